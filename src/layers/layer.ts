@@ -1,0 +1,69 @@
+/** What an overlay asks of one layer. An image and a directory answer the same questions; neither knows the other. */
+import type { Name } from '../sys/bytes.ts';
+import type { Attr } from '../sys/stat.ts';
+
+/** One object of a layer: what its layer needs to find it again, and what the rules of lookup look at. */
+export interface Inode {
+  readonly layer: Layer;
+  /** Unique on the layer's filesystem for as long as the mount lives; the names of a hard link share it. Below 2^44. */
+  readonly ino: number;
+  /** Type and permission bits. */
+  readonly mode: number;
+  /** Device number as `makeRdev` packs it; 0 for other types. */
+  readonly rdev: number;
+  readonly sizeBytes: number;
+}
+
+/** An open regular file's bytes. */
+export interface Data {
+  /** A descriptor that passthrough and pread can use, or -1 where the bytes are in an image. */
+  readonly fd: number;
+  readonly sizeBytes: number;
+  /** Reads up to `length` bytes at `position` into `out[at..]`; the count, 0 at the end, or -errno. */
+  read(out: Uint8Array, at: number, length: number, position: number): number;
+  /** The offset of the next data (whence 3) or hole (whence 4) at or after `offset`, or -errno. */
+  seek(offset: number, whence: number): number;
+  close(): void;
+}
+
+/** Filesystem numbers of statfs(2). */
+export interface Statfs {
+  blocks: number;
+  bfree: number;
+  bavail: number;
+  files: number;
+  ffree: number;
+  bsize: number;
+  namelen: number;
+  frsize: number;
+}
+
+export interface Layer {
+  /** The path it was given by, for messages. */
+  readonly path: string;
+  readonly kind: 'image' | 'directory';
+  /** Tells filesystems apart: layers on one filesystem share it, so that hard links across them are one inode. */
+  readonly filesystem: string;
+  readonly root: Inode;
+  /**
+   * Finds `name` (no slash, not "", "." or "..") in a directory.
+   * Throws ErrnoError for a corrupt image and for any error of a system call but ENOENT and ENAMETOOLONG, which are a miss.
+   */
+  lookup(directory: Inode, name: Name): Inode | undefined;
+  attr(inode: Inode): Attr;
+  readlink(inode: Inode): Name;
+  /** Hands each entry to `visit`, `.` and `..` left out, in the layer's order. `inode` where it costs nothing to know. */
+  readdir(directory: Inode, visit: (name: Name, dtype: number) => void): void;
+  /** The value of an xattr, or undefined where there is none. */
+  getxattr(inode: Inode, name: Name): Uint8Array | undefined;
+  listxattr(inode: Inode): Name[];
+  /** Opens a regular file for reading. */
+  open(inode: Inode): Data;
+  /**
+   * Opens the regular file at a path below the layer's root, as a data-only layer is asked: no symlinks, nothing above
+   * the root, no other filesystem; overlay xattrs mean nothing. A negative errno where there is none.
+   */
+  openPath(path: Name): Data | number;
+  statfs(): Statfs;
+  close(): void;
+}

@@ -1,0 +1,51 @@
+/** Little-endian integers of 64 bits in a DataView, and byte strings. */
+
+/** A byte string (a name, a link target, a path, an xattr name): one character per byte, U+0000 to U+00FF. Never UTF-8. */
+export type Name = string;
+
+const U32 = 2 ** 32;
+
+/** Reads an unsigned 64-bit integer as a number: exact up to 2^53, else the nearest double. */
+export function getU64(v: DataView, at: number): number {
+  return v.getUint32(at, true) + v.getUint32(at + 4, true) * U32;
+}
+
+/** Reads a signed 64-bit integer as a number: exact between -2^53 and 2^53. */
+export function getI64(v: DataView, at: number): number {
+  return v.getUint32(at, true) + v.getInt32(at + 4, true) * U32;
+}
+
+/** Writes an integer between -2^63 and 2^64 (two's complement); exact for safe integers. */
+export function putU64(v: DataView, at: number, value: number): void {
+  const high = Math.floor(value / U32);
+  v.setUint32(at, value - high * U32, true);
+  v.setUint32(at + 4, high, true); // reduced modulo 2^32
+}
+
+/** The bytes of a Name. */
+export function nameBytes(name: Name): Uint8Array {
+  return Buffer.from(name, 'latin1');
+}
+
+/** The Name made of `bytes[from..to)`. */
+export function nameOf(bytes: Uint8Array, from = 0, to = bytes.length): Name {
+  if (to - from > SHORT) return Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).latin1Slice();
+  let name = ''; // a loop beats the call into the runtime for the short names that directories hold
+  for (let i = from; i < to; i++) name += String.fromCharCode(bytes[i] as number);
+  return name;
+}
+const SHORT = 16;
+
+/** The Name of text that a person typed or the system gave as UTF-16: its UTF-8 bytes. */
+export function nameFromText(text: string): Name {
+  return Buffer.from(text, 'utf8').latin1Slice();
+}
+
+/** A Name for a message: UTF-8 where it is valid, control bytes and the rest as \xNN. */
+export function printable(name: Name): string {
+  const text = Buffer.from(name, 'latin1').toString('utf8');
+  const exact = text.includes('\ufffd') ? name.replace(/[\x80-\xff]/g, hex) : text;
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control bytes are what is replaced
+  return exact.replace(/[\x00-\x1f\x7f\\]/g, hex);
+}
+const hex = (c: string): string => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`;

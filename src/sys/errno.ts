@@ -1,0 +1,97 @@
+/** Errno numbers of Linux (asm-generic/errno*.h, the same on x86-64 and arm64), and the one exception class. */
+
+export const EPERM = 1;
+export const ENOENT = 2;
+export const EINTR = 4;
+export const EIO = 5;
+export const E2BIG = 7;
+export const EBADF = 9;
+export const EAGAIN = 11;
+export const ENOMEM = 12;
+export const EACCES = 13;
+export const EBUSY = 16;
+export const EEXIST = 17;
+export const EXDEV = 18;
+export const ENODEV = 19;
+export const ENOTDIR = 20;
+export const EISDIR = 21;
+export const EINVAL = 22;
+export const ENFILE = 23;
+export const EMFILE = 24;
+export const ENOTTY = 25;
+export const EFBIG = 27;
+export const ENOSPC = 28;
+export const EROFS = 30;
+export const ERANGE = 34;
+export const ENAMETOOLONG = 36;
+export const ENOSYS = 38;
+export const ELOOP = 40;
+export const ENODATA = 61;
+export const EPROTO = 71;
+export const EOVERFLOW = 75;
+export const EOPNOTSUPP = 95;
+export const ENOTCONN = 107;
+export const ESTALE = 116;
+export const EUCLEAN = 117;
+
+const names: Record<number, string> = {
+  1: 'EPERM',
+  2: 'ENOENT',
+  4: 'EINTR',
+  5: 'EIO',
+  7: 'E2BIG',
+  9: 'EBADF',
+  11: 'EAGAIN',
+  12: 'ENOMEM',
+  13: 'EACCES',
+  16: 'EBUSY',
+  17: 'EEXIST',
+  18: 'EXDEV',
+  19: 'ENODEV',
+  20: 'ENOTDIR',
+  21: 'EISDIR',
+  22: 'EINVAL',
+  23: 'ENFILE',
+  24: 'EMFILE',
+  25: 'ENOTTY',
+  27: 'EFBIG',
+  28: 'ENOSPC',
+  30: 'EROFS',
+  34: 'ERANGE',
+  36: 'ENAMETOOLONG',
+  38: 'ENOSYS',
+  40: 'ELOOP',
+  61: 'ENODATA',
+  71: 'EPROTO',
+  75: 'EOVERFLOW',
+  95: 'EOPNOTSUPP',
+  107: 'ENOTCONN',
+  116: 'ESTALE',
+  117: 'EUCLEAN',
+};
+
+/** The name of an errno number, of either sign: `ENOENT`, or `errno 999` for one without a name here. */
+export function errnoName(errno: number): string {
+  const n = Math.abs(errno);
+  return names[n] ?? `errno ${n}`;
+}
+
+/**
+ * A broken promise: a corrupt image, a wrong digest, a bad option, a system call that failed where it must not.
+ * Expected outcomes (a miss, a refused name) are values instead. `errno` is positive.
+ */
+export class ErrnoError extends Error {
+  readonly errno: number;
+
+  constructor(errno: number, message: string) {
+    super(message);
+    this.name = errnoName(errno);
+    this.errno = errno;
+  }
+}
+
+/** Passes on the result of a system call; throws ErrnoError with `what` when it is a negative errno. */
+export function must(result: number, what: string): number {
+  if (result < 0) throw new ErrnoError(-result, `${what}: ${errnoName(result)}`);
+  return result;
+}

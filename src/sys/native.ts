@@ -1,0 +1,99 @@
+/**
+ * The system calls that Node does not offer, as thin functions over the addon in `native-shims/`.
+ *
+ * Every function returns a count or a descriptor, zero or more, or a negative errno; none throws for a failing call.
+ * Paths, names and strings are byte strings (`Name`) and must hold no NUL (-EINVAL). The caller owns every buffer.
+ * All of them block and may be called on any thread.
+ */
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Name } from './bytes.ts';
+
+export interface Native {
+  // ---- fuse_dev.c: /dev/fuse -------------------------------------------------------------------------------------
+  /** read(2) of one request into `request`. */
+  fuseReceive(fd: number, request: Uint8Array): number;
+  /** write(2) of the first `length` bytes of `reply`. */
+  fuseReply(fd: number, reply: Uint8Array, length: number): number;
+  /**
+   * fuseReply, then fuseReceive, in one call. A failed write other than ENOENT (the request was interrupted) gives
+   * `-errno - 4096` and nothing is read; else the result of the read.
+   */
+  fuseReplyReceive(fd: number, reply: Uint8Array, length: number, request: Uint8Array): number;
+  /** FUSE_DEV_IOC_CLONE: makes `fd`, a new /dev/fuse, serve the connection of `session`. */
+  fuseClone(fd: number, session: number): number;
+  /** FUSE_DEV_IOC_BACKING_OPEN: registers an open file for passthrough; the backing id. Needs CAP_SYS_ADMIN. */
+  fuseBackingOpen(fd: number, file: number): number;
+  /** FUSE_DEV_IOC_BACKING_CLOSE. */
+  fuseBackingClose(fd: number, backingId: number): number;
+
+  // ---- mount.c ---------------------------------------------------------------------------------------------------
+  mount(source: Name, target: Name, type: Name, flags: number, data: Name): number;
+  /** umount2(2). */
+  umount(target: Name, flags: number): number;
+  /** open_tree(2). */
+  openTree(dirfd: number, path: Name, flags: number): number;
+  /** socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC): both descriptors into `pair`. */
+  socketPair(pair: Int32Array): number;
+  /** recvmsg(2) of one byte with one descriptor (SCM_RIGHTS, close-on-exec); -EPROTO where none came. */
+  receiveDescriptor(socket: number): number;
+
+  // ---- files.c ---------------------------------------------------------------------------------------------------
+  /** openat2(2); `mode` 0. Flags always include O_CLOEXEC. */
+  openat2(dirfd: number, path: Name, flags: number, resolve: number): number;
+  close(fd: number): number;
+  /** statx(2) into `out`, at least 256 bytes: struct statx. */
+  statx(dirfd: number, path: Name, flags: number, mask: number, out: Uint8Array): number;
+  /** getdents64(2): packed struct linux_dirent64; 0 at the end. */
+  getdents(fd: number, out: Uint8Array): number;
+  readlinkat(dirfd: number, path: Name, out: Uint8Array): number;
+  /** pread(2) of up to `length` bytes to `out[at..]`, again and again until `length` or the end of the file. */
+  pread(fd: number, out: Uint8Array, at: number, length: number, position: number): number;
+  /** lseek(2). */
+  lseek(fd: number, offset: number, whence: number): number;
+  /** fstatfs(2): type, bsize, blocks, bfree, bavail, files, ffree, namelen, frsize into `out[0..8]`. */
+  fstatfs(fd: number, out: Float64Array): number;
+  /** name_to_handle_at(2) into `out`: struct file_handle (u32 handle_bytes, i32 handle_type, bytes). Returns its size. */
+  nameToHandleAt(dirfd: number, path: Name, flags: number, out: Uint8Array): number;
+  /** open_by_handle_at(2) of a struct file_handle. */
+  openByHandleAt(mountfd: number, handle: Uint8Array, flags: number): number;
+  /** ioctl FS_IOC_GETFSUUID: the bytes of the uuid into `out` (16 or more); their number. */
+  filesystemUuid(fd: number, out: Uint8Array): number;
+
+  // ---- xattr.c: an empty `out` asks for the size -----------------------------------------------------------------
+  lgetxattr(path: Name, name: Name, out: Uint8Array): number;
+  llistxattr(path: Name, out: Uint8Array): number;
+  fgetxattr(fd: number, name: Name, out: Uint8Array): number;
+  flistxattr(fd: number, out: Uint8Array): number;
+
+  // ---- verity.c --------------------------------------------------------------------------------------------------
+  /** ioctl FS_IOC_MEASURE_VERITY into `out`: struct fsverity_digest (u16 algorithm, u16 size, digest). Its size. */
+  measureVerity(fd: number, out: Uint8Array): number;
+  /** ioctl FS_IOC_ENABLE_VERITY without a salt or signature; `algorithm` 1 SHA-256, 2 SHA-512. */
+  enableVerity(fd: number, algorithm: number, blockBytes: number): number;
+
+  // ---- process.c -------------------------------------------------------------------------------------------------
+  /** Sends one datagram to a Unix socket (`@` first: an abstract name), as sd_notify(3) does. */
+  notify(socketPath: Name, message: Name): number;
+  /** _exit(2): ends the process at once, also while a thread blocks in a system call. */
+  exit(status: number): never;
+}
+
+const root = packageRoot(dirname(fileURLToPath(import.meta.url)));
+const load = createRequire(import.meta.url)('node-gyp-build') as (directory: string) => Native;
+
+/** The addon, loaded once. */
+export const native: Native = load(join(root, 'native-shims'));
+
+/** The package's directory: the first one above `directory` that holds native-shims/binding.gyp. */
+function packageRoot(directory: string): string {
+  const { existsSync } = createRequire(import.meta.url)('node:fs') as typeof import('node:fs');
+  let at = directory;
+  while (!existsSync(join(at, 'native-shims', 'binding.gyp'))) {
+    const above = dirname(at);
+    if (above === at) throw new Error(`native-shims not found above ${directory}`);
+    at = above;
+  }
+  return at;
+}

@@ -1,0 +1,53 @@
+/** File types and attributes, in the spellings of stat(2), getdents(2) and EROFS. */
+
+export const S_IFMT = 0o170000;
+export const S_IFSOCK = 0o140000;
+export const S_IFLNK = 0o120000;
+export const S_IFREG = 0o100000;
+export const S_IFBLK = 0o060000;
+export const S_IFDIR = 0o040000;
+export const S_IFCHR = 0o020000;
+export const S_IFIFO = 0o010000;
+
+export const isDirectory = (mode: number): boolean => (mode & S_IFMT) === S_IFDIR;
+export const isRegular = (mode: number): boolean => (mode & S_IFMT) === S_IFREG;
+export const isSymlink = (mode: number): boolean => (mode & S_IFMT) === S_IFLNK;
+
+/** d_type of getdents(2) and fuse_dirent for the type bits of a mode. Source: readdir(3), `IFTODT`. */
+export const dtypeOf = (mode: number): number => (mode & S_IFMT) >> 12;
+export const DT_UNKNOWN = 0;
+export const DT_CHR = 2;
+export const DT_DIR = 4;
+export const DT_REG = 8;
+
+/**
+ * What stat(2) shows of one object. Times are seconds since 1970 (negative before it) and nanoseconds 0 to 999,999,999;
+ * `size` is in bytes, `blocks` in units of 512 bytes. `rdev` is a device number as `makeRdev` packs it.
+ */
+export interface Attr {
+  ino: number;
+  mode: number;
+  nlink: number;
+  uid: number;
+  gid: number;
+  rdev: number;
+  size: number;
+  blocks: number;
+  blksize: number;
+  atime: number;
+  atimensec: number;
+  mtime: number;
+  mtimensec: number;
+  ctime: number;
+  ctimensec: number;
+}
+
+/**
+ * Packs a device number as the kernel hands it to filesystems and as EROFS and FUSE store it (32 bits: major 12, minor 20).
+ * Source: linux/kdev_t.h, `new_encode_dev`.
+ */
+export function makeRdev(major: number, minor: number): number {
+  return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
+}
+export const rdevMajor = (rdev: number): number => (rdev >>> 8) & 0xfff;
+export const rdevMinor = (rdev: number): number => (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
