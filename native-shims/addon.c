@@ -1,0 +1,25 @@
+/* The name table: what src/sys/native.ts declares, in its order. */
+#include "shim.h"
+
+#define EACH_SHIM(X)                                                                                                  \
+	X(fuseReceive) X(fuseReply) X(fuseReplyReceive) X(fuseClone) X(fuseBackingOpen) X(fuseBackingClose)           \
+	X(mount) X(umount) X(openTree) X(socketPair) X(receiveDescriptor)                                             \
+	X(openat2) X(close) X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                           \
+	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid)                                                         \
+	X(lgetxattr) X(llistxattr) X(fgetxattr) X(flistxattr)                                                         \
+	X(measureVerity) X(enableVerity)                                                                              \
+	X(notify) X(exit)
+
+#define DECLARE(name) SHIM(name);
+#define ROW(name) { #name, NULL, shim_##name, NULL, NULL, NULL, napi_enumerable, NULL },
+
+EACH_SHIM(DECLARE)
+
+static const napi_property_descriptor table[] = { EACH_SHIM(ROW) };
+
+/* Runs once in every thread that loads the addon. */
+NAPI_MODULE_INIT()
+{
+	napi_define_properties(env, exports, sizeof table / sizeof *table, table);
+	return exports;
+}

@@ -1,0 +1,101 @@
+/* Mounts, and the socket over which fusermount3 hands over /dev/fuse. */
+#include "shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* mount(source, target, type, flags, data) -> 0 or -errno.
+ * data is one string, below a page: the kernel takes no more. */
+SHIM(mount)
+{
+	char source[PATH_MAX], target[PATH_MAX], type[NAME_MAX + 1], data[4096];
+	struct args a = args_open(env, info, 5);
+
+	arg_bytes_z(&a, source, sizeof source);
+	arg_bytes_z(&a, target, sizeof target);
+	arg_bytes_z(&a, type, sizeof type);
+	uint64_t flags = arg_u64(&a);
+	arg_bytes_z(&a, data, sizeof data);
+	if (a.failed)
+		return reply(env, -a.failed);
+	return reply(env, mount(source, target, type, flags, data) < 0 ? -errno : 0);
+}
+
+/* umount(target, flags) -> 0 or -errno: umount2(2). */
+SHIM(umount)
+{
+	char target[PATH_MAX];
+	struct args a = args_open(env, info, 2);
+
+	arg_bytes_z(&a, target, sizeof target);
+	int flags = arg_int(&a);
+	if (a.failed)
+		return reply(env, -a.failed);
+	return reply(env, umount2(target, flags) < 0 ? -errno : 0);
+}
+
+/* openTree(dirfd, path, flags) -> descriptor (O_PATH, close-on-exec), or -errno: open_tree(2).
+ * Called by number: glibc before 2.36 has no wrapper. OPEN_TREE_CLOEXEC is O_CLOEXEC. */
+SHIM(openTree)
+{
+	char path[PATH_MAX];
+	struct args a = args_open(env, info, 3);
+	int dirfd = arg_int(&a);
+
+	arg_bytes_z(&a, path, sizeof path);
+	unsigned flags = arg_int(&a);
+	if (a.failed)
+		return reply(env, -a.failed);
+	long fd = syscall(SYS_open_tree, dirfd, path, flags | O_CLOEXEC);
+	return reply(env, fd < 0 ? -errno : fd);
+}
+
+/* socketPair(pair: Int32Array) -> 0 or -errno: two connected stream sockets, close-on-exec, into pair[0] and pair[1]. */
+SHIM(socketPair)
+{
+	struct args a = args_open(env, info, 1);
+	struct span pair = arg_array(&a, napi_int32_array);
+
+	need(&a, pair, 2 * sizeof(int));
+	if (a.failed)
+		return reply(env, -a.failed);
+	return reply(env, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.at) < 0 ? -errno : 0);
+}
+
+/* receiveDescriptor(socket) -> descriptor (close-on-exec), or -errno: one byte and its SCM_RIGHTS from recvmsg(2).
+ * EPROTO: end of file, or a byte without a descriptor. Blocks. */
+SHIM(receiveDescriptor)
+{
+	struct args a = args_open(env, info, 1);
+	int socket = arg_int(&a);
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	char byte;
+	struct iovec data = { &byte, 1 };
+	struct msghdr message = {
+		.msg_iov = &data,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = CMSG_LEN(sizeof(int)), /* without the padding, where a second one would get in */
+	};
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+	if (n < 0)
+		return reply(env, -errno);
+	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int)))
+		return reply(env, -EPROTO);
+	int fd;
+	memcpy(&fd, CMSG_DATA(c), sizeof fd);
+	return reply(env, fd);
+}

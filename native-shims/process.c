@@ -1,0 +1,46 @@
+/* What a daemon tells its supervisor, and its end. */
+#include "shim.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* notify(socketPath, message) -> bytes sent, or -errno: one datagram to a Unix socket.
+ * A socketPath that begins with @ is an abstract name. Blocks while the receiver's queue is full. */
+SHIM(notify)
+{
+	char path[sizeof((struct sockaddr_un *)0)->sun_path + 1], message[4096];
+	struct args a = args_open(env, info, 2);
+	size_t pathLen = arg_bytes_z(&a, path, sizeof path);
+	size_t messageLen = arg_bytes_z(&a, message, sizeof message);
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	memcpy(to.sun_path, path, pathLen);
+	if (path[0] == '@')
+		to.sun_path[0] = '\0';
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return reply(env, -errno);
+	ssize_t n = sendto(fd, message, messageLen, MSG_NOSIGNAL, (struct sockaddr *)&to,
+			   offsetof(struct sockaddr_un, sun_path) + pathLen);
+	int64_t result = n < 0 ? -errno : n;
+	close(fd);
+	return reply(env, result);
+}
+
+/* exit(status): _exit(2). Ends the process at once, also while a thread blocks in a system call: nothing is flushed,
+ * no handler runs. Returns only for a status that is no integer. */
+SHIM(exit)
+{
+	struct args a = args_open(env, info, 1);
+	int status = arg_int(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	_exit(status);
+}
