@@ -29,7 +29,7 @@ export function nameBytes(name: Name): Uint8Array {
 
 /** The Name made of `bytes[from..to)`. */
 export function nameOf(bytes: Uint8Array, from = 0, to = bytes.length): Name {
-  if (to - from > SHORT) return Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).latin1Slice();
+  if (to - from > SHORT) return Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).toString('latin1');
   let name = ''; // a loop beats the call into the runtime for the short names that directories hold
   for (let i = from; i < to; i++) name += String.fromCharCode(bytes[i] as number);
   return name;
@@ -38,14 +38,14 @@ const SHORT = 16;
 
 /** The Name of text that a person typed or the system gave as UTF-16: its UTF-8 bytes. */
 export function nameFromText(text: string): Name {
-  return Buffer.from(text, 'utf8').latin1Slice();
+  return Buffer.from(text, 'utf8').toString('latin1');
 }
 
-/** A Name for a message: UTF-8 where it is valid, control bytes and the rest as \xNN. */
+/** A Name for a message: UTF-8 where all of it is, else ASCII; control characters and every other byte as \xNN. */
 export function printable(name: Name): string {
   const text = Buffer.from(name, 'latin1').toString('utf8');
-  const exact = text.includes('\ufffd') ? name.replace(/[\x80-\xff]/g, hex) : text;
+  const foreign = /[\ufffd\x80-\x9f]/.test(text); // no UTF-8, or control characters that are two bytes long
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control bytes are what is replaced
-  return exact.replace(/[\x00-\x1f\x7f\\]/g, hex);
+  return foreign ? name.replace(/[\x00-\x1f\\\x7f-\xff]/g, hex) : text.replace(/[\x00-\x1f\\\x7f]/g, hex);
 }
 const hex = (c: string): string => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`;

@@ -1,0 +1,86 @@
+/** Proves src/sys/bytes.ts. The bytes of integers are those of Python's struct.pack('<Q') and ('<q'). */
+import t from 'tap';
+import { getI64, getU64, nameBytes, nameFromText, nameOf, printable, putU64 } from '../../src/sys/bytes.ts';
+
+const AT = 3; // an odd place between guard bytes
+function viewOf(hex: string): DataView {
+  const bytes = Buffer.from(`eeeeee${hex}eeeeee`, 'hex');
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+const hexOf = (v: DataView): string => Buffer.from(v.buffer, v.byteOffset, v.byteLength).toString('hex');
+
+for (const [rule, value, hex] of [
+  ['zero', 0, '0000000000000000'],
+  ['one', 1, '0100000000000000'],
+  ['the second byte', 256, '0001000000000000'],
+  ['the sign bit of the low half', 2 ** 31, '0000008000000000'],
+  ['a full low half', 2 ** 32 - 1, 'ffffffff00000000'],
+  ['a carry into the high half', 2 ** 32, '0000000001000000'],
+  ['both halves', 2 ** 32 + 1, '0100000001000000'],
+  ['the largest safe integer', Number.MAX_SAFE_INTEGER, 'ffffffffffff1f00'],
+  ['2^53', 2 ** 53, '0000000000002000'],
+  ['2^63', 2 ** 63, '0000000000000080'],
+  ['the last double below 2^64', 2 ** 64 - 2048, '00f8ffffffffffff'],
+] as const) {
+  const v = viewOf('7777777777777777');
+  putU64(v, AT, value);
+  t.equal(hexOf(v), `eeeeee${hex}eeeeee`, `putU64: ${rule}`);
+  t.equal(getU64(viewOf(hex), AT), value, `getU64: ${rule}`);
+  if (value < 2 ** 63) t.equal(getI64(viewOf(hex), AT), value, `getI64: ${rule}`);
+}
+
+for (const [rule, value, hex] of [
+  ['minus one', -1, 'ffffffffffffffff'],
+  ['minus two', -2, 'feffffffffffffff'],
+  ['the smallest 32-bit integer', -(2 ** 31), '00000080ffffffff'],
+  ['a low half of zero', -(2 ** 32), '00000000ffffffff'],
+  ['a borrow from the high half', -(2 ** 32) - 1, 'fffffffffeffffff'],
+  ['the smallest safe integer', Number.MIN_SAFE_INTEGER, '010000000000e0ff'],
+  ['-2^63', -(2 ** 63), '0000000000000080'],
+] as const) {
+  const v = viewOf('7777777777777777');
+  putU64(v, AT, value);
+  t.equal(hexOf(v), `eeeeee${hex}eeeeee`, `putU64: ${rule}`);
+  t.equal(getI64(viewOf(hex), AT), value, `getI64: ${rule}`);
+}
+
+t.equal(getU64(viewOf('ffffffffffffffff'), AT), 2 ** 64, 'a u64 past 2^53 is the nearest double');
+
+for (const [rule, bytes] of [
+  ['no byte', []],
+  ['every byte below 0x80', Array.from({ length: 128 }, (_, i) => i)],
+  ['every byte from 0x80 on', Array.from({ length: 128 }, (_, i) => i + 128)],
+  ['15 bytes', Array.from({ length: 15 }, (_, i) => 245 + (i % 11))],
+  ['16 bytes', Array.from({ length: 16 }, (_, i) => 245 + (i % 11))],
+  ['17 bytes', Array.from({ length: 17 }, (_, i) => 245 + (i % 11))],
+  ['255 bytes of 0xff', Array.from({ length: 255 }, () => 0xff)],
+] as const) {
+  const name = String.fromCharCode(...bytes);
+  t.equal(nameOf(Uint8Array.from(bytes)), name, `nameOf: ${rule}`);
+  t.same([...nameBytes(name)], bytes, `nameBytes: ${rule}`);
+
+  const inside = Uint8Array.from([1, 2, ...bytes, 3]).subarray(1);
+  t.equal(nameOf(inside, 1, 1 + bytes.length), name, `nameOf: ${rule}, in the middle of a part of a buffer`);
+}
+const shared = new Uint8Array(new SharedArrayBuffer(40)).fill(0xe9);
+t.equal(nameOf(shared, 0, 4), '\xe9\xe9\xe9\xe9', 'nameOf: a short name in shared memory');
+t.equal(nameOf(shared), '\xe9'.repeat(40), 'nameOf: a long name in shared memory');
+
+for (const [rule, text, name, shown] of [
+  ['ASCII', 'etc/passwd', 'etc/passwd', 'etc/passwd'],
+  ['two bytes of UTF-8', 'caf\u00e9', 'caf\xc3\xa9', 'caf\u00e9'],
+  ['four bytes of UTF-8', '\u{1f41a}', '\xf0\x9f\x90\x9a', '\u{1f41a}'],
+  ['control bytes', 'a\nb\x7f', 'a\nb\x7f', 'a\\x0ab\\x7f'],
+  ['a backslash, which starts an escape', 'a\\b', 'a\\b', 'a\\x5cb'],
+] as const) {
+  t.equal(nameFromText(text), name, `nameFromText: ${rule}`);
+  t.equal(printable(name), shown, `printable: ${rule}`);
+}
+for (const [rule, name, shown] of [
+  ['bytes that are no UTF-8', 'caf\xe9', 'caf\\xe9'],
+  ['no UTF-8 after UTF-8', '\xc3\xa9\xff', '\\xc3\\xa9\\xff'],
+  ['an overlong form', '\xc0\xaf', '\\xc0\\xaf'],
+  ['a control character that is two bytes of UTF-8', 'a\xc2\x9b2J', 'a\\xc2\\x9b2J'],
+  ['an escape sequence of a terminal', '\x1b[2J', '\\x1b[2J'],
+] as const)
+  t.equal(printable(name), shown, `printable: ${rule}`);

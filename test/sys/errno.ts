@@ -1,0 +1,24 @@
+/** Proves src/sys/errno.ts against errno.h as Node publishes it; the two numbers that Node lacks are asm-generic's. */
+import { constants } from 'node:os';
+import t from 'tap';
+import * as errno from '../../src/sys/errno.ts';
+
+const system: Record<string, number> = { ...constants.errno, EUCLEAN: 117 };
+const numbers = Object.entries<unknown>(errno).filter((e): e is [string, number] => typeof e[1] === 'number');
+
+t.ok(numbers.length > 30, 'there are numbers to check');
+for (const [name, number] of numbers) {
+  t.equal(number, system[name], `${name} is the system's`);
+  t.equal(errno.errnoName(number), name, `${number} is named ${name}`);
+  t.equal(errno.errnoName(-number), name, `-${number} is named ${name}`);
+}
+t.equal(errno.errnoName(999), 'errno 999', 'a number without a name is shown as it is');
+
+t.equal(errno.must(0, 'zero'), 0, 'must passes zero on');
+t.equal(errno.must(7, 'seven'), 7, 'must passes a count on');
+t.throws(
+  () => errno.must(-2, 'open /a'),
+  { name: 'ENOENT', errno: 2, message: 'open /a: ENOENT' },
+  'must throws for a negative errno, and says what and which',
+);
+t.ok(new errno.ErrnoError(errno.EUCLEAN, 'nid 36') instanceof Error, 'an ErrnoError is an Error');
