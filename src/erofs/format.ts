@@ -100,7 +100,8 @@ export const INCOMPAT_SUPPORTED =
   INCOMPAT_DEVICE_TABLE |
   INCOMPAT_ZTAILPACKING |
   INCOMPAT_FRAGMENTS |
-  INCOMPAT_XATTR_PREFIXES;
+  INCOMPAT_XATTR_PREFIXES |
+  INCOMPAT_48BIT;
 
 /** struct erofs_deviceslot: one extra device. */
 export const DeviceSlot = {
@@ -120,7 +121,7 @@ export const InodeCompact = {
   i_format: 0, // u16  bit 0 version, bits 1 to 3 data layout, bit 4 FORMAT_NLINK_1
   i_xattr_icount: 2, // u16  inline xattr area: 0, or XattrHeader.SIZE + (n - 1) * 4 bytes
   i_mode: 4, // u16
-  i_nlink: 6, // u16
+  i_nlink: 6, // u16  with FORMAT_NLINK_1: bits 32 to 47 of the first block's number
   i_size: 8, // u32
   i_mtime: 12, // u32  seconds after the superblock's epoch
   i_u: 16, // u32  start block, device number, compressed blocks or ChunkInfo, by type and layout
@@ -135,6 +136,7 @@ export const InodeExtended = {
   i_format: 0, // u16
   i_xattr_icount: 2, // u16
   i_mode: 4, // u16
+  startblk_hi: 6, // u16  bits 32 to 47 of the first block's number
   i_size: 8, // u64
   i_u: 16, // u32
   i_ino: 20, // u32
@@ -149,7 +151,7 @@ export const InodeExtended = {
 export const FORMAT_EXTENDED = 0x1;
 export const FORMAT_LAYOUT_SHIFT = 1;
 export const FORMAT_LAYOUT_MASK = 0x7;
-/** Compact inodes that are no directory: nlink is 1 and i_nlink holds high bits of a block number. With INCOMPAT_48BIT. */
+/** Compact inodes that are no directory: nlink is 1. On a directory the same bit says that the dirent `.` is left out. */
 export const FORMAT_NLINK_1 = 0x10;
 /** Every bit of i_format that has a meaning. */
 export const FORMAT_ALL = 0x1f;
@@ -179,13 +181,13 @@ export const BLOCK_MAP_BYTES = 4;
 
 /** struct erofs_inode_chunk_index. The table is aligned to 8 bytes. */
 export const ChunkIndex = {
-  startblk_hi: 0, // u16  with CHUNK_48BIT
+  startblk_hi: 0, // u16  bits 32 to 47, with CHUNK_48BIT
   device_id: 2, // u16  0: this image
   startblk_lo: 4, // u32
   SIZE: 8,
 } as const;
 
-/** The block number of a hole, in block maps, chunk indexes and i_u. */
+/** The block number of a hole, in block maps, chunk indexes and i_u; all 48 bits are set where there are so many. */
 export const NULL_ADDR = 0xffffffff;
 
 /**

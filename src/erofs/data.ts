@@ -1,0 +1,155 @@
+/** Where the bytes of a file, a directory or a link are. Source: Linux fs/erofs/erofs_fs.h; data.c of 6.18. */
+import { EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
+import {
+  BLOCK_MAP_BYTES,
+  CHUNK_48BIT,
+  CHUNK_BITS_MASK,
+  CHUNK_INDEXES,
+  ChunkIndex,
+  LAYOUT_CHUNK_BASED,
+  LAYOUT_COMPRESSED_COMPACT,
+  LAYOUT_COMPRESSED_FULL,
+  LAYOUT_FLAT_INLINE,
+  NULL_ADDR,
+} from './format.ts';
+import type { Image } from './image.ts';
+import type { Inode } from './inode.ts';
+
+/** A run of a file's bytes that lie together: `at` in the image, or HOLE for zeros. */
+export interface Extent {
+  at: number;
+  length: number;
+}
+export const HOLE = -1;
+
+export function isCompressed(inode: Inode): boolean {
+  return inode.layout === LAYOUT_COMPRESSED_FULL || inode.layout === LAYOUT_COMPRESSED_COMPACT;
+}
+
+/**
+ * Finds the bytes at `position`, which must be below the inode's size, as far as they lie together, and puts them into `out`.
+ * They lie inside of the image. Throws ErrnoError: EUCLEAN; EOPNOTSUPP for compressed data and for data on another device.
+ */
+export function extentAt(image: Image, inode: Inode, position: number, out: Extent): Extent {
+  if (inode.layout === LAYOUT_CHUNK_BASED) return chunkExtent(image, inode, position, out);
+  if (isCompressed(inode)) throw compressed(inode);
+  const blockBytes = image.blockBytes;
+  const tail = inode.layout === LAYOUT_FLAT_INLINE ? Math.ceil(inode.sizeBytes / blockBytes) - 1 : Infinity;
+  if (position >= tail * blockBytes) return tailExtent(image, inode, tail, position, out);
+  const block = inode.u + inode.uHigh * 2 ** 32;
+  out.length = Math.min(inode.sizeBytes, tail * blockBytes) - position;
+  if (isNull(inode.u, inode.uHigh, inode.uHigh !== 0)) out.at = HOLE;
+  else place(image, inode, block * blockBytes + position, out);
+  return out;
+}
+
+/** The last block of inline data follows the inode and its xattrs. */
+function tailExtent(image: Image, inode: Inode, tail: number, position: number, out: Extent): Extent {
+  const start = inode.xattrAt + inode.xattrBytes;
+  const length = inode.sizeBytes - tail * image.blockBytes;
+  if ((start % image.blockBytes) + length > image.blockBytes) {
+    throw new ErrnoError(EUCLEAN, `nid ${inode.nid}: ${length} bytes of inline data cross a block`);
+  }
+  const skip = position - tail * image.blockBytes;
+  out.length = length - skip;
+  place(image, inode, start + skip, out);
+  return out;
+}
+
+function chunkExtent(image: Image, inode: Inode, position: number, out: Extent): Extent {
+  const chunkBytes = image.blockBytes * 2 ** (inode.u & CHUNK_BITS_MASK);
+  const chunk = Math.floor(position / chunkBytes);
+  const skip = position - chunk * chunkBytes;
+  const entry = chunkEntryAt(image, inode, chunk);
+  out.length = Math.min(chunkBytes - skip, inode.sizeBytes - position);
+  const v = image.view;
+  const indexes = inode.u & CHUNK_INDEXES;
+  const low = v.getUint32(indexes ? entry + ChunkIndex.startblk_lo : entry, true);
+  const wide = (inode.u & CHUNK_48BIT) !== 0;
+  const high = indexes && wide ? v.getUint16(entry + ChunkIndex.startblk_hi, true) : 0;
+  if (isNull(low, high, wide)) {
+    out.at = HOLE;
+    return out;
+  }
+  if (indexes) checkDevice(image, inode, entry);
+  place(image, inode, (low + high * 2 ** 32) * image.blockBytes + skip, out);
+  return out;
+}
+
+/** Where the table's entry of a chunk is; throws EUCLEAN where the image ends before it. */
+function chunkEntryAt(image: Image, inode: Inode, chunk: number): number {
+  const unit = inode.u & CHUNK_INDEXES ? ChunkIndex.SIZE : BLOCK_MAP_BYTES;
+  const table = Math.ceil((inode.xattrAt + inode.xattrBytes) / unit) * unit;
+  const entry = table + chunk * unit;
+  if (entry + unit > image.sizeBytes) {
+    throw new ErrnoError(EUCLEAN, `nid ${inode.nid}: the entry of chunk ${chunk} lies past the end of the image`);
+  }
+  return entry;
+}
+
+function checkDevice(image: Image, inode: Inode, entry: number): void {
+  const device = image.view.getUint16(entry + ChunkIndex.device_id, true) & image.deviceMask;
+  if (device !== 0) {
+    throw new ErrnoError(EOPNOTSUPP, `nid ${inode.nid}: its data is on device ${device}, which is not in the image`);
+  }
+}
+
+function isNull(low: number, high: number, wide: boolean): boolean {
+  return low === NULL_ADDR && (!wide || high === 0xffff);
+}
+
+function place(image: Image, inode: Inode, at: number, out: Extent): void {
+  if (at + out.length > image.sizeBytes) {
+    throw new ErrnoError(EUCLEAN, `nid ${inode.nid}: ${out.length} bytes at ${at} lie past the end of the image`);
+  }
+  out.at = at;
+}
+
+/**
+ * Throws ErrnoError EOPNOTSUPP, with the reason, where some of an inode's data is not in the image as it is: compressed, or on
+ * another device. Looks at each chunk only if the image has other devices; whether the chunks are in bounds, reads find out.
+ */
+export function checkReadable(image: Image, inode: Inode): void {
+  if (isCompressed(inode)) throw compressed(inode);
+  if (inode.layout !== LAYOUT_CHUNK_BASED || image.deviceMask === 0) return;
+  const extent: Extent = { at: 0, length: 0 };
+  for (let position = 0; position < inode.sizeBytes; position += extent.length)
+    extentAt(image, inode, position, extent);
+}
+
+/**
+ * Reads up to `length` bytes at `position` of an inode's data into `out[at..]`; holes read as zeros.
+ * Returns the count, which is less only at the end of the data. Throws like `extentAt`.
+ */
+export function readData(
+  image: Image,
+  inode: Inode,
+  out: Uint8Array,
+  at: number,
+  length: number,
+  position: number,
+): number {
+  const end = Math.min(position + length, inode.sizeBytes);
+  const extent: Extent = { at: 0, length: 0 };
+  for (let from = position; from < end; ) {
+    extentAt(image, inode, from, extent);
+    const n = Math.min(extent.length, end - from);
+    const to = at + from - position;
+    if (extent.at === HOLE) out.fill(0, to, to + n);
+    else out.set(image.bytes.subarray(extent.at, extent.at + n), to);
+    from += n;
+  }
+  return Math.max(0, end - position);
+}
+
+/** The offset of the next data (or, if `hole`, the next hole) at or after `position`; the size where no more of it comes. */
+export function seekData(image: Image, inode: Inode, position: number, hole: boolean): number {
+  const extent: Extent = { at: 0, length: 0 };
+  for (let from = position; from < inode.sizeBytes; from += extent.length) {
+    extentAt(image, inode, from, extent);
+    if ((extent.at === HOLE) === hole) return from;
+  }
+  return inode.sizeBytes;
+}
+
+const compressed = (inode: Inode): ErrnoError => new ErrnoError(EOPNOTSUPP, `nid ${inode.nid}: its data is compressed`);

@@ -1,0 +1,141 @@
+/**
+ * Directories: lookup by binary search, and listing. Source: Linux fs/erofs/erofs_fs.h, struct erofs_dirent; dir.c of 6.18.
+ *
+ * ```
+ * block   dirent 0 | dirent 1 | ... | name 0 | name 1 | ...      names in the order of their bytes, over all blocks
+ *         nameoff of dirent 0 = 12 * number of dirents           a name ends where the next begins; the last one with
+ *                                                                a NUL, the block, or the directory
+ * ```
+ * Nothing here trusts the order of the names: a directory out of order loses names in lookups, never more.
+ */
+import { getU64, type Name, nameOf, printable } from '../sys/bytes.ts';
+import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
+import { type Extent, extentAt, HOLE } from './data.ts';
+import { Dirent, NAME_MAX } from './format.ts';
+import type { Image } from './image.ts';
+import type { Inode, Nid } from './inode.ts';
+
+/** Finds `name` in a directory: its nid, or undefined. Allocates nothing. Throws ErrnoError EUCLEAN for a corrupt block. */
+export function findDirent(image: Image, directory: Inode, name: Name): Nid | undefined {
+  const blockBytes = image.blockBytes;
+  let low = 0;
+  let high = Math.ceil(directory.sizeBytes / blockBytes) - 1;
+  let found = -1;
+  while (low <= high) {
+    const middle = low + Math.floor((high - low) / 2); // blocks may be more than 2^31
+    const order = compareDirent(image, directory, loadBlock(image, directory, middle), 0, name);
+    if (order === 0) return nidOf(image, directory, 0);
+    if (order < 0) high = middle - 1;
+    else {
+      found = middle;
+      low = middle + 1;
+    }
+  }
+  return found < 0 ? undefined : findInBlock(image, directory, found, name);
+}
+
+/** Searches one block, whose first name sorts before `name`. */
+function findInBlock(image: Image, directory: Inode, index: number, name: Name): Nid | undefined {
+  const count = loadBlock(image, directory, index);
+  let low = 1;
+  let high = count - 1;
+  while (low <= high) {
+    const middle = (low + high) >> 1;
+    const order = compareDirent(image, directory, count, middle, name);
+    if (order === 0) return nidOf(image, directory, middle);
+    if (order < 0) high = middle - 1;
+    else low = middle + 1;
+  }
+  return undefined;
+}
+
+/**
+ * Hands each entry to `visit` in the order of the image, `.` and `..` included. `fileType` is an FT_* of format.ts.
+ * Throws ErrnoError EUCLEAN for a corrupt block or name; what came before has been visited.
+ */
+export function listDirents(
+  image: Image,
+  directory: Inode,
+  visit: (name: Name, nid: Nid, fileType: number) => void,
+): void {
+  const blocks = Math.ceil(directory.sizeBytes / image.blockBytes);
+  for (let index = 0; index < blocks; index++) {
+    let count = loadBlock(image, directory, index);
+    for (let i = 0; i < count; i++) {
+      const from = nameStart(image, directory, i);
+      const name = checkedName(image, directory, i, from, nameEnd(image, directory, count, i, from));
+      visit(name, nidOf(image, directory, i), image.view.getUint8(blockAt + i * Dirent.SIZE + Dirent.file_type));
+      count = loadBlock(image, directory, index); // visit may have read another directory
+    }
+  }
+}
+
+// The block that is being looked at; loadBlock sets it. A function that returns an object costs more than the search.
+let blockAt = 0;
+let blockBytes = 0;
+const extent: Extent = { at: 0, length: 0 };
+
+/** Finds a block of a directory and checks its head; the number of its dirents, at least 1. */
+function loadBlock(image: Image, directory: Inode, index: number): number {
+  extentAt(image, directory, index * image.blockBytes, extent);
+  blockAt = extent.at;
+  blockBytes = Math.min(extent.length, image.blockBytes);
+  if (blockAt === HOLE || blockBytes < Dirent.SIZE) throw corrupt(directory, `block ${index} holds no dirent`);
+  const first = image.view.getUint16(blockAt + Dirent.nameoff, true);
+  if (first < Dirent.SIZE || first % Dirent.SIZE !== 0 || first > blockBytes) {
+    throw corrupt(directory, `block ${index} has its first name at ${first} of ${blockBytes}`);
+  }
+  return first / Dirent.SIZE;
+}
+
+/** The offset of dirent i's name in the image. */
+function nameStart(image: Image, directory: Inode, i: number): number {
+  const nameoff = image.view.getUint16(blockAt + i * Dirent.SIZE + Dirent.nameoff, true);
+  if (nameoff > blockBytes) throw corrupt(directory, `dirent ${i} has its name at ${nameoff} of ${blockBytes}`);
+  return blockAt + nameoff;
+}
+
+/** Where the name that starts at `from` may end: at the next name, or at the end of the block. */
+function nameEnd(image: Image, directory: Inode, count: number, i: number, from: number): number {
+  const end = i + 1 < count ? nameStart(image, directory, i + 1) : blockAt + blockBytes;
+  if (end < from) throw corrupt(directory, `dirent ${i} has its name after the next one`);
+  return end;
+}
+
+/** Below 0 where `name` sorts before dirent i, 0 where they are equal. A NUL ends the dirent's name. */
+function compareDirent(image: Image, directory: Inode, count: number, i: number, name: Name): number {
+  const from = nameStart(image, directory, i);
+  const end = nameEnd(image, directory, count, i, from);
+  const bytes = image.bytes;
+  const shared = Math.min(name.length, end - from);
+  for (let k = 0; k < shared; k++) {
+    const byte = bytes[from + k] as number;
+    const difference = name.charCodeAt(k) - byte;
+    if (difference !== 0) return byte === 0 ? 1 : difference;
+  }
+  if (shared < name.length) return 1;
+  return from + shared === end || bytes[from + shared] === 0 ? 0 : -1;
+}
+
+function nidOf(image: Image, directory: Inode, i: number): Nid {
+  const nid = getU64(image.view, blockAt + i * Dirent.SIZE + Dirent.nid);
+  if (nid > image.sizeBytes) throw corrupt(directory, `dirent ${i} has nid ${nid}, past the end of the image`);
+  return nid as Nid;
+}
+
+function checkedName(image: Image, directory: Inode, i: number, from: number, limit: number): Name {
+  const bytes = image.bytes;
+  let end = from;
+  while (end < limit && bytes[end] !== 0 && bytes[end] !== SLASH) end++;
+  const last = from + NAME_MAX >= end && end > from && (end === limit || bytes[end] === 0);
+  if (!last)
+    throw corrupt(
+      directory,
+      `dirent ${i} has the name ${printable(nameOf(bytes, from, Math.min(end + 1, from + 300)))}`,
+    );
+  return nameOf(bytes, from, end);
+}
+const SLASH = 0x2f;
+
+const corrupt = (directory: Inode, what: string): ErrnoError =>
+  new ErrnoError(EUCLEAN, `nid ${directory.nid}: ${what}`);

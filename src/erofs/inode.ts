@@ -1,0 +1,108 @@
+/** Decodes inodes, compact and extended. Source: Linux fs/erofs/erofs_fs.h; inode.c of 6.18 for what is refused. */
+import { getI64, getU64 } from '../sys/bytes.ts';
+import { EFBIG, EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
+import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from '../sys/stat.ts';
+import {
+  FORMAT_ALL,
+  FORMAT_EXTENDED,
+  FORMAT_LAYOUT_MASK,
+  FORMAT_LAYOUT_SHIFT,
+  FORMAT_NLINK_1,
+  InodeCompact,
+  InodeExtended,
+  LAYOUT_CHUNK_BASED,
+  SLOT_BYTES,
+  XattrHeader,
+} from './format.ts';
+import type { Image } from './image.ts';
+
+/** The number of an inode slot: its offset from the metadata area, in units of 32 bytes. */
+export type Nid = number & { readonly nid: unique symbol };
+
+/** One inode, decoded. Offsets are in bytes from the start of the image. */
+export class Inode {
+  readonly nid: Nid;
+  /** Type and permission bits; the type is one of the seven. */
+  readonly mode: number;
+  readonly nlink: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Device number as `makeRdev` packs it; 0 for other types. */
+  readonly rdev: number;
+  readonly sizeBytes: number;
+  /** Seconds since 1970; nanoseconds. */
+  readonly mtime: number;
+  readonly mtimensec: number;
+  /** LAYOUT_* of format.ts. */
+  readonly layout: number;
+  /** i_u: the first block, ChunkInfo, or the number of compressed blocks, by layout. */
+  readonly u: number;
+  /** Bits 32 to 47 of the first block's number. */
+  readonly uHigh: number;
+  /** The inline xattr area; 0 bytes where there is none. */
+  readonly xattrAt: number;
+  readonly xattrBytes: number;
+
+  /** Throws ErrnoError: EUCLEAN (out of the image, no such type), EOPNOTSUPP (unknown format), EFBIG (size over 2^53 - 1). */
+  constructor(image: Image, nid: Nid) {
+    const at = image.metaAt + nid * SLOT_BYTES;
+    if (at + InodeCompact.SIZE > image.sizeBytes) throw outside(nid);
+    const v = image.view;
+    const format = v.getUint16(at + InodeCompact.i_format, true);
+    const layout = (format >> FORMAT_LAYOUT_SHIFT) & FORMAT_LAYOUT_MASK;
+    if (format & ~FORMAT_ALL || layout > LAYOUT_CHUNK_BASED) {
+      throw new ErrnoError(EOPNOTSUPP, `nid ${nid}: unsupported inode format 0x${format.toString(16)}`);
+    }
+    const mode = v.getUint16(at + InodeCompact.i_mode, true);
+    const u = v.getUint32(at + InodeCompact.i_u, true);
+    const icount = v.getUint16(at + InodeCompact.i_xattr_icount, true);
+    this.nid = nid;
+    this.mode = mode;
+    this.rdev = isDevice(mode, nid) ? u : 0;
+    this.layout = layout;
+    this.u = u;
+    this.xattrBytes = icount === 0 ? 0 : XattrHeader.SIZE + (icount - 1) * 4;
+    if (format & FORMAT_EXTENDED) {
+      if (at + InodeExtended.SIZE > image.sizeBytes) throw outside(nid);
+      this.xattrAt = at + InodeExtended.SIZE;
+      this.sizeBytes = getU64(v, at + InodeExtended.i_size);
+      this.uHigh = v.getUint16(at + InodeExtended.startblk_hi, true);
+      this.nlink = v.getUint32(at + InodeExtended.i_nlink, true);
+      this.uid = v.getUint32(at + InodeExtended.i_uid, true);
+      this.gid = v.getUint32(at + InodeExtended.i_gid, true);
+      this.mtime = getI64(v, at + InodeExtended.i_mtime);
+      this.mtimensec = v.getUint32(at + InodeExtended.i_mtime_nsec, true);
+      if (this.sizeBytes > Number.MAX_SAFE_INTEGER) throw new ErrnoError(EFBIG, `nid ${nid}: size ${this.sizeBytes}`);
+    } else {
+      const nlink = v.getUint16(at + InodeCompact.i_nlink, true);
+      const single = (format & FORMAT_NLINK_1) !== 0 && (mode & S_IFMT) !== S_IFDIR;
+      this.xattrAt = at + InodeCompact.SIZE;
+      this.sizeBytes = v.getUint32(at + InodeCompact.i_size, true);
+      this.uHigh = single ? nlink : 0;
+      this.nlink = single ? 1 : nlink;
+      this.uid = v.getUint16(at + InodeCompact.i_uid, true);
+      this.gid = v.getUint16(at + InodeCompact.i_gid, true);
+      this.mtime = image.epoch + v.getUint32(at + InodeCompact.i_mtime, true);
+      this.mtimensec = image.fixedNsec;
+    }
+    if (this.xattrAt + this.xattrBytes > image.sizeBytes) throw outside(nid);
+  }
+}
+
+/** Whether i_u is a device number. Throws EUCLEAN for a mode of no type. */
+function isDevice(mode: number, nid: Nid): boolean {
+  switch (mode & S_IFMT) {
+    case S_IFCHR:
+    case S_IFBLK:
+      return true;
+    case S_IFREG:
+    case S_IFDIR:
+    case S_IFLNK:
+    case S_IFIFO:
+    case S_IFSOCK:
+      return false;
+  }
+  throw new ErrnoError(EUCLEAN, `nid ${nid}: mode 0${mode.toString(8)} has no type`);
+}
+
+const outside = (nid: Nid): ErrnoError => new ErrnoError(EUCLEAN, `nid ${nid}: inode lies past the end of the image`);

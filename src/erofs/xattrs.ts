@@ -1,0 +1,164 @@
+/**
+ * Extended attributes: inline ones after the inode, shared ones in a table of the image. Inline ones come first, in lookup
+ * and in lists. Source: Linux fs/erofs/erofs_fs.h; xattr.c of 6.18.
+ *
+ * ```
+ * header | shared id 0 | shared id 1 | ... | entry name value | entry name value | ...     entries aligned to 4
+ * ```
+ */
+import { type Name, nameOf } from '../sys/bytes.ts';
+import { EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
+import { readData } from './data.ts';
+import {
+  INCOMPAT_XATTR_PREFIXES,
+  SHARED_ID_BYTES,
+  SUPER_AT,
+  SuperBlock,
+  XATTR_ALIGN,
+  XATTR_LONG_PREFIX,
+  XATTR_LONG_PREFIX_MASK,
+  XATTR_PREFIXES,
+  XattrEntry,
+  XattrHeader,
+  XattrLongPrefix,
+} from './format.ts';
+import type { Image } from './image.ts';
+import { Inode } from './inode.ts';
+
+/**
+ * Finds an xattr by its whole name: the place of its entry for `xattrValue`, or -1. Allocates nothing.
+ * Throws ErrnoError EUCLEAN for a corrupt area.
+ */
+export function findXattr(image: Image, inode: Inode, name: Name): number {
+  if (inode.xattrBytes === 0) return -1;
+  const end = inode.xattrAt + inode.xattrBytes;
+  const inline = inlineStart(image, inode);
+  for (let at = inline; at < end; at = entryEnd(image, inode, at, end)) {
+    if (matches(image, at, name)) return checkedEntry(image, inode, at, end);
+  }
+  for (let id = inode.xattrAt + XattrHeader.SIZE; id < inline; id += SHARED_ID_BYTES) {
+    const at = sharedEntry(image, inode, id);
+    if (matches(image, at, name)) return at;
+  }
+  return -1;
+}
+
+/** The value of the entry that `findXattr` found: a view of the image, not to be written to. */
+export function xattrValue(image: Image, entry: number): Uint8Array {
+  const from = entry + XattrEntry.SIZE + image.view.getUint8(entry + XattrEntry.e_name_len);
+  return image.bytes.subarray(from, from + image.view.getUint16(entry + XattrEntry.e_value_size, true));
+}
+
+/**
+ * Hands the whole name of each xattr, and its entry for `xattrValue`, to `visit`. Entries with a name index that stands for
+ * nothing are left out, as in the kernel. Throws ErrnoError EUCLEAN for a corrupt area.
+ */
+export function listXattrs(image: Image, inode: Inode, visit: (name: Name, entry: number) => void): void {
+  if (inode.xattrBytes === 0) return;
+  const end = inode.xattrAt + inode.xattrBytes;
+  const inline = inlineStart(image, inode);
+  for (let at = inline; at < end; at = entryEnd(image, inode, at, end)) {
+    visitEntry(image, checkedEntry(image, inode, at, end), visit);
+  }
+  for (let id = inode.xattrAt + XattrHeader.SIZE; id < inline; id += SHARED_ID_BYTES) {
+    visitEntry(image, sharedEntry(image, inode, id), visit);
+  }
+}
+
+function visitEntry(image: Image, at: number, visit: (name: Name, entry: number) => void): void {
+  const prefix = prefixOf(image, image.view.getUint8(at + XattrEntry.e_name_index));
+  const from = at + XattrEntry.SIZE;
+  const length = image.view.getUint8(at + XattrEntry.e_name_len);
+  if (prefix !== undefined) visit(prefix + nameOf(image.bytes, from, from + length), at);
+}
+
+/** The first inline entry, after the ids of the shared ones. */
+function inlineStart(image: Image, inode: Inode): number {
+  if (inode.xattrBytes === XattrHeader.SIZE) {
+    throw new ErrnoError(EOPNOTSUPP, `nid ${inode.nid}: an xattr area of a header alone`); // as the kernel answers
+  }
+  const shared = image.view.getUint8(inode.xattrAt + XattrHeader.h_shared_count);
+  const length = XattrHeader.SIZE + shared * SHARED_ID_BYTES;
+  if (length > inode.xattrBytes) {
+    throw new ErrnoError(EUCLEAN, `nid ${inode.nid}: ${shared} shared xattrs in an area of ${inode.xattrBytes} bytes`);
+  }
+  return inode.xattrAt + length;
+}
+
+/** Bytes of the entry at `at`, whose head is in the image, without the alignment. */
+function entryBytes(image: Image, at: number): number {
+  const v = image.view;
+  return XattrEntry.SIZE + v.getUint8(at + XattrEntry.e_name_len) + v.getUint16(at + XattrEntry.e_value_size, true);
+}
+
+/** Where the next inline entry starts. Areas are multiples of 4 bytes, so an entry's head is always inside. */
+function entryEnd(image: Image, inode: Inode, at: number, end: number): number {
+  return at + Math.ceil(entryBytes(image, checkedEntry(image, inode, at, end)) / XATTR_ALIGN) * XATTR_ALIGN;
+}
+
+function checkedEntry(image: Image, inode: Inode, at: number, end: number): number {
+  const length = entryBytes(image, at);
+  if (at + length > end) {
+    throw new ErrnoError(EUCLEAN, `nid ${inode.nid}: an xattr of ${length} bytes, ${end - at} are left`);
+  }
+  return at;
+}
+
+/** The entry of the shared xattr whose id stands at `id`. */
+function sharedEntry(image: Image, inode: Inode, id: number): number {
+  const number = image.view.getUint32(id, true);
+  const at = image.sharedAt + number * SHARED_ID_BYTES;
+  if (at + XattrEntry.SIZE > image.sizeBytes || at + entryBytes(image, at) > image.sizeBytes) {
+    throw new ErrnoError(EUCLEAN, `nid ${inode.nid}: shared xattr ${number} lies past the end of the image`);
+  }
+  return at;
+}
+
+/** Whether the entry at `at`, whose head is in the image, has this name. Compares the stored part first: it differs most. */
+function matches(image: Image, at: number, name: Name): boolean {
+  const stored = image.view.getUint8(at + XattrEntry.e_name_len);
+  const prefix = prefixOf(image, image.view.getUint8(at + XattrEntry.e_name_index));
+  if (prefix === undefined || prefix.length + stored !== name.length) return false;
+  const from = at + XattrEntry.SIZE;
+  for (let i = stored - 1; i >= 0; i--) {
+    if (image.bytes[from + i] !== name.charCodeAt(prefix.length + i)) return false;
+  }
+  return name.startsWith(prefix);
+}
+
+function prefixOf(image: Image, index: number): Name | undefined {
+  return index & XATTR_LONG_PREFIX ? image.longPrefixes[index & XATTR_LONG_PREFIX_MASK] : XATTR_PREFIXES[index];
+}
+
+/**
+ * Reads the table of long xattr name prefixes, whole texts in the order of their numbers. It is in the data of the image's
+ * `prefixNid`, or in the image itself. Throws ErrnoError EUCLEAN.
+ */
+export function readLongPrefixes(image: Image): Name[] {
+  if (!(image.featureIncompat & INCOMPAT_XATTR_PREFIXES)) return [];
+  const count = image.view.getUint8(SUPER_AT + SuperBlock.xattr_prefix_count);
+  let at = image.view.getUint32(SUPER_AT + SuperBlock.xattr_prefix_start, true) * XATTR_ALIGN;
+  const holder = image.prefixNid === 0 ? undefined : new Inode(image, image.prefixNid);
+  const record = new Uint8Array(RECORD_BYTES);
+  const prefixes: Name[] = [];
+  for (let i = 0; i < count; i++) {
+    const n = holder ? readData(image, holder, record, 0, RECORD_BYTES, at) : copyBytes(image, at, record);
+    const length = (record[XattrLongPrefix.length] as number) | ((record[XattrLongPrefix.length + 1] as number) << 8);
+    const base = XATTR_PREFIXES[record[XattrLongPrefix.base_index] as number];
+    const end = XattrLongPrefix.base_index + length;
+    if (n < end || length === 0 || length > LENGTH_MAX || base === undefined) {
+      throw new ErrnoError(EUCLEAN, `long xattr prefix ${i}: ${length} bytes at ${at}`);
+    }
+    prefixes.push(base + nameOf(record, XattrLongPrefix.infix, end));
+    at += Math.ceil(end / XATTR_ALIGN) * XATTR_ALIGN;
+  }
+  return prefixes;
+}
+const LENGTH_MAX = 256; // base_index and an infix of 255 bytes
+const RECORD_BYTES = XattrLongPrefix.base_index + LENGTH_MAX;
+
+function copyBytes(image: Image, at: number, out: Uint8Array): number {
+  const bytes = image.bytes.subarray(Math.min(at, image.sizeBytes), Math.min(at + out.length, image.sizeBytes));
+  out.set(bytes);
+  return bytes.length;
+}
