@@ -4,6 +4,7 @@ export const EPERM = 1;
 export const ENOENT = 2;
 export const EINTR = 4;
 export const EIO = 5;
+export const ENXIO = 6;
 export const E2BIG = 7;
 export const EBADF = 9;
 export const EAGAIN = 11;
@@ -39,6 +40,7 @@ const names: Record<number, string> = {
   2: 'ENOENT',
   4: 'EINTR',
   5: 'EIO',
+  6: 'ENXIO',
   7: 'E2BIG',
   9: 'EBADF',
   11: 'EAGAIN',

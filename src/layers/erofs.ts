@@ -1,0 +1,264 @@
+/** An EROFS image as a layer: shows what the kernel's EROFS mount of the same file shows. */
+import { checkReadable, isCompressed, readData, seekData } from '../erofs/data.ts';
+import { findDirent, listDirents } from '../erofs/dirents.ts';
+import {
+  FT_BLKDEV,
+  FT_CHRDEV,
+  FT_DIR,
+  FT_FIFO,
+  FT_REG_FILE,
+  FT_SOCK,
+  FT_SYMLINK,
+  NAME_MAX,
+  XATTR_INDEX_POSIX_ACL_ACCESS,
+  XATTR_INDEX_POSIX_ACL_DEFAULT,
+  XATTR_PREFIXES,
+} from '../erofs/format.ts';
+import { type Image, openImage, readImageFile } from '../erofs/image.ts';
+import { Inode as ImageInode, type Nid } from '../erofs/inode.ts';
+import { findXattr, listXattrs, xattrValue } from '../erofs/xattrs.ts';
+import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO, ErrnoError, EUCLEAN, EXDEV } from '../sys/errno.ts';
+import {
+  type Attr,
+  dtypeOf,
+  isDirectory,
+  isRegular,
+  isSymlink,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFIFO,
+  S_IFLNK,
+  S_IFREG,
+  S_IFSOCK,
+} from '../sys/stat.ts';
+import type { Data, Inode, Layer, Statfs } from './layer.ts';
+
+/** Reads the image file at `path` and makes it a layer. Throws ErrnoError that names the path. */
+export function openErofsLayer(path: Name): ErofsLayer {
+  return new ErofsLayer(path, readImageFile(path));
+}
+
+/** An inode of an image, with its layer. Its `ino` is its nid, as in the kernel. */
+class ErofsInode extends ImageInode implements Inode {
+  readonly layer: ErofsLayer;
+
+  constructor(layer: ErofsLayer, nid: Nid) {
+    super(layer.image, nid);
+    this.layer = layer;
+  }
+
+  get ino(): number {
+    return this.nid;
+  }
+}
+
+export class ErofsLayer implements Layer {
+  readonly kind = 'image';
+  readonly path: string;
+  readonly filesystem: string;
+  readonly image: Image;
+  readonly root: Inode;
+
+  /**
+   * Makes a layer of an image in memory, which several threads may share.
+   * @param path names the image in messages
+   * Throws ErrnoError that names the path: EINVAL, EOPNOTSUPP, EUCLEAN as `openImage`.
+   */
+  constructor(path: Name, bytes: Uint8Array) {
+    this.path = printable(path);
+    this.filesystem = `image:${path}`;
+    try {
+      this.image = openImage(bytes);
+      this.root = new ErofsInode(this, this.image.rootNid);
+    } catch (error) {
+      if (!(error instanceof ErrnoError)) throw error;
+      throw new ErrnoError(error.errno, `${this.path}: ${error.message}`);
+    }
+  }
+
+  lookup(directory: Inode, name: Name): ErofsInode | undefined {
+    const nid = findDirent(this.image, directory as ErofsInode, name);
+    return nid === undefined ? undefined : new ErofsInode(this, nid);
+  }
+
+  /** The inode of a nid that came from this layer. Throws ErrnoError as a lookup that found it. */
+  inode(nid: number): ErofsInode {
+    return new ErofsInode(this, nid as Nid);
+  }
+
+  /** EROFS has one time, that of the last change of the data; stat shows it as all three. */
+  attr(inode: Inode): Attr {
+    const { nid, mode, nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec } = inode as ErofsInode;
+    return {
+      ino: nid,
+      mode,
+      nlink,
+      uid,
+      gid,
+      rdev,
+      size: sizeBytes,
+      blocks: this.sectors(inode as ErofsInode),
+      blksize: this.image.blockBytes,
+      atime: mtime,
+      atimensec: mtimensec,
+      mtime,
+      mtimensec,
+      ctime: mtime,
+      ctimensec: mtimensec,
+    };
+  }
+
+  /** st_blocks: compressed data counts its own blocks, everything else its size, holes included. */
+  private sectors(inode: ErofsInode): number {
+    const { blockBytes } = this.image;
+    const blocks = isCompressed(inode) ? inode.u : Math.ceil(inode.sizeBytes / blockBytes);
+    return blocks * (blockBytes / SECTOR_BYTES);
+  }
+
+  /** Throws ErrnoError: EINVAL for what is no symlink, EUCLEAN for a target that no path can be. */
+  readlink(inode: Inode): Name {
+    const link = inode as ErofsInode;
+    if (!isSymlink(link.mode)) throw new ErrnoError(EINVAL, `${this.path}: nid ${link.nid}: not a symlink`);
+    if (link.sizeBytes >= PATH_MAX) {
+      throw new ErrnoError(EUCLEAN, `${this.path}: nid ${link.nid}: a link target of ${link.sizeBytes} bytes`);
+    }
+    const target = new Uint8Array(link.sizeBytes);
+    readData(this.image, link, target, 0, link.sizeBytes, 0);
+    const end = target.indexOf(0); // it is a C string to whoever follows it
+    return nameOf(target, 0, end < 0 ? target.length : end);
+  }
+
+  readdir(directory: Inode, visit: (name: Name, dtype: number) => void): void {
+    listDirents(this.image, directory as ErofsInode, (name, _nid, fileType) => {
+      if (name !== '.' && name !== '..') visit(name, DTYPES[fileType] ?? 0);
+    });
+  }
+
+  getxattr(inode: Inode, name: Name): Uint8Array | undefined {
+    const entry = findXattr(this.image, inode as ErofsInode, name);
+    return entry < 0 || !isShown(name) ? undefined : xattrValue(this.image, entry).slice();
+  }
+
+  listxattr(inode: Inode): Name[] {
+    const names: Name[] = [];
+    listXattrs(this.image, inode as ErofsInode, name => {
+      if (isShown(name)) names.push(name);
+    });
+    return names;
+  }
+
+  /** Throws ErrnoError, with the reason, where the data is compressed or on another device: EOPNOTSUPP. */
+  open(inode: Inode): Data {
+    const file = inode as ErofsInode;
+    if (!isRegular(file.mode)) throw new ErrnoError(EINVAL, `${this.path}: nid ${file.nid}: not a regular file`);
+    checkReadable(this.image, file);
+    return new ImageData(this.image, file);
+  }
+
+  openPath(path: Name): Data | number {
+    const found = this.walk(path);
+    if (typeof found === 'number') return found;
+    return isRegular(found.mode) ? this.open(found) : -ENOENT;
+  }
+
+  /** Walks a path as openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS does; a last symlink is found itself. */
+  private walk(path: Name): ErofsInode | number {
+    if (path.length >= PATH_MAX) return -ENAMETOOLONG;
+    const above: ErofsInode[] = [];
+    let at = this.root as ErofsInode;
+    for (const component of path.split('/')) {
+      if (component === '') continue;
+      if (!isDirectory(at.mode)) return isSymlink(at.mode) ? -ELOOP : -ENOTDIR;
+      if (component === '.') continue;
+      if (component === '..') {
+        const parent = above.pop();
+        if (parent === undefined) return -EXDEV;
+        at = parent;
+        continue;
+      }
+      if (component.length > NAME_MAX) return -ENAMETOOLONG;
+      const next = this.lookup(at, component);
+      if (next === undefined) return -ENOENT;
+      above.push(at);
+      at = next;
+    }
+    return at;
+  }
+
+  /** The kernel gives all inodes there could be, less those of the image as free; -1 is the largest number there. */
+  statfs(): Statfs {
+    const { blocks, blockBytes, inodes } = this.image;
+    const files = -1;
+    return {
+      blocks,
+      bfree: 0,
+      bavail: 0,
+      files,
+      ffree: files - inodes,
+      bsize: blockBytes,
+      namelen: NAME_MAX,
+      frsize: blockBytes,
+    };
+  }
+
+  close(): void {} // the bytes go when no thread refers to them
+}
+
+/** The bytes of a regular file in an image. */
+class ImageData implements Data {
+  readonly fd = -1;
+  readonly version = '';
+  readonly sizeBytes: number;
+  private readonly image: Image;
+  private readonly inode: ImageInode;
+
+  constructor(image: Image, inode: ImageInode) {
+    this.image = image;
+    this.inode = inode;
+    this.sizeBytes = inode.sizeBytes;
+  }
+
+  read(out: Uint8Array, at: number, length: number, position: number): number {
+    return readData(this.image, this.inode, out, at, Math.min(length, out.length - at), position);
+  }
+
+  seek(offset: number, whence: number): number {
+    if (offset < 0 || offset >= this.sizeBytes) return -ENXIO;
+    if (whence !== SEEK_DATA && whence !== SEEK_HOLE) return -EINVAL;
+    const found = seekData(this.image, this.inode, offset, whence === SEEK_HOLE);
+    return whence === SEEK_DATA && found === this.sizeBytes ? -ENXIO : found;
+  }
+
+  close(): void {}
+}
+
+/**
+ * Whether the kernel has a handler for an xattr of this name. An image may hold others (lustre., or no prefix at all); its
+ * EROFS shows them to nobody.
+ */
+function isShown(name: Name): boolean {
+  if (name === ACL_ACCESS || name === ACL_DEFAULT) return true;
+  return name.startsWith('trusted.') || name.startsWith('user.') || name.startsWith('security.');
+}
+const ACL_ACCESS = XATTR_PREFIXES[XATTR_INDEX_POSIX_ACL_ACCESS] as Name;
+const ACL_DEFAULT = XATTR_PREFIXES[XATTR_INDEX_POSIX_ACL_DEFAULT] as Name;
+
+/** d_type by file_type of a dirent. */
+const DTYPES = new Uint8Array(8); // FT_UNKNOWN stays DT_UNKNOWN
+for (const [fileType, mode] of [
+  [FT_REG_FILE, S_IFREG],
+  [FT_DIR, S_IFDIR],
+  [FT_CHRDEV, S_IFCHR],
+  [FT_BLKDEV, S_IFBLK],
+  [FT_FIFO, S_IFIFO],
+  [FT_SOCK, S_IFSOCK],
+  [FT_SYMLINK, S_IFLNK],
+] as const) {
+  DTYPES[fileType] = dtypeOf(mode);
+}
+const SECTOR_BYTES = 512;
+const PATH_MAX = 4096;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
