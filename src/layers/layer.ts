@@ -19,6 +19,8 @@ export interface Data {
   /** A descriptor that passthrough and pread can use, or -1 where the bytes are in an image. */
   readonly fd: number;
   readonly sizeBytes: number;
+  /** Changes when the bytes may have changed; '' where they can not. */
+  readonly version: string;
   /** Reads up to `length` bytes at `position` into `out[at..]`; the count, 0 at the end, or -errno. */
   read(out: Uint8Array, at: number, length: number, position: number): number;
   /** The offset of the next data (whence 3) or hole (whence 4) at or after `offset`, or -errno. */

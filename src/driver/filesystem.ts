@@ -1,0 +1,211 @@
+/** A FUSE filesystem over an overlay: one method per operation. */
+import * as abi from '../fuse/abi.ts';
+import { DirentPacker } from '../fuse/dirents.ts';
+import { type Caller, type Filesystem, type Nodeid, type Out, ROOT } from '../fuse/ops.ts';
+import type { Node } from '../overlay/node.ts';
+import type { Overlay } from '../overlay/overlay.ts';
+import type { Entry } from '../overlay/readdir.ts';
+import { type Name, nameBytes } from '../sys/bytes.ts';
+import { EBADF, EINVAL, EISDIR, ENOENT, ENOTDIR, EOPNOTSUPP, EROFS, ErrnoError, ESTALE } from '../sys/errno.ts';
+import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
+import type { CachePolicy } from './cache.ts';
+import { Directories } from './directories.ts';
+import type { Files } from './files.ts';
+import { Nodes } from './nodes.ts';
+
+const W_OK = 2;
+/** d_ino of an entry that can not be looked up; 0 would hide it. Source: libfuse, FUSE_UNKNOWN_INO. */
+const UNKNOWN_INO = 0xffffffff;
+/** `.` and `..` come first; the cookie of an entry is its position plus one. */
+const DOTS = 2;
+
+export interface Visibility {
+  /** Whether POSIX ACLs exist here at all. */
+  acl: boolean;
+  /** Whether trusted.* names are listed for root: only where this process could read them anywhere. */
+  trusted: boolean;
+}
+
+export class OverlayFilesystem implements Filesystem {
+  private readonly overlay: Overlay;
+  private readonly cache: CachePolicy;
+  private readonly visible: Visibility;
+  private readonly nodes: Nodes;
+  private readonly files: Files;
+  private readonly directories = new Directories();
+  private readonly packer = new DirentPacker();
+
+  constructor(overlay: Overlay, files: Files, cache: CachePolicy, visible: Visibility) {
+    this.overlay = overlay;
+    this.files = files;
+    this.cache = cache;
+    this.visible = visible;
+    this.nodes = new Nodes(overlay.root);
+  }
+
+  // ---- names -------------------------------------------------------------------------------------------------------
+
+  lookup(parent: Nodeid, name: Name, out: Out): number {
+    const directory = this.nodes.get(parent);
+    if (directory === undefined) return -ESTALE;
+    if (!isDirectory(directory.top.mode)) return -ENOTDIR;
+    const found = this.overlay.lookup(directory, name);
+    if (typeof found === 'number') return found === -ENOENT ? this.missing(out) : found;
+    const node = this.nodes.canonical(found);
+    const attr = this.overlay.attr(node);
+    this.nodes.remember(node);
+    const { entrySeconds, attrSeconds } = this.cache;
+    return abi.putEntryOut(out.view, 0, this.nodes.idOf(node), 0, entrySeconds, attrSeconds, attr);
+  }
+
+  /** A negative entry, which the kernel keeps, unless the user wants to be asked again each time. */
+  private missing(out: Out): number {
+    const { negativeSeconds } = this.cache;
+    return negativeSeconds > 0 ? abi.putNegativeEntryOut(out.view, 0, negativeSeconds) : -ENOENT;
+  }
+
+  forget(nodeid: Nodeid, count: number): void {
+    if (this.nodes.forget(nodeid, count)) this.files.drop(nodeid);
+  }
+
+  opendir(nodeid: Nodeid, out: Out): number {
+    const node = this.nodes.get(nodeid);
+    if (node === undefined) return -ESTALE;
+    if (!isDirectory(node.top.mode)) return -ENOTDIR;
+    const keep = this.overlay.immutable ? abi.FOPEN_KEEP_CACHE : 0;
+    return abi.putOpenOut(out.view, 0, this.directories.add(), abi.FOPEN_CACHE_DIR | keep);
+  }
+
+  readdir(nodeid: Nodeid, fh: number, position: number, length: number, plus: boolean, out: Out): number {
+    const node = this.nodes.get(nodeid);
+    const directory = this.directories.get(fh);
+    if (node === undefined || directory === undefined) return -EBADF;
+    directory.entries ??= this.overlay.list(node);
+    const { entries } = directory;
+    this.packer.begin(out, length);
+    for (let at = position; at < entries.length + DOTS; at++) {
+      const entry = entries[at - DOTS];
+      const added = entry === undefined ? this.addDot(node, at, plus) : this.addEntry(node, entry, at, plus);
+      if (!added) break;
+    }
+    return this.packer.length;
+  }
+
+  private addDot(node: Node, at: number, plus: boolean): boolean {
+    const name = at === 0 ? '.' : '..';
+    const ino = at === 0 || this.nodes.idOf(node) === ROOT ? node.ino : UNKNOWN_INO;
+    return plus
+      ? this.packer.addPlus(name, at + 1, DT_DIR, ino, 0 as Nodeid, 0, 0, undefined)
+      : this.packer.add(name, ino, at + 1, DT_DIR);
+  }
+
+  private addEntry(directory: Node, entry: Entry, at: number, plus: boolean): boolean {
+    const { name, dtype } = entry;
+    if (!plus) return this.packer.add(name, UNKNOWN_INO, at + 1, dtype);
+    if (!this.packer.hasRoom(name)) return false;
+    const node = this.tryLookup(directory, name);
+    if (node === undefined) return this.packer.addPlus(name, at + 1, dtype, UNKNOWN_INO, 0 as Nodeid, 0, 0, undefined);
+    const { entrySeconds, attrSeconds } = this.cache;
+    const attr = this.overlay.attr(node);
+    this.nodes.remember(node);
+    return this.packer.addPlus(name, at + 1, dtype, node.ino, this.nodes.idOf(node), entrySeconds, attrSeconds, attr);
+  }
+
+  /** A broken object is listed by name and type alone; the error shows when it is looked up. */
+  private tryLookup(directory: Node, name: Name): Node | undefined {
+    try {
+      const found = this.overlay.lookup(directory, name);
+      return typeof found === 'number' ? undefined : this.nodes.canonical(found);
+    } catch (error) {
+      if (error instanceof ErrnoError) return undefined;
+      throw error;
+    }
+  }
+
+  releasedir(_nodeid: Nodeid, fh: number): void {
+    this.directories.release(fh);
+  }
+
+  // ---- attributes --------------------------------------------------------------------------------------------------
+
+  getattr(nodeid: Nodeid, out: Out): number {
+    const attr = this.attr(nodeid);
+    return typeof attr === 'number' ? attr : abi.putAttrOut(out.view, 0, this.cache.attrSeconds, attr);
+  }
+
+  statx(nodeid: Nodeid, out: Out): number {
+    const attr = this.attr(nodeid);
+    return typeof attr === 'number' ? attr : abi.putStatxOut(out.view, 0, this.cache.attrSeconds, attr);
+  }
+
+  private attr(nodeid: Nodeid): Attr | number {
+    const node = this.nodes.get(nodeid);
+    return node === undefined ? -ESTALE : this.overlay.attr(node);
+  }
+
+  access(nodeid: Nodeid, mask: number): number {
+    if (this.nodes.get(nodeid) === undefined) return -ESTALE;
+    return mask & W_OK ? -EROFS : 0;
+  }
+
+  readlink(nodeid: Nodeid, out: Out): number {
+    const node = this.nodes.get(nodeid);
+    if (node === undefined) return -ESTALE;
+    if (!isSymlink(node.top.mode)) return -EINVAL;
+    const target = nameBytes(this.overlay.readlink(node));
+    out.bytes.set(target);
+    return target.length;
+  }
+
+  statfs(_nodeid: Nodeid, out: Out): number {
+    return abi.putStatfsOut(out.view, 0, this.overlay.statfs());
+  }
+
+  getxattr(nodeid: Nodeid, name: Name, _caller: Caller): Uint8Array | number {
+    const node = this.nodes.get(nodeid);
+    if (node === undefined) return -ESTALE;
+    if (!this.visible.acl && isAcl(name)) return -EOPNOTSUPP;
+    return this.overlay.getxattr(node, name);
+  }
+
+  listxattr(nodeid: Nodeid, caller: Caller): Uint8Array | number {
+    const node = this.nodes.get(nodeid);
+    if (node === undefined) return -ESTALE;
+    const seesTrusted = this.visible.trusted && caller.uid === 0;
+    const names = this.overlay
+      .listxattr(node)
+      .filter(name => (seesTrusted || !name.startsWith('trusted.')) && (this.visible.acl || !isAcl(name)));
+    return nameBytes(names.map(name => `${name}\0`).join(''));
+  }
+
+  // ---- data --------------------------------------------------------------------------------------------------------
+
+  open(nodeid: Nodeid, _flags: number, out: Out): number {
+    const node = this.nodes.get(nodeid);
+    if (node === undefined) return -ESTALE;
+    if (isDirectory(node.top.mode)) return -EISDIR;
+    const opened = this.files.open(nodeid, node);
+    if (typeof opened === 'number') return opened;
+    return abi.putOpenOut(out.view, 0, opened.handle, opened.flags, opened.backingId);
+  }
+
+  read(_nodeid: Nodeid, fh: number, position: number, length: number, out: Out): number {
+    return this.files.get(fh)?.read(out.bytes, 0, length, position) ?? -EBADF;
+  }
+
+  lseek(_nodeid: Nodeid, fh: number, offset: number, whence: number, out: Out): number {
+    const result = this.files.get(fh)?.seek(offset, whence) ?? -EBADF;
+    return result < 0 ? result : abi.putLseekOut(out.view, 0, result);
+  }
+
+  release(_nodeid: Nodeid, fh: number): void {
+    this.files.release(fh);
+  }
+
+  destroy(): void {
+    this.files.close();
+    this.overlay.close();
+  }
+}
+
+const isAcl = (name: Name): boolean => name.startsWith('system.posix_acl_');

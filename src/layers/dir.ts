@@ -1,0 +1,267 @@
+/**
+ * A directory of the host as a layer. An object is reached by its parent's descriptor and its name, one component at a
+ * time, so that nothing that happens in the layer can lead out of it.
+ */
+import { LRUCache } from 'lru-cache';
+import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import * as errno from '../sys/errno.ts';
+import { ErrnoError, must } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import { type Attr, isDirectory, isRegular } from '../sys/stat.ts';
+import * as sx from '../sys/statx.ts';
+import { FileData } from './file-data.ts';
+import type { Data, Inode, Layer, Statfs } from './layer.ts';
+
+// linux/fcntl.h, linux/openat2.h, linux/mount.h
+const O_NONBLOCK = 0o4000;
+const O_DIRECTORY = 0o200000;
+const O_NOFOLLOW = 0o400000;
+const O_NOATIME = 0o1000000;
+const O_PATH = 0o10000000;
+const RESOLVE_NO_XDEV = 0x1;
+const RESOLVE_NO_MAGICLINKS = 0x2;
+const RESOLVE_NO_SYMLINKS = 0x4;
+const RESOLVE_BENEATH = 0x8;
+const CONFINED = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
+const OPEN_TREE_CLONE = 1;
+const O_CLOEXEC = 0o2000000;
+
+/** Open descriptors of directories that one layer keeps at most. */
+const DIRECTORIES_MAX = 64;
+const LISTING_BYTES = 64 * 1024;
+const XATTR_BYTES = 64 * 1024;
+const INO_LIMIT = 2 ** 44;
+
+/** struct linux_dirent64. Source: getdents64(2). */
+const Dirent = { ino: 0 /* u64 */, off: 8 /* u64 */, reclen: 16 /* u16 */, type: 18 /* u8 */, name: 19 } as const;
+
+class DirInode implements Inode {
+  readonly layer: DirLayer;
+  readonly parent: DirInode | undefined;
+  readonly name: Name;
+  readonly ino: number;
+  readonly mode: number;
+  readonly rdev: number;
+  readonly sizeBytes: number;
+
+  /** Takes type, size and number from the last statx. */
+  constructor(layer: DirLayer, parent: DirInode | undefined, name: Name, ino: number) {
+    this.layer = layer;
+    this.parent = parent;
+    this.name = name;
+    this.ino = ino;
+    this.mode = sx.statxMode();
+    this.rdev = sx.statxRdev();
+    this.sizeBytes = sx.statxSize();
+  }
+}
+
+export class DirLayer implements Layer {
+  readonly kind = 'directory';
+  readonly path: string;
+  readonly filesystem: string;
+  readonly root: DirInode;
+  private readonly rootFd: number;
+  private readonly mountId: number;
+  private readonly device: { readonly major: number; readonly minor: number };
+  /** Descriptors (O_PATH) of directories below the root. */
+  private readonly directories = new LRUCache<DirInode, number>({
+    max: DIRECTORIES_MAX,
+    dispose: fd => native.close(fd),
+  });
+  private readonly listing = new Uint8Array(LISTING_BYTES);
+  private readonly value = new Uint8Array(XATTR_BYTES);
+
+  /**
+   * Opens a directory as a layer. What is mounted inside it is not seen, as far as this process may clone a mount;
+   * otherwise a mount point gives EXDEV.
+   * Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) gives them.
+   */
+  constructor(path: Name) {
+    this.path = printable(path);
+    this.rootFd = openRoot(path);
+    must(sx.statx(this.rootFd, ''), `layer ${this.path}`);
+    if (!isDirectory(sx.statxMode())) throw new ErrnoError(errno.ENOTDIR, `layer ${this.path}: not a directory`);
+    this.mountId = sx.statxMountId();
+    this.device = sx.statxDevice();
+    this.filesystem = `device ${this.device.major}:${this.device.minor}`;
+    this.root = new DirInode(this, undefined, '', this.ino());
+  }
+
+  lookup(directory: Inode, name: Name): Inode | undefined {
+    const parent = directory as DirInode;
+    const result = sx.statx(this.directoryFd(parent), name);
+    if (result === -errno.ENOENT || result === -errno.ENAMETOOLONG) return undefined;
+    if (result < 0) throw this.failure(result, parent, name);
+    if (sx.statxMountId() !== this.mountId) throw this.failure(-errno.EXDEV, parent, name);
+    return new DirInode(this, parent, name, this.ino());
+  }
+
+  attr(inode: Inode): Attr {
+    const { ino, parent, name } = inode as DirInode;
+    const result = sx.statx(parent ? this.directoryFd(parent) : this.rootFd, name);
+    if (result < 0) throw this.failure(result, parent, name);
+    return sx.statxAttr(ino);
+  }
+
+  readlink(inode: Inode): Name {
+    const { parent, name } = inode as DirInode;
+    const length = native.readlinkat(parent ? this.directoryFd(parent) : this.rootFd, name, this.value);
+    if (length < 0) throw this.failure(length, parent, name);
+    return nameOf(this.value, 0, length);
+  }
+
+  readdir(directory: Inode, visit: (name: Name, dtype: number) => void): void {
+    const at = directory as DirInode;
+    const fd = native.openat2(this.directoryFd(at), '.', O_DIRECTORY, CONFINED);
+    if (fd < 0) throw this.failure(fd, at.parent, at.name);
+    try {
+      for (const [name, dtype] of this.entries(fd)) visit(name, dtype);
+    } finally {
+      native.close(fd);
+    }
+  }
+
+  /** All entries of an open directory, read before the first is handed out: a visitor may ask this layer again. */
+  private entries(fd: number): [Name, number][] {
+    const entries: [Name, number][] = [];
+    const view = new DataView(this.listing.buffer);
+    for (;;) {
+      const bytes = must(native.getdents(fd, this.listing), `listing of layer ${this.path}`);
+      if (bytes === 0) return entries;
+      for (let at = 0; at < bytes; at += view.getUint16(at + Dirent.reclen, true)) {
+        const from = at + Dirent.name;
+        const name = nameOf(this.listing, from, this.listing.indexOf(0, from));
+        if (name !== '.' && name !== '..') entries.push([name, this.listing[at + Dirent.type] as number]);
+      }
+    }
+  }
+
+  getxattr(inode: Inode, name: Name): Uint8Array | undefined {
+    const length = native.lgetxattr(this.procPath(inode as DirInode), name, this.value);
+    if (length >= 0) return this.value.slice(0, length);
+    if (length === -errno.ENODATA || length === -errno.EOPNOTSUPP) return undefined;
+    throw this.failure(length, (inode as DirInode).parent, (inode as DirInode).name);
+  }
+
+  listxattr(inode: Inode): Name[] {
+    const length = native.llistxattr(this.procPath(inode as DirInode), this.value);
+    if (length === -errno.EOPNOTSUPP) return [];
+    if (length < 0) throw this.failure(length, (inode as DirInode).parent, (inode as DirInode).name);
+    return nameOf(this.value, 0, length).split('\0').slice(0, -1);
+  }
+
+  open(inode: Inode): Data {
+    const { parent, name } = inode as DirInode;
+    if (!parent) throw this.failure(-errno.EISDIR, parent, name);
+    const data = this.openConfined(this.directoryFd(parent), name);
+    if (typeof data === 'number') throw this.failure(data, parent, name);
+    return data;
+  }
+
+  openPath(path: Name): Data | number {
+    return this.openConfined(this.rootFd, path.replace(/^\/+/, ''));
+  }
+
+  /**
+   * Opens a regular file below a directory, or gives a negative errno; -ENOENT for anything that is no regular file.
+   * In two steps, because opening a device or a fifo has effects.
+   */
+  private openConfined(directoryFd: number, path: Name): Data | number {
+    const found = native.openat2(directoryFd, path, O_PATH | O_NOFOLLOW, CONFINED);
+    if (found < 0) return found;
+    try {
+      must(sx.statx(found, ''), `layer ${this.path}`);
+      if (!isRegular(sx.statxMode())) return -errno.ENOENT;
+      const link = `/proc/self/fd/${found}`;
+      const flags = O_NONBLOCK | O_NOATIME;
+      let fd = native.openat2(sx.AT_FDCWD, link, flags, 0);
+      if (fd === -errno.EPERM) fd = native.openat2(sx.AT_FDCWD, link, O_NONBLOCK, 0); // not the owner: no O_NOATIME
+      return fd < 0 ? fd : new FileData(fd);
+    } finally {
+      native.close(found);
+    }
+  }
+
+  statfs(): Statfs {
+    const out = new Float64Array(9);
+    must(native.fstatfs(this.rootFd, out), `statfs of layer ${this.path}`);
+    const [, bsize = 0, blocks = 0, bfree = 0, bavail = 0, files = 0, ffree = 0, namelen = 0, frsize = 0] = out;
+    return { bsize, blocks, bfree, bavail, files, ffree, namelen, frsize };
+  }
+
+  close(): void {
+    this.directories.clear();
+    native.close(this.rootFd);
+  }
+
+  /** A descriptor of a directory, opened again from its nearest open ancestor where it was dropped. */
+  private directoryFd(directory: DirInode): number {
+    const path: DirInode[] = [];
+    let at = directory;
+    let fd: number | undefined;
+    while (fd === undefined) {
+      fd = at.parent ? this.directories.get(at) : this.rootFd;
+      if (fd !== undefined || !at.parent) break;
+      path.push(at);
+      at = at.parent;
+    }
+    for (const next of path.reverse()) {
+      const opened = native.openat2(fd as number, next.name, O_PATH | O_DIRECTORY | O_NOFOLLOW, CONFINED);
+      if (opened < 0) throw this.failure(opened, next.parent, next.name);
+      this.directories.set(next, opened);
+      fd = opened;
+    }
+    return fd as number;
+  }
+
+  /** A path to an object for the calls that know no descriptors. */
+  private procPath(inode: DirInode): Name {
+    if (!inode.parent) return `/proc/self/fd/${this.rootFd}/.`;
+    return `/proc/self/fd/${this.directoryFd(inode.parent)}/${inode.name}`;
+  }
+
+  /** The number of the object of the last statx: its own where that fits and is of the layer's device. */
+  private ino(): number {
+    const high = sx.statxInoHigh();
+    const low = sx.statxInoLow();
+    const ino = high * 2 ** 32 + low;
+    if (ino < INO_LIMIT / 2 && sx.statxDeviceIs(this.device)) return ino;
+    return mintedIno(this.filesystem, `${JSON.stringify(sx.statxDevice())} ${high} ${low}`);
+  }
+
+  private failure(result: number, parent: DirInode | undefined, name: Name): ErrnoError {
+    const path: Name[] = [name];
+    for (let at = parent; at; at = at.parent) path.push(at.name);
+    return new ErrnoError(
+      -result,
+      `layer ${this.path}: ${path.reverse().join('/') || '/'}: ${errno.errnoName(result)}`,
+    );
+  }
+}
+
+/**
+ * Numbers for objects whose own is too large for us, or of another device than their layer's root (subvolumes, an
+ * overlay): counted down from the top of the range, one table for each filesystem, kept while the process lives.
+ */
+const minted = new Map<string, Map<string, number>>();
+
+function mintedIno(filesystem: string, object: string): number {
+  let table = minted.get(filesystem);
+  if (!table) {
+    table = new Map();
+    minted.set(filesystem, table);
+  }
+  const known = table.get(object);
+  if (known !== undefined) return known;
+  const ino = INO_LIMIT - 1 - table.size;
+  table.set(object, ino);
+  return ino;
+}
+
+/** A descriptor (O_PATH) of a layer's root: of a private clone of its mount where the process may make one. */
+function openRoot(path: Name): number {
+  const clone = native.openTree(sx.AT_FDCWD, path, OPEN_TREE_CLONE | O_CLOEXEC);
+  if (clone >= 0) return clone;
+  return must(native.openat2(sx.AT_FDCWD, path, O_PATH | O_DIRECTORY, 0), `layer ${printable(path)}`);
+}

@@ -1,0 +1,117 @@
+/** Walks the stack by the rules of step.ts. Source: kernel fs/overlayfs/namei.c, ovl_lookup and ovl_lookup_layer. */
+import type { Inode, Layer } from '../layers/layer.ts';
+import type { Name } from '../sys/bytes.ts';
+import { EACCES, EIO, ENAMETOOLONG, ENOENT, EPERM } from '../sys/errno.ts';
+import { isDirectory } from '../sys/stat.ts';
+import type { Node } from './node.ts';
+import { isAbsolute } from './redirect.ts';
+import { newSearch, type Rules, type Search, step } from './step.ts';
+
+export const NAME_MAX = 255;
+
+/** What a lookup found: a node but for its inode number. */
+export type Found = Pick<Node, 'stack' | 'data' | 'xwhiteouts'>;
+
+/** The stack that lookup walks. */
+export interface Stack {
+  readonly rules: Rules;
+  /** The roots of the normal layers, top first. */
+  readonly roots: readonly Inode[];
+  /** The position of a normal layer in `roots`. */
+  indexOf(layer: Layer): number;
+  /** Told of each directory with opaque=x: its layer holds xattr whiteouts from now on. */
+  sawXwhiteouts(layer: Layer): void;
+}
+
+/**
+ * Looks up a name in a directory of the overlay.
+ * @returns what was found, or a negative errno: -ENOENT for a miss, -ENAMETOOLONG, -EPERM for a redirect or metacopy
+ *   that the options do not follow, -EINVAL for an invalid redirect, -EACCES for one to '.' or '..', -EIO for a metacopy
+ *   file without data
+ * Throws ErrnoError where a layer is corrupt or can not be read.
+ */
+export function lookup(stack: Stack, parent: readonly Inode[], name: Name): Found | number {
+  if (name.length > NAME_MAX) return -ENAMETOOLONG;
+  const search = newSearch(name);
+  const result: Inode[] = [];
+  const failure = searchLayers(stack, search, parent, result);
+  for (const layer of search.xwhiteouts) stack.sawXwhiteouts(layer);
+  if (failure !== 0) return failure;
+  return conclude(stack.rules, search, result);
+}
+
+function searchLayers(stack: Stack, search: Search, parent: readonly Inode[], result: Inode[]): number {
+  const { rules, roots } = stack;
+  const checkRedirects = rules.follow || rules.hasDataLayers;
+  let bases = parent;
+  for (let i = 0; i < bases.length && !search.stop; i++) {
+    const base = bases[i] as Inode;
+    if (!mayFollow(rules, search)) return -EPERM;
+    if (!checkRedirects) search.last = i === bases.length - 1;
+    else if (search.isDir || !rules.hasDataLayers) search.last = base.layer === roots[roots.length - 1]?.layer;
+
+    const found = walkLayer(stack, search, base);
+    if (typeof found === 'number') return found;
+    if (found === undefined) continue;
+    if (!(search.metacopy && result.length > 0)) result.push(found);
+    if (search.redirect !== undefined && isAbsolute(search.redirect) && bases !== roots) {
+      bases = roots;
+      i = stack.indexOf(base.layer);
+    }
+  }
+  return 0;
+}
+
+const mayFollow = (rules: Rules, search: Search): boolean =>
+  (!search.metacopy || rules.metacopy) && (search.redirect === undefined || rules.follow);
+
+function conclude(rules: Rules, search: Search, result: Inode[]): Found | number {
+  const top = result[0];
+  if (search.metacopy && top && rules.hasDataLayers && search.absolute) {
+    return { stack: [top], data: search.redirect, xwhiteouts: false };
+  }
+  if (!mayFollow(rules, search)) return -EPERM;
+  if (search.metacopy) return -EIO;
+  if (!top) return -ENOENT;
+  if (search.isDir) return { stack: result, data: undefined, xwhiteouts: search.xwhiteouts.length > 0 };
+  return { stack: [top], data: result[1], xwhiteouts: false };
+}
+
+/**
+ * Finds `search.name` in one layer: below `base`, or from `base`, then the layer's root, if it is absolute. A redirect on
+ * the way rewrites the name for the layers below, so the walk counts the bytes that remain, not those behind it.
+ * @returns the last component's inode, undefined where the layer has nothing, or a negative errno
+ */
+function walkLayer(stack: Stack, search: Search, base: Inode): Inode | undefined | number {
+  if (!isAbsolute(search.name)) return stepInto(stack, search, base, search.name, 0, '');
+  let at: Inode = base;
+  let remaining = search.name.length - 1;
+  while (isDirectory(at.mode)) {
+    const from = search.name.length - remaining;
+    const slash = search.name.indexOf('/', from);
+    const to = slash < 0 ? search.name.length : slash;
+    const rest = search.name.slice(to);
+    const found = stepInto(stack, search, at, search.name.slice(from, to), from, rest);
+    if (rest === '' || found === undefined || typeof found === 'number') return found;
+    at = found;
+    remaining -= to - from + 1;
+  }
+  return undefined;
+}
+
+function stepInto(
+  stack: Stack,
+  search: Search,
+  base: Inode,
+  component: Name,
+  prefixBytes: number,
+  rest: Name,
+): Inode | undefined | number {
+  if (component === '' || component === '.' || component === '..') return -EACCES;
+  if (component.length > NAME_MAX) return undefined;
+  const found = base.layer.lookup(base, component);
+  if (found === undefined) return undefined;
+  const takesPart = step(stack.rules, search, found, prefixBytes, rest);
+  if (typeof takesPart === 'number') return takesPart;
+  return takesPart ? found : undefined;
+}

@@ -1,0 +1,45 @@
+/** The value of `overlay.metacopy`: marks a regular file whose data is in a layer below, and may carry its digest. */
+
+import { EIO, ERANGE, ErrnoError } from '../sys/errno.ts';
+
+/** struct ovl_metacopy. Source: kernel fs/overlayfs/overlayfs.h, since 6.6; before that the value was empty. */
+export const Metacopy = {
+  version: 0, //     u8  0
+  len: 1, //         u8  of the whole value
+  flags: 2, //       u8  not checked
+  digest_algo: 3, // u8  0 none, 1 SHA-256, 2 SHA-512: the numbers of fs-verity
+  digest: 4, //      up to 64 bytes
+  SIZE: 4,
+} as const;
+const DIGEST_MAX = 64;
+
+/** The fs-verity digest that the data must have. */
+export interface Digest {
+  algorithm: 'sha256' | 'sha512';
+  bytes: Uint8Array;
+}
+
+/** Whether lookup accepts the value: empty, or at least a header. Whatever else is wrong with it shows at open. */
+export const isMetacopy = (value: Uint8Array): boolean => value.length === 0 || value.length >= Metacopy.SIZE;
+
+/**
+ * The digest of an accepted value; undefined where it has none. A value of four bytes or less is never looked into.
+ * Throws ErrnoError: EIO for a malformed value, ERANGE for one too long to hold a digest.
+ * Source: kernel fs/overlayfs/util.c, ovl_check_metacopy_xattr and ovl_get_verity_digest.
+ */
+export function parseDigest(value: Uint8Array): Digest | undefined {
+  if (value.length <= Metacopy.SIZE) return undefined;
+  if (value.length > Metacopy.SIZE + DIGEST_MAX) throw new ErrnoError(ERANGE, `metacopy of ${value.length} bytes`);
+  const { version, len, digest_algo } = Metacopy;
+  if (value[version] !== 0) throw new ErrnoError(EIO, `metacopy version ${value[version]}`);
+  if (value[len] !== value.length) throw new ErrnoError(EIO, `metacopy says ${value[len]} bytes, has ${value.length}`);
+  const bytes = value.subarray(Metacopy.digest);
+  const algorithm = algorithms[value[digest_algo] as number];
+  if (algorithm === 'none') return undefined;
+  if (algorithm === undefined) throw new ErrnoError(EIO, `metacopy digest_algo ${value[digest_algo]}`);
+  if (bytes.length !== digestBytes[algorithm])
+    throw new ErrnoError(EIO, `${algorithm} digest of ${bytes.length} bytes`);
+  return { algorithm, bytes };
+}
+const algorithms = ['none', 'sha256', 'sha512'] as const;
+const digestBytes = { sha256: 32, sha512: 64 };

@@ -1,0 +1,20 @@
+/** An object of the overlay: what lookup found in the layers. */
+import type { Inode } from '../layers/layer.ts';
+import type { Name } from '../sys/bytes.ts';
+
+/**
+ * One object of the overlay, shared by all names that lead to the same top inode.
+ * A directory has a stack of real directories; a non-directory has its top and one place for its data.
+ */
+export interface Node {
+  /** st_ino: unique in the overlay, the same for every lookup. See ino.ts. */
+  readonly ino: number;
+  /** All attributes and xattrs are those of the top. */
+  readonly top: Inode;
+  /** The real directories that take part, top first; the top alone for anything else. */
+  readonly stack: readonly Inode[];
+  /** Where a metacopy file's data is: an inode of a normal layer, or a path in the data-only layers. Else its own. */
+  readonly data: Inode | Name | undefined;
+  /** Whether regular files of this directory may be xattr whiteouts: seen with opaque=x. */
+  readonly xwhiteouts: boolean;
+}

@@ -1,0 +1,76 @@
+/** Opens the layers of a stack. */
+import { type BigIntStats, realpathSync, statSync } from 'node:fs';
+import { DirLayer } from '../layers/dir.ts';
+import { openErofsLayer } from '../layers/erofs.ts';
+import type { Layer } from '../layers/layer.ts';
+import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
+import { EINVAL, EIO, ELOOP, ErrnoError } from '../sys/errno.ts';
+import type { StackOptions } from './options.ts';
+import { Overlay } from './overlay.ts';
+
+/**
+ * Opens every layer of a stack: a directory, or a file that is an EROFS image.
+ * Throws ErrnoError that names the layer: ENOENT where it is missing, EINVAL where it is neither, ELOOP where a layer is
+ * or lies inside another one, and what reading an image gives.
+ */
+export function openOverlay(options: StackOptions): Overlay {
+  refuseOverlaps(options.layers.map(layer => layer.path));
+  const opened: Layer[] = [];
+  try {
+    for (const { path } of options.layers) opened.push(openLayer(path));
+    const isNormal = (_: Layer, position: number): boolean => !options.layers[position]?.dataOnly;
+    return new Overlay(
+      opened.filter(isNormal),
+      opened.filter((layer, position) => !isNormal(layer, position)),
+      options,
+    );
+  } catch (error) {
+    for (const layer of opened) layer.close();
+    throw error;
+  }
+}
+
+function openLayer(path: Name): Layer {
+  const stat = statLayer(path);
+  if (stat.isDirectory()) return new DirLayer(path);
+  if (stat.isFile()) return openErofsLayer(path);
+  throw new ErrnoError(EINVAL, `layer ${printable(path)}: neither a directory nor an image`);
+}
+
+function statLayer(path: Name): BigIntStats {
+  try {
+    return statSync(nameBytes(path) as Buffer, { bigint: true });
+  } catch (error) {
+    const { errno = EIO, code } = error as NodeJS.ErrnoException;
+    throw new ErrnoError(Math.abs(errno), `layer ${printable(path)}: ${code}`);
+  }
+}
+
+/** Source: kernel fs/overlayfs/super.c, ovl_check_overlapping_layers: one tree must not be seen through two layers. */
+function refuseOverlaps(paths: readonly Name[]): void {
+  const roots = new Map<string, Name>();
+  for (const path of paths) {
+    const key = identity(statLayer(path));
+    const same = roots.get(key);
+    if (same !== undefined) throw overlap(path, 'is the same as', same);
+    roots.set(key, path);
+  }
+  for (const path of paths) {
+    for (const above of ancestors(path)) {
+      const outer = roots.get(identity(statLayer(above)));
+      if (outer !== undefined) throw overlap(path, 'lies inside', outer);
+    }
+  }
+}
+
+const identity = (stat: BigIntStats): string => `${stat.dev}:${stat.ino}`;
+const overlap = (path: Name, relation: string, other: Name): ErrnoError =>
+  new ErrnoError(ELOOP, `layer ${printable(path)} ${relation} layer ${printable(other)}`);
+
+/** The directories above a path. */
+function ancestors(path: Name): Name[] {
+  const real = nameOf(realpathSync(nameBytes(path) as Buffer, { encoding: 'buffer' }));
+  const above: Name[] = [];
+  for (let end = real.lastIndexOf('/'); end > 0; end = real.lastIndexOf('/', end - 1)) above.push(real.slice(0, end));
+  return [...above, '/'];
+}

@@ -1,0 +1,152 @@
+/** A stack of layers as one tree: names in, nodes and bytes out. It knows no mount; a FUSE session is one of its users. */
+import type { Data, Inode, Layer, Statfs } from '../layers/layer.ts';
+import type { Name } from '../sys/bytes.ts';
+import { EIO, ENODATA, ENOENT, ErrnoError } from '../sys/errno.ts';
+import type { Attr } from '../sys/stat.ts';
+import { DentryCache } from './cache.ts';
+import { InodeNumbers } from './ino.ts';
+import { lookup, type Stack } from './lookup.ts';
+import { Lowerdata } from './lowerdata.ts';
+import type { Node } from './node.ts';
+import type { StackOptions } from './options.ts';
+import { type Entry, listMerged, listReal } from './readdir.ts';
+import { opaqueness, type Rules } from './step.ts';
+import { OverlayXattrs } from './xattrs.ts';
+
+/** Dentries remembered at most: about 300 bytes each. */
+const DENTRIES_MAX = 65_536;
+
+export class Overlay implements Stack {
+  readonly rules: Rules;
+  readonly roots: readonly Inode[];
+  readonly root: Node;
+  /** Nothing of the tree can change: all normal layers are images. */
+  readonly immutable: boolean;
+  private readonly layers: readonly Layer[];
+  private readonly positions = new Map<Layer, number>();
+  private readonly xwhiteoutLayers = new Set<Layer>();
+  private readonly numbers: InodeNumbers;
+  private readonly lowerdata: Lowerdata;
+  /** Absent where asking the only layer, an image, again is as cheap. */
+  private readonly dentries: DentryCache | undefined;
+
+  /** Takes over open layers. @param layers the normal ones, top first @param dataLayers the data-only ones, in order */
+  constructor(layers: readonly Layer[], dataLayers: readonly Layer[], options: StackOptions) {
+    this.layers = [...layers, ...dataLayers];
+    this.rules = {
+      xattrs: new OverlayXattrs(options.userxattr),
+      metacopy: options.metacopy,
+      follow: options.redirectDir === 'follow',
+      hasDataLayers: dataLayers.length > 0,
+      dataRedirects: options.semantics !== 'kernel',
+      dataOnly: options.redirects !== 'kernel',
+    };
+    this.roots = layers.map(layer => layer.root);
+    for (const [position, layer] of layers.entries()) this.positions.set(layer, position);
+    this.immutable = layers.every(layer => layer.kind === 'image');
+    this.dentries = this.immutable && layers.length === 1 ? undefined : new DentryCache(DENTRIES_MAX);
+    this.numbers = new InodeNumbers(layers.map(layer => layer.filesystem));
+    this.lowerdata = new Lowerdata(dataLayers, this.rules.xattrs, options);
+    this.root = this.rootNode();
+  }
+
+  /** The root merges all normal layers; opaque=x is looked at on every root but the lowest. */
+  private rootNode(): Node {
+    const [top] = this.roots;
+    if (!top) throw new ErrnoError(EIO, 'a stack without a normal layer');
+    const marked = this.roots.slice(0, -1).filter(root => opaqueness(this.rules.xattrs, root) === 'x');
+    for (const root of marked) this.sawXwhiteouts(root.layer);
+    const xwhiteouts = marked.length > 0;
+    return { ino: this.numbers.of(top), top, stack: this.roots, data: undefined, xwhiteouts };
+  }
+
+  indexOf(layer: Layer): number {
+    return this.positions.get(layer) as number;
+  }
+
+  sawXwhiteouts(layer: Layer): void {
+    this.xwhiteoutLayers.add(layer);
+  }
+
+  /**
+   * Looks up a name in a directory. @returns its node, or a negative errno; see lookup.ts for them
+   * Throws ErrnoError where a layer is corrupt or can not be read.
+   */
+  lookup(parent: Node, name: Name): Node | number {
+    const known = this.dentries?.get(parent, name);
+    if (known !== undefined) return known;
+    const found = lookup(this, parent.stack, name);
+    const node = typeof found === 'number' ? found : this.node(found);
+    if (typeof node !== 'number' || node === -ENOENT) this.dentries?.set(parent, name, node);
+    return node;
+  }
+
+  private node({ stack, data, xwhiteouts }: Pick<Node, 'stack' | 'data' | 'xwhiteouts'>): Node {
+    const top = stack[0] as Inode;
+    return { ino: this.numbers.of(top), top, stack, data, xwhiteouts };
+  }
+
+  /** What stat shows: the top's attributes; a merged directory has one link, and blocks are those of the data. */
+  attr(node: Node): Attr {
+    const { top, data } = node;
+    const attr = top.layer.attr(top);
+    attr.ino = node.ino;
+    if (node.stack.length > 1) attr.nlink = 1;
+    if (data !== undefined) {
+      attr.blocks = typeof data === 'string' ? Math.ceil(attr.size / 512) : data.layer.attr(data).blocks;
+    }
+    return attr;
+  }
+
+  readlink(node: Node): Name {
+    return node.top.layer.readlink(node.top);
+  }
+
+  /** Lists a directory. The root, a merged directory and one with an origin leave whiteouts out, any other does not. */
+  list(node: Node): Entry[] {
+    const { xattrs } = this.rules;
+    const { top, stack } = node;
+    const merged = stack.length > 1 || node === this.root || top.layer.getxattr(top, xattrs.origin) !== undefined;
+    if (!merged) return listReal(top);
+    return listMerged(xattrs, stack, directory => node.xwhiteouts && this.xwhiteoutLayers.has(directory.layer));
+  }
+
+  /** The value of an xattr of the top, or -ENODATA, -EOPNOTSUPP, -EINVAL. */
+  getxattr(node: Node, name: Name): Uint8Array | number {
+    const stored = this.rules.xattrs.stored(name);
+    if (typeof stored === 'number') return stored;
+    return node.top.layer.getxattr(node.top, stored) ?? -ENODATA;
+  }
+
+  /** The xattr names of the top, without those of overlayfs itself. */
+  listxattr(node: Node): Name[] {
+    const { xattrs } = this.rules;
+    return node.top.layer
+      .listxattr(node.top)
+      .map(name => xattrs.shown(name))
+      .filter(name => name !== undefined);
+  }
+
+  /**
+   * Opens a regular file's data, found now if it is in a data-only layer, and checked against its digest.
+   * @returns the data, or -ENOENT, -ENOTDIR, -ELOOP, -EXDEV, -ENAMETOOLONG where no data-only layer has it
+   * Throws ErrnoError EIO where the digest is wrong, or missing and required.
+   */
+  open(node: Node): Data | number {
+    return this.lowerdata.open(node);
+  }
+
+  /** Checks data that `open` gave again, before it is used for another open. Throws as `open` does. */
+  verify(node: Node, data: Data): void {
+    this.lowerdata.verify(node, data);
+  }
+
+  /** The numbers of the top layer's filesystem. */
+  statfs(): Statfs {
+    return (this.roots[0] as Inode).layer.statfs();
+  }
+
+  close(): void {
+    for (const layer of this.layers) layer.close();
+  }
+}

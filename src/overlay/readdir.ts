@@ -1,0 +1,55 @@
+/** Lists a directory of the overlay. Source: kernel fs/overlayfs/readdir.c. */
+import type { Inode } from '../layers/layer.ts';
+import type { Name } from '../sys/bytes.ts';
+import { DT_CHR, DT_REG, DT_UNKNOWN, isRegular } from '../sys/stat.ts';
+import { isWhiteout } from './step.ts';
+import type { OverlayXattrs } from './xattrs.ts';
+
+/** A name in a listing, without `.` and `..`; `dtype` is the DT_* number of the top entry. */
+export interface Entry {
+  name: Name;
+  dtype: number;
+}
+
+/** The real directory as it is: whiteouts are listed, though lookup does not find them. */
+export function listReal(directory: Inode): Entry[] {
+  const entries: Entry[] = [];
+  directory.layer.readdir(directory, (name, dtype) => entries.push({ name, dtype }));
+  return entries;
+}
+
+/**
+ * Merges the listings of a stack of directories: the first occurrence from the top counts, whiteouts are left out.
+ * Order: every name of the lowest layer in its order, then the others by layer from the top.
+ * @param hasXwhiteouts whether regular files of this real directory may be xattr whiteouts
+ */
+export function listMerged(
+  xattrs: OverlayXattrs,
+  stack: readonly Inode[],
+  hasXwhiteouts: (directory: Inode) => boolean,
+): Entry[] {
+  const seen = new Map<Name, Entry | undefined>(); // undefined: a whiteout
+  const lowest = new Set<Entry>();
+  for (const directory of stack) {
+    const checkRegular = hasXwhiteouts(directory);
+    const isLowest = directory === stack[stack.length - 1];
+    directory.layer.readdir(directory, (name, dtype) => {
+      if (!seen.has(name)) {
+        const maybe = dtype === DT_CHR || dtype === DT_UNKNOWN || (dtype === DT_REG && checkRegular);
+        const hidden = maybe && isHidden(xattrs, directory, name, checkRegular);
+        seen.set(name, hidden ? undefined : { name, dtype });
+      }
+      const entry = isLowest ? seen.get(name) : undefined;
+      if (entry) lowest.add(entry);
+    });
+  }
+  const rest = [...seen.values()].filter(entry => entry !== undefined && !lowest.has(entry));
+  return [...lowest, ...(rest as Entry[])];
+}
+
+/** Whether the entry is a whiteout; an empty regular file with the xattr is one only where `checkRegular`. */
+function isHidden(xattrs: OverlayXattrs, directory: Inode, name: Name, checkRegular: boolean): boolean {
+  const inode = directory.layer.lookup(directory, name);
+  if (inode === undefined) return true; // removed since the layer was listed
+  return (checkRegular || !isRegular(inode.mode)) && isWhiteout(xattrs, inode);
+}

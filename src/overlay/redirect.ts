@@ -1,0 +1,26 @@
+/** Values of `overlay.redirect`: where the layers below hold what this object merges with or takes its data from. */
+import { type Name, nameOf } from '../sys/bytes.ts';
+
+/**
+ * Parses the value of the xattr; it ends at the first NUL.
+ *
+ *     name    takes the place of the last component ('.', '..' and '' are refused by the walk, not here)
+ *     /a/b    a path from the root of the layers below
+ *     //a/b   a path in data-only layers and nowhere else; only a metacopy file may have it
+ *
+ * @returns the redirect; undefined for an invalid one: no bytes, an empty component, a trailing slash, a slash in a name
+ * Source: kernel fs/overlayfs/util.c, ovl_get_redirect_xattr; `//`: A. Larsson, linux-unionfs, 25 May 2023.
+ */
+export function parseRedirect(value: Uint8Array): Name | undefined {
+  if (value.length === 0) return undefined;
+  const end = value.indexOf(0);
+  const text = nameOf(value, 0, end < 0 ? value.length : end);
+  if (text[0] !== '/') return text.includes('/') ? undefined : text;
+  const path = isDataRedirect(text) ? text.slice(1) : text;
+  return path.endsWith('/') || path.includes('//') ? undefined : text;
+}
+
+export const isAbsolute = (redirect: Name): boolean => redirect.charCodeAt(0) === 0x2f;
+
+/** Whether a redirect names data-only layers alone: it begins with two slashes. */
+export const isDataRedirect = (redirect: Name): boolean => redirect.startsWith('//');

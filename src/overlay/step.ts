@@ -1,0 +1,141 @@
+/** The rule for one dentry: what a layer holds under one component of the looked-up name, and whether to go on below. */
+import type { Inode, Layer } from '../layers/layer.ts';
+import type { Name } from '../sys/bytes.ts';
+import { EINVAL, EIO } from '../sys/errno.ts';
+import { isDirectory, isRegular, S_IFCHR, S_IFMT } from '../sys/stat.ts';
+import { isMetacopy } from './metacopy.ts';
+import { isAbsolute, isDataRedirect, parseRedirect } from './redirect.ts';
+import type { OverlayXattrs } from './xattrs.ts';
+
+/** What a stack lets lookup do. */
+export interface Rules {
+  readonly xattrs: OverlayXattrs;
+  /** Whether a metacopy file may take its data from a normal layer below: the option metacopy=on. */
+  readonly metacopy: boolean;
+  /** Whether redirects are followed: the option redirect_dir. */
+  readonly follow: boolean;
+  readonly hasDataLayers: boolean;
+  /** Whether `//` is understood; today's kernel refuses it. */
+  readonly dataRedirects: boolean;
+  /** Whether the absolute redirect of a metacopy file skips the normal layers, as if it began with `//`. */
+  readonly dataOnly: boolean;
+}
+
+/** What a lookup has learnt so far. Source: kernel fs/overlayfs/namei.c, struct ovl_lookup_data. */
+export interface Search {
+  /** What the next layer is asked for: the looked-up name, or what redirects made of it, from the layer's root if it begins with a slash. */
+  name: Name;
+  isDir: boolean;
+  /** No layer below takes part. */
+  stop: boolean;
+  /** This layer is the lowest that takes part, so neither opaque nor redirect matter. */
+  last: boolean;
+  /** The redirect met last is absolute and nothing has been passed since. */
+  absolute: boolean;
+  redirect: Name | undefined;
+  metacopy: boolean;
+  /** The layers where the looked-up directory itself has opaque=x: it holds xattr whiteouts. */
+  xwhiteouts: Layer[];
+}
+
+export function newSearch(name: Name): Search {
+  return {
+    name,
+    isDir: false,
+    stop: false,
+    last: false,
+    absolute: false,
+    redirect: undefined,
+    metacopy: false,
+    xwhiteouts: [],
+  };
+}
+
+/**
+ * Judges what a layer holds under a component of the name and notes what follows for the search.
+ * @param prefixBytes length of what is before the component in `search.name`
+ * @param rest what follows the component, with its slash; '' for the last component
+ * @returns whether the object takes part (false: as if it were missing), or -EIO, -EINVAL for a broken xattr
+ * Source: kernel fs/overlayfs/namei.c, ovl_lookup_single.
+ */
+export function step(rules: Rules, search: Search, found: Inode, prefixBytes: number, rest: Name): boolean | number {
+  const isLastComponent = rest === '';
+  if (isWhiteout(rules.xattrs, found)) return end(search);
+  if (isLastComponent && search.metacopy && !isRegular(found.mode)) return end(search);
+  if (!isDirectory(found.mode)) {
+    if (search.isDir || !isLastComponent) return end(search);
+    const metacopy = hasMetacopy(rules.xattrs, found);
+    if (typeof metacopy === 'number') return metacopy;
+    search.metacopy = metacopy;
+    search.stop = !metacopy;
+    if (!metacopy || search.last) return true;
+  } else {
+    if (isLastComponent) search.isDir = true;
+    if (search.last) return true;
+    const opaque = opaqueness(rules.xattrs, found);
+    if (opaque === 'x' && isLastComponent) search.xwhiteouts.push(found.layer);
+    if (opaque === 'y') {
+      search.stop = true;
+      return true;
+    }
+  }
+  return stepRedirect(rules, search, found, prefixBytes, rest);
+}
+
+function end(search: Search): false {
+  search.stop = true;
+  return false;
+}
+
+/** Rewrites the name for the layers below by the redirect of `found`, if it has one. Source: ovl_check_redirect. */
+function stepRedirect(rules: Rules, search: Search, found: Inode, prefixBytes: number, rest: Name): true | number {
+  search.absolute = false; // also without a redirect: passing any directory or metacopy file forgets an earlier one
+  const value = found.layer.getxattr(found, rules.xattrs.redirect);
+  if (value === undefined) return true;
+  const redirect = parseRedirect(value);
+  if (redirect === undefined) return -EINVAL;
+  if (isDataRedirect(redirect)) {
+    if (!rules.dataRedirects || isDirectory(found.mode)) return -EINVAL;
+    return deferToDataLayers(search, redirect.slice(1));
+  }
+  if (!isAbsolute(redirect)) {
+    search.name = search.name.slice(0, prefixBytes) + redirect + rest;
+  } else if (rules.dataOnly && !isDirectory(found.mode)) {
+    return deferToDataLayers(search, redirect);
+  } else {
+    search.absolute = true;
+    search.stop = false; // even when an opaque directory was on the way here
+    search.name = redirect + rest;
+  }
+  search.redirect = search.name;
+  return true;
+}
+
+/** Ends the search in normal layers: the data is at `path` in a data-only layer or nowhere. */
+function deferToDataLayers(search: Search, path: Name): true {
+  search.absolute = true;
+  search.stop = true;
+  search.name = path;
+  search.redirect = path;
+  return true;
+}
+
+/** A character device 0:0, or an empty regular file with the xattr `overlay.whiteout`. */
+export function isWhiteout(xattrs: OverlayXattrs, inode: Inode): boolean {
+  if ((inode.mode & S_IFMT) === S_IFCHR) return inode.rdev === 0;
+  return isRegular(inode.mode) && inode.sizeBytes === 0 && inode.layer.getxattr(inode, xattrs.whiteout) !== undefined;
+}
+
+/** 'y' ends a merge, 'x' says that regular files in it may be whiteouts; any other value is nothing. */
+export function opaqueness(xattrs: OverlayXattrs, directory: Inode): 'y' | 'x' | undefined {
+  const value = directory.layer.getxattr(directory, xattrs.opaque);
+  if (value?.length !== 1) return undefined;
+  return value[0] === 0x79 ? 'y' : value[0] === 0x78 ? 'x' : undefined;
+}
+
+function hasMetacopy(xattrs: OverlayXattrs, inode: Inode): boolean | number {
+  if (!isRegular(inode.mode)) return false;
+  const value = inode.layer.getxattr(inode, xattrs.metacopy);
+  if (value === undefined) return false;
+  return isMetacopy(value) ? true : -EIO;
+}

@@ -1,0 +1,45 @@
+/** The xattrs that overlayfs gives a meaning to, and how a mount hides, shows and escapes them. */
+
+import type { Name } from '../sys/bytes.ts';
+import { EINVAL, EOPNOTSUPP } from '../sys/errno.ts';
+
+const XATTR_NAME_MAX = 255;
+
+/**
+ * The xattr names of one stack: `trusted.overlay.*`, or `user.overlay.*` with the option userxattr.
+ * Source: kernel fs/overlayfs/xattrs.c and Documentation/filesystems/overlayfs.rst, "Nesting overlayfs mounts".
+ */
+export class OverlayXattrs {
+  readonly prefix: Name;
+  readonly opaque: Name;
+  readonly redirect: Name;
+  readonly metacopy: Name;
+  readonly origin: Name;
+  readonly whiteout: Name;
+  /** The prefix of names that an overlay on top of this one gives a meaning to. */
+  readonly escapePrefix: Name;
+
+  constructor(userxattr: boolean) {
+    this.prefix = userxattr ? 'user.overlay.' : 'trusted.overlay.';
+    this.opaque = `${this.prefix}opaque`;
+    this.redirect = `${this.prefix}redirect`;
+    this.metacopy = `${this.prefix}metacopy`;
+    this.origin = `${this.prefix}origin`;
+    this.whiteout = `${this.prefix}whiteout`;
+    this.escapePrefix = `${this.prefix}overlay.`;
+  }
+
+  /** The name under which a stored xattr is listed: one level of escape removed; undefined where it is hidden. */
+  shown(stored: Name): Name | undefined {
+    if (!stored.startsWith(this.prefix)) return stored;
+    return stored.startsWith(this.escapePrefix) ? this.prefix + stored.slice(this.escapePrefix.length) : undefined;
+  }
+
+  /** The name under which a requested xattr is stored, or -EINVAL, -EOPNOTSUPP for one that can not be. */
+  stored(requested: Name): Name | number {
+    if (!requested.startsWith(this.prefix)) return requested;
+    if (requested.length === this.prefix.length) return -EINVAL;
+    const escaped = this.escapePrefix + requested.slice(this.prefix.length);
+    return escaped.length > XATTR_NAME_MAX ? -EOPNOTSUPP : escaped;
+  }
+}

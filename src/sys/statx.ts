@@ -1,0 +1,96 @@
+/** statx(2): asks for an object's attributes and reads them from the reply. */
+import { getI64, getU64, type Name } from './bytes.ts';
+import { native } from './native.ts';
+import { type Attr, makeRdev } from './stat.ts';
+
+/** struct statx. Source: linux/stat.h; stx_mnt_id since 5.8. */
+export const Statx = {
+  blksize: 4, //       u32
+  attributes: 8, //    u64 STATX_ATTR_*
+  nlink: 16, //        u32
+  uid: 20, //          u32
+  gid: 24, //          u32
+  mode: 28, //         u16
+  ino: 32, //          u64
+  size: 40, //         u64
+  blocks: 48, //       u64 of 512 bytes
+  atime: 64, //        statx_timestamp
+  ctime: 96, //        statx_timestamp
+  mtime: 112, //       statx_timestamp
+  rdev_major: 128, //  u32
+  rdev_minor: 132, //  u32
+  dev_major: 136, //   u32
+  dev_minor: 140, //   u32
+  mnt_id: 144, //      u64
+  SIZE: 256,
+} as const;
+/** struct statx_timestamp. */
+const Timestamp = { sec: 0 /* i64 */, nsec: 8 /* u32 */ } as const;
+
+export const AT_FDCWD = -100;
+export const AT_SYMLINK_NOFOLLOW = 0x100;
+export const AT_NO_AUTOMOUNT = 0x800;
+export const AT_EMPTY_PATH = 0x1000;
+const STATX_BASIC_STATS = 0x7ff;
+const STATX_MNT_ID = 0x1000;
+
+const reply = new Uint8Array(Statx.SIZE);
+const view = new DataView(reply.buffer);
+
+/**
+ * Asks for an object, without following a symlink or triggering an automount; an empty name means `dirfd` itself.
+ * The answer is what the functions below read until the next call on this thread. @returns 0 or -errno
+ */
+export function statx(dirfd: number, name: Name): number {
+  const flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (name === '' ? AT_EMPTY_PATH : 0);
+  return native.statx(dirfd, name, flags, STATX_BASIC_STATS | STATX_MNT_ID, reply);
+}
+
+export const statxMode = (): number => view.getUint16(Statx.mode, true);
+export const statxSize = (): number => getU64(view, Statx.size);
+export const statxInoLow = (): number => view.getUint32(Statx.ino, true);
+export const statxInoHigh = (): number => view.getUint32(Statx.ino + 4, true);
+export const statxRdev = (): number =>
+  makeRdev(view.getUint32(Statx.rdev_major, true), view.getUint32(Statx.rdev_minor, true));
+/** The number of a filesystem's device. */
+export interface Device {
+  readonly major: number;
+  readonly minor: number;
+}
+export const statxDevice = (): Device => ({
+  major: view.getUint32(Statx.dev_major, true),
+  minor: view.getUint32(Statx.dev_minor, true),
+});
+export const statxDeviceIs = (device: Device): boolean =>
+  view.getUint32(Statx.dev_major, true) === device.major && view.getUint32(Statx.dev_minor, true) === device.minor;
+export const statxMountId = (): number => getU64(view, Statx.mnt_id);
+
+/** Changes when the contents of the object may have changed: device, inode, size, mtime, ctime. */
+export function statxVersion(): string {
+  const words = new Uint32Array(reply.buffer);
+  const at = (offset: number): string => (words[offset / 4] as number).toString(36);
+  const fields = [Statx.dev_major, Statx.dev_minor, Statx.ino, Statx.ino + 4, Statx.size, Statx.size + 4];
+  const times = [Statx.mtime, Statx.mtime + 4, Statx.mtime + 8, Statx.ctime, Statx.ctime + 4, Statx.ctime + 8];
+  return [...fields, ...times].map(at).join('.');
+}
+
+/** All attributes of the answer, with `ino` as given. */
+export function statxAttr(ino: number): Attr {
+  return {
+    ino,
+    mode: statxMode(),
+    nlink: view.getUint32(Statx.nlink, true),
+    uid: view.getUint32(Statx.uid, true),
+    gid: view.getUint32(Statx.gid, true),
+    rdev: statxRdev(),
+    size: statxSize(),
+    blocks: getU64(view, Statx.blocks),
+    blksize: view.getUint32(Statx.blksize, true),
+    atime: getI64(view, Statx.atime + Timestamp.sec),
+    atimensec: view.getUint32(Statx.atime + Timestamp.nsec, true),
+    mtime: getI64(view, Statx.mtime + Timestamp.sec),
+    mtimensec: view.getUint32(Statx.mtime + Timestamp.nsec, true),
+    ctime: getI64(view, Statx.ctime + Timestamp.sec),
+    ctimensec: view.getUint32(Statx.ctime + Timestamp.nsec, true),
+  };
+}
