@@ -1,0 +1,309 @@
+/**
+ * composefs-dump(5): a tree as text, one line a name.
+ *
+ * ```
+ * /etc/fstab 259 100644 1 0 0 0 1695368732.385062094 35/d02f… - 35d02f… user.key=value
+ * path       size mode  nlink uid gid rdev mtime     payload content digest xattrs
+ * ```
+ * The mode is octal, with `@` in front for a further hard link, whose payload is the path of the first name.
+ * `-` is an unset payload, content or digest.
+ */
+import { type Name, printable } from '../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { isDirectory, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
+import { escapeField, escapeOptional, escapeXattr, unescapeField } from './escape.ts';
+import {
+  CONTENT_BYTES_MAX,
+  FILE_BYTES_MAX,
+  hasFileType,
+  NAME_BYTES_MAX,
+  newInode,
+  setPayload,
+  setXattr,
+  type TreeEntry,
+  type TreeInode,
+  walk,
+} from './tree.ts';
+
+const FIELDS = [
+  'path',
+  'size',
+  'mode',
+  'nlink',
+  'uid',
+  'gid',
+  'rdev',
+  'mtime',
+  'payload',
+  'content',
+  'digest',
+] as const;
+type Field = (typeof FIELDS)[number];
+/** The raw text of a line's fields; '' for those that a short line lacks. */
+type Line = Record<Field, Name> & { xattrs: Name; complete: boolean };
+
+const U32_MAX = 0xffffffff;
+const XATTR_TEXT_MAX = 65535;
+
+/** Reads a dump from lines (without their newlines). Throws ErrnoError EINVAL naming line, field and reason. */
+export function parseDump(lines: Iterable<Name>): TreeInode {
+  const reader = new DumpReader();
+  for (const line of lines) reader.add(line);
+  return reader.finish();
+}
+
+/** Cuts a stream of bytes into lines. The last one may lack its newline. */
+export function* linesOf(chunks: Iterable<Uint8Array>): Generator<Name> {
+  let rest = '';
+  for (const chunk of chunks) {
+    const lines = (rest + Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString('latin1')).split('\n');
+    rest = lines.pop() as string;
+    yield* lines;
+  }
+  if (rest !== '') yield rest;
+}
+
+/** A hard link that waits for the end of the dump, when its target is known. */
+interface PendingLink {
+  lineNumber: number;
+  target: Name;
+}
+
+/** Builds a tree line by line: `add` each, then `finish`. */
+export class DumpReader {
+  #root: TreeInode | undefined;
+  #lineNumber = 0;
+  readonly #links = new Map<TreeEntry, PendingLink>();
+
+  /** Takes the next line. Throws ErrnoError EINVAL naming line, field and reason. */
+  add(line: Name): void {
+    this.#lineNumber++;
+    at(this.#lineNumber, () => this.#addLine(splitLine(line)));
+  }
+
+  /** Resolves the hard links. The root, or ErrnoError EINVAL for a dump without one. */
+  finish(): TreeInode {
+    if (this.#root === undefined) throw new ErrnoError(EINVAL, 'the dump is empty');
+    for (const [entry, { lineNumber }] of this.#links)
+      at(lineNumber, () => field('payload', () => this.#resolve(entry)));
+    return this.#root;
+  }
+
+  #addLine(line: Line): void {
+    const path = field('path', () => parseText(line.path));
+    const link = line.mode.startsWith('@');
+    const inode = newInode(field('mode', () => parseMode(link ? line.mode.slice(1) : line.mode)));
+    if (link && isDirectory(inode.mode)) refuse('mode', 'a directory can not be a hard link');
+    if (!link) fillInode(inode, line);
+    const entry = field('path', () => this.#place(path, inode, link));
+    if (link)
+      this.#links.set(entry, {
+        lineNumber: this.#lineNumber,
+        target: field('payload', () => parseTarget(line.payload)),
+      });
+  }
+
+  /** Puts an inode under its path. */
+  #place(path: Name, inode: TreeInode, link: boolean): TreeEntry {
+    const entry = { inode, link };
+    if (path === '/') {
+      if (this.#root) throw new ErrnoError(EINVAL, 'a second root');
+      if (!isDirectory(inode.mode)) throw new ErrnoError(EINVAL, 'the root is no directory');
+      this.#root = inode;
+      return entry;
+    }
+    if (!this.#root) throw new ErrnoError(EINVAL, 'the root "/" has to come first');
+    const nameAt = path.lastIndexOf('/') + 1;
+    const name = path.slice(nameAt);
+    const parent = this.#find(path.slice(0, nameAt))?.inode;
+    if (!parent) throw new ErrnoError(EINVAL, `no directory for ${printable(path)} in the lines above`);
+    if (!isDirectory(parent.mode)) throw new ErrnoError(EINVAL, `${printable(path)} is below what is no directory`);
+    checkName(name);
+    if (parent.entries.has(name)) throw new ErrnoError(EINVAL, `${printable(path)} is there already`);
+    parent.entries.set(name, entry);
+    return entry;
+  }
+
+  /** The entry at a path; repeated slashes count as one. */
+  #find(path: Name): TreeEntry | undefined {
+    let entry: TreeEntry | undefined = { inode: this.#root as TreeInode, link: false };
+    for (const name of path.split('/')) if (name !== '') entry = entry?.inode.entries.get(name);
+    return entry;
+  }
+
+  /** Points a hard link, and the links on the way, at the inode that its target names. */
+  #resolve(entry: TreeEntry): void {
+    const way: TreeEntry[] = [];
+    let at = entry;
+    for (let link = this.#links.get(at); link; link = this.#links.get(at)) {
+      if (way.includes(at)) throw new ErrnoError(EINVAL, `${printable(link.target)} is a hard link to itself`);
+      way.push(at);
+      const target = this.#find(link.target);
+      if (!target) throw new ErrnoError(EINVAL, `no ${printable(link.target)} to link to`);
+      at = target;
+    }
+    if (isDirectory(at.inode.mode)) throw new ErrnoError(EINVAL, 'a hard link to a directory');
+    for (const link of way) {
+      link.inode = at.inode;
+      this.#links.delete(link);
+    }
+  }
+}
+
+/** Runs `read`, and puts the line's number in front of what it throws. */
+function at(lineNumber: number, read: () => void): void {
+  try {
+    read();
+  } catch (error) {
+    if (error instanceof ErrnoError) throw new ErrnoError(EINVAL, `line ${lineNumber}: ${error.message}`);
+    throw error;
+  }
+}
+
+/** The result of `read`; puts the field's name in front of what it throws. */
+function field<T>(name: Field | 'xattr', read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof ErrnoError) refuse(name, error.message);
+    throw error;
+  }
+}
+
+function refuse(name: Field | 'xattr', reason: string): never {
+  throw new ErrnoError(EINVAL, `${name}: ${reason}`);
+}
+
+function splitLine(text: Name): Line {
+  const nul = text.indexOf('\0');
+  if (nul >= 0) throw new ErrnoError(EINVAL, `a NUL byte at column ${nul}`);
+  const line = {} as Line;
+  let from = 0;
+  for (const name of FIELDS) {
+    line.complete = from <= text.length;
+    const space = text.indexOf(' ', from);
+    const to = space < 0 ? text.length : space;
+    line[name] = text.slice(from, to);
+    from = to + 1;
+  }
+  line.xattrs = text.slice(from);
+  return line;
+}
+
+/** Fills in all that a line says but the mode. */
+function fillInode(inode: TreeInode, line: Line): void {
+  if (!line.complete) throw new ErrnoError(EINVAL, `fewer than ${FIELDS.length} fields`);
+  inode.sizeBytes = field('size', () => parseNumber(line.size, FILE_BYTES_MAX));
+  for (const name of ['nlink', 'uid', 'gid'] as const)
+    inode[name] = field(name, () => parseNumber(line[name], U32_MAX));
+  const rdev = field('rdev', () => parseNumber(line.rdev, U32_MAX));
+  const type = inode.mode & S_IFMT;
+  if (type === S_IFCHR || type === S_IFBLK) inode.rdev = rdev;
+  field('mtime', () => fillTime(inode, line.mtime));
+  fillData(inode, line);
+  if (line.xattrs.length > XATTR_TEXT_MAX)
+    refuse('xattr', `${line.xattrs.length} bytes; ${XATTR_TEXT_MAX} are allowed`);
+  field('xattr', () => fillXattrs(inode, line.xattrs));
+}
+
+function fillData(inode: TreeInode, line: Line): void {
+  const content = field('content', () => parseOptional(line.content));
+  if (content !== undefined && content.length !== inode.sizeBytes)
+    refuse('content', `${content.length} bytes, while the size is ${inode.sizeBytes}`);
+  const payload = field('payload', () => parsePath(line.payload));
+  if (payload !== undefined) field('payload', () => setPayload(inode, payload));
+  inode.digest = field('digest', () => parseDigest(line.digest));
+  if (isSymlink(inode.mode)) {
+    if (!payload) refuse('payload', 'a symlink needs a target');
+    inode.sizeBytes = payload.length;
+    return;
+  }
+  if (!content) return; // no bytes are as good as no content
+  if (content.length > CONTENT_BYTES_MAX)
+    refuse('content', `${content.length} bytes; ${CONTENT_BYTES_MAX} are allowed`);
+  inode.content = content;
+}
+
+function fillTime(inode: TreeInode, text: Name): void {
+  const parts = /^(-?[0-9]+)\.([0-9]+)$/.exec(text);
+  if (!parts) throw new ErrnoError(EINVAL, `${quoted(text)} is not seconds.nanoseconds`);
+  inode.mtime = Number(parts[1]);
+  if (!Number.isSafeInteger(inode.mtime)) throw new ErrnoError(EINVAL, `${parts[1]} seconds are past 2^53`);
+  inode.mtimensec = parseNumber(parts[2] as string, 999_999_999);
+}
+
+function fillXattrs(inode: TreeInode, text: Name): void {
+  const pairs = text.split(' ');
+  if (pairs.at(-1) === '') pairs.pop(); // one space at the end of a line means nothing
+  for (const pair of pairs) {
+    const equals = pair.indexOf('=');
+    if (equals < 0) throw new ErrnoError(EINVAL, `${quoted(pair)} has no =`);
+    setXattr(inode, parseText(pair.slice(0, equals)), unescapeField(pair.slice(equals + 1)));
+  }
+}
+
+function parseNumber(text: Name, max: number): number {
+  if (!/^[0-9]+$/.test(text)) throw new ErrnoError(EINVAL, `${quoted(text)} is no number`);
+  if (BigInt(text) > BigInt(max)) throw new ErrnoError(EINVAL, `${text} is more than ${max}`);
+  return Number(text);
+}
+
+function parseMode(text: Name): number {
+  if (!/^[0-7]+$/.test(text)) throw new ErrnoError(EINVAL, `${quoted(text)} is no octal number`);
+  const mode = Number.parseInt(text, 8);
+  if (mode > U32_MAX) throw new ErrnoError(EINVAL, `${text} has more than 32 bits`);
+  if (!hasFileType(mode)) throw new ErrnoError(EINVAL, `${text} has no file type`);
+  return mode & 0xffff;
+}
+
+/** A field that C would end at a NUL. */
+function parseText(text: Name): Name {
+  const bytes = unescapeField(text);
+  if (bytes.includes('\0')) throw new ErrnoError(EINVAL, 'an escaped NUL byte');
+  return bytes;
+}
+
+const parseOptional = (text: Name): Name | undefined => (text === '-' ? undefined : unescapeField(text));
+const parsePath = (text: Name): Name | undefined => (text === '-' ? undefined : parseText(text));
+
+function parseTarget(text: Name): Name {
+  if (text === '-') throw new ErrnoError(EINVAL, 'a hard link needs the path of its target');
+  return parseText(text);
+}
+
+function parseDigest(text: Name): string | undefined {
+  const digest = parseOptional(text);
+  if (digest !== undefined && !/^[0-9a-f]{64}$/i.test(digest))
+    throw new ErrnoError(EINVAL, `${quoted(digest)} is not 64 hex digits`);
+  return digest?.toLowerCase();
+}
+
+function checkName(name: Name): void {
+  if (name === '') throw new ErrnoError(EINVAL, 'an empty name');
+  if (name === '.' || name === '..') throw new ErrnoError(EINVAL, `the name ${name}`);
+  if (name.length > NAME_BYTES_MAX)
+    throw new ErrnoError(EINVAL, `a name of ${name.length} bytes; ${NAME_BYTES_MAX} are allowed`);
+}
+
+function quoted(text: Name): string {
+  return `"${printable(text.length > 40 ? `${text.slice(0, 40)}...` : text)}"`;
+}
+
+/** Prints a tree as `composefs-info dump` does: lines without newlines, a directory before its names, in byte order. */
+export function* printDump(root: TreeInode): Generator<Name> {
+  const linked = new Set<TreeInode>();
+  for (const [, { inode, link }] of walk(root)) if (link) linked.add(inode);
+  const first = new Map<TreeInode, Name>();
+  if (linked.size > 0)
+    for (const [path, { inode, link }] of walk(root)) if (!link && linked.has(inode)) first.set(inode, path);
+  for (const [path, { inode, link }] of walk(root))
+    yield printLine(path || '/', inode, link ? first.get(inode) : undefined);
+}
+
+function printLine(path: Name, inode: TreeInode, target: Name | undefined): Name {
+  const { sizeBytes, mode, nlink, uid, gid, rdev, mtime, mtimensec, payload, content, digest, xattrs } = inode;
+  let line = `${escapeField(path)} ${sizeBytes} ${target === undefined ? '' : '@'}${mode.toString(8)} ${nlink} ${uid} ${gid}`;
+  line += ` ${rdev} ${mtime}.${mtimensec} ${escapeOptional(target ?? payload)} ${escapeOptional(content)} ${digest ?? '-'}`;
+  for (const [name, value] of xattrs) line += ` ${escapeXattr(name)}=${escapeXattr(value)}`;
+  return line;
+}

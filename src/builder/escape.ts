@@ -1,0 +1,32 @@
+/** The escapes of composefs-dump(5): `\xXX`, `\\`, `\n`, `\r` and `\t`. */
+import type { Name } from '../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../sys/errno.ts';
+
+const LETTERS: Record<string, string> = { '\\': '\\', n: '\n', r: '\r', t: '\t' };
+
+/** The bytes that a field stands for. Throws ErrnoError EINVAL for an escape that is cut short or unknown. */
+export function unescapeField(field: Name): Name {
+  if (!field.includes('\\')) return field;
+  return field.replace(/\\(x.{0,2}|.|$)/gs, (sequence, what: string) => {
+    if (what[0] !== 'x') return LETTERS[what] ?? refuse(sequence);
+    return /^x[0-9a-fA-F]{2}$/.test(what) ? String.fromCharCode(Number.parseInt(what.slice(1), 16)) : refuse(sequence);
+  });
+}
+
+function refuse(sequence: string): never {
+  const cut = sequence.length < 2 || (sequence[1] === 'x' && sequence.length < 4);
+  throw new ErrnoError(EINVAL, `escape ${JSON.stringify(sequence)} is ${cut ? 'cut short' : 'unknown'}`);
+}
+
+/** A field's text: every byte that is no visible ASCII character is escaped. Backslashes too. */
+export const escapeField = (bytes: Name): Name => bytes.replace(/[^!-[\]-~]/g, escapeByte);
+
+/** escapeField for a key or value of an xattr, where `=` separates. */
+export const escapeXattr = (bytes: Name): Name => bytes.replace(/[^!-<>-[\]-~]/g, escapeByte);
+
+/** The text of an optional field: `-` where it is unset, and escaped where that is its value. */
+export const escapeOptional = (bytes: Name | undefined): Name =>
+  bytes === undefined ? '-' : bytes === '-' ? '\\x2d' : escapeField(bytes);
+
+const SHORT: Record<string, string> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+const escapeByte = (c: string): string => SHORT[c] ?? `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`;

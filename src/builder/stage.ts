@@ -1,0 +1,169 @@
+/**
+ * Prepares a tree for an image that overlayfs mounts above its data layers: what is in the tree stays visible through the
+ * overlay, so its whiteouts and `trusted.overlay.*` xattrs are escaped; files whose data is elsewhere become metacopies.
+ * Source: kernel Documentation/filesystems/overlayfs.rst, "Nesting overlayfs mounts" and "Metadata only copy up"; the order
+ * and the stubs are those of mkcomposefs 1.0.8.
+ */
+import type { Name } from '../sys/bytes.ts';
+import { EFBIG, EINVAL, ErrnoError } from '../sys/errno.ts';
+import { isDirectory, isRegular, S_IFCHR, S_IFMT, S_IFREG } from '../sys/stat.ts';
+import { FILE_BYTES_MAX, hasFileType, isWhiteout, newInode, type TreeEntry, type TreeInode } from './tree.ts';
+
+/** The version of these rules, which the image's header records: 1 also marks directories of whiteouts as opaque=x. */
+export type ComposefsVersion = 0 | 1;
+
+/** An inode as it is written: a copy, with the xattrs of the image in byte order of names. */
+export interface StagedInode extends TreeInode {
+  /** Place in the image's order, from 0; -1 until the inode's first name is reached. */
+  index: number;
+  /** The directory of the first name; the root's is the root. */
+  parent: StagedInode | undefined;
+  /** A directory's names in byte order, with `.` and `..`. */
+  children: StagedChild[];
+}
+
+export interface StagedChild {
+  name: Name;
+  inode: StagedInode;
+}
+
+const OVERLAY = 'trusted.overlay.';
+const ESCAPED = 'trusted.overlay.overlay.';
+const USER = 'user.overlay.';
+
+/**
+ * The inodes of an image in their order: breadth first, names in byte order; the root first.
+ * Throws ErrnoError EINVAL for a tree that is none (no file type, an inode with two first names, a link out of the tree) and
+ * EFBIG for a file past FILE_BYTES_MAX.
+ */
+export function stageTree(root: TreeInode, version: ComposefsVersion): StagedInode[] {
+  const stage = new Stage(root, version);
+  for (const inode of stage.order) stage.expand(inode);
+  (stage.order[0] as StagedInode).xattrs.set(`${OVERLAY}opaque`, 'y'); // keeps the data layers' own names out of sight
+  stage.finish();
+  return stage.order;
+}
+
+/** Whether a tree has whiteouts, which version 1 marks in the way that kernels since 6.7 look for. */
+export function hasWhiteouts(root: TreeInode): boolean {
+  const pending = [root];
+  for (const inode of pending) {
+    if (isWhiteout(inode)) return true;
+    for (const entry of inode.entries.values()) if (!entry.link) pending.push(entry.inode);
+  }
+  return false;
+}
+
+class Stage {
+  /** Grows while it is walked: a directory appends its children. */
+  readonly order: StagedInode[] = [];
+  readonly #version: ComposefsVersion;
+  readonly #copies = new Map<TreeInode, StagedInode>();
+  /** Whiteouts that hide the 256 directories of an object store in the data layers. They are real, so never escaped. */
+  readonly #stubs: ReadonlyMap<Name, TreeEntry>;
+  readonly #stubInodes: ReadonlySet<TreeInode>;
+
+  constructor(root: TreeInode, version: ComposefsVersion) {
+    this.#version = version;
+    this.#stubs = whiteoutStubs(root);
+    this.#stubInodes = new Set([...this.#stubs.values()].map(entry => entry.inode));
+    this.#place(root, undefined);
+  }
+
+  /** Lists a directory's children, and gives a place to those that have their first name here. */
+  expand(inode: StagedInode): void {
+    if (!isDirectory(inode.mode)) {
+      if (inode.entries.size > 0) throw new ErrnoError(EINVAL, 'only a directory can have entries');
+      return;
+    }
+    const names = [...inode.entries, ...(inode.parent ? [] : this.#stubs)].sort(byName);
+    inode.nlink = 2;
+    for (const [name, entry] of names) {
+      const child = entry.link ? this.#copy(entry.inode) : this.#place(entry.inode, inode);
+      inode.children.push({ name, inode: child });
+      if (!entry.link && isDirectory(child.mode)) inode.nlink++;
+    }
+    inode.children.push({ name: '.', inode }, { name: '..', inode: inode.parent ?? inode });
+    inode.children.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Checks that every link found its inode, and sorts the xattrs. */
+  finish(): void {
+    for (const inode of this.#copies.values()) {
+      if (inode.index < 0) throw new ErrnoError(EINVAL, 'a hard link leads out of the tree');
+      inode.xattrs = new Map([...inode.xattrs].sort(byName));
+    }
+  }
+
+  /** The one copy of an inode. */
+  #copy(source: TreeInode): StagedInode {
+    const known = this.#copies.get(source);
+    if (known) return known;
+    const copy = { ...source, xattrs: escaped(source.xattrs), index: -1, parent: undefined, children: [] };
+    this.#copies.set(source, copy);
+    return copy;
+  }
+
+  #place(source: TreeInode, parent: StagedInode | undefined): StagedInode {
+    const inode = this.#copy(source);
+    if (inode.index >= 0) throw new ErrnoError(EINVAL, 'an inode has two first names');
+    if (!hasFileType(inode.mode)) throw new ErrnoError(EINVAL, `mode ${inode.mode.toString(8)} has no file type`);
+    if (isRegular(inode.mode) && inode.sizeBytes > FILE_BYTES_MAX)
+      throw new ErrnoError(EFBIG, `a file of ${inode.sizeBytes} bytes; ${FILE_BYTES_MAX} are allowed`);
+    inode.index = this.order.length;
+    inode.parent = parent;
+    this.order.push(inode);
+    if (isRegular(inode.mode)) markMetacopy(inode);
+    if (parent && isWhiteout(inode) && !this.#stubInodes.has(source)) escapeWhiteout(inode, parent, this.#version);
+    return inode;
+  }
+}
+
+const byName = ([a]: [Name, unknown], [b]: [Name, unknown]): number => (a < b ? -1 : 1);
+
+/** One level of escape on the xattrs that overlayfs would take for its own. */
+function escaped(xattrs: Map<Name, Name>): Map<Name, Name> {
+  const shown = ([name, value]: [Name, Name]): [Name, Name] =>
+    name.startsWith(OVERLAY) ? [ESCAPED + name.slice(OVERLAY.length), value] : [name, value];
+  return new Map([...xattrs].map(shown));
+}
+
+/** Marks a file whose data is below: where it is, and its digest (struct ovl_metacopy: version, length, flags, SHA-256). */
+function markMetacopy(inode: StagedInode): void {
+  if (inode.sizeBytes === 0 || inode.content !== undefined) return;
+  const { digest, payload, xattrs } = inode;
+  const header = '\x00\x24\x00\x01';
+  xattrs.set(`${OVERLAY}metacopy`, digest ? header + Buffer.from(digest, 'hex').toString('latin1') : '');
+  if (payload) xattrs.set(`${OVERLAY}redirect`, `/${payload}`);
+}
+
+/** Turns a whiteout into an empty file that the next overlay takes for one, and marks its directory. */
+function escapeWhiteout(inode: StagedInode, parent: StagedInode, version: ComposefsVersion): void {
+  inode.mode = (inode.mode & ~S_IFMT) | S_IFREG;
+  inode.sizeBytes = 0;
+  for (const prefix of [ESCAPED, USER]) {
+    inode.xattrs.set(`${prefix}whiteout`, '');
+    parent.xattrs.set(`${prefix}whiteouts`, '');
+    if (version >= 1) parent.xattrs.set(`${prefix}opaque`, 'x');
+  }
+}
+
+/** A whiteout for each of 00 to ff that the root does not have; owner, time and SELinux label are the root's. */
+function whiteoutStubs(root: TreeInode): Map<Name, TreeEntry> {
+  const stubs = new Map<Name, TreeEntry>();
+  const label = root.xattrs.get('security.selinux');
+  for (let i = 0; i < 256; i++) {
+    const name = i.toString(16).padStart(2, '0');
+    if (root.entries.has(name)) continue;
+    const inode = {
+      ...newInode(S_IFCHR | 0o644),
+      uid: root.uid,
+      gid: root.gid,
+      mtime: root.mtime,
+      mtimensec: root.mtimensec,
+    };
+    if (label !== undefined) inode.xattrs.set('security.selinux', label);
+    stubs.set(name, { inode, link: false });
+  }
+  return stubs;
+}

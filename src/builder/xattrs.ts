@@ -1,0 +1,109 @@
+/** How an image stores xattrs: entries, the table of shared ones, the name filter. Source: Linux fs/erofs/erofs_fs.h. */
+import {
+  SHARED_ID_BYTES,
+  XATTR_ALIGN,
+  XATTR_FILTER_DEFAULT,
+  XATTR_FILTER_SEED,
+  XATTR_INDEX_LUSTRE,
+  XATTR_LONG_PREFIX,
+  XATTR_PREFIXES,
+  XattrEntry,
+  XattrHeader,
+} from '../erofs/format.ts';
+import { type Name, nameBytes } from '../sys/bytes.ts';
+import { xxh32 } from './xxh32.ts';
+
+/** An xattr as it is stored: the number of a prefix, the rest of the name, the value. */
+export interface StoredXattr {
+  index: number;
+  suffix: Name;
+  value: Name;
+}
+
+/** An inode's xattrs: places in the shared table (bytes from its start), and those stored right after the inode. */
+export interface InodeXattrs {
+  filter: number;
+  shared: number[];
+  inline: StoredXattr[];
+  /** Of the whole area after the inode; 0 without xattrs. */
+  sizeBytes: number;
+}
+
+/** The shared xattrs of an image in their order. */
+export interface SharedXattrs {
+  table: StoredXattr[];
+  sizeBytes: number;
+  /** Splits an inode's xattrs into shared and inline ones. */
+  assign(xattrs: ReadonlyMap<Name, Name>): InodeXattrs;
+}
+
+/** An inode names this many shared xattrs at most; the rest is stored inline. */
+const SHARED_MAX = XATTR_LONG_PREFIX;
+
+/** mkcomposefs does not use the prefix of Lustre. */
+const PREFIXES = XATTR_PREFIXES.map((prefix, index) => (index === XATTR_INDEX_LUSTRE ? '' : prefix));
+
+export function storedXattr(name: Name, value: Name): StoredXattr {
+  const index = PREFIXES.findIndex(prefix => prefix !== '' && name.startsWith(prefix));
+  return index < 0 ? { index: 0, suffix: name, value } : { index, suffix: name.slice(PREFIXES[index]?.length), value };
+}
+
+export function entryBytes({ suffix, value }: StoredXattr): number {
+  return align(XattrEntry.SIZE + suffix.length + value.length, XATTR_ALIGN);
+}
+
+/** Rounds up to a multiple. */
+export const align = (n: number, multiple: number): number => Math.ceil(n / multiple) * multiple;
+
+/**
+ * Puts the xattrs that several inodes have into one table, ordered by name, length and value, each from the greatest down.
+ * @param inodes the xattrs of every inode of the image, once
+ */
+export function shareXattrs(inodes: Iterable<ReadonlyMap<Name, Name>>): SharedXattrs {
+  const uses = new Map<string, { name: Name; value: Name; count: number }>();
+  for (const xattrs of inodes)
+    for (const [name, value] of xattrs) {
+      const use = uses.get(keyOf(name, value));
+      if (use) use.count++;
+      else uses.set(keyOf(name, value), { name, value, count: 1 });
+    }
+  const places = new Map<string, number>();
+  const table: StoredXattr[] = [];
+  let sizeBytes = 0;
+  for (const { name, value } of [...uses.values()].filter(use => use.count > 1).sort(descending)) {
+    const xattr = storedXattr(name, value);
+    places.set(keyOf(name, value), sizeBytes);
+    table.push(xattr);
+    sizeBytes += entryBytes(xattr);
+  }
+  return { table, sizeBytes, assign: xattrs => assignXattrs(xattrs, places) };
+}
+
+/** Names hold no NUL, so the pair can be told from every other. */
+const keyOf = (name: Name, value: Name): string => `${name}\0${value}`;
+
+function descending(a: { name: Name; value: Name }, b: { name: Name; value: Name }): number {
+  if (a.name !== b.name) return a.name < b.name ? 1 : -1;
+  if (a.value.length !== b.value.length) return b.value.length - a.value.length;
+  return a.value < b.value ? 1 : -1;
+}
+
+function assignXattrs(xattrs: ReadonlyMap<Name, Name>, places: ReadonlyMap<string, number>): InodeXattrs {
+  const result: InodeXattrs = { filter: XATTR_FILTER_DEFAULT, shared: [], inline: [], sizeBytes: 0 };
+  for (const [name, value] of xattrs) {
+    const xattr = storedXattr(name, value);
+    result.filter = (result.filter & ~(1 << filterBit(xattr))) >>> 0;
+    const place = places.get(keyOf(name, value));
+    if (place !== undefined && result.shared.length < SHARED_MAX) {
+      result.shared.push(place);
+      result.sizeBytes += SHARED_ID_BYTES;
+    } else {
+      result.inline.push(xattr);
+      result.sizeBytes += entryBytes(xattr);
+    }
+  }
+  if (xattrs.size > 0) result.sizeBytes += XattrHeader.SIZE;
+  return result;
+}
+
+const filterBit = ({ suffix, index }: StoredXattr): number => xxh32(nameBytes(suffix), XATTR_FILTER_SEED + index) & 31;
