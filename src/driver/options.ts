@@ -1,0 +1,14 @@
+/** How a tree is served over FUSE: what a mount can choose that does not change what the tree holds. */
+export interface DriverOptions {
+  /** Whether the kernel reads data from the file itself: auto where it is allowed; on fails where it is not. */
+  readonly passthrough: 'auto' | 'on' | 'off';
+  /** Seconds that the kernel may keep names, attributes and misses; undefined: as long as the tree can not change. */
+  readonly entryTimeout?: number;
+  readonly attrTimeout?: number;
+  readonly negativeTimeout?: number;
+  /** Whether POSIX ACLs count. */
+  readonly acl: boolean;
+  /** One line for each message. */
+  readonly debug: boolean;
+  readonly transport: 'dev' | 'fuse-native';
+}

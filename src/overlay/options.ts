@@ -1,0 +1,265 @@
+/** Which layers a stack has and by which rules it is looked up, from the option text of a mount. Asks no filesystem. */
+import { type Name, printable } from '../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../sys/errno.ts';
+
+/** One layer: the path by which it is opened, relative to the current directory of whoever mounts. */
+export interface LayerSpec {
+  readonly path: Name;
+  readonly dataOnly: boolean;
+}
+
+export interface StackOptions {
+  /** Normal layers, top first, then the data-only ones in order. */
+  readonly layers: readonly LayerSpec[];
+  readonly metacopy: boolean;
+  readonly redirectDir: 'follow' | 'nofollow';
+  readonly verity: 'off' | 'on' | 'require';
+  /** The xattrs of the overlay are `user.overlay.*`, not `trusted.overlay.*`. */
+  readonly userxattr: boolean;
+  /**
+   * Where the absolute redirect of a metacopy file may lead. kernel: into every layer below; data-only: into data-only
+   * layers alone; strict: the same, and the file must carry a digest.
+   */
+  readonly redirects: 'kernel' | 'data-only' | 'strict';
+  /** kernel: a redirect that begins with `//` is EINVAL, as in Linux 6.18; lowerdata: it leads to data-only layers. */
+  readonly semantics: 'lowerdata' | 'kernel';
+}
+
+/** What holds for a stack whose options do not say otherwise, and how many layers it must have. */
+export interface StackDefaults {
+  readonly metacopy: boolean;
+  readonly redirectDir: 'follow' | 'nofollow';
+  readonly verity: 'off' | 'on' | 'require';
+  readonly redirects: 'kernel' | 'data-only' | 'strict';
+  readonly layersMin: 1 | 2;
+}
+
+/** `-o lowerdir=…`: as a kernel whose module parameters are metacopy=N and redirect_always_follow=Y. */
+export const KERNEL_DEFAULTS: StackDefaults = {
+  metacopy: false,
+  redirectDir: 'follow',
+  verity: 'off',
+  redirects: 'kernel',
+  layersMin: 2,
+};
+/** `A:B::C` without further words. */
+export const STACK_DEFAULTS: StackDefaults = { ...KERNEL_DEFAULTS, metacopy: true, verity: 'on', layersMin: 1 };
+/** A composefs image, whose files are redirects to objects. */
+export const IMAGE_DEFAULTS: StackDefaults = { ...STACK_DEFAULTS, redirects: 'data-only' };
+
+/** Data-only layers included. Source: linux/fs/overlayfs/params.c, OVL_MAX_STACK. */
+export const LAYERS_MAX = 500;
+
+/** One option; `value` is undefined for a flag. */
+export interface Option {
+  readonly key: Name;
+  readonly value: Name | undefined;
+}
+
+/**
+ * Splits an option string at commas. A backslash keeps the next byte from being one, and stays in the value.
+ * Empty options, and those without a key, are nothing. Source: linux/fs/overlayfs/params.c, ovl_next_opt.
+ */
+export function splitOptions(text: Name): Option[] {
+  const options: Option[] = [];
+  for (const option of splitAt(text, ',')) {
+    const equals = option.indexOf('=');
+    if (equals > 0) options.push({ key: option.slice(0, equals), value: option.slice(equals + 1) });
+    else if (equals < 0 && option !== '') options.push({ key: option, value: undefined });
+  }
+  return options;
+}
+
+/** The pieces of `text` between separators without a backslash before them; backslashes stay. */
+export function splitAt(text: Name, separator: ',' | ':'): Name[] {
+  const pieces: Name[] = [];
+  let from = 0;
+  for (let i = 0; i < text.length; i++) {
+    if (text[i] === '\\') i++;
+    else if (text[i] === separator) {
+      pieces.push(text.slice(from, i));
+      from = i + 1;
+    }
+  }
+  pieces.push(text.slice(from));
+  return pieces;
+}
+
+/**
+ * The layers of `A:B::C::D`: normal ones after single colons, data-only ones after double colons.
+ * Throws EINVAL, with `option` and the place in the text, for colons that separate nothing and for `:` after `::`.
+ */
+export function parseLowerdir(text: Name, option = 'lowerdir'): LayerSpec[] {
+  const pieces = splitAt(text, ':');
+  const layers: LayerSpec[] = [];
+  let at = 0; // where the piece begins
+  let dataOnly = false; // whether an empty piece, the inside of a double colon, is before this one
+  for (const [i, piece] of pieces.entries()) {
+    if (piece !== '') {
+      if (!dataOnly && layers.at(-1)?.dataOnly)
+        throw misplaced(option, text, at, 'a normal layer after a data-only one');
+      layers.push({ path: unescape(piece), dataOnly });
+      dataOnly = false;
+    } else {
+      if (i === 0) throw misplaced(option, text, at, text === '' ? 'no layer' : 'a colon before the first layer');
+      if (i === pieces.length - 1) throw misplaced(option, text, at, 'no layer after the last colon');
+      if (dataOnly) throw misplaced(option, text, at, 'more than two colons in a row');
+      dataOnly = true;
+    }
+    at += piece.length + 1;
+  }
+  return layers;
+}
+
+/** Drops each backslash and takes the byte after it as it is; one at the end is dropped. */
+function unescape(text: Name): Name {
+  return text.replace(/\\([^]?)/g, '$1');
+}
+
+function misplaced(option: string, text: Name, at: number, what: string): ErrnoError {
+  return new ErrnoError(EINVAL, `${option}=${printable(text)}: ${what}, at byte ${at}`);
+}
+
+interface Given {
+  metacopy?: boolean;
+  redirectDir?: 'follow' | 'nofollow' | 'off';
+  verity?: StackOptions['verity'];
+  userxattr?: boolean;
+  redirects?: StackOptions['redirects'];
+  semantics?: StackOptions['semantics'];
+}
+
+/** An option of ours or of overlayfs: the values it takes, and what it does; without `take` it has no effect here. */
+interface Row {
+  readonly values: 'flag' | 'path' | readonly string[];
+  readonly take?: (draft: StackDraft, value: Name) => void;
+}
+
+const SWITCH = ['on', 'off'] as const;
+
+/** Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last two are ours. */
+const rows = new Map<Name, Row>([
+  ['lowerdir', { values: 'path', take: (draft, value) => draft.replaceLayers(value) }],
+  ['lowerdir+', { values: 'path', take: (draft, value) => draft.addLayer(value, false) }],
+  ['datadir+', { values: 'path', take: (draft, value) => draft.addLayer(value, true) }],
+  ['metacopy', { values: SWITCH, take: ({ given }, value) => (given.metacopy = value === 'on') }],
+  ['redirect_dir', { values: ['on', 'off', 'follow', 'nofollow'], take: takeRedirectDir }],
+  ['verity', { values: ['off', 'on', 'require'], take: choose('verity') }],
+  ['userxattr', { values: 'flag', take: ({ given }) => (given.userxattr = true) }],
+  ['upperdir', { values: 'path', take: refuseUpper }],
+  ['workdir', { values: 'path' }],
+  ['index', { values: SWITCH }],
+  ['nfs_export', { values: SWITCH }],
+  ['xino', { values: ['on', 'off', 'auto'] }],
+  ['uuid', { values: ['on', 'off', 'null', 'auto'] }],
+  ['volatile', { values: 'flag' }],
+  ['default_permissions', { values: 'flag' }],
+  ['override_creds', { values: 'flag' }],
+  ['nooverride_creds', { values: 'flag' }],
+  ['redirects', { values: ['kernel', 'data-only', 'strict'], take: choose('redirects') }],
+  ['semantics', { values: ['lowerdata', 'kernel'], take: choose('semantics') }],
+]);
+
+function takeRedirectDir({ given }: StackDraft, value: Name): void {
+  given.redirectDir = value === 'on' ? 'follow' : (value as 'off' | 'follow' | 'nofollow');
+}
+
+function choose<K extends 'verity' | 'redirects' | 'semantics'>(key: K): (draft: StackDraft, value: Name) => void {
+  return ({ given }, value) => {
+    given[key] = value as Given[K]; // one of the row's values
+  };
+}
+
+function refuseUpper(): never {
+  throw new ErrnoError(EINVAL, 'upperdir: a writable layer is not supported yet');
+}
+
+/** Collects the options of one mount, in their order; `finish` checks how they go together. */
+export class StackDraft {
+  readonly given: Given = {};
+  private layers: LayerSpec[] = [];
+  /** How the first layer came: after `lowerdir`, none can be appended. */
+  private form: 'lowerdir' | 'appended' | undefined;
+
+  /** Whether options, not the source of the mount, name the layers. */
+  get hasLayers(): boolean {
+    return this.form !== undefined;
+  }
+
+  /**
+   * Takes one option. `without effect`: known, and nothing here depends on it.
+   * Throws EINVAL, naming the option, for a value it does not have, a missing one, and one for a flag.
+   */
+  set(key: Name, value: Name | undefined): 'taken' | 'without effect' | 'unknown' {
+    const row = rows.get(key);
+    if (!row) return 'unknown';
+    if (row.values === 'flag' && value !== undefined) throw new ErrnoError(EINVAL, `${key}: takes no value`);
+    if (row.values !== 'flag' && !value) throw new ErrnoError(EINVAL, `${key}: needs a value`);
+    if (Array.isArray(row.values) && !row.values.includes(value)) {
+      throw new ErrnoError(EINVAL, `${key}=${printable(value ?? '')}: not one of ${row.values.join(', ')}`);
+    }
+    row.take?.(this, value ?? '');
+    return row.take ? 'taken' : 'without effect';
+  }
+
+  /** `lowerdir=`, or the source of a mount: drops all layers there are. */
+  replaceLayers(text: Name): void {
+    this.layers = parseLowerdir(text);
+    this.form = 'lowerdir';
+  }
+
+  /** `lowerdir+=`, `datadir+=`: the path as it is. */
+  addLayer(path: Name, dataOnly: boolean): void {
+    const option = dataOnly ? 'datadir+' : 'lowerdir+';
+    if (this.form === 'lowerdir') throw new ErrnoError(EINVAL, `${option}=${printable(path)}: comes after lowerdir`);
+    if (!dataOnly && this.layers.at(-1)?.dataOnly) {
+      throw new ErrnoError(EINVAL, `${option}=${printable(path)}: a normal layer after a data-only one`);
+    }
+    this.layers.push({ path, dataOnly });
+    this.form = 'appended';
+  }
+
+  /** Checks what depends on more than one option. @param objects further data-only layers, after all others */
+  finish(defaults: StackDefaults, objects: readonly Name[] = []): StackOptions {
+    const layers = [...this.layers, ...objects.map(path => ({ path, dataOnly: true }))];
+    checkCounts(layers, defaults.layersMin);
+    const { given } = this;
+    return {
+      layers,
+      ...this.following(defaults),
+      verity: given.verity ?? defaults.verity,
+      userxattr: given.userxattr ?? false,
+      redirects: given.redirects ?? defaults.redirects,
+      semantics: given.semantics ?? 'lowerdata',
+    };
+  }
+
+  /** metacopy needs followed redirects, userxattr allows neither. Source: linux/fs/overlayfs/params.c, ovl_fs_params_verify. */
+  private following(defaults: StackDefaults): Pick<StackOptions, 'metacopy' | 'redirectDir'> {
+    const { given } = this;
+    const metacopy = given.metacopy ?? defaults.metacopy;
+    const asked = given.redirectDir === 'off' ? defaults.redirectDir : given.redirectDir;
+    const redirectDir = asked ?? defaults.redirectDir;
+    if (given.metacopy && asked === 'nofollow') {
+      throw new ErrnoError(EINVAL, `metacopy=on: conflicts with redirect_dir=${given.redirectDir}`);
+    }
+    if (given.userxattr) {
+      if (asked === 'follow')
+        throw new ErrnoError(EINVAL, 'userxattr: conflicts with redirect_dir, which follows redirects');
+      if (given.metacopy) throw new ErrnoError(EINVAL, 'userxattr: conflicts with metacopy=on');
+      return { metacopy: false, redirectDir: 'nofollow' };
+    }
+    if (metacopy && redirectDir === 'nofollow') {
+      return asked ? { metacopy: false, redirectDir } : { metacopy, redirectDir: 'follow' };
+    }
+    return { metacopy, redirectDir };
+  }
+}
+
+function checkCounts(layers: readonly LayerSpec[], layersMin: number): void {
+  if (!layers.some(layer => !layer.dataOnly)) throw new ErrnoError(EINVAL, 'lowerdir: no normal layer');
+  if (layers.length < layersMin) throw new ErrnoError(EINVAL, 'lowerdir: a stack needs two layers at least');
+  if (layers.length > LAYERS_MAX) {
+    throw new ErrnoError(EINVAL, `lowerdir: ${layers.length} layers, more than ${LAYERS_MAX}`);
+  }
+}
