@@ -1,0 +1,344 @@
+/** Proves native-shims/{files,xattr,verity}.c: what Node and Python see of the same files, and the kernel's refusals. */
+import * as fs from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import {
+  EBADF,
+  EINVAL,
+  ELOOP,
+  ENODATA,
+  ENOENT,
+  ENOTDIR,
+  ENOTTY,
+  EOPNOTSUPP,
+  EOVERFLOW,
+  EPERM,
+  ERANGE,
+  ESTALE,
+  EXDEV,
+  errnoName,
+} from '../../src/sys/errno.ts';
+import { native } from '../../src/sys/native.ts';
+import { closesOnExec, openOrThrow, python } from '../fixtures/native.ts';
+
+const AT_FDCWD = -100;
+const O_PATH = 0o10000000;
+const O_NOFOLLOW = fs.constants.O_NOFOLLOW;
+const [NO_XDEV, NO_SYMLINKS, BENEATH, IN_ROOT] = [0x01, 0x04, 0x08, 0x10];
+
+const home = t.testdir({
+  outside: 'not ours',
+  tree: {
+    file: 'hello, world\n',
+    sub: { inner: 'x' },
+    link: t.fixture('symlink', 'file'),
+    leave: t.fixture('symlink', '../outside'),
+    absolute: t.fixture('symlink', '/etc/passwd'),
+    loop: t.fixture('symlink', 'loop'),
+  },
+});
+const tree = join(home, 'tree');
+const file = join(tree, 'file');
+const bytes = new Uint8Array(4096);
+const none = new Uint8Array(0);
+const text = (from: Uint8Array): string => Buffer.from(from).toString('latin1');
+
+t.test('openat2', async t => {
+  const dir = openOrThrow(tree, O_PATH);
+  for (const [rule, path, flags, resolve, want] of [
+    ['a file', 'file', 0, 0, 'hello, world\n'],
+    ['a file beneath', 'sub/inner', 0, BENEATH, 'x'],
+    ['.. that stays', 'sub/../file', 0, BENEATH, 'hello, world\n'],
+    ['a link that stays', 'link', 0, BENEATH, 'hello, world\n'],
+    ['a link that leaves, unconfined', 'leave', 0, 0, 'not ours'],
+    ['.. that leaves', '../outside', 0, BENEATH, -EXDEV],
+    ['a link that leaves', 'leave', 0, BENEATH, -EXDEV],
+    ['an absolute path', '/etc/passwd', 0, BENEATH, -EXDEV],
+    ['an absolute link', 'absolute', 0, BENEATH, -EXDEV],
+    ['an absolute path in a root', '/file', 0, IN_ROOT, 'hello, world\n'],
+    ['.. stops at the root', '../../file', 0, IN_ROOT, 'hello, world\n'],
+    ['an absolute link in a root', 'absolute', 0, IN_ROOT, -ENOENT],
+    ['a link where none is allowed', 'link', 0, NO_SYMLINKS, -ELOOP],
+    ['a link that is not followed', 'link', O_NOFOLLOW, 0, -ELOOP],
+    ['a link to itself', 'loop', 0, 0, -ELOOP],
+    ['another mount', '/proc/version', 0, NO_XDEV, -EXDEV],
+    ['nothing there', 'missing', 0, 0, -ENOENT],
+    ['through a file', 'file/x', 0, 0, -ENOTDIR],
+    ['no path', '', 0, 0, -ENOENT],
+    ['an unknown way to resolve', 'file', 0, 2 ** 40, -EINVAL],
+    ['an unknown flag', 'file', 2 ** 40, 0, -EINVAL],
+  ] as const) {
+    const fd = native.openat2(dir, path, flags, resolve);
+    if (fd < 0) t.equal(fd, want, rule);
+    else {
+      t.equal(fs.readFileSync(fd, 'latin1'), want, rule);
+      t.ok(closesOnExec(fd), `${rule}: close-on-exec`);
+      t.equal(native.close(fd), 0, `${rule}: closes`);
+      t.equal(native.close(fd), -EBADF, `${rule}: is closed`);
+    }
+  }
+  const odd = Buffer.from(join(tree, '\xff\xfe caf\xe9'), 'latin1'); // no UTF-8
+  fs.writeFileSync(odd, 'odd');
+  const fd = native.openat2(dir, '\xff\xfe caf\xe9', 0, BENEATH);
+  t.equal(fs.readFileSync(fd, 'latin1'), 'odd', 'a name is bytes, one a character');
+  native.close(fd);
+  native.close(dir);
+  fs.unlinkSync(odd);
+});
+
+t.test('pread and lseek', async t => {
+  const path = join(home, 'sparse');
+  fs.writeFileSync(path, 'head');
+  const writer = fs.openSync(path, 'r+');
+  fs.writeSync(writer, 'tail', 2 ** 32 + 4096);
+  fs.closeSync(writer);
+  const fd = openOrThrow(path);
+
+  for (const [rule, at, length, position, want, content] of [
+    ['the start', 0, 4, 0, 4, 'head....'],
+    ['in the middle of the buffer', 2, 4, 0, 4, '..head..'],
+    ['nothing', 8, 0, 0, 0, '........'],
+    ['past 2^32', 0, 4, 2 ** 32 + 4096, 4, 'tail....'],
+    ['over the end of the file', 3, 5, 2 ** 32 + 4098, 2, '...il...'],
+    ['at the end', 0, 8, 2 ** 32 + 4100, 0, '........'],
+    ['far behind the end', 0, 8, 2 ** 43, 0, '........'],
+    ['a hole', 0, 2, 2 ** 32, 2, '\0\0......'],
+  ] as const) {
+    const buffer = new ArrayBuffer(10);
+    const out = new Uint8Array(buffer, 1, 8).fill(0x2e);
+    t.equal(native.pread(fd, out, at, length, position), want, `pread: ${rule}: the count`);
+    t.equal(
+      Buffer.from(buffer).toString('latin1'),
+      `\0${content}\0`,
+      `pread: ${rule}: the bytes, and none around them`,
+    );
+  }
+  const shared = new Uint8Array(new SharedArrayBuffer(4));
+  t.equal(native.pread(fd, shared, 0, 4, 0), 4, 'pread: into shared memory');
+  t.equal(String.fromCharCode(...shared), 'head', 'pread: into shared memory: the bytes');
+
+  for (const [rule, offset, whence, want] of [
+    ['from the start', 2 ** 33, 0, 2 ** 33],
+    ['from there', -1, 1, 2 ** 33 - 1],
+    ['from the end', -4, 2, 2 ** 32 + 4096],
+    ['the next data', 2 ** 31, 3, 2 ** 32 + 4096],
+    ['the next hole', 0, 4, 4096],
+    ['before the start', -1, 0, -EINVAL],
+    ['an unknown whence', 0, 99, -EINVAL],
+  ] as const)
+    t.equal(native.lseek(fd, offset, whence), want, `lseek: ${rule}`);
+  native.close(fd);
+});
+
+t.test('statx gives what Node gives', async t => {
+  for (const [rule, path, flags] of [
+    ['a file', file, 0],
+    ['a directory', tree, 0],
+    ['a link itself', join(tree, 'link'), 0x100],
+    ['a device', '/dev/null', 0],
+    ['a virtual file', '/proc/self/stat', 0],
+  ] as const) {
+    const out = new Uint8Array(new ArrayBuffer(264), 3, 256); // an odd address
+    t.equal(native.statx(AT_FDCWD, path, flags, 0x7ff, out), 0, rule);
+    const v = new DataView(out.buffer, 3);
+    const device = (at: number) => {
+      const [major, minor] = [v.getUint32(at, true), v.getUint32(at + 4, true)];
+      return BigInt(((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0);
+    };
+    const time = (at: number) => v.getBigInt64(at, true) * 1_000_000_000n + BigInt(v.getUint32(at + 8, true));
+    const s = fs.lstatSync(path, { bigint: true });
+    t.same(
+      [v.getBigUint64(32, true), v.getUint16(28, true), v.getUint32(16, true), v.getUint32(20, true)],
+      [s.ino, Number(s.mode), Number(s.nlink), Number(s.uid)],
+      `${rule}: ino, mode, nlink, uid`,
+    );
+    t.same(
+      [v.getUint32(24, true), v.getBigUint64(40, true), v.getBigUint64(48, true), v.getUint32(4, true)],
+      [Number(s.gid), s.size, s.blocks, Number(s.blksize)],
+      `${rule}: gid, size, blocks, blksize`,
+    );
+    t.same([device(128), device(136)], [s.rdev, s.dev], `${rule}: rdev, dev`);
+    t.same([time(112), time(96)], [s.mtimeNs, s.ctimeNs], `${rule}: mtime, ctime`);
+  }
+});
+
+t.test('getdents', async t => {
+  const path = join(home, 'many');
+  fs.mkdirSync(path);
+  for (let i = 0; i < 300; i++) fs.writeFileSync(join(path, `name-${i}`), '');
+  const fd = openOrThrow(path, fs.constants.O_DIRECTORY);
+  const out = new Uint8Array(1024);
+  const found: string[] = [];
+  let n = 0;
+  for (;;) {
+    n = native.getdents(fd, out);
+    if (n <= 0) break;
+    for (let at = 0, v = new DataView(out.buffer); at < n; at += v.getUint16(at + 16, true)) {
+      const end = out.indexOf(0, at + 19);
+      found.push(text(out.subarray(at + 19, end)));
+    }
+  }
+  t.equal(n, 0, 'zero at the end');
+  t.same(found.sort(), ['.', '..', ...fs.readdirSync(path)].sort(), 'every name once');
+  t.equal(native.lseek(fd, 0, 0), 0, 'goes back to the start');
+  t.equal(native.getdents(fd, none), -EINVAL, 'no room for an entry');
+  native.close(fd);
+
+  const plain = openOrThrow(file);
+  t.equal(native.getdents(plain, out), -ENOTDIR, 'a file has no entries');
+  native.close(plain);
+});
+
+t.test('readlinkat', async t => {
+  const path = join(tree, 'leave');
+  const link = openOrThrow(path, O_PATH | O_NOFOLLOW);
+  for (const [rule, dirfd, of, room, want] of [
+    ['the target', AT_FDCWD, path, 64, '../outside'],
+    ['of an open link', link, '', 64, '../outside'],
+    ['that just fits', link, '', 10, '../outside'],
+    ['cut where out ends', link, '', 4, '../o'],
+    ['no room at all', link, '', 0, -EINVAL],
+    ['no link', AT_FDCWD, file, 64, -EINVAL],
+  ] as const) {
+    const out = new Uint8Array(room);
+    const n = native.readlinkat(dirfd, of, out);
+    t.equal(n < 0 ? n : text(out.subarray(0, n)), want, rule);
+  }
+  native.close(link);
+});
+
+t.test('extended attributes', async t => {
+  const program = `import os, sys
+path = sys.argv[1]
+os.setxattr(path, 'user.plain', b'value')
+os.setxattr(path, b'user.\\xff\\xe9', b'\\x00\\xff')
+os.setxattr(path, 'user.empty', b'')
+print(len(b''.join(os.fsencode(n) + b'\\0' for n in os.listxattr(path))))`;
+  const listBytes = Number(python(program, [file]));
+  const link = join(tree, 'link');
+  const fd = openOrThrow(file);
+  const pathOnly = openOrThrow(file, O_PATH);
+  const three = bytes.subarray(0, 3);
+
+  t.equal(text(bytes.subarray(0, native.lgetxattr(file, 'user.plain', bytes))), 'value', 'lgetxattr: a value');
+  t.equal(text(bytes.subarray(0, native.fgetxattr(fd, 'user.plain', bytes))), 'value', 'fgetxattr: a value');
+  t.equal(
+    text(bytes.subarray(0, native.lgetxattr(file, 'user.\xff\xe9', bytes))),
+    '\0\xff',
+    'names and values are bytes',
+  );
+  for (const [rule, result, want] of [
+    ['lgetxattr: the size', native.lgetxattr(file, 'user.plain', none), 5],
+    ['fgetxattr: the size', native.fgetxattr(fd, 'user.plain', none), 5],
+    ['an empty value', native.lgetxattr(file, 'user.empty', bytes), 0],
+    ['lgetxattr: no such name', native.lgetxattr(file, 'user.none', bytes), -ENODATA],
+    ['fgetxattr: no such name', native.fgetxattr(fd, 'user.none', none), -ENODATA],
+    ['lgetxattr: too small', native.lgetxattr(file, 'user.plain', three), -ERANGE],
+    ['fgetxattr: too small', native.fgetxattr(fd, 'user.plain', three), -ERANGE],
+    ['a namespace that does not exist', native.lgetxattr(file, 'nothing.x', none), -EOPNOTSUPP],
+    ['a link is not followed', native.lgetxattr(link, 'user.plain', none), -ENODATA],
+    ['a descriptor for its path alone', native.fgetxattr(pathOnly, 'user.plain', none), -EBADF],
+    ['llistxattr: the size', native.llistxattr(file, none), listBytes],
+    ['flistxattr: the size', native.flistxattr(fd, none), listBytes],
+    ['llistxattr: too small', native.llistxattr(file, three), -ERANGE],
+    ['flistxattr: too small', native.flistxattr(fd, three), -ERANGE],
+  ] as const)
+    t.equal(result, want, rule);
+  for (const [rule, n] of [
+    ['llistxattr', native.llistxattr(file, bytes)],
+    ['flistxattr', native.flistxattr(fd, bytes)],
+  ] as const) {
+    const names = text(bytes.subarray(0, n)).split('\0');
+    t.ok(
+      ['user.plain', 'user.empty', 'user.\xff\xe9'].every(name => names.includes(name)),
+      `${rule}: every name`,
+    );
+    t.equal(names.at(-1), '', `${rule}: each ended by a NUL`);
+  }
+  native.close(fd);
+  native.close(pathOnly);
+});
+
+t.test('fstatfs and filesystemUuid', async t => {
+  const program = `import fcntl, json, os, sys
+s, uuid = os.statvfs(sys.argv[1]), bytearray(17)
+try: fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x80111500, uuid)
+except OSError as e: uuid = b''
+print(json.dumps([s.f_namemax, s.f_frsize, uuid[1:].hex()]))`;
+  for (const path of [tree, '/proc', '/dev/shm']) {
+    const fd = openOrThrow(path);
+    const [namemax, frsize, uuid] = JSON.parse(python(program, [path])) as [number, number, string];
+    const out = new Float64Array(9);
+    t.equal(native.fstatfs(fd, out), 0, path);
+    const s = fs.statfsSync(path);
+    t.same(
+      [out[0], out[1], out[2], out[5]],
+      [s.type, s.bsize, s.blocks, s.files],
+      `${path}: type, bsize, blocks, files`,
+    );
+    t.same([out[7], out[8]], [namemax, frsize], `${path}: namelen, frsize`);
+    if (path === '/proc') t.same([out[3], out[4], out[6]], [s.bfree, s.bavail, s.ffree], `${path}: nothing is free`);
+    const n = native.filesystemUuid(fd, bytes);
+    if (uuid) t.equal(Buffer.from(bytes.subarray(0, n)).toString('hex'), uuid, `${path}: its uuid`);
+    else t.equal(n, -ENOTTY, `${path}: no uuid`);
+    native.close(fd);
+  }
+});
+
+t.test('file handles', async t => {
+  const program = `import ctypes, sys
+handle, mount = ctypes.create_string_buffer(b'\\x80\\0\\0\\0', 136), ctypes.c_uint64()
+ctypes.CDLL(None).name_to_handle_at(-100, sys.argv[1].encode(), handle, ctypes.byref(mount), 0)
+print(handle.raw[:8 + handle.raw[0]].hex(), end='')`;
+  const out = new Uint8Array(256);
+  const size = native.nameToHandleAt(AT_FDCWD, file, 0, out);
+  if (size === -EOPNOTSUPP) return t.pass('round trip', { skip: 'this filesystem has no file handles' });
+  t.equal(Buffer.from(out.subarray(0, size)).toString('hex'), python(program, [file]), 'is what C gives');
+  t.equal(native.nameToHandleAt(AT_FDCWD, file, 0, new Uint8Array(size)), size, 'just fits');
+  t.equal(native.nameToHandleAt(AT_FDCWD, file, 0, new Uint8Array(size - 1)), -EOVERFLOW, 'one byte short');
+  t.equal(native.nameToHandleAt(AT_FDCWD, file, 0, none), -EOVERFLOW, 'no room');
+  t.equal(native.nameToHandleAt(AT_FDCWD, file, 1, new Uint8Array(256)), size, 'AT_HANDLE_MNT_ID_UNIQUE does no harm');
+
+  const mount = openOrThrow(tree);
+  const fd = native.openByHandleAt(mount, out, fs.constants.O_RDONLY);
+  if (fd === -EPERM) return t.pass('opening', { skip: 'opening by handle needs CAP_DAC_READ_SEARCH' });
+  t.equal(fs.fstatSync(fd).ino, fs.statSync(file).ino, 'opens the same inode');
+  t.ok(closesOnExec(fd), 'close-on-exec');
+  native.close(fd);
+
+  const gone = join(tree, 'gone');
+  fs.writeFileSync(gone, '');
+  native.nameToHandleAt(AT_FDCWD, gone, 0, out);
+  fs.unlinkSync(gone);
+  t.equal(native.openByHandleAt(mount, out, 0), -ESTALE, 'a file that is gone');
+  const odd = out.slice(0, size);
+  odd[4] = 0xee;
+  t.equal(native.openByHandleAt(mount, odd, 0), -ESTALE, 'a handle of an unknown type');
+  odd.set([0xff, 0xff, 0xff, 0xff]);
+  t.equal(native.openByHandleAt(mount, odd, 0), -EINVAL, 'a length past every bound');
+  odd.set([0, 0, 0, 0]);
+  t.equal(native.openByHandleAt(mount, odd, 0), -EINVAL, 'a length of zero');
+  native.close(mount);
+});
+
+t.test('fs-verity', async t => {
+  const fd = openOrThrow(join(tree, 'sub/inner'));
+  const unsupported = [-ENOTTY, -EOPNOTSUPP];
+  t.ok([-ENODATA, ...unsupported].includes(native.measureVerity(fd, bytes)), 'a file without verity has no digest');
+
+  // Digest of an empty file: the published example of fsverity(1), `fsverity digest /dev/null`.
+  const empty = '3d248ca542a24fc62d1c43b916eae5016878e2533c88238480b26128a1f1af95';
+  const path = join(home, 'empty');
+  fs.writeFileSync(path, '');
+  const sealed = openOrThrow(path);
+  const result = native.enableVerity(sealed, 1, 4096);
+  if (unsupported.includes(result)) t.pass('enabling', { skip: `no fs-verity here: ${errnoName(result)}` });
+  else {
+    t.equal(result, 0, 'enables');
+    t.equal(native.measureVerity(sealed, bytes), 36, 'the size of a SHA-256 struct fsverity_digest');
+    t.equal(Buffer.from(bytes.subarray(0, 36)).toString('hex'), `01002000${empty}`, 'the digest');
+    t.equal(native.measureVerity(sealed, new Uint8Array(35)), -EOVERFLOW, 'one byte short');
+  }
+  native.close(sealed);
+  native.close(fd);
+});

@@ -1,0 +1,140 @@
+/**
+ * Proves src/sys/native.ts: what the addon holds, every call's errno, and that a wrong argument does nothing but fail.
+ * What the calls do when they work is in native-files.ts and native-mount.ts.
+ */
+import * as fs from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { EBADF, EINVAL, ENAMETOOLONG, ENODATA, ENOENT, errnoName } from '../../src/sys/errno.ts';
+import { type Native, native } from '../../src/sys/native.ts';
+import { descriptors, openOrThrow } from '../fixtures/native.ts';
+
+const AT_FDCWD = -100;
+const AT_EMPTY_PATH = 0x1000;
+
+const home = t.testdir({ file: 'x' });
+const file = join(home, 'file');
+const missing = join(home, 'missing');
+
+const bytes = new Uint8Array(4096);
+const none = new Uint8Array(0);
+const handle = Uint8Array.from([8, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+
+/** For every function arguments of the right types that must fail, and how. */
+const failing: Record<keyof Native, [args: unknown[], want: number]> = {
+  fuseReceive: [[-1, bytes], -EBADF],
+  fuseReply: [[-1, bytes, 16], -EBADF],
+  fuseReplyReceive: [[-1, bytes, 16, bytes], -EBADF - 4096],
+  fuseClone: [[-1, -1], -EBADF],
+  fuseBackingOpen: [[-1, -1], -EBADF],
+  fuseBackingClose: [[-1, 1], -EBADF],
+  mount: [['none', missing, 'tmpfs', 0, ''], -ENOENT],
+  umount: [[missing, 0], -ENOENT],
+  openTree: [[AT_FDCWD, missing, 0], -ENOENT],
+  socketPair: [[new Int32Array(1)], -EINVAL],
+  receiveDescriptor: [[-1], -EBADF],
+  openat2: [[AT_FDCWD, missing, 0, 0], -ENOENT],
+  close: [[-1], -EBADF],
+  statx: [[AT_FDCWD, missing, 0, 0x7ff, bytes], -ENOENT],
+  getdents: [[-1, bytes], -EBADF],
+  readlinkat: [[AT_FDCWD, missing, bytes], -ENOENT],
+  pread: [[-1, bytes, 0, 1, 0], -EBADF],
+  lseek: [[-1, 0, 0], -EBADF],
+  fstatfs: [[-1, new Float64Array(9)], -EBADF],
+  nameToHandleAt: [[AT_FDCWD, missing, 0, bytes], -ENOENT],
+  openByHandleAt: [[-1, handle, 0], -EBADF],
+  filesystemUuid: [[-1, bytes], -EBADF],
+  lgetxattr: [[missing, 'user.a', bytes], -ENOENT],
+  llistxattr: [[missing, bytes], -ENOENT],
+  fgetxattr: [[-1, 'user.a', bytes], -EBADF],
+  flistxattr: [[-1, bytes], -EBADF],
+  measureVerity: [[-1, bytes], -EBADF],
+  enableVerity: [[-1, 1, 4096], -EBADF],
+  notify: [[missing, 'READY=1'], -ENOENT],
+  exit: [['no status'], -EINVAL],
+};
+const call = (name: string, args: unknown[]): unknown =>
+  (native as unknown as Record<string, (...args: unknown[]) => unknown>)[name]?.(...args);
+
+t.test('the addon has the declared functions and no other', async t => {
+  const source = fs.readFileSync(join(import.meta.dirname, '../../../src/sys/native.ts'), 'latin1');
+  const body = /export interface Native \{(.*?)\n\}/s.exec(source)?.[1] ?? '';
+  const declared = [...body.matchAll(/^ {2}(\w+)\(/gm)].map(m => m[1]);
+  t.same(Object.keys(native), declared, 'in the order of the declaration');
+  t.same(Object.keys(failing), declared, 'and each is called below');
+});
+
+t.test('every function fails with its errno and leaves no descriptor behind', async t => {
+  const before = descriptors();
+  for (const [name, [args, want]] of Object.entries(failing))
+    t.equal(call(name, args), want, `${name}: ${errnoName(want)}`);
+  t.equal(descriptors(), before, 'as many descriptors as before');
+});
+
+t.test('an argument of a wrong type, range or length is refused', async t => {
+  const numbers = [NaN, Infinity, 1.5, 2 ** 60, 1n];
+  const objects = [{}, [], () => 0, new Proxy({}, {}), null, undefined, true, Symbol('s')];
+  const arrays = [new ArrayBuffer(16), new DataView(new ArrayBuffer(16)), new Uint16Array(256), new BigInt64Array(9)];
+  const never = [...numbers, ...objects, ...arrays];
+  const unless = { string: ['a\0b', '\0', 0, bytes], number: ['0', '', bytes], object: ['bytes', 0, 1] };
+
+  for (const [name, [args]] of Object.entries(failing)) {
+    const wrong = args.flatMap((right, i) => {
+      const kind = (name === 'exit' ? 'number' : typeof right) as keyof typeof unless;
+      const accepted = [...never, ...unless[kind]].filter(value => call(name, args.with(i, value)) !== -EINVAL);
+      return accepted.map(value => `argument ${i}: ${String(value)}`);
+    });
+    t.same(wrong, [], `${name}: no wrong argument is accepted`);
+    const short = args.map((_, i) => call(name, args.slice(0, i)));
+    t.same(new Set(short), new Set([-EINVAL]), `${name}: nor a missing one`);
+  }
+});
+
+t.test('a string that is too long is refused', async t => {
+  for (const [name, [args]] of Object.entries(failing).filter(([name]) => name !== 'exit'))
+    for (const [i, arg] of args.entries()) {
+      if (typeof arg !== 'string') continue;
+      t.equal(call(name, args.with(i, 'x'.repeat(5000))), -ENAMETOOLONG, `${name}: argument ${i}`);
+    }
+});
+
+t.test('an array whose memory was given away has no bytes', async t => {
+  const gone = new Uint8Array(512);
+  structuredClone(gone.buffer, { transfer: [gone.buffer] });
+  for (const [name, [args, want]] of Object.entries(failing)) {
+    const results = args.map((arg, i) => (arg === bytes ? call(name, args.with(i, gone)) : want));
+    t.ok(
+      results.every(result => result === want || result === -EINVAL),
+      name,
+    );
+  }
+});
+
+t.test('bounds', async t => {
+  const fd = openOrThrow(file);
+  const shorter = Uint8Array.from([9, ...handle.subarray(1)]);
+  for (const [rule, result, want] of [
+    ['statx needs 256 bytes', native.statx(fd, '', AT_EMPTY_PATH, 0x7ff, new Uint8Array(255)), -EINVAL],
+    ['fstatfs needs nine numbers', native.fstatfs(fd, new Float64Array(8)), -EINVAL],
+    ['a uuid needs 16 bytes', native.filesystemUuid(fd, new Uint8Array(15)), -EINVAL],
+    ['a reply is no longer than its buffer', native.fuseReply(fd, new Uint8Array(16), 17), -EINVAL],
+    ['nor is it here', native.fuseReplyReceive(fd, new Uint8Array(16), 17, bytes), -EINVAL],
+    ['pread ends inside of its buffer', native.pread(fd, new Uint8Array(8), 4, 5, 0), -EINVAL],
+    ['pread starts inside of its buffer', native.pread(fd, new Uint8Array(8), 9, 0, 0), -EINVAL],
+    ['pread does not wrap around', native.pread(fd, new Uint8Array(8), 2 ** 53, 2 ** 53, 0), -EINVAL],
+    ['pread has no negative place', native.pread(fd, new Uint8Array(8), -1, 1, 0), -EINVAL],
+    ['pread has no negative position', native.pread(fd, new Uint8Array(8), 0, 1, -1), -EINVAL],
+    ['a position past 2^53 is no number', native.pread(fd, new Uint8Array(8), 0, 1, 2 ** 53 + 2), -EINVAL],
+    ['an offset below -2^53 is no number', native.lseek(fd, -(2 ** 53) - 2, 1), -EINVAL],
+    ['a handle has a head', native.openByHandleAt(fd, handle.subarray(0, 7), 0), -EINVAL],
+    ['a handle holds the bytes it claims', native.openByHandleAt(fd, shorter, 0), -EINVAL],
+    ['a path of 4095 bytes fits', native.openat2(AT_FDCWD, `${'/'.repeat(4091)}none`, 0, 0), -ENOENT],
+    ['a path of 4096 bytes does not', native.openat2(AT_FDCWD, `${'/'.repeat(4092)}none`, 0, 0), -ENAMETOOLONG],
+    ['nor does a component of 256', native.openat2(AT_FDCWD, 'x'.repeat(256), 0, 0), -ENAMETOOLONG],
+    ['an xattr name of 255 bytes fits', native.fgetxattr(fd, `user.${'x'.repeat(250)}`, none), -ENODATA],
+    ['an xattr name of 256 bytes does not', native.fgetxattr(fd, `user.${'x'.repeat(251)}`, none), -ENAMETOOLONG],
+    ['an address of 109 bytes does not', native.notify(`@${'x'.repeat(108)}`, 'x'), -ENAMETOOLONG],
+  ] as const)
+    t.equal(result, want, rule);
+  native.close(fd);
+});
