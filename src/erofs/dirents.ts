@@ -17,12 +17,11 @@ import type { Inode, Nid } from './inode.ts';
 
 /** Finds `name` in a directory: its nid, or undefined. Allocates nothing. Throws ErrnoError EUCLEAN for a corrupt block. */
 export function findDirent(image: Image, directory: Inode, name: Name): Nid | undefined {
-  const blockBytes = image.blockBytes;
   let low = 0;
-  let high = Math.ceil(directory.sizeBytes / blockBytes) - 1;
+  let high = blocksOf(image, directory) - 1;
   let found = -1;
   while (low <= high) {
-    const middle = low + Math.floor((high - low) / 2); // blocks may be more than 2^31
+    const middle = (low + high) >> 1;
     const order = compareDirent(image, directory, loadBlock(image, directory, middle), 0, name);
     if (order === 0) return nidOf(image, directory, 0);
     if (order < 0) high = middle - 1;
@@ -58,7 +57,7 @@ export function listDirents(
   directory: Inode,
   visit: (name: Name, nid: Nid, fileType: number) => void,
 ): void {
-  const blocks = Math.ceil(directory.sizeBytes / image.blockBytes);
+  const blocks = blocksOf(image, directory);
   for (let index = 0; index < blocks; index++) {
     let count = loadBlock(image, directory, index);
     for (let i = 0; i < count; i++) {
@@ -68,6 +67,14 @@ export function listDirents(
       count = loadBlock(image, directory, index); // visit may have read another directory
     }
   }
+}
+
+/** The number of a directory's blocks. One larger than the image would list the same blocks over and over. */
+function blocksOf(image: Image, directory: Inode): number {
+  const { sizeBytes } = directory;
+  if (sizeBytes > image.sizeBytes)
+    throw corrupt(directory, `a directory of ${sizeBytes} bytes, more than the image has`);
+  return Math.ceil(sizeBytes / image.blockBytes);
 }
 
 // The block that is being looked at; loadBlock sets it. A function that returns an object costs more than the search.
