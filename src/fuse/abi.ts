@@ -1,0 +1,511 @@
+/**
+ * The FUSE wire format, protocol 7.45: opcodes, flags and the structures of every operation that a read-only filesystem
+ * answers. All integers have the byte order of the machine; the supported ones are little endian.
+ * Each table holds byte offsets from the start of its structure and ends with its SIZE.
+ * Source: Linux include/uapi/linux/fuse.h (6.18). Fields younger than 7.23 name the version that brought them.
+ */
+import { putU64 } from '../sys/bytes.ts';
+import type { Attr } from '../sys/stat.ts';
+import { rdevMajor, rdevMinor } from '../sys/stat.ts';
+
+export const MAJOR = 7;
+/** The newest minor version that is spoken here, and the oldest that the structures below are right for. */
+export const MINOR = 45;
+export const MINOR_OLDEST = 23;
+
+/** enum fuse_opcode. 7 and 19 were never used. */
+export const Opcode = {
+  LOOKUP: 1,
+  FORGET: 2,
+  GETATTR: 3,
+  SETATTR: 4,
+  READLINK: 5,
+  SYMLINK: 6,
+  MKNOD: 8,
+  MKDIR: 9,
+  UNLINK: 10,
+  RMDIR: 11,
+  RENAME: 12,
+  LINK: 13,
+  OPEN: 14,
+  READ: 15,
+  WRITE: 16,
+  STATFS: 17,
+  RELEASE: 18,
+  FSYNC: 20,
+  SETXATTR: 21,
+  GETXATTR: 22,
+  LISTXATTR: 23,
+  REMOVEXATTR: 24,
+  FLUSH: 25,
+  INIT: 26,
+  OPENDIR: 27,
+  READDIR: 28,
+  RELEASEDIR: 29,
+  FSYNCDIR: 30,
+  GETLK: 31,
+  SETLK: 32,
+  SETLKW: 33,
+  ACCESS: 34,
+  CREATE: 35,
+  INTERRUPT: 36,
+  BMAP: 37,
+  DESTROY: 38,
+  IOCTL: 39,
+  POLL: 40,
+  NOTIFY_REPLY: 41,
+  BATCH_FORGET: 42,
+  FALLOCATE: 43,
+  READDIRPLUS: 44,
+  RENAME2: 45,
+  LSEEK: 46, // 7.24
+  COPY_FILE_RANGE: 47, // 7.28
+  SETUPMAPPING: 48, // 7.31
+  REMOVEMAPPING: 49, // 7.31
+  SYNCFS: 50, // 7.34
+  TMPFILE: 51, // 7.37
+  STATX: 52, // 7.39
+  COPY_FILE_RANGE_64: 53, // 7.45
+} as const;
+
+const opcodeNames = new Map<number, string>(Object.entries(Opcode).map(([name, opcode]) => [opcode, name]));
+
+/** The name of an opcode: `LOOKUP`, or `opcode 99` for one without a name here. */
+export function opcodeName(opcode: number): string {
+  return opcodeNames.get(opcode) ?? `opcode ${opcode}`;
+}
+
+/** open_flags of OpenOut. */
+export const Fopen = {
+  DIRECT_IO: 1 << 0,
+  KEEP_CACHE: 1 << 1,
+  NONSEEKABLE: 1 << 2,
+  CACHE_DIR: 1 << 3, // 7.28
+  STREAM: 1 << 4, // 7.31
+  NOFLUSH: 1 << 5, // 7.35
+  PARALLEL_DIRECT_WRITES: 1 << 6, // 7.36
+  PASSTHROUGH: 1 << 7, // 7.40
+} as const;
+
+/** The longest name of a file or an xattr that the VFS passes on. Source: linux/limits.h. */
+export const NAME_MAX = 255;
+/** A read of /dev/fuse must offer this much, and room for a WRITE of max_write bytes. */
+export const MIN_READ_BUFFER = 8192;
+
+/** struct fuse_in_header: starts every request. */
+export const InHeader = {
+  len: 0, // u32  of the whole request
+  opcode: 4, // u32
+  unique: 8, // u64  only echoed
+  nodeid: 16, // u64
+  uid: 24, // u32
+  gid: 28, // u32
+  pid: 32, // u32  0 where the caller is in a foreign pid namespace
+  total_extlen: 36, // u16  extensions at the end, in units of 8 bytes; 7.38
+  padding: 38, // u16
+  SIZE: 40,
+} as const;
+
+/** struct fuse_out_header: starts every reply. */
+export const OutHeader = {
+  len: 0, // u32  of the whole reply
+  error: 4, // i32  0 or a negative errno above -512
+  unique: 8, // u64  of the request
+  SIZE: 16,
+} as const;
+
+/** struct fuse_init_in. */
+export const InitIn = {
+  major: 0, // u32
+  minor: 4, // u32
+  max_readahead: 8, // u32  bytes
+  flags: 12, // u32  InitFlag bits 0 to 31
+  flags2: 16, // u32  InitFlag bits 32 to 63; 7.36, the body ends before it in older versions
+  SIZE: 64,
+} as const;
+
+/** struct fuse_init_out. */
+export const InitOut = {
+  major: 0, // u32
+  minor: 4, // u32
+  max_readahead: 8, // u32  bytes; the kernel takes the smaller of its own and this
+  flags: 12, // u32
+  max_background: 16, // u16  requests that nobody waits for (readahead), at one time
+  congestion_threshold: 18, // u16  of those, before writeback slows down
+  max_write: 20, // u32  bytes, 4,096 or more
+  time_gran: 24, // u32  nanoseconds that timestamps are multiples of
+  max_pages: 28, // u16  largest READ and READDIR, with MAX_PAGES; 7.28
+  map_alignment: 30, // u16  7.31
+  flags2: 32, // u32  7.36
+  max_stack_depth: 36, // u32  with PASSTHROUGH, 1 or 2; 7.40
+  request_timeout: 40, // u16  seconds; 7.43
+  SIZE: 64,
+} as const;
+
+/** struct fuse_attr. */
+export const FuseAttr = {
+  ino: 0, // u64
+  size: 8, // u64
+  blocks: 16, // u64  of 512 bytes
+  atime: 24, // u64  seconds, two's complement
+  mtime: 32, // u64
+  ctime: 40, // u64
+  atimensec: 48, // u32
+  mtimensec: 52, // u32
+  ctimensec: 56, // u32
+  mode: 60, // u32
+  nlink: 64, // u32
+  uid: 68, // u32
+  gid: 72, // u32
+  rdev: 76, // u32  new_encode_dev
+  blksize: 80, // u32
+  flags: 84, // u32  FUSE_ATTR_*; 7.32
+  SIZE: 88,
+} as const;
+
+/** struct fuse_entry_out: reply to LOOKUP, and part of DirentPlus. */
+export const EntryOut = {
+  nodeid: 0, // u64  0: there is no such name, for entry_valid
+  generation: 8, // u64
+  entry_valid: 16, // u64  seconds that the kernel keeps the name
+  attr_valid: 24, // u64  seconds that it keeps the attributes
+  entry_valid_nsec: 32, // u32
+  attr_valid_nsec: 36, // u32
+  attr: 40, // FuseAttr
+  SIZE: 128,
+} as const;
+
+/** struct fuse_attr_out: reply to GETATTR. */
+export const AttrOut = {
+  attr_valid: 0, // u64
+  attr_valid_nsec: 8, // u32
+  dummy: 12, // u32
+  attr: 16, // FuseAttr
+  SIZE: 104,
+} as const;
+
+/** struct fuse_getattr_in. */
+export const GetattrIn = {
+  getattr_flags: 0, // u32  1: fh is valid
+  dummy: 4, // u32
+  fh: 8, // u64
+  SIZE: 16,
+} as const;
+
+/** struct fuse_statx_in; 7.39. */
+export const StatxIn = {
+  getattr_flags: 0, // u32
+  reserved: 4, // u32
+  fh: 8, // u64
+  sx_flags: 16, // u32  AT_STATX_*
+  sx_mask: 20, // u32  STATX_*
+  SIZE: 24,
+} as const;
+
+/** struct fuse_statx, laid out as struct statx; 7.39. */
+export const Statx = {
+  mask: 0, // u32  STATX_* that are valid
+  blksize: 4, // u32
+  attributes: 8, // u64  STATX_ATTR_*
+  nlink: 16, // u32
+  uid: 20, // u32
+  gid: 24, // u32
+  mode: 28, // u16
+  ino: 32, // u64
+  size: 40, // u64
+  blocks: 48, // u64
+  attributes_mask: 56, // u64
+  atime: 64, // i64 seconds, u32 nanoseconds, i32 reserved
+  btime: 80,
+  ctime: 96,
+  mtime: 112,
+  rdev_major: 128, // u32
+  rdev_minor: 132, // u32
+  dev_major: 136, // u32
+  dev_minor: 140, // u32
+  SIZE: 256,
+} as const;
+
+/** struct fuse_statx_out: reply to STATX; 7.39. */
+export const StatxOut = {
+  attr_valid: 0, // u64
+  attr_valid_nsec: 8, // u32
+  flags: 12, // u32
+  stat: 32, // Statx
+  SIZE: 288,
+} as const;
+
+/** struct fuse_open_in: OPEN and OPENDIR. */
+export const OpenIn = {
+  flags: 0, // u32  O_*
+  open_flags: 4, // u32  FUSE_OPEN_*
+  SIZE: 8,
+} as const;
+
+/** struct fuse_open_out: reply to OPEN and OPENDIR. */
+export const OpenOut = {
+  fh: 0, // u64  minted by the filesystem, below 2^53; returns in READ, READDIR, RELEASE
+  open_flags: 8, // u32  Fopen bits
+  backing_id: 12, // i32  from FUSE_DEV_IOC_BACKING_OPEN; 0 unless PASSTHROUGH; 7.40
+  SIZE: 16,
+} as const;
+
+/** struct fuse_read_in: READ, READDIR and READDIRPLUS. */
+export const ReadIn = {
+  fh: 0, // u64
+  offset: 8, // u64
+  size: 16, // u32
+  read_flags: 20, // u32
+  lock_owner: 24, // u64
+  flags: 32, // u32  O_*
+  padding: 36, // u32
+  SIZE: 40,
+} as const;
+
+/** struct fuse_release_in: RELEASE and RELEASEDIR. */
+export const ReleaseIn = {
+  fh: 0, // u64
+  flags: 8, // u32
+  release_flags: 12, // u32
+  lock_owner: 16, // u64
+  SIZE: 24,
+} as const;
+
+/** struct fuse_getxattr_in: GETXATTR, where the name follows, and LISTXATTR. */
+export const GetxattrIn = {
+  size: 0, // u32  room for the value; 0 asks for its size
+  padding: 4, // u32
+  SIZE: 8,
+} as const;
+
+/** struct fuse_getxattr_out: the reply where the size was asked for. */
+export const GetxattrOut = {
+  size: 0, // u32
+  padding: 4, // u32
+  SIZE: 8,
+} as const;
+
+/** struct fuse_access_in. */
+export const AccessIn = {
+  mask: 0, // u32  R_OK 4, W_OK 2, X_OK 1
+  padding: 4, // u32
+  SIZE: 8,
+} as const;
+
+/** struct fuse_lseek_in; 7.24. */
+export const LseekIn = {
+  fh: 0, // u64
+  offset: 8, // u64  two's complement
+  whence: 16, // u32  3 SEEK_DATA, 4 SEEK_HOLE
+  padding: 20, // u32
+  SIZE: 24,
+} as const;
+
+/** struct fuse_lseek_out; 7.24. */
+export const LseekOut = {
+  offset: 0, // u64
+  SIZE: 8,
+} as const;
+
+/** struct fuse_forget_in. */
+export const ForgetIn = {
+  nlookup: 0, // u64
+  SIZE: 8,
+} as const;
+
+/** struct fuse_batch_forget_in; `count` times ForgetOne follow. */
+export const BatchForgetIn = {
+  count: 0, // u32
+  dummy: 4, // u32
+  SIZE: 8,
+} as const;
+
+/** struct fuse_forget_one. */
+export const ForgetOne = {
+  nodeid: 0, // u64
+  nlookup: 8, // u64
+  SIZE: 16,
+} as const;
+
+/** struct fuse_interrupt_in. */
+export const InterruptIn = {
+  unique: 0, // u64  of the request that is not waited for any longer
+  SIZE: 8,
+} as const;
+
+/** struct fuse_kstatfs: reply to STATFS. */
+export const Kstatfs = {
+  blocks: 0, // u64  of frsize bytes
+  bfree: 8, // u64
+  bavail: 16, // u64
+  files: 24, // u64
+  ffree: 32, // u64
+  bsize: 40, // u32
+  namelen: 44, // u32
+  frsize: 48, // u32
+  padding: 52, // u32
+  SIZE: 80,
+} as const;
+
+/** struct fuse_dirent: the name follows, then zeros up to a multiple of 8. */
+export const Dirent = {
+  ino: 0, // u64
+  off: 8, // u64  where the next entry starts, for the next READDIR
+  namelen: 16, // u32
+  type: 20, // u32  DT_*
+  SIZE: 24,
+} as const;
+
+/** struct fuse_direntplus. */
+export const DirentPlus = {
+  entry_out: 0, // EntryOut
+  dirent: 128, // Dirent
+  SIZE: 152,
+} as const;
+
+/** Where a reply's body is written: both start right after the OutHeader and end with the room there is. */
+export interface Out {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+}
+
+/** Numbers of statfs(2): `blocks`, `bfree` and `bavail` in units of `frsize` bytes. */
+export interface StatfsNumbers {
+  blocks: number;
+  bfree: number;
+  bavail: number;
+  files: number;
+  ffree: number;
+  bsize: number;
+  namelen: number;
+  frsize: number;
+}
+
+/** Writes a timeout of `seconds`, not negative; Infinity for the longest that the kernel takes. */
+function putTimeout(v: DataView, secondsAt: number, nanosecondsAt: number, seconds: number): void {
+  if (seconds === Infinity) {
+    v.setUint32(secondsAt, 0xffffffff, true);
+    v.setUint32(secondsAt + 4, 0x7fffffff, true);
+    v.setUint32(nanosecondsAt, 0, true);
+    return;
+  }
+  const whole = Math.floor(seconds);
+  putU64(v, secondsAt, whole);
+  v.setUint32(nanosecondsAt, Math.floor((seconds - whole) * 1e9), true);
+}
+
+/** Writes a FuseAttr. */
+export function putAttr(v: DataView, at: number, attr: Attr): void {
+  putU64(v, at + FuseAttr.ino, attr.ino);
+  putU64(v, at + FuseAttr.size, attr.size);
+  putU64(v, at + FuseAttr.blocks, attr.blocks);
+  putU64(v, at + FuseAttr.atime, attr.atime);
+  putU64(v, at + FuseAttr.mtime, attr.mtime);
+  putU64(v, at + FuseAttr.ctime, attr.ctime);
+  v.setUint32(at + FuseAttr.atimensec, attr.atimensec, true);
+  v.setUint32(at + FuseAttr.mtimensec, attr.mtimensec, true);
+  v.setUint32(at + FuseAttr.ctimensec, attr.ctimensec, true);
+  v.setUint32(at + FuseAttr.mode, attr.mode, true);
+  v.setUint32(at + FuseAttr.nlink, attr.nlink, true);
+  v.setUint32(at + FuseAttr.uid, attr.uid, true);
+  v.setUint32(at + FuseAttr.gid, attr.gid, true);
+  v.setUint32(at + FuseAttr.rdev, attr.rdev, true);
+  v.setUint32(at + FuseAttr.blksize, attr.blksize, true);
+  v.setUint32(at + FuseAttr.flags, 0, true);
+}
+
+/** Writes zeros; `sizeBytes` is a multiple of 4. */
+export function putZeros(v: DataView, at: number, sizeBytes: number): void {
+  for (let i = at; i < at + sizeBytes; i += 4) v.setUint32(i, 0, true);
+}
+
+/** Writes an EntryOut; returns its size. The timeouts are in seconds, Infinity for ever. */
+export function putEntryOut(
+  v: DataView,
+  at: number,
+  nodeid: number,
+  generation: number,
+  entryValid: number,
+  attrValid: number,
+  attr: Attr,
+): number {
+  putU64(v, at + EntryOut.nodeid, nodeid);
+  putU64(v, at + EntryOut.generation, generation);
+  putTimeout(v, at + EntryOut.entry_valid, at + EntryOut.entry_valid_nsec, entryValid);
+  putTimeout(v, at + EntryOut.attr_valid, at + EntryOut.attr_valid_nsec, attrValid);
+  putAttr(v, at + EntryOut.attr, attr);
+  return EntryOut.SIZE;
+}
+
+/** Writes an EntryOut that says that there is no such name, for `entryValid` seconds to come; returns its size. */
+export function putNegativeEntryOut(v: DataView, at: number, entryValid: number): number {
+  putZeros(v, at, EntryOut.SIZE);
+  putTimeout(v, at + EntryOut.entry_valid, at + EntryOut.entry_valid_nsec, entryValid);
+  return EntryOut.SIZE;
+}
+
+/** Writes an AttrOut; returns its size. */
+export function putAttrOut(v: DataView, at: number, attrValid: number, attr: Attr): number {
+  putTimeout(v, at + AttrOut.attr_valid, at + AttrOut.attr_valid_nsec, attrValid);
+  v.setUint32(at + AttrOut.dummy, 0, true);
+  putAttr(v, at + AttrOut.attr, attr);
+  return AttrOut.SIZE;
+}
+
+/** STATX_TYPE to STATX_BLOCKS: everything that an Attr holds. Source: linux/stat.h. */
+const STATX_BASIC_STATS = 0x7ff;
+
+/** Writes a StatxOut that claims all of stat(2) and no birth time; returns its size. */
+export function putStatxOut(v: DataView, at: number, attrValid: number, attr: Attr): number {
+  putZeros(v, at, StatxOut.SIZE);
+  putTimeout(v, at + StatxOut.attr_valid, at + StatxOut.attr_valid_nsec, attrValid);
+  const stat = at + StatxOut.stat;
+  v.setUint32(stat + Statx.mask, STATX_BASIC_STATS, true);
+  v.setUint32(stat + Statx.blksize, attr.blksize, true);
+  v.setUint32(stat + Statx.nlink, attr.nlink, true);
+  v.setUint32(stat + Statx.uid, attr.uid, true);
+  v.setUint32(stat + Statx.gid, attr.gid, true);
+  v.setUint16(stat + Statx.mode, attr.mode, true);
+  putU64(v, stat + Statx.ino, attr.ino);
+  putU64(v, stat + Statx.size, attr.size);
+  putU64(v, stat + Statx.blocks, attr.blocks);
+  putStatxTime(v, stat + Statx.atime, attr.atime, attr.atimensec);
+  putStatxTime(v, stat + Statx.ctime, attr.ctime, attr.ctimensec);
+  putStatxTime(v, stat + Statx.mtime, attr.mtime, attr.mtimensec);
+  v.setUint32(stat + Statx.rdev_major, rdevMajor(attr.rdev), true);
+  v.setUint32(stat + Statx.rdev_minor, rdevMinor(attr.rdev), true);
+  return StatxOut.SIZE;
+}
+
+function putStatxTime(v: DataView, at: number, seconds: number, nanoseconds: number): void {
+  putU64(v, at, seconds);
+  v.setUint32(at + 8, nanoseconds, true);
+}
+
+/** Writes an OpenOut; returns its size. */
+export function putOpenOut(v: DataView, at: number, fh: number, flags: number, backingId = 0): number {
+  putU64(v, at + OpenOut.fh, fh);
+  v.setUint32(at + OpenOut.open_flags, flags, true);
+  v.setInt32(at + OpenOut.backing_id, backingId, true);
+  return OpenOut.SIZE;
+}
+
+/** Writes a Kstatfs; returns its size. */
+export function putStatfsOut(v: DataView, at: number, numbers: StatfsNumbers): number {
+  putZeros(v, at, Kstatfs.SIZE);
+  putU64(v, at + Kstatfs.blocks, numbers.blocks);
+  putU64(v, at + Kstatfs.bfree, numbers.bfree);
+  putU64(v, at + Kstatfs.bavail, numbers.bavail);
+  putU64(v, at + Kstatfs.files, numbers.files);
+  putU64(v, at + Kstatfs.ffree, numbers.ffree);
+  v.setUint32(at + Kstatfs.bsize, numbers.bsize, true);
+  v.setUint32(at + Kstatfs.namelen, numbers.namelen, true);
+  v.setUint32(at + Kstatfs.frsize, numbers.frsize, true);
+  return Kstatfs.SIZE;
+}
+
+/** Writes an LseekOut; returns its size. */
+export function putLseekOut(v: DataView, at: number, offset: number): number {
+  putU64(v, at + LseekOut.offset, offset);
+  return LseekOut.SIZE;
+}

@@ -1,0 +1,82 @@
+/** Packs the replies of READDIR and READDIRPLUS. */
+import type { Name } from '../sys/bytes.ts';
+import { putU64 } from '../sys/bytes.ts';
+import type { Attr } from '../sys/stat.ts';
+import type { Out } from './abi.ts';
+import { Dirent, DirentPlus, EntryOut, putEntryOut, putZeros } from './abi.ts';
+
+const padded = (length: number): number => (length + 7) & ~7;
+
+/**
+ * Packs entries one after another, each padded to 8 bytes. `nextOffset` is what the kernel sends as the position to go on
+ * after an entry: never 0. The caller vouches for names: 1 to 255 bytes, no slash, no NUL; one bad name fails the listing.
+ *
+ * ```
+ * plus only: EntryOut (128) | Dirent (24) | name | zeros to a multiple of 8
+ * ```
+ */
+export class DirentPacker {
+  private bytes: Uint8Array = new Uint8Array(0);
+  private view: DataView = new DataView(this.bytes.buffer);
+  private limit = 0;
+  private at = 0;
+
+  /** Starts a reply of at most `limit` bytes. */
+  begin(out: Out, limit: number): void {
+    this.bytes = out.bytes;
+    this.view = out.view;
+    this.limit = Math.min(limit, out.bytes.length);
+    this.at = 0;
+  }
+
+  /** Bytes packed so far. */
+  get length(): number {
+    return this.at;
+  }
+
+  /** Whether `addPlus` would take the name: to ask before an entry's lookup is counted. */
+  hasRoom(name: Name): boolean {
+    return this.at + padded(DirentPlus.SIZE + name.length) <= this.limit;
+  }
+
+  /** Adds an entry of READDIR; false where the reply is full. */
+  add(name: Name, ino: number, nextOffset: number, dtype: number): boolean {
+    if (this.at + padded(Dirent.SIZE + name.length) > this.limit) return false;
+    this.putDirent(name, ino, nextOffset, dtype);
+    return true;
+  }
+
+  /**
+   * Adds an entry of READDIRPLUS; false where the reply is full. With attributes it counts as a lookup of `nodeid`. Without
+   * them (and nodeid 0) the kernel learns name, type and inode number alone, as it must for `.` and `..`.
+   */
+  addPlus(
+    name: Name,
+    nextOffset: number,
+    dtype: number,
+    ino: number,
+    nodeid: number,
+    entryValid: number,
+    attrValid: number,
+    attr: Attr | undefined,
+  ): boolean {
+    if (!this.hasRoom(name)) return false;
+    if (attr) putEntryOut(this.view, this.at, nodeid, 0, entryValid, attrValid, attr);
+    else putZeros(this.view, this.at, EntryOut.SIZE);
+    this.at += DirentPlus.dirent;
+    this.putDirent(name, ino, nextOffset, dtype);
+    return true;
+  }
+
+  private putDirent(name: Name, ino: number, nextOffset: number, dtype: number): void {
+    const { bytes, view, at } = this;
+    putU64(view, at + Dirent.ino, ino);
+    putU64(view, at + Dirent.off, nextOffset);
+    view.setUint32(at + Dirent.namelen, name.length, true);
+    view.setUint32(at + Dirent.type, dtype, true);
+    const end = at + Dirent.SIZE + name.length;
+    for (let i = 0, to = at + Dirent.SIZE; to < end; i++, to++) bytes[to] = name.charCodeAt(i);
+    this.at = padded(end);
+    for (let to = end; to < this.at; to++) bytes[to] = 0;
+  }
+}
