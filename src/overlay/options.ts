@@ -98,7 +98,7 @@ export function parseLowerdir(text: Name, option = 'lowerdir'): LayerSpec[] {
     if (piece !== '') {
       if (!dataOnly && layers.at(-1)?.dataOnly)
         throw misplaced(option, text, at, 'a normal layer after a data-only one');
-      layers.push({ path: unescape(piece), dataOnly });
+      layers.push({ path: withoutBackslashes(piece), dataOnly });
       dataOnly = false;
     } else {
       if (i === 0) throw misplaced(option, text, at, text === '' ? 'no layer' : 'a colon before the first layer');
@@ -112,8 +112,8 @@ export function parseLowerdir(text: Name, option = 'lowerdir'): LayerSpec[] {
 }
 
 /** Drops each backslash and takes the byte after it as it is; one at the end is dropped. */
-function unescape(text: Name): Name {
-  return text.replace(/\\([^]?)/g, '$1');
+function withoutBackslashes(text: Name): Name {
+  return text.replace(/\\(.?)/gs, '$1');
 }
 
 function misplaced(option: string, text: Name, at: number, what: string): ErrnoError {
