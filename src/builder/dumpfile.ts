@@ -244,8 +244,10 @@ function fillXattrs(inode: TreeInode, text: Name): void {
 
 function parseNumber(text: Name, max: number): number {
   if (!/^[0-9]+$/.test(text)) throw new ErrnoError(EINVAL, `${quoted(text)} is no number`);
-  if (BigInt(text) > BigInt(max)) throw new ErrnoError(EINVAL, `${text} is more than ${max}`);
-  return Number(text);
+  const value = Number(text);
+  if (value > max || (value === max && BigInt(text) !== BigInt(max)))
+    throw new ErrnoError(EINVAL, `${text} is more than ${max}`);
+  return value;
 }
 
 function parseMode(text: Name): number {

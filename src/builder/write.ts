@@ -1,6 +1,5 @@
 /** A tree as the bytes of a composefs image, the same bytes that mkcomposefs 1.0.8 makes of it. */
 import {
-  BLOCK_MAP_BYTES,
   COMPAT_MTIME,
   COMPAT_XATTR_FILTER,
   COMPOSEFS_HAS_ACL,
@@ -202,11 +201,14 @@ class ImageWriter {
     this.#putText(text.slice(blockBytes), placed.at + headBytes(placed));
   }
 
-  /** A map of null addresses: the data is not in the image. */
+  /**
+   * A map of null addresses: the data is not in the image. A map that got a block fills it; readers look for it after the
+   * inode all the same, but overlayfs never reads such a file, whose size is near FILE_BYTES_MAX.
+   */
   #putHoles(placed: PlacedInode): void {
-    const from = placed.blocks > 0 ? placed.firstBlock * BLOCK_BYTES : placed.at + headBytes(placed);
-    const chunks = Math.ceil(placed.sizeBytes / 2 ** placed.chunkBits);
-    this.#bytes.fill(0xff, from, from + chunks * BLOCK_MAP_BYTES);
+    const tailAt = placed.at + headBytes(placed);
+    const from = placed.blocks > 0 ? placed.firstBlock * BLOCK_BYTES : tailAt;
+    this.#bytes.fill(0xff, from, from + (placed.blocks > 0 ? BLOCK_BYTES : placed.tailBytes));
   }
 
   #putDirectory(placed: PlacedInode, blocks: StagedChild[][]): void {
