@@ -121,6 +121,7 @@ export const InitIn = {
   max_readahead: 8, // u32  bytes
   flags: 12, // u32  InitFlag bits 0 to 31
   flags2: 16, // u32  InitFlag bits 32 to 63; 7.36, the body ends before it in older versions
+  unused: 20, // u32[11]
   SIZE: 64,
 } as const;
 
@@ -139,6 +140,7 @@ export const InitOut = {
   flags2: 32, // u32  7.36
   max_stack_depth: 36, // u32  with PASSTHROUGH, 1 or 2; 7.40
   request_timeout: 40, // u16  seconds; 7.43
+  unused: 42, // u16[11]
   SIZE: 64,
 } as const;
 
@@ -211,6 +213,7 @@ export const Statx = {
   uid: 20, // u32
   gid: 24, // u32
   mode: 28, // u16
+  __spare0: 30, // u16
   ino: 32, // u64
   size: 40, // u64
   blocks: 48, // u64
@@ -223,6 +226,7 @@ export const Statx = {
   rdev_minor: 132, // u32
   dev_major: 136, // u32
   dev_minor: 140, // u32
+  __spare2: 144, // u64[14]
   SIZE: 256,
 } as const;
 
@@ -231,6 +235,7 @@ export const StatxOut = {
   attr_valid: 0, // u64
   attr_valid_nsec: 8, // u32
   flags: 12, // u32
+  spare: 16, // u64[2]
   stat: 32, // Statx
   SIZE: 288,
 } as const;
@@ -344,6 +349,7 @@ export const Kstatfs = {
   namelen: 44, // u32
   frsize: 48, // u32
   padding: 52, // u32
+  spare: 56, // u32[6]
   SIZE: 80,
 } as const;
 

@@ -81,6 +81,11 @@ export class Dispatcher {
     return replyLength;
   }
 
+  /** Makes the reply of the last request an EIO, for one that the kernel did not take. Returns its size. */
+  fail(): number {
+    return this.seal(-EIO);
+  }
+
   private bind(bytes: Uint8Array): void {
     this.request.bytes = bytes;
     this.request.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

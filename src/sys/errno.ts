@@ -31,6 +31,7 @@ export const ENODATA = 61;
 export const EPROTO = 71;
 export const EOVERFLOW = 75;
 export const EOPNOTSUPP = 95;
+export const ECONNABORTED = 103;
 export const ENOTCONN = 107;
 export const ESTALE = 116;
 export const EUCLEAN = 117;
@@ -67,6 +68,7 @@ const names: Record<number, string> = {
   71: 'EPROTO',
   75: 'EOVERFLOW',
   95: 'EOPNOTSUPP',
+  103: 'ECONNABORTED',
   107: 'ENOTCONN',
   116: 'ESTALE',
   117: 'EUCLEAN',
