@@ -10,10 +10,9 @@ import {
   LAYOUT_COMPRESSED_COMPACT,
   LAYOUT_COMPRESSED_FULL,
   LAYOUT_FLAT_INLINE,
-  NULL_ADDR,
 } from './format.ts';
 import type { Image } from './image.ts';
-import type { Inode } from './inode.ts';
+import { type Inode, NO_BLOCK, narrowBlock, wideBlock } from './inode.ts';
 
 /** A run of a file's bytes that lie together: `at` in the image, or HOLE for zeros. */
 export interface Extent {
@@ -36,10 +35,9 @@ export function extentAt(image: Image, inode: Inode, position: number, out: Exte
   const blockBytes = image.blockBytes;
   const tail = inode.layout === LAYOUT_FLAT_INLINE ? Math.ceil(inode.sizeBytes / blockBytes) - 1 : Infinity;
   if (position >= tail * blockBytes) return tailExtent(image, inode, tail, position, out);
-  const block = inode.u + inode.uHigh * 2 ** 32;
   out.length = Math.min(inode.sizeBytes, tail * blockBytes) - position;
-  if (isNull(inode.u, inode.uHigh, inode.uHigh !== 0)) out.at = HOLE;
-  else place(image, inode, block * blockBytes + position, out);
+  if (inode.firstBlock === NO_BLOCK) out.at = HOLE;
+  else place(image, inode, inode.firstBlock * blockBytes + position, out);
   return out;
 }
 
@@ -65,14 +63,14 @@ function chunkExtent(image: Image, inode: Inode, position: number, out: Extent):
   const v = image.view;
   const indexes = inode.u & CHUNK_INDEXES;
   const low = v.getUint32(indexes ? entry + ChunkIndex.startblk_lo : entry, true);
-  const wide = (inode.u & CHUNK_48BIT) !== 0;
-  const high = indexes && wide ? v.getUint16(entry + ChunkIndex.startblk_hi, true) : 0;
-  if (isNull(low, high, wide)) {
+  const wide = indexes !== 0 && (inode.u & CHUNK_48BIT) !== 0;
+  const block = wide ? wideBlock(low, v.getUint16(entry + ChunkIndex.startblk_hi, true)) : narrowBlock(low);
+  if (block === NO_BLOCK) {
     out.at = HOLE;
     return out;
   }
   if (indexes) checkDevice(image, inode, entry);
-  place(image, inode, (low + high * 2 ** 32) * image.blockBytes + skip, out);
+  place(image, inode, block * image.blockBytes + skip, out);
   return out;
 }
 
@@ -92,10 +90,6 @@ function checkDevice(image: Image, inode: Inode, entry: number): void {
   if (device !== 0) {
     throw new ErrnoError(EOPNOTSUPP, `nid ${inode.nid}: its data is on device ${device}, which is not in the image`);
   }
-}
-
-function isNull(low: number, high: number, wide: boolean): boolean {
-  return low === NULL_ADDR && (!wide || high === 0xffff);
 }
 
 function place(image: Image, inode: Inode, at: number, out: Extent): void {

@@ -189,6 +189,7 @@ export const ChunkIndex = {
 
 /** The block number of a hole, in block maps, chunk indexes and i_u; all 48 bits are set where there are so many. */
 export const NULL_ADDR = 0xffffffff;
+export const NULL_ADDR_HIGH = 0xffff;
 
 /**
  * struct erofs_dirent. A directory is a row of blocks; each starts with its dirents, sorted by name bytes, and the names

@@ -11,6 +11,8 @@ import {
   InodeCompact,
   InodeExtended,
   LAYOUT_CHUNK_BASED,
+  NULL_ADDR,
+  NULL_ADDR_HIGH,
   SLOT_BYTES,
   XattrHeader,
 } from './format.ts';
@@ -35,10 +37,10 @@ export class Inode {
   readonly mtimensec: number;
   /** LAYOUT_* of format.ts. */
   readonly layout: number;
-  /** i_u: the first block, ChunkInfo, or the number of compressed blocks, by layout. */
+  /** i_u: the first block's low bits, ChunkInfo, or the number of compressed blocks, by layout. */
   readonly u: number;
-  /** Bits 32 to 47 of the first block's number. */
-  readonly uHigh: number;
+  /** The first block of flat data; NO_BLOCK where all of it is a hole. */
+  readonly firstBlock: number;
   /** The inline xattr area; 0 bytes where there is none. */
   readonly xattrAt: number;
   readonly xattrBytes: number;
@@ -66,7 +68,7 @@ export class Inode {
       if (at + InodeExtended.SIZE > image.sizeBytes) throw outside(nid);
       this.xattrAt = at + InodeExtended.SIZE;
       this.sizeBytes = getU64(v, at + InodeExtended.i_size);
-      this.uHigh = v.getUint16(at + InodeExtended.startblk_hi, true);
+      this.firstBlock = wideBlock(u, v.getUint16(at + InodeExtended.startblk_hi, true));
       this.nlink = v.getUint32(at + InodeExtended.i_nlink, true);
       this.uid = v.getUint32(at + InodeExtended.i_uid, true);
       this.gid = v.getUint32(at + InodeExtended.i_gid, true);
@@ -78,7 +80,7 @@ export class Inode {
       const single = (format & FORMAT_NLINK_1) !== 0 && (mode & S_IFMT) !== S_IFDIR;
       this.xattrAt = at + InodeCompact.SIZE;
       this.sizeBytes = v.getUint32(at + InodeCompact.i_size, true);
-      this.uHigh = single ? nlink : 0;
+      this.firstBlock = single ? wideBlock(u, nlink) : narrowBlock(u);
       this.nlink = single ? 1 : nlink;
       this.uid = v.getUint16(at + InodeCompact.i_uid, true);
       this.gid = v.getUint16(at + InodeCompact.i_gid, true);
@@ -87,6 +89,16 @@ export class Inode {
     }
     if (this.xattrAt + this.xattrBytes > image.sizeBytes) throw outside(nid);
   }
+}
+
+export const NO_BLOCK = -1;
+
+/** A block number of 32 bits, or NO_BLOCK. */
+export const narrowBlock = (low: number): number => (low === NULL_ADDR ? NO_BLOCK : low);
+
+/** A block number of 48 bits, or NO_BLOCK, which has all of them set. */
+export function wideBlock(low: number, high: number): number {
+  return low === NULL_ADDR && high === NULL_ADDR_HIGH ? NO_BLOCK : low + high * 2 ** 32;
 }
 
 /** Whether i_u is a device number. Throws EUCLEAN for a mode of no type. */
