@@ -1,6 +1,6 @@
 /** Open regular files: one set of data and one backing id for each, however often it is opened. */
 import { LRUCache } from 'lru-cache';
-import { FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_PASSTHROUGH } from '../fuse/abi.ts';
+import { Fopen } from '../fuse/abi.ts';
 import type { Nodeid } from '../fuse/ops.ts';
 import type { Data } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
@@ -73,12 +73,12 @@ export class Files {
 
   /** Pages that the kernel has stay valid while the data does not change; data of another size can not be cached. */
   private openFlags(file: File, wasOpen: boolean): number {
-    if (file.backingId > 0) return FOPEN_PASSTHROUGH;
-    if (file.data.sizeBytes !== file.node.top.sizeBytes) return FOPEN_DIRECT_IO;
+    if (file.backingId > 0) return Fopen.PASSTHROUGH;
+    if (file.data.sizeBytes !== file.node.top.sizeBytes) return Fopen.DIRECT_IO;
     const version = file.data.version;
     const unchanged = version === '' || (wasOpen && version === file.version);
     file.version = version;
-    return unchanged ? FOPEN_KEEP_CACHE : 0;
+    return unchanged ? Fopen.KEEP_CACHE : 0;
   }
 
   get(handle: number): Data | undefined {

@@ -1,7 +1,7 @@
 /** A FUSE filesystem over an overlay: one method per operation. */
 import * as abi from '../fuse/abi.ts';
 import { DirentPacker } from '../fuse/dirents.ts';
-import { type Caller, type Filesystem, type Nodeid, type Out, ROOT } from '../fuse/ops.ts';
+import { type Caller, type Filesystem, type Nodeid, ROOT } from '../fuse/ops.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';
@@ -45,7 +45,7 @@ export class OverlayFilesystem implements Filesystem {
 
   // ---- names -------------------------------------------------------------------------------------------------------
 
-  lookup(parent: Nodeid, name: Name, out: Out): number {
+  lookup(parent: Nodeid, name: Name, out: abi.Out): number {
     const directory = this.nodes.get(parent);
     if (directory === undefined) return -ESTALE;
     if (!isDirectory(directory.top.mode)) return -ENOTDIR;
@@ -59,7 +59,7 @@ export class OverlayFilesystem implements Filesystem {
   }
 
   /** A negative entry, which the kernel keeps, unless the user wants to be asked again each time. */
-  private missing(out: Out): number {
+  private missing(out: abi.Out): number {
     const { negativeSeconds } = this.cache;
     return negativeSeconds > 0 ? abi.putNegativeEntryOut(out.view, 0, negativeSeconds) : -ENOENT;
   }
@@ -68,15 +68,15 @@ export class OverlayFilesystem implements Filesystem {
     if (this.nodes.forget(nodeid, count)) this.files.drop(nodeid);
   }
 
-  opendir(nodeid: Nodeid, out: Out): number {
+  opendir(nodeid: Nodeid, out: abi.Out): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (!isDirectory(node.top.mode)) return -ENOTDIR;
-    const keep = this.overlay.immutable ? abi.FOPEN_KEEP_CACHE : 0;
-    return abi.putOpenOut(out.view, 0, this.directories.add(), abi.FOPEN_CACHE_DIR | keep);
+    const keep = this.overlay.immutable ? abi.Fopen.KEEP_CACHE : 0;
+    return abi.putOpenOut(out.view, 0, this.directories.add(), abi.Fopen.CACHE_DIR | keep);
   }
 
-  readdir(nodeid: Nodeid, fh: number, position: number, length: number, plus: boolean, out: Out): number {
+  readdir(nodeid: Nodeid, fh: number, position: number, length: number, plus: boolean, out: abi.Out): number {
     const node = this.nodes.get(nodeid);
     const directory = this.directories.get(fh);
     if (node === undefined || directory === undefined) return -EBADF;
@@ -128,12 +128,12 @@ export class OverlayFilesystem implements Filesystem {
 
   // ---- attributes --------------------------------------------------------------------------------------------------
 
-  getattr(nodeid: Nodeid, out: Out): number {
+  getattr(nodeid: Nodeid, out: abi.Out): number {
     const attr = this.attr(nodeid);
     return typeof attr === 'number' ? attr : abi.putAttrOut(out.view, 0, this.cache.attrSeconds, attr);
   }
 
-  statx(nodeid: Nodeid, out: Out): number {
+  statx(nodeid: Nodeid, out: abi.Out): number {
     const attr = this.attr(nodeid);
     return typeof attr === 'number' ? attr : abi.putStatxOut(out.view, 0, this.cache.attrSeconds, attr);
   }
@@ -148,7 +148,7 @@ export class OverlayFilesystem implements Filesystem {
     return mask & W_OK ? -EROFS : 0;
   }
 
-  readlink(nodeid: Nodeid, out: Out): number {
+  readlink(nodeid: Nodeid, out: abi.Out): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (!isSymlink(node.top.mode)) return -EINVAL;
@@ -157,7 +157,7 @@ export class OverlayFilesystem implements Filesystem {
     return target.length;
   }
 
-  statfs(_nodeid: Nodeid, out: Out): number {
+  statfs(_nodeid: Nodeid, out: abi.Out): number {
     return abi.putStatfsOut(out.view, 0, this.overlay.statfs());
   }
 
@@ -180,7 +180,7 @@ export class OverlayFilesystem implements Filesystem {
 
   // ---- data --------------------------------------------------------------------------------------------------------
 
-  open(nodeid: Nodeid, _flags: number, out: Out): number {
+  open(nodeid: Nodeid, _flags: number, out: abi.Out): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (isDirectory(node.top.mode)) return -EISDIR;
@@ -189,11 +189,11 @@ export class OverlayFilesystem implements Filesystem {
     return abi.putOpenOut(out.view, 0, opened.handle, opened.flags, opened.backingId);
   }
 
-  read(_nodeid: Nodeid, fh: number, position: number, length: number, out: Out): number {
+  read(_nodeid: Nodeid, fh: number, position: number, length: number, out: abi.Out): number {
     return this.files.get(fh)?.read(out.bytes, 0, length, position) ?? -EBADF;
   }
 
-  lseek(_nodeid: Nodeid, fh: number, offset: number, whence: number, out: Out): number {
+  lseek(_nodeid: Nodeid, fh: number, offset: number, whence: number, out: abi.Out): number {
     const result = this.files.get(fh)?.seek(offset, whence) ?? -EBADF;
     return result < 0 ? result : abi.putLseekOut(out.view, 0, result);
   }

@@ -58,6 +58,7 @@ class DirInode implements Inode {
 
 export class DirLayer implements Layer {
   readonly kind = 'directory';
+  readonly hasAcl = true;
   readonly path: string;
   readonly filesystem: string;
   readonly root: DirInode;

@@ -2,6 +2,7 @@
 import { checkReadable, isCompressed, readData, seekData } from '../erofs/data.ts';
 import { findDirent, listDirents } from '../erofs/dirents.ts';
 import {
+  COMPOSEFS_HAS_ACL,
   FT_BLKDEV,
   FT_CHRDEV,
   FT_DIR,
@@ -60,6 +61,7 @@ export class ErofsLayer implements Layer {
   readonly filesystem: string;
   readonly image: Image;
   readonly root: Inode;
+  readonly hasAcl: boolean;
 
   /**
    * Makes a layer of an image in memory, which several threads may share.
@@ -72,6 +74,8 @@ export class ErofsLayer implements Layer {
     try {
       this.image = openImage(bytes);
       this.root = new ErofsInode(this, this.image.rootNid);
+      const { composefs } = this.image; // other images do not say
+      this.hasAcl = composefs === undefined || (composefs.flags & COMPOSEFS_HAS_ACL) !== 0;
     } catch (error) {
       if (!(error instanceof ErrnoError)) throw error;
       throw new ErrnoError(error.errno, `${this.path}: ${error.message}`);

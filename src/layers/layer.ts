@@ -47,6 +47,8 @@ export interface Layer {
   /** Tells filesystems apart: layers on one filesystem share it, so that hard links across them are one inode. */
   readonly filesystem: string;
   readonly root: Inode;
+  /** Whether objects may have POSIX ACLs. */
+  readonly hasAcl: boolean;
   /**
    * Finds `name` (no slash, not "", "." or "..") in a directory.
    * Throws ErrnoError for a corrupt image and for any error of a system call but ENOENT and ENAMETOOLONG, which are a miss.

@@ -22,6 +22,8 @@ export class Overlay implements Stack {
   readonly root: Node;
   /** Nothing of the tree can change: all normal layers are images. */
   readonly immutable: boolean;
+  /** Whether objects may have POSIX ACLs. */
+  readonly hasAcl: boolean;
   private readonly layers: readonly Layer[];
   private readonly positions = new Map<Layer, number>();
   private readonly xwhiteoutLayers = new Set<Layer>();
@@ -44,6 +46,7 @@ export class Overlay implements Stack {
     this.roots = layers.map(layer => layer.root);
     for (const [position, layer] of layers.entries()) this.positions.set(layer, position);
     this.immutable = layers.every(layer => layer.kind === 'image');
+    this.hasAcl = layers.some(layer => layer.hasAcl);
     this.dentries = this.immutable && layers.length === 1 ? undefined : new DentryCache(DENTRIES_MAX);
     this.numbers = new InodeNumbers(layers.map(layer => layer.filesystem));
     this.lowerdata = new Lowerdata(dataLayers, this.rules.xattrs, options);

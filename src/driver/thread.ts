@@ -1,0 +1,74 @@
+/**
+ * The dispatch thread of a mount: opens the layers, then serves the kernel until the connection ends.
+ *
+ *     workerData {options, driver}  ->  {ready} or {error}     layers are open, nothing is mounted
+ *     {fd}, once mounted            ->  {ended}                 the loop has returned
+ */
+import { readFileSync, writeSync } from 'node:fs';
+import { parentPort, workerData } from 'node:worker_threads';
+import { Dispatcher } from '../fuse/dispatch.ts';
+import { type End, serve } from '../fuse/session.ts';
+import { traceTo } from '../fuse/trace.ts';
+import { openOverlay } from '../overlay/open.ts';
+import type { StackOptions } from '../overlay/options.ts';
+import type { Overlay } from '../overlay/overlay.ts';
+import { EIO, EPERM, ErrnoError } from '../sys/errno.ts';
+import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/privileges.ts';
+import { Backing } from './backing.ts';
+import { cachePolicy } from './cache.ts';
+import { Files } from './files.ts';
+import { OverlayFilesystem } from './filesystem.ts';
+import type { DriverOptions } from './options.ts';
+
+export interface ThreadData {
+  options: StackOptions;
+  driver: DriverOptions;
+}
+/** What the thread says. */
+export type ThreadMessage = { ready: true } | { error: { errno: number; message: string } } | { ended: End };
+/** What it is told: the descriptor of the mounted /dev/fuse. */
+export interface ThreadOrder {
+  fd: number;
+}
+
+const port = parentPort;
+if (!port) throw new Error('thread.ts runs in a worker');
+const { options, driver } = workerData as ThreadData;
+const log = (line: string): void => void writeSync(2, `lowerdata: ${line}\n`);
+
+try {
+  const overlay = openOverlay(options);
+  const isPrivileged = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
+  if (driver.passthrough === 'on' && !isPrivileged) throw new ErrnoError(EPERM, 'passthrough=on needs CAP_SYS_ADMIN');
+  port.once('message', ({ fd }: ThreadOrder) => {
+    const ended = serveOverlay(fd, overlay, isPrivileged);
+    say({ ended });
+  });
+  say({ ready: true });
+} catch (error) {
+  const { errno, message } = error instanceof ErrnoError ? error : { errno: EIO, message: String(error) };
+  say({ error: { errno, message } });
+}
+
+function say(message: ThreadMessage): void {
+  port?.postMessage(message);
+}
+
+function serveOverlay(fd: number, overlay: Overlay, isPrivileged: boolean): End {
+  const passthrough = isPrivileged && driver.passthrough !== 'off';
+  const acl = driver.acl && overlay.hasAcl;
+  const files = new Files(overlay, new Backing(fd, passthrough, log), idleFilesMax());
+  const filesystem = new OverlayFilesystem(overlay, files, cachePolicy(overlay, driver), {
+    acl,
+    trusted: isPrivileged,
+  });
+  const wanted = { passthroughDepth: passthrough ? 1 : 0, posixAcl: acl } as const;
+  const tracer = driver.debug ? traceTo(line => writeSync(2, `${line}\n`)) : undefined;
+  return serve(fd, new Dispatcher(filesystem, { wanted, log, tracer }), log);
+}
+
+/** A quarter of the descriptors that the process may have, and no more than 4,096. */
+function idleFilesMax(): number {
+  const [, limit = '1024'] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1')) ?? [];
+  return Math.max(16, Math.min(4096, Math.floor(Number(limit) / 4)));
+}
