@@ -56,7 +56,7 @@ SHIM(openTree)
 	return reply(env, fd < 0 ? -errno : fd);
 }
 
-/* socketPair(pair: Int32Array) -> 0 or -errno: two connected stream sockets, close-on-exec, into pair[0] and pair[1]. */
+/* socketPair(pair: Int32Array) -> 0 or -errno: two connected stream sockets, close-on-exec, into pair[0..1]. */
 SHIM(socketPair)
 {
 	struct args a = args_open(env, info, 1);

@@ -67,10 +67,12 @@ int64_t arg_offset(struct args *a)
 
 struct span arg_array(struct args *a, napi_typedarray_type type)
 {
+	static char none; /* an address for zero bytes: the C library is promised one */
 	struct span s = { 0 };
 	napi_typedarray_type is;
 
-	if (napi_get_typedarray_info(a->env, a->value[a->next++], &is, &s.len, &s.at, NULL, NULL) != napi_ok || is != type) {
+	if (napi_get_typedarray_info(a->env, a->value[a->next++], &is, &s.len, &s.at, NULL, NULL) != napi_ok ||
+	    is != type) {
 		fail(a, EINVAL);
 		return (struct span){ 0 };
 	}
@@ -78,6 +80,8 @@ struct span arg_array(struct args *a, napi_typedarray_type type)
 		s.len *= sizeof(double);
 	else if (type == napi_int32_array)
 		s.len *= sizeof(int32_t);
+	if (!s.at)
+		s.at = &none;
 	return s;
 }
 

@@ -2,8 +2,7 @@
 #include "shim.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <linux/limits.h>
+#include <linux/limits.h> /* XATTR_NAME_MAX */
 #include <sys/xattr.h>
 
 /* lgetxattr(path, name, out: Uint8Array) -> bytes of the value, or -errno. Does not follow a symlink at the end. */
@@ -21,7 +20,8 @@ SHIM(lgetxattr)
 	return reply(env, n < 0 ? -errno : n);
 }
 
-/* llistxattr(path, out: Uint8Array) -> bytes of the names, each ended by a NUL, or -errno. Does not follow a symlink. */
+/* llistxattr(path, out: Uint8Array) -> bytes of the names, each ended by a NUL, or -errno.
+ * Does not follow a symlink at the end. */
 SHIM(llistxattr)
 {
 	char path[PATH_MAX];
