@@ -30,6 +30,7 @@ const O_CLOEXEC = 0o2000000;
 const DIRECTORIES_MAX = 64;
 const LISTING_BYTES = 64 * 1024;
 const XATTR_BYTES = 64 * 1024;
+const PATH_MAX = 4096;
 const INO_LIMIT = 2 ** 44;
 
 /** struct linux_dirent64. Source: getdents64(2). */
@@ -161,6 +162,7 @@ export class DirLayer implements Layer {
   }
 
   openPath(path: Name): Data | number {
+    if (path.length >= PATH_MAX) return -errno.ENAMETOOLONG; // the kernel counts the leading slash
     return this.openConfined(this.rootFd, path.replace(/^\/+/, ''));
   }
 

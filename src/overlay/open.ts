@@ -5,6 +5,7 @@ import { openErofsLayer } from '../layers/erofs.ts';
 import type { Layer } from '../layers/layer.ts';
 import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ELOOP, ErrnoError } from '../sys/errno.ts';
+import { refuseDeepNesting } from './nesting.ts';
 import type { StackOptions } from './options.ts';
 import { Overlay } from './overlay.ts';
 
@@ -32,7 +33,10 @@ export function openOverlay(options: StackOptions): Overlay {
 
 function openLayer(path: Name): Layer {
   const stat = statLayer(path);
-  if (stat.isDirectory()) return new DirLayer(path);
+  if (stat.isDirectory()) {
+    refuseDeepNesting(path);
+    return new DirLayer(path);
+  }
   if (stat.isFile()) return openErofsLayer(path);
   throw new ErrnoError(EINVAL, `layer ${printable(path)}: neither a directory nor an image`);
 }

@@ -23,6 +23,8 @@ export interface StackOptions {
   readonly redirects: 'kernel' | 'data-only' | 'strict';
   /** kernel: a redirect that begins with `//` is EINVAL, as in Linux 6.18; lowerdata: it leads to data-only layers. */
   readonly semantics: 'lowerdata' | 'kernel';
+  /** The fs-verity digest (SHA-256, lower-case hex) that the top layer, an image, must have. */
+  readonly imageDigest?: string;
 }
 
 /** What holds for a stack whose options do not say otherwise, and how many layers it must have. */
@@ -127,27 +129,28 @@ interface Given {
   userxattr?: boolean;
   redirects?: StackOptions['redirects'];
   semantics?: StackOptions['semantics'];
+  imageDigest?: string;
 }
 
 /** An option of ours or of overlayfs: the values it takes, and what it does; without `take` it has no effect here. */
 interface Row {
-  readonly values: 'flag' | 'path' | readonly string[];
+  readonly values: 'flag' | 'text' | readonly string[];
   readonly take?: (draft: StackDraft, value: Name) => void;
 }
 
 const SWITCH = ['on', 'off'] as const;
 
-/** Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last two are ours. */
+/** Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last three are ours. */
 const rows = new Map<Name, Row>([
-  ['lowerdir', { values: 'path', take: (draft, value) => draft.replaceLayers(value) }],
-  ['lowerdir+', { values: 'path', take: (draft, value) => draft.addLayer(value, false) }],
-  ['datadir+', { values: 'path', take: (draft, value) => draft.addLayer(value, true) }],
+  ['lowerdir', { values: 'text', take: (draft, value) => draft.replaceLayers(value) }],
+  ['lowerdir+', { values: 'text', take: (draft, value) => draft.addLayer(value, false) }],
+  ['datadir+', { values: 'text', take: (draft, value) => draft.addLayer(value, true) }],
   ['metacopy', { values: SWITCH, take: ({ given }, value) => (given.metacopy = value === 'on') }],
   ['redirect_dir', { values: ['on', 'off', 'follow', 'nofollow'], take: takeRedirectDir }],
   ['verity', { values: ['off', 'on', 'require'], take: choose('verity') }],
   ['userxattr', { values: 'flag', take: ({ given }) => (given.userxattr = true) }],
-  ['upperdir', { values: 'path', take: refuseUpper }],
-  ['workdir', { values: 'path' }],
+  ['upperdir', { values: 'text', take: refuseUpper }],
+  ['workdir', { values: 'text' }],
   ['index', { values: SWITCH }],
   ['nfs_export', { values: SWITCH }],
   ['xino', { values: ['on', 'off', 'auto'] }],
@@ -158,6 +161,7 @@ const rows = new Map<Name, Row>([
   ['nooverride_creds', { values: 'flag' }],
   ['redirects', { values: ['kernel', 'data-only', 'strict'], take: choose('redirects') }],
   ['semantics', { values: ['lowerdata', 'kernel'], take: choose('semantics') }],
+  ['digest', { values: 'text', take: takeDigest }],
 ]);
 
 function takeRedirectDir({ given }: StackDraft, value: Name): void {
@@ -168,6 +172,16 @@ function choose<K extends 'verity' | 'redirects' | 'semantics'>(key: K): (draft:
   return ({ given }, value) => {
     given[key] = value as Given[K]; // one of the row's values
   };
+}
+
+function takeDigest({ given }: StackDraft, value: Name): void {
+  if (!/^[0-9a-f]{64}$/i.test(value)) {
+    throw new ErrnoError(
+      EINVAL,
+      `digest=${printable(value)}: not the 64 hexadecimal digits of an fs-verity SHA-256 digest`,
+    );
+  }
+  given.imageDigest = value.toLowerCase();
 }
 
 function refuseUpper(): never {
@@ -224,13 +238,15 @@ export class StackDraft {
     const layers = [...this.layers, ...objects.map(path => ({ path, dataOnly: true }))];
     checkCounts(layers, defaults.layersMin);
     const { given } = this;
+    const { imageDigest } = given;
     return {
       layers,
       ...this.following(defaults),
-      verity: given.verity ?? defaults.verity,
+      verity: given.verity ?? (imageDigest ? 'require' : defaults.verity), // a trusted image vouches for its objects
       userxattr: given.userxattr ?? false,
       redirects: given.redirects ?? defaults.redirects,
       semantics: given.semantics ?? 'lowerdata',
+      ...(imageDigest && { imageDigest }),
     };
   }
 
