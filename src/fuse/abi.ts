@@ -400,8 +400,8 @@ function putTimeout(v: DataView, secondsAt: number, nanosecondsAt: number, secon
   v.setUint32(nanosecondsAt, Math.floor((seconds - whole) * 1e9), true);
 }
 
-/** Writes a FuseAttr. */
-export function putAttr(v: DataView, at: number, attr: Attr): void {
+/** Writes a FuseAttr; returns its size. */
+export function putAttr(v: DataView, at: number, attr: Attr): number {
   putU64(v, at + FuseAttr.ino, attr.ino);
   putU64(v, at + FuseAttr.size, attr.size);
   putU64(v, at + FuseAttr.blocks, attr.blocks);
@@ -418,6 +418,7 @@ export function putAttr(v: DataView, at: number, attr: Attr): void {
   v.setUint32(at + FuseAttr.rdev, attr.rdev, true);
   v.setUint32(at + FuseAttr.blksize, attr.blksize, true);
   v.setUint32(at + FuseAttr.flags, 0, true);
+  return FuseAttr.SIZE;
 }
 
 /** Writes zeros; `sizeBytes` is a multiple of 4. */

@@ -86,6 +86,11 @@ export class Dispatcher {
     return this.seal(-EIO);
   }
 
+  /** Tells the filesystem that the connection has ended. */
+  end(): void {
+    this.filesystem.destroy();
+  }
+
   private bind(bytes: Uint8Array): void {
     this.request.bytes = bytes;
     this.request.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

@@ -44,7 +44,7 @@ export interface Caller {
 export interface Filesystem {
   /** Told once, before all other requests, what the kernel agreed to. Another session's dispatcher is not told. */
   init?(connection: Connection): void;
-  /** The last request of a connection that is unmounted in order. */
+  /** Called once, when the connection has ended and nothing is asked any more. */
   destroy(): void;
 
   /** An EntryOut. Every one with a nodeid counts as a lookup, for `forget`; a missing name may be one with nodeid 0. */
@@ -122,11 +122,6 @@ function batchForget(fs: Filesystem, request: Request): number {
   for (let i = 0, at = first; i < count; i++, at += ForgetOne.SIZE) {
     fs.forget(getU64(request.view, at + ForgetOne.nodeid) as Nodeid, getU64(request.view, at + ForgetOne.nlookup));
   }
-  return 0;
-}
-
-function destroy(fs: Filesystem): number {
-  fs.destroy();
   return 0;
 }
 
@@ -242,7 +237,7 @@ export const rows: ReadonlyMap<number, Row> = new Map([
   [Opcode.BATCH_FORGET, silentRow(BatchForgetIn.SIZE, batchForget)],
   [Opcode.INTERRUPT, silentRow(InterruptIn.SIZE, ignore)], // no request waits: each is answered before the next is read
   [Opcode.NOTIFY_REPLY, silentRow(0, ignore)], // only comes when asked for
-  [Opcode.DESTROY, row(0, destroy)],
+  [Opcode.DESTROY, row(0, ignore)], // only block devices are told; the end of the session is the end of all mounts
 
   [Opcode.GETATTR, row(GetattrIn.SIZE, (fs, request, out) => fs.getattr(request.nodeid, out))],
   [Opcode.STATX, row(StatxIn.SIZE, (fs, request, out) => fs.statx(request.nodeid, out))],

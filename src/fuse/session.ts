@@ -7,32 +7,42 @@ import { REQUEST_BYTES } from './dispatch.ts';
 /** How a connection ended. After an abort the mount is still there and answers ENOTCONN. */
 export type End = 'unmounted' | 'aborted';
 
-/** `fuseReplyReceive` gives this less the errno for a write that failed. */
+/** What `fuseReplyReceive` gives for a write that failed is below this, by its errno. */
 const WRITE_FAILED = -4096;
 
 /**
  * Serves a connection until it ends, on the calling thread and without a pause for its event loop: call it in a worker.
- * Nothing is ever pending here, so INTERRUPT has nothing to do, and unmounting is the way to end the loop.
+ * The way to end it is to unmount. Then, or when it throws, the filesystem is told.
  * @param fd /dev/fuse of a mount, blocking
+ * @param log gets a line for each reply that the kernel refused
  * @throws ErrnoError where the descriptor can not be read
  */
 export function serve(fd: number, dispatcher: Dispatcher, log: (line: string) => void): End {
+  try {
+    return loop(fd, dispatcher, log);
+  } finally {
+    dispatcher.end();
+  }
+}
+
+function loop(fd: number, dispatcher: Dispatcher, log: (line: string) => void): End {
   const request = new Uint8Array(REQUEST_BYTES);
-  const { reply } = dispatcher;
-  let received = native.fuseReceive(fd, request);
+  let replyBytes = 0;
   for (;;) {
+    const received =
+      replyBytes > 0
+        ? native.fuseReplyReceive(fd, dispatcher.reply, replyBytes, request)
+        : native.fuseReceive(fd, request);
     if (received > 0) {
-      const length = dispatcher.handle(request, received);
-      received = length > 0 ? native.fuseReplyReceive(fd, reply, length, request) : native.fuseReceive(fd, request);
-      if (received >= WRITE_FAILED) continue;
-      log(`a reply of ${length} bytes was refused: ${errnoName(received - WRITE_FAILED)}; answering EIO`);
-      received = native.fuseReplyReceive(fd, reply, dispatcher.fail(), request);
-      // The kernel may have ended the request itself; where it takes no error either, its caller waits for an unmount.
-      if (received < WRITE_FAILED) received = native.fuseReceive(fd, request);
+      replyBytes = dispatcher.handle(request, received);
+    } else if (received < WRITE_FAILED) {
+      log(`a reply of ${replyBytes} bytes was refused: ${errnoName(received - WRITE_FAILED)}`);
+      native.fuseReply(fd, dispatcher.reply, dispatcher.fail()); // fails where the kernel has given the caller EIO itself
+      replyBytes = 0;
     } else {
       const end = endOf(-received);
       if (end) return end;
-      received = native.fuseReceive(fd, request);
+      replyBytes = 0;
     }
   }
 }

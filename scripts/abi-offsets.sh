@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Prints the value of each C integer expression on standard input, one a line, as the system's headers define it.
+# test/fuse/abi.ts runs it. Usage: echo 'offsetof(struct fuse_attr, mode)' | scripts/abi-offsets.sh linux/fuse.h
+set -euo pipefail
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+{
+  printf '#include <%s>\n' stddef.h stdio.h "$@"
+  echo 'int main(void) {'
+  while IFS= read -r expression; do
+    printf '  printf("%%lld\\n", (long long)(%s));\n' "$expression"
+  done
+  echo '}'
+} >"$work/ask.c"
+"${CC:-cc}" -o "$work/ask" "$work/ask.c"
+"$work/ask"
