@@ -175,6 +175,7 @@ function refuse(name: Field | 'xattr', reason: string): never {
 }
 
 function splitLine(text: Name): Line {
+  if (text === '') throw new ErrnoError(EINVAL, 'an empty line');
   const nul = text.indexOf('\0');
   if (nul >= 0) throw new ErrnoError(EINVAL, `a NUL byte at column ${nul}`);
   const line = {} as Line;
