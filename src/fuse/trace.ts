@@ -103,6 +103,9 @@ const requests: ReadonlyMap<number, Shape> = new Map<number, Shape>([
 const openOut = only(fields(OpenOut, ['fh', 'open_flags', 'backing_id']));
 const attr = (at: number): Field[] => fields(FuseAttr, ['ino', 'mode', 'size'], at);
 
+/** An entry with nodeid 0 has nothing else to tell. */
+const missingEntry = only(fields(EntryOut, ['nodeid', 'entry_valid']));
+
 const replies: ReadonlyMap<number, Shape> = new Map<number, Shape>([
   [Opcode.LOOKUP, only(fields(EntryOut, ['nodeid', 'entry_valid', 'attr_valid']), attr(EntryOut.attr))],
   [Opcode.INIT, only(fields(InitOut, ['major', 'minor', 'max_readahead', 'max_pages', 'max_stack_depth']))],
@@ -128,9 +131,10 @@ function replyLine(view: DataView, length: number, opcode: number): string {
   const error = view.getInt32(OutHeader.error, true);
   const start = `← ${getU64(view, OutHeader.unique)} ${opcodeName(opcode)}`;
   if (error !== 0) return `${start} ${errnoName(error)}`;
-  return (
-    start + bodyText(view, OutHeader.SIZE, length, replies.get(opcode), opcode === Opcode.INIT ? InitOut : undefined)
-  );
+  if (length === OutHeader.SIZE) return `${start} 0 bytes`;
+  const isMissing = opcode === Opcode.LOOKUP && getU64(view, OutHeader.SIZE + EntryOut.nodeid) === 0;
+  const shape = isMissing ? missingEntry : replies.get(opcode);
+  return start + bodyText(view, OutHeader.SIZE, length, shape, opcode === Opcode.INIT ? InitOut : undefined);
 }
 
 /** What stands in bytes `from` to `end`, after a space; fields that the message is too short for are left out. */

@@ -12,13 +12,13 @@ const everything: Wanted = { passthroughDepth: 2, posixAcl: true };
 /** INIT of Linux 6.18 as it came over /dev/fuse. */
 const LINUX_6_18 = `
   070000002d000000  major 7, minor 45
-  00000200fbfffff3  max_readahead 128 KiB, flags
-  7707000000000000  flags2
+  00000200fbffff73  max_readahead 128 KiB, flags
+  fd05000000000000  flags2
   ${'0000000000000000\n'.repeat(5)}`;
-/** The same without flags2 and what followed it, before 7.36. */
-const LINUX_5_4 = `
+/** As before 7.36, without flags2. */
+const WITHOUT_FLAGS2 = `
   070000001f000000  major 7, minor 31
-  00000200fbfffffb  max_readahead, flags`;
+  00000200fbffff0f  max_readahead, flags`;
 const NOTHING_OFFERED = `
   0700000017000000  major 7, minor 23
   0010000000000000  max_readahead 4 KiB, flags`;
@@ -51,10 +51,10 @@ for (const [rule, request, wanted, reply, granted] of [
   ],
   [
     'a kernel without flags2 is not asked for passthrough',
-    LINUX_5_4,
+    WITHOUT_FLAGS2,
     everything,
     `070000001f000000
-     0000020001a0f641
+     0000020001a0f601
      4000300000100000
      0100000000010000
      0000000000000000
