@@ -68,17 +68,14 @@ export interface Connection {
   readonly minor: number;
   /** Accepted by us and known to the kernel. */
   readonly flags: ReadonlySet<InitFlagName>;
-  /** The largest READ or READDIR that the kernel may send. */
-  readonly readBytesMax: number;
 }
 
-/** Largest READ and READDIR with MAX_PAGES; the kernel's own limit, fs.fuse.max_pages_limit, is 256 pages unless raised. */
+/** The largest READ that is answered. Where pages are larger than 4 KiB, the mount option `max_read` keeps the kernel to it. */
 export const READ_BYTES_MAX = 1 << 20;
-const READ_BYTES_MAX_PLAIN = 32 * 4096;
 const PAGE_BYTES = 4096;
 /** The smallest that the kernel knows: nothing is ever written. */
 const WRITE_BYTES_MAX = 4096;
-/** Readahead requests under way at one time; the kernel's default of 12 leaves a fast server waiting. */
+/** Readahead requests that may be under way at one time; the kernel's default is 12. */
 const BACKGROUND_MAX = 64;
 
 type When = (wanted: Wanted) => boolean;
@@ -138,11 +135,11 @@ function agree(request: DataView, minor: number, wanted: Wanted): Connection {
   const offered = offeredFlags(request);
   const flags = new Set<InitFlagName>();
   for (const [flag, when] of accepted) if (offered.has(flag) && when(wanted)) flags.add(flag);
-  return { minor, flags, readBytesMax: flags.has('MAX_PAGES') ? READ_BYTES_MAX : READ_BYTES_MAX_PLAIN };
+  return { minor, flags };
 }
 
 /** The flags in the body of an INIT request. Unknown bits are left out. */
-export function offeredFlags(request: DataView): Set<InitFlagName> {
+function offeredFlags(request: DataView): Set<InitFlagName> {
   const low = request.getUint32(InitIn.flags, true);
   const isExtended = request.byteLength >= InitIn.flags2 + 4 && low & (1 << InitFlag.INIT_EXT);
   const high = isExtended ? request.getUint32(InitIn.flags2, true) : 0;

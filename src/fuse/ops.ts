@@ -131,7 +131,9 @@ function open(fs: Filesystem, request: Request, out: Out): number {
 
 function read(fs: Filesystem, request: Request, out: Out): number {
   const { nodeid, view } = request;
-  return fs.read(nodeid, handleOf(view), positionOf(view), lengthOf(view, out), out);
+  const length = view.getUint32(BODY + ReadIn.size, true);
+  if (length > out.bytes.length) return -EINVAL; // a shorter reply would mean the end of the file
+  return fs.read(nodeid, handleOf(view), positionOf(view), length, out);
 }
 
 function readdir(fs: Filesystem, request: Request, out: Out): number {
@@ -146,6 +148,7 @@ function readdirplus(fs: Filesystem, request: Request, out: Out): number {
 
 const handleOf = (view: DataView): number => getU64(view, BODY + ReadIn.fh);
 const positionOf = (view: DataView): number => getU64(view, BODY + ReadIn.offset);
+/** A listing may be cut anywhere. */
 const lengthOf = (view: DataView, out: Out): number =>
   Math.min(view.getUint32(BODY + ReadIn.size, true), out.bytes.length);
 

@@ -273,12 +273,24 @@ for (const [rule, opcode, nodeid, body, call, want] of [
     '6c6c6f',
   ],
   [
-    'a read of more than there is room for is cut',
+    'a read of more than there is room for is refused: the kernel would take less for the end',
     READ,
     3,
     `${FH_3}
      0000000001000000  offset
-     ffffffff00000000  size, read_flags
+     0100100000000000  size, read_flags
+     0000000000000000  lock_owner
+     0080000000000000  flags`,
+    '',
+    EINVAL,
+  ],
+  [
+    'a read of all that there is room for, past the end',
+    READ,
+    3,
+    `${FH_3}
+     0000000001000000  offset
+     0000100000000000  size, read_flags
      0000000000000000  lock_owner
      0080000000000000  flags`,
     'read(3, 1003, 4294967296, 1048576)',
