@@ -69,7 +69,7 @@ export function layOut(staged: StagedInode[]): Layout {
   const inodes: PlacedInode[] = [];
   let at = INODES_AT;
   for (const inode of staged) {
-    const placed = { ...measure(inode), xattrs: shared.assign(inode.xattrs) };
+    const placed = measure(inode, shared.assign(inode.xattrs));
     placed.compact = fitsCompact(placed, earliest);
     placed.at = place(placed, align(at, SLOT_BYTES));
     placed.layout = layoutOf(placed);
@@ -92,10 +92,11 @@ export const headBytes = ({ compact, xattrs }: PlacedInode): number =>
   (compact ? InodeCompact.SIZE : InodeExtended.SIZE) + xattrs.sizeBytes;
 
 /** The blocks and the tail that an inode's data needs, before its place is known. */
-function measure(inode: StagedInode): Omit<PlacedInode, 'xattrs'> {
+function measure(inode: StagedInode, xattrs: InodeXattrs): PlacedInode {
   const { mode, sizeBytes, content } = inode;
-  const placed = {
+  const placed: PlacedInode = {
     inode,
+    xattrs,
     at: 0,
     compact: false,
     layout: 0,
@@ -120,7 +121,7 @@ function measure(inode: StagedInode): Omit<PlacedInode, 'xattrs'> {
   return placed;
 }
 
-function splitTail(placed: Pick<PlacedInode, 'blocks' | 'tailBytes'>, blocks: number, rest: number): void {
+function splitTail(placed: PlacedInode, blocks: number, rest: number): void {
   placed.blocks = rest > TAIL_MAX ? blocks + 1 : blocks;
   placed.tailBytes = rest > TAIL_MAX ? 0 : rest;
 }

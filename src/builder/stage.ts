@@ -91,7 +91,7 @@ class Stage {
   finish(): void {
     for (const inode of this.#copies.values()) {
       if (inode.index < 0) throw new ErrnoError(EINVAL, 'a hard link leads out of the tree');
-      inode.xattrs = new Map([...inode.xattrs].sort(byName));
+      if (inode.xattrs.size > 1) inode.xattrs = new Map([...inode.xattrs].sort(byName));
     }
   }
 
@@ -121,11 +121,12 @@ class Stage {
 
 const byName = ([a]: [Name, unknown], [b]: [Name, unknown]): number => (a < b ? -1 : 1);
 
-/** One level of escape on the xattrs that overlayfs would take for its own. */
+/** A copy, with one level of escape on the xattrs that overlayfs would take for its own. */
 function escaped(xattrs: Map<Name, Name>): Map<Name, Name> {
-  const shown = ([name, value]: [Name, Name]): [Name, Name] =>
-    name.startsWith(OVERLAY) ? [ESCAPED + name.slice(OVERLAY.length), value] : [name, value];
-  return new Map([...xattrs].map(shown));
+  const copy = new Map<Name, Name>();
+  for (const [name, value] of xattrs)
+    copy.set(name.startsWith(OVERLAY) ? ESCAPED + name.slice(OVERLAY.length) : name, value);
+  return copy;
 }
 
 /** Marks a file whose data is below: where it is, and its digest (struct ovl_metacopy: version, length, flags, SHA-256). */

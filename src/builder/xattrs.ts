@@ -43,7 +43,7 @@ const SHARED_MAX = XATTR_LONG_PREFIX;
 /** mkcomposefs does not use the prefix of Lustre. */
 const PREFIXES = XATTR_PREFIXES.map((prefix, index) => (index === XATTR_INDEX_LUSTRE ? '' : prefix));
 
-export function storedXattr(name: Name, value: Name): StoredXattr {
+function storedXattr(name: Name, value: Name): StoredXattr {
   const index = PREFIXES.findIndex(prefix => prefix !== '' && name.startsWith(prefix));
   return index < 0 ? { index: 0, suffix: name, value } : { index, suffix: name.slice(PREFIXES[index]?.length), value };
 }
@@ -76,7 +76,8 @@ export function shareXattrs(inodes: Iterable<ReadonlyMap<Name, Name>>): SharedXa
     table.push(xattr);
     sizeBytes += entryBytes(xattr);
   }
-  return { table, sizeBytes, assign: xattrs => assignXattrs(xattrs, places) };
+  const bits = new Map<Name, number>();
+  return { table, sizeBytes, assign: xattrs => assignXattrs(xattrs, places, bits) };
 }
 
 /** Names hold no NUL, so the pair can be told from every other. */
@@ -88,11 +89,15 @@ function descending(a: { name: Name; value: Name }, b: { name: Name; value: Name
   return a.value < b.value ? 1 : -1;
 }
 
-function assignXattrs(xattrs: ReadonlyMap<Name, Name>, places: ReadonlyMap<string, number>): InodeXattrs {
+function assignXattrs(
+  xattrs: ReadonlyMap<Name, Name>,
+  places: ReadonlyMap<string, number>,
+  bits: Map<Name, number>,
+): InodeXattrs {
   const result: InodeXattrs = { filter: XATTR_FILTER_DEFAULT, shared: [], inline: [], sizeBytes: 0 };
   for (const [name, value] of xattrs) {
     const xattr = storedXattr(name, value);
-    result.filter = (result.filter & ~(1 << filterBit(xattr))) >>> 0;
+    result.filter = (result.filter & ~filterBit(name, xattr, bits)) >>> 0;
     const place = places.get(keyOf(name, value));
     if (place !== undefined && result.shared.length < SHARED_MAX) {
       result.shared.push(place);
@@ -106,4 +111,12 @@ function assignXattrs(xattrs: ReadonlyMap<Name, Name>, places: ReadonlyMap<strin
   return result;
 }
 
-const filterBit = ({ suffix, index }: StoredXattr): number => xxh32(nameBytes(suffix), XATTR_FILTER_SEED + index) & 31;
+/** The bit that says an xattr of this name may be there. `bits` remembers it: an image has few names. */
+function filterBit(name: Name, { suffix, index }: StoredXattr, bits: Map<Name, number>): number {
+  let bit = bits.get(name);
+  if (bit === undefined) {
+    bit = 1 << (xxh32(nameBytes(suffix), XATTR_FILTER_SEED + index) & 31);
+    bits.set(name, bit);
+  }
+  return bit;
+}
