@@ -30,6 +30,7 @@ export const ELOOP = 40;
 export const ENODATA = 61;
 export const EPROTO = 71;
 export const EOVERFLOW = 75;
+export const EILSEQ = 84;
 export const EOPNOTSUPP = 95;
 export const ECONNABORTED = 103;
 export const ENOTCONN = 107;
@@ -67,6 +68,7 @@ const names: Record<number, string> = {
   61: 'ENODATA',
   71: 'EPROTO',
   75: 'EOVERFLOW',
+  84: 'EILSEQ',
   95: 'EOPNOTSUPP',
   103: 'ECONNABORTED',
   107: 'ENOTCONN',

@@ -1,0 +1,201 @@
+/** The operations of fuse-native over an overlay: a path each time, and an answer at once. */
+import type { Nodeid } from '../fuse/ops.ts';
+import type { Node } from '../overlay/node.ts';
+import type { Overlay } from '../overlay/overlay.ts';
+import type { Entry } from '../overlay/readdir.ts';
+import { type Name, nameBytes, nameFromText, printable } from '../sys/bytes.ts';
+import * as errno from '../sys/errno.ts';
+import { ErrnoError } from '../sys/errno.ts';
+import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
+import type { Files, Opened } from './files.ts';
+import { exactText, lossyText, Paths } from './paths.ts';
+
+/** Takes a negative errno; else a count or 0, and what was asked for. */
+type Reply<T = never> = (result: number, answer?: T) => void;
+type ListReply = (result: number, names?: string[], stats?: PathStat[]) => void;
+
+/** What fuse-native makes a struct stat of: times in milliseconds since 1970, and 32 bits for all but those and sizes. */
+type PathStat = Pick<Attr, 'ino' | 'mode'> & Partial<Attr>;
+
+/** What fuse-native makes a struct statvfs of: its fields without their `f_`, of 32 bits each. */
+type Statvfs = Record<string, number>;
+
+const U32_MAX = 2 ** 32 - 1;
+/** d_ino of an entry that has not been looked up; 0 would hide it. Source: libfuse, FUSE_UNKNOWN_INO. */
+const UNKNOWN_INO = U32_MAX;
+
+/** What would change something. The mount is read-only, but a remount can ask for these all the same. */
+const CHANGES = `truncate utimens chown chmod mknod setxattr removexattr write create unlink rename link symlink
+mkdir rmdir`.split(/\s/);
+
+/** fuse-native calls the methods by the names of its operations, but for the two on xattrs: see fuse-native.ts. */
+export class PathOperations {
+  private readonly overlay: Overlay;
+  private readonly files: Files;
+  private readonly listsTrusted: boolean;
+  private readonly log: (line: string) => void;
+  private readonly paths: Paths;
+  private readonly inos = new ShortInos();
+
+  /** @param listsTrusted whether trusted.* names are listed, and that for everyone: who asks is not known */
+  constructor(overlay: Overlay, files: Files, listsTrusted: boolean, log: (line: string) => void) {
+    this.overlay = overlay;
+    this.files = files;
+    this.listsTrusted = listsTrusted;
+    this.log = log;
+    this.paths = new Paths(overlay);
+    const refuse = (...args: unknown[]): void => (args.at(-1) as Reply)(-errno.EROFS);
+    Object.assign(this, Object.fromEntries(CHANGES.map(name => [name, refuse])));
+  }
+
+  getattr(path: string, reply: Reply<PathStat>): void {
+    answer(
+      reply,
+      this.attempt('getattr', path, node => this.stat(node)),
+    );
+  }
+
+  private stat(node: Node): PathStat {
+    const attr = this.overlay.attr(node);
+    return {
+      ...attr,
+      ino: this.inos.of(attr.ino),
+      atime: milliseconds(attr.atime, attr.atimensec),
+      mtime: milliseconds(attr.mtime, attr.mtimensec),
+      ctime: milliseconds(attr.ctime, attr.ctimensec),
+    };
+  }
+
+  readlink(path: string, reply: Reply<string>): void {
+    const target = this.attempt('readlink', path, node => {
+      if (!isSymlink(node.top.mode)) return -errno.EINVAL;
+      return exactText(this.overlay.readlink(node)) ?? -errno.EILSEQ;
+    });
+    answer(reply, target);
+  }
+
+  /** Lists names and types. A name that is not UTF-8 is shown garbled, and looking that up is EILSEQ. */
+  readdir(path: string, reply: ListReply): void {
+    const entries = this.attempt('readdir', path, node => this.entries(node));
+    if (typeof entries === 'number') reply(entries);
+    else
+      reply(
+        0,
+        entries.map(({ name }) => lossyText(name)),
+        entries.map(({ dtype }) => ({ ino: UNKNOWN_INO, mode: dtype << 12 })),
+      );
+  }
+
+  private entries(node: Node): Entry[] | number {
+    if (!isDirectory(node.top.mode)) return -errno.ENOTDIR;
+    return [{ name: '.', dtype: DT_DIR }, { name: '..', dtype: DT_DIR }, ...this.overlay.list(node)];
+  }
+
+  statfs(path: string, reply: Reply<Statvfs>): void {
+    const statvfs = this.guard('statfs', path, () => {
+      const { namelen: namemax, ...numbers } = this.overlay.statfs();
+      return clamped({ ...numbers, favail: numbers.ffree, namemax });
+    });
+    answer(reply, statvfs);
+  }
+
+  // ---- data --------------------------------------------------------------------------------------------------------
+
+  open(path: string, _flags: number, reply: Reply<number>): void {
+    const opened = this.attempt('open', path, node => this.openFile(node));
+    if (typeof opened === 'number') reply(opened);
+    else reply(0, opened.handle);
+  }
+
+  private openFile(node: Node): Opened | number {
+    if (isDirectory(node.top.mode)) return -errno.EISDIR;
+    const opened = this.files.open(node.ino as Nodeid, node);
+    if (typeof opened === 'number' || opened.handle <= U32_MAX) return opened;
+    this.files.release(opened.handle); // it would come back as another file's
+    return -errno.ENFILE;
+  }
+
+  read(path: string, handle: number, out: Buffer, length: number, position: number, reply: Reply): void {
+    reply(this.guard('read', path, () => this.files.get(handle)?.read(out, 0, length, position) ?? -errno.EBADF));
+  }
+
+  release(_path: string, handle: number, reply: Reply): void {
+    this.files.release(handle);
+    reply(0);
+  }
+
+  // ---- xattrs ------------------------------------------------------------------------------------------------------
+
+  /** Copies the value of an xattr into `out`. @returns its size; an empty `out` asks for that alone */
+  getxattr(path: string, name: string, out: Uint8Array): number {
+    const value = this.attempt('getxattr', path, node => {
+      const stored = nameFromText(name);
+      return isAcl(stored) ? -errno.EOPNOTSUPP : this.overlay.getxattr(node, stored);
+    });
+    return typeof value === 'number' ? value : fill(out, value);
+  }
+
+  /** Copies the names of all xattrs into `out`, each with a NUL. @returns their size; an empty `out` asks for that alone */
+  listxattr(path: string, out: Uint8Array): number {
+    const names = this.attempt('listxattr', path, node => this.overlay.listxattr(node));
+    if (typeof names === 'number') return names;
+    const listed = names.filter(name => !isAcl(name) && (this.listsTrusted || !name.startsWith('trusted.')));
+    return fill(out, nameBytes(listed.map(name => `${name}\0`).join('')));
+  }
+
+  /** What `work` makes of the node at `path`, or a negative errno. */
+  private attempt<T>(operation: string, path: string, work: (node: Node) => T | number): T | number {
+    return this.guard(operation, path, () => {
+      const node = this.paths.find(path);
+      return typeof node === 'number' ? node : work(node);
+    });
+  }
+
+  /** What `work` says, or, where it throws, a negative errno and a line in the log. */
+  private guard<T>(operation: string, path: string, work: () => T | number): T | number {
+    try {
+      return work();
+    } catch (error) {
+      const expected = error instanceof ErrnoError;
+      this.log(`${operation} ${printable(nameFromText(path))}: ${expected ? error.message : (error as Error).stack}`);
+      return expected ? -error.errno : -errno.EIO;
+    }
+  }
+}
+
+/**
+ * st_ino in the 32 bits that fuse-native has for it. A number that fits is kept. Others are counted down from the top,
+ * which takes a hundred bytes for each object seen: only where layers are on several filesystems, or on a huge one.
+ */
+class ShortInos {
+  private readonly given = new Map<number, number>();
+
+  of(ino: number): number {
+    if (ino < UNKNOWN_INO) return ino;
+    const known = this.given.get(ino);
+    if (known !== undefined) return known;
+    const short = UNKNOWN_INO - 1 - this.given.size;
+    this.given.set(ino, short);
+    return short;
+  }
+}
+
+function answer<T>(reply: Reply<T>, result: T | number): void {
+  if (typeof result === 'number') reply(result);
+  else reply(0, result);
+}
+
+function fill(out: Uint8Array, bytes: Uint8Array): number {
+  if (out.length > 0 && bytes.length > out.length) return -errno.ERANGE;
+  if (out.length > 0) out.set(bytes);
+  return bytes.length;
+}
+
+/** fuse-native takes what is negative for a date in the far future. */
+const milliseconds = (seconds: number, nanoseconds: number): number =>
+  Math.max(0, seconds * 1000 + Math.floor(nanoseconds / 1e6));
+
+const clamped = (numbers: Statvfs): Statvfs =>
+  Object.fromEntries(Object.entries(numbers).map(([name, number]) => [name, Math.min(number, U32_MAX)]));
+
+const isAcl = (name: Name): boolean => name.startsWith('system.posix_acl_');

@@ -1,0 +1,52 @@
+/** Paths as fuse-native hands them over, looked up in an overlay. */
+import { LRUCache } from 'lru-cache';
+import type { Node } from '../overlay/node.ts';
+import type { Overlay } from '../overlay/overlay.ts';
+import { type Name, nameFromText } from '../sys/bytes.ts';
+import { EILSEQ, ENOTDIR } from '../sys/errno.ts';
+import { isDirectory } from '../sys/stat.ts';
+
+/** Each operation comes with a whole path, so this must hold the directories in use; a name alone is looked up fast. */
+const PATHS_MAX = 4096;
+
+/** What UTF-8 decoding leaves of bytes that are none. */
+const REPLACEMENT = '\ufffd';
+
+export class Paths {
+  private readonly overlay: Overlay;
+  private readonly known = new LRUCache<string, Node>({ max: PATHS_MAX });
+
+  constructor(overlay: Overlay) {
+    this.overlay = overlay;
+  }
+
+  /**
+   * Looks up an absolute path. @returns its node, or a negative errno: those of Overlay.lookup; -ENOTDIR below a
+   * non-directory; -EILSEQ where the path was not UTF-8, because what it was is lost. Throws as Overlay.lookup does.
+   */
+  find(path: string): Node | number {
+    if (path === '/') return this.overlay.root;
+    const known = this.known.get(path);
+    if (known) return known;
+    const slash = path.lastIndexOf('/');
+    const name = path.slice(slash + 1);
+    if (name.includes(REPLACEMENT)) return -EILSEQ;
+    const parent = this.find(path.slice(0, slash) || '/');
+    if (typeof parent === 'number') return parent;
+    if (!isDirectory(parent.top.mode)) return -ENOTDIR;
+    const node = this.overlay.lookup(parent, nameFromText(name));
+    if (typeof node !== 'number') this.known.set(path, node);
+    return node;
+  }
+}
+
+/** A Name as fuse-native takes it; bytes that are not UTF-8 become U+FFFD, one or more. */
+export function lossyText(name: Name): string {
+  return Buffer.from(name, 'latin1').toString('utf8');
+}
+
+/** A Name as fuse-native takes it, or undefined where it is not UTF-8. */
+export function exactText(name: Name): string | undefined {
+  const text = lossyText(name);
+  return nameFromText(text) === name ? text : undefined;
+}
