@@ -214,10 +214,28 @@ t.test('features', async t => {
       'lowerdir=A,redirects=kernel,verity=off',
       'metacopy follow verity=off kernel',
     ],
+    [
+      'a digest of the image requires digests of its files',
+      IMAGE_DEFAULTS,
+      `lowerdir=A,digest=${'0a'.repeat(32)}`,
+      'metacopy follow verity=require data-only',
+    ],
+    [
+      'unless told otherwise',
+      IMAGE_DEFAULTS,
+      `lowerdir=A,verity=on,digest=${'0a'.repeat(32)}`,
+      'metacopy follow verity=on data-only',
+    ],
     ['userxattr', STACK_DEFAULTS, 'lowerdir=A,userxattr', '- nofollow verity=on kernel'],
   ] as const) {
     t.equal(features(stackOf(text, defaults)), want, rule);
   }
+  t.equal(stackOf(`lowerdir=A:B,digest=${'0A'.repeat(32)}`).imageDigest, '0a'.repeat(32), 'a digest in lower case');
+  t.match(
+    outcome(() => String(stackOf('lowerdir=A:B,digest=0a'))),
+    /^EINVAL digest=0a: not the 64/,
+    'a short digest',
+  );
   t.equal(stackOf('lowerdir=A:B').semantics, 'lowerdata');
   t.equal(stackOf('lowerdir=A:B,semantics=kernel').semantics, 'kernel');
 });

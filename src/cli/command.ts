@@ -1,0 +1,29 @@
+/** commander, set up for byte strings and for the exit statuses of mount(8). */
+import { Command, CommanderError } from 'commander';
+import type { Name } from '../sys/bytes.ts';
+import { WRONG_CALL, writeBytes } from './report.ts';
+
+/** A command whose arguments, and so its messages, are byte strings. Options may come after arguments. */
+export function newCommand(name: string): Command {
+  return new Command(name)
+    .exitOverride()
+    .helpOption('-h, --help', 'show this help')
+    .configureOutput({
+      writeOut: text => writeBytes(process.stdout, text),
+      writeErr: text => writeBytes(process.stderr, text.replace(/^error: /, 'lowerdata: ')),
+    });
+}
+
+/** Parses arguments. @returns the exit status where that ends the command: help was shown, or the call was wrong */
+export function parse(command: Command, args: readonly Name[]): number | undefined {
+  try {
+    command.parse(args, { from: 'user' });
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? 0 : WRONG_CALL;
+  }
+}
+
+/** For an option that may be given more than once. */
+export const collect = (value: Name, before: Name[]): Name[] => [...before, value];

@@ -1,0 +1,203 @@
+/** The life of a mount: open the layers, mount, answer, and take the mount away again. */
+import { stat } from 'node:fs';
+import { Worker } from 'node:worker_threads';
+import type { ThreadData, ThreadMessage, ThreadOrder } from '../driver/thread.ts';
+import { type Connection, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
+import { isOnTop, mountAt, readMounts } from '../fuse/mountinfo.ts';
+import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { EIO, ErrnoError, errnoName } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import type { MountPlan } from './mount-options.ts';
+import { removeState, stateFile, writeState } from './state.ts';
+import { notifySupervisor } from './supervisor.ts';
+import { Watcher } from './watcher.ts';
+
+/** What one daemon is to mount, and where: an absolute path without symlinks. */
+export interface MountOrder {
+  readonly plan: MountPlan;
+  readonly mountpoint: Name;
+}
+
+/**
+ * Mounts and serves until the mount is gone. A busy mount that is asked to end goes on.
+ * @param ready called once, when the root of the tree can be read
+ * @param log gets a line for what users should know while it is mounted
+ * @returns the exit status: 0 after an unmount, else 1
+ * Throws ErrnoError where it could not be mounted; nothing is left behind then.
+ */
+export async function serveMount(order: MountOrder, ready: () => void, log: (line: string) => void): Promise<number> {
+  const thread = new ServingThread(order.plan);
+  await thread.opened;
+  process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
+  const mount = await LiveMount.make(order, thread);
+  const { mountpoint, plan } = order;
+  writeState({
+    pid: process.pid,
+    device: mount.device,
+    mountpoint,
+    source: plan.fuse.fsname,
+    startedAt: Date.now(),
+  });
+  const requests = new StopRequests(mount, log);
+  ready();
+  notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
+  const end = await Promise.race([thread.ended, requests.abandoned]);
+  removeState(mount.device);
+  if (end === 'unmounted')
+    mount.watcher.gone(); // else the watcher takes away what is left when this process ends
+  else log(`${printable(mountpoint)}: ${end}`);
+  return end === 'unmounted' ? 0 : 1;
+}
+
+/** The worker that opens the layers and answers the kernel. */
+class ServingThread {
+  /** Settles when all layers are open. */
+  readonly opened: Promise<void>;
+  /** How the connection ended, or what the thread died of. */
+  readonly ended: Promise<string>;
+  private readonly worker: Worker;
+
+  constructor({ stack, driver }: MountPlan) {
+    const workerData: ThreadData = { options: stack, driver };
+    this.worker = new Worker(new URL('../driver/thread.js', import.meta.url), { workerData });
+    const { promise: opened, resolve: open, reject: refuse } = withResolvers<void>();
+    const { promise: ended, resolve: end } = withResolvers<string>();
+    this.opened = opened;
+    this.ended = ended;
+    this.worker.on('message', (message: ThreadMessage) => {
+      if ('ready' in message) open();
+      else if ('error' in message) refuse(new ErrnoError(message.error.errno, message.error.message));
+      else end(message.ended);
+    });
+    const died = (cause: unknown): void => {
+      refuse(new ErrnoError(EIO, `the dispatch thread died: ${cause}`));
+      end(`the dispatch thread died: ${cause}`);
+    };
+    this.worker.on('error', died);
+    this.worker.on('exit', status => died(`exit status ${status}`));
+  }
+
+  /** From here on the thread serves and hears nothing; only an unmount ends it. */
+  serve(fd: number): void {
+    this.worker.postMessage({ fd } satisfies ThreadOrder);
+  }
+}
+
+/** A mount that this process serves. */
+class LiveMount {
+  readonly device: string;
+  readonly watcher: Watcher;
+  private readonly by: Mounter;
+
+  private constructor(device: string, watcher: Watcher, by: Mounter) {
+    this.device = device;
+    this.watcher = watcher;
+    this.by = by;
+  }
+
+  static async make({ plan, mountpoint }: MountOrder, thread: ServingThread): Promise<LiveMount> {
+    const watcher = new Watcher(mounter());
+    watcher.mounting(mountpoint);
+    let connection: Connection;
+    try {
+      connection = mountFuse(mountpoint, plan.fuse);
+    } catch (error) {
+      watcher.gone();
+      throw error;
+    }
+    try {
+      const device = mountAt(readMounts(), mountpoint)?.device;
+      if (device === undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: mounted, but not in mountinfo`);
+      watcher.mounted(device, stateFile(device));
+      thread.serve(connection.fd);
+      await answering(mountpoint, thread);
+      return new LiveMount(device, watcher, connection.by);
+    } catch (error) {
+      if (await unmountFuse(mountpoint, connection.by, true)) watcher.gone();
+      throw error;
+    }
+  }
+
+  /** Where it can be unmounted; it may have been moved since. undefined: nowhere in this mount namespace. */
+  get place(): Name | undefined {
+    const mounts = readMounts();
+    return mounts.findLast(mount => mount.device === this.device && isOnTop(mounts, mount))?.path;
+  }
+
+  /** @returns whether it is unmounted; false while it is in use */
+  unmount(place: Name, lazy: boolean): Promise<boolean> {
+    return unmountFuse(place, this.by, lazy);
+  }
+}
+
+/** Settles when the root can be read. Never by a blocking call: the answer comes from a thread of this process. */
+async function answering(mountpoint: Name, thread: ServingThread): Promise<void> {
+  const answered = new Promise<undefined>((resolve, reject) => {
+    stat(nameBytes(mountpoint) as Buffer, error => {
+      const errno = Math.abs(error?.errno ?? 0);
+      if (errno) reject(new ErrnoError(errno, `${printable(mountpoint)}: mounted, but its root: ${errnoName(errno)}`));
+      else resolve(undefined);
+    });
+  });
+  const end = await Promise.race([answered, thread.ended]);
+  if (end !== undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: ${end} before it answered`);
+}
+
+/** SIGTERM, SIGINT and SIGHUP: the first one unmounts, the next detaches what is busy, the third gives up on its users. */
+class StopRequests {
+  /** Settles when there is nothing more to wait for. */
+  readonly abandoned: Promise<string>;
+  private readonly mount: LiveMount;
+  private readonly log: (line: string) => void;
+  private readonly abandon: (why: string) => void;
+  private count = 0;
+
+  constructor(mount: LiveMount, log: (line: string) => void) {
+    this.mount = mount;
+    this.log = log;
+    const { promise, resolve } = withResolvers<string>();
+    this.abandoned = promise;
+    this.abandon = resolve;
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void this.stop());
+  }
+
+  private async stop(): Promise<void> {
+    this.count++;
+    const { place } = this.mount;
+    if (place === undefined || this.count > 2) {
+      this.abandon(place === undefined && this.count === 1 ? 'unmounted' : 'given up while in use');
+      return;
+    }
+    notifySupervisor('STOPPING=1', `STATUS=unmounting ${printable(place)}`);
+    try {
+      if (await this.mount.unmount(place, this.count > 1)) return; // the thread ends now, or with the last user
+      const busy = `${printable(place)} is busy and stays mounted; a second signal detaches it`;
+      notifySupervisor(`STATUS=${busy}`);
+      this.log(busy);
+    } catch (error) {
+      this.log((error as Error).message);
+    }
+  }
+}
+
+interface Resolvers<T> {
+  promise: Promise<T>;
+  resolve: (value: T) => void;
+  reject: (error: Error) => void;
+}
+
+function withResolvers<T>(): Resolvers<T> {
+  let resolve: (value: T) => void = () => {};
+  let reject: (error: Error) => void = () => {};
+  const promise = new Promise<T>((res, rej) => {
+    resolve = res;
+    reject = rej;
+  });
+  promise.catch(() => {}); // whoever waits hears it
+  return { promise, resolve, reject };
+}
+
+/** Ends the process at once, whatever a thread of it is waiting for. */
+export function leave(status: number): never {
+  return native.exit(status);
+}

@@ -1,0 +1,63 @@
+#!/usr/bin/env node
+/** The command line. A command is loaded when it is called. */
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { type Name, printable } from '../sys/bytes.ts';
+import { argumentBytes } from './argv.ts';
+
+/** Runs a command. @returns its exit status */
+type Run = (args: readonly Name[]) => Promise<number>;
+
+interface Entry {
+  readonly usage: string;
+  readonly what: string;
+  readonly load: () => Promise<Run>;
+}
+
+const mountAs =
+  (asHelper: boolean): (() => Promise<Run>) =>
+  async () => {
+    const { run } = await import('./mount.ts');
+    return args => run(args, asHelper);
+  };
+
+const commands = new Map<Name, Entry>([
+  ['mount', { usage: 'mount A:B::C|IMAGE MOUNTPOINT', what: 'mount a stack or an image', load: mountAs(false) }],
+  ['umount', { usage: 'umount MOUNTPOINT', what: 'unmount it', load: async () => (await import('./umount.ts')).run }],
+]);
+
+/** What mount(8) and mount.fuse3 call by name. */
+const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
+
+async function main(args: readonly Name[]): Promise<number> {
+  const [first = ''] = args;
+  if (HELPERS.includes(basename(process.argv[1] ?? ''))) return (await mountAs(true)())(args);
+  const command = commands.get(first);
+  if (command) return (await command.load())(args.slice(1));
+  if (first === '--daemon') return (await import('./launch.ts')).runDaemon();
+  if (first === '-V' || first === '--version') return print(`lowerdata ${version()}`);
+  if (first === '-h' || first === '--help' || first === 'help') return print(help());
+  // `lowerdata SOURCE MOUNTPOINT -o …`, as mount.fuse3 calls a filesystem
+  if (args.length > 1 && first !== '' && !first.startsWith('-')) return (await mountAs(false)())(args);
+  process.stderr.write(args.length === 0 ? `${help()}\n` : `lowerdata: ${printable(first)}: no such command\n`);
+  return 1;
+}
+
+function print(text: string): number {
+  process.stdout.write(`${text}\n`);
+  return 0;
+}
+
+function version(): string {
+  const file = new URL('../../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+function help(): string {
+  const width = Math.max(...[...commands.values()].map(({ usage }) => usage.length));
+  const lines = [...commands.values()].map(({ usage, what }) => `  lowerdata ${usage.padEnd(width)}  ${what}`);
+  return ['Mounts composefs images and overlay layer stacks in userspace.', '', ...lines, '', FOOTER].join('\n');
+}
+const FOOTER = '`lowerdata COMMAND --help` shows the options of a command.';
+
+process.exitCode = await main(argumentBytes());

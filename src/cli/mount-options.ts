@@ -1,0 +1,103 @@
+/** The `-o` language: the option names of mount(8), overlayfs, mount.composefs and FUSE, and what becomes of each. */
+import type { DriverOptions } from '../driver/options.ts';
+import type { FuseMountOptions } from '../fuse/mount.ts';
+import {
+  IMAGE_DEFAULTS,
+  KERNEL_DEFAULTS,
+  type Option,
+  parseLowerdir,
+  STACK_DEFAULTS,
+  StackDraft,
+  type StackOptions,
+  splitOptions,
+} from '../overlay/options.ts';
+import { type Name, printable } from '../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { type Choices, defaultChoices, rows } from './option-table.ts';
+
+/** What a mount was asked to be. */
+export interface MountPlan {
+  readonly stack: StackOptions;
+  readonly driver: DriverOptions;
+  readonly fuse: FuseMountOptions;
+  /** Options that were understood, or ignored because that was asked for, and change nothing. */
+  readonly withoutEffect: readonly Name[];
+}
+
+export interface PlanInput {
+  /** `A:B::C` or an image; only a name where an option gives the layers. */
+  readonly source: Name;
+  /** The text of each `-o`. */
+  readonly texts: readonly Name[];
+  /** mount -s: ignore options that are not known. */
+  readonly sloppy: boolean;
+  /** Whether root mounts: others never get set-user-ID programs and devices. */
+  readonly isRoot: boolean;
+  /** Whether a layer is a file. */
+  readonly isImage: (path: Name) => boolean;
+}
+
+/** @throws ErrnoError EINVAL, naming the option, for what can not be understood, be combined, or be done. */
+export function planMount({ source, texts, sloppy, isRoot, isImage }: PlanInput): MountPlan {
+  const draft = { stack: new StackDraft(), choices: defaultChoices(isRoot), withoutEffect: [] as Name[] };
+  for (const { key, value } of texts.flatMap(splitMountOptions)) {
+    if (!take(draft, key, value)) {
+      if (!sloppy) throw new ErrnoError(EINVAL, `option ${printable(key)}: unknown`);
+      draft.withoutEffect.push(key);
+    }
+  }
+  return finish(draft, draft.choices.source ?? source, isImage);
+}
+
+/**
+ * Splits at commas as overlayfs does, but takes a value that is in double quotes as a whole, as mount(8) hands it over:
+ * without the quotes, commas included.
+ */
+export function splitMountOptions(text: Name): Option[] {
+  const options: Option[] = [];
+  for (const [piece, key, quoted] of text.matchAll(/([^=,\\"]+)="([^"]*)"(?=,|$)|(?:\\.|\\$|[^,\\])+/gs)) {
+    if (key !== undefined) options.push({ key, value: quoted });
+    else options.push(...splitOptions(piece));
+  }
+  return options;
+}
+
+/** A plan in the making. */
+interface Draft {
+  readonly stack: StackDraft;
+  readonly choices: Choices;
+  readonly withoutEffect: Name[];
+}
+
+/** Takes one option. @returns whether it is known */
+function take({ stack, choices, withoutEffect }: Draft, key: Name, value: Name | undefined): boolean {
+  if (/^[xX]-/.test(key)) return true; // comments for other programs
+  const row = rows.get(key);
+  const result = row ? row(choices, value, key) : stack.set(key, value);
+  if (result === 'without effect') withoutEffect.push(key);
+  return result !== 'unknown';
+}
+
+function finish(draft: Draft, source: Name, isImage: (path: Name) => boolean): MountPlan {
+  const { stack, choices, withoutEffect } = draft;
+  const { verity, objects, fsname, subtype, allowOther, flags, maxReadBytes, driver } = choices;
+  if (verity) stack.set('verity', verity);
+  return {
+    stack: stack.hasLayers ? stack.finish(KERNEL_DEFAULTS, objects) : bareStack(stack, source, objects, isImage),
+    driver,
+    fuse: { fsname: fsname ?? source, subtype, allowOther, flags: [...flags], ...(maxReadBytes && { maxReadBytes }) },
+    withoutEffect,
+  };
+}
+
+/** The source names the layers: a composefs image, or images, where all normal ones are files. */
+function bareStack(
+  stack: StackDraft,
+  source: Name,
+  objects: readonly Name[],
+  isImage: (path: Name) => boolean,
+): StackOptions {
+  const normal = parseLowerdir(source, 'SOURCE').filter(layer => !layer.dataOnly);
+  stack.replaceLayers(source);
+  return stack.finish(normal.every(({ path }) => isImage(path)) ? IMAGE_DEFAULTS : STACK_DEFAULTS, objects);
+}

@@ -1,0 +1,116 @@
+/** `lowerdata mount`, and what mount(8) and mount.fuse3 call. */
+import { existsSync, realpathSync, statSync } from 'node:fs';
+import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
+import { EINVAL, ENOTCONN, ENOTDIR, ErrnoError } from '../sys/errno.ts';
+import { collect, newCommand, parse } from './command.ts';
+import type { MountOrder } from './daemon.ts';
+import { type MountPlan, planMount } from './mount-options.ts';
+import { complain, MOUNT_FAILED, reporting, SYSTEM_ERROR, WRONG_CALL } from './report.ts';
+
+interface Flags {
+  readonly options: Name[];
+  readonly foreground?: true;
+  readonly fake?: true;
+  readonly verbose?: true;
+  readonly sloppy?: true;
+  readonly debug?: true;
+  readonly transport?: Name;
+  readonly semantics?: Name;
+  readonly verity?: Name;
+}
+
+/** @param asHelper called by mount(8), for which -f means: check everything, but do not mount */
+export async function run(args: readonly Name[], asHelper: boolean): Promise<number> {
+  const command = mountCommand(asHelper);
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  const [source, target] = command.args as [Name, Name];
+  const flags = command.opts<Flags>();
+  let plan: MountPlan | undefined;
+  const status = await reporting(WRONG_CALL, () => {
+    plan = planOf(source, flags);
+    return 0;
+  });
+  if (!plan) return status;
+  if (flags.verbose || plan.driver.debug) tellIdle(plan);
+  const { driver } = plan;
+  const order = { plan, mountpoint: target };
+  return reporting(MOUNT_FAILED, () => mount(order, flags, driver.debug));
+}
+
+function mountCommand(asHelper: boolean) {
+  const command = newCommand('lowerdata mount')
+    .description(
+      'Mount a composefs image, or a stack of layers: normal ones, top first, then data-only ones after `::`.',
+    )
+    .usage('[options] A:B::C|IMAGE MOUNTPOINT')
+    .argument('<source>', 'the layers, or only a name if an option gives them')
+    .argument('<mountpoint>', 'a directory')
+    .option('-o, --options <list>', 'mount options, separated by commas', collect, [])
+    .option('-d, --debug', 'stay in the foreground and print each message')
+    .option('-v, --verbose', 'name the options that have no effect')
+    .option('-s, --sloppy', 'ignore unknown options')
+    .option('-n, --no-mtab', 'without effect, for mount(8)')
+    .option('-N, --namespace <ns>', 'without effect, for mount(8)')
+    .option('-t, --types <type>', 'without effect, for mount(8)')
+    .option('--transport <kind>', 'dev or fuse-native')
+    .option('--semantics <kind>', 'lowerdata, or kernel for the rules of Linux 6.18 only')
+    .option('--verity <mode>', 'off, on or require');
+  return asHelper
+    ? command.option('-f, --fake', 'check everything, but do not mount')
+    : command
+        .option('-f, --foreground', 'stay in the foreground')
+        .option('--fake', 'check everything, but do not mount');
+}
+
+function planOf(source: Name, flags: Flags): MountPlan {
+  const texts = [...flags.options];
+  if (flags.debug) texts.push('debug');
+  for (const key of ['transport', 'semantics', 'verity'] as const) {
+    if (flags[key] !== undefined) texts.push(`${key}=${flags[key]}`);
+  }
+  const isRoot = process.geteuid?.() === 0;
+  return planMount({ source, texts, sloppy: flags.sloppy === true, isRoot, isImage });
+}
+
+/** A path that can not be asked is left to whoever opens the layers. */
+function isImage(path: Name): boolean {
+  return statSync(nameBytes(path) as Buffer, { throwIfNoEntry: false })?.isFile() ?? false;
+}
+
+function tellIdle({ withoutEffect }: MountPlan): void {
+  if (withoutEffect.length > 0) complain(`without effect here: ${withoutEffect.map(printable).join(', ')}`);
+}
+
+async function mount(order: MountOrder, flags: Flags, debug: boolean): Promise<number> {
+  const resolved = { ...order, mountpoint: resolveMountpoint(order.mountpoint) };
+  if (!existsSync('/dev/fuse')) {
+    complain('/dev/fuse is missing: is the fuse module loaded, and the device there in this container?');
+    return SYSTEM_ERROR;
+  }
+  if (flags.fake) return 0;
+  if (flags.foreground || debug) {
+    const { leave, serveMount } = await import('./daemon.ts');
+    const status = await reporting(MOUNT_FAILED, () => serveMount(resolved, () => {}, complain));
+    return leave(status);
+  }
+  const { launchDaemon } = await import('./launch.ts');
+  await launchDaemon(resolved);
+  return 0;
+}
+
+/** Throws ErrnoError where it is no directory that can be mounted on. */
+function resolveMountpoint(path: Name): Name {
+  if (path.startsWith('/dev/fd/')) {
+    throw new ErrnoError(EINVAL, `${printable(path)}: a descriptor that is mounted already can not be served yet`);
+  }
+  try {
+    const real = realpathSync(nameBytes(path) as Buffer, { encoding: 'buffer' });
+    if (statSync(real).isDirectory()) return nameOf(real);
+  } catch (error) {
+    const { errno = -EINVAL, code, message } = error as NodeJS.ErrnoException;
+    const dead = errno === -ENOTCONN ? ': a dead mount is there; `umount` it first' : '';
+    throw new ErrnoError(-errno, `mount point ${printable(path)}: ${code ?? message}${dead}`);
+  }
+  throw new ErrnoError(ENOTDIR, `mount point ${printable(path)}: not a directory`);
+}

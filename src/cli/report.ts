@@ -1,0 +1,27 @@
+/** What commands tell people, and the exit status that goes with it. */
+import { nameBytes } from '../sys/bytes.ts';
+import { EMFILE, ENFILE, ENOMEM, ErrnoError } from '../sys/errno.ts';
+
+/** Exit statuses of mount(8) and umount(8). */
+export const WRONG_CALL = 1;
+export const SYSTEM_ERROR = 2;
+export const MOUNT_FAILED = 32;
+
+/** One line on stderr. @param text UTF-16, as `printable` gives it */
+export function complain(text: string): void {
+  process.stderr.write(`lowerdata: ${text}\n`);
+}
+
+/** Prints text that holds byte strings. */
+export const writeBytes = (stream: NodeJS.WriteStream, text: string): void => void stream.write(nameBytes(text));
+
+/** Runs `action`; prints what it throws as an ErrnoError and gives `status`, or 2 where the system has run out of something. */
+export async function reporting(status: number, action: () => number | Promise<number>): Promise<number> {
+  try {
+    return await action();
+  } catch (error) {
+    if (!(error instanceof ErrnoError)) throw error;
+    complain(error.message);
+    return [ENOMEM, EMFILE, ENFILE].includes(error.errno) ? SYSTEM_ERROR : status;
+  }
+}

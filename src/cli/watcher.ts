@@ -1,0 +1,106 @@
+/**
+ * A shell that outlives the daemon: when the daemon is gone without a word, it takes the dead mount away.
+ * It holds one end of a pipe and nothing else, in a session of its own, and weighs about a megabyte.
+ */
+import { spawn } from 'node:child_process';
+import type { Writable } from 'node:stream';
+import type { Mounter } from '../fuse/mount.ts';
+import { encodePath, mountAt, readMounts } from '../fuse/mountinfo.ts';
+import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
+
+/**
+ * Paths stay as mountinfo spells them, without white space, until they are used. A mount is found by its device number,
+ * which no other mount can have before this one is gone; before that number is known, by being new at the path.
+ * A mount that another one covers is left alone: unmounting its path would unmount the other one.
+ */
+const SCRIPT = `
+trap '' HUP INT TERM
+by=$1 device= path= before= state=
+while read -r word one two; do
+  case $word in
+    mounting) path=$one before=$two ;;
+    mounted) device=$one state=$two ;;
+    gone) exit 0 ;;
+  esac
+done
+[ -n "$path" ] || exit 0
+
+covered() (
+  while read -r _ parent _ _ at _; do
+    [ "$parent" = "$1" ] && [ "$at" = "$2" ] && exit 0
+  done </proc/self/mountinfo
+  exit 1
+)
+dead() {
+  while read -r id _ number _ at rest; do
+    case $rest in *' - fuse.'*) ;; *) continue ;; esac
+    if [ -n "$device" ]; then
+      [ "$number" = "$device" ] || continue
+    else
+      [ "$at" = "$path" ] && [ "$id" != "$before" ] || continue
+    fi
+    covered "$id" "$at" || printf '%s\\n' "$at"
+  done </proc/self/mountinfo
+}
+unmount() { # the octal escapes, which %b wants with a leading zero
+  rest=$1 text=
+  while :; do
+    case $rest in
+      *\\\\*) text=$text\${rest%%\\\\*}'\\0' rest=\${rest#*\\\\} ;;
+      *) break ;;
+    esac
+  done
+  at=$(printf '%b.' "$text$rest")
+  case $by in
+    mount) umount -l "\${at%.}" ;;
+    *) fusermount3 -u -z "\${at%.}" ;;
+  esac
+}
+tries=1
+[ "$by" = mount ] || [ -n "$device" ] || tries=20 # fusermount3 may not have mounted yet
+while [ "$tries" -gt 0 ]; do
+  found=$(dead)
+  for at in $found; do unmount "$at"; done
+  [ -n "$found" ] && break
+  tries=$((tries - 1))
+  [ "$tries" -gt 0 ] && sleep 0.1
+done
+[ -z "$state" ] || rm -f "$state"
+`;
+
+export class Watcher {
+  private readonly pipe: Writable;
+
+  constructor(by: Mounter) {
+    const shell = spawn('/bin/sh', ['-fc', SCRIPT, 'lowerdata-watcher', by], {
+      cwd: '/',
+      detached: true,
+      stdio: ['pipe', 'ignore', 'ignore'],
+    });
+    shell.unref();
+    shell.on('error', () => {}); // no shell: the mount works, only its end after a kill is not cared for
+    this.pipe = shell.stdin;
+    this.pipe.on('error', () => {});
+    (this.pipe as { unref?: () => void }).unref?.();
+  }
+
+  /** To be said before the mount is made. */
+  mounting(path: Name): void {
+    const before = mountAt(readMounts(), path)?.id ?? 0;
+    this.say(`mounting ${encodePath(path)} ${before}`);
+  }
+
+  /** @param stateFile removed with the mount, '' for none */
+  mounted(device: string, stateFile: string): void {
+    this.say(`mounted ${device} ${nameFromText(stateFile)}`);
+  }
+
+  /** The mount is gone, or was never made. */
+  gone(): void {
+    this.say('gone');
+  }
+
+  private say(line: string): void {
+    this.pipe.write(nameBytes(`${line}\n`));
+  }
+}

@@ -1,0 +1,171 @@
+/** Connects /dev/fuse to a directory and takes the mount away again: by mount(2) where allowed, else by fusermount3. */
+import { execFile, spawnSync } from 'node:child_process';
+import { openSync } from 'node:fs';
+import { type Name, printable } from '../sys/bytes.ts';
+import { EBUSY, EINVAL, ENOENT, EPERM, ErrnoError, errnoName, must } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import { CAP_SYS_ADMIN, hasCapability } from '../sys/privileges.ts';
+
+export interface FuseMountOptions {
+  /** Shown as the source of the mount. */
+  readonly fsname: Name;
+  /** The type of the mount is `fuse.` and this. */
+  readonly subtype: Name;
+  /** Users other than the one who mounts are let in, as far as permissions go. */
+  readonly allowOther: boolean;
+  /** Names out of `mountFlags`; read-only is always on. */
+  readonly flags: readonly MountFlag[];
+  /** Bytes of one READ at most; undefined: what the kernel likes. */
+  readonly maxReadBytes?: number;
+}
+
+/** Flags of mount(2) that mean something for a read-only tree. Source: linux/mount.h. */
+export const mountFlags = {
+  ro: 1,
+  nosuid: 2,
+  nodev: 4,
+  noexec: 8,
+  sync: 16,
+  dirsync: 128,
+  noatime: 1024,
+  nodiratime: 2048,
+  relatime: 1 << 21,
+  strictatime: 1 << 24,
+  lazytime: 1 << 25,
+} as const;
+export type MountFlag = keyof typeof mountFlags;
+
+/** How a mount was made, and is taken away again. */
+export type Mounter = 'mount' | 'fusermount3';
+
+export interface Connection {
+  /** /dev/fuse, connected; close-on-exec. */
+  readonly fd: number;
+  readonly by: Mounter;
+}
+
+const MNT_DETACH = 2;
+const UMOUNT_NOFOLLOW = 8;
+const MAX_READ_FLOOR = 4096;
+
+/** Flags that fusermount3 refuses or drops: it forces nosuid and nodev, and knows no finer access times. */
+const ONLY_MOUNT: readonly MountFlag[] = ['nosuid', 'nodev', 'nodiratime', 'relatime', 'strictatime', 'lazytime'];
+
+/**
+ * Mounts at an absolute path. Throws ErrnoError with what the kernel or fusermount3 said.
+ * Nobody answers requests yet: whoever touches the mount point waits until the descriptor is served.
+ */
+export function mountFuse(target: Name, options: FuseMountOptions): Connection {
+  if (mounter() === 'fusermount3') return { fd: mountByHelper(target, options), by: 'fusermount3' };
+  const fd = openDevice();
+  const flags = ['ro' as const, ...options.flags].reduce((sum, flag) => sum | mountFlags[flag], 0);
+  const type = `fuse.${options.subtype}`;
+  const result = native.mount(options.fsname, target, type, flags, dataString(fd, options));
+  if (result === 0) return { fd, by: 'mount' };
+  native.close(fd);
+  if (result === -EPERM) return { fd: mountByHelper(target, options), by: 'fusermount3' };
+  throw new ErrnoError(-result, `mount ${printable(target)}: ${mountHint(result)}`);
+}
+
+/** The data of mount(2). Source: linux/fs/fuse/inode.c, fuse_fs_parameters. */
+export function dataString(fd: number, options: FuseMountOptions): Name {
+  const uid = process.geteuid?.() ?? 0;
+  const gid = process.getegid?.() ?? 0;
+  return [`fd=${fd},rootmode=40000,user_id=${uid},group_id=${gid}`, ...commonOptions(options)].join(',');
+}
+
+/** The options of fusermount3. Source: libfuse's util/fusermount.c: a backslash keeps a comma in a name. */
+export function helperOptions(options: FuseMountOptions): Name {
+  const escaped = (name: Name): Name => name.replace(/[\\,]/g, '\\$&');
+  const flags = options.flags.filter(flag => flag !== 'ro' && !ONLY_MOUNT.includes(flag));
+  const names = [`fsname=${escaped(options.fsname)}`, `subtype=${escaped(options.subtype)}`];
+  return ['ro', 'nosuid', 'nodev', ...flags, ...commonOptions(options), ...names].join(',');
+}
+
+/** default_permissions: or the kernel would keep the answers for one user and apply them to another. */
+function commonOptions({ allowOther, maxReadBytes }: FuseMountOptions): string[] {
+  const options = ['default_permissions'];
+  if (allowOther) options.push('allow_other');
+  if (maxReadBytes !== undefined) options.push(`max_read=${Math.max(maxReadBytes, MAX_READ_FLOOR)}`);
+  return options;
+}
+
+function openDevice(): number {
+  try {
+    return openSync('/dev/fuse', 'r+');
+  } catch (error) {
+    const { errno = -ENOENT, code } = error as NodeJS.ErrnoException;
+    const hint = code === 'ENOENT' || code === 'ENXIO' ? ': is the fuse module loaded?' : '';
+    throw new ErrnoError(-errno, `/dev/fuse: ${code}${hint}`);
+  }
+}
+
+function mountHint(result: number): string {
+  if (result === -ENOENT) return 'no such mount point';
+  if (result === -EINVAL) return 'EINVAL: the kernel refused the mount options';
+  return errnoName(result);
+}
+
+/** fusermount3 mounts and sends the descriptor over a socket that it inherits. */
+function mountByHelper(target: Name, options: FuseMountOptions): number {
+  const pair = new Int32Array(2);
+  must(native.socketPair(pair), 'socketpair');
+  const [ours = -1, theirs = -1] = pair;
+  try {
+    const args = ['-o', textOf(helperOptions(options)), '--', textOf(target)];
+    const { status, stderr, error } = spawnSync('fusermount3', args, {
+      stdio: ['ignore', 'ignore', 'pipe', theirs],
+      env: { ...process.env, _FUSE_COMMFD: '3', LC_ALL: 'C' },
+      encoding: 'utf8',
+    });
+    if (error) throw helperMissing(error);
+    if (status !== 0) throw new ErrnoError(EPERM, stderr.trim() || `fusermount3: exit status ${status}`);
+    return must(native.receiveDescriptor(ours), 'no /dev/fuse from fusermount3');
+  } finally {
+    native.close(ours);
+    native.close(theirs);
+  }
+}
+
+/**
+ * Unmounts what is on top at an absolute path. Lazily: it is out of sight at once, and ends with its last user.
+ * @returns whether it is unmounted; false while the tree is in use. Throws ErrnoError for everything else.
+ */
+export async function unmountFuse(target: Name, by: Mounter, lazy: boolean): Promise<boolean> {
+  if (by === 'fusermount3') return unmountByHelper(target, lazy);
+  const result = native.umount(target, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
+  if (result === -EBUSY) return false;
+  must(result, `umount ${printable(target)}`);
+  return true;
+}
+
+/** Not awaited by blocking: whoever serves the mount may be this process. */
+async function unmountByHelper(target: Name, lazy: boolean): Promise<boolean> {
+  const args = ['-u', ...(lazy ? ['-z'] : []), '--', textOf(target)];
+  const env = { ...process.env, LC_ALL: 'C' };
+  const [error, stderr] = await new Promise<[Error | null, string]>(resolve => {
+    execFile('fusermount3', args, { env }, (error, _, stderr) => resolve([error, stderr]));
+  });
+  if (!error) return true;
+  if (/busy/i.test(stderr)) return false;
+  if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw helperMissing(error);
+  throw new ErrnoError(EPERM, stderr.trim() || error.message);
+}
+
+/** By which means this process may mount and unmount. */
+export function mounter(): Mounter {
+  return hasCapability(CAP_SYS_ADMIN) ? 'mount' : 'fusermount3';
+}
+
+/** Node hands arguments to programs as UTF-8 only. */
+function textOf(name: Name): string {
+  const text = Buffer.from(name, 'latin1').toString('utf8');
+  if (Buffer.from(text, 'utf8').toString('latin1') === name) return text;
+  throw new ErrnoError(EINVAL, `${printable(name)}: without root a mount point and its source must be UTF-8`);
+}
+
+function helperMissing(error: Error): ErrnoError {
+  const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+  const what = missing ? 'is not installed (package fuse3)' : error.message;
+  return new ErrnoError(EPERM, `mounting needs CAP_SYS_ADMIN or fusermount3, which ${what}`);
+}

@@ -1,0 +1,57 @@
+/** The mounts of this mount namespace. Source: proc_pid_mountinfo(5). */
+import { readFileSync } from 'node:fs';
+import type { Name } from '../sys/bytes.ts';
+
+export interface Mount {
+  readonly id: number;
+  readonly parent: number;
+  /** `major:minor` of its superblock: the same in every place where it is mounted. */
+  readonly device: string;
+  readonly path: Name;
+  /** With its subtype: `fuse.lowerdata`. */
+  readonly type: Name;
+  readonly source: Name;
+}
+
+/** All mounts, in the order in which they were made. Asks no filesystem, so that a dead one does not stop it. */
+export function readMounts(): Mount[] {
+  return parseMounts(readFileSync('/proc/self/mountinfo', 'latin1'));
+}
+
+export function parseMounts(text: string): Mount[] {
+  const mounts: Mount[] = [];
+  for (const line of text.split('\n')) {
+    const [before = '', after = ''] = line.split(' - '); // before it, a space in a path is \040
+    const [id, parent, device, , path] = before.split(' ');
+    const [type, source] = after.split(' ');
+    if (path === undefined || source === undefined) continue;
+    mounts.push({
+      id: Number(id),
+      parent: Number(parent),
+      device: device as string,
+      path: decode(path),
+      type: decode(type as string),
+      source: decode(source),
+    });
+  }
+  return mounts;
+}
+
+/** The mount that is seen at `path`, an absolute path without symlinks: the last one on top of all others there. */
+export function mountAt(mounts: readonly Mount[], path: Name): Mount | undefined {
+  return mounts.findLast(mount => mount.path === path && isOnTop(mounts, mount));
+}
+
+/** Whether no other mount hides this one at its own path, so that unmounting the path unmounts this one. */
+export function isOnTop(mounts: readonly Mount[], mount: Mount): boolean {
+  return !mounts.some(other => other.parent === mount.id && other.path === mount.path);
+}
+
+/** A path as mountinfo spells it. Source: linux/fs/proc_namespace.c, show_mountinfo. */
+export function encodePath(path: Name): string {
+  return path.replace(/[ \t\n\\]/g, byte => `\\${byte.charCodeAt(0).toString(8).padStart(3, '0')}`);
+}
+
+function decode(field: string): Name {
+  return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+}
