@@ -94,7 +94,14 @@ t.test('corrupt directories', async t => {
       (v: DataView) => v.setUint32(inodeAt + f.InodeExtended.i_u, 0x7fffffff, true),
       /past the end/,
     ],
-    ['a hole', (v: DataView) => v.setUint32(inodeAt + f.InodeExtended.i_u, f.NULL_ADDR, true), /no dirent/],
+    [
+      'a hole',
+      (v: DataView) => {
+        v.setUint32(inodeAt + f.InodeExtended.i_u, f.NULL_ADDR, true);
+        v.setUint16(inodeAt + f.InodeExtended.startblk_hi, 0xffff, true);
+      },
+      /no dirent/,
+    ],
     ['compressed', (v: DataView) => v.setUint16(inodeAt, (f.LAYOUT_COMPRESSED_FULL << 1) | 1, true), /compressed/],
   ] as const) {
     const changed = clean.slice();

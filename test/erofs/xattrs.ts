@@ -32,7 +32,7 @@ function sample(overrides: Partial<CraftedImage>): CraftedImage {
         mode: S_IFREG | 0o644,
         layout: f.LAYOUT_FLAT_PLAIN,
         xattrs: [
-          [1, 'inline', 'x'.repeat(1000)],
+          [1, 'inline', 'x'.repeat(500)],
           [4, 'overlay.redirect', '/a/b'],
           [1, 'shared.not', ''],
           ...(overrides.prefixes
@@ -78,7 +78,7 @@ for (const [rule, overrides] of [
       ? { 'trusted.overlay.metacopy': 'm', 'user.long.name': 'bare' }
       : {};
     const want: Record<string, string> = {
-      'user.inline': 'x'.repeat(1000),
+      'user.inline': 'x'.repeat(500),
       'trusted.overlay.redirect': '/a/b',
       'user.shared.not': '',
       ...long,
