@@ -2,7 +2,7 @@
 import { stat } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import type { ThreadData, ThreadMessage, ThreadOrder } from '../driver/thread.ts';
-import { type Connection, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
+import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
 import { isOnTop, mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError, errnoName } from '../sys/errno.ts';
@@ -26,10 +26,9 @@ export interface MountOrder {
  * Throws ErrnoError where it could not be mounted; nothing is left behind then.
  */
 export async function serveMount(order: MountOrder, ready: () => void, log: (line: string) => void): Promise<number> {
-  const thread = new ServingThread(order.plan);
-  await thread.opened;
+  const server = await open(order.plan, log);
   process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
-  const mount = await LiveMount.make(order, thread);
+  const mount = await LiveMount.make(order, server);
   const { mountpoint, plan } = order;
   writeState({
     pid: process.pid,
@@ -41,7 +40,7 @@ export async function serveMount(order: MountOrder, ready: () => void, log: (lin
   const requests = new StopRequests(mount, log);
   ready();
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
-  const end = await Promise.race([thread.ended, requests.abandoned]);
+  const end = await Promise.race([server.ended, requests.abandoned]);
   removeState(mount.device);
   if (end === 'unmounted')
     mount.watcher.gone(); // else the watcher takes away what is left when this process ends
@@ -49,11 +48,28 @@ export async function serveMount(order: MountOrder, ready: () => void, log: (lin
   return end === 'unmounted' ? 0 : 1;
 }
 
+/** What has opened the layers and answers the kernel. */
+interface Server {
+  /** How the connection ended, or what the server died of. */
+  readonly ended: Promise<string>;
+  /** Mounts, and serves from then on. Throws ErrnoError, and leaves nothing behind then. */
+  mount(mountpoint: Name, options: FuseMountOptions): Promise<Mounter>;
+}
+
+async function open(plan: MountPlan, log: (line: string) => void): Promise<Server> {
+  if (plan.driver.transport === 'fuse-native') {
+    const { FuseNativeServer } = await import('../driver/fuse-native.ts');
+    return new FuseNativeServer(plan.stack, plan.driver, log);
+  }
+  const thread = new ServingThread(plan);
+  await thread.opened;
+  return thread;
+}
+
 /** The worker that opens the layers and answers the kernel. */
-class ServingThread {
+class ServingThread implements Server {
   /** Settles when all layers are open. */
   readonly opened: Promise<void>;
-  /** How the connection ended, or what the thread died of. */
   readonly ended: Promise<string>;
   private readonly worker: Worker;
 
@@ -78,8 +94,10 @@ class ServingThread {
   }
 
   /** From here on the thread serves and hears nothing; only an unmount ends it. */
-  serve(fd: number): void {
+  async mount(mountpoint: Name, options: FuseMountOptions): Promise<Mounter> {
+    const { fd, by } = mountFuse(mountpoint, options);
     this.worker.postMessage({ fd } satisfies ThreadOrder);
+    return by;
   }
 }
 
@@ -95,12 +113,12 @@ class LiveMount {
     this.by = by;
   }
 
-  static async make({ plan, mountpoint }: MountOrder, thread: ServingThread): Promise<LiveMount> {
+  static async make({ plan, mountpoint }: MountOrder, server: Server): Promise<LiveMount> {
     const watcher = new Watcher(mounter());
     watcher.mounting(mountpoint);
-    let connection: Connection;
+    let by: Mounter;
     try {
-      connection = mountFuse(mountpoint, plan.fuse);
+      by = await server.mount(mountpoint, plan.fuse);
     } catch (error) {
       watcher.gone();
       throw error;
@@ -109,11 +127,10 @@ class LiveMount {
       const device = mountAt(readMounts(), mountpoint)?.device;
       if (device === undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: mounted, but not in mountinfo`);
       watcher.mounted(device, stateFile(device));
-      thread.serve(connection.fd);
-      await answering(mountpoint, thread);
-      return new LiveMount(device, watcher, connection.by);
+      await answering(mountpoint, server);
+      return new LiveMount(device, watcher, by);
     } catch (error) {
-      if (await unmountFuse(mountpoint, connection.by, true)) watcher.gone();
+      if (await unmountFuse(mountpoint, by, true)) watcher.gone();
       throw error;
     }
   }
@@ -131,7 +148,7 @@ class LiveMount {
 }
 
 /** Settles when the root can be read. Never by a blocking call: the answer comes from a thread of this process. */
-async function answering(mountpoint: Name, thread: ServingThread): Promise<void> {
+async function answering(mountpoint: Name, server: Server): Promise<void> {
   const answered = new Promise<undefined>((resolve, reject) => {
     stat(nameBytes(mountpoint) as Buffer, error => {
       const errno = Math.abs(error?.errno ?? 0);
@@ -139,7 +156,7 @@ async function answering(mountpoint: Name, thread: ServingThread): Promise<void>
       else resolve(undefined);
     });
   });
-  const end = await Promise.race([answered, thread.ended]);
+  const end = await Promise.race([answered, server.ended]);
   if (end !== undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: ${end} before it answered`);
 }
 
