@@ -17,15 +17,17 @@
  */
 import { readdirSync, readlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import type { FuseMountOptions, MountFlag } from '../fuse/mount.ts';
+import { type FuseMountOptions, type Mounter, type MountFlag, mounter } from '../fuse/mount.ts';
 import { mountAt, readMounts } from '../fuse/mountinfo.ts';
 import type { End } from '../fuse/session.ts';
+import { openOverlay } from '../overlay/open.ts';
+import type { StackOptions } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ENOSYS, ErrnoError } from '../sys/errno.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/privileges.ts';
 import { Backing } from './backing.ts';
-import { cachePolicy } from './cache.ts';
+import { type CachePolicy, cachePolicy } from './cache.ts';
 import { Files } from './files.ts';
 import type { DriverOptions } from './options.ts';
 import { PathOperations } from './path-operations.ts';
@@ -43,7 +45,7 @@ const LOOK_MS = 50;
  * mount, and its way with xattrs replies more bytes than the caller has room for.
  */
 interface FuseNative {
-  mount(done: (error: (Error & { errno?: number }) | null) => void): void;
+  mount(done: (error: Error | null) => void): void;
   /** The one argument for libfuse. */
   _fuseOptions: () => string;
   _op_getxattr: (signal: Signal, path: string, name: string, out: Buffer) => void;
@@ -53,56 +55,67 @@ type FuseNativeClass = new (mountpoint: string, operations: object, options: { t
 /** Ends an operation: a count or a negative errno, and the memory that goes back to libfuse. */
 type Signal = (result: number, memory: ArrayBufferLike) => void;
 
-/** A mount that fuse-native serves. Its process stays alive until it is told to exit, even after the end. */
-export class FuseNativeMount {
-  /** Settles when the connection is over. The overlay is closed then. */
+/** Opens a stack, mounts it once, and answers for it. The process stays alive until it is told to exit. */
+export class FuseNativeServer {
+  /** Settles when the connection is over; the layers are closed then. */
   readonly ended: Promise<End>;
+  private readonly fuseNative: FuseNativeClass;
+  private readonly overlay: Overlay;
+  private readonly driver: DriverOptions;
+  private readonly log: (line: string) => void;
+  private end: (end: Promise<End>) => void = () => {};
 
-  private constructor(ended: Promise<End>) {
-    this.ended = ended;
+  /**
+   * Opens the layers. @param log gets a line for each operation that failed for an unexpected reason
+   * Throws ErrnoError: EINVAL for what can not be done this way, ENOSYS where fuse-native does not load, and as
+   * openOverlay does.
+   */
+  constructor(stack: StackOptions, driver: DriverOptions, log: (line: string) => void) {
+    if (driver.passthrough === 'on') throw new ErrnoError(EINVAL, 'passthrough=on: not with transport=fuse-native');
+    this.fuseNative = load();
+    this.overlay = openOverlay(stack);
+    this.driver = driver;
+    this.log = log;
+    this.ended = new Promise(resolve => {
+      this.end = resolve;
+    });
   }
 
   /**
-   * Mounts at an absolute path, and serves. The mount is taken away by unmounting, as any other. No blocking call of
-   * this thread may touch it.
-   * @param log gets a line for each operation that failed for an unexpected reason
-   * Throws ErrnoError: ENOSYS where fuse-native does not load, EINVAL for what it can not do, EIO where it can not mount.
+   * Mounts at an absolute path, and serves; no blocking call of this thread may touch the mount. It is taken away as any
+   * other. Throws ErrnoError: EINVAL for a path that can not be handed over, else EIO, with libfuse's reason on stderr.
    */
-  static async mount(
-    overlay: Overlay,
-    mountpoint: Name,
-    { fuse, driver }: { fuse: FuseMountOptions; driver: DriverOptions },
-    log: (line: string) => void,
-  ): Promise<FuseNativeMount> {
-    if (driver.passthrough === 'on') throw new ErrnoError(EINVAL, 'passthrough=on: not with transport=fuse-native');
+  async mount(mountpoint: Name, options: FuseMountOptions): Promise<Mounter> {
     const target = exactText(mountpoint);
     if (target === undefined || mountpoint.length > TEXT_BYTES_MAX) {
       throw new ErrnoError(EINVAL, `${printable(mountpoint)}: not UTF-8, or too long for transport=fuse-native`);
     }
-    const files = new Files(overlay, new Backing(-1, false, log), IDLE_FILES_MAX);
-    const listsTrusted = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
-    const operations = new PathOperations(overlay, files, listsTrusted, log);
+    const files = new Files(this.overlay, new Backing(-1, false, this.log), IDLE_FILES_MAX);
     const before = devices();
-    await connect(target, operations, libfuseOptions(overlay, fuse, driver));
-    const device = devices().find(descriptor => !before.includes(descriptor));
-    const number = mountAt(readMounts(), mountpoint)?.device;
-    const ended = disconnected(device).then((): End => {
+    await this.connect(target, files, options);
+    const descriptor = devices().find(device => !before.includes(device));
+    const device = mountAt(readMounts(), mountpoint)?.device;
+    const end = disconnected(descriptor).then((): End => {
       files.close();
-      overlay.close();
-      return readMounts().some(mount => mount.device === number) ? 'aborted' : 'unmounted';
+      this.overlay.close();
+      return readMounts().some(mount => mount.device === device) ? 'aborted' : 'unmounted';
     });
-    return new FuseNativeMount(ended);
+    this.end(end);
+    return mounter();
   }
-}
 
-/** Settles when the kernel has greeted libfuse. */
-async function connect(mountpoint: string, operations: PathOperations, options: string): Promise<void> {
-  const fuse = new (load())(mountpoint, operations, { timeout: false });
-  fuse._fuseOptions = () => options;
-  fuse._op_getxattr = (signal, path, name, out) => signal(operations.getxattr(path, name, out), out.buffer);
-  fuse._op_listxattr = (signal, path, out) => signal(operations.listxattr(path, out), out.buffer);
-  const error = await new Promise<Parameters<Parameters<FuseNative['mount']>[0]>[0]>(done => fuse.mount(done));
-  if (error) throw new ErrnoError(Math.abs(error.errno ?? EIO), `fuse-native: mount ${mountpoint}: ${error.message}`);
+  /** Settles when the kernel has greeted libfuse. */
+  private async connect(mountpoint: string, files: Files, options: FuseMountOptions): Promise<void> {
+    const listsTrusted = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
+    const operations = new PathOperations(this.overlay, files, listsTrusted, this.log);
+    const fuse = new this.fuseNative(mountpoint, operations, { timeout: false });
+    const argument = libfuseOptions(options, this.driver, cachePolicy(this.overlay, this.driver));
+    fuse._fuseOptions = () => argument;
+    fuse._op_getxattr = (signal, path, name, out) => signal(operations.getxattr(path, name, out), out.buffer);
+    fuse._op_listxattr = (signal, path, out) => signal(operations.listxattr(path, out), out.buffer);
+    const error = await new Promise<Error | null>(done => fuse.mount(done));
+    if (error) throw new ErrnoError(EIO, `fuse-native: mount ${mountpoint}: ${error.message}`);
+  }
 }
 
 /** Loaded when it is wanted: it is an optional dependency, and needs a library that may be missing, too. */
@@ -116,8 +129,7 @@ function load(): FuseNativeClass {
 }
 
 /** The one argument that libfuse gets. The source of the mount comes last and is cut where it is too long. */
-function libfuseOptions(overlay: Overlay, fuse: FuseMountOptions, driver: DriverOptions): string {
-  const { entrySeconds, attrSeconds, negativeSeconds } = cachePolicy(overlay, driver);
+function libfuseOptions(fuse: FuseMountOptions, driver: DriverOptions, cache: CachePolicy): string {
   const options = [
     'ro',
     'use_ino',
@@ -126,9 +138,9 @@ function libfuseOptions(overlay: Overlay, fuse: FuseMountOptions, driver: Driver
     ...(fuse.maxReadBytes === undefined ? [] : [`max_read=${fuse.maxReadBytes}`]),
     ...(driver.debug ? ['debug'] : []),
     ...mountFlagNames(fuse.flags),
-    `entry_timeout=${seconds(entrySeconds)}`,
-    `attr_timeout=${seconds(attrSeconds)}`,
-    `negative_timeout=${seconds(negativeSeconds)}`,
+    `entry_timeout=${seconds(cache.entrySeconds)}`,
+    `attr_timeout=${seconds(cache.attrSeconds)}`,
+    `negative_timeout=${seconds(cache.negativeSeconds)}`,
     `subtype=${escaped(fuse.subtype)}`,
   ];
   return shortened(`-o${options.join(',')},fsname=${escaped(fuse.fsname)}`);
