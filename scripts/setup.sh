@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Makes a checkout ready to run: installs the packages of package-lock.json where they are missing or old, and builds.
+# Called by quickstart.sh and test.sh; harmless at any time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+for program in node npm cc make python3; do
+  command -v "$program" >/dev/null || { echo "lowerdata needs $program, which is not installed" >&2; exit 1; }
+done
+if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+  npm ci --no-audit --no-fund --loglevel=error
+  touch node_modules/.package-lock.json
+fi
+npm run --silent build
