@@ -46,21 +46,26 @@ const U32_MAX = 0xffffffff;
 const XATTR_TEXT_MAX = 65535;
 
 /** Reads a dump from lines (without their newlines). Throws ErrnoError EINVAL naming line, field and reason. */
-export function parseDump(lines: Iterable<Name>): TreeInode {
-  const reader = new DumpReader();
+export function parseDump(lines: Iterable<Name>, strict = false): TreeInode {
+  const reader = new DumpReader(strict);
   for (const line of lines) reader.add(line);
   return reader.finish();
 }
 
-/** Cuts a stream of bytes into lines. The last one may lack its newline. */
-export function* linesOf(chunks: Iterable<Uint8Array>): Generator<Name> {
+/**
+ * Cuts a stream of bytes into lines. The last one may lack its newline.
+ * @param strict it may not: then ErrnoError EINVAL
+ */
+export function* linesOf(chunks: Iterable<Uint8Array>, strict = false): Generator<Name> {
   let rest = '';
   for (const chunk of chunks) {
     const lines = (rest + Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString('latin1')).split('\n');
     rest = lines.pop() as string;
     yield* lines;
   }
-  if (rest !== '') yield rest;
+  if (rest === '') return;
+  if (strict) throw new ErrnoError(EINVAL, 'the last line has no newline');
+  yield rest;
 }
 
 /** A hard link that waits for the end of the dump, when its target is known. */
@@ -71,9 +76,15 @@ interface PendingLink {
 
 /** Builds a tree line by line: `add` each, then `finish`. */
 export class DumpReader {
+  readonly #strict: boolean;
   #root: TreeInode | undefined;
   #lineNumber = 0;
   readonly #links = new Map<TreeEntry, PendingLink>();
+
+  /** @param strict refuses what is of no use: a device number of what is no device, another size or content of a symlink */
+  constructor(strict = false) {
+    this.#strict = strict;
+  }
 
   /** Takes the next line. Throws ErrnoError EINVAL naming line, field and reason. */
   add(line: Name): void {
@@ -94,7 +105,7 @@ export class DumpReader {
     const link = line.mode.startsWith('@');
     const inode = newInode(field('mode', () => parseMode(link ? line.mode.slice(1) : line.mode)));
     if (link && isDirectory(inode.mode)) refuse('mode', 'a directory can not be a hard link');
-    if (!link) fillInode(inode, line);
+    if (!link) fillInode(inode, line, this.#strict);
     const entry = field('path', () => this.#place(path, inode, link));
     if (link)
       this.#links.set(entry, {
@@ -192,7 +203,7 @@ function splitLine(text: Name): Line {
 }
 
 /** Fills in all that a line says but the mode. */
-function fillInode(inode: TreeInode, line: Line): void {
+function fillInode(inode: TreeInode, line: Line, strict: boolean): void {
   if (!line.complete) throw new ErrnoError(EINVAL, `fewer than ${FIELDS.length} fields`);
   inode.sizeBytes = field('size', () => parseNumber(line.size, FILE_BYTES_MAX));
   for (const name of ['nlink', 'uid', 'gid'] as const)
@@ -200,14 +211,15 @@ function fillInode(inode: TreeInode, line: Line): void {
   const rdev = field('rdev', () => parseNumber(line.rdev, U32_MAX));
   const type = inode.mode & S_IFMT;
   if (type === S_IFCHR || type === S_IFBLK) inode.rdev = rdev;
+  else if (strict && rdev !== 0) refuse('rdev', `${rdev}, while it is no device`);
   field('mtime', () => fillTime(inode, line.mtime));
-  fillData(inode, line);
+  fillData(inode, line, strict);
   if (line.xattrs.length > XATTR_TEXT_MAX)
     refuse('xattr', `${line.xattrs.length} bytes; ${XATTR_TEXT_MAX} are allowed`);
   field('xattr', () => fillXattrs(inode, line.xattrs));
 }
 
-function fillData(inode: TreeInode, line: Line): void {
+function fillData(inode: TreeInode, line: Line, strict: boolean): void {
   const content = field('content', () => parseOptional(line.content));
   if (content !== undefined && content.length !== inode.sizeBytes)
     refuse('content', `${content.length} bytes, while the size is ${inode.sizeBytes}`);
@@ -216,6 +228,9 @@ function fillData(inode: TreeInode, line: Line): void {
   inode.digest = field('digest', () => parseDigest(line.digest));
   if (isSymlink(inode.mode)) {
     if (!payload) refuse('payload', 'a symlink needs a target');
+    if (strict && inode.sizeBytes !== payload.length)
+      refuse('size', `${inode.sizeBytes}, while the target has ${payload.length} bytes`);
+    if (strict && content) refuse('content', 'a symlink has none');
     inode.sizeBytes = payload.length;
     return;
   }

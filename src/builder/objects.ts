@@ -3,27 +3,29 @@
  *
  * ```
  * store/35/d02f81325122d77ec1d11baba655bc9bf8a891ab26119a41c50fa03ddfb408
+ * store/.tmp-35d02f81325122d7/    copies in the making, of one run; for its owner alone
  * ```
  */
-
 import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   constants,
   copyFileSync,
-  existsSync,
   fchmodSync,
+  fstatSync,
   fsyncSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readSync,
   renameSync,
   rmSync,
+  statSync,
 } from 'node:fs';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { measure } from '../verity/digest.ts';
+import { Measurement } from '../verity/digest.ts';
 
 const SHA256 = 1;
 const BLOCK_BYTES = 4096;
@@ -33,15 +35,31 @@ export const objectPath = (digest: string): string => `${digest.slice(0, 2)}/${d
 
 /** The fs-verity digest (SHA-256, blocks of 4 KiB, no salt; hex) of the first `sizeBytes` bytes of a file. */
 export function measureFile(path: Name, sizeBytes: number): string {
-  return withFile(path, fd => {
-    const digest = measure((out, at, length, position) => readSync(fd, out, at, length, position), sizeBytes);
-    return Buffer.from(digest).toString('hex');
-  });
+  return withFile(path, constants.O_NOFOLLOW, fd => measureOpen(fd, sizeBytes));
+}
+
+/** The same of all that is in a file now; symlinks are followed. */
+export function measureWhole(path: Name): string {
+  return withFile(path, 0, fd => measureOpen(fd, fstatSync(fd).size));
+}
+
+/** One buffer for all files of a thread: a new one for each would pile up before it is collected. */
+const buffer = Buffer.allocUnsafeSlow(1 << 20);
+
+function measureOpen(fd: number, sizeBytes: number): string {
+  const measurement = new Measurement();
+  for (let at = 0; at < sizeBytes; ) {
+    const n = readSync(fd, buffer, 0, Math.min(buffer.length, sizeBytes - at), at);
+    if (n === 0) throw new ErrnoError(EIO, `the data ends at ${at} of ${sizeBytes} bytes`);
+    measurement.update(buffer.subarray(0, n));
+    at += n;
+  }
+  return Buffer.from(measurement.digest()).toString('hex');
 }
 
 /** The first `sizeBytes` bytes of a file. Throws ErrnoError EIO where it has fewer. */
 export function readContent(path: Name, sizeBytes: number): Name {
-  return withFile(path, fd => {
+  return withFile(path, constants.O_NOFOLLOW, fd => {
     const bytes = Buffer.alloc(sizeBytes);
     if (readSync(fd, bytes, 0, sizeBytes, 0) < sizeBytes)
       throw new ErrnoError(EIO, `${printable(path)} has fewer than ${sizeBytes} bytes`);
@@ -49,12 +67,49 @@ export function readContent(path: Name, sizeBytes: number): Name {
   });
 }
 
-/** A store in a directory, which is made when the first object comes. */
+const STAGING = '.tmp-';
+/** A run that has not touched its copies for so long is dead. */
+const ABANDONED_MS = 3_600_000;
+
+/**
+ * Makes a store where there is none, removes what dead runs have left in it, and makes a directory for the copies of this
+ * run. Nobody else may enter that: a copy has the mode of its source at first, set-user-ID included, and another owner.
+ */
+export function beginStore(store: Name): Name {
+  mkdirSync(bytesOf(store), { recursive: true, mode: 0o755 });
+  for (const name of readdirSync(bytesOf(store), 'latin1')) {
+    const path = `${store}/${name}`;
+    if (name.startsWith(STAGING) && lastTouched(path) < Date.now() - ABANDONED_MS) remove(path);
+  }
+  const staging = `${store}/${STAGING}${randomBytes(8).toString('hex')}`;
+  mkdirSync(bytesOf(staging), { mode: 0o700 });
+  return staging;
+}
+
+/** Puts the names of all objects on disk, and removes the directory of the run. */
+export function endStore(store: Name, staging: Name): void {
+  remove(staging);
+  const directories = readdirSync(bytesOf(store), 'latin1').filter(name => /^[0-9a-f]{2}$/.test(name));
+  for (const name of ['.', ...directories]) withFile(`${store}/${name}`, constants.O_DIRECTORY, fsyncSync);
+}
+
+function lastTouched(staging: Name): number {
+  const modified = (path: Name): number => statSync(bytesOf(path), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const names = readdirSync(bytesOf(staging), 'latin1');
+  return Math.max(modified(staging), ...names.map(name => modified(`${staging}/${name}`)));
+}
+
+/** The objects of a store. Several threads may add to one, each through its own. */
 export class ObjectStore {
   readonly #directory: Name;
+  readonly #staging: Name;
+  /** Directories that are there for sure. */
+  readonly #made = new Set<string>();
 
-  constructor(directory: Name) {
+  /** @param staging the directory that `beginStore` has made in the store */
+  constructor(directory: Name, staging: Name) {
     this.#directory = directory;
+    this.#staging = staging;
   }
 
   /**
@@ -64,20 +119,28 @@ export class ObjectStore {
    */
   add(source: Name, sizeBytes: number, digest: string): boolean {
     const object = `${this.#directory}/${objectPath(digest)}`;
-    if (existsSync(nameBytes(object) as Buffer)) return false;
-    mkdirSync(nameBytes(object.slice(0, object.lastIndexOf('/'))) as Buffer, { recursive: true, mode: 0o755 });
-    const temporary = `${this.#directory}/.tmp-${randomBytes(8).toString('hex')}`;
+    if (statSync(bytesOf(object), { throwIfNoEntry: false })?.size === sizeBytes) return false;
+    this.#makeDirectory(digest.slice(0, 2));
+    const copy = `${this.#staging}/${randomBytes(8).toString('hex')}`;
     try {
-      copyFileSync(nameBytes(source) as Buffer, nameBytes(temporary) as Buffer, COPY_FLAGS);
-      const copied = measureFile(temporary, sizeBytes);
-      if (copied !== digest) throw new ErrnoError(EIO, `${printable(source)} changed while it was stored`);
-      withFile(temporary, settle);
-      renameSync(nameBytes(temporary) as Buffer, nameBytes(object) as Buffer);
+      copyFileSync(bytesOf(source), bytesOf(copy), COPY_FLAGS);
+      withFile(copy, constants.O_NOFOLLOW, fd => {
+        if (fstatSync(fd).size !== sizeBytes || measureOpen(fd, sizeBytes) !== digest)
+          throw new ErrnoError(EIO, `${printable(source)} changed while it was stored`);
+        settle(fd);
+      });
+      renameSync(bytesOf(copy), bytesOf(object));
     } catch (error) {
-      rmSync(nameBytes(temporary) as Buffer, { force: true });
+      remove(copy);
       throw error;
     }
     return true;
+  }
+
+  #makeDirectory(name: string): void {
+    if (this.#made.has(name)) return;
+    mkdirSync(bytesOf(`${this.#directory}/${name}`), { recursive: true, mode: 0o755 });
+    this.#made.add(name);
   }
 }
 const COPY_FLAGS = constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE;
@@ -89,8 +152,11 @@ function settle(fd: number): void {
   native.enableVerity(fd, SHA256, BLOCK_BYTES);
 }
 
-function withFile<T>(path: Name, use: (fd: number) => T): T {
-  const fd = openSync(nameBytes(path) as Buffer, constants.O_RDONLY | constants.O_NOFOLLOW);
+const bytesOf = (path: Name): Buffer => nameBytes(path) as Buffer;
+const remove = (path: Name): void => rmSync(bytesOf(path), { recursive: true, force: true });
+
+function withFile<T>(path: Name, flags: number, use: (fd: number) => T): T {
+  const fd = openSync(bytesOf(path), constants.O_RDONLY | flags);
   try {
     return use(fd);
   } finally {

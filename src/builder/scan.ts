@@ -1,15 +1,16 @@
-/** A directory as a tree. Without options it is the tree that mkcomposefs 1.0.8 makes of the directory. */
+/**
+ * A directory as a tree. Without options it is the tree that mkcomposefs 1.0.8 makes of the directory, once the digests of the
+ * files are in it.
+ */
 import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
 import { ENODATA, EOPNOTSUPP, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
-import { measureFile, type ObjectStore, objectPath, readContent } from './objects.ts';
+import { readContent } from './objects.ts';
 import { newInode, setPayload, setXattr, type TreeInode } from './tree.ts';
 
 export interface ScanOptions {
-  /** Where the data of files goes that an image does not hold itself. By default it stays where it is. */
-  store?: ObjectStore;
   /** mtime of everything is 0. */
   useEpoch?: boolean;
   /** Leaves block and character devices out, whiteouts among them. */
@@ -20,6 +21,21 @@ export interface ScanOptions {
   userXattrs?: boolean;
   /** Names of one inode share an inode of the image. By default each name gets its own, as in mkcomposefs. */
   hardLinks?: boolean;
+  /** Opens no file: the image will not even hold the small ones. */
+  metadataOnly?: boolean;
+}
+
+/** What a directory holds. */
+export interface Scanned {
+  root: TreeInode;
+  /** The files whose data the image will not hold, without digest and payload yet. */
+  files: ScannedFile[];
+}
+
+export interface ScannedFile {
+  /** Where it is: the path of the directory, and what is below it. */
+  path: Name;
+  inode: TreeInode;
 }
 
 /** The image itself holds files of up to this size. Source: composefs lcfs-writer.h, LCFS_RECOMMENDED_INLINE_CONTENT_MAX. */
@@ -28,7 +44,7 @@ const INLINE_BYTES_MAX = 64;
 const XATTR_BYTES_MAX = 65536;
 
 /** Reads a directory and all below it. Throws what the system calls throw, and ErrnoError for xattrs that no image can hold. */
-export function scanTree(path: Name, options: ScanOptions = {}): TreeInode {
+export function scanTree(path: Name, options: ScanOptions = {}): Scanned {
   return new Scan(options).read(path);
 }
 
@@ -37,13 +53,15 @@ class Scan {
   readonly #buffer = Buffer.alloc(XATTR_BYTES_MAX);
   /** Inodes with several names, by device and number. */
   readonly #known = new Map<string, TreeInode>();
+  readonly #files: ScannedFile[] = [];
 
   constructor(options: ScanOptions) {
     this.#options = options;
   }
 
-  read(path: Name): TreeInode {
-    return this.#read(path).inode;
+  read(path: Name): Scanned {
+    const root = this.#read(path).inode;
+    return { root, files: this.#files };
   }
 
   #read(path: Name): { inode: TreeInode; link: boolean } {
@@ -82,13 +100,8 @@ class Scan {
   #readFile(path: Name, inode: TreeInode): void {
     const { sizeBytes } = inode;
     if (sizeBytes === 0) return;
-    if (sizeBytes <= INLINE_BYTES_MAX) {
-      inode.content = readContent(path, sizeBytes);
-      return;
-    }
-    inode.digest = measureFile(path, sizeBytes);
-    inode.payload = objectPath(inode.digest);
-    this.#options.store?.add(path, sizeBytes, inode.digest);
+    if (sizeBytes <= INLINE_BYTES_MAX && !this.#options.metadataOnly) inode.content = readContent(path, sizeBytes);
+    else this.#files.push({ path, inode });
   }
 
   #readNames(path: Name, directory: TreeInode): void {

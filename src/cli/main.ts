@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { type Name, printable } from '../sys/bytes.ts';
-import { argumentBytes } from './argv.ts';
+import { argumentBytes, DAEMON_WORD } from './argv.ts';
 
 /** Runs a command. @returns its exit status */
 type Run = (args: readonly Name[]) => Promise<number>;
@@ -24,6 +24,14 @@ const mountAs =
 const commands = new Map<Name, Entry>([
   ['mount', { usage: 'mount A:B::C|IMAGE MOUNTPOINT', what: 'mount a stack or an image', load: mountAs(false) }],
   ['umount', { usage: 'umount MOUNTPOINT', what: 'unmount it', load: async () => (await import('./umount.ts')).run }],
+  [
+    'mkfs',
+    {
+      usage: 'mkfs DIR IMAGE',
+      what: 'make an image of a directory',
+      load: async () => (await import('./mkfs.ts')).run,
+    },
+  ],
 ]);
 
 /** What mount(8) and mount.fuse3 call by name. */
@@ -31,10 +39,10 @@ const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
 
 async function main(args: readonly Name[]): Promise<number> {
   const [first = ''] = args;
+  if (first === DAEMON_WORD) return (await import('./launch.ts')).runDaemon();
   if (HELPERS.includes(basename(process.argv[1] ?? ''))) return (await mountAs(true)())(args);
   const command = commands.get(first);
   if (command) return (await command.load())(args.slice(1));
-  if (first === '--daemon') return (await import('./launch.ts')).runDaemon();
   if (first === '-V' || first === '--version') return print(`lowerdata ${version()}`);
   if (first === '-h' || first === '--help' || first === 'help') return print(help());
   // `lowerdata SOURCE MOUNTPOINT -o …`, as mount.fuse3 calls a filesystem

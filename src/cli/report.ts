@@ -15,13 +15,17 @@ export function complain(text: string): void {
 /** Prints text that holds byte strings. */
 export const writeBytes = (stream: NodeJS.WriteStream, text: string): void => void stream.write(nameBytes(text));
 
-/** Runs `action`; prints what it throws as an ErrnoError and gives `status`, or 2 where the system has run out of something. */
+/**
+ * Runs `action`; prints what it throws as an ErrnoError, or what a system call of Node threw, and gives `status`, or 2 where
+ * the system has run out of something.
+ */
 export async function reporting(status: number, action: () => number | Promise<number>): Promise<number> {
   try {
     return await action();
   } catch (error) {
-    if (!(error instanceof ErrnoError)) throw error;
-    complain(error.message);
-    return [ENOMEM, EMFILE, ENFILE].includes(error.errno) ? SYSTEM_ERROR : status;
+    const { errno, syscall, message } = error as NodeJS.ErrnoException;
+    if (!(error instanceof ErrnoError) && syscall === undefined) throw error;
+    complain(message);
+    return [ENOMEM, EMFILE, ENFILE].includes(Math.abs(errno ?? 0)) ? SYSTEM_ERROR : status;
   }
 }

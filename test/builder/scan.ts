@@ -3,13 +3,15 @@ import { chmodSync, linkSync, mkdirSync, symlinkSync, utimesSync, writeFileSync 
 import { join } from 'node:path';
 import t from 'tap';
 import { printDump } from '../../src/builder/dumpfile.ts';
-import { ObjectStore } from '../../src/builder/objects.ts';
+import { digestFiles } from '../../src/builder/file-pool.ts';
+import { objectPath } from '../../src/builder/objects.ts';
 import { type ScanOptions, scanTree } from '../../src/builder/scan.ts';
+import type { TreeInode } from '../../src/builder/tree.ts';
 import { writeImage } from '../../src/builder/write.ts';
 import { nameFromText } from '../../src/sys/bytes.ts';
 import { measureBytes } from '../../src/verity/digest.ts';
 import { run } from '../fixtures/kernel-mount.ts';
-import { withScratch } from '../fixtures/scratch.ts';
+import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
 
 /** Source: fsverity digest --compact, of 65 times x. */
@@ -42,9 +44,17 @@ function fill(root: string): void {
   utimesSync(root, 5, 5);
 }
 
+/** The tree of a directory with the digests of its files. */
+async function digested(root: string, options: ScanOptions): Promise<TreeInode> {
+  const { root: tree, files } = scanTree(nameFromText(root), options);
+  await digestFiles(files, { threads: 2 });
+  for (const { inode } of files) inode.payload = objectPath(inode.digest as string);
+  return tree;
+}
+
 /** The dump of a scan, without the sizes of directories, which the filesystem chooses. */
-function dump(root: string, options: ScanOptions): string[] {
-  const lines = [...printDump(scanTree(nameFromText(root), options))];
+async function dump(root: string, options: ScanOptions): Promise<string[]> {
+  const lines = [...printDump(await digested(root, options))];
   return lines.map(line => line.replace(/^(\S+) \d+ 4/, '$1 - 4').replace(/ security\.selinux=\S*/, ''));
 }
 
@@ -66,7 +76,7 @@ const without = (...names: string[]): string[] =>
   everything.filter(line => !names.some(name => line.startsWith(`/${name} `)));
 
 t.test('a directory becomes a tree', { skip: withoutRoot }, async t =>
-  withScratch(scratch => {
+  withScratchAsync(async scratch => {
     process.umask(0o022);
     const root = join(scratch, 'root');
     mkdirSync(root);
@@ -90,7 +100,7 @@ t.test('a directory becomes a tree', { skip: withoutRoot }, async t =>
         ),
       ],
     ] as const)
-      t.same(sortXattrs(dump(root, options)), want, rule);
+      t.same(sortXattrs(await dump(root, options)), want, rule);
   }),
 );
 
@@ -126,13 +136,12 @@ t.test('the digests of published packages are those of mkcomposefs', { skip: noP
       'da00af4d25ee05a826975cb2bab85d7e4500ede4b01861c06d87dd7ae06d06a3',
     ],
   ] as const)
-    withScratch(scratch => {
+    await withScratchAsync(async scratch => {
       process.umask(0o022);
       const root = join(scratch, 'root');
       mkdirSync(root, 0o755);
       execFileSync('tar', ['--no-same-owner', '-xzf', join(packages as string, `${name}.tgz`), '-C', root]);
-      const store = new ObjectStore(nameFromText(join(scratch, 'store')));
-      const tree = scanTree(nameFromText(root), { useEpoch: true, store });
+      const tree = await digested(root, { useEpoch: true });
       for (const [minVersion, want] of [
         [0, version0],
         [1, version1],

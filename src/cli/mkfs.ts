@@ -1,0 +1,166 @@
+/** `lowerdata mkfs`: makes a composefs image of a directory or a dump file. */
+import { closeSync, lstatSync, openSync, readSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import type { Command } from 'commander';
+import { linesOf, parseDump } from '../builder/dumpfile.ts';
+import { digestFiles } from '../builder/file-pool.ts';
+import { beginStore, endStore, objectPath } from '../builder/objects.ts';
+import { type ScannedFile, scanTree } from '../builder/scan.ts';
+import { type TreeInode, walk } from '../builder/tree.ts';
+import { writeImage } from '../builder/write.ts';
+import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { EINVAL, ENOTDIR, ErrnoError } from '../sys/errno.ts';
+import { isRegular } from '../sys/stat.ts';
+import { measureBytes } from '../verity/digest.ts';
+import { newCommand, parse } from './command.ts';
+import { Output, print } from './output.ts';
+import { showProgress } from './progress.ts';
+import { reporting } from './report.ts';
+
+const FAILED = 1;
+
+interface Flags {
+  readonly digestStore?: Name;
+  readonly useEpoch?: true;
+  readonly skipDevices?: true;
+  readonly skipXattrs?: true;
+  readonly userXattrs?: true;
+  readonly printDigest?: true;
+  readonly printDigestOnly?: true;
+  readonly fromFile?: true;
+  readonly minVersion?: Name;
+  readonly maxVersion?: Name;
+  readonly threads?: Name;
+  readonly external?: true;
+  readonly digests?: true;
+  readonly hardlinks?: true;
+  readonly redirects?: Name;
+}
+
+/** @param asTool called as mkcomposefs, which has fewer options */
+export async function run(args: readonly Name[], asTool = false): Promise<number> {
+  const command = mkfsCommand(asTool);
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  const [source, image] = command.args as [Name, Name?];
+  return reporting(FAILED, () => build(source, image, command.opts<Flags>()));
+}
+
+function mkfsCommand(asTool: boolean): Command {
+  const command = newCommand(asTool ? 'mkcomposefs' : 'lowerdata mkfs')
+    .description('Make a composefs image.')
+    .usage('[options] SOURCE IMAGE')
+    .argument('<source>', 'a directory; with --from-file a dump, `-` for stdin')
+    .argument('[image]', 'the file to write, `-` for stdout')
+    .option('--digest-store <path>', "copy the files' data into this directory, named by digest")
+    .option('--use-epoch', 'set all times to 0')
+    .option('--skip-devices', 'leave block and character devices out')
+    .option('--skip-xattrs', 'leave extended attributes out')
+    .option('--user-xattrs', 'take user.* attributes alone')
+    .option('--print-digest', "print the image's fs-verity digest")
+    .option('--print-digest-only', 'print it, and write no image')
+    .option('--from-file', 'the source is a dump: text in the format composefs-dump(5)')
+    .option('--min-version <n>', 'the format to write, 0 or 1 (default 0)')
+    .option('--max-version <n>', 'the format to write for trees with whiteouts (default 1)')
+    .option('--threads <n>', 'how many threads digest and copy (default: all processors)');
+  if (asTool) return command;
+  return command
+    .option('--external', 'copy no data: redirect each file to its path below the source, as a data-only layer')
+    .option('--digests', "with --external: read all files, and record their data's digests")
+    .option('--hardlinks', 'keep hard links; else each name becomes a file of its own')
+    .option('--redirects <kind>', 'absolute, or data-only for redirects that begin with //');
+}
+
+async function build(source: Name, image: Name | undefined, flags: Flags): Promise<number> {
+  checkFlags(flags, image);
+  const versions = versionsOf(flags);
+  const threads = threadsOf(flags);
+  const output = image === undefined ? undefined : new Output(image);
+  const root = flags.fromFile ? readDump(source) : await readDirectory(source, flags, threads);
+  if (flags.redirects) redirect(root, flags.redirects === 'data-only' ? '/' : '');
+  const bytes = writeImage(root, versions);
+  await output?.write(bytes);
+  if (flags.printDigest || flags.printDigestOnly) await print(`${Buffer.from(measureBytes(bytes)).toString('hex')}\n`);
+  return 0;
+}
+
+function checkFlags(flags: Flags, image: Name | undefined): void {
+  const { printDigestOnly, external, digests, fromFile, digestStore, redirects } = flags;
+  for (const [refused, why] of [
+    [image === undefined && !printDigestOnly, 'no image to write is named'],
+    [image !== undefined && printDigestOnly, '--print-digest-only writes no image, and one is named'],
+    [external && fromFile, '--external needs a directory'],
+    [external && digestStore !== undefined, '--external leaves the data where it is, --digest-store does not'],
+    [digests && !external, '--digests goes with --external'],
+    [!['absolute', 'data-only', undefined].includes(redirects), `--redirects=${redirects}: absolute or data-only`],
+  ] as const)
+    if (refused) throw new ErrnoError(EINVAL, printable(why));
+}
+
+/** Where one is given, the other's default is 0, as in mkcomposefs; a maximum below the minimum means nothing. */
+function versionsOf({ minVersion, maxVersion }: Flags): { minVersion: 0 | 1; maxVersion: 0 | 1 } {
+  if (minVersion === undefined && maxVersion === undefined) return { minVersion: 0, maxVersion: 1 };
+  const version = (text = '0'): 0 | 1 => {
+    if (text !== '0' && text !== '1') throw new ErrnoError(EINVAL, `version ${printable(text)}: there are 0 and 1`);
+    return text === '0' ? 0 : 1;
+  };
+  return { minVersion: version(minVersion), maxVersion: version(maxVersion) };
+}
+
+function threadsOf({ threads }: Flags): number {
+  if (threads === undefined) return availableParallelism();
+  if (!/^0*[1-9]\d{0,3}$/.test(threads)) throw new ErrnoError(EINVAL, `--threads=${printable(threads)}: 1 to 9999`);
+  return Number(threads);
+}
+
+/** CFS_PARSE_STRICT makes the C programs strict, so it does here. */
+function readDump(path: Name): TreeInode {
+  const strict = process.env.CFS_PARSE_STRICT !== undefined;
+  const fd = path === '-' ? 0 : openSync(nameBytes(path) as Buffer, 'r');
+  try {
+    return parseDump(linesOf(chunksOf(fd), strict), strict);
+  } finally {
+    if (fd !== 0) closeSync(fd);
+  }
+}
+
+function* chunksOf(fd: number): Generator<Uint8Array> {
+  const buffer = Buffer.alloc(1 << 20);
+  for (let n = readSync(fd, buffer); n > 0; n = readSync(fd, buffer)) yield buffer.subarray(0, n);
+}
+
+async function readDirectory(path: Name, flags: Flags, threads: number): Promise<TreeInode> {
+  if (!lstatSync(nameBytes(path) as Buffer).isDirectory())
+    throw new ErrnoError(ENOTDIR, `${printable(path)}: not a directory`);
+  const { useEpoch, skipDevices, skipXattrs, userXattrs, hardlinks, external, digests } = flags;
+  const options = { useEpoch, skipDevices, skipXattrs, userXattrs, hardLinks: hardlinks, metadataOnly: external };
+  const { root, files } = scanTree(path, options);
+  if (!external || digests) await digest(files, flags.digestStore, threads);
+  for (const { path: place, inode } of files)
+    inode.payload = external ? place.slice(path.length + 1) : objectPath(inode.digest as string);
+  return root;
+}
+
+async function digest(files: ScannedFile[], directory: Name | undefined, threads: number): Promise<void> {
+  const progress = showProgress(files);
+  if (directory === undefined) {
+    await digestFiles(files, { threads, progress });
+    return;
+  }
+  const store = { directory, staging: beginStore(directory) };
+  try {
+    await digestFiles(files, { threads, progress, store });
+  } finally {
+    endStore(directory, store.staging);
+  }
+}
+
+/** Gives all redirects of files the same start; the image has one slash more. */
+function redirect(root: TreeInode, start: '' | '/'): void {
+  const seen = new Set<TreeInode>();
+  for (const [, { inode }] of walk(root)) {
+    if (!isRegular(inode.mode) || inode.payload === undefined || seen.has(inode)) continue;
+    seen.add(inode);
+    inode.payload = start + inode.payload.replace(/^\/+/, '');
+  }
+}

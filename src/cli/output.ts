@@ -1,0 +1,86 @@
+/** Files that commands write: whole, or not at all. */
+import { randomBytes } from 'node:crypto';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  fsyncSync,
+  openSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { isatty } from 'node:tty';
+import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../sys/errno.ts';
+
+const bytesOf = (path: Name): Buffer => nameBytes(path) as Buffer;
+const STDOUT = 1;
+
+/** Writes text that holds byte strings, or bytes, to stdout; settles when they are on their way. */
+export function print(what: Name | Uint8Array): Promise<void> {
+  const bytes = typeof what === 'string' ? nameBytes(what) : what;
+  return new Promise((resolve, reject) => {
+    process.stdout.write(bytes, error => (error ? reject(error) : resolve()));
+  });
+}
+
+/** Where a command writes its result. */
+export class Output {
+  readonly #path: Name;
+  /** The file that a symlink leads to; undefined where bytes go right into what is there, a pipe or device. */
+  readonly #target: Name | undefined;
+
+  /** @param path `-` is stdout. Throws, before any work is done, where nothing could be written there. */
+  constructor(path: Name) {
+    this.#path = path;
+    if (path === '-') {
+      if (isatty(STDOUT)) throw new ErrnoError(EINVAL, 'an image is not written to a terminal');
+      return;
+    }
+    const known = statSync(bytesOf(path), { throwIfNoEntry: false });
+    if (known?.isDirectory()) throw new ErrnoError(EINVAL, `${printable(path)} is a directory`);
+    if (known && !known.isFile()) return;
+    this.#target = known ? nameOf(realpathSync(bytesOf(path), 'buffer')) : path;
+    accessSync(bytesOf(this.#target.replace(/[^/]*$/s, '') || '.'), constants.W_OK);
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    if (this.#path === '-') await print(bytes);
+    else if (this.#target === undefined) writeTo(this.#path, constants.O_WRONLY, fd => writeAll(fd, bytes));
+    else replace(this.#target, bytes);
+  }
+}
+
+/** Puts a file in the place of another, or of none. */
+function replace(path: Name, bytes: Uint8Array): void {
+  const known = statSync(bytesOf(path), { throwIfNoEntry: false });
+  const temporary = `${path}.tmp-${randomBytes(6).toString('hex')}`;
+  try {
+    writeTo(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, fd => {
+      if (known) fchmodSync(fd, known.mode & 0o7777);
+      writeAll(fd, bytes);
+      fsyncSync(fd);
+    });
+    renameSync(bytesOf(temporary), bytesOf(path));
+  } catch (error) {
+    rmSync(bytesOf(temporary), { force: true });
+    throw error;
+  }
+}
+
+function writeTo(path: Name, flags: number, write: (fd: number) => void): void {
+  const fd = openSync(bytesOf(path), flags, 0o666);
+  try {
+    write(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+}
