@@ -5,6 +5,7 @@ import { openErofsLayer } from '../layers/erofs.ts';
 import type { Layer } from '../layers/layer.ts';
 import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ELOOP, ErrnoError } from '../sys/errno.ts';
+import { measureBytes } from '../verity/digest.ts';
 import { refuseDeepNesting } from './nesting.ts';
 import type { StackOptions } from './options.ts';
 import { Overlay } from './overlay.ts';
@@ -18,7 +19,9 @@ export function openOverlay(options: StackOptions): Overlay {
   refuseOverlaps(options.layers.map(layer => layer.path));
   const opened: Layer[] = [];
   try {
-    for (const { path } of options.layers) opened.push(openLayer(path));
+    for (const { path } of options.layers) {
+      opened.push(openLayer(path, opened.length === 0 ? options.imageDigest : undefined));
+    }
     const isNormal = (_: Layer, position: number): boolean => !options.layers[position]?.dataOnly;
     return new Overlay(
       opened.filter(isNormal),
@@ -31,14 +34,24 @@ export function openOverlay(options: StackOptions): Overlay {
   }
 }
 
-function openLayer(path: Name): Layer {
+/** @param digest what an image must have; a directory has none */
+function openLayer(path: Name, digest: string | undefined): Layer {
   const stat = statLayer(path);
+  if (stat.isFile()) return openImageLayer(path, digest);
+  if (digest !== undefined) throw new ErrnoError(EINVAL, `layer ${printable(path)}: no image, so it has no digest`);
   if (stat.isDirectory()) {
     refuseDeepNesting(path);
     return new DirLayer(path);
   }
-  if (stat.isFile()) return openErofsLayer(path);
   throw new ErrnoError(EINVAL, `layer ${printable(path)}: neither a directory nor an image`);
+}
+
+/** The digest is that of the bytes in memory, which are used from then on, whatever becomes of the file. */
+function openImageLayer(path: Name, digest: string | undefined): Layer {
+  const layer = openErofsLayer(path);
+  const found = digest === undefined ? undefined : Buffer.from(measureBytes(layer.image.bytes)).toString('hex');
+  if (found === digest) return layer;
+  throw new ErrnoError(EIO, `layer ${printable(path)}: EWRONGVERITY: the image is ${found}, not ${digest}`);
 }
 
 function statLayer(path: Name): BigIntStats {
