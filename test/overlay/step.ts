@@ -242,10 +242,11 @@ const table: Row[] = [
   ),
 ];
 
-for (const { rule, found, want, before, at = [0, ''], rules, after } of table) {
+for (const { rule, found, want, before, at, rules, after } of table) {
+  const [prefixBytes, rest] = at ?? [0, ''];
   const { xwhiteouts: _, ...start } = before ?? {};
   const search: Search = { ...newSearch('n'), ...start };
-  t.equal(step({ ...plain, ...rules }, search, inodeOf(found), at[0], at[1]), want, rule);
+  t.equal(step({ ...plain, ...rules }, search, inodeOf(found), prefixBytes, rest), want, rule);
   const seen = { ...search, xwhiteouts: search.xwhiteouts.length };
   t.match(seen, after, `${rule}: and then`);
   for (const [key, value] of Object.entries(after))

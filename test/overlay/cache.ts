@@ -1,0 +1,30 @@
+import t from 'tap';
+import { DentryCache } from '../../src/overlay/cache.ts';
+import type { Node } from '../../src/overlay/node.ts';
+import { ENOENT } from '../../src/sys/errno.ts';
+import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
+
+const node = (ino: number): Node => {
+  const top = new FakeLayer('A', dir()).root;
+  return { ino, top, stack: [top], data: undefined, xwhiteouts: false };
+};
+const [a, b, child] = [node(1), node(11), node(3)];
+const cache = new DentryCache(3);
+
+t.equal(cache.get(a, 'x'), undefined, 'a name that was never set is not known');
+cache.set(a, 'x', child);
+cache.set(a, 'gone', -ENOENT);
+t.equal(cache.get(a, 'x'), child, 'a name that was set is known');
+t.equal(cache.get(a, 'gone'), -ENOENT, 'a miss is remembered as its errno');
+t.equal(cache.get(b, 'x'), undefined, 'the same name in another directory is another dentry');
+t.equal(cache.get({ ...a }, 'x'), child, 'a directory is known by its number');
+cache.set(a, '1/x', child);
+t.equal(cache.get(node(1), '1/x'), child, 'numbers and names do not run together');
+t.equal(cache.get(b, 'x'), undefined, 'numbers and names do not run together, the other way');
+t.strictSame([cache.hits, cache.misses], [4, 3], 'every question counts as a hit or a miss');
+
+cache.get(a, 'x');
+cache.set(b, 'new', child);
+t.equal(cache.get(a, 'gone'), undefined, 'past the bound the one used longest ago goes');
+t.equal(cache.get(a, 'x'), child, 'and not the one that was just used');
+t.end();
