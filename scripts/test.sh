@@ -16,11 +16,13 @@ done
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+if [ -t 1 ]; then reporter=terse; else reporter=silent; fi
 status=0
 npx --no-install tap run --disable-coverage --allow-empty-coverage --jobs="${JOBS:-2}" --timeout=1200 \
-  --reporter=terse --output-file="$log" "${compiled[@]}" || status=$?
+  --reporter=$reporter --output-file="$log" "${compiled[@]}" || status=$?
 
-# Raw TAP: skips with their reasons, then `# { total: 9, pass: 7, fail: 1, skip: 1 }` at the end.
+# Raw TAP: every failure with its diagnosis; skips with their reasons, then `# { total: 9, pass: 7, fail: 1, skip: 1 }` at the end.
+awk '/^ *not ok/ { shown = 25 } shown-- > 0' "$log"
 sed -nE 's/^ *ok [0-9]+ - (.*) # SKIP (.*)$/skipped: \1: \2/p' "$log"
 count() { sed -nE 's/^# \{ total.*\}$/&/p' "$log" | tail -n 1 | sed -nE "s/.*[ {]$1: ([0-9]+).*/\1/p"; }
 passed=$(count pass) failed=$(count fail) skipped=$(count skip)
