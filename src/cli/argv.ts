@@ -10,3 +10,6 @@ export function argumentBytes(): Name[] {
   all.pop(); // each one ends with a NUL
   return all.slice(-texts.length);
 }
+
+/** The argument with which the command calls itself to be the daemon. */
+export const DAEMON_WORD = '--daemon';

@@ -41,7 +41,7 @@ export async function serveMount(order: MountOrder, ready: () => void, log: (lin
   ready();
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
   const end = await Promise.race([server.ended, requests.abandoned]);
-  removeState(mount.device);
+  removeState();
   if (end === 'unmounted')
     mount.watcher.gone(); // else the watcher takes away what is left when this process ends
   else log(`${printable(mountpoint)}: ${end}`);
@@ -126,7 +126,7 @@ class LiveMount {
     try {
       const device = mountAt(readMounts(), mountpoint)?.device;
       if (device === undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: mounted, but not in mountinfo`);
-      watcher.mounted(device, stateFile(device));
+      watcher.mounted(device, stateFile());
       await answering(mountpoint, server);
       return new LiveMount(device, watcher, by);
     } catch (error) {

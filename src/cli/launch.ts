@@ -10,11 +10,9 @@ import { Socket } from 'node:net';
 import { printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
+import { DAEMON_WORD } from './argv.ts';
 import { leave, type MountOrder, serveMount } from './daemon.ts';
 import { logToSystem } from './supervisor.ts';
-
-/** The word after which main.ts calls `runDaemon`. */
-export const DAEMON_WORD = '--daemon';
 
 const CHANNEL = 3;
 /** The other end of the daemon's own stderr. */

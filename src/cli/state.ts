@@ -1,5 +1,5 @@
-/** What a daemon leaves in the runtime directory for `umount` and `status`: a JSON file for each mount. */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+/** What a daemon leaves in the runtime directory for `umount` and `status`: a JSON file for each mount, named by its process. */
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Name } from '../sys/bytes.ts';
 
@@ -20,32 +20,60 @@ function directory(): string | undefined {
   return XDG_RUNTIME_DIR ? join(XDG_RUNTIME_DIR, 'lowerdata') : undefined;
 }
 
-/** The path of a mount's file, or '' where there is no place for one. */
-export function stateFile(device: string): string {
+/** The path of this process's file, or '' where there is no place for one. */
+export function stateFile(): string {
   const at = directory();
-  return at ? join(at, `${device.replace(':', '-')}.json`) : '';
+  return at ? join(at, `${process.pid}.json`) : '';
 }
 
 /** A mount works without its file, so a failure is no error. */
 export function writeState(state: MountState): void {
-  const file = stateFile(state.device);
-  if (!file) return;
+  const at = directory();
+  if (!at) return;
   try {
-    mkdirSync(directory() as string, { recursive: true, mode: 0o700 });
-    writeFileSync(file, `${JSON.stringify(state)}\n`, { mode: 0o600 });
+    mkdirSync(at, { recursive: true, mode: 0o700 });
+    writeFileSync(stateFile(), `${JSON.stringify(state)}\n`, { mode: 0o600 });
   } catch {}
 }
 
-/** @returns undefined where no daemon has left a file for the mount */
+export function removeState(): void {
+  const file = stateFile();
+  if (file) rmSync(file, { force: true });
+}
+
+/** @returns what the running daemon of a mount has left; undefined where there is none */
 export function readState(device: string): MountState | undefined {
+  const at = directory();
+  for (const name of at ? filesIn(at) : []) {
+    const state = parseState(join(at as string, name));
+    if (state?.device === device && isRunning(state.pid)) return state;
+  }
+  return undefined;
+}
+
+function filesIn(at: string): string[] {
   try {
-    return JSON.parse(readFileSync(stateFile(device), 'utf8'));
+    return readdirSync(at);
+  } catch {
+    return []; // nobody has mounted anything
+  }
+}
+
+/** @returns undefined where the daemon has gone meanwhile */
+function parseState(file: string): MountState | undefined {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
   } catch {
     return undefined;
   }
 }
 
-export function removeState(device: string): void {
-  const file = stateFile(device);
-  if (file) rmSync(file, { force: true });
+/** A zombie has released everything, and may wait for its parent for ever. */
+export function isRunning(pid: number): boolean {
+  try {
+    const [, state] = /^\d+ \(.*\) (\S)/s.exec(readFileSync(`/proc/${pid}/stat`, 'latin1')) ?? [];
+    return state !== 'Z' && state !== 'X';
+  } catch {
+    return false;
+  }
 }

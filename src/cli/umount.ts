@@ -1,12 +1,12 @@
 /** `lowerdata umount`: takes a mount away, and waits until its daemon has gone. */
-import { readFileSync, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { mounter, unmountFuse } from '../fuse/mount.ts';
 import { type Mount, mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
 import { newCommand, parse } from './command.ts';
 import { complain, MOUNT_FAILED, reporting, WRONG_CALL } from './report.ts';
-import { readState, removeState } from './state.ts';
+import { isRunning, readState } from './state.ts';
 
 export async function run(args: readonly Name[]): Promise<number> {
   const command = newCommand('lowerdata umount')
@@ -32,7 +32,6 @@ async function umount(path: Name, lazy: boolean): Promise<number> {
   }
   if (readMounts().some(other => other.device === mount.device)) return 0; // it is mounted elsewhere, too
   if (state && !lazy) await gone(state.pid);
-  else if (state && !isRunning(state.pid)) removeState(mount.device);
   return 0;
 }
 
@@ -68,14 +67,4 @@ const PATIENCE_MS = 10_000;
 
 async function gone(pid: number): Promise<void> {
   for (let waited = 0; waited < PATIENCE_MS && isRunning(pid); waited += POLL_MS) await setTimeout(POLL_MS);
-}
-
-/** A zombie has released everything, and may wait for its parent for ever. */
-function isRunning(pid: number): boolean {
-  try {
-    const [, state] = /^\d+ \(.*\) (\S)/s.exec(readFileSync(`/proc/${pid}/stat`, 'latin1')) ?? [];
-    return state !== 'Z' && state !== 'X';
-  } catch {
-    return false;
-  }
 }
