@@ -54,16 +54,21 @@ function openImageLayer(path: Name, digest: string | undefined): Layer {
   throw new ErrnoError(EIO, `layer ${printable(path)}: EWRONGVERITY: the image is ${found}, not ${digest}`);
 }
 
-function statLayer(path: Name): BigIntStats {
+const statLayer = (path: Name): BigIntStats => ask(path, bytes => statSync(bytes, { bigint: true }));
+
+function ask<T>(path: Name, systemCall: (path: Buffer) => T): T {
   try {
-    return statSync(nameBytes(path) as Buffer, { bigint: true });
+    return systemCall(nameBytes(path) as Buffer);
   } catch (error) {
     const { errno = EIO, code } = error as NodeJS.ErrnoException;
     throw new ErrnoError(Math.abs(errno), `layer ${printable(path)}: ${code}`);
   }
 }
 
-/** Source: kernel fs/overlayfs/super.c, ovl_check_overlapping_layers: one tree must not be seen through two layers. */
+/**
+ * One tree must not be seen through two layers. An image's tree is its own, wherever the file lies: among its objects, say.
+ * Source: kernel fs/overlayfs/super.c, ovl_check_overlapping_layers.
+ */
 function refuseOverlaps(paths: readonly Name[]): void {
   const roots = new Map<string, Name>();
   for (const path of paths) {
@@ -73,6 +78,7 @@ function refuseOverlaps(paths: readonly Name[]): void {
     roots.set(key, path);
   }
   for (const path of paths) {
+    if (!statLayer(path).isDirectory()) continue;
     for (const above of ancestors(path)) {
       const outer = roots.get(identity(statLayer(above)));
       if (outer !== undefined) throw overlap(path, 'lies inside', outer);
@@ -86,7 +92,7 @@ const overlap = (path: Name, relation: string, other: Name): ErrnoError =>
 
 /** The directories above a path. */
 function ancestors(path: Name): Name[] {
-  const real = nameOf(realpathSync(nameBytes(path) as Buffer, { encoding: 'buffer' }));
+  const real = nameOf(ask(path, bytes => realpathSync.native(bytes, { encoding: 'buffer' }))); // the other reads UTF-8
   const above: Name[] = [];
   for (let end = real.lastIndexOf('/'); end > 0; end = real.lastIndexOf('/', end - 1)) above.push(real.slice(0, end));
   return [...above, '/'];

@@ -1,0 +1,99 @@
+import { copyFileSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { openOverlay } from '../../src/overlay/open.ts';
+import type { StackOptions } from '../../src/overlay/options.ts';
+import { nameFromText } from '../../src/sys/bytes.ts';
+import { goldenFolder } from '../fixtures/golden-images.ts';
+import { run } from '../fixtures/kernel-mount.ts';
+import { nodeAt, openStack, optionsOf, scratch } from '../fixtures/layers.ts';
+import { descriptors, python } from '../fixtures/native.ts';
+
+const golden = join(goldenFolder, 'images', 'small-1.cfs');
+
+t.test('a stack that can not be opened is refused by the name of its layer, and leaves nothing open', async t => {
+  const home = scratch(t);
+  for (const name of ['A', 'B', 'A/inside', 'A/inside/deep', 'C']) mkdirSync(join(home, name));
+  writeFileSync(join(home, 'text'), 'x'.repeat(8192));
+  symlinkSync('A', join(home, 'link'));
+  symlinkSync('/dev/null', join(home, 'null'));
+  symlinkSync('loop', join(home, 'loop'));
+  copyFileSync(golden, join(home, 'image'));
+  const before = process.cwd();
+  process.chdir(home);
+  t.teardown(() => process.chdir(before));
+
+  const wrong = '0'.repeat(64);
+  const table: [string, string, string, RegExp, Partial<StackOptions>?][] = [
+    ['S6: a missing layer', 'A:none', 'ENOENT', /layer none: ENOENT/],
+    ['S6: a missing data-only layer', 'A:B::none', 'ENOENT', /layer none/],
+    ['S6: a missing one under a file', 'A:text/x', 'ENOTDIR', /layer text\/x/],
+    ['S6: a symlink to itself', 'A:loop', 'ELOOP', /layer loop: ELOOP/],
+    ['S6: neither a directory nor an image', 'A:text', 'EINVAL', /text: not an EROFS image/],
+    ['S6: a device', 'A:null', 'EINVAL', /layer null: neither/],
+    ['S6: the same twice', 'A:B:A', 'ELOOP', /layer A is the same as layer A/],
+    ['S6: the same by a symlink', 'A:link', 'ELOOP', /layer link is the same as layer A/],
+    ['S6: the same by another spelling', 'A:B/../A/.', 'ELOOP', /is the same as/],
+    ['S6: the same as data', 'A:B::A', 'ELOOP', /is the same as/],
+    ['S6: the same image', 'image:image', 'ELOOP', /is the same as/],
+    ['S6: one inside another', 'A:B:A/inside', 'ELOOP', /layer A\/inside lies inside layer A/],
+    ['S6: whichever comes first', 'A/inside/deep:B:A', 'ELOOP', /lies inside layer A/],
+    ['S6: a data-only one inside another', 'A:B::A/inside', 'ELOOP', /lies inside/],
+    ['S6: one inside a data-only one', 'A/inside:B::A', 'ELOOP', /lies inside/],
+    ['S6: one inside by a symlink', 'B:A:link/inside', 'ELOOP', /lies inside/],
+    ['an image of another digest', 'image:A', 'EIO', /layer image: EWRONGVERITY/, { imageDigest: wrong }],
+    ['a directory instead of an image', 'A:image', 'EINVAL', /layer A: no image/, { imageDigest: wrong }],
+  ];
+  const open = descriptors();
+  for (const [rule, lowerdir, name, message, options] of table) {
+    t.throws(() => openOverlay(optionsOf(lowerdir, options)), { name, message }, rule);
+  }
+  t.equal(descriptors(), open, 'no descriptor is left');
+  openOverlay(optionsOf('A:B:image::C')).close();
+  t.equal(descriptors(), open, 'nor after a stack that was opened and closed');
+});
+
+t.test('a layer is looked up as by open(2)', async t => {
+  const home = scratch(t);
+  const place = python(
+    `import os, sys
+p = os.fsencode(sys.argv[1]) + b'/caf\\xe9: \\xff,\\n'
+os.makedirs(p + b'/sub')
+open(p + b'/sub/file', 'w').write('here')
+sys.stdout.buffer.write(p)`,
+    [home],
+  );
+  symlinkSync('.', join(home, 'here'));
+  mkdirSync(join(home, 'B'));
+  const overlay = openStack(t, `${place.replaceAll(':', '\\:')}:${home}/here/./here/B`);
+  const data = overlay.open(nodeAt(overlay, '/sub/file'));
+  if (typeof data === 'number') return t.fail(`open: ${data}`);
+  t.equal(data.sizeBytes, 4, 'any bytes may be in its name; symlinks and dots are followed');
+  data.close();
+
+  const utf8 = join(home, 'größe');
+  mkdirSync(join(utf8, 'x'), { recursive: true });
+  openStack(t, `${nameFromText(utf8)}:${home}/B`);
+  t.pass('a name of UTF-8 bytes');
+});
+
+t.test('images as layers', async t => {
+  const home = scratch(t);
+  const objects = join(home, 'objects');
+  mkdirSync(objects);
+  const image = join(objects, 'image');
+  copyFileSync(golden, image);
+  mkdirSync(join(home, 'A'));
+  symlinkSync(image, join(home, 'link'));
+
+  t.equal(openStack(t, `${image}::${objects}`).immutable, true, 'an image may lie among its objects');
+  t.equal(openStack(t, `${home}/link::${objects}`).immutable, true, 'also by a symlink; data does not change the tree');
+  t.equal(openStack(t, `${home}/A:${image}`).immutable, false, 'a directory can change, even over an image');
+
+  const digest = run('fsverity', 'digest', '--compact', image).trim();
+  const overlay = openStack(t, `${image}::${objects}`, { imageDigest: digest });
+  renameSync(image, `${image}.old`);
+  t.ok(overlay.list(overlay.root).length > 0, 'an image of the right digest stays in use when its file goes');
+});
+
+t.end();
