@@ -309,13 +309,19 @@ function quoted(text: Name): string {
 
 /** Prints a tree as `composefs-info dump` does: lines without newlines, a directory before its names, in byte order. */
 export function* printDump(root: TreeInode): Generator<Name> {
+  const first = firstNames(root);
+  for (const [path, { inode, link }] of walk(root))
+    yield printLine(path || '/', inode, link ? first.get(inode) : undefined);
+}
+
+/** The path under which each inode that is hard linked has its place. */
+export function firstNames(root: TreeInode): Map<TreeInode, Name> {
   const linked = new Set<TreeInode>();
   for (const [, { inode, link }] of walk(root)) if (link) linked.add(inode);
   const first = new Map<TreeInode, Name>();
   if (linked.size > 0)
     for (const [path, { inode, link }] of walk(root)) if (!link && linked.has(inode)) first.set(inode, path);
-  for (const [path, { inode, link }] of walk(root))
-    yield printLine(path || '/', inode, link ? first.get(inode) : undefined);
+  return first;
 }
 
 function printLine(path: Name, inode: TreeInode, target: Name | undefined): Name {

@@ -74,9 +74,11 @@ export function newInode(mode: number): TreeInode {
     content: undefined,
     digest: undefined,
     xattrs: new Map(),
-    entries: new Map(),
+    entries: isDirectory(mode) ? new Map() : NO_ENTRIES,
   };
 }
+/** One for all that is no directory and so never gets a name: a map of its own would be a third of a file's memory. */
+const NO_ENTRIES: Map<Name, TreeEntry> = new Map();
 
 /**
  * Sets an xattr, in place of one of the same name.

@@ -24,12 +24,23 @@ const mountAs =
 const commands = new Map<Name, Entry>([
   ['mount', { usage: 'mount A:B::C|IMAGE MOUNTPOINT', what: 'mount a stack or an image', load: mountAs(false) }],
   ['umount', { usage: 'umount MOUNTPOINT', what: 'unmount it', load: async () => (await import('./umount.ts')).run }],
+  ['ls', { usage: 'ls STACK PATH...', what: 'list directories', load: async () => (await import('./ls.ts')).run }],
+  ['cat', { usage: 'cat STACK PATH...', what: 'print files', load: async () => (await import('./cat.ts')).run }],
+  ['stat', { usage: 'stat STACK PATH...', what: 'show attributes', load: async () => (await import('./stat.ts')).run }],
   [
     'mkfs',
     {
       usage: 'mkfs DIR IMAGE',
       what: 'make an image of a directory',
       load: async () => (await import('./mkfs.ts')).run,
+    },
+  ],
+  [
+    'info',
+    {
+      usage: 'info QUESTION IMAGE...',
+      what: 'show what is in images',
+      load: async () => (await import('./info.ts')).run,
     },
   ],
 ]);

@@ -16,17 +16,42 @@ import {
 import { isatty } from 'node:tty';
 import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { complain } from './report.ts';
 
 const bytesOf = (path: Name): Buffer => nameBytes(path) as Buffer;
 const STDOUT = 1;
 
-/** Writes text that holds byte strings, or bytes, to stdout; settles when they are on their way. */
+/** Writes a byte string, or bytes, to stdout; settles when they are on their way. */
 export function print(what: Name | Uint8Array): Promise<void> {
   const bytes = typeof what === 'string' ? nameBytes(what) : what;
-  return new Promise((resolve, reject) => {
-    process.stdout.write(bytes, error => (error ? reject(error) : resolve()));
+  if (process.stdout.listenerCount('error') === 0) process.stdout.on('error', leaveIfUnread);
+  return new Promise(resolve => {
+    process.stdout.write(bytes, error => {
+      if (!error) resolve(); // else the listener ends the process
+    });
   });
 }
+
+/** Nobody reads on, as in `| head`: other programs die of SIGPIPE then, and tell nothing. */
+function leaveIfUnread({ code }: NodeJS.ErrnoException): never {
+  if (code !== 'EPIPE') complain(`stdout: ${code}`);
+  process.exit(code === 'EPIPE' ? BROKEN_PIPE : WRITE_FAILED);
+}
+const BROKEN_PIPE = 128 + 13;
+const WRITE_FAILED = 1;
+
+/** Prints each line, with a newline. */
+export async function printLines(lines: Iterable<Name>): Promise<void> {
+  let text = '';
+  for (const line of lines) {
+    text += `${line}\n`;
+    if (text.length < PRINT_BYTES) continue;
+    await print(text);
+    text = '';
+  }
+  await print(text);
+}
+const PRINT_BYTES = 1 << 16;
 
 /** Where a command writes its result. */
 export class Output {
