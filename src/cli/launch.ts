@@ -43,11 +43,11 @@ export async function launchDaemon(order: MountOrder): Promise<void> {
   channel.on('error', () => {}); // a daemon that died; its answer is missing then
   channel.write(`${JSON.stringify(order)}\n`);
   const answer = await text(channel);
-  child.unref();
   if (!answer) {
     const why = await death;
     throw new ErrnoError(EIO, `the daemon died before the mount answered: ${why}\n${await leftIn(logEnd)}`.trim());
   }
+  child.unref();
   native.close(logEnd);
   const { errno, message } = JSON.parse(answer) as Outcome;
   if (errno !== undefined) throw new ErrnoError(errno, message ?? '');
