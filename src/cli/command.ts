@@ -25,5 +25,17 @@ export function parse(command: Command, args: readonly Name[]): number | undefin
   }
 }
 
+/** Spells out long options of which only the start is given, as getopt_long(3) allows where it fits one option alone. */
+export function spelledOut(command: Command, args: readonly Name[]): Name[] {
+  const names = command.options.flatMap(({ long }) => long ?? []);
+  const end = args.indexOf('--');
+  return args.map((arg, i) => {
+    const [, name, value = ''] = /^(--[^=]+)(=.*)?$/s.exec(arg) ?? [];
+    if (name === undefined || (end >= 0 && i > end) || names.includes(name)) return arg;
+    const fitting = names.filter(known => known.startsWith(name));
+    return fitting.length === 1 ? `${fitting[0]}${value}` : arg;
+  });
+}
+
 /** For an option that may be given more than once. */
 export const collect = (value: Name, before: Name[]): Name[] => [...before, value];

@@ -8,7 +8,7 @@ import type { TreeInode } from '../builder/tree.ts';
 import { openImage, readImageFile } from '../erofs/image.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, ENOTDIR, ErrnoError } from '../sys/errno.ts';
-import { collect, newCommand, parse } from './command.ts';
+import { collect, newCommand, parse, spelledOut } from './command.ts';
 import { dumpJson, listJson, listText, objectsOf } from './info-tree.ts';
 import { print, printLines } from './output.ts';
 import { reporting } from './report.ts';
@@ -51,7 +51,7 @@ export async function run(args: readonly Name[], asTool = false): Promise<number
     .option('--basedir <path>', 'where missing-objects looks for objects')
     .option('--filter <name>', 'only this name of the root, and what is below; may be repeated', collect, []);
   if (!asTool) command.option('--json', 'print JSON; bytes that are no text show as \\xNN');
-  const ended = parse(command, args);
+  const ended = parse(command, asTool ? spelledOut(command, args) : args);
   if (ended !== undefined) return ended;
   const [name, ...paths] = command.args as [Name, ...Name[]];
   return reporting(FAILED, () => answer(name, known, paths, command.opts<Flags>()));

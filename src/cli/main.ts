@@ -47,11 +47,15 @@ const commands = new Map<Name, Entry>([
 
 /** What mount(8) and mount.fuse3 call by name. */
 const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
+/** The programs of composefs that a symlink to this command can replace. */
+const TOOLS = ['mkcomposefs', 'composefs-info', 'mount.composefs', 'composefs-fuse'];
 
 async function main(args: readonly Name[]): Promise<number> {
   const [first = ''] = args;
   if (first === DAEMON_WORD) return (await import('./launch.ts')).runDaemon();
-  if (HELPERS.includes(basename(process.argv[1] ?? ''))) return (await mountAs(true)())(args);
+  const called = basename(process.argv[1] ?? '');
+  if (HELPERS.includes(called)) return (await mountAs(true)())(args);
+  if (TOOLS.includes(called)) return (await import('./tools.ts')).runTool(called, args);
   const command = commands.get(first);
   if (command) return (await command.load())(args.slice(1));
   if (first === '-V' || first === '--version') return print(`lowerdata ${version()}`);

@@ -12,7 +12,7 @@ import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, ENOTDIR, ErrnoError } from '../sys/errno.ts';
 import { isRegular } from '../sys/stat.ts';
 import { measureBytes } from '../verity/digest.ts';
-import { newCommand, parse } from './command.ts';
+import { newCommand, parse, spelledOut } from './command.ts';
 import { Output, print } from './output.ts';
 import { showProgress } from './progress.ts';
 import { reporting } from './report.ts';
@@ -40,7 +40,7 @@ interface Flags {
 /** @param asTool called as mkcomposefs, which has fewer options */
 export async function run(args: readonly Name[], asTool = false): Promise<number> {
   const command = mkfsCommand(asTool);
-  const ended = parse(command, args);
+  const ended = parse(command, asTool ? spelledOut(command, args) : args);
   if (ended !== undefined) return ended;
   const [source, image] = command.args as [Name, Name?];
   return reporting(FAILED, () => build(source, image, command.opts<Flags>()));
