@@ -1,4 +1,5 @@
 /** The `-o` language: the option names of mount(8), overlayfs, mount.composefs and FUSE, and what becomes of each. */
+import { statSync } from 'node:fs';
 import type { DriverOptions } from '../driver/options.ts';
 import type { FuseMountOptions } from '../fuse/mount.ts';
 import {
@@ -11,7 +12,7 @@ import {
   type StackOptions,
   splitOptions,
 } from '../overlay/options.ts';
-import { type Name, printable } from '../sys/bytes.ts';
+import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { type Choices, defaultChoices, rows } from './option-table.ts';
 
@@ -100,4 +101,13 @@ function bareStack(
   const normal = parseLowerdir(source, 'SOURCE').filter(layer => !layer.dataOnly);
   stack.replaceLayers(source);
   return stack.finish(normal.every(({ path }) => isImage(path)) ? IMAGE_DEFAULTS : STACK_DEFAULTS, objects);
+}
+
+/** Whether a layer is a file. A path that can not be asked is left to whoever opens the layers. */
+export function isImage(path: Name): boolean {
+  try {
+    return statSync(nameBytes(path) as Buffer).isFile();
+  } catch {
+    return false;
+  }
 }

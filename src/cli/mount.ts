@@ -4,7 +4,7 @@ import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ENOTCONN, ENOTDIR, ErrnoError } from '../sys/errno.ts';
 import { collect, newCommand, parse } from './command.ts';
 import type { MountOrder } from './daemon.ts';
-import { type MountPlan, planMount } from './mount-options.ts';
+import { isImage, type MountPlan, planMount } from './mount-options.ts';
 import { complain, MOUNT_FAILED, reporting, SYSTEM_ERROR, WRONG_CALL } from './report.ts';
 
 interface Flags {
@@ -71,11 +71,6 @@ function planOf(source: Name, flags: Flags): MountPlan {
   }
   const isRoot = process.geteuid?.() === 0;
   return planMount({ source, texts, sloppy: flags.sloppy === true, isRoot, isImage });
-}
-
-/** A path that can not be asked is left to whoever opens the layers. */
-function isImage(path: Name): boolean {
-  return statSync(nameBytes(path) as Buffer, { throwIfNoEntry: false })?.isFile() ?? false;
 }
 
 function tellIdle({ withoutEffect }: MountPlan): void {

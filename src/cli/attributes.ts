@@ -1,0 +1,75 @@
+/** Attributes as ls(1) and stat(1) print them. */
+import type { Name } from '../sys/bytes.ts';
+import {
+  type Attr,
+  rdevMajor,
+  rdevMinor,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFIFO,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+  S_IFSOCK,
+} from '../sys/stat.ts';
+
+interface FileType {
+  /** As in `ls -l`. */
+  readonly letter: string;
+  /** As in composefs-info and the conformance corpus. */
+  readonly name: string;
+  /** As in stat(1). */
+  readonly words: string;
+}
+
+const types = new Map<number, FileType>([
+  [S_IFSOCK, { letter: 's', name: 'sock', words: 'socket' }],
+  [S_IFLNK, { letter: 'l', name: 'symlink', words: 'symbolic link' }],
+  [S_IFREG, { letter: '-', name: 'reg', words: 'regular file' }],
+  [S_IFBLK, { letter: 'b', name: 'blk', words: 'block special file' }],
+  [S_IFDIR, { letter: 'd', name: 'dir', words: 'directory' }],
+  [S_IFCHR, { letter: 'c', name: 'chr', words: 'character special file' }],
+  [S_IFIFO, { letter: 'p', name: 'fifo', words: 'fifo' }],
+]);
+const UNKNOWN: FileType = { letter: '?', name: 'unknown', words: 'weird file' };
+
+export const fileType = (mode: number): FileType => types.get(mode & S_IFMT) ?? UNKNOWN;
+
+/** Four octal digits. */
+export const octal = (mode: number): string => (mode & 0o7777).toString(8).padStart(4, '0');
+
+/** `drwxr-sr-t` */
+export function modeText(mode: number): string {
+  const set = (bit: number, letter: string): string => (mode & bit ? letter : '-');
+  const execute = (bit: number, special: number, letter: string): string => {
+    if (!(mode & special)) return set(bit, 'x');
+    return mode & bit ? letter : letter.toUpperCase();
+  };
+  return [
+    fileType(mode).letter,
+    set(0o400, 'r') + set(0o200, 'w') + execute(0o100, 0o4000, 's'),
+    set(0o040, 'r') + set(0o020, 'w') + execute(0o010, 0o2000, 's'),
+    set(0o004, 'r') + set(0o002, 'w') + execute(0o001, 0o1000, 't'),
+  ].join('');
+}
+
+/** `major, minor` of a device, else undefined. */
+export function deviceNumbers({ mode, rdev }: Attr): [number, number] | undefined {
+  const { letter } = fileType(mode);
+  return letter === 'c' || letter === 'b' ? [rdevMajor(rdev), rdevMinor(rdev)] : undefined;
+}
+
+/** `2026-11-24 00:26:31.000000001 +0000` */
+export function timeText(seconds: number, nanoseconds: number): string {
+  const date = new Date(seconds * 1000);
+  if (Number.isNaN(date.getTime())) return `${seconds} s after 1970`; // beyond what Date can hold
+  const [day, time] = date
+    .toISOString()
+    .replace(/^\+0*(?=\d{4})/, '')
+    .split(/[T.]/);
+  return `${day} ${time}.${String(nanoseconds).padStart(9, '0')} +0000`;
+}
+
+/** ` -> target` after a symlink's name. */
+export const arrow = (target: Name | undefined): Name => (target === undefined ? '' : ` -> ${target}`);
