@@ -1,0 +1,59 @@
+/** A daemon that is killed at the worst moments, played by a process that mounts and then kills itself. */
+import { spawnSync } from 'node:child_process';
+import { chmodSync, chownSync, mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
+import { nameFromText } from '../../src/sys/bytes.ts';
+import { native } from '../../src/sys/native.ts';
+import { lowerdata } from '../fixtures/mounted.ts';
+import { withScratchAsync } from '../fixtures/scratch.ts';
+import { withoutFuse } from '../fixtures/skips.ts';
+
+const MNT_DETACH = 2;
+const NOBODY = 65534;
+const cli = dirname(lowerdata);
+
+/** Mounts at its argument; `mounted` is what it tells its watcher afterwards. */
+const script = (mounted: string): string => `
+  import { Watcher } from '${cli}/watcher.js';
+  import { mounter, mountFuse } from '${cli}/../fuse/mount.js';
+  import { mountAt, readMounts } from '${cli}/../fuse/mountinfo.js';
+  const [at] = process.argv.slice(-1);
+  const watcher = new Watcher(mounter());
+  watcher.mounting(at);
+  mountFuse(at, { fsname: 'test', subtype: 'lowerdata', allowOther: false, flags: [] });
+  ${mounted}
+  process.kill(process.pid, 'SIGKILL');
+`;
+const told = `watcher.mounted(mountAt(readMounts(), at).device, '');`;
+
+for (const [rule, after, uid, other] of [
+  ['killed before it knew the device', '', 0, false],
+  ['killed before the mount answered', told, 0, false],
+  ['killed before it knew the device, as a user', '', NOBODY, false],
+  ['killed before the mount answered, as a user', told, NOBODY, false],
+  ['over another mount', '', 0, true],
+  ['over another mount, whose device it knew', told, 0, true],
+] as const) {
+  t.test(rule, { skip: withoutFuse }, t =>
+    withScratchAsync(async directory => {
+      const mnt = join(directory, 'mnt');
+      mkdirSync(mnt);
+      chmodSync(directory, 0o755);
+      chownSync(mnt, uid, uid);
+      const top = (): string | undefined => mountAt(readMounts(), nameFromText(mnt))?.type;
+      if (other) native.mount('none', nameFromText(mnt), 'tmpfs', 0, '');
+      const { signal, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script(after), mnt], {
+        uid,
+        gid: uid,
+        encoding: 'utf8',
+      });
+      t.equal(signal, 'SIGKILL', stderr);
+      for (let waited = 0; waited < 5000 && top() === 'fuse.lowerdata'; waited += 10) await sleep(10);
+      t.equal(top(), other ? 'tmpfs' : undefined);
+      while (top()) native.umount(nameFromText(mnt), MNT_DETACH);
+    }),
+  );
+}
