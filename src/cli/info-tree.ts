@@ -4,18 +4,8 @@ import { firstNames } from '../builder/dumpfile.ts';
 import { escapeField } from '../builder/escape.ts';
 import { type TreeInode, walk } from '../builder/tree.ts';
 import { type Name, printable } from '../sys/bytes.ts';
-import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor, S_IFMT } from '../sys/stat.ts';
-
-const TYPES: Record<number, string> = {
-  1: 'fifo',
-  2: 'character device',
-  4: 'directory',
-  6: 'block device',
-  8: 'file',
-  10: 'symlink',
-  12: 'socket',
-};
-export const typeName = (mode: number): string => TYPES[(mode & S_IFMT) >> 12] ?? 'unknown';
+import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../sys/stat.ts';
+import { fileType, octal } from './attributes.ts';
 
 /** A line a name: `PATH/<tab>`, `PATH<tab>-> TARGET`, `PATH<tab>@ OBJECT` or `PATH`, as hard links always show. */
 export function* listText(root: TreeInode): Generator<Name> {
@@ -39,7 +29,7 @@ export function* objectsOf(root: TreeInode): Generator<Name> {
 export function listJson(root: TreeInode): unknown[] {
   return [...walk(root)].map(([path, { inode }]) => ({
     path: printable(path || '/'),
-    type: typeName(inode.mode),
+    type: fileType(inode.mode).name,
     ...payloadJson(inode),
   }));
 }
@@ -48,10 +38,10 @@ export function dumpJson(root: TreeInode): unknown[] {
   const first = firstNames(root);
   return [...walk(root)].map(([path, { inode, link }]) => ({
     path: printable(path || '/'),
-    type: typeName(inode.mode),
+    type: fileType(inode.mode).name,
     ...(link && { hardLinkTo: printable(first.get(inode) ?? '') }),
     size: inode.sizeBytes,
-    mode: (inode.mode & 0o7777).toString(8).padStart(4, '0'),
+    mode: octal(inode.mode),
     nlink: inode.nlink,
     uid: inode.uid,
     gid: inode.gid,

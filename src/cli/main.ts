@@ -43,6 +43,14 @@ const commands = new Map<Name, Entry>([
       load: async () => (await import('./info.ts')).run,
     },
   ],
+  [
+    'compare',
+    {
+      usage: 'compare A B',
+      what: 'compare two trees, field by field',
+      load: async () => (await import('./compare.ts')).run,
+    },
+  ],
 ]);
 
 /** What mount(8) and mount.fuse3 call by name. */

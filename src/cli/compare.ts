@@ -1,0 +1,168 @@
+/** `lowerdata compare`: two trees, field by field. */
+import { escapeField } from '../builder/escape.ts';
+import { sortedEntries, type TreeEntry, type TreeInode, walk } from '../builder/tree.ts';
+import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
+import { measureBytes } from '../verity/digest.ts';
+import { fileType, octal } from './attributes.ts';
+import { collect, newCommand, parse } from './command.ts';
+import { readSide, type Side } from './compare-side.ts';
+import { print, printLines } from './output.ts';
+import { reporting } from './report.ts';
+
+/** Exit statuses of cmp(1) and diff(1). */
+const DIFFERENT = 1;
+const TROUBLE = 2;
+
+interface Flags {
+  readonly options: Name[];
+  readonly metadata?: true;
+  readonly ignore: Name[];
+  readonly json?: true;
+}
+
+/** A field that differs; undefined on the side that does not have it. */
+export interface Difference {
+  readonly path: Name;
+  readonly field: Name;
+  readonly a: Name | undefined;
+  readonly b: Name | undefined;
+}
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = newCommand('lowerdata compare')
+    .description('Compare two trees: each field that differs is a line of path, field, value in A, value in B.')
+    .usage('[options] A B')
+    .argument('<a>', 'an image, a dump, a directory (a mount, for one), or a stack A:B::C')
+    .argument('<b>', 'another one')
+    .option('-o, --options <list>', 'mount options of stacks', collect, [])
+    .option('--metadata', "leave files' data alone")
+    .option('--ignore <field>', 'a field that does not count; may be repeated', collect, [])
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExit status: 0 where they are the same, 1 where they differ, 2 for trouble.');
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended === 0 ? 0 : TROUBLE;
+  const [a, b] = command.args as [Name, Name];
+  return reporting(TROUBLE, () => compare(a, b, command.opts<Flags>()));
+}
+
+async function compare(nameA: Name, nameB: Name, flags: Flags): Promise<number> {
+  const a = await readSide(nameA, flags);
+  const b = await readSide(nameB, flags);
+  const ignored = new Set(flags.ignore);
+  let status = 0;
+  function* counted(): Generator<Difference> {
+    for (const difference of differences(a, b)) {
+      if (ignored.has(difference.field) || ignored.has(difference.field.replace(/ .*/s, ''))) continue;
+      status = DIFFERENT;
+      yield difference;
+    }
+  }
+  if (flags.json) await print(Buffer.from(`${JSON.stringify([...counted()].map(jsonOf), null, 2)}\n`));
+  else await printLines(lines(counted()));
+  return status;
+}
+
+function* lines(list: Iterable<Difference>): Generator<Name> {
+  const shown = (value: Name | undefined): Name => (value === undefined ? '-' : escapeField(value));
+  for (const { path, field, a, b } of list)
+    yield [escapeField(path), field.split(' ').map(escapeField).join(' '), shown(a), shown(b)].join('\t');
+}
+
+function jsonOf({ path, field, a, b }: Difference): object {
+  const shown = (value: Name | undefined): string | null => (value === undefined ? null : printable(value));
+  return { path: printable(path), field: printable(field), a: shown(a), b: shown(b) };
+}
+
+/** What differs, in the order of the paths; of a name that one side lacks, the type alone. */
+export function* differences(a: Side, b: Side): Generator<Difference> {
+  const facts = new Facts(a.recorded && b.recorded);
+  const groups = [linkGroups(a.root), linkGroups(b.root)] as const;
+  const pending: [Name, TreeInode | undefined, TreeInode | undefined][] = [['', a.root, b.root]];
+  for (let next = pending.pop(); next; next = pending.pop()) {
+    const [place, inA, inB] = next;
+    const path = place || '/';
+    if (inA && inB) {
+      yield* facts.compare(path, inA, inB);
+      yield* differ(path, 'link', groups[0].get(inA), groups[1].get(inB));
+    } else yield* differ(path, 'type', inA && fileType(inA.mode).name, inB && fileType(inB.mode).name);
+    for (const name of allNames(inA, inB).reverse())
+      pending.push([`${place}/${name}`, childOf(inA, name)?.inode, childOf(inB, name)?.inode]);
+  }
+}
+
+const childOf = (inode: TreeInode | undefined, name: Name): TreeEntry | undefined => inode?.entries.get(name);
+
+function allNames(a: TreeInode | undefined, b: TreeInode | undefined): Name[] {
+  const [namesA, namesB] = [a, b].map(inode => (inode ? sortedEntries(inode).map(([name]) => name) : []));
+  return [...new Set([...(namesA as Name[]), ...(namesB as Name[])])].sort();
+}
+
+/** The first path, in byte order, of each inode that has several. */
+function linkGroups(root: TreeInode): Map<TreeInode, Name> {
+  const first = new Map<TreeInode, Name>();
+  const groups = new Map<TreeInode, Name>();
+  for (const [path, { inode }] of walk(root)) {
+    const known = first.get(inode);
+    if (known === undefined) first.set(inode, path);
+    else groups.set(inode, known);
+  }
+  return groups;
+}
+
+function* differ(path: Name, field: Name, a: Name | undefined, b: Name | undefined): Generator<Difference> {
+  if (a !== b) yield { path, field, a, b };
+}
+
+/** What can be said of an inode. Sizes and link counts of directories are a matter of each filesystem, so they do not count. */
+class Facts {
+  readonly #recorded: boolean;
+
+  /** @param recorded both sides record where data is; else the data itself counts, where both sides know it */
+  constructor(recorded: boolean) {
+    this.#recorded = recorded;
+  }
+
+  *compare(path: Name, a: TreeInode, b: TreeInode): Generator<Difference> {
+    const factsOfB = this.#list(b);
+    const known = new Map(factsOfB);
+    const facts = this.#list(a);
+    for (const [field, value] of facts) {
+      yield* differ(path, field, value, known.get(field));
+      known.delete(field);
+    }
+    for (const [field, value] of known) yield* differ(path, field, undefined, value);
+    if (!this.#recorded) yield* compareData(path, a, b);
+  }
+
+  #list(inode: TreeInode): [Name, Name | undefined][] {
+    const { mode, nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec, payload, content, digest, xattrs } = inode;
+    const facts: [Name, Name | undefined][] = [
+      ['type', fileType(mode).name],
+      ['mode', octal(mode)],
+      ['uid', String(uid)],
+      ['gid', String(gid)],
+      ['mtime', `${mtime}.${String(mtimensec).padStart(9, '0')}`],
+    ];
+    const type = mode & S_IFMT;
+    if (!isDirectory(mode)) facts.push(['nlink', String(nlink)], ['size', String(sizeBytes)]);
+    if (type === S_IFCHR || type === S_IFBLK) facts.push(['device', `${rdevMajor(rdev)}:${rdevMinor(rdev)}`]);
+    if (isSymlink(mode)) facts.push(['target', payload]);
+    if (isRegular(mode) && this.#recorded) facts.push(['object', payload], ['content', content], ['digest', digest]);
+    for (const [name, value] of [...xattrs].sort()) facts.push([`xattr ${name}`, value]);
+    return facts;
+  }
+}
+
+function* compareData(path: Name, a: TreeInode, b: TreeInode): Generator<Difference> {
+  const [dataOfA, dataOfB] = [dataOf(a), dataOf(b)];
+  if (dataOfA !== undefined && dataOfB !== undefined) yield* differ(path, 'data', dataOfA, dataOfB);
+}
+
+/** The digest of a file's data, or the error that reading it gives; undefined where it is not known. */
+function dataOf({ mode, sizeBytes, content, digest }: TreeInode): string | undefined {
+  if (!isRegular(mode)) return undefined;
+  if (content !== undefined || sizeBytes === 0)
+    return Buffer.from(measureBytes(nameBytes(content ?? ''))).toString('hex');
+  return digest;
+}
