@@ -37,6 +37,8 @@ import { exactText } from './paths.ts';
 const IDLE_FILES_MAX = 256;
 /** The binding cuts longer texts off. */
 const TEXT_BYTES_MAX = 1023;
+/** How long to wait for the kernel's first request. */
+const GREETING_MS = 10_000;
 /** How often to see whether the connection is still there: fuse-native has no word for its end. */
 const LOOK_MS = 50;
 
@@ -113,7 +115,10 @@ export class FuseNativeServer {
     fuse._fuseOptions = () => argument;
     fuse._op_getxattr = (signal, path, name, out) => signal(operations.getxattr(path, name, out), out.buffer);
     fuse._op_listxattr = (signal, path, out) => signal(operations.listxattr(path, out), out.buffer);
-    const error = await new Promise<Error | null>(done => fuse.mount(done));
+    const error = await new Promise<Error | null>(done => {
+      fuse.mount(done);
+      setTimeout(done, GREETING_MS, new Error('unmounted before the kernel said a word')).unref();
+    });
     if (error) throw new ErrnoError(EIO, `fuse-native: mount ${mountpoint}: ${error.message}`);
   }
 }
