@@ -1,7 +1,7 @@
 /** The rule for one dentry: what a layer holds under one component of the looked-up name, and whether to go on below. */
 import type { Inode, Layer } from '../layers/layer.ts';
 import type { Name } from '../sys/bytes.ts';
-import { EINVAL, EIO } from '../sys/errno.ts';
+import { EACCES, EINVAL, EIO, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, isRegular, S_IFCHR, S_IFMT } from '../sys/stat.ts';
 import { isMetacopy } from './metacopy.ts';
 import { isAbsolute, isDataRedirect, parseRedirect } from './redirect.ts';
@@ -123,7 +123,7 @@ function deferToDataLayers(search: Search, path: Name): true {
 /** A character device 0:0, or an empty regular file with the xattr `overlay.whiteout`. */
 export function isWhiteout(xattrs: OverlayXattrs, inode: Inode): boolean {
   if ((inode.mode & S_IFMT) === S_IFCHR) return inode.rdev === 0;
-  return isRegular(inode.mode) && inode.sizeBytes === 0 && inode.layer.getxattr(inode, xattrs.whiteout) !== undefined;
+  return isRegular(inode.mode) && inode.sizeBytes === 0 && ofFile(xattrs, inode, xattrs.whiteout) !== undefined;
 }
 
 /** 'y' ends a merge, 'x' says that regular files in it may be whiteouts; any other value is nothing. */
@@ -135,7 +135,17 @@ export function opaqueness(xattrs: OverlayXattrs, directory: Inode): 'y' | 'x' |
 
 function hasMetacopy(xattrs: OverlayXattrs, inode: Inode): boolean | number {
   if (!isRegular(inode.mode)) return false;
-  const value = inode.layer.getxattr(inode, xattrs.metacopy);
+  const value = ofFile(xattrs, inode, xattrs.metacopy);
   if (value === undefined) return false;
   return isMetacopy(value) ? true : -EIO;
+}
+
+/** An xattr of a regular file. User xattrs that may not be read are none: the file is plain. Source: ovl_check_metacopy_xattr. */
+function ofFile(xattrs: OverlayXattrs, inode: Inode, name: Name): Uint8Array | undefined {
+  try {
+    return inode.layer.getxattr(inode, name);
+  } catch (error) {
+    if (xattrs.userxattr && error instanceof ErrnoError && error.errno === EACCES) return undefined;
+    throw error;
+  }
 }

@@ -10,6 +10,8 @@ const XATTR_NAME_MAX = 255;
  * Source: kernel fs/overlayfs/xattrs.c and Documentation/filesystems/overlayfs.rst, "Nesting overlayfs mounts".
  */
 export class OverlayXattrs {
+  /** Whether they are user xattrs, which only who may read a file can read. */
+  readonly userxattr: boolean;
   readonly prefix: Name;
   readonly opaque: Name;
   readonly redirect: Name;
@@ -20,6 +22,7 @@ export class OverlayXattrs {
   readonly escapePrefix: Name;
 
   constructor(userxattr: boolean) {
+    this.userxattr = userxattr;
     this.prefix = userxattr ? 'user.overlay.' : 'trusted.overlay.';
     this.opaque = `${this.prefix}opaque`;
     this.redirect = `${this.prefix}redirect`;

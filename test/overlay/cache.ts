@@ -1,13 +1,13 @@
 import t from 'tap';
 import { DentryCache } from '../../src/overlay/cache.ts';
 import type { Node } from '../../src/overlay/node.ts';
+import { Overlay } from '../../src/overlay/overlay.ts';
 import { ENOENT } from '../../src/sys/errno.ts';
 import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
+import { plainOptions } from '../fixtures/layers.ts';
 
-const node = (ino: number): Node => {
-  const top = new FakeLayer('A', dir()).root;
-  return { ino, top, stack: [top], data: undefined, xwhiteouts: false };
-};
+const { root } = new Overlay([new FakeLayer('A', dir())], [], plainOptions);
+const node = (ino: number): Node => ({ ...root, ino });
 const [a, b, child] = [node(1), node(11), node(3)];
 const cache = new DentryCache(3);
 

@@ -5,16 +5,7 @@ import type { StackOptions } from '../../src/overlay/options.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { EACCES, EINVAL, EIO, ENAMETOOLONG, ENOENT, EPERM } from '../../src/sys/errno.ts';
 import { dir, FakeLayer, file, link, meta, type Spec, whiteout } from '../fixtures/fake-layer.ts';
-
-const defaults: StackOptions = {
-  layers: [],
-  metacopy: true,
-  redirectDir: 'follow',
-  verity: 'off',
-  userxattr: false,
-  redirects: 'kernel',
-  semantics: 'lowerdata',
-};
+import { plainOptions } from '../fixtures/layers.ts';
 
 interface Stack {
   overlay: Overlay;
@@ -27,7 +18,10 @@ function stack(specs: readonly (Spec | '|')[], options: Partial<StackOptions> = 
   const roots = specs.filter(spec => spec !== '|');
   const layers = roots.map((root, i) => new FakeLayer('ABCDEFG'[i] as string, root));
   const normal = bar < 0 ? layers.length : bar;
-  return { overlay: new Overlay(layers.slice(0, normal), layers.slice(normal), { ...defaults, ...options }), layers };
+  return {
+    overlay: new Overlay(layers.slice(0, normal), layers.slice(normal), { ...plainOptions, ...options }),
+    layers,
+  };
 }
 
 /** Walks a path; the last result. */

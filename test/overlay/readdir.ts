@@ -1,10 +1,10 @@
 import t from 'tap';
-import type { StackOptions } from '../../src/overlay/options.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { listMerged, listReal } from '../../src/overlay/readdir.ts';
 import { OverlayXattrs } from '../../src/overlay/xattrs.ts';
 import { DT_CHR, DT_DIR, DT_REG, DT_UNKNOWN } from '../../src/sys/stat.ts';
 import { dir, FakeLayer, fifo, file, link, meta, type Spec, whiteout } from '../fixtures/fake-layer.ts';
+import { plainOptions } from '../fixtures/layers.ts';
 
 const xattrs = new OverlayXattrs(false);
 const xwhiteout = file('', { whiteout: '' });
@@ -80,18 +80,9 @@ t.same(
 );
 
 t.test('which directories are merged', async t => {
-  const options: StackOptions = {
-    layers: [],
-    metacopy: true,
-    redirectDir: 'follow',
-    verity: 'off',
-    userxattr: false,
-    redirects: 'kernel',
-    semantics: 'lowerdata',
-  };
   const list = (specs: readonly Spec[], ...path: string[]): string => {
     const layers = specs.map((spec, i) => new FakeLayer('ABC'[i] as string, spec));
-    const overlay = new Overlay(layers, [], options);
+    const overlay = new Overlay(layers, [], plainOptions);
     let at = overlay.root;
     for (const name of path) {
       const found = overlay.lookup(at, name);

@@ -1,20 +1,16 @@
 import t from 'tap';
 import type { Inode } from '../../src/layers/layer.ts';
+import { Overlay } from '../../src/overlay/overlay.ts';
 import { isWhiteout, newSearch, opaqueness, type Rules, type Search, step } from '../../src/overlay/step.ts';
 import { OverlayXattrs } from '../../src/overlay/xattrs.ts';
 import { EINVAL, EIO } from '../../src/sys/errno.ts';
 import { S_IFBLK, S_IFREG, S_IFSOCK } from '../../src/sys/stat.ts';
 import { device, dir, FakeLayer, fifo, file, link, meta, type Spec, whiteout } from '../fixtures/fake-layer.ts';
+import { plainOptions } from '../fixtures/layers.ts';
 
 const xattrs = new OverlayXattrs(false);
-const plain: Rules = {
-  xattrs,
-  metacopy: true,
-  follow: true,
-  hasDataLayers: false,
-  dataRedirects: true,
-  dataOnly: false,
-};
+/** metacopy=on, redirects are followed, no data-only layers. */
+const plain: Rules = new Overlay([new FakeLayer('A', dir())], [], plainOptions).rules;
 
 const inodeOf = (spec: Spec): Inode => new FakeLayer('A', spec).root;
 
