@@ -10,7 +10,7 @@ import { native } from '../sys/native.ts';
 import { type Attr, isDirectory, isRegular } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
 import { FileData } from './file-data.ts';
-import type { Data, Inode, Layer, Statfs } from './layer.ts';
+import type { Data, Handle, Inode, Layer, Statfs } from './layer.ts';
 
 // linux/fcntl.h, linux/openat2.h, linux/mount.h
 const O_NONBLOCK = 0o4000;
@@ -31,10 +31,14 @@ const DIRECTORIES_MAX = 64;
 const LISTING_BYTES = 64 * 1024;
 const XATTR_BYTES = 64 * 1024;
 const PATH_MAX = 4096;
+const UUID_BYTES = 16;
 const INO_LIMIT = 2 ** 44;
 
 /** struct linux_dirent64. Source: getdents64(2). */
 const Dirent = { ino: 0 /* u64 */, off: 8 /* u64 */, reclen: 16 /* u16 */, type: 18 /* u8 */, name: 19 } as const;
+
+/** struct file_handle. Source: open_by_handle_at(2). */
+const FileHandle = { handle_bytes: 0 /* u32 */, handle_type: 4 /* i32 */, f_handle: 8 } as const;
 
 class DirInode implements Inode {
   readonly layer: DirLayer;
@@ -168,10 +172,28 @@ export class DirLayer implements Layer {
 
   /**
    * Opens a regular file below a directory, or gives a negative errno; -ENOENT for anything that is no regular file.
-   * In two steps, because opening a device or a fifo has effects.
+   * Like all files in two steps, because opening a device or a fifo has effects.
    */
   private openConfined(directoryFd: number, path: Name): Data | number {
-    const found = native.openat2(directoryFd, path, O_PATH | O_NOFOLLOW, CONFINED);
+    return this.openFound(native.openat2(directoryFd, path, O_PATH | O_NOFOLLOW, CONFINED));
+  }
+
+  openHandle({ type, bytes }: Handle): Data | number {
+    const handle = new Uint8Array(FileHandle.f_handle + bytes.length);
+    const view = new DataView(handle.buffer);
+    view.setUint32(FileHandle.handle_bytes, bytes.length, true);
+    view.setInt32(FileHandle.handle_type, type, true);
+    handle.set(bytes, FileHandle.f_handle);
+    const filesystem = must(this.openRootForReading(), `layer ${this.path}`);
+    try {
+      return this.openFound(native.openByHandleAt(filesystem, handle, O_PATH | O_NOFOLLOW));
+    } finally {
+      native.close(filesystem);
+    }
+  }
+
+  /** Opens the object of a descriptor (O_PATH), which is closed, for reading. Passes a negative errno on. */
+  private openFound(found: number): Data | number {
     if (found < 0) return found;
     try {
       must(sx.statx(found, ''), `layer ${this.path}`);
@@ -184,6 +206,18 @@ export class DirLayer implements Layer {
     } finally {
       native.close(found);
     }
+  }
+
+  get uuid(): Name {
+    const bytes = new Uint8Array(UUID_BYTES);
+    const root = must(this.openRootForReading(), `layer ${this.path}`);
+    native.filesystemUuid(root, bytes); // else zeros: there is none
+    native.close(root);
+    return nameOf(bytes);
+  }
+
+  private openRootForReading(): number {
+    return native.openat2(this.rootFd, '.', O_DIRECTORY, 0);
   }
 
   statfs(): Statfs {

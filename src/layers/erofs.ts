@@ -19,7 +19,18 @@ import { type Image, openImage, readImageFile } from '../erofs/image.ts';
 import { Inode as ImageInode, type Nid } from '../erofs/inode.ts';
 import { findXattr, listXattrs, xattrValue } from '../erofs/xattrs.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
-import { EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO, ErrnoError, EUCLEAN, EXDEV } from '../sys/errno.ts';
+import {
+  EINVAL,
+  ELOOP,
+  ENAMETOOLONG,
+  ENOENT,
+  ENOTDIR,
+  ENXIO,
+  EOPNOTSUPP,
+  ErrnoError,
+  EUCLEAN,
+  EXDEV,
+} from '../sys/errno.ts';
 import {
   type Attr,
   dtypeOf,
@@ -62,6 +73,7 @@ export class ErofsLayer implements Layer {
   readonly image: Image;
   readonly root: Inode;
   readonly hasAcl: boolean;
+  readonly uuid = undefined;
 
   /**
    * Makes a layer of an image in memory, which several threads may share.
@@ -189,6 +201,11 @@ export class ErofsLayer implements Layer {
       at = next;
     }
     return at;
+  }
+
+  /** The kernel's EROFS has no file handles that outlive a mount. */
+  openHandle(): number {
+    return -EOPNOTSUPP;
   }
 
   /** The kernel gives all inodes there could be, less those of the image as free; -1 is the largest number there. */

@@ -14,6 +14,12 @@ export interface Inode {
   readonly sizeBytes: number;
 }
 
+/** A file handle of name_to_handle_at(2). */
+export interface Handle {
+  readonly type: number;
+  readonly bytes: Uint8Array;
+}
+
 /** An open regular file's bytes. */
 export interface Data {
   /** A descriptor that passthrough and pread can use, or -1 where the bytes are in an image. */
@@ -68,6 +74,13 @@ export interface Layer {
    * the root, no other filesystem; overlay xattrs mean nothing. A negative errno where there is none.
    */
   openPath(path: Name): Data | number;
+  /** The 16 bytes of the filesystem's uuid, zeros where it has none; undefined where it knows no file handles. */
+  readonly uuid: Name | undefined;
+  /**
+   * Opens the regular file of a handle, which may be anywhere on the layer's filesystem. A negative errno where there is
+   * none: -ENOENT also for anything that is no regular file, -EPERM without CAP_DAC_READ_SEARCH.
+   */
+  openHandle(handle: Handle): Data | number;
   statfs(): Statfs;
   close(): void;
 }

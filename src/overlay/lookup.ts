@@ -5,12 +5,12 @@ import { EACCES, EIO, ENAMETOOLONG, ENOENT, EPERM } from '../sys/errno.ts';
 import { isDirectory } from '../sys/stat.ts';
 import type { Node } from './node.ts';
 import { isAbsolute } from './redirect.ts';
-import { newSearch, type Rules, type Search, step } from './step.ts';
+import { hasOrigin, newSearch, type Rules, type Search, step } from './step.ts';
 
 export const NAME_MAX = 255;
 
 /** What a lookup found: a node but for its inode number. */
-export type Found = Pick<Node, 'stack' | 'data' | 'xwhiteouts'>;
+export type Found = Pick<Node, 'stack' | 'data' | 'followsOrigin' | 'xwhiteouts'>;
 
 /** The stack that lookup walks. */
 export interface Stack {
@@ -67,15 +67,23 @@ const mayFollow = (rules: Rules, search: Search): boolean =>
 
 function conclude(rules: Rules, search: Search, result: Inode[]): Found | number {
   const top = result[0];
+  const followsOrigin = rules.followOrigin && search.metacopies === 1;
   if (search.metacopy && top && rules.hasDataLayers && search.absolute) {
-    return { stack: [top], data: search.redirect, xwhiteouts: false };
+    if (search.redirect) return { ...file(top), data: search.redirect, followsOrigin };
+  } else if (!mayFollow(rules, search)) {
+    return -EPERM;
   }
-  if (!mayFollow(rules, search)) return -EPERM;
-  if (search.metacopy) return -EIO;
+  if (search.metacopy) {
+    if (!top || !followsOrigin || !hasOrigin(rules.xattrs, top)) return -EIO;
+    return { ...file(top), data: '', followsOrigin };
+  }
   if (!top) return -ENOENT;
-  if (search.isDir) return { stack: result, data: undefined, xwhiteouts: search.xwhiteouts.length > 0 };
-  return { stack: [top], data: result[1], xwhiteouts: false };
+  if (search.isDir) return { ...file(top), stack: result, xwhiteouts: search.xwhiteouts.length > 0 };
+  return { ...file(top), data: result[1] };
 }
+
+/** A file with its own data. */
+const file = (top: Inode): Found => ({ stack: [top], data: undefined, followsOrigin: false, xwhiteouts: false });
 
 /**
  * Finds `search.name` in one layer: below `base`, or from `base`, then the layer's root, if it is absolute. A redirect on

@@ -22,6 +22,11 @@ export interface Digest {
 /** Whether lookup accepts the value: empty, or at least a header. Whatever else is wrong with it shows at open. */
 export const isMetacopy = (value: Uint8Array): boolean => value.length === 0 || value.length >= Metacopy.SIZE;
 
+/** Whether the value carries a digest, well-formed or not. */
+export function hasDigest(value: Uint8Array | undefined): boolean {
+  return value !== undefined && value.length > Metacopy.SIZE && value[Metacopy.digest_algo] !== 0;
+}
+
 /**
  * The digest of an accepted value; undefined where it has none. A value of four bytes or less is never looked into.
  * Throws ErrnoError: EIO for a malformed value, ERANGE for one too long to hold a digest.

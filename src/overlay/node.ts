@@ -13,8 +13,13 @@ export interface Node {
   readonly top: Inode;
   /** The real directories that take part, top first; the top alone for anything else. */
   readonly stack: readonly Inode[];
-  /** Where a metacopy file's data is: an inode of a normal layer, or a path in the data-only layers. Else its own. */
+  /**
+   * Where a metacopy file's data is: an inode of a normal layer, or a path in the data-only layers, '' where it has none.
+   * undefined: its own.
+   */
   readonly data: Inode | Name | undefined;
+  /** Whether data that is not at the path may be found by the top's origin. */
+  readonly followsOrigin: boolean;
   /** Whether regular files of this directory may be xattr whiteouts: seen with opaque=x. */
   readonly xwhiteouts: boolean;
 }

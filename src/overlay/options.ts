@@ -23,6 +23,8 @@ export interface StackOptions {
   readonly redirects: 'kernel' | 'data-only' | 'strict';
   /** kernel: a redirect that begins with `//` is EINVAL, as in Linux 6.18; lowerdata: it leads to data-only layers. */
   readonly semantics: 'lowerdata' | 'kernel';
+  /** Whether data that is not found by path is found by its origin, where a digest vouches for it. */
+  readonly followOrigin: boolean;
   /** The fs-verity digest (SHA-256, lower-case hex) that the top layer, an image, must have. */
   readonly imageDigest?: string;
 }
@@ -129,6 +131,7 @@ interface Given {
   userxattr?: boolean;
   redirects?: StackOptions['redirects'];
   semantics?: StackOptions['semantics'];
+  followOrigin?: boolean;
   imageDigest?: string;
 }
 
@@ -160,6 +163,10 @@ const rows = new Map<Name, Row>([
   ['override_creds', { values: 'flag' }],
   ['nooverride_creds', { values: 'flag' }],
   ['redirects', { values: ['kernel', 'data-only', 'strict'], take: choose('redirects') }],
+  [
+    'follow_origin',
+    { values: ['verity', 'off'], take: ({ given }, value) => (given.followOrigin = value === 'verity') },
+  ],
   ['semantics', { values: ['lowerdata', 'kernel'], take: choose('semantics') }],
   ['digest', { values: 'text', take: takeDigest }],
 ]);
@@ -246,6 +253,7 @@ export class StackDraft {
       userxattr: given.userxattr ?? false,
       redirects: given.redirects ?? defaults.redirects,
       semantics: given.semantics ?? 'lowerdata',
+      followOrigin: given.followOrigin ?? true,
       ...(imageDigest && { imageDigest }),
     };
   }

@@ -5,7 +5,7 @@ import { EIO, ENODATA, ENOENT, ErrnoError } from '../sys/errno.ts';
 import type { Attr } from '../sys/stat.ts';
 import { DentryCache } from './cache.ts';
 import { InodeNumbers } from './ino.ts';
-import { lookup, type Stack } from './lookup.ts';
+import { type Found, lookup, type Stack } from './lookup.ts';
 import { Lowerdata } from './lowerdata.ts';
 import type { Node } from './node.ts';
 import type { StackOptions } from './options.ts';
@@ -42,6 +42,7 @@ export class Overlay implements Stack {
       hasDataLayers: dataLayers.length > 0,
       dataRedirects: options.semantics !== 'kernel',
       dataOnly: options.redirects !== 'kernel',
+      followOrigin: options.followOrigin && options.semantics !== 'kernel' && !options.userxattr,
     };
     this.roots = layers.map(layer => layer.root);
     for (const [position, layer] of layers.entries()) this.positions.set(layer, position);
@@ -49,7 +50,7 @@ export class Overlay implements Stack {
     this.hasAcl = layers.some(layer => layer.hasAcl);
     this.dentries = this.immutable && layers.length === 1 ? undefined : new DentryCache(DENTRIES_MAX);
     this.numbers = new InodeNumbers(layers.map(layer => layer.filesystem));
-    this.lowerdata = new Lowerdata(dataLayers, this.rules.xattrs, options);
+    this.lowerdata = new Lowerdata(layers, dataLayers, this.rules.xattrs, options);
     this.root = this.rootNode();
   }
 
@@ -60,7 +61,7 @@ export class Overlay implements Stack {
     const marked = this.roots.slice(0, -1).filter(root => opaqueness(this.rules.xattrs, root) === 'x');
     for (const root of marked) this.sawXwhiteouts(root.layer);
     const xwhiteouts = marked.length > 0;
-    return { ino: this.numbers.of(top), top, stack: this.roots, data: undefined, xwhiteouts };
+    return { ino: this.numbers.of(top), top, stack: this.roots, data: undefined, followsOrigin: false, xwhiteouts };
   }
 
   indexOf(layer: Layer): number {
@@ -84,9 +85,9 @@ export class Overlay implements Stack {
     return node;
   }
 
-  private node({ stack, data, xwhiteouts }: Pick<Node, 'stack' | 'data' | 'xwhiteouts'>): Node {
-    const top = stack[0] as Inode;
-    return { ino: this.numbers.of(top), top, stack, data, xwhiteouts };
+  private node(found: Found): Node {
+    const top = found.stack[0] as Inode;
+    return { ino: this.numbers.of(top), top, ...found };
   }
 
   /** What stat shows: the top's attributes; a merged directory has one link, and blocks are those of the data. */

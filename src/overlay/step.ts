@@ -3,7 +3,8 @@ import type { Inode, Layer } from '../layers/layer.ts';
 import type { Name } from '../sys/bytes.ts';
 import { EACCES, EINVAL, EIO, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, isRegular, S_IFCHR, S_IFMT } from '../sys/stat.ts';
-import { isMetacopy } from './metacopy.ts';
+import { hasDigest, isMetacopy } from './metacopy.ts';
+import { parseOrigin } from './origin.ts';
 import { isAbsolute, isDataRedirect, parseRedirect } from './redirect.ts';
 import type { OverlayXattrs } from './xattrs.ts';
 
@@ -19,6 +20,8 @@ export interface Rules {
   readonly dataRedirects: boolean;
   /** Whether the absolute redirect of a metacopy file skips the normal layers, as if it began with `//`. */
   readonly dataOnly: boolean;
+  /** Whether data that is not found by path is looked for by the origin of the metacopy file, if that has a digest. */
+  readonly followOrigin: boolean;
 }
 
 /** What a lookup has learnt so far. Source: kernel fs/overlayfs/namei.c, struct ovl_lookup_data. */
@@ -34,6 +37,8 @@ export interface Search {
   absolute: boolean;
   redirect: Name | undefined;
   metacopy: boolean;
+  /** Metacopy files met so far; a chain of them never follows an origin. */
+  metacopies: number;
   /** The layers where the looked-up directory itself has opaque=x: it holds xattr whiteouts. */
   xwhiteouts: Layer[];
 }
@@ -47,6 +52,7 @@ export function newSearch(name: Name): Search {
     absolute: false,
     redirect: undefined,
     metacopy: false,
+    metacopies: 0,
     xwhiteouts: [],
   };
 }
@@ -67,6 +73,7 @@ export function step(rules: Rules, search: Search, found: Inode, prefixBytes: nu
     const metacopy = hasMetacopy(rules.xattrs, found);
     if (typeof metacopy === 'number') return metacopy;
     search.metacopy = metacopy;
+    if (metacopy) search.metacopies++;
     search.stop = !metacopy;
     if (!metacopy || search.last) return true;
   } else {
@@ -92,6 +99,9 @@ function stepRedirect(rules: Rules, search: Search, found: Inode, prefixBytes: n
   search.absolute = false; // also without a redirect: passing any directory or metacopy file forgets an earlier one
   const value = found.layer.getxattr(found, rules.xattrs.redirect);
   if (value === undefined) return true;
+  if (value.length === 0 && !isDirectory(found.mode) && mayBeDisconnected(rules, search, found)) {
+    return deferToDataLayers(search, '');
+  }
   const redirect = parseRedirect(value);
   if (redirect === undefined) return -EINVAL;
   if (isDataRedirect(redirect)) {
@@ -111,7 +121,19 @@ function stepRedirect(rules: Rules, search: Search, found: Inode, prefixBytes: n
   return true;
 }
 
-/** Ends the search in normal layers: the data is at `path` in a data-only layer or nowhere. */
+/** Whether an empty redirect means that the data has no path, only an origin. */
+function mayBeDisconnected(rules: Rules, search: Search, found: Inode): boolean {
+  return rules.followOrigin && search.metacopies === 1 && hasDigest(found.layer.getxattr(found, rules.xattrs.metacopy));
+}
+
+/** Whether a metacopy file's data can be found by its origin: it has a digest, which makes that safe, and a usable origin. */
+export function hasOrigin(xattrs: OverlayXattrs, inode: Inode): boolean {
+  if (!hasDigest(inode.layer.getxattr(inode, xattrs.metacopy))) return false;
+  const value = inode.layer.getxattr(inode, xattrs.origin);
+  return value !== undefined && parseOrigin(value) !== undefined;
+}
+
+/** Ends the search in normal layers: the data is at `path` in a data-only layer, or found by its origin, or nowhere. */
 function deferToDataLayers(search: Search, path: Name): true {
   search.absolute = true;
   search.stop = true;

@@ -18,15 +18,22 @@ t.test('through a mount', { skip: withoutFuse, timeout: 1_200_000 }, t => {
     t.end();
   });
 
-  t.test('`//` redirects, which no kernel has: every case of the proposal', t => {
-    const args = ['--check', mounting(''), '--proposed', '--filter', 'proposed-data-redirect', '-q'];
-    const { failed, passed } = runOracle('oracle.py', ...args);
+  t.test('what no kernel has: every case of `//` redirects and of data by origin', t => {
+    const { failed, passed } = runOracle(
+      'oracle.py',
+      '--check',
+      mounting(''),
+      '--proposed',
+      '--filter',
+      'proposed',
+      '-q',
+    );
     t.strictSame([...failed], []);
-    t.equal(passed, 11);
+    t.equal(passed, 36);
     t.end();
   });
 
-  t.test('understanding `//` changes nothing else: only the cases that have one differ from today’s kernel', t => {
+  t.test('understanding them changes nothing else: only cases with a `//` redirect differ from today’s kernel', t => {
     const args = [
       '--check',
       mounting(''),
@@ -44,11 +51,12 @@ t.test('through a mount', { skip: withoutFuse, timeout: 1_200_000 }, t => {
     t.end();
   });
 
-  for (const [seed, semantics, proposed] of [
-    ['1', 'semantics=kernel,', []],
-    ['2', 'semantics=kernel,', []],
+  for (const [what, seed, semantics, proposed] of [
+    ['random stacks, as the kernel shows them', '1', 'semantics=kernel,', []],
+    ['others', '2', 'semantics=kernel,', []],
+    ['random stacks with `//` and origins, as the kernel shows an equivalent one', '3', '', ['--proposed']],
   ] as const) {
-    t.test(`${STACKS} random stacks of seed ${seed}, as the kernel shows them`, t => {
+    t.test(what, t => {
       const args = ['--cmd', mounting(semantics), '--count', STACKS, '--seed', seed, ...proposed];
       const { failed, passed, output } = runOracle('fuzz.py', ...args);
       t.strictSame([...failed], [], output.slice(-2000));

@@ -212,7 +212,6 @@ t.test('the conformance corpus, without a mount', { skip: withoutRoot }, t => {
   for (const line of lines) {
     const one = JSON.parse(line) as Case;
     const { expect, proposed, soft_paths = [] } = one.case;
-    if (one.name.startsWith('proposed-origin.json')) continue;
     process.chdir(one.base);
     const got = observe(one);
     if (OTHER_ERRNO.includes(one.name)) t.ok(expect.mount_errno && got.mount_errno, one.name);

@@ -1,0 +1,43 @@
+/** Values of `overlay.origin`: the file handle of the inode that a copy was made from. */
+import type { Handle } from '../layers/layer.ts';
+import { type Name, nameOf } from '../sys/bytes.ts';
+
+/**
+ * struct ovl_fb, whose length is that of the value. Source: kernel fs/overlayfs/overlayfs.h.
+ */
+const Fb = {
+  version: 0, // u8  0
+  magic: 1, //   u8  0xfb
+  len: 2, //     u8  of the whole value
+  flags: 3, //   u8  FLAG_*
+  type: 4, //    u8  handle_type of name_to_handle_at(2)
+  uuid: 5, //    u8[16]  of the filesystem
+  fid: 21, //    f_handle of name_to_handle_at(2)
+  SIZE: 21,
+} as const;
+const MAGIC = 0xfb;
+const FLAG_BIG_ENDIAN = 1;
+const FLAG_ANY_ENDIAN = 2;
+const FLAGS_KNOWN = 7; // with 4: the handle of an upper file
+
+export interface Origin {
+  /** The 16 bytes of the uuid of the inode's filesystem; zeros where it has none. */
+  readonly uuid: Name;
+  readonly handle: Handle;
+}
+
+/**
+ * Parses the value of the xattr. @returns undefined for one that is invalid, and for one whose version, flags or byte order
+ * are not known here: either is as if there were none. Source: kernel fs/overlayfs/namei.c, ovl_check_fb_len, ovl_get_fh.
+ */
+export function parseOrigin(value: Uint8Array): Origin | undefined {
+  const length = value[Fb.len] ?? 0;
+  if (value.length < Fb.SIZE || length < Fb.SIZE || value.length < length) return undefined;
+  const flags = value[Fb.flags] as number;
+  if (value[Fb.magic] !== MAGIC || value[Fb.version] !== 0 || (flags & ~FLAGS_KNOWN) !== 0) return undefined;
+  if ((flags & FLAG_ANY_ENDIAN) === 0 && (flags & FLAG_BIG_ENDIAN) !== 0) return undefined;
+  return {
+    uuid: nameOf(value, Fb.uuid, Fb.fid),
+    handle: { type: value[Fb.type] as number, bytes: value.slice(Fb.fid, length) },
+  };
+}

@@ -1,0 +1,75 @@
+/** Values of overlay.origin: what is usable, and which layer it belongs to. */
+import t from 'tap';
+import type { Data } from '../../src/layers/layer.ts';
+import { parseOrigin } from '../../src/overlay/origin.ts';
+import { OriginFinder } from '../../src/overlay/origin-finder.ts';
+import { ENOENT, EPERM } from '../../src/sys/errno.ts';
+import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
+
+/** As kernel overlayfs wrote it on ext4 (Linux 6.18): version, magic, len, flags, type; uuid; inode, generation. */
+const written = '00fb1d0001' + '3d1c5f0e8a7b4c6d9e0f112233445566' + '0c000000' + '5f8a3b21';
+const bytes = (hex: string): Uint8Array => Buffer.from(hex, 'hex');
+
+t.test('parseOrigin', t => {
+  const origin = parseOrigin(bytes(written));
+  t.equal(Buffer.from(origin?.uuid ?? '', 'latin1').toString('hex'), '3d1c5f0e8a7b4c6d9e0f112233445566');
+  t.equal(origin?.handle.type, 1);
+  t.equal(Buffer.from(origin?.handle.bytes ?? []).toString('hex'), '0c0000005f8a3b21');
+
+  const changed = (at: number, byte: number): Uint8Array => bytes(written).with(at, byte);
+  for (const [rule, value, usable] of [
+    ['of an upper file (flag 4)', changed(3, 4), true],
+    ['any byte order (flag 2), whatever flag 1 says', changed(3, 3), true],
+    ['bytes after its length are nothing', bytes(`${written}ff`), true],
+    ['empty: copied up, origin unknown', bytes(''), false],
+    ['shorter than the header', bytes(written).subarray(0, 20), false],
+    ['shorter than it says', changed(2, 0x1e), false],
+    ['its length is shorter than the header', changed(2, 20), false],
+    ['wrong magic', changed(1, 0xfa), false],
+    ['a later version', changed(0, 1), false],
+    ['the other byte order', changed(3, 1), false],
+    ['an unknown flag', changed(3, 8), false],
+  ] as const) {
+    t.equal(parseOrigin(value) !== undefined, usable, rule);
+  }
+  t.end();
+});
+
+/** A layer whose handles lead to a file that tells its name. */
+class HandleLayer extends FakeLayer {
+  override readonly uuid: string | undefined;
+  readonly answer: Data | number;
+
+  constructor(name: string, filesystem: string, uuid: string | undefined, answer: Data | number) {
+    super(name, dir(), filesystem);
+    this.uuid = uuid;
+    this.answer = answer;
+  }
+
+  override openHandle(): Data | number {
+    return this.answer;
+  }
+}
+
+t.test('OriginFinder: the filesystem with the uuid of the handle', t => {
+  const file = (sizeBytes: number): Data => ({ sizeBytes }) as Data;
+  const one = new HandleLayer('C', 'disk 1', '1', file(1));
+  const again = new HandleLayer('A', 'disk 1', '1', file(9));
+  const two = new HandleLayer('B', 'disk 2', '2', file(2));
+  const twin = new HandleLayer('T', 'disk 3', '2', file(3));
+  const closed = new HandleLayer('P', 'disk 4', '4', -EPERM);
+  const image = new HandleLayer('I', 'image', undefined, file(5));
+  const origin = (uuid: string) => ({ uuid, handle: { type: 1, bytes: bytes('') } });
+  for (const [rule, layers, uuid, expected] of [
+    ['the layer of that filesystem is asked', [one, two], '2', 2],
+    ['the first of several on one filesystem', [one, again], '1', 1],
+    ['no layer has it', [one, two], '3', -ENOENT],
+    ['two filesystems have it: of neither', [two, twin], '2', -ENOENT],
+    ['layers without handles are left out', [image], '', -ENOENT],
+    ['what the layer says is passed on', [closed], '4', -EPERM],
+  ] as const) {
+    const found = new OriginFinder(layers).open(origin(uuid));
+    t.equal(typeof found === 'number' ? found : found.sizeBytes, expected, rule);
+  }
+  t.end();
+});
