@@ -14,7 +14,7 @@ interface File {
   readonly data: Data;
   /** 0 where reads come to us. */
   readonly backingId: number;
-  /** Of the data when it was opened last. */
+  /** Of the data that the kernel may have pages of; '' before there were any. */
   version: string;
   users: number;
 }
@@ -53,10 +53,10 @@ export class Files {
   /** Opens a regular file. @returns the handle, or a negative errno; throws as Overlay.open does */
   open(nodeid: Nodeid, node: Node): Opened | number {
     const known = this.inUse.get(nodeid) ?? this.idle.get(nodeid);
+    if (known) this.overlay.verify(node, known.data); // before its new version counts as one whose pages are good
     const file = known ?? this.find(nodeid, node);
     if (typeof file === 'number') return file;
     const flags = this.openFlags(file, known !== undefined);
-    if (known) this.overlay.verify(node, file.data);
     file.users++;
     this.inUse.set(nodeid, file);
     this.idle.delete(nodeid);
@@ -68,7 +68,9 @@ export class Files {
   private find(nodeid: Nodeid, node: Node): File | number {
     const data = this.overlay.open(node);
     if (typeof data === 'number') return data;
-    return { nodeid, node, data, backingId: this.backing.open(data), version: data.version, users: 0 };
+    const file: File = { nodeid, node, data, backingId: this.backing.open(data), version: '', users: 0 };
+    this.idle.set(nodeid, file); // which closes it one day, should the open fail after all
+    return file;
   }
 
   /** Pages that the kernel has stay valid while the data does not change; data of another size can not be cached. */

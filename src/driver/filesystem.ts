@@ -103,19 +103,21 @@ export class OverlayFilesystem implements Filesystem {
     const { name, dtype } = entry;
     if (!plus) return this.packer.add(name, UNKNOWN_INO, at + 1, dtype);
     if (!this.packer.hasRoom(name)) return false;
-    const node = this.tryLookup(directory, name);
-    if (node === undefined) return this.packer.addPlus(name, at + 1, dtype, UNKNOWN_INO, 0 as Nodeid, 0, 0, undefined);
+    const found = this.tryLookup(directory, name);
+    if (found === undefined) return this.packer.addPlus(name, at + 1, dtype, UNKNOWN_INO, 0 as Nodeid, 0, 0, undefined);
+    const { node, attr } = found;
     const { entrySeconds, attrSeconds } = this.cache;
-    const attr = this.overlay.attr(node);
     this.nodes.remember(node);
     return this.packer.addPlus(name, at + 1, dtype, node.ino, this.nodes.idOf(node), entrySeconds, attrSeconds, attr);
   }
 
   /** A broken object is listed by name and type alone; the error shows when it is looked up. */
-  private tryLookup(directory: Node, name: Name): Node | undefined {
+  private tryLookup(directory: Node, name: Name): { node: Node; attr: Attr } | undefined {
     try {
       const found = this.overlay.lookup(directory, name);
-      return typeof found === 'number' ? undefined : this.nodes.canonical(found);
+      if (typeof found === 'number') return undefined;
+      const node = this.nodes.canonical(found);
+      return { node, attr: this.overlay.attr(node) };
     } catch (error) {
       if (error instanceof ErrnoError) return undefined;
       throw error;

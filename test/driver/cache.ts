@@ -1,0 +1,23 @@
+import t from 'tap';
+import { cachePolicy } from '../../src/driver/cache.ts';
+import type { DriverOptions } from '../../src/driver/options.ts';
+import { Overlay } from '../../src/overlay/overlay.ts';
+import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
+import { plainOptions } from '../fixtures/layers.ts';
+
+const given: DriverOptions = { passthrough: 'auto', acl: true, debug: false, transport: 'dev' };
+const directory = new Overlay([new FakeLayer('A', dir())], [], plainOptions);
+const image = new Overlay([Object.assign(new FakeLayer('A', dir()), { kind: 'image' })], [], plainOptions);
+const ever = Number.POSITIVE_INFINITY;
+
+for (const [rule, overlay, options, entrySeconds, attrSeconds, negativeSeconds] of [
+  ['images: everything for ever', image, {}, ever, ever, ever],
+  ['directories: attributes for a second', directory, {}, ever, 1, ever],
+  ['attributes as told', directory, { attrTimeout: 7.5 }, ever, 7.5, ever],
+  ['attributes of images as told', image, { attrTimeout: 0 }, ever, 0, ever],
+  ['names as told', image, { entryTimeout: 2 }, 2, ever, ever],
+  ['misses as told', image, { negativeTimeout: 0 }, ever, ever, 0],
+] as const) {
+  t.same(cachePolicy(overlay, { ...given, ...options }), { entrySeconds, attrSeconds, negativeSeconds }, rule);
+}
+t.end();
