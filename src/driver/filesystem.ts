@@ -1,7 +1,9 @@
 /** A FUSE filesystem over an overlay: one method per operation. */
-import * as abi from '../fuse/abi.ts';
+import { Fopen } from '../fuse/abi.ts';
 import { DirentPacker } from '../fuse/dirents.ts';
 import { type Caller, type Filesystem, type Nodeid, ROOT } from '../fuse/ops.ts';
+import type { Out } from '../fuse/reply.ts';
+import * as reply from '../fuse/reply.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';
@@ -45,7 +47,7 @@ export class OverlayFilesystem implements Filesystem {
 
   // ---- names -------------------------------------------------------------------------------------------------------
 
-  lookup(parent: Nodeid, name: Name, out: abi.Out): number {
+  lookup(parent: Nodeid, name: Name, out: Out): number {
     const directory = this.nodes.get(parent);
     if (directory === undefined) return -ESTALE;
     if (!isDirectory(directory.top.mode)) return -ENOTDIR;
@@ -55,28 +57,28 @@ export class OverlayFilesystem implements Filesystem {
     const attr = this.overlay.attr(node);
     this.nodes.remember(node);
     const { entrySeconds, attrSeconds } = this.cache;
-    return abi.putEntryOut(out.view, 0, this.nodes.idOf(node), 0, entrySeconds, attrSeconds, attr);
+    return reply.putEntryOut(out.view, 0, this.nodes.idOf(node), 0, entrySeconds, attrSeconds, attr);
   }
 
   /** A negative entry, which the kernel keeps, unless the user wants to be asked again each time. */
-  private missing(out: abi.Out): number {
+  private missing(out: Out): number {
     const { negativeSeconds } = this.cache;
-    return negativeSeconds > 0 ? abi.putNegativeEntryOut(out.view, 0, negativeSeconds) : -ENOENT;
+    return negativeSeconds > 0 ? reply.putNegativeEntryOut(out.view, 0, negativeSeconds) : -ENOENT;
   }
 
   forget(nodeid: Nodeid, count: number): void {
     if (this.nodes.forget(nodeid, count)) this.files.drop(nodeid);
   }
 
-  opendir(nodeid: Nodeid, out: abi.Out): number {
+  opendir(nodeid: Nodeid, out: Out): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (!isDirectory(node.top.mode)) return -ENOTDIR;
-    const keep = this.overlay.immutable ? abi.Fopen.KEEP_CACHE : 0;
-    return abi.putOpenOut(out.view, 0, this.directories.add(), abi.Fopen.CACHE_DIR | keep);
+    const keep = this.overlay.immutable ? Fopen.KEEP_CACHE : 0;
+    return reply.putOpenOut(out.view, 0, this.directories.add(), Fopen.CACHE_DIR | keep);
   }
 
-  readdir(nodeid: Nodeid, fh: number, position: number, length: number, plus: boolean, out: abi.Out): number {
+  readdir(nodeid: Nodeid, fh: number, position: number, length: number, plus: boolean, out: Out): number {
     const node = this.nodes.get(nodeid);
     const directory = this.directories.get(fh);
     if (node === undefined || directory === undefined) return -EBADF;
@@ -130,14 +132,14 @@ export class OverlayFilesystem implements Filesystem {
 
   // ---- attributes --------------------------------------------------------------------------------------------------
 
-  getattr(nodeid: Nodeid, out: abi.Out): number {
+  getattr(nodeid: Nodeid, out: Out): number {
     const attr = this.attr(nodeid);
-    return typeof attr === 'number' ? attr : abi.putAttrOut(out.view, 0, this.cache.attrSeconds, attr);
+    return typeof attr === 'number' ? attr : reply.putAttrOut(out.view, 0, this.cache.attrSeconds, attr);
   }
 
-  statx(nodeid: Nodeid, out: abi.Out): number {
+  statx(nodeid: Nodeid, out: Out): number {
     const attr = this.attr(nodeid);
-    return typeof attr === 'number' ? attr : abi.putStatxOut(out.view, 0, this.cache.attrSeconds, attr);
+    return typeof attr === 'number' ? attr : reply.putStatxOut(out.view, 0, this.cache.attrSeconds, attr);
   }
 
   private attr(nodeid: Nodeid): Attr | number {
@@ -150,7 +152,7 @@ export class OverlayFilesystem implements Filesystem {
     return mask & W_OK ? -EROFS : 0;
   }
 
-  readlink(nodeid: Nodeid, out: abi.Out): number {
+  readlink(nodeid: Nodeid, out: Out): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (!isSymlink(node.top.mode)) return -EINVAL;
@@ -159,8 +161,8 @@ export class OverlayFilesystem implements Filesystem {
     return target.length;
   }
 
-  statfs(_nodeid: Nodeid, out: abi.Out): number {
-    return abi.putStatfsOut(out.view, 0, this.overlay.statfs());
+  statfs(_nodeid: Nodeid, out: Out): number {
+    return reply.putStatfsOut(out.view, 0, this.overlay.statfs());
   }
 
   getxattr(nodeid: Nodeid, name: Name, _caller: Caller): Uint8Array | number {
@@ -182,22 +184,22 @@ export class OverlayFilesystem implements Filesystem {
 
   // ---- data --------------------------------------------------------------------------------------------------------
 
-  open(nodeid: Nodeid, _flags: number, out: abi.Out): number {
+  open(nodeid: Nodeid, _flags: number, out: Out): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (isDirectory(node.top.mode)) return -EISDIR;
     const opened = this.files.open(nodeid, node);
     if (typeof opened === 'number') return opened;
-    return abi.putOpenOut(out.view, 0, opened.handle, opened.flags, opened.backingId);
+    return reply.putOpenOut(out.view, 0, opened.handle, opened.flags, opened.backingId);
   }
 
-  read(_nodeid: Nodeid, fh: number, position: number, length: number, out: abi.Out): number {
+  read(_nodeid: Nodeid, fh: number, position: number, length: number, out: Out): number {
     return this.files.get(fh)?.read(out.bytes, 0, length, position) ?? -EBADF;
   }
 
-  lseek(_nodeid: Nodeid, fh: number, offset: number, whence: number, out: abi.Out): number {
+  lseek(_nodeid: Nodeid, fh: number, offset: number, whence: number, out: Out): number {
     const result = this.files.get(fh)?.seek(offset, whence) ?? -EBADF;
-    return result < 0 ? result : abi.putLseekOut(out.view, 0, result);
+    return result < 0 ? result : reply.putLseekOut(out.view, 0, result);
   }
 
   release(_nodeid: Nodeid, fh: number): void {

@@ -2,8 +2,8 @@
 import type { Name } from '../sys/bytes.ts';
 import { putU64 } from '../sys/bytes.ts';
 import type { Attr } from '../sys/stat.ts';
-import type { Out } from './abi.ts';
-import { Dirent, DirentPlus, EntryOut, putEntryOut, putZeros } from './abi.ts';
+import { Dirent, DirentPlus, EntryOut } from './abi.ts';
+import { type Out, putEntryOut, putZeros } from './reply.ts';
 
 const padded = (length: number): number => (length + 7) & ~7;
 

@@ -2,12 +2,12 @@
 
 import { getU64 } from '../sys/bytes.ts';
 import { EINVAL, EIO, ENOSYS, EPROTO, ErrnoError, errnoName } from '../sys/errno.ts';
-import type { Out } from './abi.ts';
 import { InHeader, InitOut, MIN_READ_BUFFER, Opcode, OutHeader, opcodeName } from './abi.ts';
 import type { Connection, Wanted } from './init.ts';
 import { negotiate, READ_BYTES_MAX } from './init.ts';
 import type { Filesystem, Nodeid, Request, Row } from './ops.ts';
 import { ROOT, rows } from './ops.ts';
+import type { Out } from './reply.ts';
 
 /** Told of every request and of every reply, before and after it is worked on. */
 export interface Tracer {

@@ -2,7 +2,6 @@
 import type { Name } from '../sys/bytes.ts';
 import { getI64, getU64, nameOf } from '../sys/bytes.ts';
 import { EINVAL, ENAMETOOLONG, ENOSYS, ENOTTY, ERANGE, EROFS } from '../sys/errno.ts';
-import type { Out } from './abi.ts';
 import {
   AccessIn,
   BatchForgetIn,
@@ -22,8 +21,7 @@ import {
   StatxIn,
 } from './abi.ts';
 import type { Connection } from './init.ts';
-
-export type { Out } from './abi.ts';
+import type { Out } from './reply.ts';
 
 /** The kernel's handle on a node of this mount: root 1, minted by the filesystem, below 2^53. */
 export type Nodeid = number & { readonly nodeid: unique symbol };

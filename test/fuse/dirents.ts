@@ -1,7 +1,8 @@
 /** Proves src/fuse/dirents.ts against entries spelled out by hand. */
 import t from 'tap';
-import { EntryOut, putEntryOut } from '../../src/fuse/abi.ts';
+import { EntryOut } from '../../src/fuse/abi.ts';
 import { DirentPacker } from '../../src/fuse/dirents.ts';
+import { putEntryOut } from '../../src/fuse/reply.ts';
 import { hexLines } from '../fixtures/wire.ts';
 
 const room = Buffer.alloc(4096, 0xee);

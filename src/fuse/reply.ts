@@ -1,0 +1,152 @@
+/** Writes the bodies of replies, by the tables of abi.ts. Every function returns the size of what it wrote. */
+import { putU64 } from '../sys/bytes.ts';
+import { type Attr, rdevMajor, rdevMinor } from '../sys/stat.ts';
+import { AttrOut, EntryOut, FuseAttr, Kstatfs, LseekOut, OpenOut, Statx, StatxOut } from './abi.ts';
+
+/** Where a reply's body is written: both start right after the OutHeader and end with the room there is. */
+export interface Out {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+}
+
+/** Numbers of statfs(2): `blocks`, `bfree` and `bavail` in units of `frsize` bytes. */
+export interface StatfsNumbers {
+  blocks: number;
+  bfree: number;
+  bavail: number;
+  files: number;
+  ffree: number;
+  bsize: number;
+  namelen: number;
+  frsize: number;
+}
+
+/** Writes a timeout of `seconds`, not negative; Infinity for the longest that the kernel takes. */
+function putTimeout(v: DataView, secondsAt: number, nanosecondsAt: number, seconds: number): void {
+  if (seconds === Infinity) {
+    v.setUint32(secondsAt, 0xffffffff, true);
+    v.setUint32(secondsAt + 4, 0x7fffffff, true);
+    v.setUint32(nanosecondsAt, 0, true);
+    return;
+  }
+  const whole = Math.floor(seconds);
+  putU64(v, secondsAt, whole);
+  v.setUint32(nanosecondsAt, Math.floor((seconds - whole) * 1e9), true);
+}
+
+/** Writes a FuseAttr; returns its size. */
+export function putAttr(v: DataView, at: number, attr: Attr): number {
+  putU64(v, at + FuseAttr.ino, attr.ino);
+  putU64(v, at + FuseAttr.size, attr.size);
+  putU64(v, at + FuseAttr.blocks, attr.blocks);
+  putU64(v, at + FuseAttr.atime, attr.atime);
+  putU64(v, at + FuseAttr.mtime, attr.mtime);
+  putU64(v, at + FuseAttr.ctime, attr.ctime);
+  v.setUint32(at + FuseAttr.atimensec, attr.atimensec, true);
+  v.setUint32(at + FuseAttr.mtimensec, attr.mtimensec, true);
+  v.setUint32(at + FuseAttr.ctimensec, attr.ctimensec, true);
+  v.setUint32(at + FuseAttr.mode, attr.mode, true);
+  v.setUint32(at + FuseAttr.nlink, attr.nlink, true);
+  v.setUint32(at + FuseAttr.uid, attr.uid, true);
+  v.setUint32(at + FuseAttr.gid, attr.gid, true);
+  v.setUint32(at + FuseAttr.rdev, attr.rdev, true);
+  v.setUint32(at + FuseAttr.blksize, attr.blksize, true);
+  v.setUint32(at + FuseAttr.flags, 0, true);
+  return FuseAttr.SIZE;
+}
+
+/** Writes zeros; `sizeBytes` is a multiple of 4. */
+export function putZeros(v: DataView, at: number, sizeBytes: number): void {
+  for (let i = at; i < at + sizeBytes; i += 4) v.setUint32(i, 0, true);
+}
+
+/** Writes an EntryOut; returns its size. The timeouts are in seconds, Infinity for ever. */
+export function putEntryOut(
+  v: DataView,
+  at: number,
+  nodeid: number,
+  generation: number,
+  entryValid: number,
+  attrValid: number,
+  attr: Attr,
+): number {
+  putU64(v, at + EntryOut.nodeid, nodeid);
+  putU64(v, at + EntryOut.generation, generation);
+  putTimeout(v, at + EntryOut.entry_valid, at + EntryOut.entry_valid_nsec, entryValid);
+  putTimeout(v, at + EntryOut.attr_valid, at + EntryOut.attr_valid_nsec, attrValid);
+  putAttr(v, at + EntryOut.attr, attr);
+  return EntryOut.SIZE;
+}
+
+/** Writes an EntryOut that says that there is no such name, for `entryValid` seconds to come; returns its size. */
+export function putNegativeEntryOut(v: DataView, at: number, entryValid: number): number {
+  putZeros(v, at, EntryOut.SIZE);
+  putTimeout(v, at + EntryOut.entry_valid, at + EntryOut.entry_valid_nsec, entryValid);
+  return EntryOut.SIZE;
+}
+
+/** Writes an AttrOut; returns its size. */
+export function putAttrOut(v: DataView, at: number, attrValid: number, attr: Attr): number {
+  putTimeout(v, at + AttrOut.attr_valid, at + AttrOut.attr_valid_nsec, attrValid);
+  v.setUint32(at + AttrOut.dummy, 0, true);
+  putAttr(v, at + AttrOut.attr, attr);
+  return AttrOut.SIZE;
+}
+
+/** STATX_TYPE to STATX_BLOCKS: everything that an Attr holds. Source: linux/stat.h. */
+const STATX_BASIC_STATS = 0x7ff;
+
+/** Writes a StatxOut that claims all of stat(2) and no birth time; returns its size. */
+export function putStatxOut(v: DataView, at: number, attrValid: number, attr: Attr): number {
+  putZeros(v, at, StatxOut.SIZE);
+  putTimeout(v, at + StatxOut.attr_valid, at + StatxOut.attr_valid_nsec, attrValid);
+  const stat = at + StatxOut.stat;
+  v.setUint32(stat + Statx.mask, STATX_BASIC_STATS, true);
+  v.setUint32(stat + Statx.blksize, attr.blksize, true);
+  v.setUint32(stat + Statx.nlink, attr.nlink, true);
+  v.setUint32(stat + Statx.uid, attr.uid, true);
+  v.setUint32(stat + Statx.gid, attr.gid, true);
+  v.setUint16(stat + Statx.mode, attr.mode, true);
+  putU64(v, stat + Statx.ino, attr.ino);
+  putU64(v, stat + Statx.size, attr.size);
+  putU64(v, stat + Statx.blocks, attr.blocks);
+  putStatxTime(v, stat + Statx.atime, attr.atime, attr.atimensec);
+  putStatxTime(v, stat + Statx.ctime, attr.ctime, attr.ctimensec);
+  putStatxTime(v, stat + Statx.mtime, attr.mtime, attr.mtimensec);
+  v.setUint32(stat + Statx.rdev_major, rdevMajor(attr.rdev), true);
+  v.setUint32(stat + Statx.rdev_minor, rdevMinor(attr.rdev), true);
+  return StatxOut.SIZE;
+}
+
+function putStatxTime(v: DataView, at: number, seconds: number, nanoseconds: number): void {
+  putU64(v, at, seconds);
+  v.setUint32(at + 8, nanoseconds, true);
+}
+
+/** Writes an OpenOut; returns its size. */
+export function putOpenOut(v: DataView, at: number, fh: number, flags: number, backingId = 0): number {
+  putU64(v, at + OpenOut.fh, fh);
+  v.setUint32(at + OpenOut.open_flags, flags, true);
+  v.setInt32(at + OpenOut.backing_id, backingId, true);
+  return OpenOut.SIZE;
+}
+
+/** Writes a Kstatfs; returns its size. */
+export function putStatfsOut(v: DataView, at: number, numbers: StatfsNumbers): number {
+  putZeros(v, at, Kstatfs.SIZE);
+  putU64(v, at + Kstatfs.blocks, numbers.blocks);
+  putU64(v, at + Kstatfs.bfree, numbers.bfree);
+  putU64(v, at + Kstatfs.bavail, numbers.bavail);
+  putU64(v, at + Kstatfs.files, numbers.files);
+  putU64(v, at + Kstatfs.ffree, numbers.ffree);
+  v.setUint32(at + Kstatfs.bsize, numbers.bsize, true);
+  v.setUint32(at + Kstatfs.namelen, numbers.namelen, true);
+  v.setUint32(at + Kstatfs.frsize, numbers.frsize, true);
+  return Kstatfs.SIZE;
+}
+
+/** Writes an LseekOut; returns its size. */
+export function putLseekOut(v: DataView, at: number, offset: number): number {
+  putU64(v, at + LseekOut.offset, offset);
+  return LseekOut.SIZE;
+}
