@@ -2,6 +2,7 @@
  * The programs of composefs by their own names: a symlink of that name to this command takes their arguments.
  * What they print on stdout and their exit status are kept; messages on stderr are ours.
  */
+import { splitOptions } from '../overlay/options.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { newCommand, parse } from './command.ts';
@@ -62,13 +63,11 @@ async function mountComposefs(args: readonly Name[]): Promise<number> {
 
 /** The options for `lowerdata mount`. Throws EINVAL for what is unknown, wrong or missing. */
 function mountOptions(text: Name): Name[] {
-  const given = [...text.matchAll(/(?:\\.|[^,\\]|\\$)+/gs)].map(([option]) => option);
   const options: Name[] = [];
-  for (const option of given) {
-    const [, key = '', value] = /^((?:\\.|[^=\\])*)(?:=(.*))?$/s.exec(option) ?? [];
+  for (const { key, value } of splitOptions(text)) {
     const become = Object.hasOwn(MOUNT_OPTIONS, key) ? MOUNT_OPTIONS[key] : undefined;
     if (!become) refuse(`option ${printable(key)}: unknown`);
-    const taken = become(value?.replace(/\\(.?)/gs, '$1'));
+    const taken = become(value === undefined ? undefined : withoutBackslashes(value));
     if (taken !== undefined) options.push(taken);
   }
   if (!options.some(option => option.startsWith('basedir='))) refuse('basedir= is missing: where the objects are');
@@ -90,6 +89,8 @@ function refuse(why: string): never {
   throw new ErrnoError(EINVAL, why);
 }
 
+const withoutBackslashes = (text: Name): Name => text.replace(/\\(.?)/gs, '$1');
+
 /** A path as it is spelled in options and stacks. */
 const escapedPath = (path: Name): Name => path.replace(/[,:\\"]/g, '\\$&');
 
@@ -108,11 +109,21 @@ async function composefsFuse(args: readonly Name[]): Promise<number> {
   const [mountpoint] = command.args as [Name];
   const { o: texts, f, d } = command.opts<{ o: Name[]; f?: true; d?: true }>();
   return reporting(FAILED, async () => {
-    const options = texts.join(',');
-    for (const key of ['source', 'basedir'])
-      if (!new RegExp(`(^|,)${key}=`).test(options)) refuse(`${key}= is missing`);
-    const { run } = await import('./mount.ts');
+    const { source, basedir, rest } = fuseOptions(texts);
+    const options = ['verity=off', `basedir=${escapedPath(basedir)}`, ...rest]; // it never checks anything
     const flags = [...(f ? ['-f'] : []), ...(d ? ['-d'] : [])];
-    return run([...flags, '-o', `verity=off,${options}`, '--', 'composefs', mountpoint], false);
+    const { run } = await import('./mount.ts');
+    return run([...flags, '-o', options.join(','), '--', escapedPath(source), mountpoint], false);
   });
+}
+
+/** The two paths, of which colons are a part, and all other options as they are. */
+function fuseOptions(texts: readonly Name[]): { source: Name; basedir: Name; rest: Name[] } {
+  const paths = new Map<Name, Name>();
+  const rest: Name[] = [];
+  for (const { key, value } of texts.flatMap(splitOptions))
+    if (key === 'source' || key === 'basedir') paths.set(key, withoutBackslashes(needed(key, value)));
+    else rest.push(value === undefined ? key : `${key}=${value}`);
+  const path = (key: Name): Name => paths.get(key) ?? refuse(`${key}= is missing`);
+  return { source: path('source'), basedir: path('basedir'), rest };
 }
