@@ -22,7 +22,7 @@ interface Flags {
 }
 
 /** A field that differs; undefined on the side that does not have it. */
-export interface Difference {
+interface Difference {
   readonly path: Name;
   readonly field: Name;
   readonly a: Name | undefined;
@@ -75,7 +75,7 @@ function jsonOf({ path, field, a, b }: Difference): object {
 }
 
 /** What differs, in the order of the paths; of a name that one side lacks, the type alone. */
-export function* differences(a: Side, b: Side): Generator<Difference> {
+function* differences(a: Side, b: Side): Generator<Difference> {
   const facts = new Facts(a.recorded && b.recorded);
   const groups = [linkGroups(a.root), linkGroups(b.root)] as const;
   const pending: [Name, TreeInode | undefined, TreeInode | undefined][] = [['', a.root, b.root]];

@@ -1,0 +1,46 @@
+import { truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { digestFiles, type PoolFile } from '../../src/builder/file-pool.ts';
+import { withScratchAsync } from '../fixtures/scratch.ts';
+
+/** By size, of files of zeros. Source: fsverity digest --compact. */
+const digests = [
+  [1, 'b803429503d95915829b29fdbc8bbad142f3abfd11b1cadf5526582e685c0551'],
+  [4097, '093756e4ea9683329106d4a16982682ed182c14bf076463a9e7f97305cbac743'],
+  [20_000_000, '25b69ce223e82a389caf26fdad440bed43e1bd571df7d85d980c5c4125930574'],
+  [30_000_001, '5d77fe281866b917578ff051b712a2ebecd260b50938a3558ea284082d032764'],
+] as const;
+
+const pending = (path: string, sizeBytes: number): PoolFile => ({ path, inode: { sizeBytes, digest: undefined } });
+
+t.test('digests of files', async t =>
+  withScratchAsync(async directory => {
+    const files = (): PoolFile[] =>
+      digests.map(([sizeBytes]) => {
+        const path = join(directory, String(sizeBytes));
+        writeFileSync(path, '');
+        truncateSync(path, sizeBytes);
+        return pending(path, sizeBytes);
+      });
+    const wanted = digests.map(([, digest]) => digest);
+    const total = digests.reduce((sum, [sizeBytes]) => sum + sizeBytes, 0);
+    for (const threads of [1, 2, 5]) {
+      const list = files();
+      let last: unknown;
+      await digestFiles(list, { threads, progress: (...done) => (last = done) });
+      t.same(
+        list.map(({ inode }) => inode.digest),
+        wanted,
+        `in ${threads} threads`,
+      );
+      t.same(last, [digests.length, total], `in ${threads} threads: all is counted`);
+      for (const [rule, file, message] of [
+        ['a missing file', pending(join(directory, 'none'), 9), /ENOENT/],
+        ['a file that became shorter', pending(join(directory, '1'), 9), /ends at 1 of 9 bytes/],
+      ] as const)
+        await t.rejects(digestFiles([...files(), file], { threads }), { message }, rule);
+    }
+    await t.resolves(digestFiles([], { threads: 4 }), 'no files');
+  }),
+);
