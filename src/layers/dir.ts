@@ -7,7 +7,7 @@ import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { type Attr, isDirectory, isRegular } from '../sys/stat.ts';
+import { type Attr, isRegular } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
 import { FileData } from './file-data.ts';
 import type { Data, Handle, Inode, Layer, Statfs } from './layer.ts';
@@ -87,7 +87,6 @@ export class DirLayer implements Layer {
     this.path = printable(path);
     this.rootFd = openRoot(path);
     must(sx.statx(this.rootFd, ''), `layer ${this.path}`);
-    if (!isDirectory(sx.statxMode())) throw new ErrnoError(errno.ENOTDIR, `layer ${this.path}: not a directory`);
     this.mountId = sx.statxMountId();
     this.device = sx.statxDevice();
     this.filesystem = `device ${this.device.major}:${this.device.minor}`;
@@ -298,7 +297,7 @@ function mintedIno(filesystem: string, object: string): number {
 
 /** A descriptor (O_PATH) of a layer's root: of a private clone of its mount where the process may make one. */
 function openRoot(path: Name): number {
-  const clone = native.openTree(sx.AT_FDCWD, path, OPEN_TREE_CLONE | O_CLOEXEC);
+  const clone = native.openTree(sx.AT_FDCWD, `${path}/.`, OPEN_TREE_CLONE | O_CLOEXEC); // the dot: of nothing but a directory
   if (clone >= 0) return clone;
   return must(native.openat2(sx.AT_FDCWD, path, O_PATH | O_DIRECTORY, 0), `layer ${printable(path)}`);
 }
