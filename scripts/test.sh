@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs all tests: `npm test`, or `npm test -- FILE...` for some files of test/. Ends with the skips and a line of counts.
 # A test that needs root, /dev/fuse or a program that is missing is skipped with the reason, and counted.
+# Each file runs under plain node, two at a time: the runner of tap would load its tools into every daemon, too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh
@@ -8,23 +9,28 @@ npx --no-install biome check --reporter=summary
 
 files=("$@")
 if [ ${#files[@]} -eq 0 ]; then mapfile -t files < <(find test -name '*.ts' -not -path 'test/fixtures/*' | sort); fi
-compiled=()
-for file in "${files[@]}"; do
-  file=${file#./}
-  compiled+=("dist/${file%.ts}.js")
-done
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+export TAP_TIMEOUT=1200 logs
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-if [ -t 1 ]; then reporter=terse; else reporter=silent; fi
-status=0
-npx --no-install tap run --disable-coverage --allow-empty-coverage --jobs="${JOBS:-2}" --timeout=1200 \
-  --reporter=$reporter --output-file="$log" "${compiled[@]}" || status=$?
+run_file() {
+  local file=${1#./} log
+  log=$logs/${file//\//-}
+  if node "dist/${file%.ts}.js" >"$log" 2>&1; then
+    echo "ok      $file"
+  else
+    echo "FAILED  $file"
+    awk '/^ *not ok/ { shown = 25 } shown-- > 0' "$log"
+    grep -q '^# { total' "$log" || { tail -n 25 "$log" && echo '# { total: 1, pass: 0, fail: 1 }' >>"$log"; }
+  fi
+  grep '^# { total' "$log" | tail -n 1 >>"$logs/totals"
+}
+export -f run_file
+printf '%s\0' "${files[@]}" | xargs -0 -n 1 -P "${JOBS:-2}" bash -c 'run_file "$1"' run_file
 
-# Raw TAP: every failure with its diagnosis; skips with their reasons, then `# { total: 9, pass: 7, fail: 1, skip: 1 }` at the end.
-awk '/^ *not ok/ { shown = 25 } shown-- > 0' "$log"
-sed -nE 's/^ *ok [0-9]+ - (.*) # SKIP (.*)$/skipped: \1: \2/p' "$log"
-count() { sed -nE 's/^# \{ total.*\}$/&/p' "$log" | tail -n 1 | sed -nE "s/.*[ {]$1: ([0-9]+).*/\1/p"; }
-passed=$(count pass) failed=$(count fail) skipped=$(count skip)
-echo "${passed:-0} passed, ${failed:-0} failed, ${skipped:-0} skipped"
-exit "$status"
+# TAP: skips with their reasons, and `# { total: 9, pass: 7, fail: 1, skip: 1 }` at the end of each file.
+sed -nE 's/^ *ok [0-9]+ - (.*) # SKIP (.*)$/skipped: \1: \2/p' "$logs"/test-*
+count() { sed -nE "s/.*[ {]$1: ([0-9]+).*/\1/p" "$logs/totals" | awk '{ sum += $1 } END { print sum + 0 }'; }
+failed=$(count fail)
+echo "$(count pass) passed, $failed failed, $(count skip) skipped"
+[ "$failed" -eq 0 ]
