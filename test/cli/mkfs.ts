@@ -1,4 +1,4 @@
-
+/** `lowerdata mkfs`: goldens through the command line, bad dumps, killed builds, trees that stay where they are. */
 import { createHash } from 'node:crypto';
 import {
   copyFileSync,
