@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -45,6 +46,34 @@ SHIM(close)
 	if (a.failed)
 		return reply(env, -a.failed);
 	return reply(env, close(fd) < 0 ? -errno : 0);
+}
+
+/* setStatusFlags(fd, flags) -> 0, or -errno: fcntl(F_SETFL), for O_NONBLOCK. Safe on any thread. */
+SHIM(setStatusFlags)
+{
+	struct args a = args_open(env, info, 2);
+	int fd = arg_int(&a);
+	int flags = arg_int(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	int r = fcntl(fd, F_SETFL, flags);
+	return reply(env, r < 0 ? -errno : 0);
+}
+
+/* poll(fd, events, milliseconds) -> the events that happened, 0 after the time, or -errno.
+ * Negative milliseconds: no limit. Blocks; safe on any thread. */
+SHIM(poll)
+{
+	struct args a = args_open(env, info, 3);
+	struct pollfd one = { .fd = arg_int(&a) };
+	one.events = (short)arg_int(&a);
+	int milliseconds = arg_int(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	int r = poll(&one, 1, milliseconds);
+	return reply(env, r < 0 ? -errno : r == 0 ? 0 : one.revents);
 }
 
 /* statx(dirfd, path, flags, mask, out: Uint8Array) -> 0 or -errno; struct statx into out, at least 256 bytes. */

@@ -43,6 +43,10 @@ export interface Native {
   /** openat2(2); `mode` 0. Flags always include O_CLOEXEC. */
   openat2(dirfd: number, path: Name, flags: number, resolve: number): number;
   close(fd: number): number;
+  /** fcntl(2) F_SETFL: O_NONBLOCK and its like. */
+  setStatusFlags(fd: number, flags: number): number;
+  /** poll(2) of one descriptor: the events that happened, 0 after `milliseconds` (negative: no limit). */
+  poll(fd: number, events: number, milliseconds: number): number;
   /** statx(2) into `out`, at least 256 bytes: struct statx. */
   statx(dirfd: number, path: Name, flags: number, mask: number, out: Uint8Array): number;
   /** getdents64(2): packed struct linux_dirent64; 0 at the end. */
