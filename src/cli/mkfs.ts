@@ -142,16 +142,13 @@ async function readDirectory(path: Name, flags: Flags, threads: number): Promise
 }
 
 async function digest(files: ScannedFile[], directory: Name | undefined, threads: number): Promise<void> {
-  const progress = showProgress(files);
-  if (directory === undefined) {
-    await digestFiles(files, { threads, progress });
-    return;
-  }
-  const store = { directory, staging: beginStore(directory) };
+  const bar = showProgress(files);
+  const store = directory === undefined ? undefined : { directory, staging: beginStore(directory) };
   try {
-    await digestFiles(files, { threads, progress, store });
+    await digestFiles(files, { threads, progress: bar.update, ...(store && { store }) });
   } finally {
-    endStore(directory, store.staging);
+    if (store) endStore(store.directory, store.staging);
+    bar.stop();
   }
 }
 

@@ -1,19 +1,24 @@
-/** A line on the terminal that counts files. */
+/** A progress bar on the terminal. */
+import { Presets, SingleBar } from 'cli-progress';
 import type { PoolFile } from '../builder/file-pool.ts';
 
-const EVERY_MS = 100;
+export interface Progress {
+  /** So many files, and bytes of them, are done. */
+  update(files: number, bytes: number): void;
+  /** Takes the bar away; to be called in any case. */
+  stop(): void;
+}
 
-/** What tells how far the digests of files are; silent unless stderr is a terminal. */
-export function showProgress(files: readonly PoolFile[]): (done: number, bytes: number) => void {
-  if (!process.stderr.isTTY) return () => {};
-  const total = files.reduce((sum, { inode }) => sum + inode.sizeBytes, 0);
-  let shownAt = 0;
-  return (done, bytes) => {
-    const ended = done === files.length;
-    if (!ended && Date.now() - shownAt < EVERY_MS) return;
-    shownAt = Date.now();
-    const line = `${done} of ${files.length} files, ${megabytes(bytes)} of ${megabytes(total)} MB`;
-    process.stderr.write(ended ? '\r\x1b[K' : `\r\x1b[K${line}`);
+/** Shows how far the digests of files are; nothing unless stderr is a terminal. */
+export function showProgress(files: readonly PoolFile[]): Progress {
+  const totalBytes = files.reduce((sum, { inode }) => sum + inode.sizeBytes, 0);
+  const format = `{bar} {files} of ${files.length} files, {megabytes} of ${megabytes(totalBytes)} MB, {eta_formatted} left`;
+  const options = { format, clearOnComplete: true, hideCursor: true };
+  const bar = new SingleBar(options, Presets.shades_classic);
+  if (process.stderr.isTTY) bar.start(totalBytes, 0, { files: 0, megabytes: 0 });
+  return {
+    update: (done, bytes) => bar.update(bytes, { files: done, megabytes: megabytes(bytes) }),
+    stop: () => bar.stop(),
   };
 }
 
