@@ -34,7 +34,6 @@ export interface ThreadOrder {
 const port = parentPort;
 if (!port) throw new Error('thread.ts runs in a worker');
 const { options, driver } = workerData as ThreadData;
-const log = (line: string): void => void writeSync(2, `lowerdata: ${line}\n`);
 
 try {
   const overlay = openOverlay(options);
@@ -50,6 +49,17 @@ try {
   say({ error: { errno, message } });
 }
 
+/** A line that can not be written is no reason to end a mount. */
+function tell(line: string): void {
+  try {
+    writeSync(2, `${line}\n`);
+  } catch {}
+}
+
+function log(line: string): void {
+  tell(`lowerdata: ${line}`);
+}
+
 function say(message: ThreadMessage): void {
   port?.postMessage(message);
 }
@@ -63,7 +73,7 @@ function serveOverlay(fd: number, overlay: Overlay, isPrivileged: boolean): End 
     trusted: isPrivileged,
   });
   const wanted = { passthroughDepth: passthrough ? 1 : 0, posixAcl: acl } as const;
-  const tracer = driver.debug ? traceTo(line => writeSync(2, `${line}\n`)) : undefined;
+  const tracer = driver.debug ? traceTo(tell) : undefined;
   return serve(fd, new Dispatcher(filesystem, { wanted, log, tracer }), log);
 }
 
