@@ -1,12 +1,18 @@
 /** Open directories: the handle that the kernel holds, and the listing made at its first read. */
+import { LRUCache } from 'lru-cache';
+import type { Nodeid } from '../fuse/ops.ts';
 import type { Entry } from '../overlay/readdir.ts';
 
 export interface OpenDirectory {
   entries: Entry[] | undefined;
 }
 
+/** Listings kept for directories that the kernel opens without us. */
+const UNOPENED_MAX = 128;
+
 export class Directories {
   private readonly open = new Map<number, OpenDirectory>();
+  private readonly listings = new LRUCache<Nodeid, OpenDirectory>({ max: UNOPENED_MAX });
   private next = 1;
 
   add(): number {
@@ -17,6 +23,15 @@ export class Directories {
 
   get(handle: number): OpenDirectory | undefined {
     return this.open.get(handle);
+  }
+
+  /** A directory that the kernel reads without having opened it, where what it holds can not change. */
+  unopened(nodeid: Nodeid): OpenDirectory {
+    const known = this.listings.get(nodeid);
+    if (known) return known;
+    const directory = { entries: undefined };
+    this.listings.set(nodeid, directory);
+    return directory;
   }
 
   release(handle: number): void {

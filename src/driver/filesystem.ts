@@ -1,6 +1,7 @@
 /** A FUSE filesystem over an overlay: one method per operation. */
 import { Fopen } from '../fuse/abi.ts';
 import { DirentPacker } from '../fuse/dirents.ts';
+import type { Connection } from '../fuse/init.ts';
 import { type Caller, type Filesystem, type Nodeid, ROOT } from '../fuse/ops.ts';
 import type { Out } from '../fuse/reply.ts';
 import * as reply from '../fuse/reply.ts';
@@ -8,7 +9,7 @@ import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';
 import { type Name, nameBytes } from '../sys/bytes.ts';
-import { EBADF, EINVAL, EISDIR, ENOENT, ENOTDIR, EOPNOTSUPP, EROFS, ErrnoError, ESTALE } from '../sys/errno.ts';
+import { EBADF, EINVAL, EISDIR, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EROFS, ErrnoError, ESTALE } from '../sys/errno.ts';
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
 import type { CachePolicy } from './cache.ts';
 import { Directories } from './directories.ts';
@@ -35,6 +36,8 @@ export class OverlayFilesystem implements Filesystem {
   private readonly nodes: Nodes;
   private readonly files: Files;
   private readonly directories = new Directories();
+  /** Whether the kernel opens directories without asking us, once it was told to. */
+  private opensDirectoriesItself = false;
   private readonly packer = new DirentPacker();
 
   constructor(overlay: Overlay, files: Files, cache: CachePolicy, visible: Visibility) {
@@ -43,6 +46,11 @@ export class OverlayFilesystem implements Filesystem {
     this.cache = cache;
     this.visible = visible;
     this.nodes = new Nodes(overlay.root);
+  }
+
+  /** Two messages less for each directory of a tree that can not change. */
+  init({ flags }: Connection): void {
+    this.opensDirectoriesItself = this.overlay.immutable && flags.has('NO_OPENDIR_SUPPORT');
   }
 
   // ---- names -------------------------------------------------------------------------------------------------------
@@ -74,13 +82,14 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (!isDirectory(node.top.mode)) return -ENOTDIR;
+    if (this.opensDirectoriesItself) return -ENOSYS; // for good: it reads them with handle 0, and keeps the listings
     const keep = this.overlay.immutable ? Fopen.KEEP_CACHE : 0;
     return reply.putOpenOut(out.view, 0, this.directories.add(), Fopen.CACHE_DIR | keep);
   }
 
   readdir(nodeid: Nodeid, fh: number, position: number, length: number, plus: boolean, out: Out): number {
     const node = this.nodes.get(nodeid);
-    const directory = this.directories.get(fh);
+    const directory = fh === 0 ? this.directories.unopened(nodeid) : this.directories.get(fh);
     if (node === undefined || directory === undefined) return -EBADF;
     directory.entries ??= this.overlay.list(node);
     const { entries } = directory;

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { Directories } from '../../src/driver/directories.ts';
+import type { Nodeid } from '../../src/fuse/ops.ts';
 
 const directories = new Directories();
 const [a, b] = [directories.add(), directories.add()];
@@ -15,4 +16,11 @@ directories.release(a);
 t.ok(directories.get(b), 'releasing it again is nothing to the others');
 t.equal(directories.get(0), undefined, 'nor is a handle that never was');
 t.notOk([a, b].includes(directories.add()), 'handles are not used again');
+
+const unopened = directories.unopened(5 as Nodeid);
+unopened.entries = [{ name: 'y', dtype: 4 }];
+t.equal(directories.unopened(5 as Nodeid), unopened, 'what was not opened is kept by its node');
+t.equal(directories.unopened(6 as Nodeid).entries, undefined, 'each for itself');
+for (let nodeid = 10; nodeid < 1000; nodeid++) directories.unopened(nodeid as Nodeid);
+t.not(directories.unopened(5 as Nodeid), unopened, 'and not without a bound');
 t.end();
