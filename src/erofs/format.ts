@@ -69,14 +69,7 @@ export const INCOMPAT_XATTR_PREFIXES = 0x40;
 export const INCOMPAT_48BIT = 0x80;
 export const INCOMPAT_METABOX = 0x100;
 
-/** Names of the feature bits, for messages. The key is the bit. */
-export const COMPAT_NAMES: ReadonlyMap<number, string> = new Map([
-  [COMPAT_SB_CHKSUM, 'sb_chksum'],
-  [COMPAT_MTIME, 'mtime'],
-  [COMPAT_XATTR_FILTER, 'xattr_filter'],
-  [COMPAT_SHARED_EA_IN_METABOX, 'shared_ea_in_metabox'],
-  [COMPAT_PLAIN_XATTR_PFX, 'plain_xattr_pfx'],
-]);
+/** Names of the incompatible features, for messages. The key is the bit. */
 export const INCOMPAT_NAMES: ReadonlyMap<number, string> = new Map([
   [INCOMPAT_ZERO_PADDING, 'zero_padding'],
   [INCOMPAT_COMPR_CFGS, 'compr_cfgs'],
