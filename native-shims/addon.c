@@ -7,7 +7,7 @@
 	X(openat2) X(close) X(setStatusFlags) X(poll) X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                           \
 	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid)                                                         \
 	X(lgetxattr) X(llistxattr) X(fgetxattr) X(flistxattr)                                                         \
-	X(measureVerity) X(enableVerity)                                                                              \
+	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(notify) X(exit)
 
 #define DECLARE(name) SHIM(name);

@@ -76,6 +76,12 @@ export interface Native {
   measureVerity(fd: number, out: Uint8Array): number;
   /** ioctl FS_IOC_ENABLE_VERITY without a salt or signature; `algorithm` 1 SHA-256, 2 SHA-512. */
   enableVerity(fd: number, algorithm: number, blockBytes: number): number;
+  /**
+   * Hashes each block of `blockBytes` (1 to 65,536) of `blocks`, the last one filled up with zeros, after `salt` into `out`,
+   * which holds 32 bytes a block for `algorithm` 1, SHA-256, and 64 for 2, SHA-512. The number of blocks; -ENOSYS where Node
+   * has no OpenSSL; -EIO where OpenSSL refuses the algorithm.
+   */
+  hashBlocks(algorithm: number, salt: Uint8Array, blocks: Uint8Array, blockBytes: number, out: Uint8Array): number;
 
   // ---- process.c -------------------------------------------------------------------------------------------------
   /** Sends one datagram to a Unix socket (`@` first: an abstract name), as sd_notify(3) does. */

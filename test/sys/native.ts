@@ -53,6 +53,7 @@ const failing: Record<keyof Native, [args: unknown[], want: number]> = {
   flistxattr: [[-1, bytes], -EBADF],
   measureVerity: [[-1, bytes], -EBADF],
   enableVerity: [[-1, 1, 4096], -EBADF],
+  hashBlocks: [[3, none, bytes, 4096, bytes], -EINVAL],
   notify: [[missing, 'READY=1'], -ENOENT],
   exit: [['no status'], -EINVAL],
 };
