@@ -25,7 +25,7 @@ import {
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { Measurement } from '../verity/digest.ts';
+import { measureFd } from '../verity/digest.ts';
 
 const SHA256 = 1;
 const BLOCK_BYTES = 4096;
@@ -35,27 +35,15 @@ export const objectPath = (digest: string): string => `${digest.slice(0, 2)}/${d
 
 /** The fs-verity digest (SHA-256, blocks of 4 KiB, no salt; hex) of the first `sizeBytes` bytes of a file. */
 export function measureFile(path: Name, sizeBytes: number): string {
-  return withFile(path, constants.O_NOFOLLOW, fd => measureOpen(fd, sizeBytes));
+  return withFile(path, constants.O_NOFOLLOW, fd => digestOf(fd, sizeBytes));
 }
 
 /** The same of all that is in a file now; symlinks are followed. */
 export function measureWhole(path: Name): string {
-  return withFile(path, 0, fd => measureOpen(fd, fstatSync(fd).size));
+  return withFile(path, 0, fd => digestOf(fd, fstatSync(fd).size));
 }
 
-/** One buffer for all files of a thread: a new one for each would pile up before it is collected. */
-const buffer = Buffer.allocUnsafeSlow(1 << 20);
-
-function measureOpen(fd: number, sizeBytes: number): string {
-  const measurement = new Measurement();
-  for (let at = 0; at < sizeBytes; ) {
-    const n = readSync(fd, buffer, 0, Math.min(buffer.length, sizeBytes - at), at);
-    if (n === 0) throw new ErrnoError(EIO, `the data ends at ${at} of ${sizeBytes} bytes`);
-    measurement.update(buffer.subarray(0, n));
-    at += n;
-  }
-  return Buffer.from(measurement.digest()).toString('hex');
-}
+const digestOf = (fd: number, sizeBytes: number): string => Buffer.from(measureFd(fd, sizeBytes)).toString('hex');
 
 /** The first `sizeBytes` bytes of a file. Throws ErrnoError EIO where it has fewer. */
 export function readContent(path: Name, sizeBytes: number): Name {
@@ -125,7 +113,7 @@ export class ObjectStore {
     try {
       copyFileSync(bytesOf(source), bytesOf(copy), COPY_FLAGS);
       withFile(copy, constants.O_NOFOLLOW, fd => {
-        if (fstatSync(fd).size !== sizeBytes || measureOpen(fd, sizeBytes) !== digest)
+        if (fstatSync(fd).size !== sizeBytes || digestOf(fd, sizeBytes) !== digest)
           throw new ErrnoError(EIO, `${printable(source)} changed while it was stored`);
         settle(fd);
       });

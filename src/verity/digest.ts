@@ -9,21 +9,12 @@
  * level0   h0 h1 h2 ... h127 | ...    hashes of the data's blocks; the last block of each level is filled with zeros
  * ```
  */
-import { hash } from 'node:crypto';
 import { putU64 } from '../sys/bytes.ts';
 import { EINVAL, EIO, ErrnoError, must } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import { ALGORITHMS, type BlockHasher, blockHasher, DEFAULTS, type Parameters } from './hash.ts';
 
-export type Algorithm = 'sha256' | 'sha512';
-
-/** What a digest depends on besides the data. `blockBytes` is a power of two from 1,024 to 65,536; a salt has up to 32 bytes. */
-export interface Parameters {
-  algorithm: Algorithm;
-  blockBytes: number;
-  salt: Uint8Array;
-}
-
-/** SHA-256, blocks of 4 KiB, no salt: what composefs uses. */
-export const DEFAULTS: Parameters = { algorithm: 'sha256', blockBytes: 4096, salt: new Uint8Array(0) };
+export { ALGORITHMS, type Algorithm, DEFAULTS, type Parameters } from './hash.ts';
 
 /** Reads up to `length` bytes at `position` into `out[at..]`: the count, which is less only at the end, or -errno. */
 export type Read = (out: Uint8Array, at: number, length: number, position: number) => number;
@@ -38,12 +29,6 @@ export const Descriptor = {
   root_hash: 16, // u8[64]
   salt: 80, // u8[32]
   SIZE: 256,
-} as const;
-
-/** By algorithm: its number in the descriptor, and the bytes of a digest and of the block that the salt is padded to. */
-export const ALGORITHMS = {
-  sha256: { number: 1, digestBytes: 32, padBytes: 64 },
-  sha512: { number: 2, digestBytes: 64, padBytes: 128 },
 } as const;
 
 /** The digest of bytes in memory. */
@@ -61,139 +46,166 @@ export function measure(read: Read, sizeBytes: number, parameters: Parameters = 
   return measureInto(new Measurement(parameters), read, sizeBytes).digest();
 }
 
+/** The same of the first `sizeBytes` bytes of an open file. */
+export function measureFd(fd: number, sizeBytes: number, parameters: Parameters = DEFAULTS): Uint8Array {
+  return measure(readerOf(fd), sizeBytes, parameters);
+}
+
+/** An open file as a source. */
+export function readerOf(fd: number): Read {
+  return (out, at, length, position) => native.pread(fd, out, at, length, position);
+}
+
+/** What a VerityTree needs of another thread's measurement. */
+export interface Measured {
+  readonly digest: Uint8Array;
+  /** The hash of each data block, in order; shared memory, so that threads can pass it on. */
+  readonly leaves: Uint8Array;
+}
+
+/** The digest and the leaves of the first `sizeBytes` bytes of a source. Throws as `measure`. */
+export function measureLeaves(read: Read, sizeBytes: number, parameters: Parameters = DEFAULTS): Measured {
+  const leaves = new Uint8Array(new SharedArrayBuffer(leavesBytes(sizeBytes, parameters)));
+  return { digest: measureInto(new Measurement(parameters, leaves), read, sizeBytes).digest(), leaves };
+}
+
+/** How many bytes the hashes of so much data take. */
+export function leavesBytes(sizeBytes: number, { algorithm, blockBytes }: Parameters): number {
+  return Math.ceil(sizeBytes / blockBytes) * ALGORITHMS[algorithm].digestBytes;
+}
+
 /** Feeds the first `sizeBytes` bytes of a source to `measurement`. Throws as `measure`. */
 export function measureInto(measurement: Measurement, read: Read, sizeBytes: number): Measurement {
-  const buffer = new Uint8Array(Math.min(READ_BYTES, sizeBytes));
-  for (let position = 0; position < sizeBytes; ) {
-    const n = must(read(buffer, 0, Math.min(buffer.length, sizeBytes - position), position), `read at ${position}`);
-    if (n === 0) throw new ErrnoError(EIO, `the data ends at ${position} of ${sizeBytes} bytes`);
-    measurement.update(n === buffer.length ? buffer : buffer.subarray(0, n));
-    position += n;
+  const buffer = spare ?? new Uint8Array(READ_BYTES);
+  spare = undefined; // a source may measure another one
+  try {
+    for (let position = 0; position < sizeBytes; ) {
+      const n = must(read(buffer, 0, Math.min(READ_BYTES, sizeBytes - position), position), `read at ${position}`);
+      if (n === 0) throw new ErrnoError(EIO, `the data ends at ${position} of ${sizeBytes} bytes`);
+      measurement.update(n === READ_BYTES ? buffer : buffer.subarray(0, n));
+      position += n;
+    }
+  } finally {
+    spare = buffer;
   }
   return measurement;
 }
-const READ_BYTES = 1 << 20;
+const READ_BYTES = 1 << 18;
 
-/** One level of the tree while it grows: the block of hashes that is being filled. */
+/** One buffer for all that a thread measures: a new one for each file would pile up before it is collected. */
+let spare: Uint8Array | undefined;
+
+/** One level of the tree while it grows: a few blocks of hashes. They go up when more come, or at the end. */
 interface Level {
-  block: Buffer;
-  used: number;
-  count: number;
+  readonly hashes: Uint8Array;
+  usedBytes: number;
+  /** Whether any went up. */
+  flushed: boolean;
 }
+const LEVEL_BLOCKS = 4;
 
-/** A digest in the making: takes the data in pieces of any size, and keeps one block a level. */
+/** A digest in the making: takes the data in pieces of any size, and keeps a few blocks a level. */
 export class Measurement {
   private readonly parameters: Parameters;
-  private readonly onLeaf: ((hash: string) => void) | undefined;
   private readonly hasher: BlockHasher;
+  private readonly leaves: Uint8Array | undefined;
+  private leavesUsedBytes = 0;
   private readonly levels: Level[] = [];
   /** The start of a data block whose end has not come yet. */
-  private readonly partial: Buffer;
+  private partial: Uint8Array | undefined;
   private partialBytes = 0;
   private sizeBytes = 0;
 
   /**
-   * @param onLeaf is given the hash of each data block, in order, as a byte string
-   * Throws ErrnoError EINVAL for parameters that fs-verity does not have.
+   * @param leaves where the hash of each data block is kept as well; as long as `leavesBytes` of the data
+   * Throws ErrnoError EINVAL for parameters that fs-verity does not have; so do `update` and `digest` where `leaves` is
+   * too short.
    */
-  constructor(parameters: Parameters = DEFAULTS, onLeaf?: (hash: string) => void) {
+  constructor(parameters: Parameters = DEFAULTS, leaves?: Uint8Array) {
     this.parameters = parameters;
-    this.onLeaf = onLeaf;
-    this.hasher = new BlockHasher(parameters);
-    this.partial = Buffer.alloc(parameters.blockBytes);
+    this.hasher = blockHasher(parameters);
+    this.leaves = leaves;
   }
 
+  /** Takes the next bytes. They are not kept: the caller may use their memory again. */
   update(bytes: Uint8Array): void {
     const { blockBytes } = this.parameters;
     this.sizeBytes += bytes.length;
     let at = 0;
     if (this.partialBytes > 0) {
-      at = Math.min(blockBytes - this.partialBytes, bytes.length);
-      this.partial.set(bytes.subarray(0, at), this.partialBytes);
-      this.partialBytes += at;
+      at = this.fillPartial(bytes);
       if (this.partialBytes < blockBytes) return;
-      this.leaf(this.partial);
+      this.push(0, this.partial as Uint8Array);
       this.partialBytes = 0;
     }
-    for (; at + blockBytes <= bytes.length; at += blockBytes) this.leaf(bytes.subarray(at, at + blockBytes));
-    this.partial.set(bytes.subarray(at));
-    this.partialBytes = bytes.length - at;
+    const end = bytes.length - ((bytes.length - at) % blockBytes);
+    if (at < end) this.push(0, bytes.subarray(at, end));
+    if (end < bytes.length) this.fillPartial(bytes.subarray(end));
   }
 
   /** Ends the data; to be called once. */
   digest(): Uint8Array {
-    if (this.partialBytes > 0) this.leaf(this.partial.fill(0, this.partialBytes));
+    if (this.partialBytes > 0) this.push(0, (this.partial as Uint8Array).subarray(0, this.partialBytes));
     const { algorithm, blockBytes, salt } = this.parameters;
-    const descriptor = Buffer.alloc(Descriptor.SIZE);
+    const descriptor = new Uint8Array(Descriptor.SIZE);
     descriptor[Descriptor.version] = 1;
     descriptor[Descriptor.hash_algorithm] = ALGORITHMS[algorithm].number;
     descriptor[Descriptor.log_blocksize] = Math.log2(blockBytes);
     descriptor[Descriptor.salt_size] = salt.length;
-    putU64(new DataView(descriptor.buffer, descriptor.byteOffset), Descriptor.data_size, this.sizeBytes);
+    putU64(new DataView(descriptor.buffer), Descriptor.data_size, this.sizeBytes);
     descriptor.set(this.root(), Descriptor.root_hash);
     descriptor.set(salt, Descriptor.salt);
-    return hash(algorithm, descriptor, 'buffer');
+    return this.hasher.hashBytes(descriptor);
   }
 
-  private leaf(block: Uint8Array): void {
-    const hash = this.hasher.hash(block);
-    this.onLeaf?.(hash);
-    this.push(0, hash);
+  /** Adds what fits to the block that is not whole; the number of bytes. */
+  private fillPartial(bytes: Uint8Array): number {
+    this.partial ??= new Uint8Array(this.parameters.blockBytes);
+    const count = Math.min(this.partial.length - this.partialBytes, bytes.length);
+    this.partial.set(bytes.subarray(0, count), this.partialBytes);
+    this.partialBytes += count;
+    return count;
   }
 
-  /** Adds a hash to a level; a full block goes up. */
-  private push(index: number, hash: string): void {
-    let level = this.levels[index];
-    if (level === undefined) {
-      level = { block: Buffer.alloc(this.parameters.blockBytes), used: 0, count: 0 };
-      this.levels.push(level);
+  /** Adds the hashes of blocks to a level; only the last block of all may be short. */
+  private push(index: number, blocks: Uint8Array): void {
+    const { blockBytes } = this.parameters;
+    const { digestBytes } = this.hasher;
+    this.levels[index] ??= { hashes: new Uint8Array(LEVEL_BLOCKS * blockBytes), usedBytes: 0, flushed: false };
+    const level = this.levels[index];
+    for (let at = 0; at < blocks.length; ) {
+      if (level.usedBytes === level.hashes.length) this.flush(index, level);
+      const room = (level.hashes.length - level.usedBytes) / digestBytes;
+      const run = blocks.subarray(at, at + room * blockBytes);
+      const end = level.usedBytes + this.hasher.hashBlocks(run, level.hashes, level.usedBytes) * digestBytes;
+      if (index === 0 && this.leaves) this.keep(this.leaves, level.hashes.subarray(level.usedBytes, end));
+      level.usedBytes = end;
+      at += run.length;
     }
-    level.block.write(hash, level.used, 'latin1');
-    level.used += hash.length;
-    level.count++;
-    if (level.used === level.block.length) this.flush(index, level);
   }
 
+  private keep(leaves: Uint8Array, hashes: Uint8Array): void {
+    const end = this.leavesUsedBytes + hashes.length;
+    if (end > leaves.length) throw new ErrnoError(EINVAL, `more data than ${leaves.length} bytes of hashes are for`);
+    leaves.set(hashes, this.leavesUsedBytes);
+    this.leavesUsedBytes = end;
+  }
+
+  /** Sends a level's hashes up. */
   private flush(index: number, level: Level): void {
-    const hash = this.hasher.hash(level.block.fill(0, level.used));
-    level.used = 0;
-    this.push(index + 1, hash);
+    this.push(index + 1, level.hashes.subarray(0, level.usedBytes));
+    level.usedBytes = 0;
+    level.flushed = true;
   }
 
   /** Sends what is left up until a level has one hash; no data has a root of zeros. */
   private root(): Uint8Array {
     for (let index = 0; ; index++) {
       const level = this.levels[index];
-      if (level === undefined) return new Uint8Array(ALGORITHMS[this.parameters.algorithm].digestBytes);
-      if (level.count === 1) return level.block.subarray(0, level.used);
-      if (level.used > 0) this.flush(index, level);
+      if (level === undefined) return new Uint8Array(this.hasher.digestBytes);
+      if (!level.flushed && level.usedBytes === this.hasher.digestBytes)
+        return level.hashes.subarray(0, level.usedBytes);
+      this.flush(index, level);
     }
-  }
-}
-
-/** Hashes whole blocks, each after the salt, which is padded with zeros to the block of the hash function. */
-export class BlockHasher {
-  private readonly algorithm: Algorithm;
-  /** Salt and room for a block; undefined without a salt. */
-  private readonly salted: Buffer | undefined;
-  private readonly saltBytes: number;
-
-  /** Throws ErrnoError EINVAL for parameters that fs-verity does not have. */
-  constructor({ algorithm, blockBytes, salt }: Parameters) {
-    const { padBytes } = ALGORITHMS[algorithm];
-    if (!Number.isInteger(Math.log2(blockBytes)) || blockBytes < 1024 || blockBytes > 65536) {
-      throw new ErrnoError(EINVAL, `fs-verity has no blocks of ${blockBytes} bytes`);
-    }
-    if (salt.length > 32) throw new ErrnoError(EINVAL, `an fs-verity salt has at most 32 bytes, not ${salt.length}`);
-    this.algorithm = algorithm;
-    this.saltBytes = Math.ceil(salt.length / padBytes) * padBytes;
-    this.salted = salt.length === 0 ? undefined : Buffer.alloc(this.saltBytes + blockBytes);
-    this.salted?.set(salt);
-  }
-
-  /** The hash of a whole block, as a byte string: a string is made a sixth faster than a buffer. */
-  hash(block: Uint8Array): string {
-    this.salted?.set(block, this.saltBytes);
-    return hash(this.algorithm, this.salted ?? block, 'binary');
   }
 }

@@ -2,49 +2,30 @@
  * Data that is checked each time it is read. The hashes of the data's blocks stay in memory from the measurement on; the
  * levels above only lead from them to the digest, so they need not be kept.
  */
-import { EIO, ErrnoError, must } from '../sys/errno.ts';
-import { ALGORITHMS, BlockHasher, DEFAULTS, Measurement, measureInto, type Parameters, type Read } from './digest.ts';
+import { EINVAL, EIO, ErrnoError, must } from '../sys/errno.ts';
+import { leavesBytes, type Read } from './digest.ts';
+import { BLOCK_BYTES_MAX, type BlockHasher, blockHasher, type Parameters } from './hash.ts';
 
-/** What was measured, by blocks. It takes 32 bytes for 4 KiB of data. */
+/** What was measured, by blocks: 32 bytes for 4 KiB of data. */
 export class VerityTree {
-  /** The fs-verity digest. */
-  readonly digest: Uint8Array;
-  readonly sizeBytes: number;
-  readonly blockBytes: number;
+  private readonly sizeBytes: number;
+  private readonly blockBytes: number;
   private readonly hasher: BlockHasher;
-  private readonly hashBytes: number;
-  private readonly leaves: Buffer;
-  private readonly block: Uint8Array;
+  private readonly leaves: Uint8Array;
 
-  /** Measures the first `sizeBytes` bytes of a source. Throws ErrnoError: its error, or EIO where it ends too early. */
-  constructor(read: Read, sizeBytes: number, parameters: Parameters = DEFAULTS) {
-    const { blockBytes } = parameters;
-    const { digestBytes } = ALGORITHMS[parameters.algorithm];
-    const leaves = Buffer.alloc(Math.ceil(sizeBytes / blockBytes) * digestBytes);
-    let used = 0;
-    const measurement = new Measurement(parameters, hash => {
-      used += leaves.write(hash, used, 'latin1');
-    });
-    this.digest = measureInto(measurement, read, sizeBytes).digest();
+  /**
+   * @param sizeBytes of the data
+   * @param leaves the hash of each block of the data, in order, as `measureLeaves` gives them; not copied
+   * Throws ErrnoError EINVAL for parameters that fs-verity does not have, and where `leaves` are those of another size.
+   */
+  constructor(parameters: Parameters, sizeBytes: number, leaves: Uint8Array) {
+    this.hasher = blockHasher(parameters);
+    const wanted = leavesBytes(sizeBytes, parameters);
+    if (leaves.length !== wanted)
+      throw new ErrnoError(EINVAL, `the hashes of ${sizeBytes} bytes take ${wanted} bytes, not ${leaves.length}`);
     this.sizeBytes = sizeBytes;
-    this.blockBytes = blockBytes;
-    this.hasher = new BlockHasher(parameters);
-    this.hashBytes = digestBytes;
+    this.blockBytes = parameters.blockBytes;
     this.leaves = leaves;
-    this.block = new Uint8Array(blockBytes);
-  }
-
-  /** Whether `bytes`, shorter than a block only at the end of the data, are what block `index` was. */
-  holds(index: number, bytes: Uint8Array): boolean {
-    const at = index * this.hashBytes;
-    if (bytes.length !== Math.min(this.blockBytes, this.sizeBytes - index * this.blockBytes)) return false;
-    let block = bytes;
-    if (bytes.length < this.blockBytes) {
-      block = this.block;
-      block.set(bytes);
-      block.fill(0, bytes.length);
-    }
-    return this.hasher.hash(block) === this.leaves.toString('latin1', at, at + this.hashBytes);
   }
 
   /**
@@ -54,32 +35,59 @@ export class VerityTree {
    */
   read(read: Read, out: Uint8Array, at: number, length: number, position: number): number {
     const end = Math.min(position + length, this.sizeBytes);
-    if (position >= end) return 0;
-    const from = Math.floor(position / this.blockBytes) * this.blockBytes;
-    const to = Math.min(Math.ceil(end / this.blockBytes) * this.blockBytes, this.sizeBytes);
-    if (from === position && to === end) {
-      this.readBlocks(read, out.subarray(at, at + end - position), from);
-    } else {
-      const blocks = new Uint8Array(to - from);
-      this.readBlocks(read, blocks, from);
-      out.set(blocks.subarray(position - from, end - from), at);
+    for (let from = position; from < end; ) {
+      const to = this.stepEnd(from, end);
+      const part = out.subarray(at + from - position, at + to - position);
+      if (from % this.blockBytes === 0 && (to % this.blockBytes === 0 || to === this.sizeBytes)) {
+        this.readBlocks(read, part, from);
+      } else this.readPart(read, part, from);
+      from = to;
     }
-    return end - position;
+    return Math.max(end - position, 0);
+  }
+
+  /** Where the whole blocks from `from` on end; for less than a block, where that part ends. */
+  private stepEnd(from: number, end: number): number {
+    const start = from - (from % this.blockBytes);
+    const wholeEnd = end === this.sizeBytes ? end : end - (end % this.blockBytes);
+    if (start < from || wholeEnd <= from) return Math.min(start + this.blockBytes, end);
+    return wholeEnd;
+  }
+
+  /** Fills `out` with a part of one block, which is read whole. */
+  private readPart(read: Read, out: Uint8Array, position: number): void {
+    const start = position - (position % this.blockBytes);
+    const block = scratchBlock.subarray(0, Math.min(this.blockBytes, this.sizeBytes - start));
+    this.readBlocks(read, block, start);
+    out.set(block.subarray(position - start, position - start + out.length));
   }
 
   /** Fills `out` with whole blocks from `position` and checks them where they are, so that nobody changes them in between. */
   private readBlocks(read: Read, out: Uint8Array, position: number): void {
-    let count = 0;
-    while (count < out.length) {
+    for (let count = 0; count < out.length; ) {
       const n = must(read(out, count, out.length - count, position + count), `read at ${position + count}`);
       if (n === 0) throw new ErrnoError(EIO, `the data ends at ${position + count} of ${this.sizeBytes} bytes`);
       count += n;
     }
-    for (let at = 0; at < out.length; at += this.blockBytes) {
-      const index = (position + at) / this.blockBytes;
-      if (!this.holds(index, out.subarray(at, Math.min(at + this.blockBytes, out.length)))) {
-        throw new ErrnoError(EIO, `block ${index} is not what was measured`);
-      }
-    }
+    const runBytes = (scratchHashes.length / this.hasher.digestBytes) * this.blockBytes;
+    for (let at = 0; at < out.length; at += runBytes)
+      this.check(out.subarray(at, at + runBytes), (position + at) / this.blockBytes);
+  }
+
+  /** Compares the hashes of blocks with the leaves from `index` on. */
+  private check(blocks: Uint8Array, index: number): void {
+    const { digestBytes } = this.hasher;
+    const count = this.hasher.hashBlocks(blocks, scratchHashes, 0);
+    const leaves = this.leaves.subarray(index * digestBytes, (index + count) * digestBytes);
+    if (Buffer.compare(scratchHashes.subarray(0, leaves.length), leaves) === 0) return;
+    const wrong = leaves.findIndex((byte, at) => byte !== scratchHashes[at]);
+    throw new ErrnoError(
+      EIO,
+      `EWRONGVERITY: block ${index + Math.floor(wrong / digestBytes)} is not what was measured`,
+    );
   }
 }
+
+/** One of each for a thread. What is in them is checked and taken before anything else is read. */
+const scratchBlock = new Uint8Array(BLOCK_BYTES_MAX);
+const scratchHashes = new Uint8Array(64 * 64);

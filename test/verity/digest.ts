@@ -3,14 +3,15 @@ import { closeSync, openSync, readFileSync, readSync, truncateSync, writeFileSyn
 import { join } from 'node:path';
 import { sha256, sha512 } from '@noble/hashes/sha2.js';
 import t from 'tap';
-import { nameOf } from '../../src/sys/bytes.ts';
 import { EIO } from '../../src/sys/errno.ts';
 import {
   type Algorithm,
   DEFAULTS,
+  leavesBytes,
   Measurement,
   measure,
   measureBytes,
+  measureLeaves,
   type Parameters,
 } from '../../src/verity/digest.ts';
 import { goldenFolder, goldenImages } from '../fixtures/golden-images.ts';
@@ -132,15 +133,23 @@ t.test('pieces and sources', async t => {
   const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
   shared.set(bytes);
   t.equal(hex(measureBytes(shared)), want, 'shared memory');
-  const leaves: string[] = [];
-  const measurement = new Measurement(DEFAULTS, hash => leaves.push(hash));
-  measurement.update(bytes.subarray(0, 5000));
-  measurement.digest();
-  const blocks = [bytes.subarray(0, 4096), Buffer.concat([bytes.subarray(4096, 5000), new Uint8Array(4096 - 904)])];
-  t.same(
-    leaves,
-    blocks.map(block => nameOf(sha256(block))),
-    'the hashes of the blocks, in order',
+});
+
+t.test('the leaves of a measurement', async t => {
+  const bytes = bytesOf(5000);
+  const source = (out: Uint8Array, at: number, length: number, position: number): number => {
+    out.set(bytes.subarray(position, position + length), at);
+    return Math.min(length, bytes.length - position);
+  };
+  const blocks = [bytes.subarray(0, BLOCK), Buffer.concat([bytes.subarray(BLOCK), new Uint8Array(2 * BLOCK - 5000)])];
+  const { digest, leaves } = measureLeaves(source, bytes.length);
+  t.equal(hex(digest), hex(measureBytes(bytes)), 'the digest is the same');
+  t.equal(hex(leaves), blocks.map(block => hex(sha256(block))).join(''), 'the hashes of the blocks, in order');
+  t.ok(leaves.buffer instanceof SharedArrayBuffer, 'in shared memory');
+  t.throws(
+    () => new Measurement(DEFAULTS, new Uint8Array(leavesBytes(1, DEFAULTS))).update(bytesOf(2 * BLOCK)),
+    { name: 'EINVAL' },
+    'more data than was said',
   );
 });
 
