@@ -4,7 +4,8 @@
 #define EACH_SHIM(X)                                                                                                  \
 	X(fuseReceive) X(fuseReply) X(fuseReplyReceive) X(fuseClone) X(fuseBackingOpen) X(fuseBackingClose)           \
 	X(mount) X(umount) X(openTree) X(socketPair) X(receiveDescriptor)                                             \
-	X(openat2) X(close) X(setStatusFlags) X(poll) X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                           \
+	X(openat2) X(close) X(duplicate) X(setStatusFlags) X(eventfd) X(poll)                                         \
+	X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                               \
 	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid)                                                         \
 	X(lgetxattr) X(llistxattr) X(fgetxattr) X(flistxattr)                                                         \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \

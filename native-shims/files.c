@@ -7,6 +7,7 @@
 #include <linux/openat2.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -61,19 +62,52 @@ SHIM(setStatusFlags)
 	return reply(env, r < 0 ? -errno : 0);
 }
 
-/* poll(fd, events, milliseconds) -> the events that happened, 0 after the time, or -errno.
+/* poll(fds: Int32Array, events, milliseconds) -> how many descriptors (8 at most) are ready, 0 after the time, or -errno.
  * Negative milliseconds: no limit. Blocks; safe on any thread. */
 SHIM(poll)
 {
+	struct pollfd each[8] = { 0 };
 	struct args a = args_open(env, info, 3);
-	struct pollfd one = { .fd = arg_int(&a) };
-	one.events = (short)arg_int(&a);
+	struct span fds = arg_array(&a, napi_int32_array);
+	short events = (short)arg_int(&a);
 	int milliseconds = arg_int(&a);
+	size_t count = fds.len / sizeof(int32_t);
 
 	if (a.failed)
 		return reply(env, -a.failed);
-	int r = poll(&one, 1, milliseconds);
-	return reply(env, r < 0 ? -errno : r == 0 ? 0 : one.revents);
+	if (count > sizeof each / sizeof *each)
+		return reply(env, -EINVAL);
+	for (size_t i = 0; i < count; i++)
+		each[i] = (struct pollfd){ .fd = ((int32_t *)fds.at)[i], .events = events };
+	int r = poll(each, count, milliseconds);
+	return reply(env, r < 0 ? -errno : r);
+}
+
+/* eventfd(count) -> descriptor (close-on-exec, non-blocking) of a counter that starts at count, or -errno: eventfd(2).
+ * Eight bytes written to it are added; a read gives them back and makes it 0. */
+SHIM(eventfd)
+{
+	struct args a = args_open(env, info, 1);
+	int count = arg_int(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	if (count < 0)
+		return reply(env, -EINVAL);
+	int fd = eventfd(count, EFD_CLOEXEC | EFD_NONBLOCK);
+	return reply(env, fd < 0 ? -errno : fd);
+}
+
+/* duplicate(fd) -> another descriptor (close-on-exec) of the same open file, or -errno: fcntl(F_DUPFD_CLOEXEC). */
+SHIM(duplicate)
+{
+	struct args a = args_open(env, info, 1);
+	int fd = arg_int(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	return reply(env, copy < 0 ? -errno : copy);
 }
 
 /* statx(dirfd, path, flags, mask, out: Uint8Array) -> 0 or -errno; struct statx into out, at least 256 bytes. */

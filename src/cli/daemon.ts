@@ -1,12 +1,15 @@
 /** The life of a mount: open the layers, mount, answer, and take the mount away again. */
 import { stat } from 'node:fs';
 import { Worker } from 'node:worker_threads';
+import { MeasuringService } from '../driver/measuring-service.ts';
+import { type Protection, protectionOf, protectionText } from '../driver/protection.ts';
 import type { ThreadData, ThreadMessage, ThreadOrder } from '../driver/thread.ts';
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
 import { isOnTop, mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
+import { MeasurePool } from '../verity/measure-pool.ts';
 import type { MountPlan } from './mount-options.ts';
 import { removeState, stateFile, writeState } from './state.ts';
 import { notifySupervisor } from './supervisor.ts';
@@ -20,25 +23,33 @@ export interface MountOrder {
 
 /**
  * Mounts and serves until the mount is gone. A busy mount that is asked to end goes on.
- * @param ready called once, when the root of the tree can be read
+ * @param ready called once, when the root of the tree can be read, with what is protected by what
  * @param log gets a line for what users should know while it is mounted
  * @returns the exit status: 0 after an unmount, else 1
  * Throws ErrnoError where it could not be mounted; nothing is left behind then.
  */
-export async function serveMount(order: MountOrder, ready: () => void, log: (line: string) => void): Promise<number> {
+export async function serveMount(
+  order: MountOrder,
+  ready: (protection: string) => void,
+  log: (line: string) => void,
+): Promise<number> {
   const server = await open(order.plan, log);
   process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
   const mount = await LiveMount.make(order, server);
   const { mountpoint, plan } = order;
+  const { protection } = mount;
   writeState({
     pid: process.pid,
     device: mount.device,
     mountpoint,
     source: plan.fuse.fsname,
     startedAt: Date.now(),
+    transport: plan.driver.transport,
+    layers: plan.stack.layers,
+    protection,
   });
   const requests = new StopRequests(mount, log);
-  ready();
+  ready(protectionText(protection));
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
   const end = await Promise.race([server.ended, requests.abandoned]);
   removeState();
@@ -50,6 +61,8 @@ export async function serveMount(order: MountOrder, ready: () => void, log: (lin
 
 /** What has opened the layers and answers the kernel. */
 interface Server {
+  /** Settles when the kernel has said what it can do. */
+  readonly protection: Promise<Protection>;
   /** How the connection ended, or what the server died of. */
   readonly ended: Promise<string>;
   /** Mounts, and serves from then on. Throws ErrnoError, and leaves nothing behind then. */
@@ -59,7 +72,9 @@ interface Server {
 async function open(plan: MountPlan, log: (line: string) => void): Promise<Server> {
   if (plan.driver.transport === 'fuse-native') {
     const { FuseNativeServer } = await import('../driver/fuse-native.ts');
-    return new FuseNativeServer(plan.stack, plan.driver, log);
+    const server = new FuseNativeServer(plan.stack, plan.driver, log);
+    const protection = protectionOf(plan.stack, plan.driver, 'no passthrough with transport=fuse-native');
+    return Object.assign(server, { protection: Promise.resolve(protection) });
   }
   const thread = new ServingThread(plan);
   await thread.opened;
@@ -70,19 +85,24 @@ async function open(plan: MountPlan, log: (line: string) => void): Promise<Serve
 class ServingThread implements Server {
   /** Settles when all layers are open. */
   readonly opened: Promise<void>;
+  readonly protection: Promise<Protection>;
   readonly ended: Promise<string>;
   private readonly worker: Worker;
+  private readonly measuring = new MeasuringService(new MeasurePool());
 
   constructor({ stack, driver }: MountPlan) {
     const workerData: ThreadData = { options: stack, driver };
     this.worker = new Worker(new URL('../driver/thread.js', import.meta.url), { workerData });
     const { promise: opened, resolve: open, reject: refuse } = withResolvers<void>();
+    const { promise: protection, resolve: protect } = withResolvers<Protection>();
     const { promise: ended, resolve: end } = withResolvers<string>();
     this.opened = opened;
+    this.protection = protection;
     this.ended = ended;
     this.worker.on('message', (message: ThreadMessage) => {
       if ('ready' in message) open();
       else if ('error' in message) refuse(new ErrnoError(message.error.errno, message.error.message));
+      else if ('protection' in message) protect(message.protection);
       else end(message.ended);
     });
     const died = (cause: unknown): void => {
@@ -96,7 +116,8 @@ class ServingThread implements Server {
   /** From here on the thread serves and hears nothing; only an unmount ends it. */
   async mount(mountpoint: Name, options: FuseMountOptions): Promise<Mounter> {
     const { fd, by } = mountFuse(mountpoint, options);
-    this.worker.postMessage({ fd } satisfies ThreadOrder);
+    const { end } = this.measuring;
+    this.worker.postMessage({ fd, measuring: end } satisfies ThreadOrder, [end.port]);
     return by;
   }
 }
@@ -105,10 +126,12 @@ class ServingThread implements Server {
 class LiveMount {
   readonly device: string;
   readonly watcher: Watcher;
+  readonly protection: Protection;
   private readonly by: Mounter;
 
-  private constructor(device: string, watcher: Watcher, by: Mounter) {
+  private constructor(device: string, watcher: Watcher, by: Mounter, protection: Protection) {
     this.device = device;
+    this.protection = protection;
     this.watcher = watcher;
     this.by = by;
   }
@@ -128,7 +151,7 @@ class LiveMount {
       if (device === undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: mounted, but not in mountinfo`);
       watcher.mounted(device, stateFile());
       await answering(mountpoint, server);
-      return new LiveMount(device, watcher, by);
+      return new LiveMount(device, watcher, by, await server.protection); // which came before the first answer
     } catch (error) {
       if (await unmountFuse(mountpoint, by, true)) watcher.gone();
       throw error;

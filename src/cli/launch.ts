@@ -2,7 +2,7 @@
  * The two ends of starting a daemon in the background: the command that waits, and the process that it starts.
  *
  *     command  ── {plan, mountpoint} ──►  daemon     one line of JSON each way, over descriptor 3
- *              ◄── {} or {errno, message} ──
+ *              ◄── {errno?, message} ──
  */
 import { spawn } from 'node:child_process';
 import { closeSync, readSync, writeSync } from 'node:fs';
@@ -18,13 +18,17 @@ const CHANNEL = 3;
 /** The other end of the daemon's own stderr. */
 const LOG = 4;
 
+/** What is protected by what, or what went wrong. */
 interface Outcome {
   readonly errno?: number;
-  readonly message?: string;
+  readonly message: string;
 }
 
-/** Starts a daemon and waits until its mount answers. Throws ErrnoError with the daemon's message where it does not. */
-export async function launchDaemon(order: MountOrder): Promise<void> {
+/**
+ * Starts a daemon and waits until its mount answers. @returns what is protected by what
+ * Throws ErrnoError with the daemon's message where it does not answer.
+ */
+export async function launchDaemon(order: MountOrder): Promise<string> {
   const pair = new Int32Array(2);
   must(native.socketPair(pair), 'socketpair');
   const [logEnd = -1, stderrEnd = -1] = pair;
@@ -50,7 +54,8 @@ export async function launchDaemon(order: MountOrder): Promise<void> {
   child.unref();
   native.close(logEnd);
   const { errno, message } = JSON.parse(answer) as Outcome;
-  if (errno !== undefined) throw new ErrnoError(errno, message ?? '');
+  if (errno !== undefined) throw new ErrnoError(errno, message);
+  return message;
 }
 
 /** What a dead process has written to its log. */
@@ -79,8 +84,8 @@ export async function runDaemon(): Promise<never> {
     closeSync(CHANNEL);
   };
   try {
-    const ready = (): void => {
-      answer({});
+    const ready = (protection: string): void => {
+      answer({ message: protection });
       log.on('data', forwardLines(logToSystem)); // before that, the command shows them
     };
     leave(await serveMount(order, ready, logToSystem));

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { type Name, printable } from '../sys/bytes.ts';
 import { argumentBytes, DAEMON_WORD } from './argv.ts';
+import type { Caller } from './mount.ts';
 
 /** Runs a command. @returns its exit status */
 type Run = (args: readonly Name[]) => Promise<number>;
@@ -14,16 +15,24 @@ interface Entry {
   readonly load: () => Promise<Run>;
 }
 
-const mountAs =
-  (asHelper: boolean): (() => Promise<Run>) =>
+const mountFor =
+  (caller: Caller): (() => Promise<Run>) =>
   async () => {
     const { run } = await import('./mount.ts');
-    return args => run(args, asHelper);
+    return args => run(args, caller);
   };
 
 const commands = new Map<Name, Entry>([
-  ['mount', { usage: 'mount A:B::C|IMAGE MOUNTPOINT', what: 'mount a stack or an image', load: mountAs(false) }],
+  ['mount', { usage: 'mount A:B::C|IMAGE MOUNTPOINT', what: 'mount a stack or an image', load: mountFor('person') }],
   ['umount', { usage: 'umount MOUNTPOINT', what: 'unmount it', load: async () => (await import('./umount.ts')).run }],
+  [
+    'status',
+    {
+      usage: 'status [MOUNTPOINT]',
+      what: 'show what mounts are made of, and what protects them',
+      load: async () => (await import('./status.ts')).run,
+    },
+  ],
   ['ls', { usage: 'ls STACK PATH...', what: 'list directories', load: async () => (await import('./ls.ts')).run }],
   ['cat', { usage: 'cat STACK PATH...', what: 'print files', load: async () => (await import('./cat.ts')).run }],
   ['stat', { usage: 'stat STACK PATH...', what: 'show attributes', load: async () => (await import('./stat.ts')).run }],
@@ -62,14 +71,14 @@ async function main(args: readonly Name[]): Promise<number> {
   const [first = ''] = args;
   if (first === DAEMON_WORD) return (await import('./launch.ts')).runDaemon();
   const called = basename(process.argv[1] ?? '');
-  if (HELPERS.includes(called)) return (await mountAs(true)())(args);
+  if (HELPERS.includes(called)) return (await mountFor('mount(8)')())(args);
   if (TOOLS.includes(called)) return (await import('./tools.ts')).runTool(called, args);
   const command = commands.get(first);
   if (command) return (await command.load())(args.slice(1));
   if (first === '-V' || first === '--version') return print(`lowerdata ${version()}`);
   if (first === '-h' || first === '--help' || first === 'help') return print(help());
   // `lowerdata SOURCE MOUNTPOINT -o …`, as mount.fuse3 calls a filesystem
-  if (args.length > 1 && first !== '' && !first.startsWith('-')) return (await mountAs(false)())(args);
+  if (args.length > 1 && first !== '' && !first.startsWith('-')) return (await mountFor('program')())(args);
   process.stderr.write(args.length === 0 ? `${help()}\n` : `lowerdata: ${printable(first)}: no such command\n`);
   return 1;
 }

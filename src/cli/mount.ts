@@ -19,9 +19,14 @@ interface Flags {
   readonly verity?: Name;
 }
 
-/** @param asHelper called by mount(8), for which -f means: check everything, but do not mount */
-export async function run(args: readonly Name[], asHelper: boolean): Promise<number> {
-  const command = mountCommand(asHelper);
+/**
+ * Who calls: a person, who is told what the mount protects; mount(8), for which -f means: check everything, but do not mount;
+ * another program, which expects silence.
+ */
+export type Caller = 'person' | 'mount(8)' | 'program';
+
+export async function run(args: readonly Name[], caller: Caller): Promise<number> {
+  const command = mountCommand(caller === 'mount(8)');
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const [source, target] = command.args as [Name, Name];
@@ -35,7 +40,10 @@ export async function run(args: readonly Name[], asHelper: boolean): Promise<num
   if (flags.verbose || plan.driver.debug) tellIdle(plan);
   const { driver } = plan;
   const order = { plan, mountpoint: target };
-  return reporting(MOUNT_FAILED, () => mount(order, flags, driver.debug));
+  const ready = (protection: string): void => {
+    if (caller === 'person' || flags.verbose) complain(`${printable(target)}: ${protection}`);
+  };
+  return reporting(MOUNT_FAILED, () => mount(order, flags, driver.debug, ready));
 }
 
 function mountCommand(asHelper: boolean) {
@@ -77,7 +85,12 @@ function tellIdle({ withoutEffect }: MountPlan): void {
   if (withoutEffect.length > 0) complain(`without effect here: ${withoutEffect.map(printable).join(', ')}`);
 }
 
-async function mount(order: MountOrder, flags: Flags, debug: boolean): Promise<number> {
+async function mount(
+  order: MountOrder,
+  flags: Flags,
+  debug: boolean,
+  ready: (protection: string) => void,
+): Promise<number> {
   const resolved = { ...order, mountpoint: resolveMountpoint(order.mountpoint) };
   if (!existsSync('/dev/fuse')) {
     complain('/dev/fuse is missing: is the fuse module loaded, and the device there in this container?');
@@ -86,11 +99,11 @@ async function mount(order: MountOrder, flags: Flags, debug: boolean): Promise<n
   if (flags.fake) return 0;
   if (flags.foreground || debug) {
     const { leave, serveMount } = await import('./daemon.ts');
-    const status = await reporting(MOUNT_FAILED, () => serveMount(resolved, () => {}, complain));
+    const status = await reporting(MOUNT_FAILED, () => serveMount(resolved, ready, complain));
     return leave(status);
   }
   const { launchDaemon } = await import('./launch.ts');
-  await launchDaemon(resolved);
+  ready(await launchDaemon(resolved));
   return 0;
 }
 

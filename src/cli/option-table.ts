@@ -77,7 +77,7 @@ function seconds(...fields: ('entryTimeout' | 'attrTimeout' | 'negativeTimeout')
   });
 }
 
-function choice<K extends 'passthrough' | 'transport'>(field: K, values: readonly DriverOptions[K][]): Row {
+function choice<K extends 'passthrough' | 'transport' | 'verify'>(field: K, values: readonly DriverOptions[K][]): Row {
   return valued(({ driver }, value, key) => {
     const found = values.find(known => known === value);
     if (!found) throw new ErrnoError(EINVAL, `option ${key}=${printable(value)}: not one of ${values.join(', ')}`);
@@ -136,6 +136,7 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ['basedir', takeBasedir],
   ['source', text('source')],
   ['verity', takeVerity],
+  ['verify', choice('verify', ['open', 'read'])],
   ['tryverity', chosen({ verity: 'on' })],
   ['noacl', driven({ acl: false })],
   ['acl', driven({ acl: true })],

@@ -1,6 +1,9 @@
 /** What a daemon leaves in the runtime directory for `umount` and `status`: a JSON file for each mount, named by its process. */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { DriverOptions } from '../driver/options.ts';
+import type { Protection } from '../driver/protection.ts';
+import type { LayerSpec } from '../overlay/options.ts';
 import type { Name } from '../sys/bytes.ts';
 
 export interface MountState {
@@ -11,6 +14,9 @@ export interface MountState {
   readonly source: Name;
   /** Milliseconds since 1970. */
   readonly startedAt: number;
+  readonly transport: DriverOptions['transport'];
+  readonly layers: readonly LayerSpec[];
+  readonly protection: Protection;
 }
 
 /** /run/lowerdata for root, else in $XDG_RUNTIME_DIR; undefined where there is none. */
@@ -43,15 +49,19 @@ export function removeState(): void {
 
 /** @returns what the running daemon of a mount has left; undefined where there is none */
 export function readState(device: string): MountState | undefined {
-  const at = directory();
-  for (const name of at ? filesIn(at) : []) {
-    const state = parseState(join(at as string, name));
-    if (state?.device === device && isRunning(state.pid)) return state;
-  }
-  return undefined;
+  return readStates().find(state => state.device === device);
 }
 
-function filesIn(at: string): string[] {
+/** What all running daemons of this user have left. */
+export function readStates(): MountState[] {
+  const at = directory();
+  return filesIn(at)
+    .map(name => parseState(join(at as string, name)))
+    .filter(state => state !== undefined && isRunning(state.pid)) as MountState[];
+}
+
+function filesIn(at: string | undefined): string[] {
+  if (at === undefined) return [];
   try {
     return readdirSync(at);
   } catch {

@@ -57,7 +57,7 @@ async function mountComposefs(args: readonly Name[]): Promise<number> {
     const options = ['verity=off', ...mountOptions(text)]; // the program checks nothing unless that is asked for
     if (process.geteuid?.() === 0) options.push('allow_other'); // as the kernel's mounts
     const { run } = await import('./mount.ts');
-    return run(['-o', options.join(','), '--', escapedPath(image), mountpoint], false);
+    return run(['-o', options.join(','), '--', escapedPath(image), mountpoint], 'program');
   });
 }
 
@@ -113,7 +113,7 @@ async function composefsFuse(args: readonly Name[]): Promise<number> {
     const options = ['verity=off', `basedir=${escapedPath(basedir)}`, ...rest]; // it never checks anything
     const flags = [...(f ? ['-f'] : []), ...(d ? ['-d'] : [])];
     const { run } = await import('./mount.ts');
-    return run([...flags, '-o', options.join(','), '--', escapedPath(source), mountpoint], false);
+    return run([...flags, '-o', options.join(','), '--', escapedPath(source), mountpoint], 'program');
   });
 }
 

@@ -40,8 +40,8 @@ function refuse(path: Name, why: string): number {
   return WRONG_CALL;
 }
 
-/** Only what is above the mount point is asked for its real path: the mount itself may be dead. */
-function findMount(path: Name): Mount | undefined {
+/** The mount at a path. Only what is above the mount point is asked for its real path: the mount itself may be dead. */
+export function findMount(path: Name): Mount | undefined {
   const mounts = readMounts();
   const trimmed = path.replace(/(?<=.)\/+$/s, '');
   const slash = trimmed.lastIndexOf('/');

@@ -6,23 +6,32 @@ import { native } from '../sys/native.ts';
 export class Backing {
   private readonly session: number;
   private readonly log: (line: string) => void;
-  private enabled: boolean;
+  private trying: boolean;
 
   /** @param session the descriptor of /dev/fuse @param enabled whether to try at all */
   constructor(session: number, enabled: boolean, log: (line: string) => void) {
     this.session = session;
-    this.enabled = enabled;
+    this.trying = enabled;
     this.log = log;
+  }
+
+  /** Whether the kernel may take a file. */
+  get enabled(): boolean {
+    return this.trying;
+  }
+
+  disable(): void {
+    this.trying = false;
   }
 
   /** Registers data with the kernel. @returns its backing id, or 0 where reads must come to us */
   open(data: Data): number {
-    if (!this.enabled || data.fd < 0) return 0;
+    if (!this.trying || data.fd < 0) return 0;
     const id = native.fuseBackingOpen(this.session, data.fd);
     if (id > 0) return id;
     // EPERM: not granted, or no CAP_SYS_ADMIN. Anything else is about this file: stacked too deep, for one.
     if (id === -EPERM) {
-      this.enabled = false;
+      this.trying = false;
       this.log(`no passthrough: ${errnoName(id)}; reads are served from this process`);
     }
     return 0;

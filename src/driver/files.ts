@@ -1,21 +1,30 @@
 /** Open regular files: one set of data and one backing id for each, however often it is opened. */
 import { LRUCache } from 'lru-cache';
 import { Fopen } from '../fuse/abi.ts';
-import type { Nodeid } from '../fuse/ops.ts';
+import { LATER, type Nodeid, type Unique } from '../fuse/ops.ts';
 import type { Data } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
+import type { Check, Measured } from '../overlay/verifier.ts';
 import type { Backing } from './backing.ts';
+import type { Measurer, Result } from './measurer.ts';
 
 /** A file that is open, or was and may be again. */
 interface File {
   readonly nodeid: Nodeid;
   readonly node: Node;
   readonly data: Data;
+  /** What READ is answered from: the data, or the data with a check of each block. */
+  reads: Data;
   /** 0 where reads come to us. */
-  readonly backingId: number;
-  /** Of the data that the kernel may have pages of; '' before there were any. */
-  version: string;
+  backingId: number;
+  /** Whether there is nothing to check. */
+  unchecked: boolean;
+  /** The version of the data that was found to be what it must be. */
+  passed: string | undefined;
+  /** The version that the kernel may have pages of; undefined before there were any. */
+  cached: string | undefined;
+  /** Opens, and requests to open it that wait for an answer. */
   users: number;
 }
 
@@ -26,6 +35,20 @@ export interface Opened {
   backingId: number;
 }
 
+export interface FilesOptions {
+  /** Files, each with a descriptor, that are kept after their last close. */
+  readonly idleMax: number;
+  /** read: blocks are checked whenever they are read; open: never again; undefined: whenever the kernel asks us for them. */
+  readonly verify?: 'open' | 'read' | undefined;
+  /** Measures what would hold others up; without one everything is measured at once. */
+  readonly measurer?: Measurer<Opened | number> | undefined;
+}
+
+/** Bytes of block hashes that idle files keep at most. */
+const IDLE_LEAVES_MAX = 1 << 25;
+/** Data of this size is measured faster than another thread is woken: a tenth of a millisecond. */
+const AT_ONCE_BYTES = 1 << 17;
+
 /**
  * Keeps what is open and a bounded number of files that were. The kernel refuses to open an inode with two backing ids
  * at a time, and opening a file again must cost no search.
@@ -33,58 +56,146 @@ export interface Opened {
 export class Files {
   private readonly overlay: Overlay;
   private readonly backing: Backing;
+  private readonly options: FilesOptions;
   private readonly inUse = new Map<Nodeid, File>();
   private readonly idle: LRUCache<Nodeid, File>;
   private readonly handles = new Map<number, File>();
   private nextHandle = 1;
 
-  /** @param idleMax files, each with a descriptor, kept after their last close */
-  constructor(overlay: Overlay, backing: Backing, idleMax: number) {
+  constructor(overlay: Overlay, backing: Backing, options: FilesOptions) {
     this.overlay = overlay;
     this.backing = backing;
+    this.options = options;
     this.idle = new LRUCache({
-      max: idleMax,
+      max: options.idleMax,
+      maxSize: IDLE_LEAVES_MAX,
+      sizeCalculation: ({ data, reads }) => 1 + (reads === data ? 0 : Math.ceil(data.sizeBytes / 128)),
       dispose: file => {
         if (!this.inUse.has(file.nodeid)) this.dispose(file);
       },
     });
   }
 
-  /** Opens a regular file. @returns the handle, or a negative errno; throws as Overlay.open does */
-  open(nodeid: Nodeid, node: Node): Opened | number {
-    const known = this.inUse.get(nodeid) ?? this.idle.get(nodeid);
-    if (known) this.overlay.verify(node, known.data); // before its new version counts as one whose pages are good
-    const file = known ?? this.find(nodeid, node);
+  /**
+   * Opens a regular file. @param unique the request, which may then be answered by `settled`
+   * @returns the handle, a negative errno, or LATER; throws as Overlay.find, Overlay.check and a Check do
+   */
+  open(nodeid: Nodeid, node: Node, unique?: Unique): Opened | number {
+    const file = this.inUse.get(nodeid) ?? this.idle.get(nodeid) ?? this.find(nodeid, node);
     if (typeof file === 'number') return file;
-    const flags = this.openFlags(file, known !== undefined);
-    file.users++;
-    this.inUse.set(nodeid, file);
-    this.idle.delete(nodeid);
+    try {
+      const { data } = file;
+      if (file.unchecked || (file.passed !== undefined && file.passed === data.version)) return this.grant(file);
+      const check = this.overlay.check(node, data);
+      if (check === undefined) return this.grant(this.trusted(file));
+      const measured = check.known(this.needsLeaves);
+      if (measured === undefined && unique !== undefined && this.takesLong(check))
+        return this.leave(file, check, unique);
+      return this.grant(this.checked(file, check, measured ?? check.measure(this.needsLeaves)));
+    } catch (error) {
+      this.refuse(file);
+      throw error;
+    }
+  }
+
+  private find(nodeid: Nodeid, node: Node): File | number {
+    const data = this.overlay.find(node);
+    if (typeof data === 'number') return data;
+    const unknown = { unchecked: false, passed: undefined, cached: undefined };
+    return { nodeid, node, data, reads: data, backingId: 0, users: 0, ...unknown };
+  }
+
+  // ---- checks ------------------------------------------------------------------------------------------------------
+
+  /** Whether reads that come to us are to be checked. */
+  private get needsLeaves(): boolean {
+    const { verify } = this.options;
+    return verify === 'read' || (verify === undefined && !this.backing.enabled);
+  }
+
+  private takesLong({ data, sizeBytes }: Check): boolean {
+    return this.options.measurer !== undefined && data.fd >= 0 && sizeBytes > AT_ONCE_BYTES;
+  }
+
+  /** Leaves an open to be answered when the data has been measured. */
+  private leave(file: File, check: Check, unique: Unique): number {
+    const { key, sizeBytes, algorithm } = check;
+    const work = { fd: file.data.fd, sizeBytes, algorithm, withLeaves: this.needsLeaves };
+    this.use(file);
+    const answer = (result: Result): Opened => {
+      file.users--; // the request's; a handle has its own
+      try {
+        return this.grant(this.checked(file, check, check.learn({ ...result(), byKernel: false })));
+      } catch (error) {
+        this.refuse(file);
+        throw error;
+      }
+    };
+    this.options.measurer?.begin(key, { unique, work, answer });
+    return LATER;
+  }
+
+  /** Told when the connection is made. @param passthrough whether the kernel can read data itself */
+  begin(passthrough: boolean): void {
+    if (!passthrough) this.backing.disable();
+  }
+
+  /** An open that was left for later and can be answered now. Its answer may throw as `open` does. */
+  settled(): { unique: Unique; answer: () => Opened | number } | undefined {
+    return this.options.measurer?.settled();
+  }
+
+  interrupt(unique: Unique): void {
+    this.options.measurer?.interrupt(unique);
+  }
+
+  /** Takes note that the data is what it must be, and arranges how it is read. */
+  private checked(file: File, check: Check, { byKernel, leaves }: Measured): File {
+    if (this.needsLeaves && !byKernel) file.reads = leaves ? check.checkedData(leaves) : file.data;
+    else this.passThrough(file);
+    file.passed = check.version;
+    return file;
+  }
+
+  private trusted(file: File): File {
+    this.passThrough(file);
+    file.unchecked = true;
+    return file;
+  }
+
+  private passThrough(file: File): void {
+    if (file.backingId === 0) file.backingId = this.backing.open(file.data);
+  }
+
+  // ---- handles -----------------------------------------------------------------------------------------------------
+
+  private grant(file: File): Opened {
+    const flags = this.openFlags(file);
+    this.use(file);
     const handle = this.nextHandle++;
     this.handles.set(handle, file);
     return { handle, flags, backingId: file.backingId };
   }
 
-  private find(nodeid: Nodeid, node: Node): File | number {
-    const data = this.overlay.open(node);
-    if (typeof data === 'number') return data;
-    const file: File = { nodeid, node, data, backingId: this.backing.open(data), version: '', users: 0 };
-    this.idle.set(nodeid, file); // which closes it one day, should the open fail after all
-    return file;
+  private use(file: File): void {
+    file.users++;
+    this.inUse.set(file.nodeid, file);
+    this.idle.delete(file.nodeid);
   }
 
   /** Pages that the kernel has stay valid while the data does not change; data of another size can not be cached. */
-  private openFlags(file: File, wasOpen: boolean): number {
+  private openFlags(file: File): number {
     if (file.backingId > 0) return Fopen.PASSTHROUGH;
     if (file.data.sizeBytes !== file.node.top.sizeBytes) return Fopen.DIRECT_IO;
-    const version = file.data.version;
-    const unchanged = version === '' || (wasOpen && version === file.version);
-    file.version = version;
+    const version = file.passed ?? file.data.version;
+    const unchanged = version === '' || version === file.cached;
+    file.cached = version;
     return unchanged ? Fopen.KEEP_CACHE : 0;
   }
 
+  /** What an open file is read from. */
   get(handle: number): Data | undefined {
-    return this.handles.get(handle)?.data;
+    return this.handles.get(handle)?.reads;
   }
 
   release(handle: number): void {
@@ -94,6 +205,14 @@ export class Files {
     if (--file.users > 0) return;
     this.inUse.delete(file.nodeid);
     this.idle.set(file.nodeid, file);
+    if (!this.idle.has(file.nodeid)) this.dispose(file); // too large to be kept
+  }
+
+  /** Lets go of a file that could not be opened, unless it is open already. */
+  private refuse(file: File): void {
+    if (file.users > 0) return;
+    this.inUse.delete(file.nodeid);
+    if (!this.idle.delete(file.nodeid)) this.dispose(file);
   }
 
   /** Lets go of a file that the kernel has forgotten: its data is to be found anew. */

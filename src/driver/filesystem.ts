@@ -2,7 +2,7 @@
 import { Fopen } from '../fuse/abi.ts';
 import { DirentPacker } from '../fuse/dirents.ts';
 import type { Connection } from '../fuse/init.ts';
-import { type Caller, type Filesystem, type Nodeid, ROOT } from '../fuse/ops.ts';
+import { type Caller, type Filesystem, type Nodeid, ROOT, type Settled, type Unique } from '../fuse/ops.ts';
 import type { Out } from '../fuse/reply.ts';
 import * as reply from '../fuse/reply.ts';
 import type { Node } from '../overlay/node.ts';
@@ -13,7 +13,7 @@ import { EBADF, EINVAL, EISDIR, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EROFS, Errn
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
 import type { CachePolicy } from './cache.ts';
 import { Directories } from './directories.ts';
-import type { Files } from './files.ts';
+import type { Files, Opened } from './files.ts';
 import { Nodes } from './nodes.ts';
 
 const W_OK = 2;
@@ -33,6 +33,7 @@ export class OverlayFilesystem implements Filesystem {
   private readonly overlay: Overlay;
   private readonly cache: CachePolicy;
   private readonly visible: Visibility;
+  private readonly connected: (passthrough: boolean) => void;
   private readonly nodes: Nodes;
   private readonly files: Files;
   private readonly directories = new Directories();
@@ -40,17 +41,27 @@ export class OverlayFilesystem implements Filesystem {
   private opensDirectoriesItself = false;
   private readonly packer = new DirentPacker();
 
-  constructor(overlay: Overlay, files: Files, cache: CachePolicy, visible: Visibility) {
+  /** @param connected told once whether the kernel can read data itself */
+  constructor(
+    overlay: Overlay,
+    files: Files,
+    cache: CachePolicy,
+    visible: Visibility,
+    connected: (passthrough: boolean) => void = () => {},
+  ) {
     this.overlay = overlay;
     this.files = files;
     this.cache = cache;
     this.visible = visible;
+    this.connected = connected;
     this.nodes = new Nodes(overlay.root);
   }
 
   /** Two messages less for each directory of a tree that can not change. */
   init({ flags }: Connection): void {
     this.opensDirectoriesItself = this.overlay.immutable && flags.has('NO_OPENDIR_SUPPORT');
+    this.files.begin(flags.has('PASSTHROUGH'));
+    this.connected(flags.has('PASSTHROUGH'));
   }
 
   // ---- names -------------------------------------------------------------------------------------------------------
@@ -193,13 +204,20 @@ export class OverlayFilesystem implements Filesystem {
 
   // ---- data --------------------------------------------------------------------------------------------------------
 
-  open(nodeid: Nodeid, _flags: number, out: Out): number {
+  open(nodeid: Nodeid, _flags: number, out: Out, unique: Unique): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (isDirectory(node.top.mode)) return -EISDIR;
-    const opened = this.files.open(nodeid, node);
-    if (typeof opened === 'number') return opened;
-    return reply.putOpenOut(out.view, 0, opened.handle, opened.flags, opened.backingId);
+    return putOpened(out, this.files.open(nodeid, node, unique));
+  }
+
+  settled(): Settled | undefined {
+    const settled = this.files.settled();
+    return settled && { unique: settled.unique, answer: out => putOpened(out, settled.answer()) };
+  }
+
+  interrupt(unique: Unique): void {
+    this.files.interrupt(unique);
   }
 
   read(_nodeid: Nodeid, fh: number, position: number, length: number, out: Out): number {
@@ -219,6 +237,11 @@ export class OverlayFilesystem implements Filesystem {
     this.files.close();
     this.overlay.close();
   }
+}
+
+function putOpened(out: Out, opened: Opened | number): number {
+  if (typeof opened === 'number') return opened;
+  return reply.putOpenOut(out.view, 0, opened.handle, opened.flags, opened.backingId);
 }
 
 const isAcl = (name: Name): boolean => name.startsWith('system.posix_acl_');

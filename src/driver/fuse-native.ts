@@ -92,7 +92,10 @@ export class FuseNativeServer {
     if (target === undefined || mountpoint.length > TEXT_BYTES_MAX) {
       throw new ErrnoError(EINVAL, `${printable(mountpoint)}: not UTF-8, or too long for transport=fuse-native`);
     }
-    const files = new Files(this.overlay, new Backing(-1, false, this.log), IDLE_FILES_MAX);
+    const files = new Files(this.overlay, new Backing(-1, false, this.log), {
+      idleMax: IDLE_FILES_MAX,
+      verify: this.driver.verify,
+    });
     const before = devices();
     await this.connect(target, files, options);
     const descriptor = devices().find(device => !before.includes(device));

@@ -2,7 +2,8 @@
  * The dispatch thread of a mount: opens the layers, then serves the kernel until the connection ends.
  *
  *     workerData {options, driver}  ->  {ready} or {error}     layers are open, nothing is mounted
- *     {fd}, once mounted            ->  {ended}                 the loop has returned
+ *     {fd, measuring}, once mounted ->  {protection}            the kernel has said what it can do
+ *                                   ->  {ended}                 the loop has returned
  */
 import { readFileSync, writeSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -16,19 +17,27 @@ import { EIO, EPERM, ErrnoError } from '../sys/errno.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/privileges.ts';
 import { Backing } from './backing.ts';
 import { cachePolicy } from './cache.ts';
-import { Files } from './files.ts';
+import { Files, type Opened } from './files.ts';
 import { OverlayFilesystem } from './filesystem.ts';
+import { Mailbox, type MailboxEnd } from './mailbox.ts';
+import { Measurer } from './measurer.ts';
 import type { DriverOptions } from './options.ts';
+import { type Protection, protectionOf } from './protection.ts';
 
 export interface ThreadData {
   options: StackOptions;
   driver: DriverOptions;
 }
 /** What the thread says. */
-export type ThreadMessage = { ready: true } | { error: { errno: number; message: string } } | { ended: End };
-/** What it is told: the descriptor of the mounted /dev/fuse. */
+export type ThreadMessage =
+  | { ready: true }
+  | { error: { errno: number; message: string } }
+  | { protection: Protection }
+  | { ended: End };
+/** What it is told: the descriptor of the mounted /dev/fuse, and who measures for it. */
 export interface ThreadOrder {
   fd: number;
+  measuring: MailboxEnd;
 }
 
 const port = parentPort;
@@ -39,8 +48,8 @@ try {
   const overlay = openOverlay(options);
   const isPrivileged = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
   if (driver.passthrough === 'on' && !isPrivileged) throw new ErrnoError(EPERM, 'passthrough=on needs CAP_SYS_ADMIN');
-  port.once('message', ({ fd }: ThreadOrder) => {
-    const ended = serveOverlay(fd, overlay, isPrivileged);
+  port.once('message', (order: ThreadOrder) => {
+    const ended = serveOverlay(order, overlay, isPrivileged);
     say({ ended });
   });
   say({ ready: true });
@@ -64,17 +73,27 @@ function say(message: ThreadMessage): void {
   port?.postMessage(message);
 }
 
-function serveOverlay(fd: number, overlay: Overlay, isPrivileged: boolean): End {
+function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivileged: boolean): End {
   const passthrough = isPrivileged && driver.passthrough !== 'off';
   const acl = driver.acl && overlay.hasAcl;
-  const files = new Files(overlay, new Backing(fd, passthrough, log), idleFilesMax());
-  const filesystem = new OverlayFilesystem(overlay, files, cachePolicy(overlay, driver), {
-    acl,
-    trusted: isPrivileged,
+  const measurer = new Measurer<Opened | number>(new Mailbox(measuring));
+  const files = new Files(overlay, new Backing(fd, passthrough, log), {
+    idleMax: idleFilesMax(),
+    verify: driver.verify,
+    measurer,
+  });
+  const cache = cachePolicy(overlay, driver);
+  const filesystem = new OverlayFilesystem(overlay, files, cache, { acl, trusted: isPrivileged }, granted => {
+    say({ protection: protectionOf(options, driver, granted || whyNoPassthrough(isPrivileged)) });
   });
   const wanted = { passthroughDepth: passthrough ? 1 : 0, posixAcl: acl } as const;
   const tracer = driver.debug ? traceTo(tell) : undefined;
-  return serve(fd, new Dispatcher(filesystem, { wanted, log, tracer }), log);
+  return serve(fd, new Dispatcher(filesystem, { wanted, log, tracer }), { log, wake: measurer.wake });
+}
+
+function whyNoPassthrough(isPrivileged: boolean): string {
+  if (driver.passthrough === 'off') return 'passthrough=off';
+  return isPrivileged ? 'this kernel has no passthrough' : 'no passthrough without CAP_SYS_ADMIN';
 }
 
 /** A quarter of the descriptors that the process may have, and no more than 4,096. */

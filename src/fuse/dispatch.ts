@@ -1,12 +1,12 @@
 /** Request bytes in, reply bytes out. No I/O. */
 
-import { getU64 } from '../sys/bytes.ts';
+import { getU64, nameBytes, nameOf } from '../sys/bytes.ts';
 import { EINVAL, EIO, ENOSYS, EPROTO, ErrnoError, errnoName } from '../sys/errno.ts';
 import { InHeader, InitOut, MIN_READ_BUFFER, Opcode, OutHeader, opcodeName } from './abi.ts';
 import type { Connection, Wanted } from './init.ts';
 import { negotiate, READ_BYTES_MAX } from './init.ts';
-import type { Filesystem, Nodeid, Request, Row } from './ops.ts';
-import { ROOT, rows } from './ops.ts';
+import type { Filesystem, Nodeid, Request, Row, Unique } from './ops.ts';
+import { LATER, ROOT, rows } from './ops.ts';
 import type { Out } from './reply.ts';
 
 /** Told of every request and of every reply, before and after it is worked on. */
@@ -25,6 +25,8 @@ export interface DispatcherOptions {
 /** Room for a request: more than the kernel demands, so that one BATCH_FORGET carries thousands. */
 export const REQUEST_BYTES = 8 * MIN_READ_BUFFER;
 const REPLY_BYTES = OutHeader.SIZE + READ_BYTES_MAX;
+/** Room for an answer that comes later: attributes and handles, no data. */
+const LATE_REPLY_BYTES = 4096;
 /** The kernel takes -1 to -511 for an error. */
 const ERRNO_MAX = 511;
 /** Major, minor, max_readahead and flags: INIT as the oldest kernels sent it. */
@@ -33,17 +35,49 @@ const INIT_BODY_MIN = 16;
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 const nothing = new Uint8Array(0);
 
-/** Answers the requests of one session, one at a time. */
+/** A reply in the making: the header, and the body that a method writes. */
+class Reply {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly body: Out;
+
+  constructor(sizeBytes: number) {
+    this.bytes = new Uint8Array(sizeBytes);
+    this.view = new DataView(this.bytes.buffer);
+    const body = this.bytes.subarray(OutHeader.SIZE);
+    this.body = { bytes: body, view: new DataView(body.buffer, body.byteOffset, body.length) };
+  }
+
+  /** Writes the header around a result, but for the number of the request. Returns the size of the reply. */
+  seal(result: number): number {
+    const isErrno = result < 0 && result >= -ERRNO_MAX;
+    const isBody = result >= 0 && result <= this.body.bytes.length;
+    const length = OutHeader.SIZE + (isBody ? result : 0);
+    this.view.setUint32(OutHeader.len, length, true);
+    this.view.setInt32(OutHeader.error, isBody ? 0 : isErrno ? result : -EIO, true);
+    return length;
+  }
+}
+
+/** What is told about a request that waits for its answer. */
+interface Waiting {
+  readonly opcode: number;
+  readonly nodeid: Nodeid;
+}
+
+/** Answers the requests of one session, one at a time; those that the filesystem leaves for later, when it can. */
 export class Dispatcher {
-  /** Holds the reply after `handle`. */
-  readonly reply = new Uint8Array(REPLY_BYTES);
+  /** Hold a reply after `handle` and after `late`. */
+  readonly reply: Uint8Array;
+  readonly lateReply: Uint8Array;
   /** What INIT agreed on; undefined before it, and in a dispatcher whose session did not get it. */
   connection: Connection | undefined;
 
   private readonly filesystem: Filesystem;
   private readonly options: DispatcherOptions;
-  private readonly replyView = new DataView(this.reply.buffer);
-  private readonly out: Out;
+  private readonly now = new Reply(REPLY_BYTES);
+  private readonly later = new Reply(LATE_REPLY_BYTES);
+  private readonly waiting = new Map<Unique, Waiting>();
   private readonly request: Writable<Request> = {
     bytes: nothing,
     view: new DataView(nothing.buffer),
@@ -54,8 +88,8 @@ export class Dispatcher {
   constructor(filesystem: Filesystem, options: DispatcherOptions) {
     this.filesystem = filesystem;
     this.options = options;
-    const bytes = this.reply.subarray(OutHeader.SIZE);
-    this.out = { bytes, view: new DataView(bytes.buffer, bytes.byteOffset, bytes.length) };
+    this.reply = this.now.bytes;
+    this.lateReply = this.later.bytes;
   }
 
   /**
@@ -76,14 +110,42 @@ export class Dispatcher {
     const row = rows.get(opcode);
     const result = this.answer(opcode, row, length);
     if (row?.replies === false) return 0;
-    const replyLength = this.seal(result);
-    tracer?.reply(this.replyView, replyLength, opcode);
+    if (result === LATER) {
+      const unique = nameOf(request, InHeader.unique, InHeader.unique + 8) as Unique;
+      this.waiting.set(unique, { opcode, nodeid: this.request.nodeid });
+      return 0;
+    }
+    for (let i = 0; i < 8; i++) this.reply[OutHeader.unique + i] = request[InHeader.unique + i] as number;
+    const replyLength = this.now.seal(result);
+    tracer?.reply(this.now.view, replyLength, opcode);
+    return replyLength;
+  }
+
+  /**
+   * Answers a request that was left for later, if one can be answered now. It does not throw.
+   * @returns how many bytes of `lateReply` are to be sent; 0: none
+   */
+  late(): number {
+    const settled = this.filesystem.settled?.();
+    if (settled === undefined) return 0;
+    const { unique } = settled;
+    const { opcode, nodeid } = this.waiting.get(unique) as Waiting;
+    this.waiting.delete(unique);
+    let result: number;
+    try {
+      result = settled.answer(this.later.body);
+    } catch (error) {
+      result = this.refuse(opcode, nodeid, error);
+    }
+    this.lateReply.set(nameBytes(unique), OutHeader.unique);
+    const replyLength = this.later.seal(result);
+    this.options.tracer?.reply(this.later.view, replyLength, opcode);
     return replyLength;
   }
 
   /** Makes the reply of the last request an EIO, for one that the kernel did not take. Returns its size. */
   fail(): number {
-    return this.seal(-EIO);
+    return this.now.seal(-EIO);
   }
 
   /** Tells the filesystem that the connection has ended. */
@@ -96,14 +158,19 @@ export class Dispatcher {
     this.request.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   }
 
-  /** The bytes of the body, or -errno. */
+  /** The bytes of the body, -errno, or LATER. */
   private answer(opcode: number, row: Row | undefined, length: number): number {
     try {
       return this.run(opcode, row, length);
     } catch (error) {
-      this.options.log(this.describe(opcode, error));
-      return error instanceof ErrnoError ? -error.errno : -EIO;
+      return this.refuse(opcode, this.request.nodeid, error);
     }
+  }
+
+  /** Logs what was thrown once, and makes it -errno. */
+  private refuse(opcode: number, nodeid: Nodeid, error: unknown): number {
+    this.options.log(describe(opcode, nodeid, error));
+    return error instanceof ErrnoError ? -error.errno : -EIO;
   }
 
   private run(opcode: number, row: Row | undefined, length: number): number {
@@ -119,34 +186,21 @@ export class Dispatcher {
     const bodyBytesMin = opcode === Opcode.INIT ? INIT_BODY_MIN : (row?.bodyBytesMin ?? 0);
     if (bodyBytes < bodyBytesMin) throw new ErrnoError(EINVAL, `a body of ${bodyBytes} bytes, not ${bodyBytesMin}`);
     if (opcode === Opcode.INIT) return this.init(bodyBytes);
-    return row ? row.run(this.filesystem, request, this.out) : -ENOSYS;
+    return row ? row.run(this.filesystem, request, this.now.body) : -ENOSYS;
   }
 
   private init(bodyBytes: number): number {
     const { bytes } = this.request;
     const body = new DataView(bytes.buffer, bytes.byteOffset + InHeader.SIZE, bodyBytes);
-    this.connection = negotiate(body, this.out.view, this.options.wanted);
+    this.connection = negotiate(body, this.now.body.view, this.options.wanted);
     if (this.connection) this.filesystem.init?.(this.connection);
     return InitOut.SIZE;
   }
+}
 
-  /** Writes the header around a result. Returns the size of the reply. */
-  private seal(result: number): number {
-    const { replyView, reply } = this;
-    const { bytes } = this.request;
-    const isErrno = result < 0 && result >= -ERRNO_MAX;
-    const isBody = result >= 0 && result <= this.out.bytes.length;
-    const length = OutHeader.SIZE + (isBody ? result : 0);
-    replyView.setUint32(OutHeader.len, length, true);
-    replyView.setInt32(OutHeader.error, isBody ? 0 : isErrno ? result : -EIO, true);
-    for (let i = 0; i < 8; i++) reply[OutHeader.unique + i] = bytes[InHeader.unique + i] as number;
-    return length;
-  }
-
-  private describe(opcode: number, error: unknown): string {
-    const what = error instanceof Error ? error.message : String(error);
-    const name =
-      error instanceof ErrnoError ? errnoName(error.errno) : `EIO: ${error instanceof Error ? error.name : 'thrown'}`;
-    return `${opcodeName(opcode)} nodeid ${this.request.nodeid}: ${name}: ${what}`;
-  }
+function describe(opcode: number, nodeid: Nodeid, error: unknown): string {
+  const what = error instanceof Error ? error.message : String(error);
+  const name =
+    error instanceof ErrnoError ? errnoName(error.errno) : `EIO: ${error instanceof Error ? error.name : 'thrown'}`;
+  return `${opcodeName(opcode)} nodeid ${nodeid}: ${name}: ${what}`;
 }

@@ -27,6 +27,19 @@ import type { Out } from './reply.ts';
 export type Nodeid = number & { readonly nodeid: unique symbol };
 export const ROOT = 1 as Nodeid;
 
+/** The number of a request, as its eight bytes: it is only ever echoed. */
+export type Unique = Name & { readonly unique: unique symbol };
+
+/** What a method returns that will answer later: no errno, and no number of bytes. */
+export const LATER = -4096;
+
+/** An answer to a request that was left for later. */
+export interface Settled {
+  readonly unique: Unique;
+  /** Writes the body to `out`, as the method would have; its result, or what it throws, is taken likewise. */
+  readonly answer: (out: Out) => number;
+}
+
 /** Who asks, for the few operations whose answer depends on it. */
 export interface Caller {
   uid: number;
@@ -42,6 +55,10 @@ export interface Caller {
 export interface Filesystem {
   /** Told once, before all other requests, what the kernel agreed to. Another session's dispatcher is not told. */
   init?(connection: Connection): void;
+  /** An answer that was left for LATER and is there now; undefined: there is none. Asked after every request. */
+  settled?(): Settled | undefined;
+  /** Nobody waits any more for a request that was left for LATER. It is still to be answered, soon: -EINTR. */
+  interrupt?(unique: Unique): void;
   /** Called once, when the connection has ended and nothing is asked any more. */
   destroy(): void;
 
@@ -60,8 +77,10 @@ export interface Filesystem {
   /** 0, or -EACCES. Never asked where the kernel checks permissions itself. `mask`: R_OK 4, W_OK 2, X_OK 1. */
   access(nodeid: Nodeid, mask: number): number;
 
-  /** An OpenOut. `flags` are O_*. -ENOSYS: files need no open, the kernel asks no more and READ comes with `fh` 0. */
-  open(nodeid: Nodeid, flags: number, out: Out): number;
+  /**
+   * An OpenOut, or LATER. `flags` are O_*. -ENOSYS: files need no open, the kernel asks no more and READ comes with `fh` 0.
+   */
+  open(nodeid: Nodeid, flags: number, out: Out, unique: Unique): number;
   /** Up to `length` bytes, fewer only at the end of the file; `length` is never more than there is room for. */
   read(nodeid: Nodeid, fh: number, position: number, length: number, out: Out): number;
   /** An LseekOut: the next data (`whence` 3) or hole (4) at or after `offset`. */
@@ -124,8 +143,20 @@ function batchForget(fs: Filesystem, request: Request): number {
 }
 
 function open(fs: Filesystem, request: Request, out: Out): number {
-  return fs.open(request.nodeid, request.view.getUint32(BODY + OpenIn.flags, true), out);
+  return fs.open(
+    request.nodeid,
+    request.view.getUint32(BODY + OpenIn.flags, true),
+    out,
+    uniqueAt(request, InHeader.unique),
+  );
 }
+
+function interrupt(fs: Filesystem, request: Request): number {
+  fs.interrupt?.(uniqueAt(request, BODY + InterruptIn.unique));
+  return 0;
+}
+
+const uniqueAt = ({ bytes }: Request, at: number): Unique => nameOf(bytes, at, at + 8) as Unique;
 
 function read(fs: Filesystem, request: Request, out: Out): number {
   const { nodeid, view } = request;
@@ -236,7 +267,7 @@ export const rows: ReadonlyMap<number, Row> = new Map([
   [Opcode.LOOKUP, row(2, lookup)],
   [Opcode.FORGET, silentRow(ForgetIn.SIZE, forget)],
   [Opcode.BATCH_FORGET, silentRow(BatchForgetIn.SIZE, batchForget)],
-  [Opcode.INTERRUPT, silentRow(InterruptIn.SIZE, ignore)], // no request waits: each is answered before the next is read
+  [Opcode.INTERRUPT, silentRow(InterruptIn.SIZE, interrupt)], // anything but what is left for later is answered by now
   [Opcode.NOTIFY_REPLY, silentRow(0, ignore)], // only comes when asked for
   [Opcode.DESTROY, row(0, ignore)], // only block devices are told; the end of the session is the end of all mounts
 

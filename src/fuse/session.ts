@@ -10,27 +10,37 @@ export type End = 'unmounted' | 'aborted';
 /** What `fuseReplyReceive` gives for a write that failed is below this, by its errno. */
 const WRITE_FAILED = -4096;
 
+export interface SessionOptions {
+  /** Gets a line for each reply that the kernel refused. */
+  readonly log: (line: string) => void;
+  /** A descriptor that can be read when the filesystem may have an answer that it left for later. */
+  readonly wake?: number;
+}
+
 /**
  * Serves a connection until it ends, on the calling thread and without a pause for its event loop: call it in a worker.
  * The way to end it is to unmount. Then, or when it throws, the filesystem is told.
  * @param fd /dev/fuse of a mount
- * @param log gets a line for each reply that the kernel refused
  * @throws ErrnoError where the descriptor can not be read
  */
-export function serve(fd: number, dispatcher: Dispatcher, log: (line: string) => void): End {
+export function serve(fd: number, dispatcher: Dispatcher, options: SessionOptions): End {
   try {
-    return loop(fd, dispatcher, log);
+    return loop(fd, dispatcher, options);
   } finally {
     dispatcher.end();
   }
 }
 
-function loop(fd: number, dispatcher: Dispatcher, log: (line: string) => void): End {
+function loop(fd: number, dispatcher: Dispatcher, { log, wake }: SessionOptions): End {
   const request = new Uint8Array(REQUEST_BYTES);
-  const pause = new Pause(fd);
+  const pause = new Pause(wake === undefined ? [fd] : [fd, wake]);
   must(native.setStatusFlags(fd, O_NONBLOCK), '/dev/fuse');
   let replyBytes = 0;
   for (;;) {
+    for (let late = dispatcher.late(); late > 0; late = dispatcher.late()) {
+      const sent = native.fuseReply(fd, dispatcher.lateReply, late); // ENOENT: its caller is gone
+      if (sent < 0 && sent !== -ENOENT) log(`a late reply of ${late} bytes was refused: ${errnoName(sent)}`);
+    }
     const received =
       replyBytes > 0
         ? native.fuseReplyReceive(fd, dispatcher.reply, replyBytes, request)
@@ -80,13 +90,13 @@ const PATIENCE = 8;
  * answers take, so as long as requests follow each other closely the loop asks again at once; an idle mount sleeps.
  */
 class Pause {
-  private readonly fd: number;
+  private readonly fds: Int32Array;
   private patience = PATIENCE;
   /** When it began; 0: there is none. */
   private since = 0;
 
-  constructor(fd: number) {
-    this.fd = fd;
+  constructor(fds: readonly number[]) {
+    this.fds = Int32Array.from(fds);
   }
 
   /** There is no request yet: returns at once, or sleeps until there may be one. */
@@ -95,7 +105,7 @@ class Pause {
     if (this.since === 0) this.since = now;
     if (this.patience > 0 && now - this.since < SPIN_MS) return;
     if (this.patience > 0) this.patience--;
-    native.poll(this.fd, POLLIN, -1); // an error shows when the descriptor is read
+    native.poll(this.fds, POLLIN, -1); // an error shows when the descriptor is read
     if (performance.now() - this.since < 3 * SPIN_MS) this.patience = PATIENCE; // sleeping was hardly worth it
   }
 

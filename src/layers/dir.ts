@@ -159,22 +159,22 @@ export class DirLayer implements Layer {
   open(inode: Inode): Data {
     const { parent, name } = inode as DirInode;
     if (!parent) throw this.failure(-errno.EISDIR, parent, name);
-    const data = this.openConfined(this.directoryFd(parent), name);
+    const data = this.openConfined(this.directoryFd(parent), name, pathOf(parent, name));
     if (typeof data === 'number') throw this.failure(data, parent, name);
     return data;
   }
 
   openPath(path: Name): Data | number {
     if (path.length >= PATH_MAX) return -errno.ENAMETOOLONG; // the kernel counts the leading slash
-    return this.openConfined(this.rootFd, path.replace(/^\/+/, ''));
+    return this.openConfined(this.rootFd, path.replace(/^\/+/, ''), path);
   }
 
   /**
    * Opens a regular file below a directory, or gives a negative errno; -ENOENT for anything that is no regular file.
    * Like all files in two steps, because opening a device or a fifo has effects.
    */
-  private openConfined(directoryFd: number, path: Name): Data | number {
-    return this.openFound(native.openat2(directoryFd, path, O_PATH | O_NOFOLLOW, CONFINED));
+  private openConfined(directoryFd: number, path: Name, shown: Name): Data | number {
+    return this.openFound(native.openat2(directoryFd, path, O_PATH | O_NOFOLLOW, CONFINED), shown);
   }
 
   openHandle({ type, bytes }: Handle): Data | number {
@@ -185,14 +185,15 @@ export class DirLayer implements Layer {
     handle.set(bytes, FileHandle.f_handle);
     const filesystem = must(this.openRootForReading(), `layer ${this.path}`);
     try {
-      return this.openFound(native.openByHandleAt(filesystem, handle, O_PATH | O_NOFOLLOW));
+      const shown = `a file by its handle ${Buffer.from(bytes).toString('hex')}`;
+      return this.openFound(native.openByHandleAt(filesystem, handle, O_PATH | O_NOFOLLOW), shown);
     } finally {
       native.close(filesystem);
     }
   }
 
   /** Opens the object of a descriptor (O_PATH), which is closed, for reading. Passes a negative errno on. */
-  private openFound(found: number): Data | number {
+  private openFound(found: number, shown: Name): Data | number {
     if (found < 0) return found;
     try {
       must(sx.statx(found, ''), `layer ${this.path}`);
@@ -201,7 +202,7 @@ export class DirLayer implements Layer {
       const flags = O_NONBLOCK | O_NOATIME;
       let fd = native.openat2(sx.AT_FDCWD, link, flags, 0);
       if (fd === -errno.EPERM) fd = native.openat2(sx.AT_FDCWD, link, O_NONBLOCK, 0); // not the owner: no O_NOATIME
-      return fd < 0 ? fd : new FileData(fd);
+      return fd < 0 ? fd : new FileData(fd, `layer ${this.path}: ${printable(shown)}`);
     } finally {
       native.close(found);
     }
@@ -267,13 +268,15 @@ export class DirLayer implements Layer {
   }
 
   private failure(result: number, parent: DirInode | undefined, name: Name): ErrnoError {
-    const path: Name[] = [name];
-    for (let at = parent; at; at = at.parent) path.push(at.name);
-    return new ErrnoError(
-      -result,
-      `layer ${this.path}: ${path.reverse().join('/') || '/'}: ${errno.errnoName(result)}`,
-    );
+    return new ErrnoError(-result, `layer ${this.path}: ${pathOf(parent, name)}: ${errno.errnoName(result)}`);
   }
+}
+
+/** The path of an object from the layer's root. */
+function pathOf(parent: DirInode | undefined, name: Name): Name {
+  const path: Name[] = [name];
+  for (let at = parent; at; at = at.parent) path.push(at.name);
+  return path.reverse().join('/') || '/';
 }
 
 /**

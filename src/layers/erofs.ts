@@ -170,7 +170,7 @@ export class ErofsLayer implements Layer {
     const file = inode as ErofsInode;
     if (!isRegular(file.mode)) throw new ErrnoError(EINVAL, `${this.path}: nid ${file.nid}: not a regular file`);
     checkReadable(this.image, file);
-    return new ImageData(this.image, file);
+    return new ImageData(this.image, file, `layer ${this.path}: nid ${file.nid}`);
   }
 
   openPath(path: Name): Data | number {
@@ -231,13 +231,15 @@ export class ErofsLayer implements Layer {
 class ImageData implements Data {
   readonly fd = -1;
   readonly version = '';
+  readonly place: string;
   readonly sizeBytes: number;
   private readonly image: Image;
   private readonly inode: ImageInode;
 
-  constructor(image: Image, inode: ImageInode) {
+  constructor(image: Image, inode: ImageInode, place: string) {
     this.image = image;
     this.inode = inode;
+    this.place = place;
     this.sizeBytes = inode.sizeBytes;
   }
 

@@ -1,15 +1,18 @@
 /** The bytes of an open file of the host. */
 import { must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { statx, statxSize, statxVersion } from '../sys/statx.ts';
+import { statx, statxSize, Version } from '../sys/statx.ts';
 import type { Data } from './layer.ts';
 
 export class FileData implements Data {
   readonly fd: number;
+  readonly place: string;
+  private readonly known = new Version();
 
-  /** Takes over an open descriptor of a regular file. */
-  constructor(fd: number) {
+  /** Takes over an open descriptor of a regular file. @param place names it in messages */
+  constructor(fd: number, place: string) {
     this.fd = fd;
+    this.place = place;
   }
 
   get sizeBytes(): number {
@@ -19,7 +22,7 @@ export class FileData implements Data {
 
   get version(): string {
     must(statx(this.fd, ''), 'stat of an open file');
-    return statxVersion();
+    return this.known.update();
   }
 
   read(out: Uint8Array, at: number, length: number, position: number): number {

@@ -24,6 +24,8 @@ export interface Handle {
 export interface Data {
   /** A descriptor that passthrough and pread can use, or -1 where the bytes are in an image. */
   readonly fd: number;
+  /** Its layer and where it is there, for messages. */
+  readonly place: string;
   readonly sizeBytes: number;
   /** Changes when the bytes may have changed; '' where they can not. */
   readonly version: string;

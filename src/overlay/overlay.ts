@@ -11,6 +11,7 @@ import type { Node } from './node.ts';
 import type { StackOptions } from './options.ts';
 import { type Entry, listMerged, listReal } from './readdir.ts';
 import { opaqueness, type Rules } from './step.ts';
+import { type Check, Verifier } from './verifier.ts';
 import { OverlayXattrs } from './xattrs.ts';
 
 /** Dentries remembered at most: about 300 bytes each. */
@@ -29,6 +30,7 @@ export class Overlay implements Stack {
   private readonly xwhiteoutLayers = new Set<Layer>();
   private readonly numbers: InodeNumbers;
   private readonly lowerdata: Lowerdata;
+  private readonly verifier: Verifier;
   /** Absent where asking the only layer, an image, again is as cheap. */
   private readonly dentries: DentryCache | undefined;
 
@@ -50,7 +52,8 @@ export class Overlay implements Stack {
     this.hasAcl = layers.some(layer => layer.hasAcl);
     this.dentries = this.immutable && layers.length === 1 ? undefined : new DentryCache(DENTRIES_MAX);
     this.numbers = new InodeNumbers(layers.map(layer => layer.filesystem));
-    this.lowerdata = new Lowerdata(layers, dataLayers, this.rules.xattrs, options);
+    this.lowerdata = new Lowerdata(layers, dataLayers, this.rules.xattrs);
+    this.verifier = new Verifier(this.rules.xattrs, options);
     this.root = this.rootNode();
   }
 
@@ -132,17 +135,34 @@ export class Overlay implements Stack {
   }
 
   /**
-   * Opens a regular file's data, found now if it is in a data-only layer, and checked against its digest.
-   * @returns the data, or -ENOENT, -ENOTDIR, -ELOOP, -EXDEV, -ENAMETOOLONG where no data-only layer has it
-   * Throws ErrnoError EIO where the digest is wrong, or missing and required.
+   * Opens a regular file's data and checks it, on this thread.
+   * @returns the data, or a negative errno as `find` does
+   * Throws ErrnoError as `find` and `check` do; EIO where the digest is wrong.
    */
   open(node: Node): Data | number {
-    return this.lowerdata.open(node);
+    const data = this.find(node);
+    if (typeof data === 'number') return data;
+    try {
+      const check = this.check(node, data);
+      if (check && !check.known(false)) check.measure(false);
+      return data;
+    } catch (error) {
+      data.close();
+      throw error;
+    }
   }
 
-  /** Checks data that `open` gave again, before it is used for another open. Throws as `open` does. */
-  verify(node: Node, data: Data): void {
-    this.lowerdata.verify(node, data);
+  /**
+   * Finds a regular file's data, which has not been looked for before if it is in a data-only layer.
+   * @returns it, unchecked, or -ENOENT, -ENOTDIR, -ELOOP, -EXDEV, -ENAMETOOLONG where no data-only layer has it
+   */
+  find(node: Node): Data | number {
+    return this.lowerdata.find(node);
+  }
+
+  /** What is to be checked of data that `find` gave, before it is used; see Verifier.check. */
+  check(node: Node, data: Data): Check | undefined {
+    return this.verifier.check(node, data, this.lowerdata.cameByOrigin(data));
   }
 
   /** The numbers of the top layer's filesystem. */

@@ -43,10 +43,14 @@ export interface Native {
   /** openat2(2); `mode` 0. Flags always include O_CLOEXEC. */
   openat2(dirfd: number, path: Name, flags: number, resolve: number): number;
   close(fd: number): number;
+  /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file. */
+  duplicate(fd: number): number;
   /** fcntl(2) F_SETFL: O_NONBLOCK and its like. */
   setStatusFlags(fd: number, flags: number): number;
-  /** poll(2) of one descriptor: the events that happened, 0 after `milliseconds` (negative: no limit). */
-  poll(fd: number, events: number, milliseconds: number): number;
+  /** eventfd(2), non-blocking: eight bytes written to it are added to `count`, a read takes all and makes it 0. */
+  eventfd(count: number): number;
+  /** poll(2): how many of the descriptors (8 at most) are ready, 0 after `milliseconds` (negative: no limit). */
+  poll(fds: Int32Array, events: number, milliseconds: number): number;
   /** statx(2) into `out`, at least 256 bytes: struct statx. */
   statx(dirfd: number, path: Name, flags: number, mask: number, out: Uint8Array): number;
   /** getdents64(2): packed struct linux_dirent64; 0 at the end. */

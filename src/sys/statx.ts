@@ -36,6 +36,7 @@ const STATX_MNT_ID = 0x1000;
 
 const reply = new Uint8Array(Statx.SIZE);
 const view = new DataView(reply.buffer);
+const words = new Uint32Array(reply.buffer);
 
 /**
  * Asks for an object, without following a symlink or triggering an automount; an empty name means `dirfd` itself.
@@ -65,13 +66,29 @@ export const statxDeviceIs = (device: Device): boolean =>
   view.getUint32(Statx.dev_major, true) === device.major && view.getUint32(Statx.dev_minor, true) === device.minor;
 export const statxMountId = (): number => getU64(view, Statx.mnt_id);
 
-/** Changes when the contents of the object may have changed: device, inode, size, mtime, ctime. */
-export function statxVersion(): string {
-  const words = new Uint32Array(reply.buffer);
-  const at = (offset: number): string => (words[offset / 4] as number).toString(36);
-  const fields = [Statx.dev_major, Statx.dev_minor, Statx.ino, Statx.ino + 4, Statx.size, Statx.size + 4];
-  const times = [Statx.mtime, Statx.mtime + 4, Statx.mtime + 8, Statx.ctime, Statx.ctime + 4, Statx.ctime + 8];
-  return [...fields, ...times].map(at).join('.');
+/** Words of struct statx that change when the contents of the object may have changed. */
+const VERSION_WORDS = [
+  ...[Statx.dev_major, Statx.dev_minor, Statx.ino, Statx.ino + 4, Statx.size, Statx.size + 4],
+  ...[Statx.mtime, Statx.mtime + 4, Statx.mtime + 8, Statx.ctime, Statx.ctime + 4, Statx.ctime + 8],
+].map(offset => offset / 4);
+
+/** Device, inode, size, mtime and ctime of one object as text, which is made anew only when one of them has changed. */
+export class Version {
+  private readonly seen = new Uint32Array(VERSION_WORDS.length);
+  private text = '';
+
+  /** The version in the last answer. */
+  update(): string {
+    let changed = this.text === '';
+    for (let i = 0; i < VERSION_WORDS.length; i++) {
+      const word = words[VERSION_WORDS[i] as number] as number;
+      if (this.seen[i] === word) continue;
+      this.seen[i] = word;
+      changed = true;
+    }
+    if (changed) this.text = Array.from(this.seen, word => word.toString(36)).join('.');
+    return this.text;
+  }
 }
 
 /** All attributes of the answer, with `ino` as given. */

@@ -10,16 +10,24 @@ import { openOrThrow } from '../fixtures/native.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
 
 const O_RDWR = 2;
-const inImage: Data = { fd: -1, sizeBytes: 0, version: '', read: () => 0, seek: () => 0, close() {} };
+const inImage: Data = {
+  fd: -1,
+  place: 'an image',
+  sizeBytes: 0,
+  version: '',
+  read: () => 0,
+  seek: () => 0,
+  close() {},
+};
 
 t.test('passthrough', { skip: withoutFuse }, async t => {
   const path = join(scratch(t), 'file');
   writeFileSync(path, 'x');
-  const data = new FileData(openOrThrow(path));
+  const data = new FileData(openOrThrow(path), path);
   const unmounted = openOrThrow('/dev/fuse', O_RDWR); // the kernel refuses it as it refuses who may not: EPERM
   const notFuse = openOrThrow(path);
   t.teardown(() => {
-    for (const one of [data, new FileData(unmounted), new FileData(notFuse)]) one.close();
+    for (const one of [data, new FileData(unmounted, path), new FileData(notFuse, path)]) one.close();
   });
 
   for (const [rule, session, enabled, asked, lines] of [

@@ -1,19 +1,20 @@
-import { appendFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { appendFileSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { Backing } from '../../src/driver/backing.ts';
-import { Files, type Opened } from '../../src/driver/files.ts';
+import { Files, type FilesOptions, type Opened } from '../../src/driver/files.ts';
 import { Fopen } from '../../src/fuse/abi.ts';
 import type { Nodeid } from '../../src/fuse/ops.ts';
 import type { Data } from '../../src/layers/layer.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { nameOf } from '../../src/sys/bytes.ts';
-import { EIO, ENOENT, ErrnoError, errnoName } from '../../src/sys/errno.ts';
+import { ENOENT, errnoName } from '../../src/sys/errno.ts';
 import { dir, FakeLayer, file, meta, type Spec } from '../fixtures/fake-layer.ts';
 import { nodeAt, openStack, plainOptions, plant, scratch } from '../fixtures/layers.ts';
 import { descriptors } from '../fixtures/native.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
+import { metacopyOf, noFsverity } from '../fixtures/verity.ts';
 
 /** A kernel that gives backing ids to every file, or to none, and knows which are in use. */
 class FakeBacking extends Backing {
@@ -23,7 +24,7 @@ class FakeBacking extends Backing {
   private next = 1;
 
   constructor(grants: boolean) {
-    super(-1, false, () => {});
+    super(-1, grants, () => {});
     this.grants = grants;
   }
 
@@ -45,10 +46,13 @@ class Fixture {
   readonly backing: FakeBacking;
   readonly files: Files;
 
-  constructor(overlay: Overlay, { grants = false, idleMax = 4 } = {}) {
+  constructor(
+    overlay: Overlay,
+    { grants = false, idleMax = 4, ...options }: { grants?: boolean } & Partial<FilesOptions> = {},
+  ) {
     this.overlay = overlay;
     this.backing = new FakeBacking(grants);
-    this.files = new Files(overlay, this.backing, idleMax);
+    this.files = new Files(overlay, this.backing, { idleMax, ...options });
   }
 
   nodeid(path: string): Nodeid {
@@ -215,34 +219,58 @@ t.test('what is refused leaves nothing behind', { skip: withoutRoot }, async (t:
   t.equal(f.backing.inUse.size, 0, 'no backing id');
 });
 
-/** An overlay whose checks fail on demand. */
-class Doubtful extends Overlay {
-  trusted = true;
+t.test('a file that fails its check is not opened again', { skip: noFsverity }, async t => {
+  const home = scratch(t);
+  plant(join(home, 'C'), dir({ o: file('12345') }));
+  const object = join(home, 'C', 'o');
+  plant(
+    join(home, 'A'),
+    dir({ f: file('.....', { metacopy: metacopyOf(object).toString('latin1'), redirect: '/o' }) }),
+  );
+  const overlay = openStack(t, `${home}/A::${home}/C`, { verity: 'on' });
+  const f = new Fixture(overlay, { verify: 'open' });
+  const { handle } = f.open('/f');
+  writeFileSync(object, '54321');
+  t.throws(() => f.open('/f'), { name: 'EIO', message: /EWRONGVERITY: layer .*C: \/o: the data is/ });
+  t.equal(f.read(handle), '54321', 'verify=open: what is open stays open');
+  writeFileSync(object, '12345');
+  t.equal(f.open('/f').flags, 0, 'a version that was refused is not one whose pages are good');
+  t.equal(f.open('/f').flags, Fopen.KEEP_CACHE, 'nor is one that was checked thrown away');
+  f.files.close();
+});
 
-  override verify(): void {
-    if (!this.trusted) throw new ErrnoError(EIO, 'not what it was');
-  }
-}
-
-t.test(
-  'a file that fails its check is not opened again, and pages of it are not kept',
-  { skip: withoutRoot },
-  async t => {
-    const home = scratch(t);
-    plant(home, dir({ A: dir({ f: file('12345') }) }));
-    const layer = openStack(t, join(home, 'A')).root.top.layer;
-    const overlay = new Doubtful([layer], [], plainOptions);
-    const f = new Fixture(overlay);
-    const path = join(home, 'A', 'f');
-    const { handle } = f.open('/f');
-    writeFileSync(path, '54321');
-    overlay.trusted = false;
-    t.throws(() => f.open('/f'), { name: 'EIO', message: /not what it was/ });
-    t.equal(f.read(handle), '54321', 'what is open stays open');
-    overlay.trusted = true;
-    t.equal(f.open('/f').flags, 0, 'a version that was refused is not one whose pages are good');
+t.test('verify=read', { skip: noFsverity }, async t => {
+  const home = scratch(t);
+  const content = Array.from({ length: 3 }, (_, i) => `${i}`.repeat(4096)).join('');
+  plant(join(home, 'C'), dir({ o: file(content) }));
+  const object = join(home, 'C', 'o');
+  const metacopy = metacopyOf(object).toString('latin1');
+  plant(join(home, 'A'), dir({ f: file(content, { metacopy, redirect: '/o' }), plain: file('12345') }));
+  const overlay = openStack(t, `${home}/A::${home}/C`, { verity: 'on' });
+  const read = (f: Fixture, handle: number, position: number): string => {
+    const out = new Uint8Array(10);
+    return nameOf(out, 0, f.files.get(handle)?.read(out, 0, 10, position));
+  };
+  for (const [rule, options, checks] of [
+    ['without passthrough', {}, true],
+    ['with passthrough', { grants: true }, false],
+    ['with passthrough and verify=read', { grants: true, verify: 'read' }, true],
+    ['verify=open', { verify: 'open' }, false],
+  ] as const) {
+    writeFileSync(object, content);
+    const f = new Fixture(overlay, options);
+    const { handle, backingId } = f.open('/f');
+    t.equal(backingId > 0, 'grants' in options && !checks, `${rule}: who reads`);
+    writeFileSync(object, 'x', { flag: 'r+' });
+    t.equal(read(f, handle, 4096), '1'.repeat(10), `${rule}: blocks that did not change`);
+    const first = (): string => read(f, handle, 0);
+    if (checks)
+      t.throws(first, { name: 'EIO', message: /layer .*C: \/o: EWRONGVERITY: block 0/ }, `${rule}: and one that did`);
+    else t.equal(first(), `x${'0'.repeat(9)}`, `${rule}: and one that did`);
     f.files.close();
-    rmSync(path);
-  },
-);
+  }
+  const f = new Fixture(overlay, { grants: true, verify: 'read' });
+  t.ok(f.open('/plain').backingId > 0, 'verify=read: what has no digest is left to the kernel');
+  f.files.close();
+});
 t.end();

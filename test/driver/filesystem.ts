@@ -17,7 +17,7 @@ import {
   OpenOut,
   StatxOut,
 } from '../../src/fuse/abi.ts';
-import { type Nodeid, ROOT } from '../../src/fuse/ops.ts';
+import { type Nodeid, ROOT, type Unique } from '../../src/fuse/ops.ts';
 import { openOverlay } from '../../src/overlay/open.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { getU64, nameOf } from '../../src/sys/bytes.ts';
@@ -64,6 +64,8 @@ interface Entry {
   nodeid?: number;
 }
 
+const UNIQUE = '\x01\0\0\0\0\0\0\0' as Unique;
+
 /** A filesystem and the place where it writes replies, which are dirty before each. */
 class Fixture {
   readonly fs: OverlayFilesystem;
@@ -71,7 +73,7 @@ class Fixture {
   readonly view = new DataView(this.bytes.buffer);
 
   constructor(overlay: Overlay, { cache = FOR_EVER, visible = { acl: true, trusted: true } as Visibility } = {}) {
-    const files = new Files(overlay, new Backing(-1, false, () => {}), 4);
+    const files = new Files(overlay, new Backing(-1, false, () => {}), { idleMax: 4 });
     this.fs = new OverlayFilesystem(overlay, files, cache, visible);
   }
 
@@ -93,7 +95,7 @@ class Fixture {
 
   /** Opens what was looked up; the handle. */
   open(nodeid: number): number {
-    const result = this.fs.open(id(nodeid), 0, this.out);
+    const result = this.fs.open(id(nodeid), 0, this.out, UNIQUE);
     if (result < 0) throw new Error(`open: ${result}`);
     return getU64(this.view, OpenOut.fh);
   }
@@ -161,7 +163,7 @@ t.test('a nodeid that the kernel was never given is ESTALE', async t => {
     ['statx', nodeid => f.fs.statx(nodeid, f.out)],
     ['readlink', nodeid => f.fs.readlink(nodeid, f.out)],
     ['access', nodeid => f.fs.access(nodeid, 4)],
-    ['open', nodeid => f.fs.open(nodeid, 0, f.out)],
+    ['open', nodeid => f.fs.open(nodeid, 0, f.out, UNIQUE)],
     ['opendir', nodeid => f.fs.opendir(nodeid, f.out)],
     ['getxattr', nodeid => f.fs.getxattr(nodeid, 'user.a', root) as number],
     ['listxattr', nodeid => f.fs.listxattr(nodeid, root) as number],
@@ -178,7 +180,7 @@ t.test('what is asked of the wrong kind', async t => {
     ['lookup in a file', f.fs.lookup(aFile, 'x', f.out), -ENOTDIR],
     ['lookup in a symlink', f.fs.lookup(aLink, 'x', f.out), -ENOTDIR],
     ['opendir of a file', f.fs.opendir(aFile, f.out), -ENOTDIR],
-    ['open of a directory', f.fs.open(aDir, 0, f.out), -EISDIR],
+    ['open of a directory', f.fs.open(aDir, 0, f.out, UNIQUE), -EISDIR],
     ['readlink of a file', f.fs.readlink(aFile, f.out), -EINVAL],
     ['readlink of a directory', f.fs.readlink(aDir, f.out), -EINVAL],
     ['read of no handle', f.fs.read(aFile, 99, 0, 10, f.out), -EBADF],

@@ -1,9 +1,10 @@
 /** Proves src/fuse/dispatch.ts: no request, however broken, makes it throw, read past the end, or reply nonsense. */
 import t from 'tap';
-import { InHeader, Opcode, OutHeader } from '../../src/fuse/abi.ts';
+import { InHeader, Opcode, OpenIn, OutHeader } from '../../src/fuse/abi.ts';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
-import { rows } from '../../src/fuse/ops.ts';
-import { EINVAL, EIO, ENOSYS, EPROTO, EROFS, ESTALE, EUCLEAN } from '../../src/sys/errno.ts';
+import { LATER, type Nodeid, rows, type Settled, type Unique } from '../../src/fuse/ops.ts';
+import type { Out } from '../../src/fuse/reply.ts';
+import { EINVAL, EIO, ENOSYS, EPROTO, EROFS, ErrnoError, ESTALE, EUCLEAN } from '../../src/sys/errno.ts';
 import { noting, TinyFilesystem } from '../fixtures/tiny-fs.ts';
 import { seeded } from '../fixtures/wire.ts';
 
@@ -169,5 +170,76 @@ t.test('noise', t => {
   }
   t.ok(replies > 15_000, 'most requests are replied to');
   t.ok(wellFormed > 5_000, 'many reach the filesystem');
+  t.end();
+});
+
+/** Leaves every open for later, and answers when it is told to. */
+class PatientFilesystem extends TinyFilesystem {
+  readonly left: Unique[] = [];
+  readonly interrupted: Unique[] = [];
+  ready: Settled[] = [];
+
+  override open(_nodeid: Nodeid, _flags: number, _out: Out, unique?: Unique): number {
+    this.left.push(unique as Unique);
+    return LATER;
+  }
+
+  settled(): Settled | undefined {
+    return this.ready.shift();
+  }
+
+  interrupt(unique: Unique): void {
+    this.interrupted.push(unique);
+  }
+}
+
+t.test('answers that come later', t => {
+  const patient = new PatientFilesystem();
+  const later = new Dispatcher(patient, { wanted, log: line => lines.push(line) });
+  const open = (nodeid: number, unique: string): Uint8Array => {
+    const bytes = request(Opcode.OPEN, nodeid, new Uint8Array(OpenIn.SIZE));
+    bytes.set(Buffer.from(unique, 'hex'), InHeader.unique);
+    return bytes;
+  };
+  const [first, second, third] = ['f100000000000001', 'f200000000000002', 'f300000000000003'] as const;
+  lines.length = 0;
+  for (const [i, unique] of [first, second, third].entries()) {
+    const bytes = open(3 + i, unique);
+    t.equal(later.handle(bytes, bytes.length), 0, 'nothing is sent now');
+  }
+  t.equal(later.late(), 0, 'nor before there is an answer');
+  t.strictSame(
+    patient.left.map(unique => Buffer.from(unique, 'latin1').toString('hex')),
+    [first, second, third],
+    'the filesystem knows the number of each request',
+  );
+
+  const stop = request(Opcode.INTERRUPT, 0, Buffer.from(second, 'hex'));
+  t.equal(later.handle(stop, stop.length), 0, 'an interrupt has no reply');
+  t.strictSame(patient.interrupted, [patient.left[1]], 'but is passed on');
+
+  const [one, two, three] = patient.left as [Unique, Unique, Unique];
+  patient.ready = [
+    {
+      unique: three,
+      answer: out => {
+        out.view.setUint32(0, 0x12345678, true);
+        return 4;
+      },
+    },
+    { unique: one, answer: () => -ESTALE },
+    {
+      unique: two,
+      answer: () => {
+        throw new ErrnoError(EUCLEAN, 'what it is about');
+      },
+    },
+  ];
+  const sent = (): string => Buffer.from(later.lateReply.subarray(0, later.late())).toString('hex');
+  t.equal(sent(), `14000000${'00000000'}${third}78563412`, 'a body, in any order');
+  t.equal(sent(), `10000000${'8cffffff'}${first}`, 'an errno');
+  t.equal(sent(), `10000000${'8bffffff'}${second}`, 'what throws is answered with its errno');
+  t.strictSame(lines, ['OPEN nodeid 4: EUCLEAN: what it is about'], 'and logged as any other');
+  t.equal(later.late(), 0, 'each is answered once');
   t.end();
 });

@@ -26,6 +26,7 @@ const dispatcher = new Dispatcher(noting(new TinyFilesystem(), calls), {
   log: () => {},
 });
 const UNIQUE = '08070605040302f1'; // larger than any safe integer
+const UNIQUE_SHOWN = JSON.stringify(Buffer.from(UNIQUE, 'hex').toString('latin1'));
 
 /** A request in hex: the header that belongs to a body. */
 function request(opcode: number, nodeid: number, body: string): Uint8Array {
@@ -254,12 +255,26 @@ for (const [rule, opcode, nodeid, body, call, want] of [
     Opcode.OPEN,
     3,
     '0080000000000000  flags, open_flags',
-    'open(3, 32768)',
+    `open(3, 32768, ${UNIQUE_SHOWN})`,
     `${FH_3}
      0200000000000000  open_flags, backing_id`,
   ],
-  ['a directory is not', Opcode.OPEN, 1, '0080000000000000  flags, open_flags', 'open(1, 32768)', EISDIR],
-  ['what throws is answered with its errno', Opcode.OPEN, 7, '0080000000000000', 'open(7, 32768)', EUCLEAN],
+  [
+    'a directory is not',
+    Opcode.OPEN,
+    1,
+    '0080000000000000  flags, open_flags',
+    `open(1, 32768, ${UNIQUE_SHOWN})`,
+    EISDIR,
+  ],
+  [
+    'what throws is answered with its errno',
+    Opcode.OPEN,
+    7,
+    '0080000000000000',
+    `open(7, 32768, ${UNIQUE_SHOWN})`,
+    EUCLEAN,
+  ],
   [
     'a file is read',
     READ,

@@ -17,7 +17,6 @@ const file = join(home, 'file');
 const missing = join(home, 'missing');
 
 const bytes = new Uint8Array(4096);
-const POLLNVAL = 0x20; // how poll(2) says EBADF
 const none = new Uint8Array(0);
 const handle = Uint8Array.from([8, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
 
@@ -36,8 +35,10 @@ const failing: Record<keyof Native, [args: unknown[], want: number]> = {
   receiveDescriptor: [[-1], -EBADF],
   openat2: [[AT_FDCWD, missing, 0, 0], -ENOENT],
   close: [[-1], -EBADF],
+  duplicate: [[-1], -EBADF],
   setStatusFlags: [[-1, 0], -EBADF],
-  poll: [[1 << 20, 1, 0], POLLNVAL],
+  eventfd: [[-1], -EINVAL],
+  poll: [[new Int32Array(9), 1, 0], -EINVAL],
   statx: [[AT_FDCWD, missing, 0, 0x7ff, bytes], -ENOENT],
   getdents: [[-1, bytes], -EBADF],
   readlinkat: [[AT_FDCWD, missing, bytes], -ENOENT],

@@ -1,0 +1,41 @@
+/** What a mount protects against changed images and objects, and why not more. */
+import type { StackOptions } from '../overlay/options.ts';
+import type { DriverOptions } from './options.ts';
+
+export interface Protection {
+  /** digest: the image is the one that the option `digest` names. */
+  readonly metadata: 'digest' | 'none';
+  /** open: data that has a digest is checked when it is opened; read: and every block of it when it is read. */
+  readonly data: 'none' | 'open' | 'read';
+  /** Whether a metacopy file without a digest is refused. */
+  readonly required: boolean;
+  /** Whether the kernel reads data itself; if not, why. */
+  readonly passthrough: true | string;
+}
+
+/** @param passthrough true where the kernel reads data itself, else why it does not */
+export function protectionOf(stack: StackOptions, driver: DriverOptions, passthrough: true | string): Protection {
+  const onRead = driver.verify === 'read' || (driver.verify === undefined && passthrough !== true);
+  return {
+    metadata: stack.imageDigest === undefined ? 'none' : 'digest',
+    data: stack.verity === 'off' && stack.redirects !== 'strict' ? 'none' : onRead ? 'read' : 'open',
+    required: stack.verity === 'require' || stack.redirects === 'strict',
+    passthrough,
+  };
+}
+
+/** One line for people. */
+export function protectionText({ metadata, data, required, passthrough }: Protection): string {
+  const names =
+    metadata === 'digest' ? 'metadata is checked by its digest' : 'metadata is not checked (digest=HEX does)';
+  const scope = required ? 'data' : 'data that has a digest';
+  const reads = passthrough === true ? 'the kernel reads it itself; verify=read checks each read' : 'verify=open';
+  switch (data) {
+    case 'none':
+      return `${names}; data is not checked (verity=off)`;
+    case 'open':
+      return `${names}; ${scope} is checked when it is opened, not again unless it has fs-verity (${reads})`;
+    case 'read':
+      return `${names}; ${scope} is checked whenever it is read (${passthrough === true ? 'verify=read' : passthrough})`;
+  }
+}

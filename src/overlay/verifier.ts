@@ -1,0 +1,175 @@
+/** Checks data against the digest of its metacopy xattr, by what the kernel has measured or by measuring it. */
+import { LRUCache } from 'lru-cache';
+import type { Data } from '../layers/layer.ts';
+import { EIO, ErrnoError } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import { measure, measureLeaves } from '../verity/digest.ts';
+import { ALGORITHMS, type Algorithm, DEFAULTS } from '../verity/hash.ts';
+import { VerityTree } from '../verity/tree.ts';
+import { type Digest, parseDigest } from './metacopy.ts';
+import type { Node } from './node.ts';
+import type { StackOptions } from './options.ts';
+import type { OverlayXattrs } from './xattrs.ts';
+
+/** Objects whose digest is remembered at most, and bytes of what is remembered: block hashes take 1/128 of the data. */
+const MEASURED_MAX = 65_536;
+const MEASURED_BYTES_MAX = 1 << 26;
+/** A digest, its key, and the cache around them. */
+const ENTRY_BYTES = 400;
+
+/** What was found out about an object's data. */
+export interface Measured {
+  /** The fs-verity digest. */
+  readonly digest: Uint8Array;
+  /** The hash of each block, one after the other, where they were asked for. */
+  readonly leaves?: Uint8Array | undefined;
+  /** The kernel has measured it, and checks every block that is read. */
+  readonly byKernel: boolean;
+}
+
+type Memory = LRUCache<string, Measured>;
+
+export class Verifier {
+  private readonly xattrs: OverlayXattrs;
+  private readonly verity: StackOptions['verity'];
+  /** By the version of an object and the algorithm. */
+  private readonly memory: Memory = new LRUCache({
+    max: MEASURED_MAX,
+    maxSize: MEASURED_BYTES_MAX,
+    sizeCalculation: ({ leaves }) => ENTRY_BYTES + (leaves?.length ?? 0),
+  });
+
+  constructor(xattrs: OverlayXattrs, { redirects, verity }: Pick<StackOptions, 'redirects' | 'verity'>) {
+    this.xattrs = xattrs;
+    this.verity = redirects === 'strict' ? 'require' : verity;
+  }
+
+  /**
+   * What has to be checked of a file's data; undefined: nothing. @param byOrigin the data was found by its origin, so that
+   * its digest counts whatever the option says
+   * Throws ErrnoError: EIO, ERANGE for a malformed digest, EIO where one is missing and required.
+   * Source: kernel ovl_validate_verity.
+   */
+  check({ ino, top, data: place }: Node, data: Data, byOrigin: boolean): Check | undefined {
+    if (place === undefined || (this.verity === 'off' && !byOrigin)) return undefined;
+    const digest = parseDigest(top.layer.getxattr(top, this.xattrs.metacopy) ?? new Uint8Array(0));
+    if (digest !== undefined) return new Check(this.memory, data, digest);
+    if (this.verity === 'require') throw new ErrnoError(EIO, `ENOVERITY: ino ${ino} has no digest for ${data.place}`);
+    return undefined;
+  }
+}
+
+/** One check of one object's data. The digest is compared by whatever gives what was measured: EIO where it is another. */
+export class Check {
+  readonly data: Data;
+  /** The version that is checked: what changes later is not covered. */
+  readonly version: string;
+  readonly sizeBytes: number;
+  readonly algorithm: Algorithm;
+  /** The same for all checks of the same data by the same algorithm. */
+  readonly key: string;
+  private readonly memory: Memory;
+  private readonly wanted: Uint8Array;
+
+  constructor(memory: Memory, data: Data, { algorithm, bytes }: Digest) {
+    this.memory = memory;
+    this.data = data;
+    this.version = data.version;
+    this.sizeBytes = data.sizeBytes;
+    this.algorithm = algorithm;
+    this.key = `${algorithm} ${this.version || data.place}`;
+    this.wanted = bytes;
+  }
+
+  /** What is known without reading the data: remembered, or from the kernel. undefined: it is to be measured. */
+  known(withLeaves: boolean): Measured | undefined {
+    const remembered = this.memory.get(this.key);
+    if (remembered && (remembered.byKernel || remembered.leaves || !withLeaves)) return this.approved(remembered);
+    const digest = digestByKernel(this.data, this.algorithm);
+    return digest && this.learn({ digest, byKernel: true });
+  }
+
+  /** Reads all of the data, on this thread. Throws ErrnoError also where it can not be read. */
+  measure(withLeaves: boolean): Measured {
+    const { data, sizeBytes, algorithm } = this;
+    const read = (out: Uint8Array, at: number, length: number, position: number): number =>
+      data.read(out, at, length, position);
+    const parameters = { ...DEFAULTS, algorithm };
+    const measured = withLeaves
+      ? measureLeaves(read, sizeBytes, parameters)
+      : { digest: measure(read, sizeBytes, parameters) };
+    return this.learn({ ...measured, byKernel: false });
+  }
+
+  /** Takes what was measured, here or elsewhere, and remembers it if the data did not change meanwhile. */
+  learn(measured: Measured): Measured {
+    if (this.version === this.data.version) this.memory.set(this.key, measured);
+    return this.approved(measured);
+  }
+
+  private approved(measured: Measured): Measured {
+    if (Buffer.compare(measured.digest, this.wanted) === 0) return measured;
+    const [found, wanted] = [measured.digest, this.wanted].map(bytes => Buffer.from(bytes).toString('hex'));
+    throw new ErrnoError(EIO, `EWRONGVERITY: ${this.data.place}: the data is ${found}, its metacopy says ${wanted}`);
+  }
+
+  /** The data, every block of which is compared with what was measured each time it is read. */
+  checkedData(leaves: Uint8Array): Data {
+    const { data, sizeBytes, algorithm } = this;
+    return new CheckedData(data, sizeBytes, new VerityTree({ ...DEFAULTS, algorithm }, sizeBytes, leaves));
+  }
+}
+
+/** Data of which no byte is handed out that was not measured. It owns nothing: closing it closes the data itself. */
+class CheckedData implements Data {
+  readonly fd: number;
+  readonly place: string;
+  readonly sizeBytes: number;
+  private readonly data: Data;
+  private readonly tree: VerityTree;
+
+  constructor(data: Data, sizeBytes: number, tree: VerityTree) {
+    this.fd = data.fd;
+    this.place = data.place;
+    this.sizeBytes = sizeBytes;
+    this.data = data;
+    this.tree = tree;
+  }
+
+  get version(): string {
+    return this.data.version;
+  }
+
+  /** Throws ErrnoError EIO, with the layer, the object and the block, where a block is not what was measured. */
+  read(out: Uint8Array, at: number, length: number, position: number): number {
+    const read = (into: Uint8Array, from: number, bytes: number, where: number): number =>
+      this.data.read(into, from, bytes, where);
+    try {
+      return this.tree.read(read, out, at, length, position);
+    } catch (error) {
+      if (!(error instanceof ErrnoError)) throw error;
+      throw new ErrnoError(error.errno, `${this.place}: ${error.message}`);
+    }
+  }
+
+  seek(offset: number, whence: number): number {
+    return this.data.seek(offset, whence);
+  }
+
+  close(): void {
+    this.data.close();
+  }
+}
+
+/** What the filesystem of the object has measured; undefined where it has no fs-verity or another algorithm. */
+function digestByKernel(data: Data, algorithm: Algorithm): Uint8Array | undefined {
+  if (data.fd < 0) return undefined;
+  const { number, digestBytes } = ALGORITHMS[algorithm];
+  const answer = new Uint8Array(FsverityDigest.digest + digestBytes);
+  const length = native.measureVerity(data.fd, answer);
+  if (length !== answer.length || answer[FsverityDigest.digest_algorithm] !== number) return undefined;
+  return answer.subarray(FsverityDigest.digest);
+}
+
+/** struct fsverity_digest. Source: linux/fsverity.h. */
+const FsverityDigest = { digest_algorithm: 0 /* u16 */, digest_size: 2 /* u16 */, digest: 4 } as const;

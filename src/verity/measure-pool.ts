@@ -1,0 +1,93 @@
+/** Threads that measure files, started when there is something to measure. */
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import { EINTR, EIO, ErrnoError } from '../sys/errno.ts';
+import type { Answer, Order, Outcome, Work } from './measure-worker.ts';
+
+/** More would only make each of them slower: they read from the same disk. */
+const THREADS_MAX = 8;
+
+interface Pending {
+  readonly sizeBytes: number;
+  readonly resolve: (outcomes: readonly Outcome[]) => void;
+  readonly reject: (error: ErrnoError) => void;
+}
+
+/** One thread and what it has to do. */
+interface Thread {
+  readonly worker: Worker;
+  readonly pending: Map<number, Pending>;
+}
+
+export class MeasurePool {
+  private readonly threadsMax: number;
+  private threads: Thread[] = [];
+  private nextId = 1;
+
+  constructor(threadsMax: number = Math.min(availableParallelism(), THREADS_MAX)) {
+    this.threadsMax = threadsMax;
+  }
+
+  /**
+   * Measures files, one after the other on one thread. Their descriptors must stay open until it is settled.
+   * @returns an outcome for each, an error of its own for each that can not be read
+   * Throws ErrnoError EIO where the thread died, EINTR after `signal`.
+   */
+  measure(works: readonly Work[], signal?: AbortSignal): Promise<readonly Outcome[]> {
+    const id = this.nextId++;
+    const thread = this.idlest();
+    thread.worker.ref(); // the process goes on while somebody waits
+    const sizeBytes = works.reduce((sum, work) => sum + work.sizeBytes, 0);
+    const drop = (): void => thread.worker.postMessage({ drop: id } satisfies Order);
+    const done = new Promise<readonly Outcome[]>((resolve, reject) => {
+      thread.pending.set(id, { sizeBytes, resolve, reject });
+    });
+    thread.worker.postMessage({ id, works } satisfies Order);
+    signal?.addEventListener('abort', drop, { once: true });
+    return done.finally(() => {
+      signal?.removeEventListener('abort', drop);
+      if (thread.pending.size === 0) thread.worker.unref();
+    });
+  }
+
+  /** Ends all threads; what is still to be measured fails. */
+  async close(): Promise<void> {
+    await Promise.all(this.threads.map(({ worker }) => worker.terminate()));
+  }
+
+  /** The thread with the least to do, or a new one while there may be more and all have something. */
+  private idlest(): Thread {
+    const [first, ...others] = this.threads;
+    let best = first;
+    for (const thread of others) if (best && loadOf(thread) < loadOf(best)) best = thread;
+    if (best && (best.pending.size === 0 || this.threads.length >= this.threadsMax)) return best;
+    return this.start();
+  }
+
+  private start(): Thread {
+    const worker = new Worker(new URL('./measure-worker.js', import.meta.url));
+    const thread: Thread = { worker, pending: new Map() };
+    worker.on('message', ({ id, outcomes }: Answer) => {
+      const pending = thread.pending.get(id);
+      thread.pending.delete(id);
+      if (outcomes) pending?.resolve(outcomes);
+      else pending?.reject(new ErrnoError(EINTR, 'not waited for any longer'));
+    });
+    const died = (cause: unknown): void => {
+      this.threads = this.threads.filter(other => other !== thread);
+      for (const { reject } of thread.pending.values())
+        reject(new ErrnoError(EIO, `a thread that measures files died: ${cause}`));
+      thread.pending.clear();
+    };
+    worker.on('error', died);
+    worker.on('exit', status => died(`exit status ${status}`));
+    this.threads.push(thread);
+    return thread;
+  }
+}
+
+const loadOf = ({ pending }: Thread): number => {
+  let bytes = 0;
+  for (const { sizeBytes } of pending.values()) bytes += sizeBytes + 1;
+  return bytes;
+};
