@@ -45,6 +45,10 @@ const commands = new Map<Name, Entry>([
     },
   ],
   [
+    'fsck',
+    { usage: 'fsck STACK', what: 'check every object of a stack', load: async () => (await import('./fsck.ts')).run },
+  ],
+  [
     'info',
     {
       usage: 'info QUESTION IMAGE...',

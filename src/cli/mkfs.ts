@@ -142,7 +142,10 @@ async function readDirectory(path: Name, flags: Flags, threads: number): Promise
 }
 
 async function digest(files: ScannedFile[], directory: Name | undefined, threads: number): Promise<void> {
-  const bar = showProgress(files);
+  const bar = showProgress(
+    files.length,
+    files.reduce((sum, { inode }) => sum + inode.sizeBytes, 0),
+  );
   const store = directory === undefined ? undefined : { directory, staging: beginStore(directory) };
   try {
     await digestFiles(files, { threads, progress: bar.update, ...(store && { store }) });

@@ -24,7 +24,7 @@ const STDOUT = 1;
 /** Writes a byte string, or bytes, to stdout; settles when they are on their way. */
 export function print(what: Name | Uint8Array): Promise<void> {
   const bytes = typeof what === 'string' ? nameBytes(what) : what;
-  if (process.stdout.listenerCount('error') === 0) process.stdout.on('error', leaveIfUnread);
+  if (!process.stdout.listeners('error').includes(leaveIfUnread)) process.stdout.on('error', leaveIfUnread);
   return new Promise(resolve => {
     process.stdout.write(bytes, error => {
       if (!error) resolve(); // else the listener ends the process

@@ -1,6 +1,5 @@
 /** A progress bar on the terminal. */
 import { Presets, SingleBar } from 'cli-progress';
-import type { PoolFile } from '../builder/file-pool.ts';
 
 export interface Progress {
   /** So many files, and bytes of them, are done. */
@@ -9,10 +8,9 @@ export interface Progress {
   stop(): void;
 }
 
-/** Shows how far the digests of files are; nothing unless stderr is a terminal. */
-export function showProgress(files: readonly PoolFile[]): Progress {
-  const totalBytes = files.reduce((sum, { inode }) => sum + inode.sizeBytes, 0);
-  const format = `{bar} {files} of ${files.length} files, {megabytes} of ${megabytes(totalBytes)} MB, {eta_formatted} left`;
+/** Shows how much of so many files, and bytes of them, is done; nothing unless stderr is a terminal. */
+export function showProgress(totalFiles: number, totalBytes: number): Progress {
+  const format = `{bar} {files} of ${totalFiles} files, {megabytes} of ${megabytes(totalBytes)} MB, {eta_formatted} left`;
   const options = { format, clearOnComplete: true, hideCursor: true };
   const bar = new SingleBar(options, Presets.shades_classic);
   if (process.stderr.isTTY) bar.start(totalBytes, 0, { files: 0, megabytes: 0 });

@@ -6,6 +6,7 @@ import type { Layer } from '../layers/layer.ts';
 import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ELOOP, ErrnoError } from '../sys/errno.ts';
 import { measureBytes } from '../verity/digest.ts';
+import { VerityError } from '../verity/error.ts';
 import { refuseDeepNesting } from './nesting.ts';
 import type { StackOptions } from './options.ts';
 import { Overlay } from './overlay.ts';
@@ -51,7 +52,7 @@ function openImageLayer(path: Name, digest: string | undefined): Layer {
   const layer = openErofsLayer(path);
   const found = digest === undefined ? undefined : Buffer.from(measureBytes(layer.image.bytes)).toString('hex');
   if (found === digest) return layer;
-  throw new ErrnoError(EIO, `layer ${printable(path)}: EWRONGVERITY: the image is ${found}, not ${digest}`);
+  throw new VerityError('EWRONGVERITY', `layer ${printable(path)}: the image is ${found}, not ${digest}`);
 }
 
 const statLayer = (path: Name): BigIntStats => ask(path, bytes => statSync(bytes, { bigint: true }));

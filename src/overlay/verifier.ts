@@ -1,9 +1,10 @@
 /** Checks data against the digest of its metacopy xattr, by what the kernel has measured or by measuring it. */
 import { LRUCache } from 'lru-cache';
 import type { Data } from '../layers/layer.ts';
-import { EIO, ErrnoError } from '../sys/errno.ts';
+import { ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { measure, measureLeaves } from '../verity/digest.ts';
+import { VerityError } from '../verity/error.ts';
 import { ALGORITHMS, type Algorithm, DEFAULTS } from '../verity/hash.ts';
 import { VerityTree } from '../verity/tree.ts';
 import { type Digest, parseDigest } from './metacopy.ts';
@@ -54,7 +55,7 @@ export class Verifier {
     if (place === undefined || (this.verity === 'off' && !byOrigin)) return undefined;
     const digest = parseDigest(top.layer.getxattr(top, this.xattrs.metacopy) ?? new Uint8Array(0));
     if (digest !== undefined) return new Check(this.memory, data, digest);
-    if (this.verity === 'require') throw new ErrnoError(EIO, `ENOVERITY: ino ${ino} has no digest for ${data.place}`);
+    if (this.verity === 'require') throw new VerityError('ENOVERITY', `ino ${ino} has no digest for ${data.place}`);
     return undefined;
   }
 }
@@ -69,7 +70,8 @@ export class Check {
   /** The same for all checks of the same data by the same algorithm. */
   readonly key: string;
   private readonly memory: Memory;
-  private readonly wanted: Uint8Array;
+  /** That the data must have. */
+  readonly digest: Uint8Array;
 
   constructor(memory: Memory, data: Data, { algorithm, bytes }: Digest) {
     this.memory = memory;
@@ -78,7 +80,7 @@ export class Check {
     this.sizeBytes = data.sizeBytes;
     this.algorithm = algorithm;
     this.key = `${algorithm} ${this.version || data.place}`;
-    this.wanted = bytes;
+    this.digest = bytes;
   }
 
   /** What is known without reading the data: remembered, or from the kernel. undefined: it is to be measured. */
@@ -108,9 +110,9 @@ export class Check {
   }
 
   private approved(measured: Measured): Measured {
-    if (Buffer.compare(measured.digest, this.wanted) === 0) return measured;
-    const [found, wanted] = [measured.digest, this.wanted].map(bytes => Buffer.from(bytes).toString('hex'));
-    throw new ErrnoError(EIO, `EWRONGVERITY: ${this.data.place}: the data is ${found}, its metacopy says ${wanted}`);
+    if (Buffer.compare(measured.digest, this.digest) === 0) return measured;
+    const [found, wanted] = [measured.digest, this.digest].map(bytes => Buffer.from(bytes).toString('hex'));
+    throw new VerityError('EWRONGVERITY', `${this.data.place}: the data is ${found}, its metacopy says ${wanted}`);
   }
 
   /** The data, every block of which is compared with what was measured each time it is read. */
@@ -147,6 +149,7 @@ class CheckedData implements Data {
     try {
       return this.tree.read(read, out, at, length, position);
     } catch (error) {
+      if (error instanceof VerityError) throw new VerityError(error.code, `${this.place}: ${error.what}`);
       if (!(error instanceof ErrnoError)) throw error;
       throw new ErrnoError(error.errno, `${this.place}: ${error.message}`);
     }

@@ -4,6 +4,7 @@
  */
 import { EINVAL, EIO, ErrnoError, must } from '../sys/errno.ts';
 import { leavesBytes, type Read } from './digest.ts';
+import { VerityError } from './error.ts';
 import { BLOCK_BYTES_MAX, type BlockHasher, blockHasher, type Parameters } from './hash.ts';
 
 /** What was measured, by blocks: 32 bytes for 4 KiB of data. */
@@ -81,10 +82,8 @@ export class VerityTree {
     const leaves = this.leaves.subarray(index * digestBytes, (index + count) * digestBytes);
     if (Buffer.compare(scratchHashes.subarray(0, leaves.length), leaves) === 0) return;
     const wrong = leaves.findIndex((byte, at) => byte !== scratchHashes[at]);
-    throw new ErrnoError(
-      EIO,
-      `EWRONGVERITY: block ${index + Math.floor(wrong / digestBytes)} is not what was measured`,
-    );
+    const block = index + Math.floor(wrong / digestBytes);
+    throw new VerityError('EWRONGVERITY', `block ${block} is not what was measured`);
   }
 }
 

@@ -265,7 +265,7 @@ t.test('verify=read', { skip: noFsverity }, async t => {
     t.equal(read(f, handle, 4096), '1'.repeat(10), `${rule}: blocks that did not change`);
     const first = (): string => read(f, handle, 0);
     if (checks)
-      t.throws(first, { name: 'EIO', message: /layer .*C: \/o: EWRONGVERITY: block 0/ }, `${rule}: and one that did`);
+      t.throws(first, { name: 'EIO', message: /EWRONGVERITY: layer .*C: \/o: block 0/ }, `${rule}: and one that did`);
     else t.equal(first(), `x${'0'.repeat(9)}`, `${rule}: and one that did`);
     f.files.close();
   }

@@ -41,7 +41,7 @@ t.test('a stack that can not be opened is refused by the name of its layer, and 
     ['S6: a data-only one inside another', 'A:B::A/inside', 'ELOOP', /lies inside/],
     ['S6: one inside a data-only one', 'A/inside:B::A', 'ELOOP', /lies inside/],
     ['S6: one inside by a symlink', 'B:A:link/inside', 'ELOOP', /lies inside/],
-    ['an image of another digest', 'image:A', 'EIO', /layer image: EWRONGVERITY/, { imageDigest: wrong }],
+    ['an image of another digest', 'image:A', 'EIO', /EWRONGVERITY: layer image/, { imageDigest: wrong }],
     ['a directory instead of an image', 'A:image', 'EINVAL', /layer A: no image/, { imageDigest: wrong }],
   ];
   const open = descriptors();

@@ -1,0 +1,222 @@
+/** Checks the objects of a stack: each is there, has its size and its digest. */
+import type { Data } from '../layers/layer.ts';
+import { type Name, printable } from '../sys/bytes.ts';
+import { EEXIST, EIO, ENOTTY, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import { VerityError } from '../verity/error.ts';
+import { ALGORITHMS, DEFAULTS } from '../verity/hash.ts';
+import type { MeasurePool } from '../verity/measure-pool.ts';
+import type { Outcome, Work } from '../verity/measure-worker.ts';
+import type { Found } from './inventory.ts';
+import type { Node } from './node.ts';
+import type { Overlay } from './overlay.ts';
+import type { Check } from './verifier.ts';
+
+/** Something that is wrong, with the first path that shows it. `code` is EWRONGVERITY, ENOVERITY, EWRONGSIZE or an errno's name. */
+export interface Problem {
+  readonly path: Name;
+  readonly code: string;
+  readonly message: string;
+}
+
+/** Numbers of files. */
+export interface Counts {
+  files: number;
+  /** Those whose data is elsewhere, and the bytes of that. */
+  objects: number;
+  bytes: number;
+  /** Whose object another file has, too: it is read once. */
+  shared: number;
+  /** Whose object was found good by an earlier run. */
+  known: number;
+  /** There and of the right size, but without a digest. */
+  withoutDigest: number;
+  problems: number;
+  /** By --enable-verity: done now, done before, not possible on their filesystem. */
+  verityEnabled: number;
+  verityThere: number;
+  verityImpossible: number;
+}
+
+/** Remembers what is good, so that it is not read again. A key stands for an object's version and its digest. */
+export interface Journal {
+  has(key: string): boolean;
+  add(key: string): void;
+}
+
+export interface ObjectCheckOptions {
+  readonly overlay: Overlay;
+  readonly pool: MeasurePool;
+  readonly journal: Journal;
+  readonly enableVerity: boolean;
+  readonly signal: AbortSignal;
+  readonly report: (problem: Problem) => void;
+  readonly progress: (objects: number, bytes: number) => void;
+}
+
+/** What a thread measures at once: few messages for small objects, even shares for large ones. */
+const BATCH_OBJECTS = 32;
+const BATCH_BYTES = 1 << 23;
+/** Batches under way: with their descriptors they stay far below any limit. */
+const BATCHES_MAX = 8;
+
+/** An open object that is to be measured. */
+interface Opened {
+  readonly path: Name;
+  readonly data: Data;
+  readonly check: Check;
+}
+
+export class ObjectCheck {
+  readonly counts: Counts = {
+    ...{ files: 0, objects: 0, bytes: 0, shared: 0, known: 0, withoutDigest: 0, problems: 0 },
+    ...{ verityEnabled: 0, verityThere: 0, verityImpossible: 0 },
+  };
+  private readonly options: ObjectCheckOptions;
+  private readonly running = new Set<Promise<void>>();
+  /** Keys of objects that are checked in this run. */
+  private readonly seen = new Set<string>();
+
+  constructor(options: ObjectCheckOptions) {
+    this.options = options;
+  }
+
+  /** Checks the data of all files; to be called once. Ends early, and settles, when the signal is given. */
+  async run(files: Iterable<Found>): Promise<void> {
+    let batch: Opened[] = [];
+    let bytes = 0;
+    for (const file of files) {
+      if (this.options.signal.aborted) break;
+      const opened = this.open(file);
+      if (opened === undefined) continue;
+      if (opened.check.sizeBytes >= BATCH_BYTES) {
+        await this.start([opened]); // nobody is to wait for it
+        continue;
+      }
+      batch.push(opened);
+      bytes += opened.check.sizeBytes;
+      if (batch.length < BATCH_OBJECTS && bytes < BATCH_BYTES) continue;
+      await this.start(batch);
+      [batch, bytes] = [[], 0];
+    }
+    await this.start(batch);
+    await Promise.all(this.running);
+  }
+
+  /** Starts a batch, as soon as not too many are under way. */
+  private async start(batch: Opened[]): Promise<void> {
+    while (this.running.size >= BATCHES_MAX) await Promise.race(this.running);
+    const done = this.measure(batch).finally(() => this.running.delete(done));
+    this.running.add(done);
+  }
+
+  /** Opens an object. @returns undefined where nothing of it is to be measured */
+  private open(found: Found): Opened | undefined {
+    const { path } = found;
+    try {
+      if ('error' in found) throw found.error;
+      return this.openObject(path, found.node);
+    } catch (error) {
+      this.failed(path, error);
+      return undefined;
+    }
+  }
+
+  private openObject(path: Name, node: Node): Opened | undefined {
+    const { overlay, journal, progress } = this.options;
+    this.counts.files++;
+    if (node.data === undefined) return undefined; // its data is its own
+    this.counts.objects++;
+    const data = overlay.find(node);
+    if (typeof data === 'number') throw new ErrnoError(-data, `no data-only layer has ${shownPlace(node)}`);
+    try {
+      const size = data.sizeBytes;
+      this.counts.bytes += size;
+      if (size !== node.top.sizeBytes) throw new SizeError(data.place, size, node.top.sizeBytes);
+      const check = overlay.check(node, data);
+      const key = check && journalKey(check);
+      if (check && key && !this.seen.has(key) && !journal.has(key)) {
+        this.seen.add(key);
+        return { path, data, check };
+      }
+      if (key === undefined) this.counts.withoutDigest++;
+      else if (this.seen.has(key)) this.counts.shared++;
+      else this.counts.known++;
+      progress(1, size);
+    } catch (error) {
+      data.close();
+      throw error;
+    }
+    data.close();
+    return undefined;
+  }
+
+  private async measure(batch: readonly Opened[]): Promise<void> {
+    const { signal, progress } = this.options;
+    const works = batch.filter(({ data }) => data.fd >= 0).map(workOf);
+    const outcomes = works.length === 0 ? [] : [...(await this.outcomes(works))];
+    for (const { path, data, check } of batch) {
+      const outcome = data.fd < 0 ? undefined : outcomes.shift();
+      if (!signal.aborted) this.judge(path, check, outcome);
+      data.close();
+      progress(1, check.sizeBytes);
+    }
+  }
+
+  /** Where the threads fail, all works do. */
+  private outcomes(works: readonly Work[]): Promise<readonly Outcome[]> {
+    const { pool, signal } = this.options;
+    return pool.measure(works, signal).catch((error: ErrnoError) => works.map(() => error));
+  }
+
+  /** @param outcome undefined: the data is in an image, and measured here */
+  private judge(path: Name, check: Check, outcome: Outcome | undefined): void {
+    try {
+      if (outcome === undefined) check.measure(false);
+      else if ('digest' in outcome) check.learn({ ...outcome, byKernel: false });
+      else throw new ErrnoError(outcome.errno, `${check.data.place}: ${outcome.message}`);
+      if (this.options.enableVerity) this.enableVerity(check);
+      this.options.journal.add(journalKey(check));
+    } catch (error) {
+      this.failed(path, error);
+    }
+  }
+
+  /** Asks the kernel to guard an object that is good. */
+  private enableVerity({ data, algorithm }: Check): void {
+    const result =
+      data.fd < 0 ? -EOPNOTSUPP : native.enableVerity(data.fd, ALGORITHMS[algorithm].number, DEFAULTS.blockBytes);
+    if (result === 0) this.counts.verityEnabled++;
+    else if (result === -EEXIST) this.counts.verityThere++;
+    else if (result === -ENOTTY || result === -EOPNOTSUPP) this.counts.verityImpossible++;
+    else throw new ErrnoError(-result, `${data.place}: fs-verity can not be enabled: ${errnoName(result)}`);
+  }
+
+  private failed(path: Name, error: unknown): void {
+    if (!(error instanceof ErrnoError)) throw error;
+    this.counts.problems++;
+    const code = error instanceof VerityError || error instanceof SizeError ? error.code : error.name;
+    this.options.report({ path, code, message: error.message });
+  }
+}
+
+class SizeError extends ErrnoError {
+  readonly code = 'EWRONGSIZE';
+
+  constructor(place: string, found: number, wanted: number) {
+    super(EIO, `EWRONGSIZE: ${place}: the data has ${found} bytes, its metacopy says ${wanted}`);
+  }
+}
+
+const workOf = ({ data, check }: Opened): Work => ({
+  fd: data.fd,
+  sizeBytes: check.sizeBytes,
+  algorithm: check.algorithm,
+  withLeaves: false,
+});
+
+/** Another version of the object, or another digest, is another key. */
+const journalKey = ({ key, digest }: Check): string => `${key} ${Buffer.from(digest).toString('hex')}`;
+
+const shownPlace = ({ data }: Node): string =>
+  typeof data === 'string' ? printable(data) || 'its origin' : 'its data';
