@@ -1,6 +1,7 @@
 /** Proves native-shims/{files,xattr,verity}.c: what Node and Python see of the same files, and the kernel's refusals. */
 import * as fs from 'node:fs';
 import { join } from 'node:path';
+import { sha256, sha512 } from '@noble/hashes/sha2.js';
 import t from 'tap';
 import {
   EBADF,
@@ -365,4 +366,36 @@ t.test('fs-verity', async t => {
   }
   native.close(sealed);
   native.close(fd);
+});
+
+t.test('hashBlocks', async t => {
+  const hex = (from: Uint8Array): string => Buffer.from(from).toString('hex');
+  const blocks = Uint8Array.from({ length: 2 * 4096 + 100 }, (_, i) => i % 251);
+  const shared = new Uint8Array(new SharedArrayBuffer(blocks.length));
+  shared.set(blocks);
+  const salt = new Uint8Array(128).fill(7);
+  const want = (H: typeof sha256 | typeof sha512, data: Uint8Array, blockBytes: number, salt: Uint8Array): string[] =>
+    Array.from({ length: Math.ceil(data.length / blockBytes) }, (_, i) => {
+      const block = Buffer.concat([salt, data.subarray(i * blockBytes, (i + 1) * blockBytes)]);
+      return hex(H(Buffer.concat([block, Buffer.alloc(salt.length + blockBytes - block.length)])));
+    });
+  for (const [rule, algorithm, salt1, data, blockBytes] of [
+    ['whole blocks', 1, none, blocks.subarray(0, 8192), 4096],
+    ['the last one filled up with zeros', 1, none, blocks, 4096],
+    ['after a salt', 1, salt.subarray(0, 64), blocks, 4096],
+    ['a salt need not fill a block of the hash', 1, salt.subarray(0, 3), blocks, 4096],
+    ['SHA-512', 2, salt, blocks, 4096],
+    ['shared memory', 1, none, shared, 4096],
+    ['a part of an array', 1, none, shared.subarray(1, 5001), 1024],
+    ['one block of any size', 2, none, blocks.subarray(0, 100), 100],
+    ['blocks of one byte', 1, none, blocks.subarray(0, 3), 1],
+    ['the largest blocks', 1, none, blocks, 65536],
+    ['no blocks', 1, salt, none, 4096],
+  ] as const) {
+    const hashes = want(algorithm === 1 ? sha256 : sha512, data, blockBytes, salt1);
+    const bytes = hashes.join('').length / 2;
+    const out = new Uint8Array(new SharedArrayBuffer(bytes + 1)).fill(0xee);
+    t.equal(native.hashBlocks(algorithm, salt1, data, blockBytes, out), hashes.length, `${rule}: how many`);
+    t.equal(hex(out), `${hashes.join('')}ee`, rule);
+  }
 });

@@ -76,20 +76,26 @@ t.test('every function fails with its errno and leaves no descriptor behind', as
   t.equal(descriptors(), before, 'as many descriptors as before');
 });
 
-t.test('an argument of a wrong type, range or length is refused', async t => {
+/** Which values in the place of each argument are not refused. */
+function acceptedWrong(name: string, args: readonly unknown[]): string[] {
   const numbers = [NaN, Infinity, 1.5, 2 ** 60, 1n];
   const objects = [{}, [], () => 0, new Proxy({}, {}), null, undefined, true, Symbol('s')];
   const arrays = [new ArrayBuffer(16), new DataView(new ArrayBuffer(16)), new Uint16Array(256), new BigInt64Array(9)];
   const never = [...numbers, ...objects, ...arrays];
   const unless = { string: ['a\0b', '\0', 0, bytes], number: ['0', '', bytes], object: ['bytes', 0, 1] };
+  return args.flatMap((right, i) => {
+    const kind = (name === 'exit' ? 'number' : typeof right) as keyof typeof unless;
+    const accepted = [...never, ...unless[kind]].filter(value => call(name, args.with(i, value)) !== -EINVAL);
+    return accepted.map(value => `argument ${i}: ${String(value)}`);
+  });
+}
 
-  for (const [name, [args]] of Object.entries(failing)) {
-    const wrong = args.flatMap((right, i) => {
-      const kind = (name === 'exit' ? 'number' : typeof right) as keyof typeof unless;
-      const accepted = [...never, ...unless[kind]].filter(value => call(name, args.with(i, value)) !== -EINVAL);
-      return accepted.map(value => `argument ${i}: ${String(value)}`);
-    });
-    t.same(wrong, [], `${name}: no wrong argument is accepted`);
+t.test('an argument of a wrong type, range or length is refused', async t => {
+  // hashBlocks fails in no other way, so that only arguments that work show which one is refused.
+  const works = [1, none, bytes, 4096, new Uint8Array(32)];
+  t.equal(call('hashBlocks', works), 1, 'hashBlocks: works');
+  for (const [name, [args]] of Object.entries({ ...failing, hashBlocks: [works] as const })) {
+    t.same(acceptedWrong(name, args), [], `${name}: no wrong argument is accepted`);
     const short = args.map((_, i) => call(name, args.slice(0, i)));
     t.same(new Set(short), new Set([-EINVAL]), `${name}: nor a missing one`);
   }
@@ -133,6 +139,14 @@ t.test('bounds', async t => {
     ['an offset below -2^53 is no number', native.lseek(fd, -(2 ** 53) - 2, 1), -EINVAL],
     ['a handle has a head', native.openByHandleAt(fd, handle.subarray(0, 7), 0), -EINVAL],
     ['a handle holds the bytes it claims', native.openByHandleAt(fd, shorter, 0), -EINVAL],
+    ['there is no hash 0', native.hashBlocks(0, none, bytes, 4096, bytes), -EINVAL],
+    ['there is no hash 3', native.hashBlocks(3, none, bytes, 4096, bytes), -EINVAL],
+    ['blocks of no bytes', native.hashBlocks(1, none, bytes, 0, bytes), -EINVAL],
+    ['blocks of a negative size', native.hashBlocks(1, none, bytes, -4096, bytes), -EINVAL],
+    ['blocks past 64 KiB', native.hashBlocks(1, none, bytes, 65537, bytes), -EINVAL],
+    ['SHA-256 takes 32 bytes', native.hashBlocks(1, none, bytes, 4096, new Uint8Array(31)), -EINVAL],
+    ['SHA-512 takes 64 bytes', native.hashBlocks(2, none, bytes, 4096, new Uint8Array(63)), -EINVAL],
+    ['a short last block has a hash, too', native.hashBlocks(1, none, bytes, 4095, new Uint8Array(63)), -EINVAL],
     ['a path of 4095 bytes fits', native.openat2(AT_FDCWD, `${'/'.repeat(4091)}none`, 0, 0), -ENOENT],
     ['a path of 4096 bytes does not', native.openat2(AT_FDCWD, `${'/'.repeat(4092)}none`, 0, 0), -ENAMETOOLONG],
     ['nor does a component of 256', native.openat2(AT_FDCWD, 'x'.repeat(256), 0, 0), -ENAMETOOLONG],

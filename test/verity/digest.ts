@@ -1,100 +1,104 @@
-import { execFileSync } from 'node:child_process';
-import { closeSync, openSync, readFileSync, readSync, truncateSync, writeFileSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, readFileSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { sha256, sha512 } from '@noble/hashes/sha2.js';
+import fc from 'fast-check';
 import t from 'tap';
 import { EIO } from '../../src/sys/errno.ts';
+import { native } from '../../src/sys/native.ts';
 import {
-  type Algorithm,
+  ALGORITHMS,
   DEFAULTS,
   leavesBytes,
   Measurement,
   measure,
   measureBytes,
+  measureFd,
   measureLeaves,
   type Parameters,
+  type Read,
 } from '../../src/verity/digest.ts';
+import {
+  bytesOf,
+  definedDigest,
+  definedHashes,
+  everyParameter,
+  hex,
+  named,
+  programDigest,
+} from '../fixtures/digests.ts';
 import { goldenFolder, goldenImages } from '../fixtures/golden-images.ts';
 import { noProgram } from '../fixtures/kernel-mount.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 
 const BLOCK = 4096;
-/** Sizes around the ends of blocks and of levels: 128 hashes of 32 bytes fill a block. */
-const sizes = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 127 * BLOCK, 128 * BLOCK, 128 * BLOCK + 1, 129 * BLOCK];
-const large = 128 * 128 * BLOCK + 1;
+const LARGE = 128 * 128 * BLOCK + 1;
+const noFsverity = noProgram('fsverity') ?? false;
 
-/** Bytes that differ from block to block. */
-function bytesOf(size: number): Uint8Array {
-  const bytes = new Uint8Array(size);
-  for (let at = 0, x = 1; at < size; at += 61, x = (x * 69069 + 1) >>> 0) bytes[at] = x >>> 24;
-  return bytes;
-}
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
-
-/** The definition, word by word, over hash functions that are not ours. Source: fsverity.rst. */
-function defined(bytes: Uint8Array, { algorithm, blockBytes, salt }: Parameters): string {
-  const H = algorithm === 'sha256' ? sha256 : sha512;
-  const pad =
-    salt.length === 0
-      ? salt
-      : Buffer.concat([salt, Buffer.alloc(H.blockLen - (salt.length % H.blockLen || H.blockLen))]);
-  const level = (data: Uint8Array): Uint8Array[] =>
-    Array.from({ length: Math.ceil(data.length / blockBytes) }, (_, i) => {
-      const block = Buffer.alloc(blockBytes);
-      block.set(data.subarray(i * blockBytes, (i + 1) * blockBytes));
-      return H(Buffer.concat([pad, block]));
-    });
-  let hashes = level(bytes);
-  while (hashes.length > 1) hashes = level(Buffer.concat(hashes));
-  const descriptor = Buffer.alloc(256);
-  descriptor.set([1, algorithm === 'sha256' ? 1 : 2, Math.log2(blockBytes), salt.length]);
-  descriptor.writeBigUInt64LE(BigInt(bytes.length), 8);
-  descriptor.set(hashes[0] ?? new Uint8Array(0), 16);
-  descriptor.set(salt, 80);
-  return hex(H(descriptor));
+/** Sizes up to `max` around the ends of blocks and of levels: one leaf below what a level can hold, that, and a byte more. */
+function edges({ algorithm, blockBytes }: Parameters, max: number): number[] {
+  const perBlock = blockBytes / ALGORITHMS[algorithm].digestBytes;
+  const sizes = [0, 1, blockBytes - 1, blockBytes, blockBytes + 1];
+  for (let full = perBlock * blockBytes; full < max; full *= perBlock) sizes.push(full - blockBytes, full, full + 1);
+  return sizes;
 }
 
-function* everyParameter(): Generator<Parameters> {
-  for (const algorithm of ['sha256', 'sha512'] as Algorithm[]) {
-    for (const blockBytes of [1024, 4096, 65536]) {
-      for (const salt of [new Uint8Array(0), Buffer.from('salt'), new Uint8Array(32).fill(7)])
-        yield { algorithm, blockBytes, salt };
-    }
+/** A source over `bytes` that reads at most `most` bytes at a time. */
+const sourceOf =
+  (bytes: Uint8Array, most = Infinity): Read =>
+  (out, at, length, position) => {
+    const part = bytes.subarray(position, position + Math.min(length, most));
+    out.set(part, at);
+    return part.length;
+  };
+
+function withFile<T>(path: string, flags: string, use: (fd: number) => T): T {
+  const fd = openSync(path, flags);
+  try {
+    return use(fd);
+  } finally {
+    closeSync(fd);
   }
 }
-const named = ({ algorithm, blockBytes, salt }: Parameters): string =>
-  `${algorithm}, blocks of ${blockBytes}, salt of ${salt.length}`;
 
 t.test('the definition, with other hash functions', async t => {
-  for (const parameters of everyParameter()) {
-    const wrong = sizes.filter(size => {
+  for (const parameters of everyParameter([1024, 4096, 65536])) {
+    const wrong = edges(parameters, 600_000).filter(size => {
       const bytes = bytesOf(size);
-      return hex(measureBytes(bytes, parameters)) !== defined(bytes, parameters);
+      return hex(measureBytes(bytes, parameters)) !== definedDigest(bytes, parameters);
     });
     t.same(wrong, [], named(parameters));
   }
 });
 
-t.test('the fsverity program', { skip: noProgram('fsverity') ?? false }, async t => {
+t.test('the fsverity program', { skip: noFsverity }, async t => {
+  const bytes = bytesOf(LARGE);
   withScratch(directory => {
     const path = join(directory, 'data');
-    const fsverity = ({ algorithm, blockBytes, salt }: Parameters): string => {
-      const more = salt.length === 0 ? [] : [`--salt=${hex(salt)}`];
-      const args = ['digest', '--compact', `--hash-alg=${algorithm}`, `--block-size=${blockBytes}`, ...more, path];
-      return execFileSync('fsverity', args, { encoding: 'latin1' }).trim();
-    };
-    for (const size of [...sizes, large]) {
-      const bytes = bytesOf(size);
-      writeFileSync(path, bytes);
-      t.equal(hex(measureBytes(bytes)), fsverity(DEFAULTS), `${size} bytes`);
+    for (const parameters of everyParameter([1024, 2048, 4096, 8192, 16384, 32768, 65536])) {
+      const max = parameters.salt.length === 0 ? LARGE : 3_000_000;
+      const sizes = edges(parameters, max).sort((a, b) => b - a);
+      writeFileSync(path, bytes.subarray(0, sizes[0]));
+      const wrong = sizes.filter(size => {
+        truncateSync(path, size);
+        const want = programDigest(path, parameters);
+        const file = withFile(path, 'r', fd => hex(measureFd(fd, size, parameters)));
+        return file !== want || hex(measureBytes(bytes.subarray(0, size), parameters)) !== want;
+      });
+      t.same(wrong, [], `${named(parameters)}: ${sizes.length} sizes to ${sizes[0]} bytes`);
     }
-    writeFileSync(path, bytesOf(300_000));
-    for (const parameters of everyParameter()) {
-      t.equal(hex(measureBytes(bytesOf(300_000), parameters)), fsverity(parameters), named(parameters));
-    }
-    truncateSync(path, 300_000_000);
-    t.equal(measuredFile(path, 300_000_000), fsverity(DEFAULTS), 'a sparse file, in one pass');
   });
+});
+
+/** In memory, where reading a hole does not fill the page cache. */
+t.test('a sparse file of 5 GB', { skip: noFsverity }, async t => {
+  withScratch(directory => {
+    const path = join(directory, 'data');
+    const size = 5_000_000_001;
+    withFile(path, 'w', fd => {
+      for (const at of [0, 2 ** 31 - 2, 2 ** 32 - 2, size - 4]) writeSync(fd, 'here', at);
+    });
+    const digest = withFile(path, 'r', fd => hex(measureFd(fd, size)));
+    t.equal(digest, programDigest(path, DEFAULTS), 'places and sizes past 2^32');
+  }, '/dev/shm');
 });
 
 t.test('digests that mkcomposefs gave of its images', async t => {
@@ -110,47 +114,111 @@ t.test('digests that mkcomposefs gave of its images', async t => {
   }
 });
 
-t.test('pieces and sources', async t => {
+t.test('pieces of any size', async t => {
   const bytes = bytesOf(700_000);
-  const want = hex(measureBytes(bytes));
-  for (const piece of [1000, 4095, 4096, 4097, 65536, 700_000]) {
-    const measurement = new Measurement();
-    for (let at = 0; at < bytes.length; at += piece) measurement.update(bytes.subarray(at, at + piece));
-    t.equal(hex(measurement.digest()), want, `pieces of ${piece}`);
-  }
-  const short = (out: Uint8Array, at: number, length: number, position: number): number => {
-    const part = bytes.subarray(position, position + Math.min(length, 10_007));
-    out.set(part, at);
-    return part.length;
+  const piece = fc.oneof(
+    fc.integer({ min: 0, max: 3 }),
+    fc.integer({ min: 0, max: 20_000 }),
+    fc.constantFrom(4096, 65536),
+  );
+  const parameters = fc.constantFrom(...everyParameter([1024, 4096, 65536]));
+  const digests = new Map<Parameters, string>();
+  const inPieces = (parameters: Parameters, pieces: readonly number[]): boolean => {
+    const measurement = new Measurement(parameters);
+    const buffer = new Uint8Array(bytes.length);
+    let size = 0;
+    for (const count of [...pieces, bytes.length]) {
+      const part = bytes.subarray(size, size + count);
+      buffer.set(part);
+      measurement.update(buffer.subarray(0, part.length));
+      buffer.fill(0xee, 0, part.length); // what was given may be used again
+      size += part.length;
+    }
+    const want = digests.get(parameters) ?? definedDigest(bytes, parameters);
+    digests.set(parameters, want);
+    return hex(measurement.digest()) === want;
   };
+  fc.assert(fc.property(parameters, fc.array(piece, { maxLength: 60 }), inPieces), { numRuns: 200 });
+  t.pass('200 divisions have the digest of the whole');
+  const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
+  shared.set(bytes);
+  t.equal(hex(measureBytes(shared)), definedDigest(bytes, DEFAULTS), 'shared memory');
+});
+
+t.test('sources', async t => {
+  const bytes = bytesOf(700_000);
+  const want = definedDigest(bytes, DEFAULTS);
+  const short = sourceOf(bytes, 10_007);
   t.equal(hex(measure(short, bytes.length)), want, 'a source that reads less than is asked');
+  const nested: Read = (...args) => {
+    const n = short(...args);
+    measure(sourceOf(new Uint8Array(500_000)), 500_000);
+    return n;
+  };
+  t.equal(hex(measure(nested, bytes.length)), want, 'a source that measures another one');
   t.throws(
     () => measure(short, bytes.length + 1),
     { name: 'EIO', message: /ends at 700000 of 700001/ },
     'one that ends early',
   );
   t.throws(() => measure(() => -EIO, 10), { name: 'EIO', message: /read at 0/ }, 'one that fails');
-  const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
-  shared.set(bytes);
-  t.equal(hex(measureBytes(shared)), want, 'shared memory');
+  t.equal(hex(measure(short, bytes.length)), want, 'the next one after a failure');
 });
 
-t.test('the leaves of a measurement', async t => {
-  const bytes = bytesOf(5000);
-  const source = (out: Uint8Array, at: number, length: number, position: number): number => {
-    out.set(bytes.subarray(position, position + length), at);
-    return Math.min(length, bytes.length - position);
-  };
-  const blocks = [bytes.subarray(0, BLOCK), Buffer.concat([bytes.subarray(BLOCK), new Uint8Array(2 * BLOCK - 5000)])];
-  const { digest, leaves } = measureLeaves(source, bytes.length);
-  t.equal(hex(digest), hex(measureBytes(bytes)), 'the digest is the same');
-  t.equal(hex(leaves), blocks.map(block => hex(sha256(block))).join(''), 'the hashes of the blocks, in order');
-  t.ok(leaves.buffer instanceof SharedArrayBuffer, 'in shared memory');
-  t.throws(
-    () => new Measurement(DEFAULTS, new Uint8Array(leavesBytes(1, DEFAULTS))).update(bytesOf(2 * BLOCK)),
-    { name: 'EINVAL' },
-    'more data than was said',
-  );
+t.test('files', async t => {
+  const bytes = bytesOf(700_000);
+  withScratch(directory => {
+    const path = join(directory, 'data');
+    writeFileSync(path, bytes);
+    withFile(path, 'r+', fd => {
+      t.equal(hex(measureFd(fd, 700_000)), definedDigest(bytes, DEFAULTS), 'a whole file');
+      t.equal(hex(measureFd(fd, 5000)), definedDigest(bytes.subarray(0, 5000), DEFAULTS), 'the start of one that grew');
+      t.equal(hex(measureFd(fd, 0)), definedDigest(new Uint8Array(0), DEFAULTS), 'no data');
+      t.throws(() => measureFd(fd, 700_001), { name: 'EIO', message: /ends at 700000 of 700001/ }, 'a shorter file');
+      const shrinking: Read = (...args) => {
+        const n = native.pread(fd, ...args);
+        ftruncateSync(fd, 300_000);
+        return n;
+      };
+      t.throws(
+        () => measure(shrinking, 700_000),
+        { name: 'EIO', message: /ends at 300000 of 700000/ },
+        'one that shrinks',
+      );
+    });
+  });
+  t.throws(() => measureFd(-1, 1), { name: 'EBADF', message: 'read at 0: EBADF' }, 'no file');
+});
+
+t.test('leaves', async t => {
+  const bytes = bytesOf(300_000);
+  for (const parameters of everyParameter([1024, 4096])) {
+    const wrong = [...edges(parameters, 300_000), 300_000].filter(size => {
+      const data = bytes.subarray(0, size);
+      const { digest, leaves } = measureLeaves(sourceOf(data, 50_001), size, parameters);
+      const want = definedHashes(data, parameters).map(hex).join('');
+      const isShared = leaves.buffer instanceof SharedArrayBuffer && leaves.buffer.byteLength === leaves.length;
+      return hex(leaves) !== want || hex(digest) !== definedDigest(data, parameters) || !isShared;
+    });
+    t.same(wrong, [], `${named(parameters)}: the hash of each block, in shared memory, and the digest`);
+  }
+  const room = (sizeBytes: number): Measurement =>
+    new Measurement(DEFAULTS, new Uint8Array(leavesBytes(sizeBytes, DEFAULTS)));
+  t.throws(() => room(BLOCK).update(bytes), { name: 'EINVAL' }, 'more data than was said');
+  const more = room(BLOCK);
+  more.update(bytes.subarray(0, BLOCK + 1));
+  t.throws(() => more.digest(), { name: 'EINVAL' }, 'one byte more');
+  t.throws(() => measureLeaves(sourceOf(bytes), 300_001), { name: 'EIO' }, 'a source that ends early');
+});
+
+t.test('memory', async t => {
+  const measurement = new Measurement();
+  const piece = new Uint8Array(1 << 20);
+  const before = process.memoryUsage().arrayBuffers;
+  for (let i = 0; i < 200; i++) measurement.update(piece);
+  const more = process.memoryUsage().arrayBuffers - before;
+  t.ok(more < 100_000, `a measurement keeps a block a level, not the data: ${more} bytes`);
+  measurement.digest();
 });
 
 t.test('what fs-verity does not have', async t => {
@@ -162,12 +230,3 @@ t.test('what fs-verity does not have', async t => {
   ] as const)
     t.throws(() => new Measurement({ ...DEFAULTS, ...change }), { name: 'EINVAL' }, rule);
 });
-
-function measuredFile(path: string, size: number): string {
-  const fd = openSync(path, 'r');
-  try {
-    return hex(measure((out, at, length, position) => readSync(fd, out, at, length, position), size));
-  } finally {
-    closeSync(fd);
-  }
-}
