@@ -2,7 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import t from 'tap';
-import { Mailbox, MailboxSender } from '../../src/driver/mailbox.ts';
+import { Mailbox, type MailboxEnd, MailboxSender } from '../../src/driver/mailbox.ts';
 import { must } from '../../src/sys/errno.ts';
 import { native } from '../../src/sys/native.ts';
 import type { Received, ReceiverData } from '../fixtures/mailbox-receiver.ts';
@@ -82,6 +82,26 @@ t.test('without messages neither the port nor the descriptor is touched', async 
   for (let i = 0; i < 1000; i++) if (mailbox.receive() !== undefined) t.fail('a message from nowhere');
   t.ok(isReadable(wake), 'what was in the descriptor is still there');
   native.close(wake);
+});
+
+t.test('who sees the count can drain the descriptor', { timeout: 60_000 }, async t => {
+  const messages = 5000;
+  const worker = new Worker(new URL('../fixtures/mailbox-poster.js', import.meta.url), { workerData: messages });
+  const end = await new Promise<MailboxEnd>((resolve, reject) => worker.once('message', resolve).once('error', reject));
+  const ended = new Promise(resolve => worker.once('exit', resolve));
+  const mailbox = new Mailbox<number, number>(end);
+  const wake = Int32Array.of(end.wake);
+  let late = 0;
+  for (let taken = 0; taken < messages; taken++) {
+    mailbox.post(taken);
+    while (Atomics.load(end.count, 0) === taken);
+    if (mailbox.receive() !== taken || mailbox.receive() !== undefined) t.fail(`message ${taken}`);
+    if (native.poll(wake, POLLIN, taken % 100 === 0 ? 1 : 0) > 0) late++;
+  }
+  t.equal(late, 0, 'it never wakes for what was counted before');
+  mailbox.post(messages);
+  await ended;
+  native.close(end.wake);
 });
 
 t.test('one message wakes once', async t => {
