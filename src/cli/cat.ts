@@ -1,11 +1,12 @@
 /** `lowerdata cat`: the bytes of files of a stack. */
 import type { Overlay } from '../overlay/overlay.ts';
+import { failure, find } from '../overlay/path.ts';
 import type { Name } from '../sys/bytes.ts';
 import { EINVAL, EISDIR } from '../sys/errno.ts';
 import { isDirectory, isRegular } from '../sys/stat.ts';
 import { parse } from './command.ts';
 import { print } from './output.ts';
-import { failure, find, forPaths, newStackCommand } from './stack.ts';
+import { forPaths, newStackCommand } from './stack.ts';
 
 const CHUNK_BYTES = 1 << 20;
 

@@ -1,6 +1,7 @@
 /** `lowerdata ls`: directories of a stack. */
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
+import { find } from '../overlay/path.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { ErrnoError, errnoName } from '../sys/errno.ts';
 import { isDirectory, isSymlink } from '../sys/stat.ts';
@@ -8,7 +9,7 @@ import { arrow, deviceNumbers, modeText, timeText } from './attributes.ts';
 import { parse } from './command.ts';
 import { printLines } from './output.ts';
 import { complain } from './report.ts';
-import { find, forPaths, newStackCommand } from './stack.ts';
+import { forPaths, newStackCommand } from './stack.ts';
 
 interface Flags {
   readonly options: Name[];

@@ -37,6 +37,22 @@ const commands = new Map<Name, Entry>([
   ['cat', { usage: 'cat STACK PATH...', what: 'print files', load: async () => (await import('./cat.ts')).run }],
   ['stat', { usage: 'stat STACK PATH...', what: 'show attributes', load: async () => (await import('./stat.ts')).run }],
   [
+    'check',
+    {
+      usage: 'check STACK',
+      what: 'find redirects that another layer captures, and missing data',
+      load: async () => (await import('./check.ts')).run,
+    },
+  ],
+  [
+    'explain',
+    {
+      usage: 'explain STACK PATH...',
+      what: 'show which rules of lookup lead where',
+      load: async () => (await import('./explain.ts')).run,
+    },
+  ],
+  [
     'mkfs',
     {
       usage: 'mkfs DIR IMAGE',

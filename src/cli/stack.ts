@@ -1,18 +1,13 @@
 /** A stack that is read without a mount: how commands name it, open it, and find paths in it. */
 import type { Command } from 'commander';
-import type { Node } from '../overlay/node.ts';
 import { openOverlay } from '../overlay/open.ts';
 import type { Overlay } from '../overlay/overlay.ts';
-import { type Name, printable } from '../sys/bytes.ts';
-import { ELOOP, ENOENT, ENOTDIR, ErrnoError, errnoName } from '../sys/errno.ts';
-import { isDirectory, isSymlink } from '../sys/stat.ts';
+import type { Name } from '../sys/bytes.ts';
 import { collect, newCommand } from './command.ts';
 import { isImage, planMount } from './mount-options.ts';
 import { reporting, WRONG_CALL } from './report.ts';
 
 const FAILED = 1;
-/** Symlinks in one path at most. Source: linux/namei.h, MAXSYMLINKS. */
-const SYMLINKS_MAX = 40;
 
 /** What a command does with one path. */
 type Use = (overlay: Overlay, path: Name) => void | Promise<void>;
@@ -49,45 +44,4 @@ export async function forPaths(
 async function one(overlay: Overlay, path: Name, use: Use): Promise<number> {
   await use(overlay, path);
   return 0;
-}
-
-/**
- * Finds a path as the kernel does in a mount that is its own root: symlinks are followed, absolute ones from the root.
- * @param followLast whether the last component is followed, too
- * Throws ErrnoError that names the path.
- */
-export function find(overlay: Overlay, path: Name, followLast: boolean): Node {
-  const above: Node[] = [];
-  let at = overlay.root;
-  let links = 0;
-  const rest = path.split('/').reverse();
-  for (let name = rest.pop(); name !== undefined; name = rest.pop()) {
-    const isLast = rest.length === 0;
-    if (!isDirectory(at.top.mode)) throw failure(path, ENOTDIR);
-    if (name === '' || name === '.') continue;
-    if (name === '..') {
-      at = above.pop() ?? overlay.root;
-      continue;
-    }
-    const found = overlay.lookup(at, name);
-    if (typeof found === 'number') throw failure(path, -found);
-    if (!isSymlink(found.top.mode) || (isLast && !followLast)) {
-      above.push(at);
-      at = found;
-      continue;
-    }
-    if (++links > SYMLINKS_MAX) throw failure(path, ELOOP);
-    const target = overlay.readlink(found);
-    if (target === '') throw failure(path, ENOENT);
-    if (target.startsWith('/')) {
-      at = overlay.root;
-      above.length = 0;
-    }
-    rest.push(...target.split('/').reverse());
-  }
-  return at;
-}
-
-export function failure(path: Name, errno: number): ErrnoError {
-  return new ErrnoError(errno, `${printable(path)}: ${errnoName(errno)}`);
 }

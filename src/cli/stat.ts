@@ -1,11 +1,12 @@
 /** `lowerdata stat`: attributes and xattrs of what is in a stack. */
 import type { Overlay } from '../overlay/overlay.ts';
+import { find } from '../overlay/path.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { type Attr, isRegular, isSymlink } from '../sys/stat.ts';
 import { arrow, deviceNumbers, fileType, modeText, octal, timeText } from './attributes.ts';
 import { parse } from './command.ts';
 import { printLines } from './output.ts';
-import { find, forPaths, newStackCommand } from './stack.ts';
+import { forPaths, newStackCommand } from './stack.ts';
 
 /** One object, as --json prints it. Text that is no UTF-8, and control characters, are \xNN; times are [s, ns]. */
 interface Description {

@@ -1,12 +1,18 @@
 /** All regular files of a stack, as whoever walks the whole tree finds them. */
 import type { Name } from '../sys/bytes.ts';
-import { ENOENT, ErrnoError, errnoName } from '../sys/errno.ts';
+import { attempt, ENOENT, ErrnoError, errnoName } from '../sys/errno.ts';
 import { isDirectory, isRegular } from '../sys/stat.ts';
 import type { Node } from './node.ts';
 import type { Overlay } from './overlay.ts';
 
-/** A regular file, by the first path that leads to it; or what can not be looked up or listed. */
-export type Found = { readonly path: Name; readonly node: Node } | { readonly path: Name; readonly error: ErrnoError };
+/** A name in a directory of the overlay. */
+interface Place {
+  readonly path: Name;
+  readonly parent: Node;
+  readonly name: Name;
+}
+/** A regular file, by the first path that leads to it; or what can not be looked up, or, with the name '', listed. */
+export type Found = Place & ({ readonly node: Node } | { readonly error: ErrnoError });
 
 /**
  * Walks a stack depth first, each directory and each inode once, whatever loops an image has. A name that is listed but
@@ -34,23 +40,14 @@ export function* inventory(overlay: Overlay): Generator<Found> {
 function* entries(overlay: Overlay, path: Name, directory: Node): Generator<Found> {
   const listed = attempt(() => overlay.list(directory));
   if (listed instanceof ErrnoError) {
-    yield { path: path || '/', error: listed };
+    yield { path: path || '/', parent: directory, name: '', error: listed };
     return;
   }
   for (const { name } of listed) {
-    const below = `${path}/${name}`;
+    const place = { path: `${path}/${name}`, parent: directory, name };
     const node = attempt(() => overlay.lookup(directory, name));
-    if (node instanceof ErrnoError) yield { path: below, error: node };
-    else if (typeof node !== 'number') yield { path: below, node };
-    else if (node !== -ENOENT) yield { path: below, error: new ErrnoError(-node, errnoName(node)) };
-  }
-}
-
-function attempt<T>(action: () => T): T | ErrnoError {
-  try {
-    return action();
-  } catch (error) {
-    if (error instanceof ErrnoError) return error;
-    throw error;
+    if (node instanceof ErrnoError) yield { ...place, error: node };
+    else if (typeof node !== 'number') yield { ...place, node };
+    else if (node !== -ENOENT) yield { ...place, error: new ErrnoError(-node, errnoName(node)) };
   }
 }

@@ -1,11 +1,12 @@
 /** Walks the stack by the rules of step.ts. Source: kernel fs/overlayfs/namei.c, ovl_lookup and ovl_lookup_layer. */
 import type { Inode, Layer } from '../layers/layer.ts';
-import type { Name } from '../sys/bytes.ts';
+import { type Name, printable } from '../sys/bytes.ts';
 import { EACCES, EIO, ENAMETOOLONG, ENOENT, EPERM } from '../sys/errno.ts';
 import { isDirectory } from '../sys/stat.ts';
 import type { Node } from './node.ts';
 import { isAbsolute } from './redirect.ts';
 import { hasOrigin, newSearch, type Rules, type Search, step } from './step.ts';
+import type { Trace } from './trace.ts';
 
 export const NAME_MAX = 255;
 
@@ -21,6 +22,8 @@ export interface Stack {
   indexOf(layer: Layer): number;
   /** Told of each directory with opaque=x: its layer holds xattr whiteouts from now on. */
   sawXwhiteouts(layer: Layer): void;
+  /** Told of every step, while somebody wants to know. */
+  readonly trace?: Trace | undefined;
 }
 
 /**
@@ -31,8 +34,11 @@ export interface Stack {
  * Throws ErrnoError where a layer is corrupt or can not be read.
  */
 export function lookup(stack: Stack, parent: readonly Inode[], name: Name): Found | number {
-  if (name.length > NAME_MAX) return -ENAMETOOLONG;
-  const search = newSearch(name);
+  if (name.length > NAME_MAX) {
+    stack.trace?.rule('L3');
+    return -ENAMETOOLONG;
+  }
+  const search = newSearch(name, stack.trace);
   const result: Inode[] = [];
   const failure = searchLayers(stack, search, parent, result);
   for (const layer of search.xwhiteouts) stack.sawXwhiteouts(layer);
@@ -46,15 +52,17 @@ function searchLayers(stack: Stack, search: Search, parent: readonly Inode[], re
   let bases = parent;
   for (let i = 0; i < bases.length && !search.stop; i++) {
     const base = bases[i] as Inode;
-    if (!mayFollow(rules, search)) return -EPERM;
+    if (!mayFollow(rules, search)) return refuse(search);
     if (!checkRedirects) search.last = i === bases.length - 1;
     else if (search.isDir || !rules.hasDataLayers) search.last = base.layer === roots[roots.length - 1]?.layer;
 
+    search.trace?.layer(base.layer.path, search.name);
     const found = walkLayer(stack, search, base);
     if (typeof found === 'number') return found;
     if (found === undefined) continue;
     if (!(search.metacopy && result.length > 0)) result.push(found);
     if (search.redirect !== undefined && isAbsolute(search.redirect) && bases !== roots) {
+      search.trace?.rule('R6');
       bases = roots;
       i = stack.indexOf(base.layer);
     }
@@ -65,17 +73,27 @@ function searchLayers(stack: Stack, search: Search, parent: readonly Inode[], re
 const mayFollow = (rules: Rules, search: Search): boolean =>
   (!search.metacopy || rules.metacopy) && (search.redirect === undefined || rules.follow);
 
+/** Neither a metacopy nor a redirect may be followed where the options forbid it. */
+function refuse({ trace, metacopy }: Search): number {
+  trace?.rule('L5', metacopy ? 'metacopy=off' : 'redirects are not followed');
+  return -EPERM;
+}
+
 function conclude(rules: Rules, search: Search, result: Inode[]): Found | number {
   const top = result[0];
   const followsOrigin = rules.followOrigin && search.metacopies === 1;
   if (search.metacopy && top && rules.hasDataLayers && search.absolute) {
-    if (search.redirect) return { ...file(top), data: search.redirect, followsOrigin };
+    if (search.redirect) {
+      search.trace?.rule('L7', printable(search.redirect));
+      return { ...file(top), data: search.redirect, followsOrigin };
+    }
   } else if (!mayFollow(rules, search)) {
-    return -EPERM;
+    return refuse(search);
   }
   if (search.metacopy) {
-    if (!top || !followsOrigin || !hasOrigin(rules.xattrs, top)) return -EIO;
-    return { ...file(top), data: '', followsOrigin };
+    const deferred = top && followsOrigin && hasOrigin(rules.xattrs, top);
+    if (!deferred || search.redirect !== '') search.trace?.rule(deferred ? 'P-O3' : 'L8');
+    return deferred ? { ...file(top), data: '', followsOrigin } : -EIO;
   }
   if (!top) return -ENOENT;
   if (search.isDir) return { ...file(top), stack: result, xwhiteouts: search.xwhiteouts.length > 0 };
@@ -115,9 +133,17 @@ function stepInto(
   prefixBytes: number,
   rest: Name,
 ): Inode | undefined | number {
-  if (component === '' || component === '.' || component === '..') return -EACCES;
-  if (component.length > NAME_MAX) return undefined;
+  const { trace } = search;
+  if (component === '' || component === '.' || component === '..') {
+    trace?.rule('R4');
+    return -EACCES;
+  }
+  if (component.length > NAME_MAX) {
+    trace?.rule('L3');
+    return undefined;
+  }
   const found = base.layer.lookup(base, component);
+  trace?.component(component, found);
   if (found === undefined) return undefined;
   const takesPart = step(stack.rules, search, found, prefixBytes, rest);
   if (typeof takesPart === 'number') return takesPart;

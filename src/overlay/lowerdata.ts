@@ -1,11 +1,12 @@
 /** Finds a file's data, at open and not before. */
 import type { Data, Layer } from '../layers/layer.ts';
 import type { Name } from '../sys/bytes.ts';
-import { EINTR, EMFILE, ENFILE, ENOENT, ENOMEM, EPERM, ErrnoError } from '../sys/errno.ts';
+import { EINTR, EMFILE, ENFILE, ENOENT, ENOMEM, EPERM, ErrnoError, errnoName } from '../sys/errno.ts';
 import { hasDigest } from './metacopy.ts';
 import type { Node } from './node.ts';
 import { parseOrigin } from './origin.ts';
 import { OriginFinder } from './origin-finder.ts';
+import type { Trace } from './trace.ts';
 import type { OverlayXattrs } from './xattrs.ts';
 
 /** What says nothing about the path: such an open is not tried by origin. */
@@ -24,12 +25,16 @@ export class Lowerdata {
   }
 
   /** The data of a regular file; see Overlay.find. A failure is not remembered. */
-  find(node: Node): Data | number {
+  find(node: Node, trace?: Trace): Data | number {
     const { top, data: place } = node;
-    if (place === undefined) return top.layer.open(top);
-    let data = typeof place === 'string' ? this.openPath(place) : place.layer.open(place);
-    if (typeof data === 'number' && node.followsOrigin && !PASSING.includes(data)) data = this.openOrigin(node, data);
-    return data;
+    if (typeof place !== 'string') {
+      trace?.rule('A1');
+      return place === undefined ? top.layer.open(top) : place.layer.open(place);
+    }
+    const data = this.openPath(place, trace);
+    if (typeof data !== 'number' || !node.followsOrigin || PASSING.includes(data)) return data;
+    if (place !== '') trace?.rule('P-O4');
+    return this.openOrigin(node, data, trace);
   }
 
   /** Whether data was found by its origin: only its digest says that it is the right one. */
@@ -38,22 +43,28 @@ export class Lowerdata {
   }
 
   /** The first data-only layer that has a regular file at the path; else the errno of the last one. */
-  private openPath(path: Name): Data | number {
+  private openPath(path: Name, trace?: Trace): Data | number {
     let result: Data | number = -ENOENT;
     if (path === '') return result;
     for (const layer of this.dataLayers) {
+      trace?.layer(layer.path, path);
       result = layer.openPath(path);
+      trace?.rule('A2', typeof result === 'number' ? errnoName(result) : 'a regular file: its data');
       if (typeof result !== 'number') return result;
     }
+    trace?.rule('A4', errnoName(result));
     return result;
   }
 
   /** The data that the top's origin leads to; `missing`, the errno of the path, where that finds nothing. */
-  private openOrigin({ top }: Node, missing: number): Data | number {
-    if (!hasDigest(top.layer.getxattr(top, this.xattrs.metacopy))) return missing;
-    const value = top.layer.getxattr(top, this.xattrs.origin);
+  private openOrigin({ top }: Node, missing: number, trace?: Trace): Data | number {
+    const value = hasDigest(top.layer.getxattr(top, this.xattrs.metacopy))
+      ? top.layer.getxattr(top, this.xattrs.origin)
+      : undefined;
     const origin = value && parseOrigin(value);
+    if (origin === undefined) trace?.rule('P-O1');
     const data = origin && this.origins.open(origin);
+    if (origin) trace?.rule('P-O5', typeof data === 'number' ? errnoName(data) : data?.place);
     if (data === -EPERM)
       throw new ErrnoError(-missing, 'data can be found by its origin alone: CAP_DAC_READ_SEARCH is missing');
     if (data === undefined || typeof data === 'number') return missing;

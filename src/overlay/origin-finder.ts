@@ -1,7 +1,7 @@
 /** Finds data by its origin: which layer's filesystem a handle belongs to, and the file there. */
 import type { Data, Layer } from '../layers/layer.ts';
 import type { Name } from '../sys/bytes.ts';
-import { ENOENT } from '../sys/errno.ts';
+import { EXDEV } from '../sys/errno.ts';
 import type { Origin } from './origin.ts';
 
 export class OriginFinder {
@@ -16,11 +16,12 @@ export class OriginFinder {
 
   /**
    * Opens the regular file of an origin, wherever on its filesystem it is: the caller checks its digest.
-   * @returns a negative errno where it is not found; -EPERM where this process may not open files by handle
+   * @returns a negative errno where it is not found: -EXDEV where no layer's filesystem has the uuid, or several have it;
+   *   -EPERM where this process may not open files by handle
    */
   open({ uuid, handle }: Origin): Data | number {
     this.owners ??= ownersOf(this.layers);
-    return this.owners.get(uuid)?.openHandle(handle) ?? -ENOENT;
+    return this.owners.get(uuid)?.openHandle(handle) ?? -EXDEV;
   }
 }
 

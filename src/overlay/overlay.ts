@@ -11,6 +11,7 @@ import type { Node } from './node.ts';
 import type { StackOptions } from './options.ts';
 import { type Entry, listMerged, listReal } from './readdir.ts';
 import { opaqueness, type Rules } from './step.ts';
+import type { Trace } from './trace.ts';
 import { type Check, Verifier } from './verifier.ts';
 import { OverlayXattrs } from './xattrs.ts';
 
@@ -25,7 +26,12 @@ export class Overlay implements Stack {
   readonly immutable: boolean;
   /** Whether objects may have POSIX ACLs. */
   readonly hasAcl: boolean;
-  private readonly layers: readonly Layer[];
+  /** Told how lookup finds what it finds, while it is set. */
+  trace: Trace | undefined;
+  /** The normal ones, top first, and the data-only ones, in order. */
+  readonly layers: readonly Layer[];
+  readonly dataLayers: readonly Layer[];
+  readonly options: StackOptions;
   private readonly positions = new Map<Layer, number>();
   private readonly xwhiteoutLayers = new Set<Layer>();
   private readonly numbers: InodeNumbers;
@@ -36,7 +42,9 @@ export class Overlay implements Stack {
 
   /** Takes over open layers. @param layers the normal ones, top first @param dataLayers the data-only ones, in order */
   constructor(layers: readonly Layer[], dataLayers: readonly Layer[], options: StackOptions) {
-    this.layers = [...layers, ...dataLayers];
+    this.options = options;
+    this.layers = layers;
+    this.dataLayers = dataLayers;
     this.rules = {
       xattrs: new OverlayXattrs(options.userxattr),
       metacopy: options.metacopy,
@@ -80,10 +88,12 @@ export class Overlay implements Stack {
    * Throws ErrnoError where a layer is corrupt or can not be read.
    */
   lookup(parent: Node, name: Name): Node | number {
-    const known = this.dentries?.get(parent, name);
+    const known = this.trace ? undefined : this.dentries?.get(parent, name);
     if (known !== undefined) return known;
+    this.trace?.lookup(name);
     const found = lookup(this, parent.stack, name);
     const node = typeof found === 'number' ? found : this.node(found);
+    this.trace?.outcome(node);
     if (typeof node !== 'number' || node === -ENOENT) this.dentries?.set(parent, name, node);
     return node;
   }
@@ -157,7 +167,7 @@ export class Overlay implements Stack {
    * @returns it, unchecked, or -ENOENT, -ENOTDIR, -ELOOP, -EXDEV, -ENAMETOOLONG where no data-only layer has it
    */
   find(node: Node): Data | number {
-    return this.lowerdata.find(node);
+    return this.lowerdata.find(node, this.trace);
   }
 
   /** What is to be checked of data that `find` gave, before it is used; see Verifier.check. */
@@ -170,8 +180,13 @@ export class Overlay implements Stack {
     return (this.roots[0] as Inode).layer.statfs();
   }
 
+  /** The same open layers by other rules. Only one of the two is to be closed. */
+  withRules(rules: Partial<Omit<StackOptions, 'layers' | 'imageDigest'>>): Overlay {
+    return new Overlay(this.layers, this.dataLayers, { ...this.options, ...rules });
+  }
+
   close(): void {
-    for (const layer of this.layers) layer.close();
+    for (const layer of [...this.layers, ...this.dataLayers]) layer.close();
   }
 }
 

@@ -1,11 +1,12 @@
 /** The rule for one dentry: what a layer holds under one component of the looked-up name, and whether to go on below. */
 import type { Inode, Layer } from '../layers/layer.ts';
-import type { Name } from '../sys/bytes.ts';
+import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import { EACCES, EINVAL, EIO, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, isRegular, S_IFCHR, S_IFMT } from '../sys/stat.ts';
 import { hasDigest, isMetacopy } from './metacopy.ts';
 import { parseOrigin } from './origin.ts';
 import { isAbsolute, isDataRedirect, parseRedirect } from './redirect.ts';
+import type { Trace } from './trace.ts';
 import type { OverlayXattrs } from './xattrs.ts';
 
 /** What a stack lets lookup do. */
@@ -41,9 +42,11 @@ export interface Search {
   metacopies: number;
   /** The layers where the looked-up directory itself has opaque=x: it holds xattr whiteouts. */
   xwhiteouts: Layer[];
+  /** Told which rules decide. */
+  readonly trace: Trace | undefined;
 }
 
-export function newSearch(name: Name): Search {
+export function newSearch(name: Name, trace?: Trace): Search {
   return {
     name,
     isDir: false,
@@ -54,6 +57,7 @@ export function newSearch(name: Name): Search {
     metacopy: false,
     metacopies: 0,
     xwhiteouts: [],
+    trace,
   };
 }
 
@@ -66,27 +70,53 @@ export function newSearch(name: Name): Search {
  */
 export function step(rules: Rules, search: Search, found: Inode, prefixBytes: number, rest: Name): boolean | number {
   const isLastComponent = rest === '';
-  if (isWhiteout(rules.xattrs, found)) return end(search);
-  if (isLastComponent && search.metacopy && !isRegular(found.mode)) return end(search);
-  if (!isDirectory(found.mode)) {
-    if (search.isDir || !isLastComponent) return end(search);
+  const { trace } = search;
+  if (isWhiteout(rules.xattrs, found)) {
+    trace?.rule(isRegular(found.mode) ? 'W3' : 'W1');
+    return end(search);
+  }
+  if (isLastComponent && search.metacopy && !isRegular(found.mode)) {
+    trace?.rule('L4', 'no regular file: it holds no data, and ends the search');
+    return end(search);
+  }
+  if (isDirectory(found.mode)) {
+    if (isLastComponent) search.isDir = true;
+    if (isLast(search)) return true;
+    if (isOpaque(rules, search, found, isLastComponent)) return true;
+  } else {
+    if (search.isDir || !isLastComponent) {
+      trace?.rule('L4', 'no directory: it ends the search');
+      return end(search);
+    }
     const metacopy = hasMetacopy(rules.xattrs, found);
+    if (typeof metacopy === 'number') trace?.rule('M2');
     if (typeof metacopy === 'number') return metacopy;
     search.metacopy = metacopy;
-    if (metacopy) search.metacopies++;
     search.stop = !metacopy;
-    if (!metacopy || search.last) return true;
-  } else {
-    if (isLastComponent) search.isDir = true;
-    if (search.last) return true;
-    const opaque = opaqueness(rules.xattrs, found);
-    if (opaque === 'x' && isLastComponent) search.xwhiteouts.push(found.layer);
-    if (opaque === 'y') {
-      search.stop = true;
-      return true;
-    }
+    if (!metacopy) return true;
+    search.metacopies++;
+    trace?.rule('M1');
+    if (isLast(search)) return true;
   }
   return stepRedirect(rules, search, found, prefixBytes, rest);
+}
+
+function isLast({ last, trace }: Search): boolean {
+  if (last) trace?.rule('L6');
+  return last;
+}
+
+/** Notes what the xattr opaque says. @returns whether the search ends with this directory */
+function isOpaque(rules: Rules, search: Search, found: Inode, isLastComponent: boolean): boolean {
+  const opaque = opaqueness(rules.xattrs, found);
+  if (opaque === 'x' && isLastComponent) {
+    search.trace?.rule('W5');
+    search.xwhiteouts.push(found.layer);
+  }
+  if (opaque !== 'y') return false;
+  search.trace?.rule('O2');
+  search.stop = true;
+  return true;
 }
 
 function end(search: Search): false {
@@ -96,26 +126,36 @@ function end(search: Search): false {
 
 /** Rewrites the name for the layers below by the redirect of `found`, if it has one. Source: ovl_check_redirect. */
 function stepRedirect(rules: Rules, search: Search, found: Inode, prefixBytes: number, rest: Name): true | number {
+  const { trace } = search;
+  if (search.absolute) trace?.rule('R7');
   search.absolute = false; // also without a redirect: passing any directory or metacopy file forgets an earlier one
   const value = found.layer.getxattr(found, rules.xattrs.redirect);
   if (value === undefined) return true;
   if (value.length === 0 && !isDirectory(found.mode) && mayBeDisconnected(rules, search, found)) {
+    trace?.rule('P-O2');
     return deferToDataLayers(search, '');
   }
   const redirect = parseRedirect(value);
-  if (redirect === undefined) return -EINVAL;
+  if (redirect === undefined) {
+    trace?.rule('R3', printable(nameOf(value)));
+    return -EINVAL;
+  }
   if (isDataRedirect(redirect)) {
-    if (!rules.dataRedirects || isDirectory(found.mode)) return -EINVAL;
-    return deferToDataLayers(search, redirect.slice(1));
+    const refused = !rules.dataRedirects ? 'P-D1' : isDirectory(found.mode) ? 'P-D5' : undefined;
+    trace?.rule(refused ?? 'P-D2', printable(redirect));
+    return refused ? -EINVAL : deferToDataLayers(search, redirect.slice(1));
   }
   if (!isAbsolute(redirect)) {
     search.name = search.name.slice(0, prefixBytes) + redirect + rest;
+    trace?.rule('R2', `${printable(redirect)}: the layers below are asked for ${printable(search.name)}`);
   } else if (rules.dataOnly && !isDirectory(found.mode)) {
+    trace?.rule('P-D2', `redirects=data-only: ${printable(redirect)} is as if it began with //`);
     return deferToDataLayers(search, redirect);
   } else {
     search.absolute = true;
     search.stop = false; // even when an opaque directory was on the way here
     search.name = redirect + rest;
+    trace?.rule('R2', `${printable(redirect)}: the layers below are asked for ${printable(search.name)}`);
   }
   search.redirect = search.name;
   return true;

@@ -101,3 +101,13 @@ export function must(result: number, what: string): number {
   if (result < 0) throw new ErrnoError(-result, `${what}: ${errnoName(result)}`);
   return result;
 }
+
+/** What `action` gives, or the ErrnoError that it throws; anything else travels on. */
+export function attempt<T>(action: () => T): T | ErrnoError {
+  try {
+    return action();
+  } catch (error) {
+    if (error instanceof ErrnoError) return error;
+    throw error;
+  }
+}

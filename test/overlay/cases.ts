@@ -3,14 +3,9 @@
  * What only a mount can show (listxattr of another user, operations on open files, whole-stack errors) is left to
  * test/mount/conformance.ts.
  */
-import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
 import t from 'tap';
 import type { Node } from '../../src/overlay/node.ts';
-import { openOverlay } from '../../src/overlay/open.ts';
-import { KERNEL_DEFAULTS, StackDraft, splitOptions } from '../../src/overlay/options.ts';
 import type { Overlay } from '../../src/overlay/overlay.ts';
 import type { Name } from '../../src/sys/bytes.ts';
 import { ErrnoError, errnoName } from '../../src/sys/errno.ts';
@@ -29,22 +24,8 @@ import {
   S_IFREG,
   S_IFSOCK,
 } from '../../src/sys/stat.ts';
-import { goldenFolder } from '../fixtures/golden-images.ts';
+import { type Case, type Fields, materialised, stackOf, unescapeText } from '../fixtures/corpus-stacks.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
-
-type Fields = Record<string, unknown>;
-interface Case {
-  name: string;
-  base: string;
-  probes: string[];
-  case: {
-    stack: string;
-    proposed?: boolean;
-    no_tree?: boolean;
-    soft_paths?: string[];
-    expect: { mount_errno?: string; tree?: Record<string, Fields> };
-  };
-}
 
 /** Shown by stat(2) or a listing of the mounted tree, or by another user, and not compared here. */
 const ELSEWHERE = ['statfs_namelen', 'd_type', 'nobody', 'ino_of', 'd_ino_differs', 'seek_end', 'dev_differs'];
@@ -157,23 +138,12 @@ class Dump {
 
 const escapeName = (name: Name): string =>
   name.replace(/[^!-~]|%/g, c => `%${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`);
-const unescapeText = (text: string): Name =>
-  text.replace(/%(..)/g, (_, hex) => String.fromCharCode(Number.parseInt(hex, 16)));
 
 function valueText(bytes: Buffer): string {
   if (bytes.length === 0) return '';
   if (!bytes.every(b => (b >= 0x20 && b <= 0x7e) || b === 10)) return `0x${bytes.toString('hex')}`;
   const text = bytes.toString('latin1').replaceAll('%', '%25').replaceAll('\n', '%0A');
   return text.startsWith('0x') ? `%30${text.slice(1)}` : text;
-}
-
-function stackOf(text: string, semantics: 'kernel' | 'lowerdata'): Overlay {
-  const draft = new StackDraft();
-  draft.set('semantics', semantics);
-  for (const { key, value } of splitOptions(unescapeText(text))) {
-    if (draft.set(key, value) === 'unknown') throw new ErrnoError(22, `unknown option ${key}`);
-  }
-  return openOverlay(draft.finish(KERNEL_DEFAULTS));
 }
 
 function observe({ case: { stack, proposed }, probes }: Case): Fields {
@@ -203,14 +173,8 @@ function comparable(tree: Record<string, Fields>, soft: readonly string[]): Reco
 }
 
 t.test('the conformance corpus, without a mount', { skip: withoutRoot }, t => {
-  const directory = mkdtempSync('/tmp/lowerdata-cases-');
   const home = process.cwd();
-  const script = join(goldenFolder, '../oracle/materialise.py');
-  const lines = execFileSync(script, [directory], { maxBuffer: 1 << 28, encoding: 'utf8' })
-    .trim()
-    .split('\n');
-  for (const line of lines) {
-    const one = JSON.parse(line) as Case;
+  for (const one of materialised(t)) {
     const { expect, proposed, soft_paths = [] } = one.case;
     process.chdir(one.base);
     const got = observe(one);
@@ -222,6 +186,5 @@ t.test('the conformance corpus, without a mount', { skip: withoutRoot }, t => {
     }
   }
   process.chdir(home);
-  rmSync(directory, { recursive: true });
   t.end();
 });

@@ -3,7 +3,7 @@ import t from 'tap';
 import type { Data } from '../../src/layers/layer.ts';
 import { parseOrigin } from '../../src/overlay/origin.ts';
 import { OriginFinder } from '../../src/overlay/origin-finder.ts';
-import { ENOENT, EPERM } from '../../src/sys/errno.ts';
+import { EPERM, EXDEV } from '../../src/sys/errno.ts';
 import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
 
 /** As kernel overlayfs wrote it on ext4 (Linux 6.18): version, magic, len, flags, type; uuid; inode, generation. */
@@ -63,9 +63,9 @@ t.test('OriginFinder: the filesystem with the uuid of the handle', t => {
   for (const [rule, layers, uuid, expected] of [
     ['the layer of that filesystem is asked', [one, two], '2', 2],
     ['the first of several on one filesystem', [one, again], '1', 1],
-    ['no layer has it', [one, two], '3', -ENOENT],
-    ['two filesystems have it: of neither', [two, twin], '2', -ENOENT],
-    ['layers without handles are left out', [image], '', -ENOENT],
+    ['no layer has it', [one, two], '3', -EXDEV],
+    ['two filesystems have it: of neither', [two, twin], '2', -EXDEV],
+    ['layers without handles are left out', [image], '', -EXDEV],
     ['what the layer says is passed on', [closed], '4', -EPERM],
   ] as const) {
     const found = new OriginFinder(layers).open(origin(uuid));
