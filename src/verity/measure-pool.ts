@@ -43,6 +43,7 @@ export class MeasurePool {
       thread.pending.set(id, { sizeBytes, resolve, reject });
     });
     thread.worker.postMessage({ id, works } satisfies Order);
+    if (signal?.aborted) drop(); // it will not say so again
     signal?.addEventListener('abort', drop, { once: true });
     return done.finally(() => {
       signal?.removeEventListener('abort', drop);
