@@ -80,12 +80,21 @@ export class Measurer<T> {
     const job = [...this.jobs.values()].find(one => one.id === id) as Job<T>;
     this.jobs.delete(job.key);
     const wasDropped = 'errno' in outcome && outcome.errno === EINTR;
-    if (wasDropped && job.waiters.length > 0) {
-      this.start(job.key, job.waiters); // somebody came while it was being dropped
-      return;
-    }
-    const result = resultOf(outcome);
+    const result = wasDropped && job.waiters.length > 0 ? this.startAgain(job) : resultOf(outcome);
+    if (result === undefined) return;
     for (const { unique, answer } of job.waiters) this.settledWaiters.push({ unique, answer: () => answer(result) });
+  }
+
+  /** Somebody came while it was being dropped. @returns undefined, or what went wrong */
+  private startAgain({ key, waiters }: Job<T>): Result | undefined {
+    try {
+      this.start(key, waiters);
+      return undefined;
+    } catch (error) {
+      return () => {
+        throw error;
+      };
+    }
   }
 }
 
