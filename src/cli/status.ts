@@ -46,10 +46,10 @@ function asJson({ layers, mountpoint, source, ...state }: MountState): unknown {
 
 function asText({ mountpoint, source, pid, startedAt, transport, layers, protection }: MountState): Name[] {
   return [
-    `${mountpoint}`,
-    `  source      ${source}`,
-    `  layers      ${layers.map(({ path, dataOnly }) => (dataOnly ? `::${path}` : path)).join(' ')}`,
+    printable(mountpoint),
+    `  source      ${printable(source)}`,
+    `  layers      ${layers.map(({ path, dataOnly }) => `${dataOnly ? '::' : ''}${printable(path)}`).join(' ')}`,
     `  daemon      ${pid}, since ${new Date(startedAt).toISOString()}, transport ${transport}`,
-    `  protection  ${nameFromText(protectionText(protection))}`,
-  ];
+    `  protection  ${protectionText(protection)}`,
+  ].map(nameFromText);
 }
