@@ -3,8 +3,8 @@ import type { StackOptions } from '../overlay/options.ts';
 import type { DriverOptions } from './options.ts';
 
 export interface Protection {
-  /** digest: the image is the one that the option `digest` names. */
-  readonly metadata: 'digest' | 'none';
+  /** digest: the image is the one that the option `digest` names; top: so is the top layer, and others are below it. */
+  readonly metadata: 'digest' | 'top' | 'none';
   /** open: data that has a digest is checked when it is opened; read: and every block of it when it is read. */
   readonly data: 'none' | 'open' | 'read';
   /** Whether a metacopy file without a digest is refused. */
@@ -17,17 +17,28 @@ export interface Protection {
 export function protectionOf(stack: StackOptions, driver: DriverOptions, passthrough: true | string): Protection {
   const onRead = driver.verify === 'read' || (driver.verify === undefined && passthrough !== true);
   return {
-    metadata: stack.imageDigest === undefined ? 'none' : 'digest',
+    metadata: metadataOf(stack),
     data: stack.verity === 'off' && stack.redirects !== 'strict' ? 'none' : onRead ? 'read' : 'open',
     required: stack.verity === 'require' || stack.redirects === 'strict',
     passthrough,
   };
 }
 
+/** Data-only layers have no metadata that counts. */
+function metadataOf({ imageDigest, layers }: StackOptions): Protection['metadata'] {
+  if (imageDigest === undefined) return 'none';
+  return layers.filter(({ dataOnly }) => !dataOnly).length === 1 ? 'digest' : 'top';
+}
+
+const METADATA = {
+  digest: 'metadata is checked by its digest',
+  top: 'metadata of the top layer is checked by its digest, that of the others is not',
+  none: 'metadata is not checked (digest=HEX does)',
+} as const;
+
 /** One line for people. */
 export function protectionText({ metadata, data, required, passthrough }: Protection): string {
-  const names =
-    metadata === 'digest' ? 'metadata is checked by its digest' : 'metadata is not checked (digest=HEX does)';
+  const names = METADATA[metadata];
   const scope = required ? 'data' : 'data that has a digest';
   const reads = passthrough === true ? 'the kernel reads it itself; verify=read checks each read' : 'verify=open';
   switch (data) {
