@@ -65,6 +65,14 @@ const commands = new Map<Name, Entry>([
     { usage: 'fsck STACK', what: 'check every object of a stack', load: async () => (await import('./fsck.ts')).run },
   ],
   [
+    'index',
+    {
+      usage: 'index DIR...',
+      what: 'note handles, for users who may not open files by them',
+      load: async () => (await import('./index-handles.ts')).run,
+    },
+  ],
+  [
     'info',
     {
       usage: 'info QUESTION IMAGE...',

@@ -6,11 +6,13 @@ import { LRUCache } from 'lru-cache';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError, must } from '../sys/errno.ts';
+import { type Handle, openHandle, readHandle, readUuid } from '../sys/handles.ts';
 import { native } from '../sys/native.ts';
 import { type Attr, isRegular } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
 import { FileData } from './file-data.ts';
-import type { Data, Handle, Inode, Layer, Statfs } from './layer.ts';
+import { HANDLE_INDEX, HandleIndex, handleText, INDEX_BYTES_MAX } from './handle-index.ts';
+import type { Data, Inode, Layer, Statfs } from './layer.ts';
 
 // linux/fcntl.h, linux/openat2.h, linux/mount.h
 const O_NONBLOCK = 0o4000;
@@ -31,14 +33,10 @@ const DIRECTORIES_MAX = 64;
 const LISTING_BYTES = 64 * 1024;
 const XATTR_BYTES = 64 * 1024;
 const PATH_MAX = 4096;
-const UUID_BYTES = 16;
 const INO_LIMIT = 2 ** 44;
 
 /** struct linux_dirent64. Source: getdents64(2). */
 const Dirent = { ino: 0 /* u64 */, off: 8 /* u64 */, reclen: 16 /* u16 */, type: 18 /* u8 */, name: 19 } as const;
-
-/** struct file_handle. Source: open_by_handle_at(2). */
-const FileHandle = { handle_bytes: 0 /* u32 */, handle_type: 4 /* i32 */, f_handle: 8 } as const;
 
 class DirInode implements Inode {
   readonly layer: DirLayer;
@@ -75,6 +73,8 @@ export class DirLayer implements Layer {
     max: DIRECTORIES_MAX,
     dispose: fd => native.close(fd),
   });
+  /** Read when the first file is to be opened by its handle, and may not be. */
+  private handleIndex: HandleIndex | 'none' | undefined;
   private readonly listing = new Uint8Array(LISTING_BYTES);
   private readonly value = new Uint8Array(XATTR_BYTES);
 
@@ -177,19 +177,35 @@ export class DirLayer implements Layer {
     return this.openFound(native.openat2(directoryFd, path, O_PATH | O_NOFOLLOW, CONFINED), shown);
   }
 
-  openHandle({ type, bytes }: Handle): Data | number {
-    const handle = new Uint8Array(FileHandle.f_handle + bytes.length);
-    const view = new DataView(handle.buffer);
-    view.setUint32(FileHandle.handle_bytes, bytes.length, true);
-    view.setInt32(FileHandle.handle_type, type, true);
-    handle.set(bytes, FileHandle.f_handle);
+  openHandle(handle: Handle): Data | number {
     const filesystem = must(this.openRootForReading(), `layer ${this.path}`);
-    try {
-      const shown = `a file by its handle ${Buffer.from(bytes).toString('hex')}`;
-      return this.openFound(native.openByHandleAt(filesystem, handle, O_PATH | O_NOFOLLOW), shown);
-    } finally {
-      native.close(filesystem);
-    }
+    const found = openHandle(filesystem, handle, O_PATH | O_NOFOLLOW);
+    native.close(filesystem);
+    if (found === -errno.EPERM) return this.openIndexed(handle);
+    return this.openFound(found, `a file by its handle ${Buffer.from(handle.bytes).toString('hex')}`);
+  }
+
+  /** Opens the file that the layer's index has for a handle, if it is that file. -EPERM: there is no index. */
+  private openIndexed(handle: Handle): Data | number {
+    this.handleIndex ??= this.readHandleIndex();
+    if (this.handleIndex === 'none') return -errno.EPERM;
+    const path = this.handleIndex.find(handle);
+    if (path === undefined) return -errno.ENOENT;
+    const data = this.openConfined(this.rootFd, path, path);
+    if (typeof data === 'number') return data;
+    if (handleText(readHandle(data.fd, '')) === handleText(handle)) return data;
+    data.close();
+    return -errno.ESTALE;
+  }
+
+  private readHandleIndex(): HandleIndex | 'none' {
+    const file = this.openConfined(this.rootFd, HANDLE_INDEX, HANDLE_INDEX);
+    if (typeof file === 'number') return 'none';
+    const size = Math.min(file.sizeBytes, INDEX_BYTES_MAX);
+    const bytes = Buffer.alloc(size);
+    const read = file.read(bytes, 0, size, 0);
+    file.close();
+    return HandleIndex.parse(bytes.subarray(0, Math.max(read, 0)), this.uuid) ?? 'none';
   }
 
   /** Opens the object of a descriptor (O_PATH), which is closed, for reading. Passes a negative errno on. */
@@ -209,11 +225,10 @@ export class DirLayer implements Layer {
   }
 
   get uuid(): Name {
-    const bytes = new Uint8Array(UUID_BYTES);
     const root = must(this.openRootForReading(), `layer ${this.path}`);
-    native.filesystemUuid(root, bytes); // else zeros: there is none
+    const uuid = readUuid(root);
     native.close(root);
-    return nameOf(bytes);
+    return uuid;
   }
 
   private openRootForReading(): number {

@@ -1,5 +1,6 @@
 /** What an overlay asks of one layer. An image and a directory answer the same questions; neither knows the other. */
 import type { Name } from '../sys/bytes.ts';
+import type { Handle } from '../sys/handles.ts';
 import type { Attr } from '../sys/stat.ts';
 
 /** One object of a layer: what its layer needs to find it again, and what the rules of lookup look at. */
@@ -12,12 +13,6 @@ export interface Inode {
   /** Device number as `makeRdev` packs it; 0 for other types. */
   readonly rdev: number;
   readonly sizeBytes: number;
-}
-
-/** A file handle of name_to_handle_at(2). */
-export interface Handle {
-  readonly type: number;
-  readonly bytes: Uint8Array;
 }
 
 /** An open regular file's bytes. */
@@ -80,7 +75,7 @@ export interface Layer {
   readonly uuid: Name | undefined;
   /**
    * Opens the regular file of a handle, which may be anywhere on the layer's filesystem. A negative errno where there is
-   * none: -ENOENT also for anything that is no regular file, -EPERM without CAP_DAC_READ_SEARCH.
+   * none: -ENOENT also for anything that is no regular file, -EPERM without CAP_DAC_READ_SEARCH and without an index.
    */
   openHandle(handle: Handle): Data | number;
   statfs(): Statfs;

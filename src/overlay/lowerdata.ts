@@ -12,10 +12,15 @@ import type { OverlayXattrs } from './xattrs.ts';
 /** What says nothing about the path: such an open is not tried by origin. */
 const PASSING: readonly number[] = [-EINTR, -ENOMEM, -ENFILE, -EMFILE];
 
+const NO_PERMISSION =
+  'data can be found by its origin alone, which takes CAP_DAC_READ_SEARCH, or an index of its layer: `lowerdata index DIR`';
+
 export class Lowerdata {
   private readonly dataLayers: readonly Layer[];
   private readonly origins: OriginFinder;
   private readonly xattrs: OverlayXattrs;
+  /** Whether it was said that files may not be opened by handle: once is enough. */
+  private toldOfPermission = false;
   private readonly foundByOrigin = new WeakSet<Data>();
 
   constructor(layers: readonly Layer[], dataLayers: readonly Layer[], xattrs: OverlayXattrs) {
@@ -65,8 +70,10 @@ export class Lowerdata {
     if (origin === undefined) trace?.rule('P-O1');
     const data = origin && this.origins.open(origin);
     if (origin) trace?.rule('P-O5', typeof data === 'number' ? errnoName(data) : data?.place);
-    if (data === -EPERM)
-      throw new ErrnoError(-missing, 'data can be found by its origin alone: CAP_DAC_READ_SEARCH is missing');
+    if (data === -EPERM && !this.toldOfPermission) {
+      this.toldOfPermission = true;
+      throw new ErrnoError(-missing, NO_PERMISSION);
+    }
     if (data === undefined || typeof data === 'number') return missing;
     this.foundByOrigin.add(data);
     return data;

@@ -1,13 +1,13 @@
 /** Finds data by its origin: which layer's filesystem a handle belongs to, and the file there. */
 import type { Data, Layer } from '../layers/layer.ts';
 import type { Name } from '../sys/bytes.ts';
-import { EXDEV } from '../sys/errno.ts';
+import { ENOENT, EPERM, EXDEV } from '../sys/errno.ts';
 import type { Origin } from './origin.ts';
 
 export class OriginFinder {
   private readonly layers: readonly Layer[];
-  /** For each uuid the layer to ask; null where two filesystems have it, so that a handle could be of either. */
-  private owners: Map<Name, Layer | null> | undefined;
+  /** For each uuid the layers to ask; none where two filesystems have it, so that a handle could be of either. */
+  private owners: Map<Name, Layer[]> | undefined;
 
   /** @param layers data-only ones first */
   constructor(layers: readonly Layer[]) {
@@ -21,18 +21,24 @@ export class OriginFinder {
    */
   open({ uuid, handle }: Origin): Data | number {
     this.owners ??= ownersOf(this.layers);
-    return this.owners.get(uuid)?.openHandle(handle) ?? -EXDEV;
+    let result = -EXDEV;
+    for (const layer of this.owners.get(uuid) ?? []) {
+      const found = layer.openHandle(handle);
+      if (found !== -ENOENT && found !== -EPERM) return found;
+      if (result !== -ENOENT) result = found; // an index of another layer may have it
+    }
+    return result;
   }
 }
 
-function ownersOf(layers: readonly Layer[]): Map<Name, Layer | null> {
-  const owners = new Map<Name, Layer | null>();
+function ownersOf(layers: readonly Layer[]): Map<Name, Layer[]> {
+  const owners = new Map<Name, Layer[]>();
   for (const layer of layers) {
     const { uuid } = layer;
-    if (uuid === undefined) continue;
-    const owner = owners.get(uuid);
-    if (owner === undefined) owners.set(uuid, layer);
-    else if (owner?.filesystem !== layer.filesystem) owners.set(uuid, null);
+    if (uuid !== undefined) owners.set(uuid, [...(owners.get(uuid) ?? []), layer]);
+  }
+  for (const [uuid, found] of owners) {
+    if (new Set(found.map(({ filesystem }) => filesystem)).size > 1) owners.set(uuid, []);
   }
   return owners;
 }

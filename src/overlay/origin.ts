@@ -1,6 +1,6 @@
 /** Values of `overlay.origin`: the file handle of the inode that a copy was made from. */
-import type { Handle } from '../layers/layer.ts';
 import { type Name, nameOf } from '../sys/bytes.ts';
+import type { Handle } from '../sys/handles.ts';
 
 /**
  * struct ovl_fb, whose length is that of the value. Source: kernel fs/overlayfs/overlayfs.h.

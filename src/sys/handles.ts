@@ -1,0 +1,41 @@
+/** File handles, and the uuid of the filesystem that they belong to. */
+import { type Name, nameOf } from './bytes.ts';
+import { must } from './errno.ts';
+import { native } from './native.ts';
+
+/** A file handle of name_to_handle_at(2). */
+export interface Handle {
+  readonly type: number;
+  readonly bytes: Uint8Array;
+}
+
+/** struct file_handle. Source: open_by_handle_at(2). */
+const FileHandle = { handle_bytes: 0 /* u32 */, handle_type: 4 /* i32 */, f_handle: 8 } as const;
+const HANDLE_BYTES_MAX = 128;
+const UUID_BYTES = 16;
+const AT_EMPTY_PATH = 0x1000;
+
+/** The handle of the object at a path, the last symlink not followed; '' is `dirfd` itself. Throws ErrnoError EOPNOTSUPP. */
+export function readHandle(dirfd: number, path: Name): Handle {
+  const out = new Uint8Array(FileHandle.f_handle + HANDLE_BYTES_MAX);
+  const size = must(native.nameToHandleAt(dirfd, path, path === '' ? AT_EMPTY_PATH : 0, out), 'file handle');
+  const type = new DataView(out.buffer).getInt32(FileHandle.handle_type, true);
+  return { type, bytes: out.slice(FileHandle.f_handle, size) };
+}
+
+/** Opens the object of a handle on the filesystem of a directory: a descriptor, or -errno; -EPERM: not allowed here. */
+export function openHandle(directory: number, { type, bytes }: Handle, flags: number): number {
+  const handle = new Uint8Array(FileHandle.f_handle + bytes.length);
+  const view = new DataView(handle.buffer);
+  view.setUint32(FileHandle.handle_bytes, bytes.length, true);
+  view.setInt32(FileHandle.handle_type, type, true);
+  handle.set(bytes, FileHandle.f_handle);
+  return native.openByHandleAt(directory, handle, flags);
+}
+
+/** The 16 bytes of the uuid of a filesystem, by a descriptor of anything on it; zeros where it has none. */
+export function readUuid(fd: number): Name {
+  const bytes = new Uint8Array(UUID_BYTES);
+  native.filesystemUuid(fd, bytes); // else it stays zero
+  return nameOf(bytes);
+}
