@@ -47,9 +47,15 @@ import {
 } from '../sys/stat.ts';
 import type { Data, Inode, Layer, Statfs } from './layer.ts';
 
-/** Reads the image file at `path` and makes it a layer. Throws ErrnoError that names the path. */
-export function openErofsLayer(path: Name): ErofsLayer {
-  return new ErofsLayer(path, readImageFile(path));
+/**
+ * Reads the image file at `path` and makes it a layer. @param accept is given the bytes before anything is made of them, and
+ * throws where they are not to be used
+ * Throws ErrnoError that names the path.
+ */
+export function openErofsLayer(path: Name, accept: (bytes: Uint8Array) => void = () => {}): ErofsLayer {
+  const bytes = readImageFile(path);
+  accept(bytes);
+  return new ErofsLayer(path, bytes);
 }
 
 /** An inode of an image, with its layer. Its `ino` is its nid, as in the kernel. */

@@ -47,12 +47,13 @@ function openLayer(path: Name, digest: string | undefined): Layer {
   throw new ErrnoError(EINVAL, `layer ${printable(path)}: neither a directory nor an image`);
 }
 
-/** The digest is that of the bytes in memory, which are used from then on, whatever becomes of the file. */
+/** The digest is that of the bytes in memory, which are used from then on, whatever becomes of the file; but not before. */
 function openImageLayer(path: Name, digest: string | undefined): Layer {
-  const layer = openErofsLayer(path);
-  const found = digest === undefined ? undefined : Buffer.from(measureBytes(layer.image.bytes)).toString('hex');
-  if (found === digest) return layer;
-  throw new VerityError('EWRONGVERITY', `layer ${printable(path)}: the image is ${found}, not ${digest}`);
+  return openErofsLayer(path, bytes => {
+    const found = digest === undefined ? undefined : Buffer.from(measureBytes(bytes)).toString('hex');
+    if (found === digest) return;
+    throw new VerityError('EWRONGVERITY', `layer ${printable(path)}: the image is ${found}, not ${digest}`);
+  });
 }
 
 const statLayer = (path: Name): BigIntStats => ask(path, bytes => statSync(bytes, { bigint: true }));
