@@ -84,12 +84,12 @@ async function opening(agent: Agent, mount: ForegroundMount, name = 'endless') {
 
 /** Whether the daemon stops reading, long before the end of the endless object. */
 async function stops(mount: ForegroundMount, before: number): Promise<boolean> {
-  let last = -1;
-  for (let read = mount.bytesRead; read !== last && read - before < ENDLESS_BYTES / 2; read = mount.bytesRead) {
+  for (let last = -1; mount.bytesRead - before < ENDLESS_BYTES / 2; await sleep(250)) {
+    const read = mount.bytesRead;
+    if (read === last) return true;
     last = read;
-    await sleep(250);
   }
-  return last - before < ENDLESS_BYTES / 2;
+  return false;
 }
 
 const ways: readonly (readonly [rule: string, id: number, skip: string | false])[] = [

@@ -1,11 +1,21 @@
-import { copyFileSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  copyFileSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { openOverlay } from '../../src/overlay/open.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
 import { nameFromText } from '../../src/sys/bytes.ts';
 import { goldenFolder } from '../fixtures/golden-images.ts';
-import { run } from '../fixtures/kernel-mount.ts';
+import { noProgram, run } from '../fixtures/kernel-mount.ts';
 import { nodeAt, openStack, optionsOf, scratch } from '../fixtures/layers.ts';
 import { descriptors, python } from '../fixtures/native.ts';
 
@@ -95,5 +105,52 @@ t.test('images as layers', async t => {
   renameSync(image, `${image}.old`);
   t.ok(overlay.list(overlay.root).length > 0, 'an image of the right digest stays in use when its file goes');
 });
+
+t.test('an image with one wrong bit', { skip: noProgram('fsverity') ?? false, timeout: 120_000 }, async t => {
+  const smallest = join(goldenFolder, 'images', 'acl-0.cfs');
+  const imageDigest = run('fsverity', 'digest', '--compact', smallest).trim();
+  const image = join(scratch(t), 'image');
+  copyFileSync(smallest, image);
+  const options = optionsOf(image, { imageDigest });
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0; // half of the time
+  const answers = new Map<string, number>();
+  let tried = 0;
+  const fd = openSync(image, 'r+');
+  for (const [at, byte] of readFileSync(smallest).entries()) {
+    const end = byte === 0 && at >= 4096 ? 2 : 256; // what fills blocks has one bit changed, not all
+    for (let bit = 1; bit < end; bit <<= 1) {
+      writeSync(fd, Buffer.of(byte ^ bit), 0, 1, at);
+      const answer = answerOf(() => openOverlay(options).close());
+      answers.set(answer, (answers.get(answer) ?? 0) + 1);
+      tried++;
+    }
+    writeSync(fd, Buffer.of(byte), 0, 1, at);
+  }
+  closeSync(fd);
+  Error.stackTraceLimit = stackTraceLimit;
+  t.ok(tried > 40_000, `${tried} images`);
+  t.strictSame(
+    Object.fromEntries(answers),
+    { 'EIO: EWRONGVERITY': tried - 32, 'EINVAL: not an EROFS image': 32 },
+    'is refused by its digest before anything is made of it; without the magic number it is no image',
+  );
+  t.equal(
+    answerOf(() => openOverlay(options).close()),
+    'opened',
+    'and as it was, it is opened',
+  );
+});
+
+/** The error of an attempt, and the part of its message that says which check failed. */
+function answerOf(attempt: () => void): string {
+  try {
+    attempt();
+    return 'opened';
+  } catch (error) {
+    const { name, message } = error as Error;
+    return `${name}: ${/EWRONGVERITY|not an EROFS image/.exec(message)?.[0] ?? message}`;
+  }
+}
 
 t.end();
