@@ -39,15 +39,22 @@ t.test('origins written by copy-up', { skip, timeout: 120_000 }, t =>
       run('setfattr', '-n', 'trusted.overlay.redirect', renamed); // the empty redirect: no path
       renameSync(at('lower/file'), at('moved')); // out of every layer
       const stack = [`${at('upper')}:${at('empty')}`];
-      await withMount(stack, root => t.equal(readFileSync(join(root, 'renamed'), 'utf8'), 'the data\n'));
       await withMount([...stack, '-o', 'follow_origin=off'], root =>
         t.throws(() => readFileSync(join(root, 'renamed')), { code: 'EINVAL' }, 'follow_origin=off'),
       );
 
-      writeFileSync(at('moved'), 'other data');
-      await withMount(stack, root =>
-        t.throws(() => readFileSync(join(root, 'renamed')), { code: 'EIO' }, 'the file has changed'),
-      );
+      for (const way of ['verity=on', 'verity=off', 'verity=off,passthrough=off']) {
+        await withMount([...stack, '-o', way], root => {
+          t.equal(readFileSync(join(root, 'renamed'), 'utf8'), 'the data\n', way);
+          writeFileSync(at('moved'), 'not data\n');
+          const read = (): unknown => readFileSync(join(root, 'renamed'));
+          t.throws(read, { code: 'EIO' }, `P-O5: ${way}: changed between two opens`);
+        });
+        await withMount([...stack, '-o', way], root =>
+          t.throws(() => readFileSync(join(root, 'renamed')), { code: 'EIO' }, `P-O5: ${way}: changed before`),
+        );
+        writeFileSync(at('moved'), 'the data\n');
+      }
       rmSync(at('moved'));
       await withMount(stack, root =>
         t.throws(() => readFileSync(join(root, 'renamed')), { code: 'ENOENT' }, 'the file is gone'),
