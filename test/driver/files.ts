@@ -8,6 +8,7 @@ import type { Nodeid } from '../../src/fuse/ops.ts';
 import type { Data } from '../../src/layers/layer.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
+import type { Check } from '../../src/overlay/verifier.ts';
 import { nameOf } from '../../src/sys/bytes.ts';
 import { ENOENT, errnoName } from '../../src/sys/errno.ts';
 import { dir, FakeLayer, file, meta, type Spec } from '../fixtures/fake-layer.ts';
@@ -271,6 +272,32 @@ t.test('verify=read', { skip: noFsverity }, async t => {
   }
   const f = new Fixture(overlay, { grants: true, verify: 'read' });
   t.ok(f.open('/plain').backingId > 0, 'verify=read: what has no digest is left to the kernel');
+  f.files.close();
+});
+/** An overlay whose kernel has measured every object. */
+class Guarded extends Overlay {
+  override check(...args: Parameters<Overlay['check']>): Check | undefined {
+    const check = super.check(...args);
+    if (check) check.known = () => check.learn({ digest: check.digest, byKernel: true });
+    return check;
+  }
+}
+
+t.test('objects with fs-verity of the kernel are left to it', { skip: noFsverity }, async t => {
+  const home = scratch(t);
+  plant(join(home, 'C'), dir({ o: file('12345') }));
+  const metacopy = metacopyOf(join(home, 'C', 'o')).toString('latin1');
+  plant(join(home, 'A'), dir({ f: file('12345', { metacopy, redirect: '/o' }) }));
+  const { layers, dataLayers, options } = openStack(t, `${home}/A::${home}/C`, { verity: 'require' });
+  for (const verify of ['read', 'open', undefined] as const) {
+    const f = new Fixture(new Guarded(layers, dataLayers, options), { grants: true, verify });
+    t.equal(f.open('/f').flags, Fopen.PASSTHROUGH, `verify=${verify}: it checks every block that it reads`);
+    f.files.close();
+  }
+  const f = new Fixture(new Guarded(layers, dataLayers, options));
+  const { handle } = f.open('/f');
+  writeFileSync(join(home, 'C', 'o'), '54321'); // which fs-verity would not allow
+  t.equal(f.read(handle), '54321', 'nor are its blocks checked again where reads come to us');
   f.files.close();
 });
 t.end();

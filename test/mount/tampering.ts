@@ -161,7 +161,7 @@ const cases: Readonly<Record<string, readonly [rule: string, run: (c: Case) => P
       );
       t.equal(await subject.block(fd, block - 1), 'right', 'but those around it still are');
       if (onRead) {
-        const place = `layer \\S+objects: /open-${subject.size}: EWRONGVERITY: block ${block} `;
+        const place = `EWRONGVERITY: layer \\S+objects: /open-${subject.size}: block ${block} `;
         const line = new RegExp(`READ nodeid \\d+: EIO: ${place}`);
         t.ok(await soon(() => line.test(mount.log)), 'the log names layer, object and block');
       }
