@@ -20,7 +20,7 @@ run_file() {
     echo "ok      $file"
   else
     echo "FAILED  $file"
-    awk '/^ *not ok/ { shown = 25 } shown-- > 0' "$log"
+    awk '/^ *not ok/ { shown = 50 } shown-- > 0' "$log"
     grep -q '^# { total' "$log" || { tail -n 25 "$log" && echo '# { total: 1, pass: 0, fail: 1 }' >>"$log"; }
   fi
   grep '^# { total' "$log" | tail -n 1 >>"$logs/totals"

@@ -1,0 +1,25 @@
+/**
+ * Asks a kernel with fs-verity whether lowerdata is right about it. boot.sh runs this in a virtual machine; it prints TAP.
+ * Usage: checks.js DEVICE, where an empty ext4 with the feature verity is.
+ */
+import { mkdirSync } from 'node:fs';
+import { release } from 'node:os';
+import { checkDamage, checkImage, checkObjects, checkReads, makeImage } from './check-image.ts';
+import { checkMetacopies } from './check-metacopies.ts';
+import { checkShim } from './check-shim.ts';
+import { DISK, finish, MOUNTPOINTS, run } from './guest.ts';
+
+const [device = ''] = process.argv.slice(2);
+const mountDisk = (): string => run('mount', '-t', 'ext4', device, DISK);
+
+for (const folder of [DISK, ...Object.values(MOUNTPOINTS)]) mkdirSync(folder, { recursive: true });
+mountDisk();
+console.log(`# Linux ${release()}`);
+checkShim();
+makeImage();
+checkObjects();
+checkImage();
+checkReads();
+checkMetacopies();
+checkDamage(device, mountDisk);
+finish();

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Unpacks Debian's newest kernel for virtual machines, and its busybox, below $1/packages. boot.sh calls it. Takes them from
+# the mirror that apt-get is set up with, backports included: overlayfs checks fs-verity from Linux 6.6 on, and Debian 12
+# has 6.1. apt-get works on lists and a cache of its own in $1, so that nothing of this machine changes.
+set -euo pipefail
+cd "$1"
+missing() { echo "$1" >&2; exit 77; }
+
+codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' "Release: $codename" |
+  head -n 1)
+[ -n "$mirror" ] || missing "apt-get has no package lists of Debian: apt-get update makes them"
+
+mkdir -p lists/partial cache/archives/partial packages
+for suite in "$codename" "$codename-backports"; do
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
+done >sources.list
+options=(
+  -qq -o "Dir::Etc::SourceList=$PWD/sources.list" -o Dir::Etc::SourceParts=/dev/null
+  -o "Dir::State::Lists=$PWD/lists" -o "Dir::Cache=$PWD/cache"
+  -o Acquire::Languages=none -o APT::Sandbox::User=root # the user _apt can not write here
+)
+apt-get "${options[@]}" update >update.log 2>&1 || true # some of it may have failed: what counts is the kernel
+kernel=$({ apt-cache "${options[@]}" show linux-image-cloud-amd64 2>/dev/null || true; } |
+  sed -nE 's/^Depends: (linux-image-[^ ,]+).*/\1/p' | sort -V | tail -n 1)
+[ -n "$kernel" ] || missing "the package linux-image-cloud-amd64 can not be had: $(head -n 1 update.log)"
+
+apt-get "${options[@]}" download "$kernel" busybox-static >download.log 2>&1 ||
+  missing "$kernel or busybox-static can not be had: $(head -n 1 download.log)"
+for package in ./*.deb; do dpkg-deb -x "$package" packages; done
