@@ -121,7 +121,6 @@ export class Files {
   private leave(file: File, check: Check, unique: Unique): number {
     const { key, sizeBytes, algorithm } = check;
     const work = { fd: file.data.fd, sizeBytes, algorithm, withLeaves: this.needsLeaves };
-    this.use(file);
     const answer = (result: Result): Opened => {
       file.users--; // the request's; a handle has its own
       try {
@@ -132,6 +131,7 @@ export class Files {
       }
     };
     this.options.measurer?.begin(key, { unique, work, answer });
+    this.use(file); // not before: it may throw
     return LATER;
   }
 
