@@ -15,11 +15,6 @@ export class Backing {
     this.log = log;
   }
 
-  /** Whether the kernel may take a file. */
-  get enabled(): boolean {
-    return this.trying;
-  }
-
   disable(): void {
     this.trying = false;
   }

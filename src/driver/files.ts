@@ -88,10 +88,11 @@ export class Files {
       if (file.unchecked || (file.passed !== undefined && file.passed === data.version)) return this.grant(file);
       const check = this.overlay.check(node, data);
       if (check === undefined) return this.grant(this.trusted(file));
-      const measured = check.known(this.needsLeaves);
+      const withLeaves = this.needsLeaves(file);
+      const measured = check.known(withLeaves);
       if (measured === undefined && unique !== undefined && this.takesLong(check))
-        return this.leave(file, check, unique);
-      return this.grant(this.checked(file, check, measured ?? check.measure(this.needsLeaves)));
+        return this.leave(file, check, unique, withLeaves);
+      return this.grant(this.checked(file, check, measured ?? check.measure(withLeaves)));
     } catch (error) {
       this.refuse(file);
       throw error;
@@ -107,10 +108,12 @@ export class Files {
 
   // ---- checks ------------------------------------------------------------------------------------------------------
 
-  /** Whether reads that come to us are to be checked. */
-  private get needsLeaves(): boolean {
+  /** Whether reads are to be checked. Without the option verify that depends on whether the kernel takes this file. */
+  private needsLeaves(file: File): boolean {
     const { verify } = this.options;
-    return verify === 'read' || (verify === undefined && !this.backing.enabled);
+    if (verify !== undefined) return verify === 'read';
+    this.passThrough(file);
+    return file.backingId === 0;
   }
 
   private takesLong({ data, sizeBytes }: Check): boolean {
@@ -118,9 +121,10 @@ export class Files {
   }
 
   /** Leaves an open to be answered when the data has been measured. */
-  private leave(file: File, check: Check, unique: Unique): number {
-    const { key, sizeBytes, algorithm } = check;
-    const work = { fd: file.data.fd, sizeBytes, algorithm, withLeaves: this.needsLeaves };
+  private leave(file: File, check: Check, unique: Unique, withLeaves: boolean): number {
+    const { sizeBytes, algorithm } = check;
+    const work = { fd: file.data.fd, sizeBytes, algorithm, withLeaves };
+    const key = withLeaves ? `${check.key} by blocks` : check.key;
     const answer = (result: Result): Opened => {
       file.users--; // the request's; a handle has its own
       try {
@@ -151,8 +155,8 @@ export class Files {
 
   /** Takes note that the data is what it must be, and arranges how it is read. */
   private checked(file: File, check: Check, { byKernel, leaves }: Measured): File {
-    if (this.needsLeaves && !byKernel) file.reads = leaves ? check.checkedData(leaves) : file.data;
-    else this.passThrough(file);
+    if (byKernel || !this.needsLeaves(file)) this.passThrough(file);
+    else if (leaves) file.reads = check.checkedData(leaves);
     file.passed = check.version;
     return file;
   }

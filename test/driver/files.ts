@@ -3,19 +3,23 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { Backing } from '../../src/driver/backing.ts';
 import { Files, type FilesOptions, type Opened } from '../../src/driver/files.ts';
+import type { Measurer } from '../../src/driver/measurer.ts';
 import { Fopen } from '../../src/fuse/abi.ts';
-import type { Nodeid } from '../../src/fuse/ops.ts';
+import type { Nodeid, Unique } from '../../src/fuse/ops.ts';
 import type { Data } from '../../src/layers/layer.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import type { Check } from '../../src/overlay/verifier.ts';
 import { nameOf } from '../../src/sys/bytes.ts';
-import { ENOENT, errnoName } from '../../src/sys/errno.ts';
+import { EMFILE, ENOENT, ErrnoError, errnoName } from '../../src/sys/errno.ts';
 import { dir, FakeLayer, file, meta, type Spec } from '../fixtures/fake-layer.ts';
 import { nodeAt, openStack, plainOptions, plant, scratch } from '../fixtures/layers.ts';
 import { descriptors } from '../fixtures/native.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
 import { metacopyOf, noFsverity } from '../fixtures/verity.ts';
+
+/** Whether the kernel reads files itself; `to others`: not those of this test. */
+type Grants = boolean | 'to others';
 
 /** A kernel that gives backing ids to every file, or to none, and knows which are in use. */
 class FakeBacking extends Backing {
@@ -24,9 +28,9 @@ class FakeBacking extends Backing {
   private readonly grants: boolean;
   private next = 1;
 
-  constructor(grants: boolean) {
-    super(-1, grants, () => {});
-    this.grants = grants;
+  constructor(grants: Grants) {
+    super(-1, grants !== false, () => {});
+    this.grants = grants === true;
   }
 
   override open(_data: Data): number {
@@ -49,7 +53,7 @@ class Fixture {
 
   constructor(
     overlay: Overlay,
-    { grants = false, idleMax = 4, ...options }: { grants?: boolean } & Partial<FilesOptions> = {},
+    { grants = false, idleMax = 4, ...options }: { grants?: Grants } & Partial<FilesOptions> = {},
   ) {
     this.overlay = overlay;
     this.backing = new FakeBacking(grants);
@@ -240,6 +244,25 @@ t.test('a file that fails its check is not opened again', { skip: noFsverity }, 
   f.files.close();
 });
 
+t.test('an open that can not even be left for later', { skip: noFsverity }, async t => {
+  const home = scratch(t);
+  plant(join(home, 'C'), dir({ o: file('x'.repeat(200_000)) }));
+  const metacopy = metacopyOf(join(home, 'C', 'o')).toString('latin1');
+  plant(join(home, 'A'), dir({ f: meta({ metacopy, redirect: '/o' }) }));
+  const measurer = {
+    begin: () => {
+      throw new ErrnoError(EMFILE, 'no descriptor is left');
+    },
+  } as unknown as Measurer<Opened | number>;
+  const f = new Fixture(openStack(t, `${home}/A::${home}/C`, { verity: 'on' }), { grants: true, measurer });
+  nodeAt(f.overlay, '/f');
+  const open = descriptors();
+  const attempt = (): unknown => f.files.open(f.nodeid('/f'), nodeAt(f.overlay, '/f'), 'request' as Unique);
+  for (let i = 0; i < 3; i++) t.throws(attempt, { name: 'EMFILE' });
+  t.equal(descriptors(), open, 'keeps no descriptor');
+  t.equal(f.backing.inUse.size, 0, 'and no backing id');
+});
+
 t.test('verify=read', { skip: noFsverity }, async t => {
   const home = scratch(t);
   const content = Array.from({ length: 3 }, (_, i) => `${i}`.repeat(4096)).join('');
@@ -255,13 +278,15 @@ t.test('verify=read', { skip: noFsverity }, async t => {
   for (const [rule, options, checks] of [
     ['without passthrough', {}, true],
     ['with passthrough', { grants: true }, false],
+    ['with passthrough, but not of this file', { grants: 'to others' }, true],
+    ['neither, and verify=open', { grants: 'to others', verify: 'open' }, false],
     ['with passthrough and verify=read', { grants: true, verify: 'read' }, true],
     ['verify=open', { verify: 'open' }, false],
   ] as const) {
     writeFileSync(object, content);
     const f = new Fixture(overlay, options);
     const { handle, backingId } = f.open('/f');
-    t.equal(backingId > 0, 'grants' in options && !checks, `${rule}: who reads`);
+    t.equal(backingId > 0, 'grants' in options && options.grants === true && !checks, `${rule}: who reads`);
     writeFileSync(object, 'x', { flag: 'r+' });
     t.equal(read(f, handle, 4096), '1'.repeat(10), `${rule}: blocks that did not change`);
     const first = (): string => read(f, handle, 0);
