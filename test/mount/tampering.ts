@@ -18,6 +18,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { must } from '../../src/sys/errno.ts';
+import { native } from '../../src/sys/native.ts';
 import { Agent, type Answer } from '../fixtures/agent.ts';
 import { ForegroundMount, soon } from '../fixtures/foreground.ts';
 import { noProgram } from '../fixtures/kernel-mount.ts';
@@ -161,8 +163,8 @@ const cases: Readonly<Record<string, readonly [rule: string, run: (c: Case) => P
       );
       t.equal(await subject.block(fd, block - 1), 'right', 'but those around it still are');
       if (onRead) {
-        const place = `EWRONGVERITY: layer \\S+objects: /open-${subject.size}: block ${block} `;
-        const line = new RegExp(`READ nodeid \\d+: EIO: ${place}`);
+        const place = `layer \\S+objects: /open-${subject.size}: block ${block} `;
+        const line = new RegExp(`READ nodeid \\d+: EIO: EWRONGVERITY: ${place}`);
         t.ok(await soon(() => line.test(mount.log)), 'the log names layer, object and block');
       }
       t.equal(await subject.slurp(subject.first), 'EIO', 'another open is refused');
@@ -287,6 +289,7 @@ const ways: readonly (readonly [rule: string, options: string, id: number, onRea
   ['root, passthrough=off', 'passthrough=off', 0, true, withoutFuse],
   ['root, verify=read', 'verify=read', 0, true, withoutFuse],
   ['root, verify=open and passthrough=off', 'verify=open,passthrough=off', 0, false, withoutFuse],
+  ['root, objects on an overlay, of which the kernel reads none', '', 0, true, withoutFuse],
   ['an ordinary user', '', NOBODY, true, withoutUserMounts],
 ];
 
@@ -294,30 +297,48 @@ for (const [rule, options, id, onRead, missing] of ways) {
   t.test(rule, { skip: missing || (noProgram('fsverity') ?? false), timeout: 120_000 }, t =>
     withScratchAsync(async home => {
       chmodSync(home, 0o755);
-      makeImage(home);
-      const agent = new Agent(id);
-      const mount = await ForegroundMount.make(`${home}/image::${home}/objects`, join(home, 'mnt'), options, id);
+      mkdirSync(join(home, 'objects'));
+      if (rule.includes('on an overlay')) mountOverlay(home);
       try {
-        for (const [name, [rule, run]] of Object.entries(cases)) {
-          for (const size of ['small', 'large'] as const) {
-            const subject = new Subject(home, mount.root, `${name}-${size}`, size, agent);
-            await t.test(`${rule}: ${size}`, t => run({ t, subject, mount, onRead, agent }));
-          }
-        }
-        await agent.end();
-        mount.signal('SIGTERM');
-        t.equal(await mount.ended(), 0, 'the daemon ends');
+        makeImage(home);
+        await tamper(t, home, options, id, onRead);
       } finally {
-        await agent.end();
-        await mount.clear();
+        native.umount(join(home, 'objects'), 0); // fails where it is no overlay
       }
     }),
   );
 }
 
+/** Mounts, and lets happen what can happen. */
+async function tamper(t: Test, home: string, options: string, id: number, onRead: boolean): Promise<void> {
+  const mount = await ForegroundMount.make(`${home}/image::${home}/objects`, join(home, 'mnt'), options, id);
+  const agent = new Agent(id);
+  try {
+    for (const [name, [rule, run]] of Object.entries(cases)) {
+      for (const size of ['small', 'large'] as const) {
+        const subject = new Subject(home, mount.root, `${name}-${size}`, size, agent);
+        await t.test(`${rule}: ${size}`, t => run({ t, subject, mount, onRead, agent }));
+      }
+    }
+    await agent.end();
+    mount.signal('SIGTERM');
+    t.equal(await mount.ended(), 0, 'the daemon ends');
+  } finally {
+    await agent.end();
+    await mount.clear();
+  }
+}
+
+/** Makes the place of the objects an overlay of the kernel. */
+function mountOverlay(home: string): void {
+  const [lower, upper, work] = ['lower', 'upper', 'work'].map(name => join(home, name)) as [string, string, string];
+  for (const path of [lower, upper, work]) mkdirSync(path);
+  const options = `lowerdir=${lower},upperdir=${upper},workdir=${work}`;
+  must(native.mount('overlay', join(home, 'objects'), 'overlay', 0, options), 'mount -t overlay');
+}
+
 /** An object for each case and size, and an image in which each has two names. */
 function makeImage(home: string): void {
-  mkdirSync(join(home, 'objects'));
   writeFileSync(join(home, 'objects', 'other'), 'other');
   const lines = ['/ 4096 40755 2 0 0 0 0.0 - - -'];
   for (const name of Object.keys(cases)) {
