@@ -6,12 +6,14 @@
  * path       size mode  nlink uid gid rdev mtime     payload content digest xattrs
  * ```
  * The mode is octal, with `@` in front for a further hard link, whose payload is the path of the first name.
- * `-` is an unset payload, content or digest.
+ * `-` is an unset payload, content or digest. A file whose data is reached by its origin alone has an empty payload and the
+ * origin as the first xattr `trusted.overlay.origin`; anywhere else that is an xattr of the tree, as all xattrs are.
  */
 import { type Name, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
-import { isDirectory, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
+import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
 import { escapeField, escapeOptional, escapeXattr, unescapeField } from './escape.ts';
+import { ORIGIN } from './stage.ts';
 import {
   CONTENT_BYTES_MAX,
   FILE_BYTES_MAX,
@@ -254,9 +256,14 @@ function fillXattrs(inode: TreeInode, text: Name): void {
   for (const pair of pairs) {
     const equals = pair.indexOf('=');
     if (equals < 0) throw new ErrnoError(EINVAL, `${quoted(pair)} has no =`);
-    setXattr(inode, parseText(pair.slice(0, equals)), unescapeField(pair.slice(equals + 1)));
+    const name = parseText(pair.slice(0, equals));
+    const value = unescapeField(pair.slice(equals + 1));
+    if (name === ORIGIN && inode.origin === undefined && mayHaveOrigin(inode)) inode.origin = value;
+    else setXattr(inode, name, value);
   }
 }
+
+const mayHaveOrigin = ({ mode, payload }: TreeInode): boolean => isRegular(mode) && payload === '';
 
 function parseNumber(text: Name, max: number): number {
   if (!/^[0-9]+$/.test(text)) throw new ErrnoError(EINVAL, `${quoted(text)} is no number`);
@@ -325,9 +332,10 @@ export function firstNames(root: TreeInode): Map<TreeInode, Name> {
 }
 
 function printLine(path: Name, inode: TreeInode, target: Name | undefined): Name {
-  const { sizeBytes, mode, nlink, uid, gid, rdev, mtime, mtimensec, payload, content, digest, xattrs } = inode;
+  const { sizeBytes, mode, nlink, uid, gid, rdev, mtime, mtimensec, payload, content, digest, xattrs, origin } = inode;
   let line = `${escapeField(path)} ${sizeBytes} ${target === undefined ? '' : '@'}${mode.toString(8)} ${nlink} ${uid} ${gid}`;
   line += ` ${rdev} ${mtime}.${mtimensec} ${escapeOptional(target ?? payload)} ${escapeOptional(content)} ${digest ?? '-'}`;
+  if (origin !== undefined && mayHaveOrigin(inode)) line += ` ${ORIGIN}=${escapeXattr(origin)}`;
   for (const [name, value] of xattrs) line += ` ${escapeXattr(name)}=${escapeXattr(value)}`;
   return line;
 }

@@ -12,6 +12,7 @@ import { listXattrs, xattrValue } from '../erofs/xattrs.ts';
 import { type Name, nameOf } from '../sys/bytes.ts';
 import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink, S_IFCHR, S_IFMT } from '../sys/stat.ts';
+import { METACOPY, ORIGIN, REDIRECT } from './stage.ts';
 import { CONTENT_BYTES_MAX, isWhiteout, newInode, PATH_BYTES_MAX, type TreeInode } from './tree.ts';
 
 /** The metacopy value with a SHA-256 digest: a header of 4 bytes, 32 of digest. */
@@ -78,7 +79,8 @@ function readInode(image: Image, nid: Nid): { inode: TreeInode; stub: boolean } 
   return { inode, stub: false };
 }
 
-function readText(image: Image, inode: Inode, max: number): Name {
+/** The data of an inode, which has at most `max` bytes. Throws ErrnoError EUCLEAN where it has more. */
+export function readText(image: Image, inode: Inode, max: number): Name {
   if (inode.sizeBytes > max)
     throw new ErrnoError(EUCLEAN, `nid ${inode.nid}: ${inode.sizeBytes} bytes; ${max} are allowed`);
   const bytes = new Uint8Array(inode.sizeBytes);
@@ -89,10 +91,13 @@ function readText(image: Image, inode: Inode, max: number): Name {
 /** Gives an xattr of the image its meaning for the tree. */
 function takeXattr(inode: TreeInode, name: Name, value: Name): void {
   switch (name) {
-    case 'trusted.overlay.redirect':
+    case ORIGIN:
+      if (isRegular(inode.mode)) inode.origin = value;
+      return;
+    case REDIRECT:
       if (isRegular(inode.mode)) inode.payload = value.length > 1 && value[0] === '/' ? value.slice(1) : value;
       return;
-    case 'trusted.overlay.metacopy':
+    case METACOPY:
       if (isRegular(inode.mode) && value.length === METACOPY_BYTES)
         inode.digest = Buffer.from(value.slice(DIGEST_AT), 'latin1').toString('hex');
       return;

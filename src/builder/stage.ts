@@ -28,6 +28,10 @@ export interface StagedChild {
 }
 
 const OVERLAY = 'trusted.overlay.';
+/** Marks a file whose data is elsewhere; where that is by path, and which inode it is. */
+export const METACOPY = `${OVERLAY}metacopy`;
+export const REDIRECT = `${OVERLAY}redirect`;
+export const ORIGIN = `${OVERLAY}origin`;
 const ESCAPED = 'trusted.overlay.overlay.';
 const USER = 'user.overlay.';
 
@@ -132,10 +136,13 @@ function escaped(xattrs: Map<Name, Name>): Map<Name, Name> {
 /** Marks a file whose data is below: where it is, and its digest (struct ovl_metacopy: version, length, flags, SHA-256). */
 function markMetacopy(inode: StagedInode): void {
   if (inode.sizeBytes === 0 || inode.content !== undefined) return;
-  const { digest, payload, xattrs } = inode;
+  const { digest, payload, origin, xattrs } = inode;
   const header = '\x00\x24\x00\x01';
-  xattrs.set(`${OVERLAY}metacopy`, digest ? header + Buffer.from(digest, 'hex').toString('latin1') : '');
-  if (payload) xattrs.set(`${OVERLAY}redirect`, `/${payload}`);
+  xattrs.set(METACOPY, digest ? header + Buffer.from(digest, 'hex').toString('latin1') : '');
+  if (payload) xattrs.set(REDIRECT, `/${payload}`);
+  if (origin === undefined) return;
+  xattrs.set(ORIGIN, origin);
+  if (payload === '') xattrs.set(REDIRECT, ''); // no path: the origin alone
 }
 
 /** Turns a whiteout into an empty file that the next overlay takes for one, and marks its directory. */

@@ -17,8 +17,10 @@ export interface TreeInode {
   /** Seconds since 1970, negative before; and nanoseconds. */
   mtime: number;
   mtimensec: number;
-  /** A symlink's target; the path of a regular file's data below the data layer. */
+  /** A symlink's target; the path of a regular file's data below the data layer, '' where the origin alone leads there. */
   payload: Name | undefined;
+  /** The inode that has a regular file's data: a value of `trusted.overlay.origin`. */
+  origin: Name | undefined;
   /** The bytes of a regular file that the image itself holds. */
   content: Name | undefined;
   /** The fs-verity digest of a regular file's data: 64 lower-case hex digits. */
@@ -71,6 +73,7 @@ export function newInode(mode: number): TreeInode {
     mtime: 0,
     mtimensec: 0,
     payload: undefined,
+    origin: undefined,
     content: undefined,
     digest: undefined,
     xattrs: new Map(),

@@ -76,7 +76,15 @@ const FILE_TYPES: Record<number, number> = {
 export function writeImage(root: TreeInode, options: WriteOptions = {}): Uint8Array {
   const { minVersion = 0, maxVersion = 1 } = options;
   const version = minVersion === 0 && maxVersion === 1 && hasWhiteouts(root) ? 1 : minVersion;
-  return new ImageWriter(layOut(stageTree(root, version))).write(version);
+  return writeStaged(stageTree(root, version), version);
+}
+
+/**
+ * Writes the image of inodes in their order. Throws as `writeImage`.
+ * @param composefsVersion the rules by which they were staged: what the header says
+ */
+export function writeStaged(inodes: StagedInode[], composefsVersion: number): Uint8Array {
+  return new ImageWriter(layOut(inodes)).write(composefsVersion);
 }
 
 /** Fills in an image of zeros; what is not written is padding. */
@@ -93,7 +101,7 @@ class ImageWriter {
     this.#placed = new Map(layout.inodes.map(placed => [placed.inode, placed]));
   }
 
-  write(version: ComposefsVersion): Uint8Array {
+  write(version: number): Uint8Array {
     this.#putHeader(version);
     this.#putSuperBlock();
     for (const placed of this.#layout.inodes) {
@@ -107,7 +115,7 @@ class ImageWriter {
     return this.#bytes;
   }
 
-  #putHeader(version: ComposefsVersion): void {
+  #putHeader(version: number): void {
     const v = this.#view;
     v.setUint32(ComposefsHeader.magic, COMPOSEFS_MAGIC, true);
     v.setUint32(ComposefsHeader.version, COMPOSEFS_HEADER_VERSION, true);

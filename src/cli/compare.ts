@@ -136,7 +136,8 @@ class Facts {
   }
 
   #list(inode: TreeInode): [Name, Name | undefined][] {
-    const { mode, nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec, payload, content, digest, xattrs } = inode;
+    const { mode, nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec, payload, origin, content, digest, xattrs } =
+      inode;
     const facts: [Name, Name | undefined][] = [
       ['type', fileType(mode).name],
       ['mode', octal(mode)],
@@ -148,7 +149,8 @@ class Facts {
     if (!isDirectory(mode)) facts.push(['nlink', String(nlink)], ['size', String(sizeBytes)]);
     if (type === S_IFCHR || type === S_IFBLK) facts.push(['device', `${rdevMajor(rdev)}:${rdevMinor(rdev)}`]);
     if (isSymlink(mode)) facts.push(['target', payload]);
-    if (isRegular(mode) && this.#recorded) facts.push(['object', payload], ['content', content], ['digest', digest]);
+    if (isRegular(mode) && this.#recorded)
+      facts.push(['object', payload], ['origin', origin], ['content', content], ['digest', digest]);
     for (const [name, value] of [...xattrs].sort()) facts.push([`xattr ${name}`, value]);
     return facts;
   }

@@ -23,7 +23,7 @@ export function* listText(root: TreeInode): Generator<Name> {
 
 /** The paths of the files' data below a data layer; a path may come again. */
 export function* objectsOf(root: TreeInode): Generator<Name> {
-  for (const [, { inode }] of walk(root)) if (isRegular(inode.mode) && inode.payload !== undefined) yield inode.payload;
+  for (const [, { inode }] of walk(root)) if (isRegular(inode.mode) && inode.payload) yield inode.payload;
 }
 
 export function listJson(root: TreeInode): unknown[] {
@@ -50,6 +50,7 @@ export function dumpJson(root: TreeInode): unknown[] {
     ...payloadJson(inode),
     ...(inode.content !== undefined && { content: printable(inode.content) }),
     ...(inode.digest !== undefined && { digest: inode.digest }),
+    ...(inode.origin !== undefined && { origin: Buffer.from(inode.origin, 'latin1').toString('hex') }),
     ...(inode.xattrs.size > 0 && { xattrs: xattrsJson(inode) }),
   }));
 }

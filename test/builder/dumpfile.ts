@@ -25,6 +25,13 @@ for (const [rule, ...lines] of [
   ['setuid, setgid, sticky', root, '/f 0 107755 1 0 0 0 0.0 - - -'],
   ['xattrs in their order', `${root} user.b=2 user.a=\\x3d1 user.c\\x3d=`],
   ['a hard link', root, '/a 5 100644 2 0 0 0 1.2 - a\\xe4b-- -', '/b 5 @100644 2 0 0 0 1.2 /a a\\xe4b-- -'],
+  ['a file that its origin leads to', root, `/f 9 100644 1 0 0 0 0.0  - ${digest} trusted.overlay.origin=\\x00\\xfb`],
+  [
+    'with an xattr of that name in the tree',
+    root,
+    `/f 9 100644 1 0 0 0 0.0  - ${digest} trusted.overlay.origin=\\x00 trusted.overlay.origin=x user.a=1`,
+  ],
+  ['only such an xattr', root, `/f 9 100644 1 0 0 0 0.0 ab/cd - ${digest} trusted.overlay.origin=x`],
   ['a name of 255 bytes', root, `/${nameOf255} 0 100644 1 0 0 0 0.0 - - -`],
   [
     'names in byte order, directories before their names',

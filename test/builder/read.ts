@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { linesOf, parseDump, printDump } from '../../src/builder/dumpfile.ts';
+import { printImage } from '../../src/builder/print.ts';
 import { readTree } from '../../src/builder/read.ts';
 import { writeImage } from '../../src/builder/write.ts';
 import { openImage } from '../../src/erofs/image.ts';
@@ -42,6 +43,25 @@ t.equal(Buffer.compare(writeImage(readTree(openImage(real))), real), 0, 'a real 
 const tree = readTree(openImage(real), { toplevel: new Set(['package']) });
 t.same([...tree.entries.keys()], ['package'], 'only the names asked for');
 t.equal(readTree(openImage(real), { toplevel: new Set() }).entries.size, 0, 'not even one');
+
+const withOrigin = [
+  '/ 4096 40755 2 0 0 0 0.0 - - -',
+  `/f 9 100644 1 0 0 0 0.0  - ${'ab'.repeat(32)} trusted.overlay.origin=\\x00\\xfb trusted.overlay.origin=x`,
+  '/g 9 100644 1 0 0 0 0.0  - -',
+];
+const imageWithOrigin = writeImage(parseDump(withOrigin));
+t.same(
+  [...printDump(readTree(openImage(imageWithOrigin)))].slice(1),
+  [withOrigin[1], withOrigin[2]?.replace('  -', ' - -')],
+  'an origin comes back',
+);
+t.same(
+  [...printImage(imageWithOrigin)]
+    .map(line => line.split('  ').at(-1))
+    .filter(xattr => /overlay\.(overlay|origin|redirect)/.test(xattr ?? '')),
+  ['4:overlay.origin=\\x00\\xfb', '4:overlay.overlay.origin=x', '4:overlay.redirect='],
+  'the redirect is empty, and the xattr of the tree is escaped',
+);
 
 /** Bytes chosen by a fixed generator. Source: xorshift32, Marsaglia 2003. */
 let state = 0x2545f491;

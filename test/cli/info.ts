@@ -112,6 +112,11 @@ withScratch(directory => {
     'all bytes',
   );
 
+  const byOrigin = `/ 4096 40755 2 0 0 0 0.0 - - -\n/f 9 100644 1 0 0 0 0.0  - - trusted.overlay.origin=\\x00\\xfb\n`;
+  runCommand(['mkfs', '--from-file', '-', at('origin')], { input: byOrigin });
+  t.match(json('dump', at('origin')), [{ entries: [{}, { object: '', origin: '00fb' }] }], 'an origin in hex');
+  t.equal(runCommand(['info', 'objects', at('origin')]).stdout, '', 'what has no path is not listed as an object');
+
   writeFileSync(at('junk'), Buffer.alloc(8192));
   writeFileSync(at('damaged'), readFileSync(image).fill(0xff, 1152, 1400));
   for (const [rule, args, message] of [
