@@ -36,7 +36,11 @@ async function index(directory: Name): Promise<number> {
     if (/^\0*$/.test(uuid)) throw new ErrnoError(EOPNOTSUPP, `${printable(directory)}: its filesystem has no uuid`);
     const output = new Output(`${directory}/${HANDLE_INDEX}`);
     const entries: [string, Name][] = [];
-    for (const path of files(directory, '', dev)) entries.push([handleText(readHandle(root, path)), path]);
+    for (const path of files(directory, '', dev)) {
+      const handle = readHandle(root, path);
+      if (typeof handle === 'number') must(handle, `${printable(directory)}/${printable(path)}: file handle`);
+      else entries.push([handleText(handle), path]);
+    }
     await output.write(formatHandleIndex(uuid, entries));
     await print(nameFromText(`${printable(directory)}: ${entries.length} files\n`));
     return 0;

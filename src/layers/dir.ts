@@ -193,7 +193,8 @@ export class DirLayer implements Layer {
     if (path === undefined) return -errno.ENOENT;
     const data = this.openConfined(this.rootFd, path, path);
     if (typeof data === 'number') return data;
-    if (handleText(readHandle(data.fd, '')) === handleText(handle)) return data;
+    const its = readHandle(data.fd, '');
+    if (typeof its !== 'number' && handleText(its) === handleText(handle)) return data;
     data.close();
     return -errno.ESTALE;
   }

@@ -1,5 +1,5 @@
-/** Values of `overlay.origin`: the file handle of the inode that a copy was made from. */
-import { type Name, nameOf } from '../sys/bytes.ts';
+/** Values of `overlay.origin`: the file handle of the inode that a copy was made from. Of hosts with little endian. */
+import { type Name, nameBytes, nameOf } from '../sys/bytes.ts';
 import type { Handle } from '../sys/handles.ts';
 
 /**
@@ -40,4 +40,18 @@ export function parseOrigin(value: Uint8Array): Origin | undefined {
     uuid: nameOf(value, Fb.uuid, Fb.fid),
     handle: { type: value[Fb.type] as number, bytes: value.slice(Fb.fid, length) },
   };
+}
+
+/**
+ * The value of the xattr as copy-up writes it on this host. @param origin with a handle of 128 bytes at most, as all have
+ * Source: kernel fs/overlayfs/copy_up.c, ovl_encode_real_fh.
+ */
+export function formatOrigin({ uuid, handle }: Origin): Uint8Array {
+  const value = new Uint8Array(Fb.SIZE + handle.bytes.length);
+  value[Fb.magic] = MAGIC;
+  value[Fb.len] = value.length;
+  value[Fb.type] = handle.type;
+  value.set(nameBytes(uuid), Fb.uuid);
+  value.set(handle.bytes, Fb.fid);
+  return value;
 }

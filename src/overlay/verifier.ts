@@ -165,7 +165,7 @@ class CheckedData implements Data {
 }
 
 /** What the filesystem of the object has measured; undefined where it has no fs-verity or another algorithm. */
-function digestByKernel(data: Data, algorithm: Algorithm): Uint8Array | undefined {
+export function digestByKernel(data: Data, algorithm: Algorithm): Uint8Array | undefined {
   if (data.fd < 0) return undefined;
   const { number, digestBytes } = ALGORITHMS[algorithm];
   const answer = new Uint8Array(FsverityDigest.digest + digestBytes);

@@ -30,6 +30,7 @@ export const ELOOP = 40;
 export const ENODATA = 61;
 export const EPROTO = 71;
 export const EOVERFLOW = 75;
+export const ENOTUNIQ = 76;
 export const EILSEQ = 84;
 export const EOPNOTSUPP = 95;
 export const ECONNABORTED = 103;
@@ -68,6 +69,7 @@ const names: Record<number, string> = {
   61: 'ENODATA',
   71: 'EPROTO',
   75: 'EOVERFLOW',
+  76: 'ENOTUNIQ',
   84: 'EILSEQ',
   95: 'EOPNOTSUPP',
   103: 'ECONNABORTED',

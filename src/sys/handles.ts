@@ -1,6 +1,5 @@
 /** File handles, and the uuid of the filesystem that they belong to. */
 import { type Name, nameOf } from './bytes.ts';
-import { must } from './errno.ts';
 import { native } from './native.ts';
 
 /** A file handle of name_to_handle_at(2). */
@@ -15,10 +14,11 @@ const HANDLE_BYTES_MAX = 128;
 const UUID_BYTES = 16;
 const AT_EMPTY_PATH = 0x1000;
 
-/** The handle of the object at a path, the last symlink not followed; '' is `dirfd` itself. Throws ErrnoError EOPNOTSUPP. */
-export function readHandle(dirfd: number, path: Name): Handle {
+/** The handle of the object at a path, the last symlink not followed; '' is `dirfd` itself. -EOPNOTSUPP: it has none. */
+export function readHandle(dirfd: number, path: Name): Handle | number {
   const out = new Uint8Array(FileHandle.f_handle + HANDLE_BYTES_MAX);
-  const size = must(native.nameToHandleAt(dirfd, path, path === '' ? AT_EMPTY_PATH : 0, out), 'file handle');
+  const size = native.nameToHandleAt(dirfd, path, path === '' ? AT_EMPTY_PATH : 0, out);
+  if (size < 0) return size;
   const type = new DataView(out.buffer).getInt32(FileHandle.handle_type, true);
   return { type, bytes: out.slice(FileHandle.f_handle, size) };
 }

@@ -1,14 +1,24 @@
 /** Values of overlay.origin: what is usable, and which layer it belongs to. */
+import { execFileSync } from 'node:child_process';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
+import { DirLayer } from '../../src/layers/dir.ts';
 import type { Data } from '../../src/layers/layer.ts';
-import { parseOrigin } from '../../src/overlay/origin.ts';
+import { formatOrigin, type Origin, parseOrigin } from '../../src/overlay/origin.ts';
 import { OriginFinder } from '../../src/overlay/origin-finder.ts';
 import { EPERM, EXDEV } from '../../src/sys/errno.ts';
+import { type Handle, readHandle } from '../../src/sys/handles.ts';
+import { withExt4, withoutExt4 } from '../fixtures/ext4.ts';
 import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
+import { goldenFolder } from '../fixtures/golden-images.ts';
+import { noProgram, run } from '../fixtures/kernel-mount.ts';
+import { withScratchAsync } from '../fixtures/scratch.ts';
 
 /** As kernel overlayfs wrote it on ext4 (Linux 6.18): version, magic, len, flags, type; uuid; inode, generation. */
 const written = '00fb1d0001' + '3d1c5f0e8a7b4c6d9e0f112233445566' + '0c000000' + '5f8a3b21';
 const bytes = (hex: string): Uint8Array => Buffer.from(hex, 'hex');
+const hex = (value: Uint8Array): string => Buffer.from(value).toString('hex');
 
 t.test('parseOrigin', t => {
   const origin = parseOrigin(bytes(written));
@@ -34,6 +44,55 @@ t.test('parseOrigin', t => {
   }
   t.end();
 });
+
+t.equal(hex(formatOrigin(parseOrigin(bytes(written)) as Origin)), written, 'formatOrigin: as the kernel wrote it');
+
+t.test(
+  'formatOrigin: files of a filesystem',
+  { skip: withoutExt4 || (noProgram('getfattr') ?? false), timeout: 60_000 },
+  async t => {
+    await withScratchAsync(async scratch => {
+      for (const uuid of ['random', 'clear'])
+        await withExt4(
+          scratch,
+          root => {
+            const layer = new DirLayer(root);
+            for (const name of ['lower', 'upper', 'work', 'merged']) mkdirSync(join(root, name));
+            for (const name of ['a', 'b']) writeFileSync(join(root, 'lower', name), name);
+            const merged = join(root, 'merged');
+            const options = `lowerdir=${root}/lower,upperdir=${root}/upper,workdir=${root}/work,metacopy=on`;
+            run('mount', '-t', 'overlay', '-o', options, 'overlay', merged);
+            for (const name of ['a', 'b']) chmodSync(join(merged, name), 0o600);
+            for (const name of ['a', 'b']) {
+              const found = originOf(layer, `lower/${name}`);
+              t.equal(found, originByOracle(join(root, 'lower', name)), `uuid ${uuid}, ${name}: as oracle.py`);
+              t.equal(found, originByKernel(join(root, 'upper', name)), `uuid ${uuid}, ${name}: as copy-up`);
+            }
+            layer.close();
+          },
+          { uuid },
+        );
+    });
+  },
+);
+
+function originOf(layer: DirLayer, path: string): string {
+  const data = layer.openPath(path) as Data;
+  const handle = readHandle(data.fd, '') as Handle;
+  data.close();
+  return hex(formatOrigin({ uuid: layer.uuid, handle }));
+}
+
+function originByOracle(file: string): string {
+  const program = 'import oracle, sys; print(oracle.origin_xattr(sys.argv[1].encode()).hex())';
+  const env = { ...process.env, PYTHONPATH: join(goldenFolder, '..', 'oracle') };
+  return execFileSync('python3', ['-B', '-c', program, file], { env, encoding: 'utf8' }).trim();
+}
+
+function originByKernel(copy: string): string {
+  const [, value] = /=0x(\S+)/.exec(run('getfattr', '-n', 'trusted.overlay.origin', '-e', 'hex', copy)) ?? [];
+  return value ?? 'none';
+}
 
 /** A layer whose handles lead to a file that tells its name. */
 class HandleLayer extends FakeLayer {

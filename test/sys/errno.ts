@@ -3,7 +3,7 @@ import { constants } from 'node:os';
 import t from 'tap';
 import * as errno from '../../src/sys/errno.ts';
 
-const system: Record<string, number> = { ...constants.errno, EUCLEAN: 117 };
+const system: Record<string, number> = { ...constants.errno, EUCLEAN: 117, ENOTUNIQ: 76 };
 const numbers = Object.entries<unknown>(errno).filter((e): e is [string, number] => typeof e[1] === 'number');
 
 t.ok(numbers.length > 30, 'there are numbers to check');
