@@ -1,6 +1,7 @@
 /** commander, set up for byte strings and for the exit statuses of mount(8). */
 import { Command, CommanderError } from 'commander';
-import type { Name } from '../sys/bytes.ts';
+import { type Name, printable } from '../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { WRONG_CALL, writeBytes } from './report.ts';
 
 /** A command whose arguments, and so its messages, are byte strings. Options may come after arguments. */
@@ -39,3 +40,11 @@ export function spelledOut(command: Command, args: readonly Name[]): Name[] {
 
 /** For an option that may be given more than once. */
 export const collect = (value: Name, before: Name[]): Name[] => [...before, value];
+
+/** The number that --threads gives, or undefined. Throws ErrnoError EINVAL for what is not 1 to `max`. */
+export function threadsOf(text: Name | undefined, max: number): number | undefined {
+  if (text === undefined) return undefined;
+  const threads = /^\d+$/.test(text) ? Number(text) : 0;
+  if (threads < 1 || threads > max) throw new ErrnoError(EINVAL, `--threads=${printable(text)}: 1 to ${max}`);
+  return threads;
+}

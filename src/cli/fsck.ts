@@ -5,9 +5,9 @@ import { openOverlay } from '../overlay/open.ts';
 import type { StackOptions } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { type Name, nameFromText, printable } from '../sys/bytes.ts';
-import { EINVAL, EIO, ErrnoError, EUCLEAN } from '../sys/errno.ts';
+import { EIO, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { MeasurePool } from '../verity/measure-pool.ts';
-import { collect, newCommand, parse } from './command.ts';
+import { collect, newCommand, parse, threadsOf } from './command.ts';
 import { FsckJournal } from './fsck-journal.ts';
 import { isImage, planMount } from './mount-options.ts';
 import { print } from './output.ts';
@@ -20,6 +20,7 @@ const ERRORS_LEFT = 4;
 const OPERATIONAL_ERROR = 8;
 const WRONG_CALL = 16;
 const CANCELLED = 32;
+const THREADS_MAX = 999;
 
 interface Flags {
   readonly options: Name[];
@@ -46,7 +47,7 @@ export async function run(args: readonly Name[]): Promise<number> {
   let stack: StackOptions | undefined;
   let threads: number | undefined;
   await reporting(WRONG_CALL, () => {
-    threads = threadsOf(flags);
+    threads = threadsOf(flags.threads, THREADS_MAX);
     stack = stackOf(command.args[0] as Name, flags);
     return 0;
   });
@@ -88,12 +89,6 @@ function stackOf(source: Name, { options }: Flags): StackOptions {
   const isRoot = process.geteuid?.() === 0;
   const { stack } = planMount({ source, texts: options, sloppy: false, isRoot, isImage });
   return { ...stack, verity: stack.verity === 'off' ? 'on' : stack.verity };
-}
-
-function threadsOf({ threads }: Flags): number | undefined {
-  if (threads === undefined) return undefined;
-  if (!/^0*[1-9]\d{0,2}$/.test(threads)) throw new ErrnoError(EINVAL, `--threads=${printable(threads)}: 1 to 999`);
-  return Number(threads);
 }
 
 interface Run {

@@ -11,7 +11,7 @@ import { EINVAL, ENOTDIR, ErrnoError } from '../sys/errno.ts';
 import { collect, newCommand, parse, spelledOut } from './command.ts';
 import { dumpJson, listJson, listText, objectsOf } from './info-tree.ts';
 import { print, printLines } from './output.ts';
-import { reporting } from './report.ts';
+import { naming, reporting } from './report.ts';
 
 const FAILED = 1;
 
@@ -76,16 +76,6 @@ function readImage(path: Name, { filter }: Flags): TreeInode {
     if (!image.composefs) throw new ErrnoError(EINVAL, 'an EROFS image, but not of composefs');
     return readTree(image, filter.length > 0 ? { toplevel: new Set(filter) } : {});
   });
-}
-
-/** Puts the path in front of what `read` throws. */
-function naming<T>(path: Name, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    if (!(error instanceof ErrnoError)) throw error;
-    throw new ErrnoError(error.errno, `${printable(path)}: ${error.message}`);
-  }
 }
 
 /** The lines of one image after the other. */

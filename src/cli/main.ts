@@ -61,6 +61,14 @@ const commands = new Map<Name, Entry>([
     },
   ],
   [
+    'relink',
+    {
+      usage: 'relink IMAGE -o NEW --to HOW',
+      what: 'convert how an image leads to its objects',
+      load: async () => (await import('./relink.ts')).run,
+    },
+  ],
+  [
     'fsck',
     { usage: 'fsck STACK', what: 'check every object of a stack', load: async () => (await import('./fsck.ts')).run },
   ],

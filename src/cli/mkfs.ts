@@ -12,12 +12,13 @@ import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, ENOTDIR, ErrnoError } from '../sys/errno.ts';
 import { isRegular } from '../sys/stat.ts';
 import { measureBytes } from '../verity/digest.ts';
-import { newCommand, parse, spelledOut } from './command.ts';
+import { newCommand, parse, spelledOut, threadsOf } from './command.ts';
 import { Output, print } from './output.ts';
 import { showProgress } from './progress.ts';
 import { reporting } from './report.ts';
 
 const FAILED = 1;
+const THREADS_MAX = 9999;
 
 interface Flags {
   readonly digestStore?: Name;
@@ -74,7 +75,7 @@ function mkfsCommand(asTool: boolean): Command {
 async function build(source: Name, image: Name | undefined, flags: Flags): Promise<number> {
   checkFlags(flags, image);
   const versions = versionsOf(flags);
-  const threads = threadsOf(flags);
+  const threads = threadsOf(flags.threads, THREADS_MAX) ?? availableParallelism();
   const output = image === undefined ? undefined : new Output(image);
   const root = flags.fromFile ? readDump(source) : await readDirectory(source, flags, threads);
   if (flags.redirects) redirect(root, flags.redirects === 'data-only' ? '/' : '');
@@ -105,12 +106,6 @@ function versionsOf({ minVersion, maxVersion }: Flags): { minVersion: 0 | 1; max
     return text === '0' ? 0 : 1;
   };
   return { minVersion: version(minVersion), maxVersion: version(maxVersion) };
-}
-
-function threadsOf({ threads }: Flags): number {
-  if (threads === undefined) return availableParallelism();
-  if (!/^0*[1-9]\d{0,3}$/.test(threads)) throw new ErrnoError(EINVAL, `--threads=${printable(threads)}: 1 to 9999`);
-  return Number(threads);
 }
 
 /** CFS_PARSE_STRICT makes the C programs strict, so it does here. */
@@ -159,7 +154,7 @@ async function digest(files: ScannedFile[], directory: Name | undefined, threads
 function redirect(root: TreeInode, start: '' | '/'): void {
   const seen = new Set<TreeInode>();
   for (const [, { inode }] of walk(root)) {
-    if (!isRegular(inode.mode) || inode.payload === undefined || seen.has(inode)) continue;
+    if (!isRegular(inode.mode) || !inode.payload || seen.has(inode)) continue;
     seen.add(inode);
     inode.payload = start + inode.payload.replace(/^\/+/, '');
   }

@@ -102,7 +102,7 @@ const takeMaxRead = valued((choices, value, key) => {
 });
 
 const takeBasedir = valued((choices, value) => {
-  choices.objects = splitAt(value, ':').map(unescaped);
+  choices.objects = pathList(value);
   if (choices.objects.includes('')) throw new ErrnoError(EINVAL, `option basedir=${printable(value)}: an empty path`);
 });
 
@@ -119,6 +119,9 @@ const takeVerity: Row = (choices, value = 'require') => {
 const takeAllowRoot = flag(({ isRoot }) => {
   if (!isRoot) throw new ErrnoError(EINVAL, 'option allow_root: not supported yet; allow_other lets root in, too');
 });
+
+/** Paths with colons between them, which a backslash escapes. */
+export const pathList = (value: Name): Name[] => splitAt(value, ':').map(unescaped);
 
 /** Removes the escapes of option values other than layers: a backslash before a byte, or before three octal digits. */
 function unescaped(value: Name): Name {

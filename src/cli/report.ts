@@ -1,5 +1,5 @@
 /** What commands tell people, and the exit status that goes with it. */
-import { nameBytes } from '../sys/bytes.ts';
+import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EMFILE, ENFILE, ENOMEM, ErrnoError } from '../sys/errno.ts';
 
 /** Exit statuses of mount(8) and umount(8). */
@@ -27,5 +27,15 @@ export async function reporting(status: number, action: () => number | Promise<n
     if (!(error instanceof ErrnoError) && syscall === undefined) throw error;
     complain(message);
     return [ENOMEM, EMFILE, ENFILE].includes(Math.abs(errno ?? 0)) ? SYSTEM_ERROR : status;
+  }
+}
+
+/** Puts a path in front of what `read` throws. */
+export function naming<T>(path: Name, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof ErrnoError)) throw error;
+    throw new ErrnoError(error.errno, `${printable(path)}: ${error.message}`);
   }
 }
