@@ -3,8 +3,6 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, lstatSync, mkdirSync, readlinkSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { Data, Handle } from '../../src/layers/layer.ts';
-import { EOPNOTSUPP } from '../../src/sys/errno.ts';
 import { native } from '../../src/sys/native.ts';
 import { asNobody, at, contents, listing, open } from '../fixtures/dir-layer.ts';
 import { device, dir, fifo, file, link, whiteout } from '../fixtures/fake-layer.ts';
@@ -220,18 +218,3 @@ t.test('/proc as a layer: magic links are not followed', { skip: withoutRoot }, 
 });
 
 t.end();
-
-t.test('handleOf: an open file, which its handle finds again', { skip: withoutRoot }, t => {
-  const home = scratch(t);
-  writeFileSync(join(home, 'f'), 'data');
-  const layer = open(t, home);
-  const data = layer.openPath('f') as Data;
-  renameSync(join(home, 'f'), join(home, 'g'));
-  t.equal(contents(layer.openHandle(layer.handleOf(data.fd) as Handle)), 'data', 'under another name');
-  data.close();
-  const noHandles = open(t, '/proc');
-  const file = noHandles.openPath('version') as Data;
-  t.equal(noHandles.handleOf(file.fd), -EOPNOTSUPP, 'a filesystem without handles');
-  file.close();
-  t.end();
-});

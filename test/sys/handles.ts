@@ -3,7 +3,7 @@ import { closeSync, constants, mkdirSync, openSync, readFileSync, writeFileSync 
 import { join } from 'node:path';
 import t from 'tap';
 import { nameBytes } from '../../src/sys/bytes.ts';
-import { ENOENT } from '../../src/sys/errno.ts';
+import { ENOENT, EOPNOTSUPP } from '../../src/sys/errno.ts';
 import { type Handle, openHandle, readHandle, readUuid } from '../../src/sys/handles.ts';
 import { scratch } from '../fixtures/layers.ts';
 import { python } from '../fixtures/native.ts';
@@ -37,6 +37,9 @@ t.test('handles and uuids', { skip: withoutRoot }, async t => {
   const opened = openHandle(root, handle, constants.O_RDONLY);
   t.equal(readFileSync(opened, 'utf8'), 'data', 'and back');
   t.equal(readHandle(root, 'none'), -ENOENT, 'of nothing');
+  const proc = openSync('/proc', constants.O_RDONLY);
+  t.equal(readHandle(proc, 'version'), -EOPNOTSUPP, 'on a filesystem without handles');
+  closeSync(proc);
   const other = Uint8Array.from(handle.bytes, byte => byte ^ 0xff);
   t.ok(openHandle(root, { ...handle, bytes: other }, constants.O_RDONLY) < 0, 'a handle of nothing');
   for (const fd of [root, file, opened]) closeSync(fd);
