@@ -1,6 +1,9 @@
 /** A real image whose objects are found by origin: wherever the store's directories go, and back to the same bytes. */
+import { spawnSync } from 'node:child_process';
 import {
   appendFileSync,
+  chmodSync,
+  chownSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -15,11 +18,11 @@ import { type Ext4Options, withExt4, withoutExt4 } from '../fixtures/ext4.ts';
 import { fieldsOf } from '../fixtures/fields.ts';
 import { goldenFolder } from '../fixtures/golden-images.ts';
 import { sameAsKernel } from '../fixtures/kernel-mount.ts';
-import { command, withMount } from '../fixtures/mounted.ts';
+import { command, lowerdata, withMount } from '../fixtures/mounted.ts';
 import { makeObjects, originalTree, realImage, regularFiles } from '../fixtures/real-tree.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
-import { withoutFuse } from '../fixtures/skips.ts';
+import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
 import { differences } from '../fixtures/tree.ts';
 import { noFsverity } from '../fixtures/verity.ts';
 
@@ -177,6 +180,45 @@ function code(action: () => unknown): string | undefined {
     return (error as NodeJS.ErrnoException).code;
   }
 }
+
+t.test('an ordinary user', { skip: skip || withoutUserMounts, timeout: 300_000 }, t =>
+  withStore(async (root, scratch) => {
+    const store = join(root, 'objects');
+    const [image, mount] = [join(scratch, 'by-origin'), join(scratch, 'mnt')];
+    command('relink', realImage, '-o', image, '--to', 'origin', '--basedir', store);
+    mkdirSync(mount);
+    for (const path of [scratch, image, mount, root]) chmodSync(path, 0o755);
+    chownSync(mount, NOBODY, NOBODY);
+    const ask = (...words: string[]) =>
+      spawnSync('setpriv', [`--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', ...words], {
+        encoding: 'utf8',
+      });
+    const mounted = (...words: string[]) => {
+      const { status, stderr } = ask(process.execPath, lowerdata, 'mount', `${image}::${store}`, mount);
+      if (status !== 0) throw new Error(stderr);
+      const answer = ask(...words);
+      ask(process.execPath, lowerdata, 'umount', mount);
+      return answer;
+    };
+    const file = 'package/lib/tsc.js';
+    const content = readFileSync(join(originalTree, 'lib/tsc.js'), 'utf8');
+    const refused = ask(process.execPath, lowerdata, 'cat', `${image}::${store}`, file, file);
+    const [first, second] = refused.stderr.split('\n');
+    t.match(first, /takes CAP_DAC_READ_SEARCH, or an index of its layer: `lowerdata index DIR`/, 'the reason');
+    t.equal(second, `lowerdata: ${file}: ENOENT`, 'once');
+    t.match(mounted('cat', join(mount, file)), { status: 1, stdout: '' }, 'nor through a mount');
+
+    command('index', store);
+    t.match(mounted('cat', join(mount, file)), { status: 0, stdout: content }, 'with an index');
+    renameSync(store, join(root, 'elsewhere'));
+    mkdirSync(store);
+    renameSync(join(root, 'elsewhere'), join(store, 'below'));
+    t.equal(mounted('cat', join(mount, file)).status, 1, 'objects that were moved are not found');
+    command('index', store);
+    t.match(mounted('cat', join(mount, file)), { status: 0, stdout: content }, 'until the index is made again');
+  }),
+);
+const NOBODY = 65534;
 
 t.test('refusals', { skip, timeout: 300_000 }, t =>
   withStore(async (root, scratch) => {
