@@ -39,11 +39,11 @@ const METADATA = {
 /** One line for people. */
 export function protectionText({ metadata, data, required, passthrough }: Protection): string {
   const names = METADATA[metadata];
-  const scope = required ? 'data' : 'data that has a digest';
+  const scope = required ? 'data of metacopy files' : 'data that has a digest';
   const reads = passthrough === true ? 'the kernel reads it itself; verify=read checks each read' : 'verify=open';
   switch (data) {
     case 'none':
-      return `${names}; data is not checked (verity=off)`;
+      return `${names}; data is not checked (verity=off), but where its origin leads to it`;
     case 'open':
       return `${names}; ${scope} is checked when it is opened, not again unless it has fs-verity (${reads})`;
     case 'read':

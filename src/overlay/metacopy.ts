@@ -12,6 +12,7 @@ export const Metacopy = {
   SIZE: 4,
 } as const;
 const DIGEST_MAX = 64;
+export const METACOPY_BYTES_MAX: number = Metacopy.SIZE + DIGEST_MAX;
 
 /** The fs-verity digest that the data must have. */
 export interface Digest {
@@ -34,7 +35,7 @@ export function hasDigest(value: Uint8Array | undefined): boolean {
  */
 export function parseDigest(value: Uint8Array): Digest | undefined {
   if (value.length <= Metacopy.SIZE) return undefined;
-  if (value.length > Metacopy.SIZE + DIGEST_MAX) throw new ErrnoError(ERANGE, `metacopy of ${value.length} bytes`);
+  if (value.length > METACOPY_BYTES_MAX) throw new ErrnoError(ERANGE, `metacopy of ${value.length} bytes`);
   const { version, len, digest_algo } = Metacopy;
   if (value[version] !== 0) throw new ErrnoError(EIO, `metacopy version ${value[version]}`);
   if (value[len] !== value.length) throw new ErrnoError(EIO, `metacopy says ${value[len]} bytes, has ${value.length}`);

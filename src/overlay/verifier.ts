@@ -1,13 +1,13 @@
 /** Checks data against the digest of its metacopy xattr, by what the kernel has measured or by measuring it. */
 import { LRUCache } from 'lru-cache';
 import type { Data } from '../layers/layer.ts';
-import { ErrnoError } from '../sys/errno.ts';
+import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { measure, measureLeaves } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
 import { ALGORITHMS, type Algorithm, DEFAULTS } from '../verity/hash.ts';
 import { VerityTree } from '../verity/tree.ts';
-import { type Digest, parseDigest } from './metacopy.ts';
+import { type Digest, METACOPY_BYTES_MAX, parseDigest } from './metacopy.ts';
 import type { Node } from './node.ts';
 import type { StackOptions } from './options.ts';
 import type { OverlayXattrs } from './xattrs.ts';
@@ -48,12 +48,15 @@ export class Verifier {
   /**
    * What has to be checked of a file's data; undefined: nothing. @param byOrigin the data was found by its origin, so that
    * its digest counts whatever the option says
-   * Throws ErrnoError: EIO, ERANGE for a malformed digest, EIO where one is missing and required.
+   * Throws ErrnoError: EIO, ERANGE for a malformed digest (for data found by its origin always EIO), EIO where one is missing
+   * and required.
    * Source: kernel ovl_validate_verity.
    */
   check({ ino, top, data: place }: Node, data: Data, byOrigin: boolean): Check | undefined {
     if (place === undefined || (this.verity === 'off' && !byOrigin)) return undefined;
-    const digest = parseDigest(top.layer.getxattr(top, this.xattrs.metacopy) ?? new Uint8Array(0));
+    const value = top.layer.getxattr(top, this.xattrs.metacopy) ?? new Uint8Array(0);
+    if (byOrigin && value.length > METACOPY_BYTES_MAX) throw new ErrnoError(EIO, `metacopy of ${value.length} bytes`);
+    const digest = parseDigest(value);
     if (digest !== undefined) return new Check(this.memory, data, digest);
     if (this.verity === 'require') throw new VerityError('ENOVERITY', `ino ${ino} has no digest for ${data.place}`);
     return undefined;

@@ -57,14 +57,14 @@ t.test('in words', async t => {
       'open',
       true,
       true,
-      'metadata is checked by its digest; data is checked when it is opened, not again unless it has fs-verity (the kernel reads it itself; verify=read checks each read)',
+      'metadata is checked by its digest; data of metacopy files is checked when it is opened, not again unless it has fs-verity (the kernel reads it itself; verify=read checks each read)',
     ],
     [
       'digest',
       'read',
       true,
       true,
-      'metadata is checked by its digest; data is checked whenever it is read (verify=read)',
+      'metadata is checked by its digest; data of metacopy files is checked whenever it is read (verify=read)',
     ],
     [
       'none',
@@ -73,13 +73,19 @@ t.test('in words', async t => {
       noPassthrough,
       'metadata is not checked (digest=HEX does); data that has a digest is checked whenever it is read (passthrough=off)',
     ],
-    ['digest', 'none', false, true, 'metadata is checked by its digest; data is not checked (verity=off)'],
+    [
+      'digest',
+      'none',
+      false,
+      true,
+      'metadata is checked by its digest; data is not checked (verity=off), but where its origin leads to it',
+    ],
     [
       'top',
       'none',
       false,
       true,
-      'metadata of the top layer is checked by its digest, that of the others is not; data is not checked (verity=off)',
+      'metadata of the top layer is checked by its digest, that of the others is not; data is not checked (verity=off), but where its origin leads to it',
     ],
   ] as const) {
     t.equal(protectionText({ metadata, data, required, passthrough }), wanted, `${metadata}, ${data}, ${passthrough}`);

@@ -5,6 +5,8 @@ import t, { type Test } from 'tap';
 import type { Data } from '../../src/layers/layer.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
+import { Verifier } from '../../src/overlay/verifier.ts';
+import { OverlayXattrs } from '../../src/overlay/xattrs.ts';
 import { dir, FakeLayer, file, meta, type Spec } from '../fixtures/fake-layer.ts';
 import { nodeAt, opened, openStack, plainOptions, plant, scratch } from '../fixtures/layers.ts';
 import { descriptors } from '../fixtures/native.ts';
@@ -93,6 +95,17 @@ t.test('digests', { skip: noFsverity }, async t => {
   const strict = openStack(t, `${home}/A:${home}/B::${objects}`, { redirects: 'strict' });
   t.equal(opened(strict, '/none'), 'EIO', 'redirects=strict: every file carries a digest');
   t.equal(opened(strict, '/sha256').length, 600_000, 'redirects=strict: and the right one opens');
+});
+
+t.test('P-O5: a malformed value is EIO for data that was found by its origin', async t => {
+  const long = Buffer.concat([Buffer.from([0, 100, 0, 2]), Buffer.alloc(96)]).toString('latin1');
+  const layer = new FakeLayer('A', dir({ f: meta({ metacopy: long, redirect: '/p' }) }));
+  const xattrs = new OverlayXattrs(false);
+  const overlay = new Overlay([layer], [new FakeLayer('B', dir())], plainOptions);
+  const verifier = new Verifier(xattrs, { redirects: 'kernel', verity: 'on' });
+  const check = (byOrigin: boolean) => () => verifier.check(nodeAt(overlay, '/f'), new Counted('1'), byOrigin);
+  t.throws(check(false), { name: 'ERANGE' }, 'too long, found by path');
+  t.throws(check(true), { name: 'EIO' }, 'found by its origin');
 });
 
 t.test('an object that changes is measured again', { skip: noFsverity }, async t => {
