@@ -28,6 +28,9 @@ export interface Measured {
   readonly byKernel: boolean;
 }
 
+/** By algorithm: blocks of 4 KiB, no salt. */
+const PARAMETERS = { sha256: DEFAULTS, sha512: { ...DEFAULTS, algorithm: 'sha512' } } as const;
+
 type Memory = LRUCache<string, Measured>;
 
 export class Verifier {
@@ -99,7 +102,7 @@ export class Check {
     const { data, sizeBytes, algorithm } = this;
     const read = (out: Uint8Array, at: number, length: number, position: number): number =>
       data.read(out, at, length, position);
-    const parameters = { ...DEFAULTS, algorithm };
+    const parameters = PARAMETERS[algorithm];
     const measured = withLeaves
       ? measureLeaves(read, sizeBytes, parameters)
       : { digest: measure(read, sizeBytes, parameters) };
@@ -121,7 +124,7 @@ export class Check {
   /** The data, every block of which is compared with what was measured each time it is read. */
   checkedData(leaves: Uint8Array): Data {
     const { data, sizeBytes, algorithm } = this;
-    return new CheckedData(data, sizeBytes, new VerityTree({ ...DEFAULTS, algorithm }, sizeBytes, leaves));
+    return new CheckedData(data, sizeBytes, new VerityTree(PARAMETERS[algorithm], sizeBytes, leaves));
   }
 }
 

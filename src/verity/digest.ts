@@ -43,7 +43,7 @@ export function measureBytes(bytes: Uint8Array, parameters: Parameters = DEFAULT
  * Throws ErrnoError: the source's error, or EIO where it ends too early.
  */
 export function measure(read: Read, sizeBytes: number, parameters: Parameters = DEFAULTS): Uint8Array {
-  return measureInto(new Measurement(parameters), read, sizeBytes).digest();
+  return measureWhole(read, sizeBytes, parameters);
 }
 
 /** The same of the first `sizeBytes` bytes of an open file. */
@@ -66,7 +66,7 @@ export interface Measured {
 /** The digest and the leaves of the first `sizeBytes` bytes of a source. Throws as `measure`. */
 export function measureLeaves(read: Read, sizeBytes: number, parameters: Parameters = DEFAULTS): Measured {
   const leaves = new Uint8Array(new SharedArrayBuffer(leavesBytes(sizeBytes, parameters)));
-  return { digest: measureInto(new Measurement(parameters, leaves), read, sizeBytes).digest(), leaves };
+  return { digest: measureWhole(read, sizeBytes, parameters, leaves), leaves };
 }
 
 /** How many bytes the hashes of so much data take. */
@@ -74,10 +74,10 @@ export function leavesBytes(sizeBytes: number, { algorithm, blockBytes }: Parame
   return Math.ceil(sizeBytes / blockBytes) * ALGORITHMS[algorithm].digestBytes;
 }
 
-/** Feeds the first `sizeBytes` bytes of a source to `measurement`. Throws as `measure`. */
-function measureInto(measurement: Measurement, read: Read, sizeBytes: number): Measurement {
-  const buffer = spare ?? new Uint8Array(READ_BYTES);
+function measureWhole(read: Read, sizeBytes: number, parameters: Parameters, leaves?: Uint8Array): Uint8Array {
+  const { buffer, measurement } = spare?.parameters === parameters ? spare : newSpare(parameters);
   spare = undefined; // a source may measure another one
+  measurement.restart(leaves);
   try {
     for (let position = 0; position < sizeBytes; ) {
       const n = must(read(buffer, 0, Math.min(READ_BYTES, sizeBytes - position), position), `read at ${position}`);
@@ -85,16 +85,30 @@ function measureInto(measurement: Measurement, read: Read, sizeBytes: number): M
       measurement.update(n === READ_BYTES ? buffer : buffer.subarray(0, n));
       position += n;
     }
+    return measurement.digest();
   } finally {
-    spare = buffer;
+    spare = { parameters, buffer, measurement };
   }
-  return measurement;
 }
 /** From 128 KiB to 1 MiB a digest takes the same time; with 32 KiB it takes 4 % more. */
 const READ_BYTES = 1 << 18;
 
-/** One buffer for all that a thread measures: a new one for each file would pile up before it is collected. */
-let spare: Uint8Array | undefined;
+/**
+ * One set of buffers for all that a thread measures by the same parameters: new ones for each file would pile up before they
+ * are collected, and making them takes longer than hashing a small file.
+ */
+interface Spare {
+  readonly parameters: Parameters;
+  readonly buffer: Uint8Array;
+  readonly measurement: Measurement;
+}
+let spare: Spare | undefined;
+
+const newSpare = (parameters: Parameters): Spare => ({
+  parameters,
+  buffer: spare?.buffer ?? new Uint8Array(READ_BYTES),
+  measurement: new Measurement(parameters),
+});
 
 /** One level of the tree while it grows: blocks of hashes. They go up when more come than have room, or at the end. */
 interface Level {
@@ -110,7 +124,8 @@ const LEVEL_BYTES = 4096;
 export class Measurement {
   private readonly parameters: Parameters;
   private readonly hasher: BlockHasher;
-  private readonly leaves: Uint8Array | undefined;
+  private readonly descriptor = new Uint8Array(Descriptor.SIZE);
+  private leaves: Uint8Array | undefined;
   private leavesUsedBytes = 0;
   private readonly levels: Level[] = [];
   /** The start of a data block whose end has not come yet. */
@@ -129,6 +144,18 @@ export class Measurement {
     this.leaves = leaves;
   }
 
+  /** Begins anew, with other data. @param leaves as for the constructor */
+  restart(leaves?: Uint8Array): void {
+    this.leaves = leaves;
+    this.leavesUsedBytes = 0;
+    this.partialBytes = 0;
+    this.sizeBytes = 0;
+    for (const level of this.levels) {
+      level.usedBytes = 0;
+      level.flushed = false;
+    }
+  }
+
   /** Takes the next bytes. They are not kept: the caller may use their memory again. */
   update(bytes: Uint8Array): void {
     const { blockBytes } = this.parameters;
@@ -145,11 +172,12 @@ export class Measurement {
     if (end < bytes.length) this.fillPartial(bytes.subarray(end));
   }
 
-  /** Ends the data; to be called once. */
+  /** Ends the data; to be called once, until the next start. */
   digest(): Uint8Array {
     if (this.partialBytes > 0) this.push(0, (this.partial as Uint8Array).subarray(0, this.partialBytes));
     const { algorithm, blockBytes, salt } = this.parameters;
-    const descriptor = new Uint8Array(Descriptor.SIZE);
+    const { descriptor } = this;
+    descriptor.fill(0);
     descriptor[Descriptor.version] = 1;
     descriptor[Descriptor.hash_algorithm] = ALGORITHMS[algorithm].number;
     descriptor[Descriptor.log_blocksize] = Math.log2(blockBytes);
@@ -204,7 +232,8 @@ export class Measurement {
   private root(): Uint8Array {
     for (let index = 0; ; index++) {
       const level = this.levels[index];
-      if (level === undefined) return new Uint8Array(this.hasher.digestBytes);
+      if (level === undefined || (level.usedBytes === 0 && !level.flushed))
+        return new Uint8Array(this.hasher.digestBytes);
       if (!level.flushed && level.usedBytes === this.hasher.digestBytes)
         return level.hashes.subarray(0, level.usedBytes);
       this.flush(index, level);
