@@ -59,13 +59,13 @@ function readerOf(fd: number): Read {
 /** What a VerityTree needs of another thread's measurement. */
 export interface Measured {
   readonly digest: Uint8Array;
-  /** The hash of each data block, in order; shared memory, so that threads can pass it on. */
+  /** The hash of each data block, in order. */
   readonly leaves: Uint8Array;
 }
 
 /** The digest and the leaves of the first `sizeBytes` bytes of a source. Throws as `measure`. */
 export function measureLeaves(read: Read, sizeBytes: number, parameters: Parameters = DEFAULTS): Measured {
-  const leaves = new Uint8Array(new SharedArrayBuffer(leavesBytes(sizeBytes, parameters)));
+  const leaves = new Uint8Array(leavesBytes(sizeBytes, parameters));
   return { digest: measureWhole(read, sizeBytes, parameters, leaves), leaves };
 }
 

@@ -57,8 +57,19 @@ const chosen = chooseImplementation(native.hashBlocks(1, none, none, 1, none), p
 /** Loaded only where it is used: it takes 6 ms. */
 const sha2 = chosen === 'noble' ? await import('@noble/hashes/sha2.js') : undefined;
 
+/** A hasher keeps nothing between two calls, so all users of the same parameters share one. */
+const hashers = new WeakMap<Parameters, BlockHasher>();
+
 /** A hasher of the implementation to use here. Throws ErrnoError EINVAL for parameters that fs-verity does not have. */
 export function blockHasher(parameters: Parameters): BlockHasher {
+  const known = hashers.get(parameters);
+  if (known) return known;
+  const hasher = newHasher(parameters);
+  hashers.set(parameters, hasher);
+  return hasher;
+}
+
+function newHasher(parameters: Parameters): BlockHasher {
   if (sha2) return nobleHasher(parameters, sha2);
   return chosen === 'addon' ? addonHasher(parameters) : cryptoHasher(parameters);
 }
