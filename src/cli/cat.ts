@@ -1,6 +1,6 @@
 /** `lowerdata cat`: the bytes of files of a stack. */
 import type { Overlay } from '../overlay/overlay.ts';
-import { failure, find } from '../overlay/path.ts';
+import { failure, findPath } from '../overlay/path.ts';
 import type { Name } from '../sys/bytes.ts';
 import { EINVAL, EISDIR } from '../sys/errno.ts';
 import { isDirectory, isRegular } from '../sys/stat.ts';
@@ -18,7 +18,7 @@ export async function run(args: readonly Name[]): Promise<number> {
 }
 
 async function printFile(overlay: Overlay, path: Name): Promise<void> {
-  const node = find(overlay, path, true);
+  const node = findPath(overlay, path, true);
   const { mode } = node.top;
   if (!isRegular(mode)) throw failure(path, isDirectory(mode) ? EISDIR : EINVAL);
   const data = overlay.open(node);

@@ -1,5 +1,5 @@
 /** `lowerdata explain`: which rule fired in which layer, where data comes from, and what checks it. */
-import { type Event, Explainer, type Explanation, type Lookup } from '../overlay/explain.ts';
+import { Explainer, type Explanation, type LookupStory, type TraceEvent } from '../overlay/explain.ts';
 import { type Name, nameFromText } from '../sys/bytes.ts';
 import { parse } from './command.ts';
 import { print, printLines } from './output.ts';
@@ -51,7 +51,7 @@ function asText({ path, lookups, data, kernel }: Explanation, width: number): st
   return lines;
 }
 
-function lookupLines({ name, events, outcome }: Lookup, width: number): string[] {
+function lookupLines({ name, events, outcome }: LookupStory, width: number): string[] {
   return [
     ...wrapped('  ', name, width),
     ...events.flatMap(event => eventLines(event, width)),
@@ -59,7 +59,7 @@ function lookupLines({ name, events, outcome }: Lookup, width: number): string[]
   ];
 }
 
-function eventLines(event: Event, width: number): string[] {
+function eventLines(event: TraceEvent, width: number): string[] {
   if ('layer' in event) return wrapped('    ', `${event.layer} is asked for ${event.asked}`, width);
   if ('component' in event) return wrapped('      ', `${event.component}: ${event.found}`, width);
   return wrapped(`        ${event.rule.padEnd(6)}`, event.text, width);

@@ -1,7 +1,7 @@
 /** `lowerdata ls`: directories of a stack. */
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
-import { find } from '../overlay/path.ts';
+import { findPath } from '../overlay/path.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { ErrnoError, errnoName } from '../sys/errno.ts';
 import { isDirectory, isSymlink } from '../sys/stat.ts';
@@ -36,7 +36,7 @@ export async function run(args: readonly Name[]): Promise<number> {
   const several = command.args.length > 2;
   let lists = 0;
   return forPaths(command.args, flags, async (overlay, path) => {
-    const node = find(overlay, path, !flags.long && !flags.directory);
+    const node = findPath(overlay, path, !flags.long && !flags.directory);
     const isList = isDirectory(node.top.mode) && !flags.directory;
     const heading = isList && several ? [...(lists++ > 0 ? [''] : []), `${path}:`] : [];
     await printLines([

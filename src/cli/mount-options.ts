@@ -3,11 +3,10 @@ import { statSync } from 'node:fs';
 import type { DriverOptions } from '../driver/options.ts';
 import type { FuseMountOptions } from '../fuse/mount.ts';
 import {
-  IMAGE_DEFAULTS,
+  defaultsFor,
   KERNEL_DEFAULTS,
   type Option,
   parseLowerdir,
-  STACK_DEFAULTS,
   StackDraft,
   type StackOptions,
   splitOptions,
@@ -91,16 +90,16 @@ function finish(draft: Draft, source: Name, isImage: (path: Name) => boolean): M
   };
 }
 
-/** The source names the layers: a composefs image, or images, where all normal ones are files. */
+/** The source names the layers. */
 function bareStack(
   stack: StackDraft,
   source: Name,
   objects: readonly Name[],
   isImage: (path: Name) => boolean,
 ): StackOptions {
-  const normal = parseLowerdir(source, 'SOURCE').filter(layer => !layer.dataOnly);
+  const layers = parseLowerdir(source, 'SOURCE');
   stack.replaceLayers(source);
-  return stack.finish(normal.every(({ path }) => isImage(path)) ? IMAGE_DEFAULTS : STACK_DEFAULTS, objects);
+  return stack.finish(defaultsFor(layers, isImage), objects);
 }
 
 /** Whether a layer is a file. A path that can not be asked is left to whoever opens the layers. */

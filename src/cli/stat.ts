@@ -1,6 +1,6 @@
 /** `lowerdata stat`: attributes and xattrs of what is in a stack. */
 import type { Overlay } from '../overlay/overlay.ts';
-import { find } from '../overlay/path.ts';
+import { findPath } from '../overlay/path.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { type Attr, isRegular, isSymlink } from '../sys/stat.ts';
 import { arrow, deviceNumbers, fileType, modeText, octal, timeText } from './attributes.ts';
@@ -45,7 +45,7 @@ export async function run(args: readonly Name[]): Promise<number> {
 }
 
 function describe(overlay: Overlay, path: Name, follow: boolean): Description {
-  const node = find(overlay, path, follow);
+  const node = findPath(overlay, path, follow);
   const attr = overlay.attr(node);
   const rdev = deviceNumbers(attr);
   return {
@@ -71,7 +71,7 @@ function describe(overlay: Overlay, path: Name, follow: boolean): Description {
 }
 
 function text(overlay: Overlay, path: Name, follow: boolean): Name[] {
-  const node = find(overlay, path, follow);
+  const node = findPath(overlay, path, follow);
   const attr = overlay.attr(node);
   const target = isSymlink(attr.mode) ? overlay.readlink(node) : undefined;
   const device = deviceNumbers(attr);

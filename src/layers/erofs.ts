@@ -72,6 +72,7 @@ class ErofsInode extends ImageInode implements Inode {
   }
 }
 
+/** An image in memory as a layer: `openLayer` makes one of a file. */
 export class ErofsLayer implements Layer {
   readonly kind = 'image';
   readonly path: string;

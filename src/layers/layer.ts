@@ -15,7 +15,7 @@ export interface Inode {
   readonly sizeBytes: number;
 }
 
-/** An open regular file's bytes. */
+/** An open regular file's bytes, unchecked unless whoever opened it says otherwise. */
 export interface Data {
   /** A descriptor that passthrough and pread can use, or -1 where the bytes are in an image. */
   readonly fd: number;
@@ -24,10 +24,11 @@ export interface Data {
   readonly sizeBytes: number;
   /** Changes when the bytes may have changed; '' where they can not. */
   readonly version: string;
-  /** Reads up to `length` bytes at `position` into `out[at..]`; the count, 0 at the end, or -errno. */
+  /** Reads up to `length` bytes at `position` into `out[at..]`: the count, which is less only at the end, or -errno. */
   read(out: Uint8Array, at: number, length: number, position: number): number;
   /** The offset of the next data (whence 3) or hole (whence 4) at or after `offset`, or -errno. */
   seek(offset: number, whence: number): number;
+  /** To be called once; nothing may be read afterwards. */
   close(): void;
 }
 
@@ -43,9 +44,14 @@ export interface Statfs {
   frsize: number;
 }
 
+/**
+ * One tree of a stack. Names, paths and targets are byte strings. What is not documented to be a value (a miss, a negative
+ * errno) is thrown as ErrnoError, and ends the lookup with that errno.
+ */
 export interface Layer {
   /** The path it was given by, for messages. */
   readonly path: string;
+  /** Nothing in an `image` can ever change; answers of a `directory` are asked for again now and then. */
   readonly kind: 'image' | 'directory';
   /** Tells filesystems apart: layers on one filesystem share it, so that hard links across them are one inode. */
   readonly filesystem: string;
@@ -57,12 +63,15 @@ export interface Layer {
    * Throws ErrnoError for a corrupt image and for any error of a system call but ENOENT and ENAMETOOLONG, which are a miss.
    */
   lookup(directory: Inode, name: Name): Inode | undefined;
+  /** What stat(2) shows of the object; `ino` is that of the inode. */
   attr(inode: Inode): Attr;
+  /** The target of a symlink. Throws ErrnoError EINVAL for anything else. */
   readlink(inode: Inode): Name;
-  /** Hands each entry to `visit`, `.` and `..` left out, in the layer's order. `inode` where it costs nothing to know. */
+  /** Hands each entry to `visit`, `.` and `..` left out, in the layer's order; `dtype` is a DT_* number, 0 if not known. */
   readdir(directory: Inode, visit: (name: Name, dtype: number) => void): void;
   /** The value of an xattr, or undefined where there is none. */
   getxattr(inode: Inode, name: Name): Uint8Array | undefined;
+  /** The names of all xattrs. */
   listxattr(inode: Inode): Name[];
   /** Opens a regular file for reading. */
   open(inode: Inode): Data;
@@ -78,6 +87,8 @@ export interface Layer {
    * none: -ENOENT also for anything that is no regular file, -EPERM without CAP_DAC_READ_SEARCH and without an index.
    */
   openHandle(handle: Handle): Data | number;
+  /** The numbers of its filesystem. */
   statfs(): Statfs;
+  /** Ends the layer: no inode of it may be used afterwards. */
   close(): void;
 }

@@ -5,34 +5,36 @@ import { ErrnoError, errnoName } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
 import type { Node } from './node.ts';
 import type { Overlay } from './overlay.ts';
-import { find } from './path.ts';
+import { findPath } from './path.ts';
+import { step } from './step.ts';
 import { RULES, type RuleName, type Trace } from './trace.ts';
 
 /** One thing that happened; texts are as messages show byte strings. */
-export type Event =
+export type TraceEvent =
   | { readonly layer: string; readonly asked: string }
   | { readonly component: string; readonly found: string }
   | { readonly rule: RuleName; readonly text: string };
 
 /** One name looked up in one directory of the overlay. */
-export interface Lookup {
+export interface LookupStory {
   readonly name: string;
-  readonly events: readonly Event[];
+  readonly events: readonly TraceEvent[];
   readonly outcome: string;
 }
 
 /** How the data of a regular file is found, and what checks it. */
 export interface DataStory {
-  readonly events: readonly Event[];
+  readonly events: readonly TraceEvent[];
   /** Where it is, or the name of an errno. */
   readonly outcome: string;
   readonly sizeBytes?: number;
   readonly verity: string;
 }
 
+/** One path: a story for each name that was looked up on the way, symlinks included, and that of the data at its end. */
 export interface Explanation {
   readonly path: string;
-  readonly lookups: readonly Lookup[];
+  readonly lookups: readonly LookupStory[];
   readonly data?: DataStory;
   /** What Linux 6.18 does with the same options. */
   readonly kernel: { readonly same: boolean; readonly outcome: string; readonly data?: string; readonly rule?: string };
@@ -45,7 +47,7 @@ export class Explainer {
 
   constructor(overlay: Overlay) {
     this.overlay = overlay;
-    this.kernel = overlay.withRules({ semantics: 'kernel', redirects: 'kernel', verity: 'off' });
+    this.kernel = overlay.withRules({ semantics: 'kernel', redirects: 'kernel', verity: 'off' }, step);
   }
 
   /**
@@ -77,7 +79,7 @@ function deviation({ lookups, data }: Told): { data?: string; rule?: string } {
 }
 
 interface Told {
-  readonly lookups: Lookup[];
+  readonly lookups: LookupStory[];
   readonly data?: DataStory;
 }
 
@@ -85,7 +87,7 @@ function tell(overlay: Overlay, path: Name, measure: boolean): Told {
   const recorder = new Recorder();
   overlay.trace = recorder;
   try {
-    const node = find(overlay, path, false);
+    const node = findPath(overlay, path, false);
     const { lookups } = recorder;
     return isRegular(node.top.mode) ? { lookups, data: dataStory(overlay, node, recorder, measure) } : { lookups };
   } catch (error) {
@@ -151,13 +153,13 @@ const CONCLUSIONS: readonly RuleName[] = ['L7', 'L8', 'P-O3'];
 
 /** Writes down what it is told. */
 export class Recorder implements Trace {
-  readonly lookups: Lookup[] = [];
-  private events: Event[] = [];
+  readonly lookups: LookupStory[] = [];
+  private events: TraceEvent[] = [];
   private name = '';
   private isOpen = false;
 
   /** Begins something that is no lookup. @returns what will be told */
-  begin(): readonly Event[] {
+  begin(): readonly TraceEvent[] {
     this.events = [];
     return this.events;
   }

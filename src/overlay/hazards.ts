@@ -6,10 +6,11 @@ import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import { attempt, EPERM, ErrnoError, EXDEV, errnoName } from '../sys/errno.ts';
 import { isRegular } from '../sys/stat.ts';
 import { type Decision, Recorder } from './explain.ts';
-import { type Found, inventory } from './inventory.ts';
+import { type InventoryEntry, inventory } from './inventory.ts';
 import type { Node } from './node.ts';
 import type { Overlay } from './overlay.ts';
 import { isDataRedirect } from './redirect.ts';
+import { step } from './step.ts';
 
 /** Each hazard: what it means, and what helps. */
 export const HAZARDS = {
@@ -53,8 +54,10 @@ export const HAZARDS = {
   },
   broken: { what: 'it can not be looked up', help: '`lowerdata explain` tells why' },
 } as const;
+/** The name of a hazard. */
 export type HazardCode = keyof typeof HAZARDS;
 
+/** One hazard of one path; HAZARDS says what its code means. */
 export interface Hazard {
   readonly path: Name;
   readonly code: HazardCode;
@@ -70,15 +73,15 @@ export interface Hazard {
 export function* hazards(overlay: Overlay): Generator<Hazard> {
   const redirects = overlay.dataLayers.length > 0 ? 'data-only' : 'kernel';
   const ours = overlay.withRules({ semantics: 'lowerdata', redirects, verity: 'off' });
-  const kernel = overlay.withRules({ semantics: 'kernel', redirects: 'kernel', verity: 'off' });
+  const kernel = overlay.withRules({ semantics: 'kernel', redirects: 'kernel', verity: 'off' }, step);
   for (const found of inventory(ours)) {
     if ('error' in found) yield brokenHazard(ours, found);
     else if (found.node.data !== undefined) yield* fileHazards(ours, kernel, found);
   }
 }
 
-type File = Extract<Found, { node: Node }>;
-type Broken = Extract<Found, { error: ErrnoError }>;
+type File = Extract<InventoryEntry, { node: Node }>;
+type Broken = Extract<InventoryEntry, { error: ErrnoError }>;
 
 function brokenHazard(overlay: Overlay, { path, parent, name, error }: Broken): Hazard {
   const detail = error.message;

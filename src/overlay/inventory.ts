@@ -12,13 +12,13 @@ interface Place {
   readonly name: Name;
 }
 /** A regular file, by the first path that leads to it; or what can not be looked up, or, with the name '', listed. */
-export type Found = Place & ({ readonly node: Node } | { readonly error: ErrnoError });
+export type InventoryEntry = Place & ({ readonly node: Node } | { readonly error: ErrnoError });
 
 /**
  * Walks a stack depth first, each directory and each inode once, whatever loops an image has. A name that is listed but
  * missing (a whiteout in a directory that is not merged) is nothing.
  */
-export function* inventory(overlay: Overlay): Generator<Found> {
+export function* inventory(overlay: Overlay): Generator<InventoryEntry> {
   const seen = new Set<number>([overlay.root.ino]);
   const pending = [{ path: '', node: overlay.root }];
   for (let directory = pending.pop(); directory; directory = pending.pop()) {
@@ -37,7 +37,7 @@ export function* inventory(overlay: Overlay): Generator<Found> {
 }
 
 /** What one directory holds. */
-function* entries(overlay: Overlay, path: Name, directory: Node): Generator<Found> {
+function* entries(overlay: Overlay, path: Name, directory: Node): Generator<InventoryEntry> {
   const listed = attempt(() => overlay.list(directory));
   if (listed instanceof ErrnoError) {
     yield { path: path || '/', parent: directory, name: '', error: listed };

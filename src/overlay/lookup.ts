@@ -5,7 +5,7 @@ import { EACCES, EIO, ENAMETOOLONG, ENOENT, EPERM } from '../sys/errno.ts';
 import { isDirectory } from '../sys/stat.ts';
 import type { Node } from './node.ts';
 import { isAbsolute } from './redirect.ts';
-import { hasOrigin, newSearch, type Rules, type Search, step } from './step.ts';
+import { hasOrigin, type Judge, newSearch, type Rules, type Search } from './step.ts';
 import type { Trace } from './trace.ts';
 
 export const NAME_MAX = 255;
@@ -16,6 +16,8 @@ export type Found = Pick<Node, 'stack' | 'data' | 'followsOrigin' | 'xwhiteouts'
 /** The stack that lookup walks. */
 export interface Stack {
   readonly rules: Rules;
+  /** The rule for one dentry: `step`, but for whoever tries another one. */
+  readonly judge: Judge;
   /** The roots of the normal layers, top first. */
   readonly roots: readonly Inode[];
   /** The position of a normal layer in `roots`. */
@@ -145,7 +147,7 @@ function stepInto(
   const found = base.layer.lookup(base, component);
   trace?.component(component, found);
   if (found === undefined) return undefined;
-  const takesPart = step(stack.rules, search, found, prefixBytes, rest);
+  const takesPart = stack.judge(stack.rules, search, found, prefixBytes, rest);
   if (typeof takesPart === 'number') return takesPart;
   return takesPart ? found : undefined;
 }

@@ -7,7 +7,7 @@ import { VerityError } from '../verity/error.ts';
 import { ALGORITHMS, DEFAULTS } from '../verity/hash.ts';
 import type { MeasurePool } from '../verity/measure-pool.ts';
 import type { Outcome, Work } from '../verity/measure-worker.ts';
-import type { Found } from './inventory.ts';
+import type { InventoryEntry } from './inventory.ts';
 import type { Node } from './node.ts';
 import type { Overlay } from './overlay.ts';
 import type { Check } from './verifier.ts';
@@ -82,7 +82,7 @@ export class ObjectCheck {
   }
 
   /** Checks the data of all files; to be called once. Ends early, and settles, when the signal is given. */
-  async run(files: Iterable<Found>): Promise<void> {
+  async run(files: Iterable<InventoryEntry>): Promise<void> {
     let batch: Opened[] = [];
     let bytes = 0;
     for (const file of files) {
@@ -111,7 +111,7 @@ export class ObjectCheck {
   }
 
   /** Opens an object. @returns undefined where nothing of it is to be measured */
-  private open(found: Found): Opened | undefined {
+  private open(found: InventoryEntry): Opened | undefined {
     const { path } = found;
     try {
       if ('error' in found) throw found.error;

@@ -8,15 +8,31 @@ import { EINVAL, EIO, ELOOP, ErrnoError } from '../sys/errno.ts';
 import { measureBytes } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
 import { refuseDeepNesting } from './nesting.ts';
-import type { StackOptions } from './options.ts';
+import { defaultsFor, parseLowerdir, type StackChoices, StackDraft, type StackOptions } from './options.ts';
 import { Overlay } from './overlay.ts';
+import { type Judge, step } from './step.ts';
+
+/**
+ * Opens the stack `A:B::C:…`, by the defaults of `lowerdata mount`: metacopy and redirects are followed, digests are
+ * checked, and absolute redirects lead to data-only layers alone where all normal layers are images.
+ * @param source the layers, `::` before each data-only one; a backslash escapes `:` and itself
+ * @param choices what is to differ from that
+ * @param judge a rule to try in the place of the kernel's
+ * Throws ErrnoError: EINVAL for colons that separate nothing and for choices that conflict, else as `openOverlay`.
+ */
+export function openStack(source: Name, choices: StackChoices = {}, judge: Judge = step): Overlay {
+  const layers = parseLowerdir(source, 'stack');
+  const draft = new StackDraft(choices);
+  draft.replaceLayers(source);
+  return openOverlay(draft.finish(defaultsFor(layers, path => statLayer(path).isFile())), judge);
+}
 
 /**
  * Opens every layer of a stack: a directory, or a file that is an EROFS image.
  * Throws ErrnoError that names the layer: ENOENT where it is missing, EINVAL where it is neither, ELOOP where a layer is
  * or lies inside another one, and what reading an image gives.
  */
-export function openOverlay(options: StackOptions): Overlay {
+export function openOverlay(options: StackOptions, judge: Judge = step): Overlay {
   refuseOverlaps(options.layers.map(layer => layer.path));
   const opened: Layer[] = [];
   try {
@@ -28,6 +44,7 @@ export function openOverlay(options: StackOptions): Overlay {
       opened.filter(isNormal),
       opened.filter((layer, position) => !isNormal(layer, position)),
       options,
+      judge,
     );
   } catch (error) {
     for (const layer of opened) layer.close();
@@ -35,8 +52,13 @@ export function openOverlay(options: StackOptions): Overlay {
   }
 }
 
-/** @param digest what an image must have; a directory has none */
-function openLayer(path: Name, digest: string | undefined): Layer {
+/**
+ * Opens one layer: a directory, or a file that is an EROFS image, which is read into memory.
+ * @param digest the fs-verity digest (SHA-256, lower-case hex) that the image must have
+ * Throws ErrnoError that names the layer, as `openOverlay`; EINVAL for a directory where a digest is given, VerityError
+ * EIO where the image has another one.
+ */
+export function openLayer(path: Name, digest?: string): Layer {
   const stat = statLayer(path);
   if (stat.isFile()) return openImageLayer(path, digest);
   if (digest !== undefined) throw new ErrnoError(EINVAL, `layer ${printable(path)}: no image, so it has no digest`);

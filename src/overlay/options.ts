@@ -8,11 +8,13 @@ export interface LayerSpec {
   readonly dataOnly: boolean;
 }
 
-export interface StackOptions {
-  /** Normal layers, top first, then the data-only ones in order. */
-  readonly layers: readonly LayerSpec[];
+/** By which rules a stack is looked up, whatever its layers. */
+export interface RuleOptions {
+  /** Whether a metacopy file may take its data from a normal layer below. */
   readonly metacopy: boolean;
+  /** Whether redirects are followed. */
   readonly redirectDir: 'follow' | 'nofollow';
+  /** Whether data is checked against the digest of its metacopy xattr. require: a metacopy file must have one. */
   readonly verity: 'off' | 'on' | 'require';
   /** The xattrs of the overlay are `user.overlay.*`, not `trusted.overlay.*`. */
   readonly userxattr: boolean;
@@ -25,8 +27,28 @@ export interface StackOptions {
   readonly semantics: 'lowerdata' | 'kernel';
   /** Whether data that is not found by path is found by its origin, where a digest vouches for it. */
   readonly followOrigin: boolean;
+}
+
+/** A whole stack: its layers, and by which rules they are looked up. */
+export interface StackOptions extends RuleOptions {
+  /** Normal layers, top first, then the data-only ones in order. */
+  readonly layers: readonly LayerSpec[];
   /** The fs-verity digest (SHA-256, lower-case hex) that the top layer, an image, must have. */
   readonly imageDigest?: string;
+}
+
+/** What somebody asked for; the rest is by default. */
+export interface StackChoices {
+  metacopy?: boolean;
+  /** off: as if nothing were said, which is what the kernel makes of it. */
+  redirectDir?: 'follow' | 'nofollow' | 'off';
+  verity?: RuleOptions['verity'];
+  userxattr?: boolean;
+  redirects?: RuleOptions['redirects'];
+  semantics?: RuleOptions['semantics'];
+  followOrigin?: boolean;
+  /** As in StackOptions; with it, `verity` is `require` unless that was chosen as well. */
+  imageDigest?: string;
 }
 
 /** What holds for a stack whose options do not say otherwise, and how many layers it must have. */
@@ -50,6 +72,11 @@ export const KERNEL_DEFAULTS: StackDefaults = {
 export const STACK_DEFAULTS: StackDefaults = { ...KERNEL_DEFAULTS, metacopy: true, verity: 'on', layersMin: 1 };
 /** A composefs image, whose files are redirects to objects. */
 export const IMAGE_DEFAULTS: StackDefaults = { ...STACK_DEFAULTS, redirects: 'data-only' };
+
+/** Which of them holds for layers that are named without options. @param isImage whether a layer is a file */
+export function defaultsFor(layers: readonly LayerSpec[], isImage: (path: Name) => boolean): StackDefaults {
+  return layers.every(({ path, dataOnly }) => dataOnly || isImage(path)) ? IMAGE_DEFAULTS : STACK_DEFAULTS;
+}
 
 /** Data-only layers included. Source: linux/fs/overlayfs/params.c, OVL_MAX_STACK. */
 export const LAYERS_MAX = 500;
@@ -124,17 +151,6 @@ function misplaced(option: string, text: Name, at: number, what: string): ErrnoE
   return new ErrnoError(EINVAL, `${option}=${printable(text)}: ${what}, at byte ${at}`);
 }
 
-interface Given {
-  metacopy?: boolean;
-  redirectDir?: 'follow' | 'nofollow' | 'off';
-  verity?: StackOptions['verity'];
-  userxattr?: boolean;
-  redirects?: StackOptions['redirects'];
-  semantics?: StackOptions['semantics'];
-  followOrigin?: boolean;
-  imageDigest?: string;
-}
-
 /** An option of ours or of overlayfs: the values it takes, and what it does; without `take` it has no effect here. */
 interface Row {
   readonly values: 'flag' | 'text' | readonly string[];
@@ -177,7 +193,7 @@ function takeRedirectDir({ given }: StackDraft, value: Name): void {
 
 function choose<K extends 'verity' | 'redirects' | 'semantics'>(key: K): (draft: StackDraft, value: Name) => void {
   return ({ given }, value) => {
-    given[key] = value as Given[K]; // one of the row's values
+    given[key] = value as StackChoices[K]; // one of the row's values
   };
 }
 
@@ -197,10 +213,15 @@ function refuseUpper(): never {
 
 /** Collects the options of one mount, in their order; `finish` checks how they go together. */
 export class StackDraft {
-  readonly given: Given = {};
+  readonly given: StackChoices;
   private layers: LayerSpec[] = [];
   /** How the first layer came: after `lowerdir`, none can be appended. */
   private form: 'lowerdir' | 'appended' | undefined;
+
+  /** @param given what was chosen before the first option */
+  constructor(given: StackChoices = {}) {
+    this.given = { ...given };
+  }
 
   /** Whether options, not the source of the mount, name the layers. */
   get hasLayers(): boolean {
@@ -244,40 +265,41 @@ export class StackDraft {
   finish(defaults: StackDefaults, objects: readonly Name[] = []): StackOptions {
     const layers = [...this.layers, ...objects.map(path => ({ path, dataOnly: true }))];
     checkCounts(layers, defaults.layersMin);
-    const { given } = this;
-    const { imageDigest } = given;
-    return {
-      layers,
-      ...this.following(defaults),
-      verity: given.verity ?? (imageDigest ? 'require' : defaults.verity), // a trusted image vouches for its objects
-      userxattr: given.userxattr ?? false,
-      redirects: given.redirects ?? defaults.redirects,
-      semantics: given.semantics ?? 'lowerdata',
-      followOrigin: given.followOrigin ?? true,
-      ...(imageDigest && { imageDigest }),
-    };
+    const { imageDigest } = this.given;
+    return { layers, ...settleRules(this.given, defaults), ...(imageDigest && { imageDigest }) };
   }
+}
 
-  /** metacopy needs followed redirects, userxattr allows neither. Source: linux/fs/overlayfs/params.c, ovl_fs_params_verify. */
-  private following(defaults: StackDefaults): Pick<StackOptions, 'metacopy' | 'redirectDir'> {
-    const { given } = this;
-    const metacopy = given.metacopy ?? defaults.metacopy;
-    const asked = given.redirectDir === 'off' ? defaults.redirectDir : given.redirectDir;
-    const redirectDir = asked ?? defaults.redirectDir;
-    if (given.metacopy && asked === 'nofollow') {
-      throw new ErrnoError(EINVAL, `metacopy=on: conflicts with redirect_dir=${given.redirectDir}`);
-    }
-    if (given.userxattr) {
-      if (asked === 'follow')
-        throw new ErrnoError(EINVAL, 'userxattr: conflicts with redirect_dir, which follows redirects');
-      if (given.metacopy) throw new ErrnoError(EINVAL, 'userxattr: conflicts with metacopy=on');
-      return { metacopy: false, redirectDir: 'nofollow' };
-    }
-    if (metacopy && redirectDir === 'nofollow') {
-      return asked ? { metacopy: false, redirectDir } : { metacopy, redirectDir: 'follow' };
-    }
-    return { metacopy, redirectDir };
+/** The rules that choices and defaults come to. Throws EINVAL, naming the options, for choices that conflict. */
+export function settleRules(given: StackChoices = {}, defaults: StackDefaults = STACK_DEFAULTS): RuleOptions {
+  return {
+    ...following(given, defaults),
+    verity: given.verity ?? (given.imageDigest ? 'require' : defaults.verity), // a trusted image vouches for its objects
+    userxattr: given.userxattr ?? false,
+    redirects: given.redirects ?? defaults.redirects,
+    semantics: given.semantics ?? 'lowerdata',
+    followOrigin: given.followOrigin ?? true,
+  };
+}
+
+/** metacopy needs followed redirects, userxattr allows neither. Source: linux/fs/overlayfs/params.c, ovl_fs_params_verify. */
+function following(given: StackChoices, defaults: StackDefaults): Pick<RuleOptions, 'metacopy' | 'redirectDir'> {
+  const metacopy = given.metacopy ?? defaults.metacopy;
+  const asked = given.redirectDir === 'off' ? defaults.redirectDir : given.redirectDir;
+  const redirectDir = asked ?? defaults.redirectDir;
+  if (given.metacopy && asked === 'nofollow') {
+    throw new ErrnoError(EINVAL, `metacopy=on: conflicts with redirect_dir=${given.redirectDir}`);
   }
+  if (given.userxattr) {
+    if (asked === 'follow')
+      throw new ErrnoError(EINVAL, 'userxattr: conflicts with redirect_dir, which follows redirects');
+    if (given.metacopy) throw new ErrnoError(EINVAL, 'userxattr: conflicts with metacopy=on');
+    return { metacopy: false, redirectDir: 'nofollow' };
+  }
+  if (metacopy && redirectDir === 'nofollow') {
+    return asked ? { metacopy: false, redirectDir } : { metacopy, redirectDir: 'follow' };
+  }
+  return { metacopy, redirectDir };
 }
 
 function checkCounts(layers: readonly LayerSpec[], layersMin: number): void {

@@ -20,6 +20,7 @@ const FLAG_BIG_ENDIAN = 1;
 const FLAG_ANY_ENDIAN = 2;
 const FLAGS_KNOWN = 7; // with 4: the handle of an upper file
 
+/** What an origin names: a filesystem, and an inode there. */
 export interface Origin {
   /** The 16 bytes of the uuid of the inode's filesystem; zeros where it has none. */
   readonly uuid: Name;

@@ -8,9 +8,9 @@ import { InodeNumbers } from './ino.ts';
 import { type Found, lookup, type Stack } from './lookup.ts';
 import { Lowerdata } from './lowerdata.ts';
 import type { Node } from './node.ts';
-import type { StackOptions } from './options.ts';
+import type { RuleOptions } from './options.ts';
 import { type Entry, listMerged, listReal } from './readdir.ts';
-import { opaqueness, type Rules } from './step.ts';
+import { type Judge, opaqueness, type Rules, step } from './step.ts';
 import type { Trace } from './trace.ts';
 import { type Check, Verifier } from './verifier.ts';
 import { OverlayXattrs } from './xattrs.ts';
@@ -18,8 +18,13 @@ import { OverlayXattrs } from './xattrs.ts';
 /** Dentries remembered at most: about 300 bytes each. */
 const DENTRIES_MAX = 65_536;
 
+/**
+ * A stack of open layers. Lookup begins at `root` and goes name by name; `findPath` does that for a path.
+ * It caches what lookup found, so that what changes in a layer may not show.
+ */
 export class Overlay implements Stack {
   readonly rules: Rules;
+  readonly judge: Judge;
   readonly roots: readonly Inode[];
   readonly root: Node;
   /** Nothing of the tree can change: all normal layers are images. */
@@ -31,7 +36,7 @@ export class Overlay implements Stack {
   /** The normal ones, top first, and the data-only ones, in order. */
   readonly layers: readonly Layer[];
   readonly dataLayers: readonly Layer[];
-  readonly options: StackOptions;
+  readonly options: RuleOptions;
   private readonly positions = new Map<Layer, number>();
   private readonly xwhiteoutLayers = new Set<Layer>();
   private readonly numbers: InodeNumbers;
@@ -40,9 +45,15 @@ export class Overlay implements Stack {
   /** Absent where asking the only layer, an image, again is as cheap. */
   private readonly dentries: DentryCache | undefined;
 
-  /** Takes over open layers. @param layers the normal ones, top first @param dataLayers the data-only ones, in order */
-  constructor(layers: readonly Layer[], dataLayers: readonly Layer[], options: StackOptions) {
+  /**
+   * Takes over open layers. Throws ErrnoError EIO where no layer is a normal one.
+   * @param layers the normal ones, top first
+   * @param dataLayers the data-only ones, in order
+   * @param judge a rule to try in the place of the kernel's
+   */
+  constructor(layers: readonly Layer[], dataLayers: readonly Layer[], options: RuleOptions, judge: Judge = step) {
     this.options = options;
+    this.judge = judge;
     this.layers = layers;
     this.dataLayers = dataLayers;
     this.rules = {
@@ -115,6 +126,7 @@ export class Overlay implements Stack {
     return attr;
   }
 
+  /** The target of a symlink, unchanged. Throws ErrnoError EINVAL for anything else. */
   readlink(node: Node): Name {
     return node.top.layer.readlink(node.top);
   }
@@ -181,10 +193,11 @@ export class Overlay implements Stack {
   }
 
   /** The same open layers by other rules. Only one of the two is to be closed. */
-  withRules(rules: Partial<Omit<StackOptions, 'layers' | 'imageDigest'>>): Overlay {
-    return new Overlay(this.layers, this.dataLayers, { ...this.options, ...rules });
+  withRules(rules: Partial<RuleOptions>, judge: Judge = this.judge): Overlay {
+    return new Overlay(this.layers, this.dataLayers, { ...this.options, ...rules }, judge);
   }
 
+  /** Closes all layers. */
   close(): void {
     for (const layer of [...this.layers, ...this.dataLayers]) layer.close();
   }

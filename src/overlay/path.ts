@@ -11,9 +11,9 @@ const SYMLINKS_MAX = 40;
 /**
  * Finds a path as the kernel does in a mount that is its own root: symlinks are followed, absolute ones from the root.
  * @param followLast whether the last component is followed, too
- * Throws ErrnoError that names the path.
+ * Throws ErrnoError that names the path: ENOENT for a miss, ENOTDIR, ELOOP, ENAMETOOLONG, and what Overlay.lookup gives.
  */
-export function find(overlay: Overlay, path: Name, followLast: boolean): Node {
+export function findPath(overlay: Overlay, path: Name, followLast = true): Node {
   const above: Node[] = [];
   let at = overlay.root;
   let links = 0;

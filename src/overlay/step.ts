@@ -29,6 +29,7 @@ export interface Rules {
 export interface Search {
   /** What the next layer is asked for: the looked-up name, or what redirects made of it, from the layer's root if it begins with a slash. */
   name: Name;
+  /** A directory was found: only directories merge with it. */
   isDir: boolean;
   /** No layer below takes part. */
   stop: boolean;
@@ -36,7 +37,9 @@ export interface Search {
   last: boolean;
   /** The redirect met last is absolute and nothing has been passed since. */
   absolute: boolean;
+  /** The redirect met last, with what followed it: then `name` is the same. */
   redirect: Name | undefined;
+  /** The object found last is a metacopy file: the search goes on for its data. */
   metacopy: boolean;
   /** Metacopy files met so far; a chain of them never follows an origin. */
   metacopies: number;
@@ -46,6 +49,13 @@ export interface Search {
   readonly trace: Trace | undefined;
 }
 
+/**
+ * A rule for one dentry, in the place of `step`, which has the parameters and the results. It may call `step` and change
+ * what that notes in `search`.
+ */
+export type Judge = (rules: Rules, search: Search, found: Inode, prefixBytes: number, rest: Name) => boolean | number;
+
+/** A search that has learnt nothing yet. */
 export function newSearch(name: Name, trace?: Trace): Search {
   return {
     name,

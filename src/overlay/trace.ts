@@ -34,6 +34,7 @@ export const RULES = {
   'P-O4': 'not found in data-only layers: the origin is tried',
   'P-O5': 'the origin is followed, and the digest decides',
 } as const;
+/** The name of a rule in semantics.md. */
 export type RuleName = keyof typeof RULES;
 
 /** Told in the order of what happens. Whatever is told costs nothing where nobody listens: arguments are not made then. */

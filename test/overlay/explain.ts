@@ -1,7 +1,9 @@
 /** Proves src/overlay/explain.ts and trace.ts: the rule that the corpus shows in a case is the one that is told. */
 import t from 'tap';
 import { Explainer, type Explanation } from '../../src/overlay/explain.ts';
+import { hazards } from '../../src/overlay/hazards.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
+import { step } from '../../src/overlay/step.ts';
 import { RULES, type RuleName } from '../../src/overlay/trace.ts';
 import { type Case, materialised, stackOf } from '../fixtures/corpus-stacks.ts';
 import { dir, FakeLayer, file, link, meta } from '../fixtures/fake-layer.ts';
@@ -89,6 +91,20 @@ const overlayOf = (top: Parameters<typeof dir>[0], data: Parameters<typeof dir>[
     [new FakeLayer('C', dir(data))],
     plainOptions,
   );
+
+t.test('a rule that is tried is told beside that of the kernel', async t => {
+  const overlay = overlayOf({ absolute: meta({ redirect: '/1e/de' }) }, { '1e': dir({ de: file('data') }) });
+  const skipping = overlay.withRules({}, (rules, ...others) => step({ ...rules, dataOnly: true }, ...others));
+  t.match(new Explainer(skipping).explain('/absolute'), {
+    lookups: [{ outcome: /data at .1e.de in data-only layers/ }],
+    kernel: { same: false, outcome: 'EIO', rule: /^L8/ },
+  });
+  t.strictSame(
+    [...hazards(skipping)].map(({ code }) => code).sort(),
+    ['hidden', 'size'],
+    'check, too, asks the kernel',
+  );
+});
 
 t.test('the words', async t => {
   const overlay = overlayOf(

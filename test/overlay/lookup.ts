@@ -3,6 +3,7 @@ import t from 'tap';
 import type { Node } from '../../src/overlay/node.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
+import { type Judge, step } from '../../src/overlay/step.ts';
 import { EACCES, EINVAL, EIO, ENAMETOOLONG, ENOENT, EPERM } from '../../src/sys/errno.ts';
 import { dir, FakeLayer, file, link, meta, type Spec, whiteout } from '../fixtures/fake-layer.ts';
 import { plainOptions } from '../fixtures/layers.ts';
@@ -225,6 +226,37 @@ t.test('where the data is', async t => {
     ['P-D7: the last of a chain decides', [a(meta()), a(meta({ redirect: '//z' })), shadow, '|', objects], {}, '/z'],
   ] as const) {
     t.equal(data(specs, options), want, rule);
+  }
+});
+
+t.test('another rule takes the place of step', async t => {
+  const { overlay } = stack([a(meta({ redirect: '/1e/de' })), dir({ '1e': dir() }), '|', objects]);
+  const judged: string[] = [];
+  const keeping: Judge = (rules, search, found, prefixBytes, rest) => {
+    judged.push(`${found.layer.path} ${rest}`);
+    const { absolute } = search;
+    const takesPart = step(rules, search, found, prefixBytes, rest);
+    search.absolute ||= absolute;
+    return takesPart;
+  };
+  const tried = overlay.withRules({}, keeping);
+  const found = walk(tried, '/a');
+  t.equal(walk(overlay, '/a'), -EIO, 'R7: by the rules of the kernel, a directory in the way hides the data');
+  t.equal(typeof found === 'object' && found.data, '/1e/de', 'by the other, it does not');
+  t.strictSame(judged, ['A ', 'B /de'], 'it judges each dentry that is there');
+  t.equal(tried.withRules({ verity: 'on' }).judge, keeping, 'and stays when options change');
+  for (const [rule, answer, want] of [
+    ['false: as if nothing were there', false, -ENOENT],
+    ['an errno ends the lookup', -EACCES, -EACCES],
+  ] as const) {
+    t.equal(
+      walk(
+        overlay.withRules({}, () => answer),
+        '/a',
+      ),
+      want,
+      rule,
+    );
   }
 });
 

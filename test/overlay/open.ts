@@ -11,8 +11,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { openOverlay } from '../../src/overlay/open.ts';
+import { openOverlay, openStack as openText } from '../../src/overlay/open.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
+import { step } from '../../src/overlay/step.ts';
 import { nameFromText } from '../../src/sys/bytes.ts';
 import { goldenFolder } from '../fixtures/golden-images.ts';
 import { noProgram, run } from '../fixtures/kernel-mount.ts';
@@ -61,6 +62,34 @@ t.test('a stack that can not be opened is refused by the name of its layer, and 
   t.equal(descriptors(), open, 'no descriptor is left');
   openOverlay(optionsOf('A:B:image::C')).close();
   t.equal(descriptors(), open, 'nor after a stack that was opened and closed');
+});
+
+t.test('a stack by its text', async t => {
+  const home = scratch(t);
+  for (const name of ['A', 'B', 'C', 'with:colon']) mkdirSync(join(home, name));
+  copyFileSync(golden, join(home, 'image'));
+  const before = process.cwd();
+  process.chdir(home);
+  t.teardown(() => process.chdir(before));
+
+  const own = (): false => false;
+  const both = { metacopy: true, redirectDir: 'follow', verity: 'on', userxattr: false, followOrigin: true };
+  for (const [what, source, choices, judge, want] of [
+    ['directories', 'A:B::C', {}, undefined, { ...both, redirects: 'kernel' }],
+    ['images', 'image::C', {}, undefined, { ...both, redirects: 'data-only' }],
+    ['an image above a directory', 'image:A', {}, undefined, { ...both, redirects: 'kernel' }],
+    ['choices', 'image::C', { verity: 'off', redirects: 'strict' }, own, { verity: 'off', redirects: 'strict' }],
+    ['userxattr', 'A:B', { userxattr: true }, undefined, { metacopy: false, redirectDir: 'nofollow' }],
+    ['a colon', 'A:with\\:colon', {}, undefined, {}],
+  ] as const) {
+    const overlay = openText(source, choices, judge);
+    t.match(overlay.options, want, what);
+    t.equal(overlay.judge, judge ?? step, `${what}: the rule`);
+    overlay.close();
+  }
+  t.throws(() => openText('none::C'), { name: 'ENOENT', message: /layer none/ }, 'a missing layer');
+  t.throws(() => openText('A:::B'), { name: 'EINVAL', message: /stack=A:::B/ }, 'colons');
+  t.throws(() => openText('A', { userxattr: true, metacopy: true }), { name: 'EINVAL' }, 'a conflict');
 });
 
 t.test('a layer is looked up as by open(2)', async t => {
