@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the addon in native-shims/. Run it after a checkout and after a change there; `npm run build` does.
+# Builds the addon in native-shims/. Run it after a checkout and after a change there; `npm run build` does, and so does npm
+# where the package is installed: there, node-gyp is the one that npm brings.
 # Silent when it works, and quick when nothing changed; prints the log when it fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../native-shims"
@@ -17,7 +18,9 @@ fi
 
 mkdir -p build
 log=build/log
-if ! ../node_modules/.bin/node-gyp configure build "${options[@]}" >"$log" 2>&1; then
+gyp=../node_modules/.bin/node-gyp
+[[ -x $gyp ]] || gyp=node-gyp
+if ! "$gyp" configure build "${options[@]}" >"$log" 2>&1; then
   cat "$log" >&2
   exit 1
 fi

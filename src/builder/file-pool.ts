@@ -12,6 +12,7 @@ export interface PoolFile {
   readonly inode: { readonly sizeBytes: number; digest: string | undefined };
 }
 
+/** Who digests, whether the data is copied as well, and who is told. */
 export interface PoolOptions {
   /** At least 1; 1 is this thread. */
   threads: number;

@@ -19,6 +19,7 @@ import { CONTENT_BYTES_MAX, isWhiteout, newInode, PATH_BYTES_MAX, type TreeInode
 const METACOPY_BYTES = 36;
 const DIGEST_AT = 4;
 
+/** What of an image is read. */
 export interface ReadOptions {
   /** The names of the root to read; all of them by default. */
   toplevel?: ReadonlySet<Name>;

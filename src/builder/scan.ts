@@ -10,6 +10,7 @@ import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../
 import { readContent } from './objects.ts';
 import { newInode, setPayload, setXattr, type TreeInode } from './tree.ts';
 
+/** What of a directory is taken into the tree; all of it, as mkcomposefs takes it, by default. */
 export interface ScanOptions {
   /** mtime of everything is 0. */
   useEpoch?: boolean;
@@ -32,6 +33,7 @@ export interface Scanned {
   files: ScannedFile[];
 }
 
+/** A regular file, and its inode in the tree: `digest` and `payload` are for whoever reads the data to set. */
 export interface ScannedFile {
   /** Where it is: the path of the directory, and what is below it. */
   path: Name;

@@ -55,6 +55,7 @@ import { type ComposefsVersion, hasWhiteouts, type StagedChild, type StagedInode
 import type { TreeInode } from './tree.ts';
 import { entryBytes, type StoredXattr } from './xattrs.ts';
 
+/** The version of composefs whose rules are followed: see ComposefsVersion. */
 export interface WriteOptions {
   /** The version to write; raised up to maxVersion where the tree has whiteouts. Default 0. */
   minVersion?: ComposefsVersion;

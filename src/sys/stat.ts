@@ -9,8 +9,11 @@ export const S_IFDIR = 0o040000;
 export const S_IFCHR = 0o020000;
 export const S_IFIFO = 0o010000;
 
+/** Whether a mode (type and permission bits) is that of a directory. */
 export const isDirectory = (mode: number): boolean => (mode & S_IFMT) === S_IFDIR;
+/** Whether a mode is that of a regular file. */
 export const isRegular = (mode: number): boolean => (mode & S_IFMT) === S_IFREG;
+/** Whether a mode is that of a symlink. */
 export const isSymlink = (mode: number): boolean => (mode & S_IFMT) === S_IFLNK;
 
 /** d_type of getdents(2) and fuse_dirent for the type bits of a mode. Source: readdir(3), `IFTODT`. */
@@ -49,5 +52,7 @@ export interface Attr {
 export function makeRdev(major: number, minor: number): number {
   return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
 }
+/** The major number, 12 bits, of a device number that `makeRdev` packed. */
 export const rdevMajor = (rdev: number): number => (rdev >>> 8) & 0xfff;
+/** Its minor number, 20 bits. */
 export const rdevMinor = (rdev: number): number => (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);

@@ -31,7 +31,10 @@ export const Descriptor = {
   SIZE: 256,
 } as const;
 
-/** The digest of bytes in memory. */
+/**
+ * The fs-verity digest of bytes in memory: 32 bytes, or 64 for SHA-512. Throws ErrnoError EINVAL for parameters that fs-verity
+ * does not have.
+ */
 export function measureBytes(bytes: Uint8Array, parameters: Parameters = DEFAULTS): Uint8Array {
   const measurement = new Measurement(parameters);
   measurement.update(bytes);

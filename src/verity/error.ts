@@ -4,6 +4,7 @@ import { EIO, ErrnoError } from '../sys/errno.ts';
 /** EWRONGVERITY: the digest is another. ENOVERITY: there is none, and one is required. */
 export type VerityCode = 'EWRONGVERITY' | 'ENOVERITY';
 
+/** Data that is not what its digest says, or has none where one is required. */
 export class VerityError extends ErrnoError {
   readonly code: VerityCode;
   readonly what: string;

@@ -8,6 +8,7 @@
 import { EINVAL, ENOSYS, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 
+/** The hash functions of fs-verity. */
 export type Algorithm = 'sha256' | 'sha512';
 
 /** What a digest depends on besides the data. `blockBytes` is a power of two from 1,024 to 65,536; a salt has up to 32 bytes. */
