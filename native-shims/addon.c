@@ -6,7 +6,7 @@
 	X(mount) X(umount) X(openTree) X(socketPair) X(receiveDescriptor)                                             \
 	X(openat2) X(close) X(duplicate) X(setStatusFlags) X(eventfd) X(poll)                                         \
 	X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                               \
-	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid)                                                         \
+	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid) X(btrfsUuid)                                            \
 	X(lgetxattr) X(llistxattr) X(fgetxattr) X(flistxattr)                                                         \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(notify) X(exit)

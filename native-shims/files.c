@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/btrfs.h>
 #include <linux/openat2.h>
 #include <poll.h>
 #include <string.h>
@@ -293,4 +294,22 @@ SHIM(filesystemUuid)
 		return reply(env, -EOVERFLOW);
 	memcpy(out.at, found.uuid, found.len);
 	return reply(env, found.len);
+}
+
+/* btrfsUuid(fd, out: Uint8Array) -> 16, the bytes of the uuid in out, or -errno: BTRFS_IOC_FS_INFO.
+ * ENOTTY: no btrfs. Its uuid is that of handles, but FS_IOC_GETFSUUID does not know it (Linux 6.18). */
+SHIM(btrfsUuid)
+{
+	struct args a = args_open(env, info, 2);
+	int fd = arg_int(&a);
+	struct span out = arg_span(&a);
+	struct btrfs_ioctl_fs_info_args found = { 0 };
+
+	need(&a, out, sizeof found.fsid);
+	if (a.failed)
+		return reply(env, -a.failed);
+	if (ioctl(fd, BTRFS_IOC_FS_INFO, &found) < 0)
+		return reply(env, -errno);
+	memcpy(out.at, found.fsid, sizeof found.fsid);
+	return reply(env, sizeof found.fsid);
 }

@@ -36,6 +36,6 @@ export function openHandle(directory: number, { type, bytes }: Handle, flags: nu
 /** The 16 bytes of the uuid of a filesystem, by a descriptor of anything on it; zeros where it has none. */
 export function readUuid(fd: number): Name {
   const bytes = new Uint8Array(UUID_BYTES);
-  native.filesystemUuid(fd, bytes); // else it stays zero
+  if (native.filesystemUuid(fd, bytes) < 0) native.btrfsUuid(fd, bytes); // else it stays zero
   return nameOf(bytes);
 }

@@ -68,6 +68,8 @@ export interface Native {
   openByHandleAt(mountfd: number, handle: Uint8Array, flags: number): number;
   /** ioctl FS_IOC_GETFSUUID: the bytes of the uuid into `out` (16 or more); their number. */
   filesystemUuid(fd: number, out: Uint8Array): number;
+  /** ioctl BTRFS_IOC_FS_INFO: the 16 bytes of the uuid of a btrfs, which the other call does not know, into `out`; 16. */
+  btrfsUuid(fd: number, out: Uint8Array): number;
 
   // ---- xattr.c: an empty `out` asks for the size -----------------------------------------------------------------
   lgetxattr(path: Name, name: Name, out: Uint8Array): number;

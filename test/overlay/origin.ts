@@ -1,6 +1,6 @@
 /** Values of overlay.origin: what is usable, and which layer it belongs to. */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { DirLayer } from '../../src/layers/dir.ts';
@@ -9,7 +9,8 @@ import { formatOrigin, type Origin, parseOrigin } from '../../src/overlay/origin
 import { OriginFinder } from '../../src/overlay/origin-finder.ts';
 import { EPERM, EXDEV } from '../../src/sys/errno.ts';
 import { type Handle, readHandle } from '../../src/sys/handles.ts';
-import { withExt4, withoutExt4 } from '../fixtures/ext4.ts';
+import { contents } from '../fixtures/dir-layer.ts';
+import { withExt4, withFilesystem, withoutExt4, withoutFilesystem } from '../fixtures/ext4.ts';
 import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
 import { goldenFolder } from '../fixtures/golden-images.ts';
 import { noProgram, run } from '../fixtures/kernel-mount.ts';
@@ -75,6 +76,32 @@ t.test(
     });
   },
 );
+
+for (const type of ['xfs', 'btrfs', 'tmpfs']) {
+  const skip = withoutFilesystem(type) || (noProgram('getfattr') ?? false);
+  t.test(`handles of ${type}`, { skip, timeout: 60_000 }, t =>
+    withScratchAsync(scratch =>
+      withFilesystem(scratch, type, root => {
+        for (const name of ['lower', 'upper', 'work', 'merged']) mkdirSync(join(root, name));
+        writeFileSync(join(root, 'lower/a'), 'data');
+        const merged = join(root, 'merged');
+        const options = `lowerdir=${root}/lower,upperdir=${root}/upper,workdir=${root}/work,metacopy=on`;
+        run('mount', '-t', 'overlay', '-o', options, 'overlay', merged);
+        chmodSync(join(merged, 'a'), 0o600);
+        run('umount', merged);
+        const written = originByKernel(join(root, 'upper/a'));
+        renameSync(join(root, 'lower/a'), join(root, 'moved'));
+        const layer = new DirLayer(join(root, 'lower'));
+        const whole = new DirLayer(root);
+        t.equal(originOf(whole, 'moved'), written, 'as copy-up');
+        whole.close();
+        const found = new OriginFinder([layer]).open(parseOrigin(bytes(written)) as Origin);
+        t.equal(typeof found === 'number' ? found : contents(found), 'data', 'and back');
+        layer.close();
+      }),
+    ),
+  );
+}
 
 function originOf(layer: DirLayer, path: string): string {
   const data = layer.openPath(path) as Data;
