@@ -216,7 +216,8 @@ const workOf = ({ data, check }: Opened): Work => ({
 });
 
 /** Another version of the object, or another digest, is another key. */
-const journalKey = ({ key, digest }: Check): string => `${key} ${Buffer.from(digest).toString('hex')}`;
+const journalKey = ({ key, digest }: Check): string =>
+  `${Buffer.from(key, 'utf16le').toString('hex')} ${Buffer.from(digest).toString('hex')}`;
 
 const shownPlace = ({ data }: Node): string =>
   typeof data === 'string' ? printable(data) || 'its origin' : 'its data';

@@ -72,9 +72,13 @@ const VERSION_WORDS = [
   ...[Statx.mtime, Statx.mtime + 4, Statx.mtime + 8, Statx.ctime, Statx.ctime + 4, Statx.ctime + 8],
 ].map(offset => offset / 4);
 
-/** Device, inode, size, mtime and ctime of one object as text, which is made anew only when one of them has changed. */
+/**
+ * Device, inode, size, mtime and ctime of one object as text, which is made anew only when one of them has changed. Its
+ * characters are no text for people.
+ */
 export class Version {
   private readonly seen = new Uint32Array(VERSION_WORDS.length);
+  private readonly halves = new Uint16Array(this.seen.buffer);
   private text = '';
 
   /** The version in the last answer. */
@@ -86,7 +90,7 @@ export class Version {
       this.seen[i] = word;
       changed = true;
     }
-    if (changed) this.text = Array.from(this.seen, word => word.toString(36)).join('.');
+    if (changed) this.text = String.fromCharCode(...this.halves);
     return this.text;
   }
 }
