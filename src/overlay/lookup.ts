@@ -64,7 +64,7 @@ function searchLayers(stack: Stack, search: Search, parent: readonly Inode[], re
     if (found === undefined) continue;
     if (!(search.metacopy && result.length > 0)) result.push(found);
     if (search.redirect !== undefined && isAbsolute(search.redirect) && bases !== roots) {
-      search.trace?.rule('R6');
+      if (!search.stop) search.trace?.rule('R6');
       bases = roots;
       i = stack.indexOf(base.layer);
     }

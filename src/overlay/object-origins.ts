@@ -2,7 +2,7 @@
 import { DirLayer } from '../layers/dir.ts';
 import type { Data } from '../layers/layer.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
-import { EIO, ENOENT, ENOTUNIQ, EOPNOTSUPP, errnoName } from '../sys/errno.ts';
+import { EIO, ENOENT, ENOTUNIQ, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
 import { readHandle } from '../sys/handles.ts';
 import type { MeasurePool } from '../verity/measure-pool.ts';
 import type { Outcome, Work } from '../verity/measure-worker.ts';
@@ -38,8 +38,6 @@ interface Opened {
 interface Base {
   readonly layer: DirLayer;
   readonly uuid: Name;
-  /** The errno for why no handle of its filesystem can be followed; 0: it can. */
-  readonly unusable: number;
 }
 
 /** What a thread measures at once: few messages for small objects, even shares for large ones. */
@@ -53,15 +51,12 @@ export class ObjectOrigins {
   private readonly bases: readonly Base[];
   private readonly pool: MeasurePool;
 
-  /** Throws ErrnoError where a base directory can not be opened. The pool stays the caller's. */
+  /**
+   * The pool stays the caller's. Throws ErrnoError where a base directory can not be opened, and where no handle of its
+   * filesystem could be followed: EOPNOTSUPP without a uuid, ENOTUNIQ where another one has the same.
+   */
   constructor(directories: readonly Name[], pool: MeasurePool) {
-    const layers = directories.map(path => new DirLayer(path));
-    const uuids = layers.map(({ uuid }) => uuid);
-    this.bases = layers.map((layer, i) => {
-      const uuid = uuids[i] as Name;
-      const isTwin = layers.some((other, j) => uuids[j] === uuid && other.filesystem !== layer.filesystem);
-      return { layer, uuid, unusable: uuid === NULL_UUID ? EOPNOTSUPP : isTwin ? ENOTUNIQ : 0 };
-    });
+    this.bases = openBases(directories);
     this.pool = pool;
   }
 
@@ -138,24 +133,39 @@ export class ObjectOrigins {
   }
 }
 
+function openBases(directories: readonly Name[]): Base[] {
+  const bases: Base[] = [];
+  try {
+    for (const path of directories) {
+      const layer = new DirLayer(path);
+      const { uuid } = layer;
+      bases.push({ layer, uuid });
+      const isTwin = bases.some(other => other.uuid === uuid && other.layer.filesystem !== layer.filesystem);
+      if (uuid === NULL_UUID) throw unusable(layer, EOPNOTSUPP, 'has no uuid');
+      if (isTwin) throw unusable(layer, ENOTUNIQ, 'has the uuid of another one');
+    }
+    return bases;
+  } catch (error) {
+    for (const { layer } of bases) layer.close();
+    throw error;
+  }
+}
+
+const unusable = ({ path }: DirLayer, errno: number, why: string): ErrnoError =>
+  new ErrnoError(errno, `${path}: ${errnoName(errno)}: its filesystem ${why}, so that no origin leads there`);
+
 /** Everything but the digest of an object, which is closed where it is refused. */
-function accept({ layer, uuid, unusable }: Base, path: Name, data: Data, sizeBytes: number): Opened | NoOrigin {
+function accept({ layer, uuid }: Base, path: Name, data: Data, sizeBytes: number): Opened | NoOrigin {
   const object = `${layer.path}/${printable(path)}`;
   const refuse = (code: string, message: string): NoOrigin => {
     data.close();
     return { object, code, message };
   };
   if (data.sizeBytes !== sizeBytes) return refuse('EWRONGSIZE', `${data.sizeBytes} bytes, the image says ${sizeBytes}`);
-  if (unusable !== 0) return refuse(errnoName(unusable), UNUSABLE[unusable] ?? '');
   const handle = readHandle(data.fd, '');
   if (typeof handle === 'number') return refuse(errnoName(handle), 'its filesystem gives no file handle');
   return { object, data, origin: nameOf(formatOrigin({ uuid, handle })) };
 }
-const UNUSABLE: Record<number, string> = {
-  [EOPNOTSUPP]: 'its filesystem has no uuid',
-  [ENOTUNIQ]: 'another filesystem of the base directories has the same uuid',
-};
-
 function judged({ object, origin }: Opened, wanted: WantedObject, outcome: Outcome | undefined): Name | NoOrigin {
   if (outcome === undefined || !('digest' in outcome))
     return { object, code: errnoName(outcome?.errno ?? EIO), message: `${outcome?.message}` };
