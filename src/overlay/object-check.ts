@@ -5,7 +5,7 @@ import { EEXIST, EIO, ENOTTY, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/e
 import { native } from '../sys/native.ts';
 import { VerityError } from '../verity/error.ts';
 import { ALGORITHMS, DEFAULTS } from '../verity/hash.ts';
-import type { MeasurePool } from '../verity/measure-pool.ts';
+import type { MeasurePool, WithWork } from '../verity/measure-pool.ts';
 import type { Outcome, Work } from '../verity/measure-worker.ts';
 import type { InventoryEntry } from './inventory.ts';
 import type { Node } from './node.ts';
@@ -54,14 +54,8 @@ export interface ObjectCheckOptions {
   readonly progress: (objects: number, bytes: number) => void;
 }
 
-/** What a thread measures at once: few messages for small objects, even shares for large ones. */
-const BATCH_OBJECTS = 32;
-const BATCH_BYTES = 1 << 23;
-/** Batches under way: with their descriptors they stay far below any limit. */
-const BATCHES_MAX = 8;
-
 /** An open object that is to be measured. */
-interface Opened {
+interface Opened extends WithWork {
   readonly path: Name;
   readonly data: Data;
   readonly check: Check;
@@ -73,7 +67,6 @@ export class ObjectCheck {
     ...{ verityEnabled: 0, verityThere: 0, verityImpossible: 0 },
   };
   private readonly options: ObjectCheckOptions;
-  private readonly running = new Set<Promise<void>>();
   /** Keys of objects that are checked in this run. */
   private readonly seen = new Set<string>();
 
@@ -83,31 +76,19 @@ export class ObjectCheck {
 
   /** Checks the data of all files; to be called once. Ends early, and settles, when the signal is given. */
   async run(files: Iterable<InventoryEntry>): Promise<void> {
-    let batch: Opened[] = [];
-    let bytes = 0;
-    for (const file of files) {
-      if (this.options.signal.aborted) break;
-      const opened = this.open(file);
-      if (opened === undefined) continue;
-      if (opened.check.sizeBytes >= BATCH_BYTES) {
-        await this.start([opened]); // nobody is to wait for it
-        continue;
-      }
-      batch.push(opened);
-      bytes += opened.check.sizeBytes;
-      if (batch.length < BATCH_OBJECTS && bytes < BATCH_BYTES) continue;
-      await this.start(batch);
-      [batch, bytes] = [[], 0];
-    }
-    await this.start(batch);
-    await Promise.all(this.running);
+    const { pool, signal } = this.options;
+    await pool.measureEach(this.unmeasured(files), (opened, outcome) => this.settle(opened, outcome), signal);
   }
 
-  /** Starts a batch, as soon as not too many are under way. */
-  private async start(batch: Opened[]): Promise<void> {
-    while (this.running.size >= BATCHES_MAX) await Promise.race(this.running);
-    const done = this.measure(batch).finally(() => this.running.delete(done));
-    this.running.add(done);
+  /** Open objects that threads are to measure. */
+  private *unmeasured(files: Iterable<InventoryEntry>): Generator<Opened> {
+    for (const file of files) {
+      if (this.options.signal.aborted) return;
+      const opened = this.open(file);
+      if (opened === undefined) continue;
+      if (opened.data.fd >= 0) yield opened;
+      else this.settle(opened, undefined);
+    }
   }
 
   /** Opens an object. @returns undefined where nothing of it is to be measured */
@@ -137,7 +118,7 @@ export class ObjectCheck {
       const key = check && journalKey(check);
       if (check && key && !this.seen.has(key) && !journal.has(key)) {
         this.seen.add(key);
-        return { path, data, check };
+        return { path, data, check, work: workOf(data, check) };
       }
       if (key === undefined) this.counts.withoutDigest++;
       else if (this.seen.has(key)) this.counts.shared++;
@@ -151,22 +132,10 @@ export class ObjectCheck {
     return undefined;
   }
 
-  private async measure(batch: readonly Opened[]): Promise<void> {
-    const { signal, progress } = this.options;
-    const works = batch.filter(({ data }) => data.fd >= 0).map(workOf);
-    const outcomes = works.length === 0 ? [] : [...(await this.outcomes(works))];
-    for (const { path, data, check } of batch) {
-      const outcome = data.fd < 0 ? undefined : outcomes.shift();
-      if (!signal.aborted) this.judge(path, check, outcome);
-      data.close();
-      progress(1, check.sizeBytes);
-    }
-  }
-
-  /** Where the threads fail, all works do. */
-  private outcomes(works: readonly Work[]): Promise<readonly Outcome[]> {
-    const { pool, signal } = this.options;
-    return pool.measure(works, signal).catch((error: ErrnoError) => works.map(() => error));
+  private settle({ path, data, check }: Opened, outcome: Outcome | undefined): void {
+    if (!this.options.signal.aborted) this.judge(path, check, outcome);
+    data.close();
+    this.options.progress(1, check.sizeBytes);
   }
 
   /** @param outcome undefined: the data is in an image, and measured here */
@@ -208,10 +177,10 @@ class SizeError extends ErrnoError {
   }
 }
 
-const workOf = ({ data, check }: Opened): Work => ({
-  fd: data.fd,
-  sizeBytes: check.sizeBytes,
-  algorithm: check.algorithm,
+const workOf = ({ fd }: Data, { sizeBytes, algorithm }: Check): Work => ({
+  fd,
+  sizeBytes,
+  algorithm,
   withLeaves: false,
 });
 

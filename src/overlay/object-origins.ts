@@ -2,9 +2,9 @@
 import { DirLayer } from '../layers/dir.ts';
 import type { Data } from '../layers/layer.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
-import { EIO, ENOENT, ENOTUNIQ, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
+import { ENOENT, ENOTUNIQ, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
 import { readHandle } from '../sys/handles.ts';
-import type { MeasurePool } from '../verity/measure-pool.ts';
+import type { MeasurePool, WithWork } from '../verity/measure-pool.ts';
 import type { Outcome, Work } from '../verity/measure-worker.ts';
 import { formatOrigin } from './origin.ts';
 import { digestByKernel } from './verifier.ts';
@@ -34,17 +34,20 @@ interface Opened {
   readonly origin: Name;
 }
 
+/** An open object that threads are to measure. */
+interface Unmeasured extends WithWork {
+  /** Its place among what is wanted. */
+  readonly index: number;
+  readonly opened: Opened;
+}
+type Settle = (index: number, result: Name | NoOrigin) => void;
+
 /** One base directory. */
 interface Base {
   readonly layer: DirLayer;
   readonly uuid: Name;
 }
 
-/** What a thread measures at once: few messages for small objects, even shares for large ones. */
-const BATCH_OBJECTS = 32;
-const BATCH_BYTES = 1 << 23;
-/** Batches under way: with their descriptors they stay far below any limit. */
-const BATCHES_MAX = 8;
 const NULL_UUID = '\0'.repeat(16);
 
 export class ObjectOrigins {
@@ -69,17 +72,17 @@ export class ObjectOrigins {
     progress: (objects: number, bytes: number) => void,
   ): Promise<(Name | NoOrigin)[]> {
     const results: (Name | NoOrigin)[] = [];
-    const batches = batchesOf(wanted);
     let [objects, bytes] = [0, 0];
-    const serve = async (): Promise<void> => {
-      for (const [from, batch] of batches) {
-        for (const [i, result] of (await this.settle(batch)).entries()) results[from + i] = result;
-        objects += batch.length;
-        bytes += batch.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-        progress(objects, bytes);
-      }
+    const settle: Settle = (index, result) => {
+      results[index] = result;
+      objects++;
+      bytes += (wanted[index] as WantedObject).sizeBytes;
+      progress(objects, bytes);
     };
-    await Promise.all(Array.from({ length: BATCHES_MAX }, serve));
+    await this.pool.measureEach(this.unmeasured(wanted, settle), ({ index, opened }, outcome) => {
+      opened.data.close();
+      settle(index, judged(opened, wanted[index] as WantedObject, outcome));
+    });
     return results;
   }
 
@@ -87,13 +90,23 @@ export class ObjectOrigins {
     for (const { layer } of this.bases) layer.close();
   }
 
-  private async settle(batch: readonly WantedObject[]): Promise<(Name | NoOrigin)[]> {
-    const opened = batch.map(wanted => this.open(wanted));
-    try {
-      const digests = await this.measure(opened);
-      return opened.map((one, i) => ('code' in one ? one : judged(one, batch[i] as WantedObject, digests.get(one))));
-    } finally {
-      for (const one of opened) if ('data' in one) one.data.close();
+  /** Open objects that nobody has measured; what is known of the others is settled. */
+  private *unmeasured(wanted: readonly WantedObject[], settle: Settle): Generator<Unmeasured> {
+    for (const [index, object] of wanted.entries()) {
+      const opened = this.open(object);
+      if ('code' in opened) {
+        settle(index, opened);
+        continue;
+      }
+      const { data } = opened;
+      const digest = digestByKernel(data, 'sha256');
+      if (digest === undefined) {
+        const work: Work = { fd: data.fd, sizeBytes: data.sizeBytes, algorithm: 'sha256', withLeaves: false };
+        yield { index, opened, work };
+        continue;
+      }
+      data.close();
+      settle(index, judged(opened, object, { digest }));
     }
   }
 
@@ -112,24 +125,6 @@ export class ObjectOrigins {
       code: errnoName(missing),
       message: 'no base directory has such a file',
     };
-  }
-
-  /** What the kernel, or else this program, finds the digests to be. */
-  private async measure(opened: readonly (Opened | NoOrigin)[]): Promise<Map<Opened, Outcome>> {
-    const digests = new Map<Opened, Outcome>();
-    const unknown: Opened[] = [];
-    for (const one of opened) {
-      if (!('data' in one)) continue;
-      const digest = digestByKernel(one.data, 'sha256');
-      if (digest) digests.set(one, { digest });
-      else unknown.push(one);
-    }
-    if (unknown.length === 0) return digests;
-    const works = unknown.map(
-      ({ data }): Work => ({ fd: data.fd, sizeBytes: data.sizeBytes, algorithm: 'sha256', withLeaves: false }),
-    );
-    for (const [i, outcome] of (await this.pool.measure(works)).entries()) digests.set(unknown[i] as Opened, outcome);
-    return digests;
   }
 }
 
@@ -166,19 +161,9 @@ function accept({ layer, uuid }: Base, path: Name, data: Data, sizeBytes: number
   if (typeof handle === 'number') return refuse(errnoName(handle), 'its filesystem gives no file handle');
   return { object, data, origin: nameOf(formatOrigin({ uuid, handle })) };
 }
-function judged({ object, origin }: Opened, wanted: WantedObject, outcome: Outcome | undefined): Name | NoOrigin {
-  if (outcome === undefined || !('digest' in outcome))
-    return { object, code: errnoName(outcome?.errno ?? EIO), message: `${outcome?.message}` };
+function judged({ object, origin }: Opened, wanted: WantedObject, outcome: Outcome): Name | NoOrigin {
+  if (!('digest' in outcome)) return { object, code: errnoName(outcome.errno), message: outcome.message };
   const found = Buffer.from(outcome.digest).toString('hex');
   if (found === wanted.digest) return origin;
   return { object, code: 'EWRONGVERITY', message: `its digest is ${found}, the image says ${wanted.digest}` };
-}
-
-/** Cuts what is wanted into pieces, each with the place of its first object. */
-function* batchesOf(wanted: readonly WantedObject[]): Generator<[number, readonly WantedObject[]]> {
-  for (let from = 0, to = 0; from < wanted.length; from = to) {
-    for (let bytes = 0; to < wanted.length && to - from < BATCH_OBJECTS && bytes < BATCH_BYTES; to++)
-      bytes += (wanted[to] as WantedObject).sizeBytes;
-    yield [from, wanted.slice(from, to)];
-  }
 }

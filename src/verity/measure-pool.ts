@@ -7,6 +7,17 @@ import type { Answer, Order, Outcome, Work } from './measure-worker.ts';
 /** More would only make each of them slower: they read from the same disk. */
 const THREADS_MAX = 8;
 
+/** What a thread is given at once: few messages for small files, even shares for large ones. */
+const BATCH_FILES = 32;
+const BATCH_BYTES = 1 << 23;
+/** Batches under way: with their descriptors they stay far below any limit. */
+const BATCHES_MAX = 8;
+
+/** Something that comes with work to do. */
+export interface WithWork {
+  readonly work: Work;
+}
+
 interface Pending {
   readonly sizeBytes: number;
   readonly resolve: (outcomes: readonly Outcome[]) => void;
@@ -51,6 +62,30 @@ export class MeasurePool {
     });
   }
 
+  /**
+   * Measures the files of all items, on all threads. An item is taken when there is room for it, so that not all of their
+   * descriptors are open at a time.
+   * @param settle is called once for each, as soon as it is measured; where a thread died, or after `signal`, with that error
+   */
+  async measureEach<T extends WithWork>(
+    items: Iterable<T>,
+    settle: (item: T, outcome: Outcome) => void,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const running = new Set<Promise<void>>();
+    const measure = async (batch: readonly T[]): Promise<void> => {
+      const works = batch.map(({ work }) => work);
+      const outcomes = await this.measure(works, signal).catch((error: ErrnoError) => works.map(() => error));
+      for (const [i, item] of batch.entries()) settle(item, outcomes[i] as Outcome);
+    };
+    for (const batch of batchesOf(items)) {
+      const done = measure(batch).finally(() => running.delete(done));
+      running.add(done);
+      while (running.size >= BATCHES_MAX) await Promise.race(running);
+    }
+    await Promise.all(running);
+  }
+
   /** Ends all threads; what is still to be measured fails. */
   async close(): Promise<void> {
     await Promise.all(this.threads.map(({ worker }) => worker.terminate()));
@@ -85,6 +120,25 @@ export class MeasurePool {
     this.threads.push(thread);
     return thread;
   }
+}
+
+/** Cuts items into batches; a large file is one of its own, so that nobody waits for it. */
+function* batchesOf<T extends WithWork>(items: Iterable<T>): Generator<T[]> {
+  let batch: T[] = [];
+  let bytes = 0;
+  for (const item of items) {
+    const { sizeBytes } = item.work;
+    if (sizeBytes >= BATCH_BYTES) {
+      yield [item];
+      continue;
+    }
+    batch.push(item);
+    bytes += sizeBytes;
+    if (batch.length < BATCH_FILES && bytes < BATCH_BYTES) continue;
+    yield batch;
+    [batch, bytes] = [[], 0];
+  }
+  if (batch.length > 0) yield batch;
 }
 
 const loadOf = ({ pending }: Thread): number => {

@@ -1,6 +1,6 @@
 /** Proves src/verity/measure-pool.ts and the threads that it starts, src/verity/measure-worker.ts. */
 import { spawnSync } from 'node:child_process';
-import { closeSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sha256, sha512 } from '@noble/hashes/sha2.js';
@@ -234,5 +234,54 @@ pooled('what has nothing to measure can end', {}, async (t, f) => {
   const child = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 20_000 });
   const [{ digest }] = (await f.pool.measure([f.work('file', bytesOf(10_000))])) as [{ digest: Uint8Array }];
   t.strictSame([child.status, child.stdout], [0, `3 EINTR\n${hex(digest)}\n`], 'it ends by itself, and not before');
+});
+pooled('measureEach', { threadsMax: 2, skip: noProgram('fsverity') }, async (t, f) => {
+  const paths = Array.from({ length: 700 }, (_, i) => {
+    const path = f.path(`f${i}`);
+    writeFileSync(path, bytesOf(i % 7 === 0 ? 20_000 : i));
+    return path;
+  });
+  writeFileSync(f.path('large'), '');
+  truncateSync(f.path('large'), 1 << 27);
+  let [open, most] = [0, 0];
+  function* items(): Generator<{ path: string; work: Work }> {
+    for (const path of [f.path('large'), ...paths]) {
+      most = Math.max(most, ++open);
+      const fd = openSync(path, 'r');
+      yield { path, work: { fd, sizeBytes: fstatSync(fd).size, algorithm: 'sha256', withLeaves: false } };
+    }
+  }
+  const found = new Map<string, string>();
+  const order: string[] = [];
+  await f.pool.measureEach(items(), ({ path, work }, outcome) => {
+    closeSync(work.fd);
+    open--;
+    order.push(path);
+    found.set(path, digestOf(outcome));
+  });
+  t.equal(order.length, 701, 'each is settled once');
+  const wanted = spawnSync('fsverity', ['digest', '--compact', ...paths], { encoding: 'utf8' })
+    .stdout.trim()
+    .split('\n');
+  t.strictSame(
+    paths.map(path => found.get(path)),
+    wanted,
+    'with its own digest',
+  );
+  t.ok(most <= 300, `only some are open at a time: ${most}`);
+  t.ok(order.indexOf(f.path('large')) > 100, 'a large one that came first holds nobody up');
+
+  const stop = new AbortController();
+  stop.abort();
+  const errors = new Set<unknown>();
+  await f.pool.measureEach(
+    items(),
+    ({ work }, outcome) => {
+      closeSync(work.fd);
+      errors.add('errno' in outcome && outcome.errno);
+    },
+    stop.signal,
+  );
+  t.strictSame([...errors], [EINTR], 'after a signal each is settled with EINTR');
 });
 t.end();
