@@ -58,6 +58,7 @@ function checkRefusals(): void {
     ['enabling it twice: EEXIST', guard(guarded, 'sha512'), 17],
     ['enabling it while somebody writes: ETXTBSY', withOpen(plain, 'r+', () => guard(plain)), 26],
     ['measuring a file without it: ENODATA', shimDigest(plain), 61],
+    ['measuring a directory: ENODATA', shimDigest(DISK), 61],
     ['measuring on a filesystem without it: ENOTTY', shimDigest('/proc/version'), 25],
     ['measuring SHA-512 with room for SHA-256: EOVERFLOW', shimDigest(guarded, 4 + 32), 75],
   ] as const)

@@ -4,6 +4,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { release } from 'node:os';
+import { checkDoctor } from './check-doctor.ts';
 import { checkDamage, checkImage, checkObjects, checkReads, makeImage } from './check-image.ts';
 import { checkMetacopies } from './check-metacopies.ts';
 import { checkShim } from './check-shim.ts';
@@ -16,6 +17,7 @@ for (const folder of [DISK, ...Object.values(MOUNTPOINTS)]) mkdirSync(folder, { 
 mountDisk();
 console.log(`# Linux ${release()}`);
 checkShim();
+checkDoctor();
 makeImage();
 checkObjects();
 checkImage();

@@ -2,7 +2,7 @@
 import { Explainer, type Explanation, type LookupStory, type TraceEvent } from '../overlay/explain.ts';
 import { type Name, nameFromText } from '../sys/bytes.ts';
 import { parse } from './command.ts';
-import { print, printLines } from './output.ts';
+import { print, printLines, wrapped as wrapWords } from './output.ts';
 import { forPaths, newStackCommand } from './stack.ts';
 
 interface Flags {
@@ -65,16 +65,8 @@ function eventLines(event: TraceEvent, width: number): string[] {
   return wrapped(`        ${event.rule.padEnd(6)}`, event.text, width);
 }
 
-/** Breaks text between words; further lines are indented like the first. Long hexadecimal numbers are cut. */
+/** Lines of text, in which long hexadecimal numbers are cut. */
 function wrapped(start: string, text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = start;
-  for (const word of text.replace(/[0-9a-f]{20,}/g, digits => `${digits.slice(0, 12)}…`).split(' ')) {
-    if (line.length + word.length > width && line.trim() !== '' && line.length > start.length) {
-      lines.push(line.trimEnd());
-      line = ' '.repeat(start.length);
-    }
-    line += `${word} `;
-  }
-  return [...lines, line.trimEnd()];
+  const cut = text.replace(/[0-9a-f]{20,}/g, digits => `${digits.slice(0, 12)}…`);
+  return wrapWords(start, cut, width);
 }

@@ -89,6 +89,14 @@ const commands = new Map<Name, Entry>([
     },
   ],
   [
+    'doctor',
+    {
+      usage: 'doctor [DIR...]',
+      what: 'show what this machine can do, and what would change that',
+      load: async () => (await import('./doctor.ts')).run,
+    },
+  ],
+  [
     'compare',
     {
       usage: 'compare A B',

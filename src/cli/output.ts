@@ -1,4 +1,4 @@
-/** Files that commands write: whole, or not at all. */
+/** What commands print, and files that they write: whole, or not at all. */
 import { randomBytes } from 'node:crypto';
 import {
   accessSync,
@@ -52,6 +52,20 @@ export async function printLines(lines: Iterable<Name>): Promise<void> {
   await print(text);
 }
 const PRINT_BYTES = 1 << 16;
+
+/** Breaks text between words; further lines are indented like the first. A word that is longer than a line stays whole. */
+export function wrapped(start: string, text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = start;
+  for (const word of text.split(' ')) {
+    if (line.length + word.length > width && line.trim() !== '' && line.length > start.length) {
+      lines.push(line.trimEnd());
+      line = ' '.repeat(start.length);
+    }
+    line += `${word} `;
+  }
+  return [...lines, line.trimEnd()];
+}
 
 /** Where a command writes its result. */
 export class Output {

@@ -99,6 +99,9 @@ const accepted: ReadonlyMap<InitFlagName, When> = new Map<InitFlagName, When>([
   ['NO_EXPORT_SUPPORT', always], // a file handle would be stale as soon as the kernel forgets the inode
 ]);
 
+/** All that is accepted of some kernel for some filesystem. */
+export const acceptedFlags: readonly InitFlagName[] = [...accepted.keys()];
+
 /**
  * Answers INIT into `reply`, at least InitOut.SIZE bytes, all of which are written.
  * @param request the body of INIT, 16 bytes or more

@@ -1,0 +1,162 @@
+/** Questions about mounting: /dev/fuse, its protocol, and who may. Each is a row of `mountProbes`. */
+import { spawnSync } from 'node:child_process';
+import { accessSync, closeSync, constants, openSync, realpathSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { acceptedFlags } from '../fuse/init.ts';
+import { nameFromText } from '../sys/bytes.ts';
+import { EINVAL, EPERM, errnoName } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import { type Answer, contentsOf, no, type Row, yes } from './facts.ts';
+import { isSince, type KernelVersion, type Machine } from './machine.ts';
+
+export const mountProbes: readonly Row<Machine>[] = [
+  ['fuse-device', device],
+  ['fuse-protocol', protocol],
+  ['fuse-flags', flags],
+  ['mount', mountCall],
+  ['fusermount3', helper],
+  ['allow-other', allowOther],
+  ['passthrough', passthrough],
+  ['fuse-io-uring', ioUring],
+  ['user-namespaces', userNamespaces],
+];
+
+const O_RDWR = constants.O_RDWR;
+
+function device(): Answer {
+  try {
+    closeSync(openSync('/dev/fuse', O_RDWR));
+    return yes('/dev/fuse, readable and writable');
+  } catch (error) {
+    const { code = 'EIO' } = error as NodeJS.ErrnoException;
+    return no(null, `/dev/fuse: ${code}`, DEVICE_HELP[code] ?? 'modprobe fuse; containers: --device=/dev/fuse');
+  }
+}
+const DEVICE_HELP: Readonly<Record<string, string>> = {
+  EACCES: 'chmod 666 /dev/fuse, as udev has it, or its group',
+  EPERM: 'a device cgroup that allows 10:229; containers: --device=/dev/fuse',
+};
+
+/** Minor versions of the protocol. Source: include/uapi/linux/fuse.h of each kernel. */
+const MINORS: readonly (readonly [KernelVersion, number])[] = [
+  [[6, 18], 45],
+  [[6, 16], 44],
+  [[6, 15], 43],
+  [[6, 14], 42],
+  [[6, 12], 41],
+  [[6, 9], 40],
+  [[6, 6], 39],
+  [[6, 2], 38],
+  [[5, 10], 32],
+  [[5, 4], 31],
+];
+const PASSTHROUGH_MINOR = 40;
+
+/** The minor version, and whether the kernel has said it itself. */
+function minorOf({ offer, kernel }: Machine): readonly [minor: number, isAsked: boolean] {
+  if (offer) return [offer.minor, true];
+  return [MINORS.find(([since]) => isSince(kernel, since))?.[1] ?? 0, false];
+}
+
+function protocol(machine: Machine): Answer {
+  const [minor, isAsked] = minorOf(machine);
+  if (minor === 0) return no(null, `Linux ${machine.release} is too old`, 'Linux 5.6 or newer');
+  return yes(isAsked ? `7.${minor}, as a mount was told` : `7.${minor} or later, by the version of the kernel`);
+}
+
+function flags({ offer }: Machine): Answer {
+  if (!offer) return no(null, 'no mount could be made to ask for them', 'a user who may mount, or user namespaces');
+  const missing = acceptedFlags.filter(flag => !offer.flags.has(flag));
+  const value = `${acceptedFlags.length - missing.length} of the ${acceptedFlags.length} that lowerdata asks for`;
+  return missing.length === 0 ? yes(value) : no(value, `missing: ${missing.join(' ')}`, 'a newer kernel');
+}
+
+const MS_MOVE = 8192;
+
+/** Asks to move a mount without a name: EINVAL for whoever may mount, EPERM for others, and never more. */
+function mountCall({ inInitialNamespace }: Machine): Answer {
+  const result = native.mount('', '/', '', MS_MOVE, '');
+  if (result === -EINVAL) return yes(inInitialNamespace ? 'mount(2)' : 'mount(2), within this user namespace');
+  return no(
+    null,
+    result === -EPERM ? 'needs CAP_SYS_ADMIN over this mount namespace' : errnoName(result),
+    'root, unshare -Urm, or fusermount3 in its place',
+  );
+}
+
+function helper(machine: Machine): Answer {
+  const path = onPath('fusermount3');
+  if (path === undefined) return no(null, 'fusermount3 is not on the PATH', 'install it (Debian: fuse3)');
+  const { mode, uid } = statSync(path);
+  const isSetuid = uid === 0 && (mode & 0o4000) !== 0;
+  const hasCapabilities = native.lgetxattr(nameFromText(path), 'security.capability', new Uint8Array(0)) > 0;
+  if (!isSetuid && !hasCapabilities && !machine.inInitialNamespace)
+    return no(path, 'its owner is not the root of this user namespace', 'a namespace with more users: --map-auto');
+  if (!isSetuid && !hasCapabilities)
+    return no(path, 'it is not set-user-ID root', `chown root ${path} && chmod u+s ${path}`);
+  if (machine.isAdmin && !mountCall(machine).ok)
+    return no(path, 'nobody in this user namespace may mount in this mount namespace', 'unshare -Urm in place of -Ur');
+  if (/^NoNewPrivs:\s*1$/m.test(contentsOf('/proc/self/status') ?? ''))
+    return no(path, 'this process may not gain privileges (no_new_privs)', 'containers: without no-new-privileges');
+  return yes(`${path}, ${isSetuid ? 'set-user-ID root' : 'with file capabilities'}`);
+}
+
+/** Where a program is, symlinks followed. */
+function onPath(program: string): string | undefined {
+  const { PATH = '' } = process.env;
+  for (const directory of PATH.split(':')) {
+    try {
+      const path = realpathSync(join(directory, program));
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {}
+  }
+  return undefined;
+}
+
+function allowOther(machine: Machine): Answer {
+  if (mountCall(machine).ok) return yes('with mount(2)');
+  const file = contentsOf('/etc/fuse.conf') ?? '';
+  if (/^user_allow_other$/m.test(file)) return yes('user_allow_other in /etc/fuse.conf');
+  return no(null, 'user_allow_other is not in /etc/fuse.conf', 'a line user_allow_other in /etc/fuse.conf');
+}
+
+function passthrough(machine: Machine): Answer {
+  const [minor] = minorOf(machine);
+  const { offer, isAdmin, inInitialNamespace } = machine;
+  if (minor < PASSTHROUGH_MINOR) return no(null, 'FUSE older than 7.40', 'Linux 6.9');
+  if (offer && !offer.flags.has('PASSTHROUGH'))
+    return no(null, 'this kernel has none', 'a kernel with CONFIG_FUSE_PASSTHROUGH');
+  if (!isAdmin) return no(null, 'needs CAP_SYS_ADMIN', 'mount as root');
+  if (!inInitialNamespace)
+    return no(null, 'needs CAP_SYS_ADMIN outside of user namespaces', 'mount as root, not in a user namespace');
+  return yes('the kernel reads objects itself');
+}
+
+function ioUring(): Answer {
+  const enabled = contentsOf('/sys/module/fuse/parameters/enable_uring');
+  if (enabled === undefined) return no(null, 'not in this kernel', 'Linux 6.14, CONFIG_FUSE_IO_URING; not used yet');
+  if (/^[Y1]/.test(enabled)) return yes('enabled; not used yet');
+  return no(null, 'enable_uring of the module fuse is N', 'boot with fuse.enable_uring=1; not used yet');
+}
+
+/** What forbids user namespaces, and the value that does. Source: sysctl/user.rst, Debian's and Ubuntu's patches. */
+const SYSCTLS = [
+  ['user/max_user_namespaces', '0', '1000'],
+  ['kernel/unprivileged_userns_clone', '0', '1'],
+  ['kernel/apparmor_restrict_unprivileged_userns', '1', '0'],
+] as const;
+
+/** One is tried, with this user as its root. */
+function userNamespaces(): Answer {
+  const { status, stderr, error } = spawnSync('unshare', ['-Ur', 'true'], { encoding: 'utf8' });
+  if (status === 0) return yes('allowed');
+  const cause = SYSCTLS.find(([name, forbids]) => contentsOf(`/proc/sys/${name}`) === forbids);
+  const [name, value, instead] = cause ?? [];
+  if (name !== undefined) {
+    const key = name.replace('/', '.');
+    return no(null, `${key} is ${value}`, `sysctl -w ${key}=${instead}`);
+  }
+  const why = error ? 'unshare(1) could not be run' : (stderr.trim().split('\n').at(-1) ?? '');
+  return no(null, why, error ? 'install it (Debian: util-linux)' : 'a container that lets unshare(2) through');
+}
