@@ -1,4 +1,5 @@
 /** `lowerdata cat`: the bytes of files of a stack. */
+import type { Command } from 'commander';
 import type { Overlay } from '../overlay/overlay.ts';
 import { failure, findPath } from '../overlay/path.ts';
 import type { Name } from '../sys/bytes.ts';
@@ -10,8 +11,10 @@ import { forPaths, newStackCommand } from './stack.ts';
 
 const CHUNK_BYTES = 1 << 20;
 
+export const define = (): Command => newStackCommand('cat').description('Print files of a stack, without a mount.');
+
 export async function run(args: readonly Name[]): Promise<number> {
-  const command = newStackCommand('cat').description('Print files of a stack, without a mount.');
+  const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   return forPaths(command.args, command.opts<{ options: Name[] }>(), printFile);

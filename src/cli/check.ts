@@ -1,4 +1,5 @@
 /** `lowerdata check`: where a stack is not what it seems. */
+import type { Command } from 'commander';
 import { HAZARDS, type Hazard, hazards } from '../overlay/hazards.ts';
 import { openOverlay } from '../overlay/open.ts';
 import { type Name, nameFromText, printable } from '../sys/bytes.ts';
@@ -16,8 +17,8 @@ interface Flags {
   readonly json?: true;
 }
 
-export async function run(args: readonly Name[]): Promise<number> {
-  const command = newCommand('lowerdata check')
+export const define = (): Command =>
+  newCommand('lowerdata check')
     .description(
       'Find redirects that another layer captures, data that is not there, and files that the kernel sees otherwise. ' +
         'No data is read; `lowerdata fsck` does that.',
@@ -27,6 +28,9 @@ export async function run(args: readonly Name[]): Promise<number> {
     .option('-o, --options <list>', 'mount options that change what the stack shows', collect, [])
     .option('--json', 'a JSON object a line')
     .addHelpText('after', HELP);
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended === 0 ? 0 : FAILED;
   const flags = command.opts<Flags>();

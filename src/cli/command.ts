@@ -1,5 +1,5 @@
 /** commander, set up for byte strings and for the exit statuses of mount(8). */
-import { Command, CommanderError } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import { type Name, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { WRONG_CALL, writeBytes } from './report.ts';
@@ -9,6 +9,10 @@ export function newCommand(name: string): Command {
   return new Command(name)
     .exitOverride()
     .helpOption('-h, --help', 'show this help')
+    .configureHelp({
+      optionDescription: ({ description }) => description,
+      argumentDescription: ({ description }) => description,
+    })
     .configureOutput({
       writeOut: text => writeBytes(process.stdout, text),
       writeErr: text => writeBytes(process.stderr, text.replace(/^error: /, 'lowerdata: ')),
@@ -36,6 +40,23 @@ export function spelledOut(command: Command, args: readonly Name[]): Name[] {
     const fitting = names.filter(known => known.startsWith(name));
     return fitting.length === 1 ? `${fitting[0]}${value}` : arg;
   });
+}
+
+/**
+ * An option with one of a few values, which shells complete; `what` names them. The command itself refuses others: commander
+ * would do it in words of its own.
+ */
+export function oneOf(flags: string, what: string, values: readonly string[]): Option {
+  const option = new Option(flags, what);
+  option.argChoices = [...values];
+  return option;
+}
+
+/** The same for an argument. */
+export function argumentOneOf(name: string, what: string, values: readonly string[]): Argument {
+  const argument = new Argument(name, what);
+  argument.argChoices = [...values];
+  return argument;
 }
 
 /** For an option that may be given more than once. */

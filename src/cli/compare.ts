@@ -1,4 +1,5 @@
 /** `lowerdata compare`: two trees, field by field. */
+import type { Command } from 'commander';
 import { escapeField } from '../builder/escape.ts';
 import { sortedEntries, type TreeEntry, type TreeInode, walk } from '../builder/tree.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
@@ -29,8 +30,8 @@ interface Difference {
   readonly b: Name | undefined;
 }
 
-export async function run(args: readonly Name[]): Promise<number> {
-  const command = newCommand('lowerdata compare')
+export const define = (): Command =>
+  newCommand('lowerdata compare')
     .description('Compare two trees: each field that differs is a line of path, field, value in A, value in B.')
     .usage('[options] A B')
     .argument('<a>', 'an image, a dump, a directory (a mount, for one), or a stack A:B::C')
@@ -40,6 +41,9 @@ export async function run(args: readonly Name[]): Promise<number> {
     .option('--ignore <field>', 'a field that does not count; may be repeated', collect, [])
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExit status: 0 where they are the same, 1 where they differ, 2 for trouble.');
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended === 0 ? 0 : TROUBLE;
   const [a, b] = command.args as [Name, Name];

@@ -1,4 +1,5 @@
 /** `lowerdata doctor`: what this machine can do as this user, and what would change that. */
+import type { Command } from 'commander';
 import { type Name, nameFromText, printable } from '../sys/bytes.ts';
 import { newCommand, parse } from './command.ts';
 import { askAll, type Fact, factOf } from './facts.ts';
@@ -28,13 +29,16 @@ interface Report {
   readonly conclusion: Conclusion;
 }
 
-export async function run(args: readonly Name[]): Promise<number> {
-  const command = newCommand('lowerdata doctor')
+export const define = (): Command =>
+  newCommand('lowerdata doctor')
     .description('Show what this machine can do as this user; for what it can not, why, and what would change that.')
     .usage('[options] [DIR...]')
     .argument('[dirs...]', 'directories, such as object stores, whose filesystems are looked at, too')
     .option('--json', 'a JSON object: facts, directories, conclusion')
     .addHelpText('after', '\nThe exit status is 0 where this user can mount, else 1. Nothing is changed.');
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const { json } = command.opts<{ json?: true }>();

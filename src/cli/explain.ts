@@ -1,4 +1,5 @@
 /** `lowerdata explain`: which rule fired in which layer, where data comes from, and what checks it. */
+import type { Command } from 'commander';
 import { Explainer, type Explanation, type LookupStory, type TraceEvent } from '../overlay/explain.ts';
 import { type Name, nameFromText } from '../sys/bytes.ts';
 import { parse } from './command.ts';
@@ -11,8 +12,8 @@ interface Flags {
   readonly measure?: true;
 }
 
-export async function run(args: readonly Name[]): Promise<number> {
-  const command = newStackCommand('explain')
+export const define = (): Command =>
+  newStackCommand('explain')
     .description(
       'Show how paths of a stack are looked up, without a mount: what each layer was asked and had, and which rule of ' +
         'overlayfs decided.',
@@ -20,6 +21,9 @@ export async function run(args: readonly Name[]): Promise<number> {
     .option('--json', 'a JSON object a line, one for each path')
     .option('--measure', 'read and measure the data, to compare its digest')
     .addHelpText('after', HELP);
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const flags = command.opts<Flags>();

@@ -1,4 +1,5 @@
 /** `lowerdata fsck`: whether every object of a stack is there, and is what it must be. */
+import type { Command } from 'commander';
 import { inventory } from '../overlay/inventory.ts';
 import { type Counts, ObjectCheck, type Problem } from '../overlay/object-check.ts';
 import { openOverlay } from '../overlay/open.ts';
@@ -30,8 +31,8 @@ interface Flags {
   readonly restart?: true;
 }
 
-export async function run(args: readonly Name[]): Promise<number> {
-  const command = newCommand('lowerdata fsck')
+export const define = (): Command =>
+  newCommand('lowerdata fsck')
     .description('Check that every object of a stack is there, has its size and its digest. All data is read.')
     .usage('[options] A:B::C|IMAGE')
     .argument('<stack>', 'the layers, as for mount')
@@ -41,6 +42,9 @@ export async function run(args: readonly Name[]): Promise<number> {
     .option('--threads <n>', 'how many threads measure (default: all processors)')
     .option('--restart', 'check again what an interrupted run has found good')
     .addHelpText('after', HELP);
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended === 0 ? 0 : WRONG_CALL;
   const flags = command.opts<Flags>();

@@ -1,5 +1,6 @@
 /** `lowerdata index`: notes where the files of a directory are by their handles, so that ordinary users can follow origins. */
 import { lstatSync, opendirSync } from 'node:fs';
+import type { Command } from 'commander';
 import { formatHandleIndex, HANDLE_INDEX, handleText } from '../layers/handle-index.ts';
 import { type Name, nameBytes, nameFromText, printable } from '../sys/bytes.ts';
 import { EOPNOTSUPP, ErrnoError, must } from '../sys/errno.ts';
@@ -13,14 +14,17 @@ const FAILED = 1;
 const O_DIRECTORY = 0o200000;
 const AT_FDCWD = -100;
 
-export async function run(args: readonly Name[]): Promise<number> {
-  const command = newCommand('lowerdata index')
+export const define = (): Command =>
+  newCommand('lowerdata index')
     .description(
       `Write ${HANDLE_INDEX} into directories of objects: where each file is, by its handle. Mounts of users without ` +
         'CAP_DAC_READ_SEARCH find data by its origin with it. Make it again when objects were added or moved.',
     )
     .usage('DIR...')
     .argument('<dirs...>', 'data-only layers');
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   let status = 0;

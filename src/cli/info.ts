@@ -1,5 +1,6 @@
 /** `lowerdata info`: what is in composefs images, and the digests of files. */
 import { existsSync, statSync } from 'node:fs';
+import type { Command } from 'commander';
 import { printDump } from '../builder/dumpfile.ts';
 import { measureWhole } from '../builder/objects.ts';
 import { printImage } from '../builder/print.ts';
@@ -8,7 +9,7 @@ import type { TreeInode } from '../builder/tree.ts';
 import { openImage, readImageFile } from '../erofs/image.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, ENOTDIR, ErrnoError } from '../sys/errno.ts';
-import { collect, newCommand, parse, spelledOut } from './command.ts';
+import { argumentOneOf, collect, newCommand, parse, spelledOut } from './command.ts';
 import { dumpJson, listJson, listText, objectsOf } from './info-tree.ts';
 import { print, printLines } from './output.ts';
 import { naming, reporting } from './report.ts';
@@ -40,21 +41,27 @@ const questions = new Map<Name, Question>([
   ['print', { text: printImages }],
 ]);
 
+const known = (asTool: boolean): Name[] => [...questions.keys()].filter(name => !asTool || name !== 'print');
+
 /** @param asTool called as composefs-info, which knows less */
-export async function run(args: readonly Name[], asTool = false): Promise<number> {
-  const known = [...questions.keys()].filter(name => !asTool || name !== 'print');
+export function define(asTool = false): Command {
   const command = newCommand(asTool ? 'composefs-info' : 'lowerdata info')
     .description('Show what is in composefs images.')
     .usage('[options] QUESTION IMAGE...')
-    .argument('<question>', known.join(', '))
+    .addArgument(argumentOneOf('<question>', known(asTool).join(', '), known(asTool)))
     .argument('<images...>', 'images; files for measure-file')
     .option('--basedir <path>', 'where missing-objects looks for objects')
     .option('--filter <name>', 'only this name of the root, and what is below; may be repeated', collect, []);
   if (!asTool) command.option('--json', 'print JSON; bytes that are no text show as \\xNN');
+  return command;
+}
+
+export async function run(args: readonly Name[], asTool = false): Promise<number> {
+  const command = define(asTool);
   const ended = parse(command, asTool ? spelledOut(command, args) : args);
   if (ended !== undefined) return ended;
   const [name, ...paths] = command.args as [Name, ...Name[]];
-  return reporting(FAILED, () => answer(name, known, paths, command.opts<Flags>()));
+  return reporting(FAILED, () => answer(name, known(asTool), paths, command.opts<Flags>()));
 }
 
 async function answer(name: Name, known: readonly Name[], paths: readonly Name[], flags: Flags): Promise<number> {

@@ -1,4 +1,5 @@
 /** `lowerdata ls`: directories of a stack. */
+import type { Command } from 'commander';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { findPath } from '../overlay/path.ts';
@@ -24,12 +25,15 @@ interface Listed {
   readonly node: Node | number;
 }
 
-export async function run(args: readonly Name[]): Promise<number> {
-  const command = newStackCommand('ls')
+export const define = (): Command =>
+  newStackCommand('ls')
     .description('List directories of a stack, without a mount: a name a line, in the order of bytes.')
     .option('-l, --long', 'mode, links, owner, group, size and time (UTC), too')
     .option('-a, --all', 'names that begin with a dot, too')
     .option('-d, --directory', 'the directories themselves');
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const flags = command.opts<Flags>();

@@ -12,13 +12,14 @@ import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, ENOTDIR, ErrnoError } from '../sys/errno.ts';
 import { isRegular } from '../sys/stat.ts';
 import { measureBytes } from '../verity/digest.ts';
-import { newCommand, parse, spelledOut, threadsOf } from './command.ts';
+import { newCommand, oneOf, parse, spelledOut, threadsOf } from './command.ts';
 import { Output, print } from './output.ts';
 import { showProgress } from './progress.ts';
 import { reporting } from './report.ts';
 
 const FAILED = 1;
 const THREADS_MAX = 9999;
+const REDIRECTS = ['absolute', 'data-only'];
 
 interface Flags {
   readonly digestStore?: Name;
@@ -40,14 +41,15 @@ interface Flags {
 
 /** @param asTool called as mkcomposefs, which has fewer options */
 export async function run(args: readonly Name[], asTool = false): Promise<number> {
-  const command = mkfsCommand(asTool);
+  const command = define(asTool);
   const ended = parse(command, asTool ? spelledOut(command, args) : args);
   if (ended !== undefined) return ended;
   const [source, image] = command.args as [Name, Name?];
   return reporting(FAILED, () => build(source, image, command.opts<Flags>()));
 }
 
-function mkfsCommand(asTool: boolean): Command {
+/** @param asTool called as mkcomposefs */
+export function define(asTool = false): Command {
   const command = newCommand(asTool ? 'mkcomposefs' : 'lowerdata mkfs')
     .description('Make a composefs image.')
     .usage('[options] SOURCE IMAGE')
@@ -69,7 +71,7 @@ function mkfsCommand(asTool: boolean): Command {
     .option('--external', 'copy no data: redirect each file to its path below the source, as a data-only layer')
     .option('--digests', "with --external: read all files, and record their data's digests")
     .option('--hardlinks', 'keep hard links; else each name becomes a file of its own')
-    .option('--redirects <kind>', 'absolute, or data-only for redirects that begin with //');
+    .addOption(oneOf('--redirects <kind>', 'absolute, or data-only for redirects that begin with //', REDIRECTS));
 }
 
 async function build(source: Name, image: Name | undefined, flags: Flags): Promise<number> {
@@ -93,7 +95,7 @@ function checkFlags(flags: Flags, image: Name | undefined): void {
     [external && fromFile, '--external needs a directory'],
     [external && digestStore !== undefined, '--external leaves the data where it is, --digest-store does not'],
     [digests && !external, '--digests goes with --external'],
-    [!['absolute', 'data-only', undefined].includes(redirects), `--redirects=${redirects}: absolute or data-only`],
+    [redirects !== undefined && !REDIRECTS.includes(redirects), `--redirects=${redirects}: absolute or data-only`],
   ] as const)
     if (refused) throw new ErrnoError(EINVAL, printable(why));
 }

@@ -6,14 +6,25 @@ import {
   defaultsFor,
   KERNEL_DEFAULTS,
   type Option,
+  type OptionWords,
   parseLowerdir,
   StackDraft,
   type StackOptions,
   splitOptions,
+  stackOptionWords,
 } from '../overlay/options.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { type Choices, defaultChoices, rows } from './option-table.ts';
+
+/** What people are told of each option, by name, in the order of the tables. */
+export const optionWords: ReadonlyMap<Name, OptionWords> = new Map([...stackOptionWords, ...rows]);
+
+/** The values of an option that has a few. */
+export function valuesOf(key: Name): readonly string[] {
+  const values = optionWords.get(key)?.values;
+  return Array.isArray(values) ? values : [];
+}
 
 /** What a mount was asked to be. */
 export interface MountPlan {
@@ -73,8 +84,9 @@ interface Draft {
 function take({ stack, choices, withoutEffect }: Draft, key: Name, value: Name | undefined): boolean {
   if (/^[xX]-/.test(key)) return true; // comments for other programs
   const row = rows.get(key);
-  const result = row ? row(choices, value, key) : stack.set(key, value);
-  if (result === 'without effect') withoutEffect.push(key);
+  row?.take(choices, value, key);
+  const result = row ? 'taken' : stack.set(key, value);
+  if (row?.idle || result === 'without effect') withoutEffect.push(key);
   return result !== 'unknown';
 }
 

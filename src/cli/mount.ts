@@ -1,10 +1,11 @@
 /** `lowerdata mount`, and what mount(8) and mount.fuse3 call. */
 import { existsSync, realpathSync, statSync } from 'node:fs';
+import type { Command } from 'commander';
 import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ENOTCONN, ENOTDIR, ErrnoError } from '../sys/errno.ts';
-import { collect, newCommand, parse } from './command.ts';
+import { collect, newCommand, oneOf, parse } from './command.ts';
 import type { MountOrder } from './daemon.ts';
-import { isImage, type MountPlan, planMount } from './mount-options.ts';
+import { isImage, type MountPlan, planMount, valuesOf } from './mount-options.ts';
 import { complain, MOUNT_FAILED, reporting, SYSTEM_ERROR, WRONG_CALL } from './report.ts';
 
 interface Flags {
@@ -25,8 +26,8 @@ interface Flags {
  */
 export type Caller = 'person' | 'mount(8)' | 'program';
 
-export async function run(args: readonly Name[], caller: Caller): Promise<number> {
-  const command = mountCommand(caller === 'mount(8)');
+export async function run(args: readonly Name[], caller: Caller = 'person'): Promise<number> {
+  const command = define(caller === 'mount(8)');
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const [source, target] = command.args as [Name, Name];
@@ -46,7 +47,8 @@ export async function run(args: readonly Name[], caller: Caller): Promise<number
   return reporting(MOUNT_FAILED, () => mount(order, flags, driver.debug, ready));
 }
 
-function mountCommand(asHelper: boolean) {
+/** @param asHelper called by mount(8) */
+export function define(asHelper = false): Command {
   const command = newCommand('lowerdata mount')
     .description(
       'Mount a composefs image, or a stack of layers: normal ones, top first, then data-only ones after `::`.',
@@ -61,9 +63,11 @@ function mountCommand(asHelper: boolean) {
     .option('-n, --no-mtab', 'without effect, for mount(8)')
     .option('-N, --namespace <ns>', 'without effect, for mount(8)')
     .option('-t, --types <type>', 'without effect, for mount(8)')
-    .option('--transport <kind>', 'dev or fuse-native')
-    .option('--semantics <kind>', 'lowerdata, or kernel for the rules of Linux 6.18 only')
-    .option('--verity <mode>', 'off, on or require');
+    .addOption(oneOf('--transport <kind>', 'dev or fuse-native', valuesOf('transport')))
+    .addOption(
+      oneOf('--semantics <kind>', 'lowerdata, or kernel for the rules of Linux 6.18 only', valuesOf('semantics')),
+    )
+    .addOption(oneOf('--verity <mode>', 'off, on or require', valuesOf('verity')));
   return asHelper
     ? command.option('-f, --fake', 'check everything, but do not mount')
     : command

@@ -1,7 +1,7 @@
 /** Every option name that is not one of overlayfs (those are in overlay/options.ts), and what becomes of it. */
 import type { DriverOptions } from '../driver/options.ts';
 import { type MountFlag, mountFlags } from '../fuse/mount.ts';
-import { type StackOptions, splitAt } from '../overlay/options.ts';
+import { type OptionWords, type StackOptions, splitAt, stackOptionWords } from '../overlay/options.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 
@@ -33,62 +33,79 @@ export function defaultChoices(isRoot: boolean): Choices {
 }
 
 /** Takes an option; throws ErrnoError EINVAL that names it. */
-type Row = (choices: Choices, value: Name | undefined, key: Name) => 'taken' | 'without effect';
+type Take = (choices: Choices, value: Name | undefined, key: Name) => void;
+
+/** An option, and what becomes of it. */
+interface Row extends OptionWords {
+  readonly take: Take;
+  /** Whether it is named among those that have no effect: known, harmless to leave out, and worth a word. */
+  readonly idle?: true;
+}
 
 /** For mount(8) and its relatives, who have read it already; or what holds anyway. */
-const silent: Row = () => 'taken';
-/** Known, harmless to leave out, and worth a word. */
-const idle: Row = () => 'without effect';
+const silent = (what: string): Row => ({ what, effect: 'without effect', take: () => {} });
+const idle = (what: string): Row => ({ ...silent(what), idle: true });
 /** Whoever asks for this would be misled by a mount without it. */
-const refused = (why: string): Row => {
-  return (_, __, key) => {
+const refused = (why: string): Row => ({
+  what: `${why[0]?.toUpperCase()}${why.slice(1)}.`,
+  effect: 'refused',
+  take: (_, __, key) => {
     throw new ErrnoError(EINVAL, `option ${key}: ${why}`);
-  };
-};
+  },
+});
 
-function flag(take: (choices: Choices) => void): Row {
-  return (choices, value, key) => {
+function flag(what: string, take: (choices: Choices) => void): Row {
+  const checked: Take = (choices, value, key) => {
     if (value !== undefined) throw new ErrnoError(EINVAL, `option ${key}: takes no value`);
     take(choices);
-    return 'taken';
   };
+  return { what, effect: 'taken', take: checked };
 }
 
-function valued(take: (choices: Choices, value: Name, key: Name) => void): Row {
-  return (choices, value, key) => {
+function valued(
+  values: string | readonly string[],
+  what: string,
+  take: (choices: Choices, value: Name, key: Name) => void,
+): Row {
+  const checked: Take = (choices, value, key) => {
     if (!value) throw new ErrnoError(EINVAL, `option ${key}: needs a value`);
     take(choices, value, key);
-    return 'taken';
   };
+  return { values, what, effect: 'taken', take: checked };
 }
 
-const chosen = (part: Partial<Choices>): Row => flag(choices => void Object.assign(choices, part));
-const driven = (part: Partial<DriverOptions>): Row => flag(({ driver }) => void Object.assign(driver, part));
+const chosen = (part: Partial<Choices>, what: string): Row => flag(what, choices => void Object.assign(choices, part));
+const driven = (part: Partial<DriverOptions>, what: string): Row =>
+  flag(what, ({ driver }) => void Object.assign(driver, part));
 
-function text(field: 'source' | 'fsname' | 'subtype'): Row {
-  return valued((choices, value) => {
+function text(field: 'source' | 'fsname' | 'subtype', word: string, what: string): Row {
+  return valued(word, what, (choices, value) => {
     choices[field] = unescaped(value);
   });
 }
 
-function seconds(...fields: ('entryTimeout' | 'attrTimeout' | 'negativeTimeout')[]): Row {
-  return valued(({ driver }, value, key) => {
+function seconds(what: string, ...fields: ('entryTimeout' | 'attrTimeout' | 'negativeTimeout')[]): Row {
+  return valued('SECONDS', what, ({ driver }, value, key) => {
     for (const field of fields) driver[field] = number(value, key);
   });
 }
 
-function choice<K extends 'passthrough' | 'transport' | 'verify'>(field: K, values: readonly DriverOptions[K][]): Row {
-  return valued(({ driver }, value, key) => {
+function choice<K extends 'passthrough' | 'transport' | 'verify'>(
+  field: K,
+  values: readonly (DriverOptions[K] & string)[],
+  what: string,
+): Row {
+  return valued(values, what, ({ driver }, value, key) => {
     const found = values.find(known => known === value);
     if (!found) throw new ErrnoError(EINVAL, `option ${key}=${printable(value)}: not one of ${values.join(', ')}`);
     Object.assign(driver, { [field]: found });
   });
 }
 
-const on = (name: MountFlag): Row => flag(({ flags }) => void flags.add(name));
+const on = (name: MountFlag): Row => flag('as in mount(8)', ({ flags }) => void flags.add(name));
 /** Undoes a flag, but never one that is forced on those who are not root. */
 const off = (name: MountFlag): Row =>
-  flag(({ flags, isRoot }) => {
+  flag(`undoes \`${name}\``, ({ flags, isRoot }) => {
     if (isRoot || (name !== 'nosuid' && name !== 'nodev')) flags.delete(name);
   });
 
@@ -97,26 +114,25 @@ function number(value: Name, key: Name): number {
   return Number(value);
 }
 
-const takeMaxRead = valued((choices, value, key) => {
+const takeMaxRead = valued('BYTES', 'how much one READ of the kernel asks for at most', (choices, value, key) => {
   choices.maxReadBytes = Math.trunc(number(value, key));
 });
 
-const takeBasedir = valued((choices, value) => {
+const takeBasedir = valued('C[:D]', 'data-only layers, as in mount.composefs', (choices, value) => {
   choices.objects = pathList(value);
   if (choices.objects.includes('')) throw new ErrnoError(EINVAL, `option basedir=${printable(value)}: an empty path`);
 });
 
 /** mount.composefs has `verity` without a value, overlayfs has `verity=`. */
-const takeVerity: Row = (choices, value = 'require') => {
+const takeVerity: Take = (choices, value = 'require') => {
   if (value !== 'off' && value !== 'on' && value !== 'require') {
     throw new ErrnoError(EINVAL, `option verity=${printable(value)}: not one of off, on, require`);
   }
   choices.verity = value;
-  return 'taken';
 };
 
 /** root is let in anyway, so for root this changes nothing. */
-const takeAllowRoot = flag(({ isRoot }) => {
+const takeAllowRoot = flag('for root only, who is let in anyway', ({ isRoot }) => {
   if (!isRoot) throw new ErrnoError(EINVAL, 'option allow_root: not supported yet; allow_other lets root in, too');
 });
 
@@ -130,42 +146,51 @@ function unescaped(value: Name): Name {
   );
 }
 
+const VERIFY =
+  'when data that has a digest is checked: at open alone, or at every read, too; default: `read` where this process serves ' +
+  'reads, `open` with passthrough';
 const NO_IDS = 'owners can not be mapped yet';
 const NO_REMOTE = 'remote layers are not supported yet';
 const NO_LABELS = 'a security context can not be chosen yet';
+const FUSE = 'Of FUSE; nothing here depends on it.';
+const FUSE_OVERLAYFS = 'Of fuse-overlayfs; nothing here depends on it.';
+const MOUNT = 'For mount(8), or what holds anyway.';
 
 export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   // what the mount is made of
   ['basedir', takeBasedir],
-  ['source', text('source')],
-  ['verity', takeVerity],
-  ['verify', choice('verify', ['open', 'read'])],
-  ['tryverity', chosen({ verity: 'on' })],
-  ['noacl', driven({ acl: false })],
-  ['acl', driven({ acl: true })],
-  ['debug', driven({ debug: true })],
-  ['passthrough', choice('passthrough', ['auto', 'on', 'off'])],
-  ['transport', choice('transport', ['dev', 'fuse-native'])],
+  ['source', text('source', 'A:B::C', 'in place of the first argument, as in composefs-fuse')],
+  ['verity', { ...(stackOptionWords.get('verity') as OptionWords), take: takeVerity }],
+  ['verify', choice('verify', ['open', 'read'], VERIFY)],
+  ['tryverity', chosen({ verity: 'on' }, 'the same as `verity=on`, as in mount.composefs')],
+  ['noacl', driven({ acl: false }, 'POSIX access control lists do not count')],
+  ['acl', driven({ acl: true }, 'POSIX access control lists count: the default')],
+  ['debug', driven({ debug: true }, 'stay in the foreground, and print one line for each request and reply')],
+  [
+    'passthrough',
+    choice('passthrough', ['auto', 'on', 'off'], "whether the kernel reads data itself, from the object's page cache"),
+  ],
+  ['transport', choice('transport', ['dev', 'fuse-native'], '`fuse-native`: the package of that name, for comparison')],
 
   // FUSE
-  ['allow_other', chosen({ allowOther: true })],
+  ['allow_other', chosen({ allowOther: true }, 'let other users in, as in FUSE')],
   ['allow_root', takeAllowRoot],
-  ['fsname', text('fsname')],
-  ['subtype', text('subtype')],
+  ['fsname', text('fsname', 'NAME', 'what mount(8) and findmnt(8) show as the source')],
+  ['subtype', text('subtype', 'NAME', 'what mount(8) and findmnt(8) show as the type, after `fuse.`')],
   ['max_read', takeMaxRead],
-  ['entry_timeout', seconds('entryTimeout')],
-  ['attr_timeout', seconds('attrTimeout')],
-  ['negative_timeout', seconds('negativeTimeout')],
-  ['timeout', seconds('entryTimeout', 'attrTimeout')],
+  ['entry_timeout', seconds('seconds that the kernel may keep names', 'entryTimeout')],
+  ['attr_timeout', seconds('seconds that the kernel may keep attributes', 'attrTimeout')],
+  ['negative_timeout', seconds('seconds that the kernel may keep misses', 'negativeTimeout')],
+  ['timeout', seconds('`entry_timeout` and `attr_timeout` at once', 'entryTimeout', 'attrTimeout')],
   ['fd', refused('a descriptor that is mounted already can not be served yet')],
-  ['auto_unmount', idle], // a mount never outlives its daemon
-  ...names('kernel_cache auto_cache noauto_cache direct_io use_ino readdir_ino nonempty big_writes', idle),
-  ...names('async_read sync_read atomic_o_trunc clone_fd max_idle_threads max_threads max_write', idle),
-  ...names('max_readahead max_background congestion_threshold splice_read splice_write splice_move', idle),
-  ...names('no_splice_read no_splice_write no_splice_move hard_remove intr remember ac_attr_timeout', idle),
+  ['auto_unmount', idle('A mount never outlives its daemon.')],
+  ...names('kernel_cache auto_cache noauto_cache direct_io use_ino readdir_ino nonempty big_writes', idle(FUSE)),
+  ...names('async_read sync_read atomic_o_trunc clone_fd max_idle_threads max_threads max_write', idle(FUSE)),
+  ...names('max_readahead max_background congestion_threshold splice_read splice_write splice_move', idle(FUSE)),
+  ...names('no_splice_read no_splice_write no_splice_move hard_remove intr remember ac_attr_timeout', idle(FUSE)),
 
   // fuse-overlayfs
-  ...names('threaded fast_ino fast_ino_check writeback static_nlink fsync', idle),
+  ...names('threaded fast_ino fast_ino_check writeback static_nlink fsync', idle(FUSE_OVERLAYFS)),
   ...names('idmap uidmapping gidmapping squash_to_root squash_to_uid squash_to_gid uid gid umask', refused(NO_IDS)),
   ...names('xattr_permissions noxattrs', refused('extended attributes are shown as they are')),
   ['ino32_t', refused('inode numbers have 64 bits')],
@@ -177,9 +202,12 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ...names('context fscontext defcontext rootcontext', refused(NO_LABELS)),
 
   // mount(8)
-  ...names('defaults auto noauto user nouser users nousers owner noowner group nogroup nofail fail', silent),
-  ...names('_netdev loop uhelper comment helper user_id group_id rootmode setuid drop_privileges', silent),
-  ...names('rw ro async nolazytime norelatime nostrictatime iversion noiversion mand nomand silent loud', silent),
+  ...names('defaults auto noauto user nouser users nousers owner noowner group nogroup nofail fail', silent(MOUNT)),
+  ...names('_netdev loop uhelper comment helper user_id group_id rootmode setuid drop_privileges', silent(MOUNT)),
+  ...names(
+    'rw ro async nolazytime norelatime nostrictatime iversion noiversion mand nomand silent loud',
+    silent(MOUNT),
+  ),
   ...(Object.keys(mountFlags) as MountFlag[]).filter(name => name !== 'ro').map(name => [name, on(name)] as const),
   ['suid', off('nosuid')],
   ['dev', off('nodev')],

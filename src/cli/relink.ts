@@ -1,5 +1,6 @@
 /** `lowerdata relink`: converts where an image's files look for their data. */
 
+import type { Command } from 'commander';
 import { objectPath } from '../builder/objects.ts';
 import { readStaged } from '../builder/read-staged.ts';
 import { type ExternalFile, externalFiles, type Refusal, relink, TARGETS, type Target } from '../builder/relink.ts';
@@ -10,7 +11,7 @@ import { ObjectOrigins, type WantedObject } from '../overlay/object-origins.ts';
 import { type Name, nameFromText, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { MeasurePool } from '../verity/measure-pool.ts';
-import { newCommand, parse, threadsOf } from './command.ts';
+import { newCommand, oneOf, parse, threadsOf } from './command.ts';
 import { pathList } from './option-table.ts';
 import { Output, print } from './output.ts';
 import { showProgress } from './progress.ts';
@@ -33,17 +34,20 @@ interface Plan {
   readonly threads: number | undefined;
 }
 
-export async function run(args: readonly Name[]): Promise<number> {
-  const command = newCommand('lowerdata relink')
+export const define = (): Command =>
+  newCommand('lowerdata relink')
     .description('Convert how an image leads to its objects. Nothing else of it changes.')
     .usage('[options] IMAGE -o NEW --to origin|data-only|absolute')
     .argument('<image>', 'a composefs image')
     .option('-o, --output <path>', 'the image to write, `-` for stdout; may be the same one')
-    .option('--to <how>', 'origin, data-only or absolute')
+    .addOption(oneOf('--to <how>', 'origin, data-only or absolute', TARGETS))
     .option('--basedir <list>', 'for origin: the directories that have the objects, DIR[:DIR]...')
     .option('--dry-run', 'say what would be done, and write nothing')
     .option('--threads <n>', 'for origin: how many threads measure (default: all processors)')
     .addHelpText('after', HELP);
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   return reporting(FAILED, () => convert(command.args[0] as Name, command.opts<Flags>()));

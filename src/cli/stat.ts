@@ -1,4 +1,5 @@
 /** `lowerdata stat`: attributes and xattrs of what is in a stack. */
+import type { Command } from 'commander';
 import type { Overlay } from '../overlay/overlay.ts';
 import { findPath } from '../overlay/path.ts';
 import { type Name, printable } from '../sys/bytes.ts';
@@ -27,11 +28,14 @@ interface Description {
   xattrs: Record<string, string>;
 }
 
-export async function run(args: readonly Name[]): Promise<number> {
-  const command = newStackCommand('stat')
+export const define = (): Command =>
+  newStackCommand('stat')
     .description('Show attributes and extended attributes in a stack, without a mount. Symlinks are not followed.')
     .option('-L, --dereference', 'follow symlinks')
     .option('--json', 'a JSON array');
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const { dereference = false, json, ...flags } = command.opts<{ options: Name[]; dereference?: true; json?: true }>();

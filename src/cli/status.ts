@@ -1,4 +1,5 @@
 /** `lowerdata status`: what the mounts of this user are made of, and what protects them. */
+import type { Command } from 'commander';
 import { protectionText } from '../driver/protection.ts';
 import { type Name, nameFromText, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
@@ -10,12 +11,15 @@ import { findMount } from './umount.ts';
 
 const FAILED = 1;
 
-export async function run(args: readonly Name[]): Promise<number> {
-  const command = newCommand('lowerdata status')
+export const define = (): Command =>
+  newCommand('lowerdata status')
     .description('Show what mounts are made of, and what protects them.')
     .usage('[options] [MOUNTPOINT]')
     .argument('[mountpoint]', 'one mount; all of this user without it')
     .option('--json', 'a JSON array, one object a mount');
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const [mountpoint] = command.args as [Name?];

@@ -1,6 +1,7 @@
 /** `lowerdata umount`: takes a mount away, and waits until its daemon has gone. */
 import { realpathSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
+import type { Command } from 'commander';
 import { mounter, unmountFuse } from '../fuse/mount.ts';
 import { type Mount, mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
@@ -8,12 +9,15 @@ import { newCommand, parse } from './command.ts';
 import { complain, MOUNT_FAILED, reporting, WRONG_CALL } from './report.ts';
 import { isRunning, readState } from './state.ts';
 
-export async function run(args: readonly Name[]): Promise<number> {
-  const command = newCommand('lowerdata umount')
+export const define = (): Command =>
+  newCommand('lowerdata umount')
     .description('Unmount what `lowerdata mount` has mounted.')
     .usage('[options] MOUNTPOINT')
     .argument('<mountpoint>', 'where it is mounted')
     .option('-l, --lazy', 'detach it now, though it is in use; it ends with its last user');
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const [path] = command.args as [Name];

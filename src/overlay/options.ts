@@ -151,41 +151,103 @@ function misplaced(option: string, text: Name, at: number, what: string): ErrnoE
   return new ErrnoError(EINVAL, `${option}=${printable(text)}: ${what}, at byte ${at}`);
 }
 
-/** An option of ours or of overlayfs: the values it takes, and what it does; without `take` it has no effect here. */
-interface Row {
-  readonly values: 'flag' | 'text' | readonly string[];
-  readonly take?: (draft: StackDraft, value: Name) => void;
+/** What people are told of a mount option. */
+export interface OptionWords {
+  /** The values it takes: one of a list, or any, for which a word stands. A flag takes none. */
+  readonly values?: string | readonly string[];
+  /** What it does, or why it is refused; `code` is in backquotes. */
+  readonly what: string;
+  readonly effect: 'taken' | 'without effect' | 'refused';
+}
+
+/** An option of ours or of overlayfs. */
+interface Row extends OptionWords {
+  readonly take: (draft: StackDraft, value: Name) => void;
 }
 
 const SWITCH = ['on', 'off'] as const;
 
-/** Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last three are ours. */
+const taken = (values: Row['values'], what: string, take: Row['take']): Row => ({
+  ...(values && { values }),
+  ...{ what, effect: 'taken', take },
+});
+const flag = (what: string, take: Row['take']): Row => taken(undefined, what, take);
+
+const IDLE = 'Of overlayfs; nothing here depends on it.';
+const idle = (values?: Row['values']): Row => ({ ...taken(values, IDLE, () => {}), effect: 'without effect' });
+
+const LOWERDIR = 'the layers, data-only ones after `::`; a backslash escapes `:`, `,` and itself, as in overlayfs';
+const REDIRECTS =
+  'where the absolute redirect of a metacopy file may lead: every layer below, or data-only layers alone ' +
+  '(default for images); `strict` also requires digests';
+const FOLLOW_ORIGIN =
+  'whether data that is not found by path is found by origin; needs CAP_DAC_READ_SEARCH, or `lowerdata index` in the layer';
+
+/** Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last four are ours. */
 const rows = new Map<Name, Row>([
-  ['lowerdir', { values: 'text', take: (draft, value) => draft.replaceLayers(value) }],
-  ['lowerdir+', { values: 'text', take: (draft, value) => draft.addLayer(value, false) }],
-  ['datadir+', { values: 'text', take: (draft, value) => draft.addLayer(value, true) }],
-  ['metacopy', { values: SWITCH, take: ({ given }, value) => (given.metacopy = value === 'on') }],
-  ['redirect_dir', { values: ['on', 'off', 'follow', 'nofollow'], take: takeRedirectDir }],
-  ['verity', { values: ['off', 'on', 'require'], take: choose('verity') }],
-  ['userxattr', { values: 'flag', take: ({ given }) => (given.userxattr = true) }],
-  ['upperdir', { values: 'text', take: refuseUpper }],
-  ['workdir', { values: 'text' }],
-  ['index', { values: SWITCH }],
-  ['nfs_export', { values: SWITCH }],
-  ['xino', { values: ['on', 'off', 'auto'] }],
-  ['uuid', { values: ['on', 'off', 'null', 'auto'] }],
-  ['volatile', { values: 'flag' }],
-  ['default_permissions', { values: 'flag' }],
-  ['override_creds', { values: 'flag' }],
-  ['nooverride_creds', { values: 'flag' }],
-  ['redirects', { values: ['kernel', 'data-only', 'strict'], take: choose('redirects') }],
+  ['lowerdir', taken('A:B::C', LOWERDIR, (draft, value) => draft.replaceLayers(value))],
+  [
+    'lowerdir+',
+    taken('LAYER', 'one more layer, below those before it; nothing is escaped in its path', (draft, value) =>
+      draft.addLayer(value, false),
+    ),
+  ],
+  ['datadir+', taken('LAYER', 'one more data-only layer, likewise', (draft, value) => draft.addLayer(value, true))],
+  [
+    'metacopy',
+    taken(
+      SWITCH,
+      'whether a file may have its data in a layer below, as in overlayfs',
+      ({ given }, value) => (given.metacopy = value === 'on'),
+    ),
+  ],
+  [
+    'redirect_dir',
+    taken(
+      ['on', 'off', 'follow', 'nofollow'],
+      'whether redirects are followed, as in overlayfs; `on` is `follow`, `off` leaves the default',
+      takeRedirectDir,
+    ),
+  ],
+  [
+    'verity',
+    taken(
+      ['off', 'on', 'require'],
+      'check digests; `require`: a metacopy file without one can not be opened',
+      choose('verity'),
+    ),
+  ],
+  [
+    'userxattr',
+    flag(
+      "the overlay's attributes are `user.overlay.*`, as in overlayfs; excludes metacopy and redirects",
+      ({ given }) => (given.userxattr = true),
+    ),
+  ],
+  ['upperdir', { ...taken('DIR', 'A writable layer is not supported yet.', refuseUpper), effect: 'refused' }],
+  ['workdir', idle('DIR')],
+  ['index', idle(SWITCH)],
+  ['nfs_export', idle(SWITCH)],
+  ['xino', idle(['on', 'off', 'auto'])],
+  ['uuid', idle(['on', 'off', 'null', 'auto'])],
+  ['volatile', idle()],
+  ['default_permissions', idle()],
+  ['override_creds', idle()],
+  ['nooverride_creds', idle()],
+  ['redirects', taken(['kernel', 'data-only', 'strict'], REDIRECTS, choose('redirects'))],
   [
     'follow_origin',
-    { values: ['verity', 'off'], take: ({ given }, value) => (given.followOrigin = value === 'verity') },
+    taken(['verity', 'off'], FOLLOW_ORIGIN, ({ given }, value) => (given.followOrigin = value === 'verity')),
   ],
-  ['semantics', { values: ['lowerdata', 'kernel'], take: choose('semantics') }],
-  ['digest', { values: 'text', take: takeDigest }],
+  [
+    'semantics',
+    taken(['lowerdata', 'kernel'], '`kernel`: a `//` redirect is an error, as in Linux 6.18', choose('semantics')),
+  ],
+  ['digest', taken('HEX', 'the fs-verity digest that the (top) image must have', takeDigest)],
 ]);
+
+/** The words of these options, by name. */
+export const stackOptionWords: ReadonlyMap<Name, OptionWords> = rows;
 
 function takeRedirectDir({ given }: StackDraft, value: Name): void {
   given.redirectDir = value === 'on' ? 'follow' : (value as 'off' | 'follow' | 'nofollow');
@@ -235,13 +297,13 @@ export class StackDraft {
   set(key: Name, value: Name | undefined): 'taken' | 'without effect' | 'unknown' {
     const row = rows.get(key);
     if (!row) return 'unknown';
-    if (row.values === 'flag' && value !== undefined) throw new ErrnoError(EINVAL, `${key}: takes no value`);
-    if (row.values !== 'flag' && !value) throw new ErrnoError(EINVAL, `${key}: needs a value`);
+    if (!row.values && value !== undefined) throw new ErrnoError(EINVAL, `${key}: takes no value`);
+    if (row.values && !value) throw new ErrnoError(EINVAL, `${key}: needs a value`);
     if (Array.isArray(row.values) && !row.values.includes(value)) {
       throw new ErrnoError(EINVAL, `${key}=${printable(value ?? '')}: not one of ${row.values.join(', ')}`);
     }
-    row.take?.(this, value ?? '');
-    return row.take ? 'taken' : 'without effect';
+    row.take(this, value ?? '');
+    return row.effect === 'taken' ? 'taken' : 'without effect';
   }
 
   /** `lowerdir=`, or the source of a mount: drops all layers there are. */

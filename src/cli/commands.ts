@@ -1,0 +1,112 @@
+/** The table of commands, from which their help, pages and completions are made. A command is loaded when it is asked for. */
+import type { Command } from 'commander';
+import type { Name } from '../sys/bytes.ts';
+
+/** The file of a command. */
+export interface CommandFile {
+  /** Its arguments, options and words; nothing is done yet. */
+  define(): Command;
+  /** Runs it. @returns its exit status */
+  run(args: readonly Name[]): Promise<number>;
+}
+
+export interface Entry {
+  readonly usage: string;
+  readonly what: string;
+  readonly load: () => Promise<CommandFile>;
+}
+
+export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
+  [
+    'mount',
+    { usage: 'mount A:B::C|IMAGE MOUNTPOINT', what: 'mount a stack or an image', load: () => import('./mount.ts') },
+  ],
+  ['umount', { usage: 'umount MOUNTPOINT', what: 'unmount it', load: () => import('./umount.ts') }],
+  [
+    'status',
+    {
+      usage: 'status [MOUNTPOINT]',
+      what: 'show what mounts are made of, and what protects them',
+      load: () => import('./status.ts'),
+    },
+  ],
+  ['ls', { usage: 'ls STACK PATH...', what: 'list directories', load: () => import('./ls.ts') }],
+  ['cat', { usage: 'cat STACK PATH...', what: 'print files', load: () => import('./cat.ts') }],
+  ['stat', { usage: 'stat STACK PATH...', what: 'show attributes', load: () => import('./stat.ts') }],
+  [
+    'check',
+    {
+      usage: 'check STACK',
+      what: 'find redirects that another layer captures, and missing data',
+      load: () => import('./check.ts'),
+    },
+  ],
+  [
+    'explain',
+    {
+      usage: 'explain STACK PATH...',
+      what: 'show which rules of lookup lead where',
+      load: () => import('./explain.ts'),
+    },
+  ],
+  [
+    'mkfs',
+    {
+      usage: 'mkfs DIR IMAGE',
+      what: 'make an image of a directory',
+      load: () => import('./mkfs.ts'),
+    },
+  ],
+  [
+    'relink',
+    {
+      usage: 'relink IMAGE -o NEW --to HOW',
+      what: 'convert how an image leads to its objects',
+      load: () => import('./relink.ts'),
+    },
+  ],
+  ['fsck', { usage: 'fsck STACK', what: 'check every object of a stack', load: () => import('./fsck.ts') }],
+  [
+    'index',
+    {
+      usage: 'index DIR...',
+      what: 'note handles, for users who may not open files by them',
+      load: () => import('./index-handles.ts'),
+    },
+  ],
+  [
+    'info',
+    {
+      usage: 'info QUESTION IMAGE...',
+      what: 'show what is in images',
+      load: () => import('./info.ts'),
+    },
+  ],
+  [
+    'doctor',
+    {
+      usage: 'doctor [DIR...]',
+      what: 'show what this machine can do, and what would change that',
+      load: () => import('./doctor.ts'),
+    },
+  ],
+  [
+    'compare',
+    {
+      usage: 'compare A B',
+      what: 'compare two trees, field by field',
+      load: () => import('./compare.ts'),
+    },
+  ],
+  [
+    'completion',
+    {
+      usage: 'completion bash|zsh|fish',
+      what: 'print what has a shell complete commands',
+      load: async () => {
+        const { define, runFor } = await import('./completion.ts');
+        return { define, run: args => runFor(args, commands) };
+      },
+    },
+  ],
+]);
