@@ -9,7 +9,8 @@
 	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid) X(btrfsUuid)                                            \
 	X(lgetxattr) X(llistxattr) X(fgetxattr) X(flistxattr)                                                         \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
-	X(notify) X(exit)
+	X(notify) X(exit)                                                                                             \
+	X(benchPaths)
 
 #define DECLARE(name) SHIM(name);
 #define ROW(name) { #name, NULL, shim_##name, NULL, NULL, NULL, napi_enumerable, NULL },

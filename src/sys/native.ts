@@ -94,7 +94,30 @@ export interface Native {
   notify(socketPath: Name, message: Name): number;
   /** _exit(2): ends the process at once, also while a thread blocks in a system call. */
   exit(status: number): never;
+
+  // ---- bench.c: timed in C -----------------------------------------------------------------------------------------
+  /**
+   * Does a BenchOperation with each of `paths`, which end with a NUL, relative to `dirfd`, and writes the nanoseconds of each
+   * one to `nanoseconds`. The number of paths; at the first one that fails it stops, and leaves that number as it was.
+   * `buffer` is what is read or listed into.
+   */
+  benchPaths(
+    dirfd: number,
+    operation: number,
+    paths: Uint8Array,
+    buffer: Uint8Array,
+    nanoseconds: Float64Array,
+  ): number;
 }
+
+/** What benchPaths does with a path; symlinks are not followed. */
+export const BenchOperation = {
+  stat: 0,
+  miss: 1, // the same; ENOENT is what must come, -EEXIST tells that it did not
+  open: 2, // and close
+  read: 3, // open, read once, close
+  list: 4, // open a directory, read all of it, ask for the attributes of each entry, close
+} as const;
 
 const root = packageRoot(dirname(fileURLToPath(import.meta.url)));
 const load = createRequire(import.meta.url)('node-gyp-build') as (directory: string) => Native;

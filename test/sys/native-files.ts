@@ -5,7 +5,9 @@ import { sha256, sha512 } from '@noble/hashes/sha2.js';
 import t from 'tap';
 import {
   EBADF,
+  EEXIST,
   EINVAL,
+  EISDIR,
   ELOOP,
   ENODATA,
   ENOENT,
@@ -19,8 +21,8 @@ import {
   EXDEV,
   errnoName,
 } from '../../src/sys/errno.ts';
-import { native } from '../../src/sys/native.ts';
-import { closesOnExec, openOrThrow, python } from '../fixtures/native.ts';
+import { BenchOperation, native } from '../../src/sys/native.ts';
+import { closesOnExec, descriptors, openOrThrow, python } from '../fixtures/native.ts';
 
 const AT_FDCWD = -100;
 const O_PATH = 0o10000000;
@@ -398,4 +400,38 @@ t.test('hashBlocks', async t => {
     t.equal(native.hashBlocks(algorithm, salt1, data, blockBytes, out), hashes.length, `${rule}: how many`);
     t.equal(hex(out), `${hashes.join('')}ee`, rule);
   }
+});
+
+t.test('benchPaths', async t => {
+  const dir = openOrThrow(tree, O_PATH);
+  const { stat, miss, open, read, list } = BenchOperation;
+  const before = descriptors();
+  for (const [rule, operation, paths, bufferBytes, want, timed] of [
+    ['stat, also of a dead link', stat, ['file', 'sub/inner', 'loop'], 0, 3, 3],
+    ['stat of nothing is a failure', stat, ['file', 'missing', 'file'], 0, -ENOENT, 1],
+    ['a miss must be one', miss, ['missing', 'sub/missing', 'file', 'missing'], 0, -EEXIST, 2],
+    ['and no other failure', miss, ['file/x'], 0, -ENOTDIR, 0],
+    ['open', open, ['file', 'sub'], 0, 2, 2],
+    ['open follows no link', open, ['link'], 0, -ELOOP, 0],
+    ['read', read, ['file', 'sub/inner'], 64, 2, 2],
+    ['read of a directory', read, ['sub'], 64, -EISDIR, 0],
+    ['list', list, ['.', 'sub'], 4096, 2, 2],
+    ['list of a file', list, ['file'], 4096, -ENOTDIR, 0],
+    ['list with no room for an entry', list, ['.'], 8, -EINVAL, 0],
+    ['no paths', stat, [], 0, 0, 0],
+  ] as const) {
+    const out = new Float64Array(paths.length + 1);
+    const text = Buffer.from(paths.map(path => `${path}\0`).join(''));
+    t.equal(native.benchPaths(dir, operation, text, new Uint8Array(bufferBytes), out), want, rule);
+    t.strictSame(
+      [...out].map(time => time > 0),
+      [...out.keys()].map(i => i < timed),
+      `${rule}: each success has a time`,
+    );
+  }
+  const [buffer, out] = [new Uint8Array(5), new Float64Array(1)];
+  native.benchPaths(dir, read, Buffer.from('file\0'), buffer, out);
+  t.equal(text(buffer), 'hello', 'as many bytes as there is room for are read');
+  t.equal(descriptors(), before, 'nothing stays open');
+  native.close(dir);
 });

@@ -58,6 +58,7 @@ const failing: Record<keyof Native, [args: unknown[], want: number]> = {
   hashBlocks: [[3, none, bytes, 4096, bytes], -EINVAL],
   notify: [[missing, 'READY=1'], -ENOENT],
   exit: [['no status'], -EINVAL],
+  benchPaths: [[-1, 0, Uint8Array.of(0x78, 0), bytes, new Float64Array(1)], -EBADF],
 };
 const call = (name: string, args: unknown[]): unknown =>
   (native as unknown as Record<string, (...args: unknown[]) => unknown>)[name]?.(...args);
@@ -124,6 +125,8 @@ t.test('an array whose memory was given away has no bytes', async t => {
 
 t.test('bounds', async t => {
   const fd = openOrThrow(file);
+  const dots = new TextEncoder().encode('.\0.\0');
+  const times = new Float64Array(1);
   const shorter = Uint8Array.from([9, ...handle.subarray(1)]);
   for (const [rule, result, want] of [
     ['statx needs 256 bytes', native.statx(fd, '', AT_EMPTY_PATH, 0x7ff, new Uint8Array(255)), -EINVAL],
@@ -154,6 +157,10 @@ t.test('bounds', async t => {
     ['nor does a component of 256', native.openat2(AT_FDCWD, 'x'.repeat(256), 0, 0), -ENAMETOOLONG],
     ['an xattr name of 255 bytes fits', native.fgetxattr(fd, `user.${'x'.repeat(250)}`, none), -ENODATA],
     ['an xattr name of 256 bytes does not', native.fgetxattr(fd, `user.${'x'.repeat(251)}`, none), -ENAMETOOLONG],
+    ['a path to be timed ends with a NUL', native.benchPaths(fd, 0, Uint8Array.of(0x78), none, times), -EINVAL],
+    ['and needs a place for its time', native.benchPaths(AT_FDCWD, 0, dots, none, times), -EINVAL],
+    ['there is no operation -1', native.benchPaths(AT_FDCWD, -1, dots, none, new Float64Array(2)), -EINVAL],
+    ['nor 5', native.benchPaths(AT_FDCWD, 5, dots, none, new Float64Array(2)), -EINVAL],
     ['an address of 109 bytes does not', native.notify(`@${'x'.repeat(108)}`, 'x'), -ENAMETOOLONG],
   ] as const)
     t.equal(result, want, rule);
