@@ -65,6 +65,14 @@ export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
       load: () => import('./relink.ts'),
     },
   ],
+  [
+    'bench',
+    {
+      usage: 'bench STACK',
+      what: 'measure how long lookups take, beside the kernel',
+      load: () => import('./bench.ts'),
+    },
+  ],
   ['fsck', { usage: 'fsck STACK', what: 'check every object of a stack', load: () => import('./fsck.ts') }],
   [
     'index',

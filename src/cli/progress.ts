@@ -21,3 +21,11 @@ export function showProgress(totalFiles: number, totalBytes: number): Progress {
 }
 
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
+
+/** Shows how many of so many steps are done; nothing unless stderr is a terminal. */
+export function showSteps(total: number): { step(): void; stop(): void } {
+  const options = { format: '{bar} {value} of {total}, {eta_formatted} left', clearOnComplete: true, hideCursor: true };
+  const bar = new SingleBar(options, Presets.shades_classic);
+  if (process.stderr.isTTY) bar.start(total, 0);
+  return { step: () => bar.increment(), stop: () => bar.stop() };
+}

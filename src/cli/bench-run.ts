@@ -1,0 +1,145 @@
+/** The rounds of a benchmark: every target in turn, each time mounted afresh. */
+import { mkdirSync, mkdtempSync, realpathSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
+import { ErrnoError } from '../sys/errno.ts';
+import type { BenchNames } from './bench-names.ts';
+import { type Running, removePlace, type Target, type Usage } from './bench-targets.ts';
+import { Clients, type Timing, WARM_UP, type Workload } from './bench-workloads.ts';
+
+export interface BenchPlan {
+  readonly targets: readonly Target[];
+  readonly workloads: readonly Workload[];
+  readonly names: BenchNames;
+  readonly rounds: number;
+  /** How many clients ask at a time: one entry for each time that all is measured. */
+  readonly clients: readonly number[];
+}
+
+/** What one target took for one workload in one round, in nanoseconds. */
+export interface Sample {
+  readonly target: string;
+  readonly workload: string;
+  readonly clients: number;
+  readonly round: number;
+  readonly operations: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
+  readonly seconds: number;
+}
+
+export interface Measured {
+  readonly samples: readonly Sample[];
+  /** Why a target is not, or no longer, measured. */
+  readonly errors: ReadonlyMap<string, string>;
+  /** The most that the servers of a target have used in a round. */
+  readonly usage: ReadonlyMap<string, Usage>;
+}
+
+/**
+ * Measures. Nothing is mounted, and no file is left, when it settles.
+ * @param step called after each target of each round
+ * @param signal makes it end, and reject with the signal's reason
+ */
+export async function runBench(plan: BenchPlan, step: () => void, signal: AbortSignal): Promise<Measured> {
+  const home = nameFromText(mkdtempSync(join(realpathSync(tmpdir()), 'lowerdata-bench-')));
+  const clients = new Clients(Math.max(...plan.clients), plan.names, signal);
+  try {
+    const rounds = new Rounds(plan, home, clients, signal);
+    await rounds.run(step);
+    return rounds;
+  } finally {
+    removePlace(home);
+    if (!signal.aborted) await clients.stop(); // else a thread may be in a call
+  }
+}
+
+class Rounds implements Measured {
+  readonly samples: Sample[] = [];
+  readonly errors = new Map<string, string>();
+  readonly usage = new Map<string, Usage>();
+  readonly #plan: BenchPlan;
+  readonly #home: Name;
+  readonly #clients: Clients;
+  readonly #signal: AbortSignal;
+
+  constructor(plan: BenchPlan, home: Name, clients: Clients, signal: AbortSignal) {
+    this.#plan = plan;
+    this.#home = home;
+    this.#clients = clients;
+    this.#signal = signal;
+  }
+
+  async run(step: () => void): Promise<void> {
+    const { targets, rounds, clients } = this.#plan;
+    for (let round = 0; round < rounds; round++)
+      for (const count of clients)
+        for (let i = 0; i < targets.length; i++) {
+          // another one begins each round, so that none is always the one that finds caches cold
+          await this.#measure(targets[(i + round) % targets.length] as Target, round, count);
+          step();
+        }
+  }
+
+  async #measure(target: Target, round: number, clients: number): Promise<void> {
+    if (this.errors.has(target.name)) return;
+    try {
+      await this.#groups(target, round, clients);
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      const isOrdinary = error instanceof ErrnoError || (error as NodeJS.ErrnoException).syscall !== undefined;
+      if (!isOrdinary) throw error;
+      this.errors.set(target.name, (error as Error).message);
+    }
+  }
+
+  async #groups(target: Target, round: number, clients: number): Promise<void> {
+    const { workloads, names } = this.#plan;
+    const warmUp = async (root: Name): Promise<void> => void (await this.#clients.pass(root, WARM_UP, clients));
+    if (workloads.some(({ group }) => group !== 'names') && names.files.length > 0) await this.#mounted(target, warmUp);
+    for (const name of ['open', 'read', 'names'] as const) {
+      const group = workloads.filter(({ group }) => group === name);
+      if (group.length === 0) continue;
+      await this.#mounted(target, async root => {
+        for (const workload of group) {
+          const timing = await this.#clients.measure(root, workload, clients);
+          this.samples.push({ target: target.name, workload: workload.name, clients, round, ...summary(timing) });
+        }
+      });
+    }
+  }
+
+  /** Calls `use` while the target is mounted, and notes what its server has used. */
+  async #mounted(target: Target, use: (root: Name) => Promise<void>): Promise<void> {
+    this.#signal.throwIfAborted();
+    const place = `${this.#home}/${target.name.replaceAll('/', '_')}`;
+    mkdirSync(nameBytes(place) as Buffer);
+    let running: Running | undefined;
+    try {
+      running = await target.start(place, this.#signal);
+      this.#signal.throwIfAborted();
+      await use(`${place}/mnt`);
+      this.#note(target.name, running.usage?.());
+    } finally {
+      await running?.stop();
+      removePlace(place);
+    }
+  }
+
+  #note(name: string, usage: Usage | undefined): void {
+    if (!usage) return;
+    const { processorSeconds = 0, peakBytes = 0 } = this.usage.get(name) ?? {};
+    this.usage.set(name, {
+      processorSeconds: processorSeconds + usage.processorSeconds,
+      peakBytes: Math.max(peakBytes, usage.peakBytes),
+    });
+  }
+}
+
+function summary({ nanoseconds, seconds }: Timing): Pick<Sample, 'operations' | 'p50' | 'p99' | 'max' | 'seconds'> {
+  const sorted = nanoseconds.sort();
+  const at = (part: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0;
+  return { operations: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1), seconds };
+}

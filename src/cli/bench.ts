@@ -1,0 +1,151 @@
+/** `lowerdata bench`: how long lookups take, beside the kernel and other programs. */
+import { constants } from 'node:os';
+import type { Command } from 'commander';
+import { type Name, nameFromText, printable } from '../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/privileges.ts';
+import { benchNames } from './bench-names.ts';
+import { type BenchFacts, type BenchReport, reportOf, table } from './bench-report.ts';
+import { type BenchPlan, runBench } from './bench-run.ts';
+import { driverTarget, kernelTarget, peerTarget, type Target } from './bench-targets.ts';
+import { canDropCaches, chosenWorkloads, WORKLOADS } from './bench-workloads.ts';
+import { collect, newCommand, parse } from './command.ts';
+import { isImage, type MountPlan, planMount } from './mount-options.ts';
+import { print } from './output.ts';
+import { showSteps } from './progress.ts';
+import { complain, reporting } from './report.ts';
+
+const FAILED = 1;
+const DRIVER = 'lowerdata';
+const ROUNDS = '5';
+const ROUNDS_MAX = 1000;
+const CLIENTS_MAX = 64;
+const SEED_MAX = 2 ** 32 - 1;
+
+interface Flags {
+  readonly options: Name[];
+  readonly peer: Name[];
+  readonly kernel: boolean;
+  readonly workloads?: Name;
+  readonly rounds: Name;
+  readonly clients: Name;
+  readonly seed: Name;
+  readonly json?: true;
+}
+
+export const define = (): Command =>
+  newCommand('lowerdata bench')
+    .description('Measure how long lookups in a stack take, with this driver, the kernel (as root) and other programs.')
+    .usage('[options] A:B::C|IMAGE')
+    .argument('<stack>', 'the layers, as for mount')
+    .option('-o, --options <list>', 'mount options of this driver', collect, [])
+    .option('--peer <name=command>', 'measure this, too: {image}, {objects}, {mnt} are replaced', collect, [])
+    .option('--no-kernel', 'leave the kernel out')
+    .option('--workloads <list>', 'some of those below, separated by commas')
+    .option('--rounds <n>', 'how often each target is measured', ROUNDS)
+    .option('--clients <list>', 'how many clients ask at a time', '1')
+    .option('--seed <n>', 'chooses and shuffles the names', '1')
+    .option('--json', 'print JSON')
+    .addHelpText('after', HELP);
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  return reporting(FAILED, () => bench(command.args[0] as Name, command.opts<Flags>()));
+}
+
+const HELP = `
+Workloads:
+${WORKLOADS.map(({ name, what }) => `  ${name.padEnd(12)}${what}`).join('\n')}
+
+Names and inodes are dropped from the kernel's caches of the whole system before cold workloads.
+Exit status: 0, or 1 where a target could not be measured.`;
+
+async function bench(source: Name, flags: Flags): Promise<number> {
+  const mountPlan = planMount({
+    source,
+    texts: flags.options,
+    sloppy: false,
+    isRoot: process.geteuid?.() === 0,
+    isImage,
+  });
+  const rounds = wholeNumber('--rounds', flags.rounds, 1, ROUNDS_MAX);
+  const counts = flags.clients.split(',').map(text => wholeNumber('--clients', text, 1, CLIENTS_MAX));
+  const seed = wholeNumber('--seed', flags.seed, 0, SEED_MAX);
+  const workloads = chosenWorkloads(flags.workloads);
+  const { targets, notes } = targetsOf(mountPlan, flags);
+  const names = benchNames(mountPlan.stack, seed);
+  const plan: BenchPlan = { targets, workloads, names, rounds, clients: [...new Set(counts)] };
+  const facts: BenchFacts = {
+    stack: printable(source),
+    options: flags.options.map(printable),
+    rounds,
+    seed,
+    entries: names.entries,
+    directories: names.directories.length,
+    notes,
+  };
+  const report = await untilSignal(signal => measure(plan, facts, signal));
+  await show(report, flags.json === true);
+  return report.targets.some(({ error }) => error !== undefined) ? FAILED : 0;
+}
+
+function wholeNumber(option: string, text: Name, min: number, max: number): number {
+  const number = /^\d{1,10}$/.test(text) ? Number(text) : -1;
+  if (number < min || number > max) throw new ErrnoError(EINVAL, `${option}=${printable(text)}: ${min} to ${max}`);
+  return number;
+}
+
+function targetsOf(plan: MountPlan, { peer, kernel }: Flags): { targets: Target[]; notes: string[] } {
+  const notes: string[] = [];
+  const targets = [driverTarget(DRIVER, plan)];
+  if (kernel && hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace()) targets.push(kernelTarget(plan));
+  else if (kernel) notes.push('The kernel is left out: mounting with it needs root.');
+  if (targets.length > 1 && plan.stack.verity !== 'off')
+    notes.push('The kernel checks no digests here; this driver does, unless it is measured with -o verity=off.');
+  if (!canDropCaches()) notes.push('Cold workloads are as cold as a new mount: only root can drop caches.');
+  targets.push(...peer.map(text => peerTarget(text, plan)));
+  const twice = targets.find(({ name }, i) => targets.findIndex(other => other.name === name) < i);
+  if (twice) throw new ErrnoError(EINVAL, `--peer ${twice.name}: the name is taken`);
+  return { targets, notes };
+}
+
+async function measure(plan: BenchPlan, facts: BenchFacts, signal: AbortSignal): Promise<BenchReport> {
+  const progress = showSteps(plan.rounds * plan.clients.length * plan.targets.length);
+  try {
+    const measured = await runBench(plan, progress.step, signal);
+    return reportOf(
+      facts,
+      plan.workloads,
+      plan.targets.map(({ name }) => name),
+      measured,
+    );
+  } finally {
+    progress.stop();
+  }
+}
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Runs an action that a signal makes end; the process ends with it then, once all is unmounted. */
+async function untilSignal<T>(action: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const abort = (name: NodeJS.Signals): void => controller.abort(name);
+  for (const name of SIGNALS) process.on(name, abort);
+  try {
+    return await action(controller.signal);
+  } catch (error) {
+    if (!controller.signal.aborted || error !== controller.signal.reason) throw error;
+    complain(`${error}: ended before all was measured`);
+    return native.exit(128 + constants.signals[error as NodeJS.Signals]); // not when a client's call returns
+  } finally {
+    for (const name of SIGNALS) process.off(name, abort);
+  }
+}
+
+async function show(report: BenchReport, asJson: boolean): Promise<void> {
+  if (asJson) await print(nameFromText(`${JSON.stringify(report, undefined, 2)}\n`));
+  else await print(nameFromText([...table(report), ''].join('\n')));
+}

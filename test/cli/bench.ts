@@ -1,0 +1,192 @@
+/** Proves src/cli/bench*.ts: that all is measured that was asked for, and that nothing is left. Times themselves prove nothing. */
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, chownSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import type { BenchReport, BenchRow } from '../../src/cli/bench-report.ts';
+import { WORKLOADS } from '../../src/cli/bench-workloads.ts';
+import { readMounts } from '../../src/fuse/mountinfo.ts';
+import { soon } from '../fixtures/foreground.ts';
+import { noErofs } from '../fixtures/kernel-mount.ts';
+import { command, lowerdata } from '../fixtures/mounted.ts';
+import { runCommand } from '../fixtures/run-command.ts';
+import { withScratchAsync } from '../fixtures/scratch.ts';
+import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
+
+const NOBODY = 65_534;
+const DIRECTORIES = 7; // the root, and each of the others
+const FILES = 60;
+const SMALL = 40;
+
+/** A tree as an image with its objects, and an empty directory for what the command makes. */
+interface Home {
+  readonly stack: string;
+  readonly temporary: string;
+  readonly env: { TMPDIR: string; XDG_RUNTIME_DIR: string };
+}
+
+async function withImage(use: (home: Home) => Promise<void>): Promise<void> {
+  await withScratchAsync(async scratch => {
+    const [tree, image, objects, temporary] = ['tree', 'image', 'objects', "it's temporary"].map(name =>
+      join(scratch, name),
+    );
+    for (let i = 1; i < DIRECTORIES; i++) mkdirSync(`${tree}/d${i % 3}/d${i}`, { recursive: true });
+    for (let i = 0; i < FILES; i++) writeFileSync(`${tree}/d${i % 3}/f${i}`, `${i}`.repeat(i < SMALL ? 500 : 20_000));
+    command('mkfs', `--digest-store=${objects}`, tree as string, image as string);
+    mkdirSync(temporary as string);
+    chownSync(temporary as string, NOBODY, NOBODY);
+    chmodSync(scratch, 0o755);
+    const env = { TMPDIR: temporary as string, XDG_RUNTIME_DIR: temporary as string };
+    await use({ stack: `${image}::${objects}`, temporary: temporary as string, env });
+  });
+}
+
+/** What is mounted for a bench, or was made by it. */
+const leftBy = ({ temporary }: Home): string[] => [
+  ...readMounts().flatMap(({ path }) => (path.startsWith(temporary) ? [path] : [])),
+  ...readdirSync(temporary).filter(name => name !== 'lowerdata'), // where states of mounts are noted
+];
+
+const isOrdered = ({ microseconds: { p50, p99, max } }: BenchRow): boolean => p50 > 0 && p50 <= p99 && p99 <= max;
+const peer = (name: string, flags: string): string =>
+  `${name}=${process.execPath} ${lowerdata} mount ${flags} {image}::{objects} {mnt}`;
+const BROKEN = 'broken=echo no such thing >&2; exit 3; {mnt}';
+
+const operationsOf = (workload: string): number => {
+  const names = WORKLOADS.find(({ name }) => name === workload)?.names;
+  const other = { files: SMALL, any: DIRECTORIES + 2 + FILES, missing: DIRECTORIES + 2 + FILES };
+  return names === 'directories' ? DIRECTORIES + 3 : other[names ?? 'any'];
+};
+
+t.test('targets and workloads', { skip: withoutFuse, timeout: 120_000 }, async t => {
+  await withImage(async home => {
+    const peers = [BROKEN, peer('same', ''), peer('front', '-f')].flatMap(text => ['--peer', text]);
+    const kernel = noErofs() === undefined;
+    const args = ['--rounds', '1', '--clients', '1,2', '--json', ...peers, ...(kernel ? [] : ['--no-kernel'])];
+    const result = runCommand(['bench', home.stack, ...args], { env: home.env });
+    t.equal(result.stderr, '');
+    t.equal(result.status, 1, 'one of the targets has failed');
+    const report = JSON.parse(result.stdout) as BenchReport;
+    t.match(report, { bench: 'lookup', rounds: 1, entries: FILES + DIRECTORIES + 2, directories: DIRECTORIES + 3 });
+    const measured = ['lowerdata', ...(kernel ? ['kernel'] : []), 'same', 'front'];
+    t.strictSame(
+      report.rows.map(({ workload, clients, target }) => [workload, clients, target]),
+      WORKLOADS.flatMap(({ name }) => [1, 2].flatMap(clients => measured.map(target => [name, clients, target]))),
+      'each workload with each target and each number of clients',
+    );
+    for (const row of report.rows) {
+      const name = `${row.workload} ${row.clients} ${row.target}`;
+      t.equal(row.operations, operationsOf(row.workload), `${name}: an operation for each name`);
+      t.ok(isOrdered(row) && row.seconds > 0, `${name}: times are times`);
+      const { p50, seconds } = row.ratio;
+      t.ok(Number.isFinite(p50) && Number.isFinite(seconds) && Number(p50) > 0, `${name}: ratios to the first target`);
+      if (row.target === 'lowerdata') t.strictSame(row.ratio, { p50: 1, seconds: 1 });
+    }
+    t.strictSame(
+      report.targets.filter(({ error }) => error !== undefined),
+      [{ name: 'broken', error: 'exit status 3: no such thing' }],
+      'a target that does not mount is named with its message',
+    );
+    t.ok((report.targets[0]?.server?.peakBytes ?? 0) > 1e7, 'what the server has used');
+    t.strictSame(leftBy(home), [], 'nothing is left');
+  });
+});
+
+t.test('for people', { skip: withoutFuse, timeout: 120_000 }, async t => {
+  await withImage(async home => {
+    const args = ['--rounds', '2', '--workloads', 'read,stat-again', '--no-kernel', '--peer', BROKEN];
+    const { stdout, status } = runCommand(['bench', home.stack, ...args, '-o', 'verity=off'], { env: home.env });
+    const lines = stdout.split('\n');
+    t.equal(status, 1);
+    t.match(lines[0], /^workload +clients +target +p50 /);
+    t.match(lines[1], /^stat-again +1 lowerdata( +[\d.]+){6}$/);
+    t.match(lines[2], /^read +1 lowerdata( +[\d.]+){6}$/, 'some workloads, in their own order');
+    t.ok(lines.includes('broken: failed: exit status 3: no such thing'));
+    t.ok(
+      lines.every(line => line.length <= 100),
+      'within 100 columns',
+    );
+    t.strictSame(leftBy(home), [], 'nothing is left');
+  });
+});
+
+t.test('a peer that leaves a file behind', { skip: withoutFuse, timeout: 120_000 }, async t => {
+  await withImage(async home => {
+    const args = ['--rounds', '1', '--workloads', 'stat-again', '--no-kernel', '--peer', 'messy=touch {mnt}/x; exit 4'];
+    const { stdout, stderr, status } = runCommand(['bench', home.stack, ...args], { env: home.env });
+    t.equal(status, 1);
+    t.match(stdout, /^stat-again +1 lowerdata/m, 'the others are still measured');
+    t.match(stdout, /^messy: failed: exit status 4/m, 'its own message is kept');
+    t.match(stderr, /\/messy is left: ENOTEMPTY/, 'what can not be removed is named');
+    t.strictSame(
+      leftBy(home).filter(path => path.startsWith('/')),
+      [],
+      'and nothing is mounted',
+    );
+  });
+});
+
+t.test('wrong calls', async t => {
+  for (const [rule, args, message] of [
+    ['an unknown workload', ['--workloads', 'walk,run'], /--workloads: run: not one of walk, stat, /],
+    ['no rounds', ['--rounds', '0'], /--rounds=0: 1 to 1000/],
+    ['clients that are none', ['--clients', '1,x'], /--clients=x: 1 to 64/],
+    ['a peer without a name', ['--peer', 'mount {mnt}'], /--peer mount \{mnt\}: not name=command with \{mnt\} in it/],
+    ['a peer without a place', ['--peer', 'x=true'], /--peer x=true: not name=command/],
+    ['two peers of one name', ['--peer', 'x={mnt}', '--peer', 'x={mnt}'], /--peer x: the name is taken/],
+    ['no stack', [], /\/nonexistent: ENOENT/],
+  ] as const)
+    t.match(runCommand(['bench', '/nonexistent', ...args]), { status: 1, stdout: '', stderr: message }, rule);
+});
+
+t.test('signals', { skip: withoutFuse, timeout: 120_000 }, async t => {
+  for (const [rule, signal, status, args, isBusy] of [
+    ['while it measures', 'SIGINT', 130, [], (home: Home) => leftBy(home).length > 2],
+    ['while a peer does not mount', 'SIGTERM', 143, ['--peer', 'never=exec sleep 60; {mnt}'], stuck],
+  ] as const)
+    await withImage(async home => {
+      const child = spawn(process.execPath, [lowerdata, 'bench', home.stack, '--rounds', '900', ...args], {
+        env: { ...process.env, ...home.env },
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      const closed = once(child, 'close');
+      let log = '';
+      child.stderr?.setEncoding('utf8').on('data', piece => {
+        log += piece;
+      });
+      t.ok(await soon(() => isBusy(home)), `${rule}: it is at work`);
+      child.kill(signal);
+      t.strictSame((await closed)[0], status, `${rule}: it ends with the signal's status`);
+      t.equal(log, `lowerdata: ${signal}: ended before all was measured\n`);
+      t.strictSame(leftBy(home), [], `${rule}: nothing is left`);
+    });
+});
+
+/** Whether the peer that never mounts has begun. */
+function stuck({ temporary }: Home): boolean {
+  const [bench = 'x'] = readdirSync(temporary).filter(name => name !== 'lowerdata');
+  try {
+    return readdirSync(join(temporary, bench, 'never')).includes('log');
+  } catch {
+    return false; // other targets come first
+  }
+}
+
+t.test('as an ordinary user', { skip: withoutUserMounts, timeout: 120_000 }, async t => {
+  await withImage(async home => {
+    const args = [lowerdata, 'bench', home.stack, '--rounds', '1', '--json'];
+    const options = { uid: NOBODY, gid: NOBODY, env: { ...process.env, ...home.env }, encoding: 'utf8' } as const;
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, options);
+    t.equal(stderr, '');
+    t.equal(status, 0);
+    const report = JSON.parse(stdout) as BenchReport;
+    t.strictSame(
+      report.rows.map(({ workload, target }) => [workload, target]),
+      WORKLOADS.map(({ name }) => [name, 'lowerdata']),
+    );
+    t.ok(report.rows.every(isOrdered), 'times are times');
+    t.match(report.notes, [/^The kernel is left out/, /only root can drop caches/], 'what is missing is said');
+    t.strictSame(leftBy(home), [], 'nothing is left');
+  });
+});
