@@ -12,6 +12,8 @@ export interface BenchRow {
   readonly rounds: number;
   /** One operation: the medians of the rounds' p50 and p99, and the longest of all. */
   readonly microseconds: { readonly p50: number; readonly p99: number; readonly max: number };
+  /** The p50 of each round, in their order: how far apart they are says how far to trust their median. */
+  readonly roundMicroseconds: readonly number[];
   /** All operations of a round, as the clock on the wall has it: the median. */
   readonly seconds: number;
   /** To the first target in the same round, the median: of p50, and of the seconds. null without a first target. */
@@ -96,9 +98,17 @@ function rowOf(own: readonly Sample[], base: readonly Sample[]): BenchRow {
     p99: rounded(median(own.map(({ p99 }) => p99)) / 1000),
     max: rounded(Math.max(...own.map(({ max }) => max)) / 1000),
   };
-  const seconds = median(own.map(sample => sample.seconds));
-  const ratios = { p50: ratio('p50'), seconds: ratio('seconds') };
-  return { workload, clients, target, operations, rounds: own.length, microseconds, seconds, ratio: ratios };
+  return {
+    workload,
+    clients,
+    target,
+    operations,
+    rounds: own.length,
+    microseconds,
+    roundMicroseconds: own.map(({ p50 }) => rounded(p50 / 1000)),
+    seconds: median(own.map(({ seconds }) => seconds)),
+    ratio: { p50: ratio('p50'), seconds: ratio('seconds') },
+  };
 }
 
 const rounded = (number: number): number => Number(number.toFixed(3));

@@ -81,6 +81,7 @@ t.test('targets and workloads', { skip: withoutFuse, timeout: 120_000 }, async t
       t.ok(isOrdered(row) && row.seconds > 0, `${name}: times are times`);
       const { p50, seconds } = row.ratio;
       t.ok(Number.isFinite(p50) && Number.isFinite(seconds) && Number(p50) > 0, `${name}: ratios to the first target`);
+      t.strictSame(row.roundMicroseconds, [row.microseconds.p50], `${name}: the median of one round`);
       if (row.target === 'lowerdata') t.strictSame(row.ratio, { p50: 1, seconds: 1 });
     }
     t.strictSame(
