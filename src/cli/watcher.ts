@@ -56,14 +56,17 @@ unmount() { # the octal escapes, which %b wants with a leading zero
     *) fusermount3 -u -z "\${at%.}" ;;
   esac
 }
-tries=1
-[ "$by" = mount ] || [ -n "$device" ] || tries=20 # fusermount3 may not have mounted yet
+tries=20
 while [ "$tries" -gt 0 ]; do
-  found=$(dead)
-  for at in $found; do unmount "$at"; done
-  [ -n "$found" ] && break
+  found=$(dead) failed=
+  for at in $found; do unmount "$at" || failed=1; done
+  if [ -n "$found" ]; then
+    [ -n "$failed" ] || break # never looks again: another mount may have the number now
+  elif [ "$by" = mount ] || [ -n "$device" ]; then
+    break
+  fi # else fusermount3 may not have mounted yet
   tries=$((tries - 1))
-  [ "$tries" -gt 0 ] && sleep 0.1
+  sleep 0.1
 done
 [ -z "$state" ] || rm -f "$state"
 `;

@@ -1,6 +1,6 @@
 /** A daemon that is killed at the worst moments, played by a process that mounts and then kills itself. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, mkdirSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -9,7 +9,7 @@ import { nameFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
 import { lowerdata } from '../fixtures/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
-import { withoutFuse } from '../fixtures/skips.ts';
+import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
 
 const MNT_DETACH = 2;
 const NOBODY = 65534;
@@ -57,3 +57,27 @@ for (const [rule, after, uid, other] of [
     }),
   );
 }
+
+t.test('a helper that refuses once', { skip: withoutUserMounts }, t =>
+  withScratchAsync(async directory => {
+    const [mnt, refused] = [join(directory, 'mnt'), join(directory, 'refused')];
+    const helper = spawnSync('sh', ['-c', 'command -v fusermount3'], { encoding: 'utf8' }).stdout.trim();
+    const wrapper = `#!/bin/sh
+case $1 in -u) [ -e ${refused} ] || { : >${refused}; exit 1; } ;; esac
+exec ${helper} "$@"
+`;
+    mkdirSync(mnt);
+    mkdirSync(join(directory, 'bin'));
+    writeFileSync(join(directory, 'bin', 'fusermount3'), wrapper, { mode: 0o755 });
+    chmodSync(directory, 0o777); // whoever runs the helper leaves its mark there
+    chownSync(mnt, NOBODY, NOBODY);
+    const options = { uid: NOBODY, gid: NOBODY, env: { ...process.env, PATH: `${directory}/bin:${process.env.PATH}` } };
+    spawnSync(process.execPath, ['--input-type=module', '-e', script(told), mnt], options);
+    const top = (): string | undefined => mountAt(readMounts(), nameFromText(mnt))?.type;
+    for (let waited = 0; waited < 5000 && top() !== undefined; waited += 10) await sleep(10);
+    t.ok(existsSync(refused), 'it was asked');
+    t.equal(top(), undefined, 'and asked again');
+    while (top()) native.umount(nameFromText(mnt), MNT_DETACH);
+  }),
+);
+t.end();
