@@ -35,6 +35,7 @@ export async function serveMount(
 ): Promise<number> {
   const server = await open(order.plan, log);
   process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
+  const requests = new StopRequests(log);
   const mount = await LiveMount.make(order, server);
   const { mountpoint, plan } = order;
   const { protection } = mount;
@@ -48,7 +49,7 @@ export async function serveMount(
     layers: plan.stack.layers,
     protection,
   });
-  const requests = new StopRequests(mount, log);
+  requests.attend(mount);
   ready(protectionText(protection));
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
   const end = await Promise.race([server.ended, requests.abandoned]);
@@ -187,30 +188,41 @@ async function answering(mountpoint: Name, server: Server): Promise<void> {
 class StopRequests {
   /** Settles when there is nothing more to wait for. */
   readonly abandoned: Promise<string>;
-  private readonly mount: LiveMount;
+  private mount: LiveMount | undefined;
   private readonly log: (line: string) => void;
   private readonly abandon: (why: string) => void;
   private count = 0;
 
-  constructor(mount: LiveMount, log: (line: string) => void) {
-    this.mount = mount;
+  /** From here on one signal alone does not end the process. */
+  constructor(log: (line: string) => void) {
     this.log = log;
     const { promise, resolve } = withResolvers<string>();
     this.abandoned = promise;
     this.abandon = resolve;
-    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void this.stop());
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+      process.on(signal, () => {
+        this.count++;
+        if (this.mount) void this.stop(this.mount);
+        else if (this.count > 1) leave(1); // it does not get there; the watcher takes away what there is
+      });
+    }
   }
 
-  private async stop(): Promise<void> {
-    this.count++;
-    const { place } = this.mount;
+  /** The mount is made; what was asked before is done now. */
+  attend(mount: LiveMount): void {
+    this.mount = mount;
+    if (this.count > 0) void this.stop(mount);
+  }
+
+  private async stop(mount: LiveMount): Promise<void> {
+    const { place } = mount;
     if (place === undefined || this.count > 2) {
       this.abandon(place === undefined && this.count === 1 ? 'unmounted' : 'given up while in use');
       return;
     }
     notifySupervisor('STOPPING=1', `STATUS=unmounting ${printable(place)}`);
     try {
-      if (await this.mount.unmount(place, this.count > 1)) return; // the thread ends now, or with the last user
+      if (await mount.unmount(place, this.count > 1)) return; // the thread ends now, or with the last user
       const busy = `${printable(place)} is busy and stays mounted; a second signal detaches it`;
       notifySupervisor(`STATUS=${busy}`);
       this.log(busy);

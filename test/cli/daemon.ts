@@ -257,6 +257,16 @@ placed('in the foreground', async (t, place) => {
   t.equal(place.mount, undefined);
 });
 
+placed('asked to end while it is being mounted', async (t, place) => {
+  for (let round = 0; round < 5; round++) {
+    const child = spawn(process.execPath, [lowerdata, 'mount', place.stack, place.mnt, '-f'], { stdio: 'ignore' });
+    while (place.mount === undefined) await sleep(0);
+    child.kill('SIGTERM');
+    t.equal(await statusOf(child), 0, 'it is mounted, and then unmounted');
+    t.equal(place.mount, undefined);
+  }
+});
+
 function statusOf(child: ChildProcess): Promise<number | null> {
   return new Promise(resolve => child.on('exit', status => resolve(status)));
 }
