@@ -45,6 +45,7 @@ export class MeasurePool {
    * Throws ErrnoError EIO where the thread died, EINTR after `signal`.
    */
   measure(works: readonly Work[], signal?: AbortSignal): Promise<readonly Outcome[]> {
+    if (signal?.aborted) return Promise.reject(notWaitedFor());
     const id = this.nextId++;
     const thread = this.idlest();
     thread.worker.ref(); // the process goes on while somebody waits
@@ -54,7 +55,6 @@ export class MeasurePool {
       thread.pending.set(id, { sizeBytes, resolve, reject });
     });
     thread.worker.postMessage({ id, works } satisfies Order);
-    if (signal?.aborted) drop(); // it will not say so again
     signal?.addEventListener('abort', drop, { once: true });
     return done.finally(() => {
       signal?.removeEventListener('abort', drop);
@@ -107,7 +107,7 @@ export class MeasurePool {
       const pending = thread.pending.get(id);
       thread.pending.delete(id);
       if (outcomes) pending?.resolve(outcomes);
-      else pending?.reject(new ErrnoError(EINTR, 'not waited for any longer'));
+      else pending?.reject(notWaitedFor());
     });
     const died = (cause: unknown): void => {
       this.threads = this.threads.filter(other => other !== thread);
@@ -140,6 +140,8 @@ function* batchesOf<T extends WithWork>(items: Iterable<T>): Generator<T[]> {
   }
   if (batch.length > 0) yield batch;
 }
+
+const notWaitedFor = (): ErrnoError => new ErrnoError(EINTR, 'not waited for any longer');
 
 const loadOf = ({ pending }: Thread): number => {
   let bytes = 0;
