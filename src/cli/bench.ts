@@ -11,7 +11,7 @@ import { type BenchPlan, runBench } from './bench-run.ts';
 import { driverTarget, kernelTarget, peerTarget, type Target } from './bench-targets.ts';
 import { canDropCaches, chosenWorkloads, WORKLOADS } from './bench-workloads.ts';
 import { collect, newCommand, parse } from './command.ts';
-import { isImage, type MountPlan, planMount } from './mount-options.ts';
+import { type MountPlan, planHere } from './mount-options.ts';
 import { print } from './output.ts';
 import { showSteps } from './progress.ts';
 import { complain, reporting } from './report.ts';
@@ -64,13 +64,7 @@ Names and inodes are dropped from the kernel's caches of the whole system before
 Exit status: 0, or 1 where a target could not be measured.`;
 
 async function bench(source: Name, flags: Flags): Promise<number> {
-  const mountPlan = planMount({
-    source,
-    texts: flags.options,
-    sloppy: false,
-    isRoot: process.geteuid?.() === 0,
-    isImage,
-  });
+  const mountPlan = planHere(source, flags.options);
   const rounds = wholeNumber('--rounds', flags.rounds, 1, ROUNDS_MAX);
   const counts = flags.clients.split(',').map(text => wholeNumber('--clients', text, 1, CLIENTS_MAX));
   const seed = wholeNumber('--seed', flags.seed, 0, SEED_MAX);

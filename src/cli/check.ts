@@ -4,7 +4,7 @@ import { HAZARDS, type Hazard, hazards } from '../overlay/hazards.ts';
 import { openOverlay } from '../overlay/open.ts';
 import { type Name, nameFromText, printable } from '../sys/bytes.ts';
 import { collect, newCommand, parse } from './command.ts';
-import { isImage, planMount } from './mount-options.ts';
+import { planHere } from './mount-options.ts';
 import { print } from './output.ts';
 import { reporting } from './report.ts';
 
@@ -42,8 +42,7 @@ What is found: ${Object.keys(HAZARDS).join(', ')}.
 Exit status: 0 nothing, 1 something, 2 it could not be done.`;
 
 async function check(source: Name, { options, json }: Flags): Promise<number> {
-  const isRoot = process.geteuid?.() === 0;
-  const overlay = openOverlay(planMount({ source, texts: options, sloppy: false, isRoot, isImage }).stack);
+  const overlay = openOverlay(planHere(source, options).stack);
   let status = CLEAN;
   for (const hazard of hazards(overlay)) {
     await print(nameFromText(`${json ? asJson(hazard) : asText(hazard)}\n`));

@@ -16,7 +16,7 @@ import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
 import { EIO, ENOENT, ErrnoError, EUCLEAN, errnoName } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
 import { measure } from '../verity/digest.ts';
-import { isImage, planMount } from './mount-options.ts';
+import { planHere } from './mount-options.ts';
 
 export interface Side {
   readonly root: TreeInode;
@@ -64,8 +64,7 @@ async function readDirectory(path: Name, { metadata }: SideOptions): Promise<Tre
 }
 
 function readStack(name: Name, { options, metadata = false }: SideOptions): TreeInode {
-  const isRoot = process.geteuid?.() === 0;
-  const overlay = openOverlay(planMount({ source: name, texts: options, sloppy: false, isRoot, isImage }).stack);
+  const overlay = openOverlay(planHere(name, options).stack);
   try {
     return new StackReader(overlay, metadata).read();
   } finally {

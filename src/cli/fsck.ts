@@ -10,7 +10,7 @@ import { EIO, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { MeasurePool } from '../verity/measure-pool.ts';
 import { collect, newCommand, parse, threadsOf } from './command.ts';
 import { FsckJournal } from './fsck-journal.ts';
-import { isImage, planMount } from './mount-options.ts';
+import { planHere } from './mount-options.ts';
 import { print } from './output.ts';
 import { showProgress } from './progress.ts';
 import { complain, reporting } from './report.ts';
@@ -90,8 +90,7 @@ async function check(stack: StackOptions, pool: MeasurePool, flags: Flags): Prom
 
 /** Digests are checked, whatever the option says for a mount. */
 function stackOf(source: Name, { options }: Flags): StackOptions {
-  const isRoot = process.geteuid?.() === 0;
-  const { stack } = planMount({ source, texts: options, sloppy: false, isRoot, isImage });
+  const { stack } = planHere(source, options);
   return { ...stack, verity: stack.verity === 'off' ? 'on' : stack.verity };
 }
 

@@ -122,3 +122,8 @@ export function isImage(path: Name): boolean {
     return false;
   }
 }
+
+/** What this user would mount from a source with the texts of some `-o`. Throws ErrnoError as planMount does. */
+export function planHere(source: Name, texts: readonly Name[]): MountPlan {
+  return planMount({ source, texts, sloppy: false, isRoot: process.geteuid?.() === 0, isImage });
+}

@@ -4,7 +4,7 @@ import { openOverlay } from '../overlay/open.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Name } from '../sys/bytes.ts';
 import { collect, newCommand } from './command.ts';
-import { isImage, planMount } from './mount-options.ts';
+import { planHere } from './mount-options.ts';
 import { reporting, WRONG_CALL } from './report.ts';
 
 const FAILED = 1;
@@ -31,8 +31,7 @@ export async function forPaths(
   use: Use,
 ): Promise<number> {
   return reporting(WRONG_CALL, async () => {
-    const isRoot = process.geteuid?.() === 0;
-    const { stack } = planMount({ source, texts: options, sloppy: false, isRoot, isImage });
+    const { stack } = planHere(source, options);
     const overlay = openOverlay(stack);
     let status = 0;
     for (const path of paths) status = Math.max(status, await reporting(FAILED, () => one(overlay, path, use)));
