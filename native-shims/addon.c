@@ -9,6 +9,7 @@
 	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid) X(btrfsUuid)                                            \
 	X(lgetxattr) X(llistxattr) X(fgetxattr) X(flistxattr)                                                         \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
+	X(uringSetup) X(uringEnter) X(map) X(addressOf) X(setAffinity)                                                \
 	X(notify) X(exit)                                                                                             \
 	X(benchPaths)
 

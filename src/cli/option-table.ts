@@ -149,6 +149,9 @@ function unescaped(value: Name): Name {
 const VERIFY =
   'when data that has a digest is checked: at open alone, or at every read, too; default: `read` where this process serves ' +
   'reads, `open` with passthrough';
+const TRANSPORT =
+  'how requests come: read from /dev/fuse, or through io_uring (Linux 6.14 with fuse.enable_uring=1); `fuse-native`: the ' +
+  'package of that name, for comparison';
 const NO_IDS = 'owners can not be mapped yet';
 const NO_REMOTE = 'remote layers are not supported yet';
 const NO_LABELS = 'a security context can not be chosen yet';
@@ -170,7 +173,7 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
     'passthrough',
     choice('passthrough', ['auto', 'on', 'off'], "whether the kernel reads data itself, from the object's page cache"),
   ],
-  ['transport', choice('transport', ['dev', 'fuse-native'], '`fuse-native`: the package of that name, for comparison')],
+  ['transport', choice('transport', ['dev', 'uring', 'fuse-native'], TRANSPORT)],
 
   // FUSE
   ['allow_other', chosen({ allowOther: true }, 'let other users in, as in FUSE')],

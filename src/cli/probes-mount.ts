@@ -1,8 +1,10 @@
 /** Questions about mounting: /dev/fuse, its protocol, and who may. Each is a row of `mountProbes`. */
+
 import { spawnSync } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { acceptedFlags } from '../fuse/init.ts';
+import { uringObstacle } from '../fuse/uring.ts';
 import { nameFromText } from '../sys/bytes.ts';
 import { EINVAL, EPERM, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
@@ -134,10 +136,10 @@ function passthrough(machine: Machine): Answer {
 }
 
 function ioUring(): Answer {
-  const enabled = contentsOf('/sys/module/fuse/parameters/enable_uring');
-  if (enabled === undefined) return no(null, 'not in this kernel', 'Linux 6.14, CONFIG_FUSE_IO_URING; not used yet');
-  if (/^[Y1]/.test(enabled)) return yes('enabled; not used yet');
-  return no(null, 'enable_uring of the module fuse is N', 'boot with fuse.enable_uring=1; not used yet');
+  const obstacle = uringObstacle();
+  if (obstacle === undefined) return yes('enabled: transport=uring');
+  const instead = 'Linux 6.14 with CONFIG_FUSE_IO_URING, booted with fuse.enable_uring=1';
+  return no(null, obstacle, instead);
 }
 
 /** What forbids user namespaces, and the value that does. Source: sysctl/user.rst, Debian's and Ubuntu's patches. */

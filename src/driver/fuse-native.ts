@@ -17,9 +17,9 @@
  */
 import { readdirSync, readlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import type { End } from '../fuse/device.ts';
 import { type FuseMountOptions, type Mounter, type MountFlag, mounter } from '../fuse/mount.ts';
 import { mountAt, readMounts } from '../fuse/mountinfo.ts';
-import type { End } from '../fuse/session.ts';
 import { openOverlay } from '../overlay/open.ts';
 import type { StackOptions } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';

@@ -12,5 +12,5 @@ export interface DriverOptions {
   readonly acl: boolean;
   /** One line for each message. */
   readonly debug: boolean;
-  readonly transport: 'dev' | 'fuse-native';
+  readonly transport: 'dev' | 'uring' | 'fuse-native';
 }

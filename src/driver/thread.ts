@@ -7,13 +7,16 @@
  */
 import { readFileSync, writeSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
+import type { End } from '../fuse/device.ts';
 import { Dispatcher } from '../fuse/dispatch.ts';
-import { type End, serve } from '../fuse/session.ts';
+import { serve } from '../fuse/session.ts';
 import { traceTo } from '../fuse/trace.ts';
+import { openRing } from '../fuse/uring.ts';
 import { openOverlay } from '../overlay/open.ts';
 import type { StackOptions } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { EIO, EPERM, ErrnoError } from '../sys/errno.ts';
+import type { IoUring } from '../sys/io-uring.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/privileges.ts';
 import { Backing } from './backing.ts';
 import { cachePolicy } from './cache.ts';
@@ -48,8 +51,9 @@ try {
   const overlay = openOverlay(options);
   const isPrivileged = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
   if (driver.passthrough === 'on' && !isPrivileged) throw new ErrnoError(EPERM, 'passthrough=on needs CAP_SYS_ADMIN');
+  const ring = driver.transport === 'uring' ? openRing() : undefined;
   port.once('message', (order: ThreadOrder) => {
-    const ended = serveOverlay(order, overlay, isPrivileged);
+    const ended = serveOverlay(order, overlay, isPrivileged, ring);
     say({ ended });
   });
   say({ ready: true });
@@ -73,7 +77,7 @@ function say(message: ThreadMessage): void {
   port?.postMessage(message);
 }
 
-function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivileged: boolean): End {
+function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivileged: boolean, ring?: IoUring): End {
   const passthrough = isPrivileged && driver.passthrough !== 'off';
   const acl = driver.acl && overlay.hasAcl;
   const measurer = new Measurer<Opened | number>(new Mailbox(measuring));
@@ -86,9 +90,9 @@ function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivil
   const filesystem = new OverlayFilesystem(overlay, files, cache, { acl, trusted: isPrivileged }, granted => {
     say({ protection: protectionOf(options, driver, granted || whyNoPassthrough(isPrivileged)) });
   });
-  const wanted = { passthroughDepth: passthrough ? 1 : 0, posixAcl: acl } as const;
+  const wanted = { passthroughDepth: passthrough ? 1 : 0, posixAcl: acl, ioUring: ring !== undefined } as const;
   const tracer = driver.debug ? traceTo(tell) : undefined;
-  return serve(fd, new Dispatcher(filesystem, { wanted, log, tracer }), { log, wake: measurer.wake });
+  return serve(fd, new Dispatcher(filesystem, { wanted, log, tracer }), { log, wake: measurer.wake }, ring);
 }
 
 function whyNoPassthrough(isPrivileged: boolean): string {

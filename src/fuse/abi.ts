@@ -365,3 +365,25 @@ export const DirentPlus = {
   dirent: 128, // Dirent
   SIZE: 152,
 } as const;
+
+/** struct fuse_uring_req_header: a request, and then its reply, apart from their payload. Since 7.42. */
+export const UringHeader = {
+  in_out: 0, // InHeader of the request, OutHeader of the reply
+  op_in: 128, // what the operation has before names and data
+  flags: 256, // u64  from here on struct fuse_uring_ent_in_out
+  commit_id: 264, // u64  of the request, to be given back
+  payload_sz: 272, // u32  bytes of the payload, in either direction
+  OP_IN_BYTES: 128,
+  SIZE: 288,
+} as const;
+
+/** enum fuse_uring_cmd. */
+export const UringCommand = { REGISTER: 1, COMMIT_AND_FETCH: 2 } as const;
+
+/** struct fuse_uring_cmd_req. Since 7.42. */
+export const UringCommandRequest = {
+  flags: 0, // u64
+  commit_id: 8, // u64
+  qid: 16, // u16  the processor
+  SIZE: 24,
+} as const;

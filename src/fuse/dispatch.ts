@@ -12,7 +12,8 @@ import type { Out } from './reply.ts';
 /** Told of every request and of every reply, before and after it is worked on. */
 export interface Tracer {
   request(view: DataView, length: number): void;
-  reply(view: DataView, length: number, opcode: number): void;
+  /** @param length of header and body */
+  reply(reply: Reply, length: number, opcode: number): void;
 }
 
 export interface DispatcherOptions {
@@ -35,17 +36,15 @@ const INIT_BODY_MIN = 16;
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 const nothing = new Uint8Array(0);
 
-/** A reply in the making: the header, and the body that a method writes. */
-class Reply {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
+/** A reply in the making: the header, and the body that a method writes, wherever they are to be. */
+export class Reply {
+  readonly header: Out;
   readonly body: Out;
 
-  constructor(sizeBytes: number) {
-    this.bytes = new Uint8Array(sizeBytes);
-    this.view = new DataView(this.bytes.buffer);
-    const body = this.bytes.subarray(OutHeader.SIZE);
-    this.body = { bytes: body, view: new DataView(body.buffer, body.byteOffset, body.length) };
+  /** @param header OutHeader.SIZE bytes @param body room for any reply */
+  constructor(header: Uint8Array, body: Uint8Array) {
+    this.header = outOf(header);
+    this.body = outOf(body);
   }
 
   /** Writes the header around a result, but for the number of the request. Returns the size of the reply. */
@@ -53,11 +52,21 @@ class Reply {
     const isErrno = result < 0 && result >= -ERRNO_MAX;
     const isBody = result >= 0 && result <= this.body.bytes.length;
     const length = OutHeader.SIZE + (isBody ? result : 0);
-    this.view.setUint32(OutHeader.len, length, true);
-    this.view.setInt32(OutHeader.error, isBody ? 0 : isErrno ? result : -EIO, true);
+    const { view } = this.header;
+    view.setUint32(OutHeader.len, length, true);
+    view.setInt32(OutHeader.error, isBody ? 0 : isErrno ? result : -EIO, true);
     return length;
   }
 }
+
+const outOf = (bytes: Uint8Array): Out => ({
+  bytes,
+  view: new DataView(bytes.buffer, bytes.byteOffset, bytes.length),
+});
+
+/** A reply whose body follows its header. */
+const replyIn = (bytes: Uint8Array): Reply =>
+  new Reply(bytes.subarray(0, OutHeader.SIZE), bytes.subarray(OutHeader.SIZE));
 
 /** What is told about a request that waits for its answer. */
 interface Waiting {
@@ -68,15 +77,15 @@ interface Waiting {
 /** Answers the requests of one session, one at a time; those that the filesystem leaves for later, when it can. */
 export class Dispatcher {
   /** Hold a reply after `handle` and after `late`. */
-  readonly reply: Uint8Array;
-  readonly lateReply: Uint8Array;
+  readonly reply = new Uint8Array(REPLY_BYTES);
+  readonly lateReply = new Uint8Array(LATE_REPLY_BYTES);
   /** What INIT agreed on; undefined before it, and in a dispatcher whose session did not get it. */
   connection: Connection | undefined;
 
   private readonly filesystem: Filesystem;
   private readonly options: DispatcherOptions;
-  private readonly now = new Reply(REPLY_BYTES);
-  private readonly later = new Reply(LATE_REPLY_BYTES);
+  private readonly now: Reply;
+  private readonly later: Reply;
   private readonly waiting = new Map<Unique, Waiting>();
   private readonly request: Writable<Request> = {
     bytes: nothing,
@@ -88,16 +97,17 @@ export class Dispatcher {
   constructor(filesystem: Filesystem, options: DispatcherOptions) {
     this.filesystem = filesystem;
     this.options = options;
-    this.reply = this.now.bytes;
-    this.lateReply = this.later.bytes;
+    this.now = replyIn(this.reply);
+    this.later = replyIn(this.lateReply);
   }
 
   /**
    * Answers the request in the first `length` bytes of `request`. Whatever they are, it does not throw and reads nothing past
    * them. Fastest where the same buffer is handed in every time.
-   * @returns how many bytes of `reply` are to be sent; 0: none
+   * @param into where the reply is written; `reply` where it is not given
+   * @returns how many bytes of the reply are to be sent; 0: none, or not yet
    */
-  handle(request: Uint8Array, length: number): number {
+  handle(request: Uint8Array, length: number, into: Reply = this.now): number {
     if (request !== this.request.bytes) this.bind(request);
     if (length < InHeader.SIZE || length > request.length) {
       this.options.log(`a request of ${length} bytes has no header`);
@@ -108,16 +118,17 @@ export class Dispatcher {
     const { tracer } = this.options;
     tracer?.request(view, length);
     const row = rows.get(opcode);
-    const result = this.answer(opcode, row, length);
+    const result = this.answer(opcode, row, length, into.body);
     if (row?.replies === false) return 0;
     if (result === LATER) {
       const unique = nameOf(request, InHeader.unique, InHeader.unique + 8) as Unique;
       this.waiting.set(unique, { opcode, nodeid: this.request.nodeid });
       return 0;
     }
-    for (let i = 0; i < 8; i++) this.reply[OutHeader.unique + i] = request[InHeader.unique + i] as number;
-    const replyLength = this.now.seal(result);
-    tracer?.reply(this.now.view, replyLength, opcode);
+    const header = into.header.bytes;
+    for (let i = 0; i < 8; i++) header[OutHeader.unique + i] = request[InHeader.unique + i] as number;
+    const replyLength = into.seal(result);
+    tracer?.reply(into, replyLength, opcode);
     return replyLength;
   }
 
@@ -139,7 +150,7 @@ export class Dispatcher {
     }
     this.lateReply.set(nameBytes(unique), OutHeader.unique);
     const replyLength = this.later.seal(result);
-    this.options.tracer?.reply(this.later.view, replyLength, opcode);
+    this.options.tracer?.reply(this.later, replyLength, opcode);
     return replyLength;
   }
 
@@ -159,9 +170,9 @@ export class Dispatcher {
   }
 
   /** The bytes of the body, -errno, or LATER. */
-  private answer(opcode: number, row: Row | undefined, length: number): number {
+  private answer(opcode: number, row: Row | undefined, length: number, out: Out): number {
     try {
-      return this.run(opcode, row, length);
+      return this.run(opcode, row, length, out);
     } catch (error) {
       return this.refuse(opcode, this.request.nodeid, error);
     }
@@ -173,7 +184,7 @@ export class Dispatcher {
     return error instanceof ErrnoError ? -error.errno : -EIO;
   }
 
-  private run(opcode: number, row: Row | undefined, length: number): number {
+  private run(opcode: number, row: Row | undefined, length: number, out: Out): number {
     const { request } = this;
     const { view } = request;
     request.nodeid = getU64(view, InHeader.nodeid) as Nodeid;
@@ -185,14 +196,14 @@ export class Dispatcher {
     const bodyBytes = request.end - InHeader.SIZE;
     const bodyBytesMin = opcode === Opcode.INIT ? INIT_BODY_MIN : (row?.bodyBytesMin ?? 0);
     if (bodyBytes < bodyBytesMin) throw new ErrnoError(EINVAL, `a body of ${bodyBytes} bytes, not ${bodyBytesMin}`);
-    if (opcode === Opcode.INIT) return this.init(bodyBytes);
-    return row ? row.run(this.filesystem, request, this.now.body) : -ENOSYS;
+    if (opcode === Opcode.INIT) return this.init(bodyBytes, out);
+    return row ? row.run(this.filesystem, request, out) : -ENOSYS;
   }
 
-  private init(bodyBytes: number): number {
+  private init(bodyBytes: number, out: Out): number {
     const { bytes } = this.request;
     const body = new DataView(bytes.buffer, bytes.byteOffset + InHeader.SIZE, bodyBytes);
-    this.connection = negotiate(body, this.now.body.view, this.options.wanted);
+    this.connection = negotiate(body, out.view, this.options.wanted);
     if (this.connection) this.filesystem.init?.(this.connection);
     return InitOut.SIZE;
   }

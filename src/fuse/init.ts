@@ -61,6 +61,8 @@ export interface Wanted {
   readonly passthroughDepth: 0 | 1 | 2;
   /** The kernel checks permissions by mode and POSIX ACLs, which it reads with GETXATTR. */
   readonly posixAcl: boolean;
+  /** Requests come through io_uring: its rings are ready, and will be registered for every processor. */
+  readonly ioUring?: boolean;
 }
 
 /** What kernel and filesystem agreed on. */
@@ -96,6 +98,7 @@ const accepted: ReadonlyMap<InitFlagName, When> = new Map<InitFlagName, When>([
   ['INIT_EXT', always], // flags2 is valid
   ['DIRECT_IO_ALLOW_MMAP', always], // files opened with DIRECT_IO can be executed and mapped
   ['PASSTHROUGH', wanted => wanted.passthroughDepth > 0],
+  ['OVER_IO_URING', wanted => wanted.ioUring === true],
   ['NO_EXPORT_SUPPORT', always], // a file handle would be stale as soon as the kernel forgets the inode
 ]);
 

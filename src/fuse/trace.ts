@@ -36,14 +36,14 @@ import {
   StatxIn,
   StatxOut,
 } from './abi.ts';
-import type { Tracer } from './dispatch.ts';
+import type { Reply, Tracer } from './dispatch.ts';
 import { flagsOf } from './init.ts';
 
 /** A Tracer that writes a line for every message. */
 export function traceTo(write: (line: string) => void): Tracer {
   return {
     request: (view, length) => write(requestLine(view, length)),
-    reply: (view, length, opcode) => write(replyLine(view, length, opcode)),
+    reply: (reply, length, opcode) => write(replyLine(reply, length, opcode)),
   };
 }
 
@@ -127,14 +127,15 @@ function requestLine(view: DataView, length: number): string {
   );
 }
 
-function replyLine(view: DataView, length: number, opcode: number): string {
-  const error = view.getInt32(OutHeader.error, true);
-  const start = `← ${getU64(view, OutHeader.unique)} ${opcodeName(opcode)}`;
+function replyLine({ header, body: { view } }: Reply, length: number, opcode: number): string {
+  const error = header.view.getInt32(OutHeader.error, true);
+  const start = `← ${getU64(header.view, OutHeader.unique)} ${opcodeName(opcode)}`;
   if (error !== 0) return `${start} ${errnoName(error)}`;
   if (length === OutHeader.SIZE) return `${start} 0 bytes`;
-  const isMissing = opcode === Opcode.LOOKUP && getU64(view, OutHeader.SIZE + EntryOut.nodeid) === 0;
+  const isMissing = opcode === Opcode.LOOKUP && getU64(view, EntryOut.nodeid) === 0;
   const shape = isMissing ? missingEntry : replies.get(opcode);
-  return start + bodyText(view, OutHeader.SIZE, length, shape, opcode === Opcode.INIT ? InitOut : undefined);
+  const bodyBytes = length - OutHeader.SIZE;
+  return start + bodyText(view, 0, bodyBytes, shape, opcode === Opcode.INIT ? InitOut : undefined);
 }
 
 /** What stands in bytes `from` to `end`, after a space; fields that the message is too short for are left out. */

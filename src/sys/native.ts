@@ -89,6 +89,18 @@ export interface Native {
    */
   hashBlocks(algorithm: number, salt: Uint8Array, blocks: Uint8Array, blockBytes: number, out: Uint8Array): number;
 
+  // ---- uring.c ---------------------------------------------------------------------------------------------------
+  /** io_uring_setup(2); `params`, at least 120 bytes: struct io_uring_params. A descriptor. */
+  uringSetup(entries: number, params: Uint8Array): number;
+  /** io_uring_enter(2): how many submissions were taken. */
+  uringEnter(fd: number, submit: number, complete: number, flags: number): number;
+  /** mmap(2), shared, to read and write; anonymous where `fd` is -1. Unmapped when nothing refers to it any more. */
+  map(fd: number, offset: number, length: number): ArrayBuffer | number;
+  /** Where the memory of `bytes` is, for structures that hold addresses; its owner keeps it. */
+  addressOf(bytes: Uint8Array): number;
+  /** sched_setaffinity(2) of the calling thread: a bit for each processor, the lowest of the first byte for the first. */
+  setAffinity(cpus: Uint8Array): number;
+
   // ---- process.c -------------------------------------------------------------------------------------------------
   /** Sends one datagram to a Unix socket (`@` first: an abstract name), as sd_notify(3) does. */
   notify(socketPath: Name, message: Name): number;

@@ -1,5 +1,7 @@
 /** Proves src/fuse/trace.ts: what a message looks like to a person. */
 import t from 'tap';
+import { OutHeader } from '../../src/fuse/abi.ts';
+import { Reply } from '../../src/fuse/dispatch.ts';
 import { traceTo } from '../../src/fuse/trace.ts';
 import { wire } from '../fixtures/wire.ts';
 
@@ -99,7 +101,7 @@ for (const [rule, opcode, hex, line] of [
   ],
 ] as const) {
   lines.length = 0;
-  const view = viewOf(hex);
-  tracer.reply(view, view.byteLength, opcode);
+  const bytes = wire(hex);
+  tracer.reply(new Reply(bytes.subarray(0, OutHeader.SIZE), bytes.subarray(OutHeader.SIZE)), bytes.length, opcode);
   t.strictSame(lines, [line], rule);
 }

@@ -1,0 +1,158 @@
+/** The connection over /dev/fuse. */
+import { EAGAIN, ECONNABORTED, EINTR, ENODEV, ENOENT, ErrnoError, errnoName, must } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import type { Dispatcher } from './dispatch.ts';
+import { REQUEST_BYTES } from './dispatch.ts';
+
+/** How a connection ended. After an abort the mount is still there and answers ENOTCONN. */
+export type End = 'unmounted' | 'aborted';
+
+/** What `fuseReplyReceive` gives for a write that failed is below this, by its errno. */
+const WRITE_FAILED = -4096;
+
+export interface SessionOptions {
+  /** Gets a line for each reply that the kernel refused. */
+  readonly log: (line: string) => void;
+  /** A descriptor that can be read when the filesystem may have an answer that it left for later. */
+  readonly wake?: number;
+}
+
+/** Requests that are read from /dev/fuse, and replies that are written there, on the calling thread alone. */
+export class Device {
+  private readonly fd: number;
+  private readonly dispatcher: Dispatcher;
+  private readonly options: SessionOptions;
+  private readonly request = new Uint8Array(REQUEST_BYTES);
+  private readonly pause: Pause;
+
+  /** @param fd /dev/fuse of a mount */
+  constructor(fd: number, dispatcher: Dispatcher, options: SessionOptions) {
+    this.fd = fd;
+    this.dispatcher = dispatcher;
+    this.options = options;
+    this.pause = new Pause(options.wake === undefined ? [fd] : [fd, options.wake]);
+    must(native.setStatusFlags(fd, O_NONBLOCK), '/dev/fuse');
+  }
+
+  /** Answers INIT. @returns how the connection ended, where it did not begin */
+  begin(): End | undefined {
+    let end: End | undefined;
+    while (this.dispatcher.connection === undefined && end === undefined) {
+      native.poll(Int32Array.of(this.fd), POLLIN, -1);
+      end = this.drain();
+    }
+    return end;
+  }
+
+  /** Answers what is there, and sleeps never. @returns how the connection ended, if it did */
+  drain(): End | undefined {
+    const { fd, dispatcher, request } = this;
+    for (;;) {
+      const received = native.fuseReceive(fd, request);
+      if (received === -EAGAIN) return undefined;
+      if (received > 0) {
+        const replyBytes = dispatcher.handle(request, received);
+        if (replyBytes > 0) this.told(native.fuseReply(fd, dispatcher.reply, replyBytes), replyBytes);
+      } else {
+        const end = endOf(-received);
+        if (end) return end;
+      }
+    }
+  }
+
+  /** Serves until the connection ends. Throws ErrnoError where the descriptor can not be read. */
+  run(): End {
+    const { fd, dispatcher, request, pause } = this;
+    let replyBytes = 0;
+    for (;;) {
+      this.answerLate();
+      const received =
+        replyBytes > 0
+          ? native.fuseReplyReceive(fd, dispatcher.reply, replyBytes, request)
+          : native.fuseReceive(fd, request);
+      if (received > 0) {
+        pause.end();
+        replyBytes = dispatcher.handle(request, received);
+      } else if (received === -EAGAIN) {
+        pause.wait();
+        replyBytes = 0;
+      } else if (received < WRITE_FAILED) {
+        this.told(received - WRITE_FAILED, replyBytes);
+        replyBytes = 0;
+      } else {
+        const end = endOf(-received);
+        if (end) return end;
+        replyBytes = 0;
+      }
+    }
+  }
+
+  private answerLate(): void {
+    const { fd, dispatcher, options } = this;
+    for (let late = dispatcher.late(); late > 0; late = dispatcher.late()) {
+      const sent = native.fuseReply(fd, dispatcher.lateReply, late); // ENOENT: its caller is gone
+      if (sent < 0 && sent !== -ENOENT) options.log(`a late reply of ${late} bytes was refused: ${errnoName(sent)}`);
+    }
+  }
+
+  /** The kernel took a reply, or refused it: then its caller gets EIO, if the kernel has not given that itself. */
+  private told(sent: number, replyBytes: number): void {
+    if (sent >= 0 || sent === -ENOENT) return;
+    this.options.log(`a reply of ${replyBytes} bytes was refused: ${errnoName(sent)}`);
+    native.fuseReply(this.fd, this.dispatcher.reply, this.dispatcher.fail());
+  }
+}
+
+/** What a failed read means; undefined: ask again. */
+export function endOf(errno: number): End | undefined {
+  switch (errno) {
+    case ENOENT: // the request was interrupted before it was read
+    case EINTR:
+      return undefined;
+    case ENODEV:
+      return 'unmounted';
+    case ECONNABORTED:
+      return 'aborted';
+    default:
+      throw new ErrnoError(errno, `reading /dev/fuse: ${errnoName(errno)}`);
+  }
+}
+
+const O_NONBLOCK = 0o4000;
+const POLLIN = 1;
+/** How long to ask again and again before sleeping. */
+const SPIN_MS = 0.04;
+/** Pauses in a row that may end in sleep before the next one sleeps at once. */
+const PATIENCE = 8;
+
+/**
+ * The time between an answer and the next request. A processor that sleeps takes 20 to 50 µs to wake, longer than most
+ * answers take, so as long as requests follow each other closely the loop asks again at once; an idle mount sleeps.
+ */
+class Pause {
+  private readonly fds: Int32Array;
+  private patience = PATIENCE;
+  /** When it began; 0: there is none. */
+  private since = 0;
+
+  constructor(fds: readonly number[]) {
+    this.fds = Int32Array.from(fds);
+  }
+
+  /** There is no request yet: returns at once, or sleeps until there may be one. */
+  wait(): void {
+    const now = performance.now();
+    if (this.since === 0) this.since = now;
+    if (this.patience > 0 && now - this.since < SPIN_MS) return;
+    if (this.patience > 0) this.patience--;
+    native.poll(this.fds, POLLIN, -1); // an error shows when the descriptor is read
+    if (performance.now() - this.since < 3 * SPIN_MS) this.patience = PATIENCE; // sleeping was hardly worth it
+  }
+
+  /** A request came. */
+  end(): void {
+    if (this.since === 0) return;
+    if (performance.now() - this.since < SPIN_MS) this.patience = PATIENCE;
+    this.since = 0;
+  }
+}

@@ -1,0 +1,230 @@
+/**
+ * FUSE over io_uring: each processor has a queue, requests are put into our memory there, and one system call hands over a
+ * reply and waits for the next request. What has no reply, FORGET and INTERRUPT, still comes over /dev/fuse.
+ * Source: Linux Documentation/filesystems/fuse/fuse-io-uring.rst, include/uapi/linux/fuse.h (7.42).
+ */
+import { readFileSync } from 'node:fs';
+import { nameOf, putU64 } from '../sys/bytes.ts';
+import { ENOTCONN, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
+import { IoUring } from '../sys/io-uring.ts';
+import { native } from '../sys/native.ts';
+import { InHeader, OutHeader, UringCommand, UringCommandRequest, UringHeader } from './abi.ts';
+import type { Device, End, SessionOptions } from './device.ts';
+import { type Dispatcher, REQUEST_BYTES, Reply } from './dispatch.ts';
+import { READ_BYTES_MAX } from './init.ts';
+import type { Unique } from './ops.ts';
+
+/** Requests of one processor that can be under way. */
+const DEPTH = 4;
+/** The same where answers are left for later. */
+const DEPTH_MAX = 1024;
+/** Calls that are handed over at a time. */
+const RING_ENTRIES = 256;
+/** Of the memory of a slot: its header, two iovecs, and on pages of their own the payload. */
+const IOVECS = 512;
+const PAYLOAD = 4096;
+const IOVEC_BYTES = 16;
+
+/** `userData` of what is no slot. */
+const DEVICE = 0xffff_fffe;
+const WAKE = 0xffff_ffff;
+
+/** Memory for one request at a time, and for its reply. */
+class Slot {
+  readonly queue: number;
+  readonly reply: Reply;
+  readonly header: DataView;
+  readonly iovecs: number;
+  readonly payload: Uint8Array;
+  readonly headerBytes: Uint8Array;
+
+  constructor(queue: number) {
+    this.queue = queue;
+    const memory = native.map(-1, 0, PAYLOAD + READ_BYTES_MAX);
+    if (typeof memory === 'number') throw new ErrnoError(-memory, `memory for a request: ${errnoName(memory)}`);
+    this.headerBytes = new Uint8Array(memory, 0, UringHeader.SIZE);
+    this.header = new DataView(memory, 0, UringHeader.SIZE);
+    this.payload = new Uint8Array(memory, PAYLOAD, READ_BYTES_MAX);
+    this.reply = new Reply(new Uint8Array(memory, UringHeader.in_out, OutHeader.SIZE), this.payload);
+    const iovecs = new DataView(memory, IOVECS, 2 * IOVEC_BYTES);
+    this.iovecs = native.addressOf(new Uint8Array(memory, IOVECS));
+    putU64(iovecs, 0, native.addressOf(this.headerBytes));
+    putU64(iovecs, 8, UringHeader.SIZE);
+    putU64(iovecs, IOVEC_BYTES, native.addressOf(this.payload));
+    putU64(iovecs, IOVEC_BYTES + 8, READ_BYTES_MAX);
+  }
+}
+
+/** Serves a connection whose INIT agreed on OVER_IO_URING, on the thread that made `ring`. */
+export class UringSession {
+  private readonly fd: number;
+  private readonly ring: IoUring;
+  private readonly device: Device;
+  private readonly dispatcher: Dispatcher;
+  private readonly options: SessionOptions;
+  private readonly slots: Slot[] = [];
+  /** Requests of each queue that wait for a later answer, and all of them. */
+  private readonly waitingIn: number[];
+  private readonly waiting = new Map<Unique, number>();
+  private readonly request = new Uint8Array(REQUEST_BYTES);
+  private readonly processor = new Processor();
+  private end: End | undefined;
+
+  constructor(fd: number, ring: IoUring, device: Device, dispatcher: Dispatcher, options: SessionOptions) {
+    this.fd = fd;
+    this.ring = ring;
+    this.device = device;
+    this.dispatcher = dispatcher;
+    this.options = options;
+    this.waitingIn = new Array(possibleProcessors()).fill(0);
+  }
+
+  /** @returns how the connection ended; throws ErrnoError where it can not be served */
+  run(): End {
+    const { ring, fd, options } = this;
+    for (let queue = 0; queue < this.waitingIn.length; queue++) {
+      for (let i = 0; i < DEPTH; i++) this.register(queue);
+    }
+    ring.poll(fd, DEVICE);
+    if (options.wake !== undefined) ring.poll(options.wake, WAKE);
+    while (this.end === undefined) {
+      ring.wait();
+      while (ring.take()) this.complete(ring.userData >>> 0, ring.result);
+      this.answerLate();
+    }
+    return this.end;
+  }
+
+  private register(queue: number): void {
+    const slot = new Slot(queue);
+    const at = this.ring.command(this.fd, this.slots.length, UringCommand.REGISTER, slot.iovecs, 2);
+    this.ring.submissions.setUint16(at + UringCommandRequest.qid, queue, true);
+    this.slots.push(slot);
+  }
+
+  private complete(what: number, result: number): void {
+    if (what === DEVICE) this.readDevice();
+    else if (what === WAKE)
+      this.ring.poll(this.options.wake as number, WAKE); // what it tells of is asked for anyway
+    else if (result === 0) this.serve(what);
+    else if (result !== -ENOTCONN)
+      this.options.log(`io_uring of FUSE, queue ${this.slots[what]?.queue}: ${errnoName(result)}`);
+  }
+
+  /** A slot holds a request. */
+  private serve(index: number): void {
+    const slot = this.slots[index] as Slot;
+    this.processor.follow(slot.queue);
+    const length = this.gather(slot);
+    const replied = this.dispatcher.handle(this.request, length, slot.reply);
+    if (replied > 0) this.commit(index, replied);
+    else this.leave(index, slot);
+  }
+
+  /** Puts the parts of a request together, as /dev/fuse would have given it. @returns its length */
+  private gather({ header, headerBytes, payload }: Slot): number {
+    const { request } = this;
+    const length = header.getUint32(UringHeader.in_out + InHeader.len, true);
+    const payloadBytes = Math.min(header.getUint32(UringHeader.payload_sz, true), request.length - PAYLOAD);
+    const structEnd = Math.min(Math.max(length - payloadBytes, InHeader.SIZE), InHeader.SIZE + UringHeader.OP_IN_BYTES);
+    for (let i = 0; i < InHeader.SIZE; i++) request[i] = headerBytes[UringHeader.in_out + i] as number;
+    for (let i = InHeader.SIZE; i < structEnd; i++) {
+      request[i] = headerBytes[UringHeader.op_in + i - InHeader.SIZE] as number;
+    }
+    for (let i = 0; i < payloadBytes; i++) request[structEnd + i] = payload[i] as number;
+    return structEnd + payloadBytes;
+  }
+
+  /** Prepares to hand over a reply and to take the next request into its slot. */
+  private commit(index: number, replyBytes: number): void {
+    const slot = this.slots[index] as Slot;
+    const { header, queue } = slot;
+    header.setUint32(UringHeader.payload_sz, replyBytes - OutHeader.SIZE, true);
+    const at = this.ring.command(this.fd, index, UringCommand.COMMIT_AND_FETCH);
+    const { submissions } = this.ring;
+    for (let i = 0; i < 8; i += 4) {
+      const half = header.getUint32(UringHeader.commit_id + i, true);
+      submissions.setUint32(at + UringCommandRequest.commit_id + i, half, true);
+    }
+    submissions.setUint16(at + UringCommandRequest.qid, queue, true);
+  }
+
+  /** Its answer comes later. A queue without a free slot would hold up all requests of its processor, so it gets one. */
+  private leave(index: number, { queue }: Slot): void {
+    const unique = nameOf(this.request, InHeader.unique, InHeader.unique + 8) as Unique;
+    this.waiting.set(unique, index);
+    const waiting = (this.waitingIn[queue] as number) + 1;
+    this.waitingIn[queue] = waiting;
+    const slots = this.slots.reduce((count, slot) => count + (slot.queue === queue ? 1 : 0), 0);
+    if (waiting === slots && slots < DEPTH_MAX) this.register(queue);
+  }
+
+  private answerLate(): void {
+    const { dispatcher } = this;
+    for (let late = dispatcher.late(); late > 0; late = dispatcher.late()) {
+      const { lateReply } = dispatcher;
+      const unique = nameOf(lateReply, OutHeader.unique, OutHeader.unique + 8) as Unique;
+      const index = this.waiting.get(unique) as number;
+      const { reply, queue } = this.slots[index] as Slot;
+      this.waiting.delete(unique);
+      this.waitingIn[queue] = (this.waitingIn[queue] as number) - 1;
+      reply.header.bytes.set(lateReply.subarray(0, OutHeader.SIZE));
+      reply.body.bytes.set(lateReply.subarray(OutHeader.SIZE, late));
+      this.commit(index, late);
+    }
+  }
+
+  /** Takes what /dev/fuse has, or how the connection ended. */
+  private readDevice(): void {
+    this.end = this.device.drain();
+    if (this.end === undefined) this.ring.poll(this.fd, DEVICE);
+  }
+}
+
+/**
+ * Where this thread runs: beside whoever asks. A thread that answers from another processor has to be woken there, and has
+ * to wake its client back, which takes longer than the answer itself.
+ */
+class Processor {
+  private at = -1;
+  private last = -1;
+
+  /** A request came from a processor. Two in a row move the thread there; clients that take turns do not. */
+  follow(processor: number): void {
+    if (processor !== this.at && processor === this.last) this.move(processor);
+    this.last = processor;
+  }
+
+  private move(processor: number): void {
+    this.at = processor;
+    const cpus = new Uint8Array((processor >> 3) + 1);
+    cpus[processor >> 3] = 1 << (processor & 7);
+    native.setAffinity(cpus); // where that is not allowed it runs where it may
+  }
+}
+
+/** How many processors there can ever be, online or not: the kernel waits for a queue of each. */
+function possibleProcessors(): number {
+  const ranges = readFileSync('/sys/devices/system/cpu/possible', 'latin1').trim().split(',');
+  return ranges.reduce((count, range) => {
+    const [first = 0, last = first] = range.split('-').map(Number);
+    return count + last - first + 1;
+  }, 0);
+}
+
+/** A ring for UringSession, on this thread. Throws ErrnoError where FUSE does not go over io_uring, and says why. */
+export function openRing(): IoUring {
+  const obstacle = uringObstacle();
+  if (obstacle) throw new ErrnoError(EOPNOTSUPP, `FUSE over io_uring: ${obstacle}`);
+  return new IoUring(RING_ENTRIES);
+}
+
+/** What keeps the kernel from offering FUSE over io_uring; undefined: nothing known. */
+export function uringObstacle(): string | undefined {
+  try {
+    const enabled = readFileSync('/sys/module/fuse/parameters/enable_uring', 'latin1');
+    return /^[Y1]/.test(enabled) ? undefined : 'enable_uring of the module fuse is N';
+  } catch {
+    return 'not in this kernel';
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * io_uring(7): calls that are written into memory shared with the kernel, and results that are read from there.
+ * Source: Linux include/uapi/linux/io_uring.h (6.14); io_uring_setup(2), io_uring_enter(2).
+ */
+import { putU64 } from './bytes.ts';
+import { EINTR, ErrnoError, errnoName, must } from './errno.ts';
+import { native } from './native.ts';
+
+/** struct io_uring_params, and what of its struct io_sqring_offsets and io_cqring_offsets is used. */
+const Params = {
+  sq_entries: 0, // u32
+  cq_entries: 4, // u32
+  flags: 8, // u32  SETUP_* bits
+  sq_off_head: 40, // u32
+  sq_off_tail: 44, // u32
+  cq_off_head: 80, // u32
+  cq_off_tail: 84, // u32
+  cq_off_cqes: 100, // u32
+  SIZE: 120,
+} as const;
+
+const SETUP_SQE128 = 1 << 10;
+const SETUP_SINGLE_ISSUER = 1 << 12;
+const SETUP_DEFER_TASKRUN = 1 << 13; // completions are made while we wait, and interrupt nothing
+const SETUP_NO_SQARRAY = 1 << 16;
+const OFF_SQ_RING = 0; // with the completions behind it, since 5.4
+const OFF_SQES = 0x10000000;
+const ENTER_GETEVENTS = 1 << 0;
+
+/** struct io_uring_sqe of 128 bytes. */
+const Sqe = {
+  opcode: 0, // u8
+  fd: 4, // i32
+  cmd_op: 8, // u32  of URING_CMD
+  addr: 16, // u64
+  len: 24, // u32
+  op_flags: 28, // u32  poll32_events of POLL_ADD
+  user_data: 32, // u64
+  cmd: 48, // 80 bytes, of URING_CMD
+  SIZE: 128,
+} as const;
+
+const OP_POLL_ADD = 6;
+const OP_URING_CMD = 46;
+const POLLIN = 1;
+
+/** struct io_uring_cqe, in 32-bit words. */
+const Cqe = { userData: 0, result: 2, WORDS: 4 } as const;
+
+/** One thread's ring: the one that makes it is the only one that may use it. */
+export class IoUring {
+  /** Of the completion that `take` took: the number given with the call, and what became of it. */
+  userData = 0;
+  result = 0;
+  private readonly fd: number;
+  private readonly entries: number;
+  private readonly sqes: DataView;
+  private readonly words: Int32Array;
+  private readonly completions: Int32Array;
+  private readonly completionMask: number;
+  /** Indexes into `words`. */
+  private readonly sqTail: number;
+  private readonly cqHead: number;
+  private readonly cqTail: number;
+  private tail = 0;
+  private prepared = 0;
+
+  /** @param entries calls that can be prepared at a time, a power of two; throws ErrnoError where there is no io_uring */
+  constructor(entries: number) {
+    const params = new DataView(new ArrayBuffer(Params.SIZE));
+    const flags = SETUP_SQE128 | SETUP_SINGLE_ISSUER | SETUP_DEFER_TASKRUN | SETUP_NO_SQARRAY;
+    params.setUint32(Params.flags, flags, true);
+    this.fd = must(native.uringSetup(entries, new Uint8Array(params.buffer)), 'io_uring_setup');
+    const of = (field: number): number => params.getUint32(field, true);
+    this.entries = of(Params.sq_entries);
+    const completions = of(Params.cq_entries);
+    const ringBytes = of(Params.cq_off_cqes) + completions * Cqe.WORDS * 4;
+    const ring = mapped(native.map(this.fd, OFF_SQ_RING, ringBytes));
+    this.words = new Int32Array(ring, 0, ringBytes >> 2);
+    this.completions = new Int32Array(ring, of(Params.cq_off_cqes), completions * Cqe.WORDS);
+    this.completionMask = completions - 1;
+    this.sqTail = of(Params.sq_off_tail) >> 2;
+    this.cqHead = of(Params.cq_off_head) >> 2;
+    this.cqTail = of(Params.cq_off_tail) >> 2;
+    this.sqes = new DataView(mapped(native.map(this.fd, OFF_SQES, this.entries * Sqe.SIZE)));
+  }
+
+  close(): void {
+    native.close(this.fd);
+  }
+
+  /** Prepares a call that completes when `fd` can be read, or is gone. */
+  poll(fd: number, userData: number): void {
+    const at = this.prepare(OP_POLL_ADD, fd, userData);
+    this.sqes.setUint32(at + Sqe.op_flags, POLLIN, true);
+  }
+
+  /**
+   * Prepares a command of the file's own. @param address of `count` structures, or 0
+   * @returns where in `submissions` its 80 bytes are, zeros all of them
+   */
+  command(fd: number, userData: number, operation: number, address = 0, count = 0): number {
+    const at = this.prepare(OP_URING_CMD, fd, userData);
+    this.sqes.setUint32(at + Sqe.cmd_op, operation, true);
+    putU64(this.sqes, at + Sqe.addr, address);
+    this.sqes.setUint32(at + Sqe.len, count, true);
+    return at + Sqe.cmd;
+  }
+
+  get submissions(): DataView {
+    return this.sqes;
+  }
+
+  /** Zeroes the next submission. */
+  private prepare(opcode: number, fd: number, userData: number): number {
+    if (this.prepared === this.entries) this.enter(0);
+    const at = (this.tail++ & (this.entries - 1)) * Sqe.SIZE;
+    this.prepared++;
+    for (let word = at; word < at + Sqe.SIZE; word += 4) this.sqes.setUint32(word, 0, true);
+    this.sqes.setUint8(at + Sqe.opcode, opcode);
+    this.sqes.setInt32(at + Sqe.fd, fd, true);
+    this.sqes.setUint32(at + Sqe.user_data, userData, true);
+    return at;
+  }
+
+  /** Hands over what is prepared, and sleeps until a call has completed. */
+  wait(): void {
+    this.enter(1);
+  }
+
+  private enter(complete: number): void {
+    Atomics.store(this.words, this.sqTail, this.tail);
+    const taken = native.uringEnter(this.fd, this.prepared, complete, ENTER_GETEVENTS);
+    if (taken >= 0) this.prepared -= taken;
+    else if (taken !== -EINTR) throw new ErrnoError(-taken, `io_uring_enter: ${errnoName(taken)}`);
+  }
+
+  /** Takes the next completion. @returns whether there was one */
+  take(): boolean {
+    const head = this.words[this.cqHead] as number;
+    if (head === Atomics.load(this.words, this.cqTail)) return false;
+    const at = (head & this.completionMask) * Cqe.WORDS;
+    this.userData = this.completions[at + Cqe.userData] as number;
+    this.result = this.completions[at + Cqe.result] as number;
+    Atomics.store(this.words, this.cqHead, head + 1);
+    return true;
+  }
+}
+
+function mapped(memory: ArrayBuffer | number): ArrayBuffer {
+  if (typeof memory === 'number') throw new ErrnoError(-memory, `mmap: ${errnoName(memory)}`);
+  return memory;
+}
