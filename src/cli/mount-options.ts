@@ -94,6 +94,8 @@ function finish(draft: Draft, source: Name, isImage: (path: Name) => boolean): M
   const { stack, choices, withoutEffect } = draft;
   const { verity, objects, fsname, subtype, allowOther, flags, maxReadBytes, driver } = choices;
   if (verity) stack.set('verity', verity);
+  if (driver.opens === 'none' && driver.passthrough === 'on')
+    throw new ErrnoError(EINVAL, 'option opens=none: excludes passthrough=on, which is told at open what to read');
   return {
     stack: stack.hasLayers ? stack.finish(KERNEL_DEFAULTS, objects) : bareStack(stack, source, objects, isImage),
     driver,

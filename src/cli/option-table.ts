@@ -24,7 +24,7 @@ export interface Choices {
 export function defaultChoices(isRoot: boolean): Choices {
   return {
     isRoot,
-    driver: { passthrough: 'auto', acl: true, debug: false, transport: 'dev' },
+    driver: { passthrough: 'auto', opens: 'each', acl: true, debug: false, transport: 'dev' },
     flags: new Set(isRoot ? [] : ['nosuid', 'nodev']),
     objects: [],
     subtype: 'lowerdata',
@@ -90,7 +90,7 @@ function seconds(what: string, ...fields: ('entryTimeout' | 'attrTimeout' | 'neg
   });
 }
 
-function choice<K extends 'passthrough' | 'transport' | 'verify'>(
+function choice<K extends 'opens' | 'passthrough' | 'transport' | 'verify'>(
   field: K,
   values: readonly (DriverOptions[K] & string)[],
   what: string,
@@ -149,6 +149,9 @@ function unescaped(value: Name): Name {
 const VERIFY =
   'when data that has a digest is checked: at open alone, or at every read, too; default: `read` where this process serves ' +
   'reads, `open` with passthrough';
+const OPENS =
+  '`none`: the kernel opens files without asking; their data is found and checked when it is first read, and read through ' +
+  'this process';
 const TRANSPORT =
   'how requests come: read from /dev/fuse, or through io_uring (Linux 6.14 with fuse.enable_uring=1); `fuse-native`: the ' +
   'package of that name, for comparison';
@@ -173,6 +176,7 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
     'passthrough',
     choice('passthrough', ['auto', 'on', 'off'], "whether the kernel reads data itself, from the object's page cache"),
   ],
+  ['opens', choice('opens', ['each', 'none'], OPENS)],
   ['transport', choice('transport', ['dev', 'uring', 'fuse-native'], TRANSPORT)],
 
   // FUSE

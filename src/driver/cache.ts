@@ -10,6 +10,8 @@ export interface CachePolicy {
   attrSeconds: number;
   /** How long a missing name stays missing; 0: it is asked for again each time. */
   negativeSeconds: number;
+  /** Whether it asks before it opens a file; else it opens all files itself, and keeps their pages until it needs the room. */
+  asksToOpen: boolean;
 }
 
 /**
@@ -21,5 +23,6 @@ export function cachePolicy(overlay: Overlay, options: DriverOptions): CachePoli
     entrySeconds: options.entryTimeout ?? Number.POSITIVE_INFINITY,
     attrSeconds: options.attrTimeout ?? (overlay.immutable ? Number.POSITIVE_INFINITY : 1),
     negativeSeconds: options.negativeTimeout ?? Number.POSITIVE_INFINITY,
+    asksToOpen: options.opens !== 'none',
   };
 }

@@ -81,18 +81,44 @@ export class Files {
    * @returns the handle, a negative errno, or LATER; throws as Overlay.find, Overlay.check and a Check do
    */
   open(nodeid: Nodeid, node: Node, unique?: Unique): Opened | number {
+    const file = this.ready(nodeid, node, unique, ready => this.grant(ready));
+    return typeof file === 'number' ? file : this.grant(file);
+  }
+
+  /**
+   * What a regular file is read from that the kernel opens without asking; it is kept as one that was closed.
+   * @param unique the request, which may then be answered by `settled`, and asks again for that
+   * @returns as `open`
+   */
+  unopened(nodeid: Nodeid, node: Node, unique?: Unique): Data | number {
+    const file = this.ready(nodeid, node, unique, ready => this.rest(ready));
+    if (typeof file === 'number') return file;
+    this.rest(file);
+    return file.reads;
+  }
+
+  /**
+   * Finds a file and checks it. @param later makes an answer of it, where that was left for later
+   * @returns the file, ready to be read, a negative errno, or LATER
+   */
+  private ready(
+    nodeid: Nodeid,
+    node: Node,
+    unique: Unique | undefined,
+    later: (file: File) => Opened | number,
+  ): File | number {
     const file = this.inUse.get(nodeid) ?? this.idle.get(nodeid) ?? this.find(nodeid, node);
     if (typeof file === 'number') return file;
     try {
       const { data } = file;
-      if (file.unchecked || (file.passed !== undefined && file.passed === data.version)) return this.grant(file);
+      if (file.unchecked || (file.passed !== undefined && file.passed === data.version)) return file;
       const check = this.overlay.check(node, data);
-      if (check === undefined) return this.grant(this.trusted(file));
+      if (check === undefined) return this.trusted(file);
       const withLeaves = this.needsLeaves(file);
       const measured = check.known(withLeaves);
       if (measured === undefined && unique !== undefined && this.takesLong(check))
-        return this.leave(file, check, unique, withLeaves);
-      return this.grant(this.checked(file, check, measured ?? check.measure(withLeaves)));
+        return this.leave(file, check, unique, withLeaves, later);
+      return this.checked(file, check, measured ?? check.measure(withLeaves));
     } catch (error) {
       this.refuse(file);
       throw error;
@@ -120,15 +146,21 @@ export class Files {
     return this.options.measurer !== undefined && data.fd >= 0 && sizeBytes > AT_ONCE_BYTES;
   }
 
-  /** Leaves an open to be answered when the data has been measured. */
-  private leave(file: File, check: Check, unique: Unique, withLeaves: boolean): number {
+  /** Leaves a request to be answered when the data has been measured. */
+  private leave(
+    file: File,
+    check: Check,
+    unique: Unique,
+    withLeaves: boolean,
+    later: (file: File) => Opened | number,
+  ): number {
     const { sizeBytes, algorithm } = check;
     const work = { fd: file.data.fd, sizeBytes, algorithm, withLeaves };
     const key = withLeaves ? `${check.key} by blocks` : check.key;
-    const answer = (result: Result): Opened => {
+    const answer = (result: Result): Opened | number => {
       file.users--; // the request's; a handle has its own
       try {
-        return this.grant(this.checked(file, check, check.learn({ ...result(), byKernel: false })));
+        return later(this.checked(file, check, check.learn({ ...result(), byKernel: false })));
       } catch (error) {
         this.refuse(file);
         throw error;
@@ -206,10 +238,20 @@ export class Files {
     const file = this.handles.get(handle);
     if (!file) return;
     this.handles.delete(handle);
-    if (--file.users > 0) return;
+    if (--file.users === 0 && !this.keep(file)) this.dispose(file);
+  }
+
+  /** Keeps a file without users for those to come. @returns whether it could be kept: its hashes may be too many */
+  private keep(file: File): boolean {
     this.inUse.delete(file.nodeid);
     this.idle.set(file.nodeid, file);
-    if (!this.idle.has(file.nodeid)) this.dispose(file); // too large to be kept
+    return this.idle.has(file.nodeid);
+  }
+
+  /** Keeps a file that is read without being opened, whatever its size: its next reader would have it measured again. */
+  private rest(file: File): number {
+    if (file.users === 0 && !this.keep(file)) this.inUse.set(file.nodeid, file);
+    return file.users;
   }
 
   /** Lets go of a file that could not be opened, unless it is open already. */
@@ -222,6 +264,10 @@ export class Files {
   /** Lets go of a file that the kernel has forgotten: its data is to be found anew. */
   drop(nodeid: Nodeid): void {
     this.idle.delete(nodeid);
+    const file = this.inUse.get(nodeid);
+    if (file?.users !== 0) return;
+    this.inUse.delete(nodeid);
+    this.dispose(file);
   }
 
   close(): void {

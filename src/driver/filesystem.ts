@@ -2,14 +2,27 @@
 import { Fopen } from '../fuse/abi.ts';
 import { DirentPacker } from '../fuse/dirents.ts';
 import type { Connection } from '../fuse/init.ts';
-import { type Caller, type Filesystem, type Nodeid, ROOT, type Settled, type Unique } from '../fuse/ops.ts';
+import { type Caller, type Filesystem, LATER, type Nodeid, ROOT, type Settled, type Unique } from '../fuse/ops.ts';
 import type { Out } from '../fuse/reply.ts';
 import * as reply from '../fuse/reply.ts';
+import type { Data } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';
 import { type Name, nameBytes } from '../sys/bytes.ts';
-import { EBADF, EINVAL, EISDIR, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EROFS, ErrnoError, ESTALE } from '../sys/errno.ts';
+import {
+  EBADF,
+  EINVAL,
+  EIO,
+  EISDIR,
+  ENOENT,
+  ENOSYS,
+  ENOTDIR,
+  EOPNOTSUPP,
+  EROFS,
+  ErrnoError,
+  ESTALE,
+} from '../sys/errno.ts';
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
 import type { CachePolicy } from './cache.ts';
 import { Directories } from './directories.ts';
@@ -39,6 +52,9 @@ export class OverlayFilesystem implements Filesystem {
   private readonly directories = new Directories();
   /** Whether the kernel opens directories without asking us, once it was told to. */
   private opensDirectoriesItself = false;
+  /** The same of files; reads that were left for later, to be asked for again when their data is checked. */
+  private opensFilesItself = false;
+  private readonly laterReads = new Map<Unique, (out: Out) => number>();
   private readonly packer = new DirentPacker();
 
   /** @param connected told once whether the kernel can read data itself */
@@ -60,6 +76,7 @@ export class OverlayFilesystem implements Filesystem {
   /** Two messages less for each directory of a tree that can not change. */
   init({ flags }: Connection): void {
     this.opensDirectoriesItself = this.overlay.immutable && flags.has('NO_OPENDIR_SUPPORT');
+    this.opensFilesItself = !this.cache.asksToOpen && flags.has('NO_OPEN_SUPPORT');
     this.files.begin(flags.has('PASSTHROUGH'));
     this.connected(flags.has('PASSTHROUGH'));
   }
@@ -208,25 +225,52 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (isDirectory(node.top.mode)) return -EISDIR;
+    if (this.opensFilesItself) return -ENOSYS; // for good: it reads them with handle 0, and keeps their pages
     return putOpened(out, this.files.open(nodeid, node, unique));
   }
 
   settled(): Settled | undefined {
     const settled = this.files.settled();
-    return settled && { unique: settled.unique, answer: out => putOpened(out, settled.answer()) };
+    if (settled === undefined) return undefined;
+    const { unique } = settled;
+    const readAgain = this.laterReads.get(unique);
+    this.laterReads.delete(unique);
+    const answer = (out: Out): number => {
+      const opened = settled.answer();
+      return readAgain ? readAgain(out) : putOpened(out, opened);
+    };
+    return { unique, answer };
   }
 
   interrupt(unique: Unique): void {
     this.files.interrupt(unique);
   }
 
-  read(_nodeid: Nodeid, fh: number, position: number, length: number, out: Out): number {
-    return this.files.get(fh)?.read(out.bytes, 0, length, position) ?? -EBADF;
+  read(nodeid: Nodeid, fh: number, position: number, length: number, out: Out, unique: Unique): number {
+    const data = this.dataOf(nodeid, fh, unique);
+    if (typeof data !== 'number') return data.read(out.bytes, 0, length, position);
+    if (data === LATER) this.laterReads.set(unique, later => this.readNow(nodeid, fh, position, length, later));
+    return data;
   }
 
-  lseek(_nodeid: Nodeid, fh: number, offset: number, whence: number, out: Out): number {
-    const result = this.files.get(fh)?.seek(offset, whence) ?? -EBADF;
+  private readNow(nodeid: Nodeid, fh: number, position: number, length: number, out: Out): number {
+    const data = this.dataOf(nodeid, fh);
+    return typeof data === 'number' ? data : data.read(out.bytes, 0, length, position);
+  }
+
+  lseek(nodeid: Nodeid, fh: number, offset: number, whence: number, out: Out): number {
+    const data = this.dataOf(nodeid, fh);
+    const result = typeof data === 'number' ? data : data.seek(offset, whence);
     return result < 0 ? result : reply.putLseekOut(out.view, 0, result);
+  }
+
+  /** What a handle reads from; what the kernel opened itself is found and checked now. @returns LATER only with `unique` */
+  private dataOf(nodeid: Nodeid, fh: number, unique?: Unique): Data | number {
+    if (fh !== 0 || !this.opensFilesItself) return this.files.get(fh) ?? -EBADF;
+    const node = this.nodes.get(nodeid);
+    if (node === undefined) return -ESTALE;
+    const data = this.files.unopened(nodeid, node, unique);
+    return data === LATER || typeof data !== 'number' ? data : -EIO; // a missing object is no answer to a read
   }
 
   release(_nodeid: Nodeid, fh: number): void {

@@ -2,6 +2,8 @@
 export interface DriverOptions {
   /** Whether the kernel reads data from the file itself: auto where it is allowed; on fails where it is not. */
   readonly passthrough: 'auto' | 'on' | 'off';
+  /** none: the kernel opens files without asking, and their data is found and checked when it is first read. */
+  readonly opens: 'each' | 'none';
   /** When data that has a digest is checked: at each open, or also at each read; undefined: as the kernel reads it or not. */
   readonly verify?: 'open' | 'read';
   /** Seconds that the kernel may keep names, attributes and misses; undefined: as long as the tree can not change. */

@@ -78,7 +78,7 @@ function say(message: ThreadMessage): void {
 }
 
 function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivileged: boolean, ring?: IoUring): End {
-  const passthrough = isPrivileged && driver.passthrough !== 'off';
+  const passthrough = isPrivileged && driver.passthrough !== 'off' && driver.opens !== 'none';
   const acl = driver.acl && overlay.hasAcl;
   const measurer = new Measurer<Opened | number>(new Mailbox(measuring));
   const files = new Files(overlay, new Backing(fd, passthrough, log), {
@@ -97,6 +97,7 @@ function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivil
 
 function whyNoPassthrough(isPrivileged: boolean): string {
   if (driver.passthrough === 'off') return 'passthrough=off';
+  if (driver.opens === 'none') return 'opens=none';
   return isPrivileged ? 'this kernel has no passthrough' : 'no passthrough without CAP_SYS_ADMIN';
 }
 

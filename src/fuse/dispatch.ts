@@ -26,8 +26,6 @@ export interface DispatcherOptions {
 /** Room for a request: more than the kernel demands, so that one BATCH_FORGET carries thousands. */
 export const REQUEST_BYTES = 8 * MIN_READ_BUFFER;
 const REPLY_BYTES = OutHeader.SIZE + READ_BYTES_MAX;
-/** Room for an answer that comes later: attributes and handles, no data. */
-const LATE_REPLY_BYTES = 4096;
 /** The kernel takes -1 to -511 for an error. */
 const ERRNO_MAX = 511;
 /** Major, minor, max_readahead and flags: INIT as the oldest kernels sent it. */
@@ -78,7 +76,7 @@ interface Waiting {
 export class Dispatcher {
   /** Hold a reply after `handle` and after `late`. */
   readonly reply = new Uint8Array(REPLY_BYTES);
-  readonly lateReply = new Uint8Array(LATE_REPLY_BYTES);
+  readonly lateReply = new Uint8Array(REPLY_BYTES);
   /** What INIT agreed on; undefined before it, and in a dispatcher whose session did not get it. */
   connection: Connection | undefined;
 

@@ -81,8 +81,8 @@ export interface Filesystem {
    * An OpenOut, or LATER. `flags` are O_*. -ENOSYS: files need no open, the kernel asks no more and READ comes with `fh` 0.
    */
   open(nodeid: Nodeid, flags: number, out: Out, unique: Unique): number;
-  /** Up to `length` bytes, fewer only at the end of the file; `length` is never more than there is room for. */
-  read(nodeid: Nodeid, fh: number, position: number, length: number, out: Out): number;
+  /** Up to `length` bytes, fewer only at the end of the file, or LATER; `length` is never more than there is room for. */
+  read(nodeid: Nodeid, fh: number, position: number, length: number, out: Out, unique: Unique): number;
   /** An LseekOut: the next data (`whence` 3) or hole (4) at or after `offset`. */
   lseek(nodeid: Nodeid, fh: number, offset: number, whence: number, out: Out): number;
   release(nodeid: Nodeid, fh: number): void;
@@ -162,7 +162,7 @@ function read(fs: Filesystem, request: Request, out: Out): number {
   const { nodeid, view } = request;
   const length = view.getUint32(BODY + ReadIn.size, true);
   if (length > out.bytes.length) return -EINVAL; // a shorter reply would mean the end of the file
-  return fs.read(nodeid, handleOf(view), positionOf(view), length, out);
+  return fs.read(nodeid, handleOf(view), positionOf(view), length, out, uniqueAt(request, InHeader.unique));
 }
 
 function readdir(fs: Filesystem, request: Request, out: Out): number {

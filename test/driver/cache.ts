@@ -5,11 +5,12 @@ import { Overlay } from '../../src/overlay/overlay.ts';
 import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
 import { plainOptions } from '../fixtures/layers.ts';
 
-const given: DriverOptions = { passthrough: 'auto', acl: true, debug: false, transport: 'dev' };
+const given: DriverOptions = { passthrough: 'auto', opens: 'each', acl: true, debug: false, transport: 'dev' };
 const directory = new Overlay([new FakeLayer('A', dir())], [], plainOptions);
 const image = new Overlay([Object.assign(new FakeLayer('A', dir()), { kind: 'image' })], [], plainOptions);
 const ever = Number.POSITIVE_INFINITY;
 
+const asksToOpen = true;
 for (const [rule, overlay, options, entrySeconds, attrSeconds, negativeSeconds] of [
   ['images: everything for ever', image, {}, ever, ever, ever],
   ['directories: attributes for a second', directory, {}, ever, 1, ever],
@@ -18,6 +19,11 @@ for (const [rule, overlay, options, entrySeconds, attrSeconds, negativeSeconds] 
   ['names as told', image, { entryTimeout: 2 }, 2, ever, ever],
   ['misses as told', image, { negativeTimeout: 0 }, ever, ever, 0],
 ] as const) {
-  t.same(cachePolicy(overlay, { ...given, ...options }), { entrySeconds, attrSeconds, negativeSeconds }, rule);
+  t.same(
+    cachePolicy(overlay, { ...given, ...options }),
+    { entrySeconds, attrSeconds, negativeSeconds, asksToOpen },
+    rule,
+  );
 }
+t.equal(cachePolicy(image, { ...given, opens: 'none' }).asksToOpen, false, 'files as told');
 t.end();

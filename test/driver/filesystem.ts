@@ -42,6 +42,7 @@ const FOR_EVER: CachePolicy = {
   entrySeconds: Number.POSITIVE_INFINITY,
   attrSeconds: 1,
   negativeSeconds: Number.POSITIVE_INFINITY,
+  asksToOpen: true,
 };
 const root = { uid: 0, gid: 0, pid: 1 };
 const nobody = { uid: 65534, gid: 65534, pid: 2 };
@@ -107,7 +108,7 @@ class Fixture {
   }
 
   read(fh: number): string {
-    const count = this.fs.read(ROOT, fh, 0, 100, this.out);
+    const count = this.fs.read(ROOT, fh, 0, 100, this.out, UNIQUE);
     return nameOf(this.bytes, 0, count);
   }
 
@@ -183,7 +184,7 @@ t.test('what is asked of the wrong kind', async t => {
     ['open of a directory', f.fs.open(aDir, 0, f.out, UNIQUE), -EISDIR],
     ['readlink of a file', f.fs.readlink(aFile, f.out), -EINVAL],
     ['readlink of a directory', f.fs.readlink(aDir, f.out), -EINVAL],
-    ['read of no handle', f.fs.read(aFile, 99, 0, 10, f.out), -EBADF],
+    ['read of no handle', f.fs.read(aFile, 99, 0, 10, f.out, UNIQUE), -EBADF],
     ['lseek of no handle', f.fs.lseek(aFile, 99, 0, 3, f.out), -EBADF],
     ['readdir of no handle', f.fs.readdir(aDir, 99, 0, 100, false, f.out), -EBADF],
     ['L3: a long name', f.fs.lookup(aDir, 'x'.repeat(256), f.out), -ENAMETOOLONG],
@@ -344,8 +345,8 @@ t.test('files', { skip: withoutRoot }, async t => {
   const nodeid = f.lookup('/f');
   const fh = f.open(nodeid);
   t.equal(f.read(fh), '12345');
-  t.equal(f.fs.read(id(nodeid), fh, 3, 100, f.out), 2, 'a read is short at the end');
-  t.equal(f.fs.read(id(nodeid), fh, 5, 100, f.out), 0, 'and empty past it');
+  t.equal(f.fs.read(id(nodeid), fh, 3, 100, f.out, UNIQUE), 2, 'a read is short at the end');
+  t.equal(f.fs.read(id(nodeid), fh, 5, 100, f.out, UNIQUE), 0, 'and empty past it');
   t.equal(f.fs.lseek(id(nodeid), fh, 0, 4, f.out), 8, 'a hole is looked for');
   t.equal(getU64(f.view, 0), 5, 'at the end of the data');
   t.equal(f.fs.lseek(id(nodeid), fh, 5, 3, f.out), -6, 'ENXIO past the end');

@@ -284,7 +284,7 @@ for (const [rule, opcode, nodeid, body, call, want] of [
      0300000000000000  size, read_flags
      0000000000000000  lock_owner
      0080000000000000  flags`,
-    'read(3, 1003, 2, 3)',
+    `read(3, 1003, 2, 3, ${UNIQUE_SHOWN})`,
     '6c6c6f',
   ],
   [
@@ -308,7 +308,7 @@ for (const [rule, opcode, nodeid, body, call, want] of [
      0000100000000000  size, read_flags
      0000000000000000  lock_owner
      0080000000000000  flags`,
-    'read(3, 1003, 4294967296, 1048576)',
+    `read(3, 1003, 4294967296, 1048576, ${UNIQUE_SHOWN})`,
     '',
   ],
   [
