@@ -119,6 +119,7 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.get(nodeid);
     const directory = fh === 0 ? this.directories.unopened(nodeid) : this.directories.get(fh);
     if (node === undefined || directory === undefined) return -EBADF;
+    if (!isDirectory(node.top.mode)) return -ENOTDIR;
     directory.entries ??= this.overlay.list(node);
     const { entries } = directory;
     this.packer.begin(out, length);

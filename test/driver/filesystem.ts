@@ -266,6 +266,7 @@ t.test('listings', async t => {
   const from = (position: number): Entry[] => f.readdir(ROOT, fh, position, 1 << 16, false);
   for (const position of [201, 0, 117, 1, 2]) t.same(from(position), whole.slice(position), `D4: from ${position} on`);
   for (const position of [202, 203, 1e9, 2 ** 63]) t.same(from(position), [], `nothing from ${position} on`);
+  t.equal(f.fs.readdir(id(f.lookup('/file 0')), fh, 0, 100, false, f.out), -ENOTDIR, 'a file has no entries');
   f.fs.releasedir(ROOT, fh);
   t.equal(f.fs.readdir(ROOT, fh, 0, 100, false, f.out), -EBADF, 'a released handle is none');
 });
