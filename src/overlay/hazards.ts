@@ -90,13 +90,15 @@ function brokenHazard(overlay: Overlay, { path, parent, name, error }: Broken): 
   return { path, code: 'broken', detail };
 }
 
-/** The redirects of the regular files that the layers of a directory have under a name. */
+/** The redirects of the regular files that the layers of a directory have under a name, as far as they can be read. */
 function redirectsOf({ rules }: Overlay, { stack }: Node, name: Name): Name[] {
   if (name === '') return [];
   return stack.flatMap(directory => {
-    const inode = directory.layer.lookup(directory, name);
-    const value = inode && isRegular(inode.mode) ? inode.layer.getxattr(inode, rules.xattrs.redirect) : undefined;
-    return value ? [nameOf(value)] : [];
+    const value = attempt(() => {
+      const inode = directory.layer.lookup(directory, name);
+      return inode && isRegular(inode.mode) ? inode.layer.getxattr(inode, rules.xattrs.redirect) : undefined;
+    });
+    return value && !(value instanceof ErrnoError) ? [nameOf(value)] : [];
   });
 }
 

@@ -2,6 +2,7 @@
 import t from 'tap';
 import { hazards } from '../../src/overlay/hazards.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
+import { ErrnoError, EUCLEAN } from '../../src/sys/errno.ts';
 import { type Case, materialised, stackOf } from '../fixtures/corpus-stacks.ts';
 import { dir, FakeLayer, file, meta, type Spec } from '../fixtures/fake-layer.ts';
 import { plainOptions } from '../fixtures/layers.ts';
@@ -85,5 +86,14 @@ t.test('what is no hazard', async t => {
   ] as const) {
     t.strictSame(found(overlay), want, rule);
   }
+});
+t.test('what can not be read at all is one, too', async t => {
+  const layer = new FakeLayer('A', dir({ f: file(), g: meta() }));
+  const { lookup } = layer;
+  layer.lookup = (directory, name) => {
+    if (name === 'f') throw new ErrnoError(EUCLEAN, 'nid 36: no inode');
+    return lookup.call(layer, directory, name);
+  };
+  t.strictSame(found(new Overlay([layer], [], plainOptions)), ['/f broken', '/g broken'], 'beside the others');
 });
 t.end();
