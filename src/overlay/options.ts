@@ -129,7 +129,9 @@ export function parseLowerdir(text: Name, option = 'lowerdir'): LayerSpec[] {
     if (piece !== '') {
       if (!dataOnly && layers.at(-1)?.dataOnly)
         throw misplaced(option, text, at, 'a normal layer after a data-only one');
-      layers.push({ path: withoutBackslashes(piece), dataOnly });
+      const path = withoutBackslashes(piece);
+      if (path === '') throw misplaced(option, text, at, 'a backslash alone');
+      layers.push({ path, dataOnly });
       dataOnly = false;
     } else {
       if (i === 0) throw misplaced(option, text, at, text === '' ? 'no layer' : 'a colon before the first layer');

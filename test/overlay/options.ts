@@ -67,6 +67,7 @@ const layerRows = [
   ['quotes are bytes', 'lowerdir="A:B"', '"A:B"'],
   ['an escaped colon before a separator', 'lowerdir=A:end\\::B', 'A:end::B'],
   ['a backslash at the end', 'lowerdir=A:B\\', 'A:B'],
+  ['a backslash alone', 'lowerdir=A:\\', 'EINVAL lowerdir=A:\\x5c: a backslash alone, at byte 2'],
   ['an unescaped comma begins an option', 'lowerdir=A:with,comma', 'EINVAL comma: unknown'],
   ['dots stay', 'lowerdir=./A/:A/../B/.', './A/:A/../B/.'],
   ['the last lowerdir wins', 'lowerdir=A:B,lowerdir=C:D', 'C:D'],
