@@ -1,7 +1,7 @@
 /** Checks data against the digest of its metacopy xattr, by what the kernel has measured or by measuring it. */
 import { LRUCache } from 'lru-cache';
 import type { Data } from '../layers/layer.ts';
-import { EIO, ErrnoError } from '../sys/errno.ts';
+import { EFBIG, EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { measure, measureLeaves } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
@@ -17,6 +17,8 @@ const MEASURED_MAX = 65_536;
 const MEASURED_BYTES_MAX = 1 << 26;
 /** A digest, its key, and the cache around them. */
 const ENTRY_BYTES = 400;
+/** Data in an image is measured while all others wait, and a few bytes of an image can be 2^53 of zeros: holes. */
+const IMAGE_DATA_BYTES_MAX = 2 ** 32;
 
 /** What was found out about an object's data. */
 export interface Measured {
@@ -52,7 +54,7 @@ export class Verifier {
    * What has to be checked of a file's data; undefined: nothing. @param byOrigin the data was found by its origin, so that
    * its digest counts whatever the option says
    * Throws ErrnoError: EIO, ERANGE for a malformed digest (for data found by its origin always EIO), EIO where one is missing
-   * and required.
+   * and required; EFBIG for data in an image that takes too long to measure.
    * Source: kernel ovl_validate_verity.
    */
   check({ ino, top, data: place }: Node, data: Data, byOrigin: boolean): Check | undefined {
@@ -60,6 +62,8 @@ export class Verifier {
     const value = top.layer.getxattr(top, this.xattrs.metacopy) ?? new Uint8Array(0);
     if (byOrigin && value.length > METACOPY_BYTES_MAX) throw new ErrnoError(EIO, `metacopy of ${value.length} bytes`);
     const digest = parseDigest(value);
+    if (digest !== undefined && data.fd < 0 && data.sizeBytes > IMAGE_DATA_BYTES_MAX)
+      throw new ErrnoError(EFBIG, `${data.place}: ${data.sizeBytes} bytes to check, more than ${IMAGE_DATA_BYTES_MAX}`);
     if (digest !== undefined) return new Check(this.memory, data, digest);
     if (this.verity === 'require') throw new VerityError('ENOVERITY', `ino ${ino} has no digest for ${data.place}`);
     return undefined;

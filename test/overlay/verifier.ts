@@ -142,6 +142,21 @@ t.test('an object that changes is measured again', { skip: noFsverity }, async t
   data.close();
 });
 
+t.test('data in an image that would take hours is not measured', async t => {
+  const layer = new FakeLayer(
+    'A',
+    dir({ f: meta({ metacopy: Buffer.from(`\0\x24\0\x01${'d'.repeat(32)}`).toString('latin1') }) }),
+  );
+  const node = { ...nodeAt(new Overlay([layer, new FakeLayer('B', dir({ f: file('x') }))], [], plainOptions), '/f') };
+  const verifier = new Verifier(new OverlayXattrs(false), { verity: 'on', redirects: 'kernel' });
+  const data = (sizeBytes: number): Data => Object.defineProperty(new Counted(''), 'sizeBytes', { value: sizeBytes });
+  t.ok(verifier.check(node, data(2 ** 32), false), '4 GiB are');
+  t.throws(() => verifier.check(node, data(2 ** 32 + 1), false), {
+    name: 'EFBIG',
+    message: /layer B: nid 36: 4294967297 /,
+  });
+});
+
 /** Checks open data of /f again. */
 function check(overlay: Overlay, data: Data): void {
   const check = overlay.check(nodeAt(overlay, '/f'), data);
