@@ -146,11 +146,11 @@ export class DumpReader {
 
   /** Points a hard link, and the links on the way, at the inode that its target names. */
   #resolve(entry: TreeEntry): void {
-    const way: TreeEntry[] = [];
+    const way = new Set<TreeEntry>();
     let at = entry;
     for (let link = this.#links.get(at); link; link = this.#links.get(at)) {
-      if (way.includes(at)) throw new ErrnoError(EINVAL, `${printable(link.target)} is a hard link to itself`);
-      way.push(at);
+      if (way.has(at)) throw new ErrnoError(EINVAL, `${printable(link.target)} is a hard link to itself`);
+      way.add(at);
       const target = this.#find(link.target);
       if (!target) throw new ErrnoError(EINVAL, `no ${printable(link.target)} to link to`);
       at = target;

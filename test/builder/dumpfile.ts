@@ -44,6 +44,14 @@ for (const [rule, ...lines] of [
 ])
   t.same([...printDump(parseDump(lines))], lines, rule as string);
 
+{
+  const count = 50_000;
+  const row = Array.from({ length: count }, (_, i) => `/l${i} 0 @100644 1 0 0 0 0.0 /l${i + 1} - -`);
+  const { entries } = parseDump([root, ...row, `/l${count} 7 100644 1 0 0 0 0.0 - - -`]);
+  const inodes = new Set([...entries.values()].map(({ inode }) => inode));
+  t.equal(inodes.size, 1, 'a long row of hard links, each to the next');
+}
+
 /** Another spelling of what prints as the second list. */
 const file = '/f 0 100644 1 0 0 0 0.0 - - -';
 for (const [rule, given, printed] of [
