@@ -50,6 +50,7 @@ function readAll(options: StackOptions): Found {
   const overlay = openOverlay(options);
   const found: Found = { directories: ['.'], others: [], files: [] };
   const pending: [Name, Node][] = [['', overlay.root]];
+  const seen = new Set([overlay.root.ino]); // a damaged image may have a directory in itself
   for (let next = pending.pop(); next; next = pending.pop()) {
     const [prefix, directory] = next;
     for (const { name } of overlay.list(directory)) {
@@ -59,6 +60,8 @@ function readAll(options: StackOptions): Found {
       const path = prefix + name;
       const { mode, size } = overlay.attr(node);
       if (isDirectory(mode)) {
+        if (seen.has(node.ino)) continue;
+        seen.add(node.ino);
         found.directories.push(path);
         pending.push([`${path}/`, node]);
       } else found.others.push(path);

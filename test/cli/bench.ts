@@ -4,14 +4,19 @@ import { once } from 'node:events';
 import { chmodSync, chownSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { benchNames } from '../../src/cli/bench-names.ts';
 import type { BenchReport, BenchRow } from '../../src/cli/bench-report.ts';
 import { WORKLOADS } from '../../src/cli/bench-workloads.ts';
+import { LAYOUT_FLAT_PLAIN } from '../../src/erofs/format.ts';
 import { readMounts } from '../../src/fuse/mountinfo.ts';
+import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
+import { craft } from '../fixtures/craft.ts';
 import { soon } from '../fixtures/foreground.ts';
 import { noErofs } from '../fixtures/kernel-mount.ts';
+import { optionsOf } from '../fixtures/layers.ts';
 import { command, lowerdata } from '../fixtures/mounted.ts';
 import { runCommand } from '../fixtures/run-command.ts';
-import { withScratchAsync } from '../fixtures/scratch.ts';
+import { withScratch, withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
 
 const NOBODY = 65_534;
@@ -124,6 +129,25 @@ t.test('a peer that leaves a file behind', { skip: withoutFuse, timeout: 120_000
       leftBy(home).filter(path => path.startsWith('/')),
       [],
       'and nothing is mounted',
+    );
+  });
+});
+
+t.test('a directory that is in itself is walked once', async t => {
+  const directory = { mode: S_IFDIR | 0o755, layout: LAYOUT_FLAT_PLAIN, extended: true } as const;
+  const file = { mode: S_IFREG | 0o644, layout: LAYOUT_FLAT_PLAIN };
+  const inner = [['file', 2, 1] as const, ['inner', 1, 2] as const, ['root', 0, 2] as const];
+  const entries = [['inner', 1, 2] as const];
+  const bytes = craft({ blockBits: 12, inodes: [{ ...directory, entries }, { ...directory, entries: inner }, file] });
+  withScratch(home => {
+    writeFileSync(`${home}/image`, bytes);
+    const { directories, any } = benchNames(optionsOf(`${home}/image`), 1);
+    t.strictSame(
+      [directories, [...any].sort()],
+      [
+        ['.', 'inner'],
+        ['inner', 'inner/file'],
+      ],
     );
   });
 });
