@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import t from 'tap';
 import {
   IMAGE_DEFAULTS,
@@ -252,4 +253,21 @@ t.test('the source of a mount and its object directories', async t => {
   draft.replaceLayers('image');
   t.equal(draft.hasLayers, true);
   t.equal(written(draft.finish(IMAGE_DEFAULTS, ['/objects', '/more']).layers), 'image::/objects::/more');
+});
+
+t.test('what is escaped is read as it was', async t => {
+  const byte = fc.integer({ min: 1, max: 255 }).map(code => String.fromCharCode(code));
+  const letter = fc.oneof(fc.constantFrom(':', ',', '\\', '"', '=', '\n', ' '), byte);
+  const path = fc.array(letter, { minLength: 1, maxLength: 12 }).map(letters => letters.join(''));
+  const escaped = (path: string): string => path.replace(/[\\:,]/g, '\\$&');
+  const stacks = fc.tuple(fc.array(path, { minLength: 1, maxLength: 4 }), fc.array(path, { maxLength: 3 }));
+  const splits = fc.property(stacks, ([normal, data]) => {
+    const text = [normal.map(escaped).join(':'), ...data.map(escaped)].join('::');
+    const [option, ...others] = splitOptions(`lowerdir=${text}`);
+    const layers = parseLowerdir(option?.value ?? '').map(({ path, dataOnly }) => [path, dataOnly]);
+    const wanted = [...normal.map(path => [path, false]), ...data.map(path => [path, true])];
+    return others.length === 0 && JSON.stringify(layers) === JSON.stringify(wanted);
+  });
+  fc.assert(splits, { numRuns: 2000 });
+  t.pass('any path of any layer');
 });

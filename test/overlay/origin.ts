@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import t from 'tap';
 import { DirLayer } from '../../src/layers/dir.ts';
 import type { Data } from '../../src/layers/layer.ts';
@@ -47,6 +48,27 @@ t.test('parseOrigin', t => {
 });
 
 t.equal(hex(formatOrigin(parseOrigin(bytes(written)) as Origin)), written, 'formatOrigin: as the kernel wrote it');
+
+t.test('any bytes', async t => {
+  const uuid = fc.uint8Array({ minLength: 16, maxLength: 16 });
+  const handle = fc.uint8Array({ maxLength: 128 });
+  const formatted = fc.property(uuid, fc.integer({ min: 0, max: 255 }), handle, (uuid, type, bytes) => {
+    const value = formatOrigin({ uuid: Buffer.from(uuid).toString('latin1'), handle: { type, bytes } });
+    const origin = parseOrigin(value);
+    const isSame = origin !== undefined && hex(formatOrigin(origin)) === hex(value);
+    return isSame && origin.handle.type === type && hex(origin.handle.bytes) === hex(bytes);
+  });
+  fc.assert(formatted, { numRuns: 500 });
+  t.pass('what is formatted is parsed as it was');
+  const damaged = fc.property(fc.nat(36), fc.nat(255), fc.nat(40), (at, byte, length) => {
+    const value = Buffer.concat([bytes(written), Buffer.alloc(12)]).subarray(0, length);
+    if (at < value.length) value[at] = byte;
+    const origin = parseOrigin(value);
+    return origin === undefined || (origin.uuid.length === 16 && 21 + origin.handle.bytes.length === value[2]);
+  });
+  fc.assert(damaged, { numRuns: 2000 });
+  t.pass('what is damaged or cut is nothing, or lies inside of the value');
+});
 
 t.test(
   'formatOrigin: files of a filesystem',

@@ -1,4 +1,5 @@
 /** Proves src/sys/bytes.ts. The bytes of integers are those of Python's struct.pack('<Q') and ('<q'). */
+import fc from 'fast-check';
 import t from 'tap';
 import { getI64, getU64, nameBytes, nameFromText, nameOf, printable, putU64 } from '../../src/sys/bytes.ts';
 
@@ -84,3 +85,21 @@ for (const [rule, name, shown] of [
   ['an escape sequence of a terminal', '\x1b[2J', '\\x1b[2J'],
 ] as const)
   t.equal(printable(name), shown, `printable: ${rule}`);
+
+/** Against the engine's own 64-bit integers. */
+fc.assert(
+  fc.property(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), fc.maxSafeInteger(), (bits, value) => {
+    const v = new DataView(new ArrayBuffer(8));
+    v.setBigUint64(0, bits, true);
+    const isU64 = getU64(v, 0) === Number(bits);
+    const isI64 = bits >= 2n ** 53n || getI64(v, 0) === Number(bits);
+    putU64(v, 0, value);
+    return isU64 && isI64 && v.getBigInt64(0, true) === BigInt(value) && getI64(v, 0) === value;
+  }),
+  { numRuns: 2000 },
+);
+t.pass('getU64 rounds as Number does; getI64 gives what putU64 wrote');
+fc.assert(
+  fc.property(fc.uint8Array({ maxLength: 300 }), bytes => Buffer.compare(nameBytes(nameOf(bytes)), bytes) === 0),
+);
+t.pass('bytes are the same after nameOf and nameBytes');
