@@ -67,6 +67,8 @@ export class DirLayer implements Layer {
   readonly root: DirInode;
   private readonly rootFd: number;
   private readonly mountId: number;
+  /** Whether the root is that of a private clone, in which nothing is mounted. */
+  private readonly isClone: boolean;
   private readonly device: { readonly major: number; readonly minor: number };
   /** Descriptors (O_PATH) of directories below the root. */
   private readonly directories = new LRUCache<DirInode, number>({
@@ -85,8 +87,10 @@ export class DirLayer implements Layer {
    */
   constructor(path: Name) {
     this.path = printable(path);
-    this.rootFd = openRoot(path);
-    must(sx.statx(this.rootFd, ''), `layer ${this.path}`);
+    const { fd, isClone } = openRoot(path);
+    this.rootFd = fd;
+    this.isClone = isClone;
+    must(sx.statx(fd, ''), `layer ${this.path}`);
     this.mountId = sx.statxMountId();
     this.device = sx.statxDevice();
     this.filesystem = `device ${this.device.major}:${this.device.minor}`;
@@ -95,7 +99,8 @@ export class DirLayer implements Layer {
 
   lookup(directory: Inode, name: Name): Inode | undefined {
     const parent = directory as DirInode;
-    const result = sx.statx(this.directoryFd(parent), name);
+    const fd = this.directoryFd(parent);
+    const result = this.isClone ? sx.statx(fd, name) : statxConfined(fd, name);
     if (result === -errno.ENOENT || result === -errno.ENAMETOOLONG) return undefined;
     if (result < 0) throw this.failure(result, parent, name);
     if (sx.statxMountId() !== this.mountId) throw this.failure(-errno.EXDEV, parent, name);
@@ -315,8 +320,21 @@ function mintedIno(filesystem: string, object: string): number {
 }
 
 /** A descriptor (O_PATH) of a layer's root: of a private clone of its mount where the process may make one. */
-function openRoot(path: Name): number {
+function openRoot(path: Name): { fd: number; isClone: boolean } {
   const clone = native.openTree(sx.AT_FDCWD, `${path}/.`, OPEN_TREE_CLONE | O_CLOEXEC); // the dot: of nothing but a directory
-  if (clone >= 0) return clone;
-  return must(native.openat2(sx.AT_FDCWD, path, O_PATH | O_DIRECTORY, 0), `layer ${printable(path)}`);
+  if (clone >= 0) return { fd: clone, isClone: true };
+  const fd = must(native.openat2(sx.AT_FDCWD, path, O_PATH | O_DIRECTORY, 0), `layer ${printable(path)}`);
+  return { fd, isClone: false };
+}
+
+/**
+ * Asks for an object, but not for what is mounted there, which is -EXDEV: it may be our own mount, and a thread that asks that
+ * would wait for its own answer.
+ */
+function statxConfined(directoryFd: number, name: Name): number {
+  const found = native.openat2(directoryFd, name, O_PATH | O_NOFOLLOW, CONFINED);
+  if (found < 0) return found;
+  const result = sx.statx(found, '');
+  native.close(found);
+  return result;
 }

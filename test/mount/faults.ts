@@ -1,0 +1,111 @@
+/** What happens to a mount when its daemon is in trouble: it answers on, or it is gone. Nothing in between stays. */
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { Agent, type Answer } from '../fixtures/agent.ts';
+import { ForegroundMount, type ForegroundOptions, PATIENCE_MS } from '../fixtures/foreground.ts';
+import { withScratchAsync } from '../fixtures/scratch.ts';
+import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
+
+const NOBODY = 65534;
+/** Directories of layer A: more than there are descriptors for. */
+const DIRECTORIES = 120;
+
+/** Layers A (a, and 120 directories with a file each) and B (b), and what is mounted of them. */
+class Place {
+  readonly home: string;
+  readonly mnt: string;
+  readonly stack: string;
+  readonly agent: Agent;
+  private readonly mounts: ForegroundMount[] = [];
+
+  constructor(home: string, id = 0) {
+    this.home = home;
+    this.mnt = join(home, 'mnt');
+    this.stack = `${home}/A:${home}/B`;
+    mkdirSync(join(home, 'A'));
+    mkdirSync(join(home, 'B'));
+    for (let i = 0; i < DIRECTORIES; i++) {
+      mkdirSync(join(home, 'A', `d${i}`));
+      writeFileSync(join(home, 'A', `d${i}`, 'file'), `file ${i}`);
+    }
+    writeFileSync(join(home, 'A', 'a'), 'from A');
+    writeFileSync(join(home, 'B', 'b'), 'from B');
+    this.agent = new Agent(id);
+  }
+
+  /** Mounts the stack. @param options of the mount */
+  async mount(options = '', id = 0, extra: ForegroundOptions = {}, at = this.mnt): Promise<ForegroundMount> {
+    const mount = await ForegroundMount.make(this.stack, at, options, id, extra);
+    this.mounts.push(mount);
+    return mount;
+  }
+
+  /** What a call gives on the mount, or `nothing` where it does not come back. */
+  ask(call: string, path: string, at = this.mnt): Promise<Answer> {
+    const nothing = sleep(PATIENCE_MS, 'nothing', { ref: false });
+    return Promise.race([this.agent.ask(call, join(at, path)), nothing]);
+  }
+
+  async clear(): Promise<void> {
+    for (const mount of this.mounts.reverse()) await mount.clear();
+    await this.agent.end();
+  }
+}
+
+interface Case {
+  /** Who mounts, and asks. */
+  readonly id?: number;
+}
+
+/** A test with a place of its own, where nothing stays. */
+function placed(rule: string, { id = 0 }: Case, use: (t: Test, place: Place) => Promise<void>): void {
+  const skip = id === 0 ? withoutFuse : withoutUserMounts;
+  t.test(rule, { skip, timeout: 120_000 }, t =>
+    withScratchAsync(async home => {
+      chmodSync(home, 0o755);
+      const place = new Place(home, id);
+      try {
+        await use(t, place);
+      } finally {
+        await place.clear();
+      }
+    }),
+  );
+}
+
+/** Asked to end, a mount that nobody uses is gone, and so are its daemon and the file that tells of it. */
+async function ends(t: Test, mount: ForegroundMount): Promise<void> {
+  mount.signal('SIGTERM');
+  t.equal(await mount.ended(), 0, 'it ends when it is asked to');
+  t.equal(mount.mount, undefined, 'and nothing is mounted');
+}
+
+// ---- where it is mounted ---------------------------------------------------------------------------------------------
+
+for (const [who, id] of [
+  ['root', 0],
+  ['an ordinary user', NOBODY],
+] as const) {
+  placed(`${who}: a mount point inside a layer`, { id }, async (t, place) => {
+    const at = join(place.home, 'A', 'inside');
+    const mount = await place.mount('attr_timeout=0', id, {}, at);
+    // Root has a clone of the layer without what is mounted in it, as overlayfs has; others may not go where a mount is.
+    t.equal(await place.ask('list', 'inside', at), id === 0 ? '' : 'EXDEV', 'it does not lead into itself');
+    t.equal(await place.ask('slurp', 'a', at), 'from A', 'the others are there');
+    t.match(await place.ask('list', '', at), /^a b d0 .* inside$/, 'and listed');
+    await ends(t, mount);
+  });
+
+  placed(`${who}: layers inside the mount point, and in its place`, { id }, async (t, place) => {
+    for (const at of [place.home, join(place.home, 'A')]) {
+      const mount = await place.mount('attr_timeout=0', id, {}, at);
+      t.equal(await place.ask('slurp', 'b', at), 'from B', 'they are open, and stay what they are');
+      t.equal(await place.ask('slurp', 'd1/file', at), 'file 1');
+      await ends(t, mount);
+    }
+  });
+}
+
+t.end();
