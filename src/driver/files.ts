@@ -6,6 +6,7 @@ import type { Data } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Check, Measured } from '../overlay/verifier.ts';
+import { spareDescriptors } from '../sys/descriptors.ts';
 import type { Backing } from './backing.ts';
 import type { Measurer, Result } from './measurer.ts';
 
@@ -60,6 +61,9 @@ export class Files {
   private readonly inUse = new Map<Nodeid, File>();
   private readonly idle: LRUCache<Nodeid, File>;
   private readonly handles = new Map<number, File>();
+  private readonly keepDescriptors = spareDescriptors(() => {
+    while (this.idle.size > 1) this.idle.pop(); // the last one used may be being opened
+  });
   private nextHandle = 1;
 
   constructor(overlay: Overlay, backing: Backing, options: FilesOptions) {
@@ -271,6 +275,7 @@ export class Files {
   }
 
   close(): void {
+    this.keepDescriptors();
     for (const file of this.inUse.values()) this.dispose(file);
     this.inUse.clear();
     this.idle.clear();

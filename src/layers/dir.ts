@@ -4,6 +4,7 @@
  */
 import { LRUCache } from 'lru-cache';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { openSparing, spareDescriptors } from '../sys/descriptors.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError, must } from '../sys/errno.ts';
 import { type Handle, openHandle, readHandle, readUuid } from '../sys/handles.ts';
@@ -75,6 +76,7 @@ export class DirLayer implements Layer {
     max: DIRECTORIES_MAX,
     dispose: fd => native.close(fd),
   });
+  private readonly keepDescriptors: () => void;
   /** Read when the first file is to be opened by its handle, and may not be. */
   private handleIndex: HandleIndex | 'none' | undefined;
   private readonly listing = new Uint8Array(LISTING_BYTES);
@@ -95,6 +97,9 @@ export class DirLayer implements Layer {
     this.device = sx.statxDevice();
     this.filesystem = `device ${this.device.major}:${this.device.minor}`;
     this.root = new DirInode(this, undefined, '', this.ino());
+    this.keepDescriptors = spareDescriptors(() => {
+      while (this.directories.size > 1) this.directories.pop(); // the last one asked for may be in use
+    });
   }
 
   lookup(directory: Inode, name: Name): Inode | undefined {
@@ -123,7 +128,7 @@ export class DirLayer implements Layer {
 
   readdir(directory: Inode, visit: (name: Name, dtype: number) => void): void {
     const at = directory as DirInode;
-    const fd = native.openat2(this.directoryFd(at), '.', O_DIRECTORY, CONFINED);
+    const fd = openIn(this.directoryFd(at), '.', O_DIRECTORY, CONFINED);
     if (fd < 0) throw this.failure(fd, at.parent, at.name);
     try {
       for (const [name, dtype] of this.entries(fd)) visit(name, dtype);
@@ -179,7 +184,7 @@ export class DirLayer implements Layer {
    * Like all files in two steps, because opening a device or a fifo has effects.
    */
   private openConfined(directoryFd: number, path: Name, shown: Name): Data | number {
-    return this.openFound(native.openat2(directoryFd, path, O_PATH | O_NOFOLLOW, CONFINED), shown);
+    return this.openFound(openIn(directoryFd, path, O_PATH | O_NOFOLLOW, CONFINED), shown);
   }
 
   openHandle(handle: Handle): Data | number {
@@ -222,8 +227,8 @@ export class DirLayer implements Layer {
       if (!isRegular(sx.statxMode())) return -errno.ENOENT;
       const link = `/proc/self/fd/${found}`;
       const flags = O_NONBLOCK | O_NOATIME;
-      let fd = native.openat2(sx.AT_FDCWD, link, flags, 0);
-      if (fd === -errno.EPERM) fd = native.openat2(sx.AT_FDCWD, link, O_NONBLOCK, 0); // not the owner: no O_NOATIME
+      let fd = openIn(sx.AT_FDCWD, link, flags, 0);
+      if (fd === -errno.EPERM) fd = openIn(sx.AT_FDCWD, link, O_NONBLOCK, 0); // not the owner: no O_NOATIME
       return fd < 0 ? fd : new FileData(fd, `layer ${this.path}: ${printable(shown)}`);
     } finally {
       native.close(found);
@@ -238,7 +243,7 @@ export class DirLayer implements Layer {
   }
 
   private openRootForReading(): number {
-    return native.openat2(this.rootFd, '.', O_DIRECTORY, 0);
+    return openIn(this.rootFd, '.', O_DIRECTORY, 0);
   }
 
   statfs(): Statfs {
@@ -249,6 +254,7 @@ export class DirLayer implements Layer {
   }
 
   close(): void {
+    this.keepDescriptors();
     this.directories.clear();
     native.close(this.rootFd);
   }
@@ -265,7 +271,7 @@ export class DirLayer implements Layer {
       at = at.parent;
     }
     for (const next of path.reverse()) {
-      const opened = native.openat2(fd as number, next.name, O_PATH | O_DIRECTORY | O_NOFOLLOW, CONFINED);
+      const opened = openIn(fd as number, next.name, O_PATH | O_DIRECTORY | O_NOFOLLOW, CONFINED);
       if (opened < 0) throw this.failure(opened, next.parent, next.name);
       this.directories.set(next, opened);
       fd = opened;
@@ -319,11 +325,15 @@ function mintedIno(filesystem: string, object: string): number {
   return ino;
 }
 
+/** openat2(2), which never fails for descriptors that can be spared. */
+const openIn = (directoryFd: number, path: Name, flags: number, resolve: number): number =>
+  openSparing(() => native.openat2(directoryFd, path, flags, resolve));
+
 /** A descriptor (O_PATH) of a layer's root: of a private clone of its mount where the process may make one. */
 function openRoot(path: Name): { fd: number; isClone: boolean } {
   const clone = native.openTree(sx.AT_FDCWD, `${path}/.`, OPEN_TREE_CLONE | O_CLOEXEC); // the dot: of nothing but a directory
   if (clone >= 0) return { fd: clone, isClone: true };
-  const fd = must(native.openat2(sx.AT_FDCWD, path, O_PATH | O_DIRECTORY, 0), `layer ${printable(path)}`);
+  const fd = must(openIn(sx.AT_FDCWD, path, O_PATH | O_DIRECTORY, 0), `layer ${printable(path)}`);
   return { fd, isClone: false };
 }
 
@@ -332,7 +342,7 @@ function openRoot(path: Name): { fd: number; isClone: boolean } {
  * would wait for its own answer.
  */
 function statxConfined(directoryFd: number, name: Name): number {
-  const found = native.openat2(directoryFd, name, O_PATH | O_NOFOLLOW, CONFINED);
+  const found = openIn(directoryFd, name, O_PATH | O_NOFOLLOW, CONFINED);
   if (found < 0) return found;
   const result = sx.statx(found, '');
   native.close(found);

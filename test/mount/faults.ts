@@ -1,10 +1,11 @@
 /** What happens to a mount when its daemon is in trouble: it answers on, or it is gone. Nothing in between stays. */
+import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Agent, type Answer } from '../fixtures/agent.ts';
-import { ForegroundMount, type ForegroundOptions, PATIENCE_MS } from '../fixtures/foreground.ts';
+import { ForegroundMount, type ForegroundOptions, PATIENCE_MS, soon } from '../fixtures/foreground.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
 
@@ -105,6 +106,52 @@ for (const [who, id] of [
       t.equal(await place.ask('slurp', 'd1/file', at), 'file 1');
       await ends(t, mount);
     }
+  });
+}
+
+// ---- what it runs out of ---------------------------------------------------------------------------------------------
+
+/** @param id the user whose daemon it is */
+const limitDescriptors = ({ daemon }: ForegroundMount, count: number, id: number): unknown =>
+  execFileSync('prlimit', ['--pid', String(daemon.pid), `--nofile=${count}:`], { uid: id, gid: id });
+
+for (const [who, id] of [
+  ['root', 0],
+  ['an ordinary user', NOBODY],
+] as const) {
+  placed(`${who}: few descriptors`, { id }, async (t, place) => {
+    const mount = await place.mount('attr_timeout=0', id);
+    limitDescriptors(mount, 64, id);
+    for (let round = 0; round < 2; round++) {
+      const wrong: string[] = [];
+      for (let i = 0; i < DIRECTORIES; i++) {
+        const answer = `${await place.ask('list', `d${i}`)}: ${await place.ask('slurp', `d${i}/file`)}`;
+        if (answer !== `file: file ${i}`) wrong.push(answer);
+      }
+      t.strictSame(wrong, [], 'what is open for speed alone makes room');
+    }
+    await ends(t, mount);
+  });
+
+  placed(`${who}: no descriptors`, { id }, async (t, place) => {
+    const mount = await place.mount('attr_timeout=0', id);
+    const fd = await place.ask('open', 'b');
+    t.type(fd, 'number');
+    t.equal(await place.ask('slurp', 'd1/file'), 'file 1');
+    limitDescriptors(mount, 8, id);
+    t.equal(await place.ask('slurp', 'd2/file'), 'EMFILE', 'what needs one fails');
+    t.equal(await place.agent.ask('pread', fd, 100, 0), 'from B', 'what is open is read');
+    mount.signal('SIGTERM');
+    // fusermount3 can not even be started.
+    t.ok(
+      await soon(() => (id === 0 ? /is busy/ : /EMFILE/).test(mount.log)),
+      `asked to end, it says why not: ${mount.log}`,
+    );
+    t.ok(mount.mount, 'and goes on');
+    limitDescriptors(mount, 1024, id);
+    t.equal(await place.ask('slurp', 'd2/file'), 'file 2', 'with descriptors again it is what it was');
+    await place.agent.ask('close', fd);
+    await ends(t, mount);
   });
 }
 
