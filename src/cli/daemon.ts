@@ -5,7 +5,7 @@ import { MeasuringService } from '../driver/measuring-service.ts';
 import { type Protection, protectionOf, protectionText } from '../driver/protection.ts';
 import type { ThreadData, ThreadMessage, ThreadOrder } from '../driver/thread.ts';
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
-import { isOnTop, mountAt, readMounts } from '../fuse/mountinfo.ts';
+import { isOnTop, MountTable, mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
@@ -129,6 +129,7 @@ class LiveMount {
   readonly watcher: Watcher;
   readonly protection: Protection;
   private readonly by: Mounter;
+  private readonly table = new MountTable();
 
   private constructor(device: string, watcher: Watcher, by: Mounter, protection: Protection) {
     this.device = device;
@@ -161,7 +162,7 @@ class LiveMount {
 
   /** Where it can be unmounted; it may have been moved since. undefined: nowhere in this mount namespace. */
   get place(): Name | undefined {
-    const mounts = readMounts();
+    const mounts = this.table.read();
     return mounts.findLast(mount => mount.device === this.device && isOnTop(mounts, mount))?.path;
   }
 
@@ -215,13 +216,13 @@ class StopRequests {
   }
 
   private async stop(mount: LiveMount): Promise<void> {
-    const { place } = mount;
-    if (place === undefined || this.count > 2) {
-      this.abandon(place === undefined && this.count === 1 ? 'unmounted' : 'given up while in use');
-      return;
-    }
-    notifySupervisor('STOPPING=1', `STATUS=unmounting ${printable(place)}`);
     try {
+      const { place } = mount;
+      if (place === undefined || this.count > 2) {
+        this.abandon(place === undefined && this.count === 1 ? 'unmounted' : 'given up while in use');
+        return;
+      }
+      notifySupervisor('STOPPING=1', `STATUS=unmounting ${printable(place)}`);
       if (await mount.unmount(place, this.count > 1)) return; // the thread ends now, or with the last user
       const busy = `${printable(place)} is busy and stays mounted; a second signal detaches it`;
       notifySupervisor(`STATUS=${busy}`);

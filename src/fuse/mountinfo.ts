@@ -1,5 +1,5 @@
 /** The mounts of this mount namespace. Source: proc_pid_mountinfo(5). */
-import { readFileSync } from 'node:fs';
+import { openSync, readFileSync, readSync } from 'node:fs';
 import type { Name } from '../sys/bytes.ts';
 
 export interface Mount {
@@ -17,6 +17,24 @@ export interface Mount {
 export function readMounts(): Mount[] {
   return parseMounts(readFileSync('/proc/self/mountinfo', 'latin1'));
 }
+
+/** Reads the mounts again and again, also when this process can open nothing any more. */
+export class MountTable {
+  private readonly fd = openSync('/proc/self/mountinfo', 'r');
+
+  /** As `readMounts`. */
+  read(): Mount[] {
+    const pieces: Buffer[] = [];
+    for (let at = 0; ; ) {
+      const piece = Buffer.alloc(PIECE_BYTES);
+      const count = readSync(this.fd, piece, 0, PIECE_BYTES, at);
+      if (count === 0) return parseMounts(Buffer.concat(pieces).toString('latin1'));
+      pieces.push(piece.subarray(0, count));
+      at += count;
+    }
+  }
+}
+const PIECE_BYTES = 65_536;
 
 export function parseMounts(text: string): Mount[] {
   const mounts: Mount[] = [];
