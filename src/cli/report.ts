@@ -7,10 +7,13 @@ export const WRONG_CALL = 1;
 export const SYSTEM_ERROR = 2;
 export const MOUNT_FAILED = 32;
 
-/** One line on stderr. @param text UTF-16, as `printable` gives it */
+/** One line on stderr. One that can not be written is no reason to end. @param text UTF-16, as `printable` gives it */
 export function complain(text: string): void {
+  if (!process.stderr.listeners('error').includes(ignore)) process.stderr.on('error', ignore);
   process.stderr.write(`lowerdata: ${text}\n`);
 }
+
+const ignore = (): void => {};
 
 /** Prints text that holds byte strings. */
 export const writeBytes = (stream: NodeJS.WriteStream, text: string): void => void stream.write(nameBytes(text));

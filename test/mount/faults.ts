@@ -1,6 +1,6 @@
 /** What happens to a mount when its daemon is in trouble: it answers on, or it is gone. Nothing in between stays. */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, constants, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -153,6 +153,34 @@ for (const [who, id] of [
     await place.agent.ask('close', fd);
     await ends(t, mount);
   });
+}
+
+placed('a log that takes nothing', {}, async (t, place) => {
+  const wrong = join(place.home, 'A', 'd0');
+  for (const [rule, to] of [
+    ['a full disk', openSync('/dev/full', 'w')],
+    ['a pipe that nobody reads', brokenPipe(join(place.home, 'pipe'))],
+  ] as const) {
+    const mount = await place.mount('attr_timeout=0,debug', 0, { stderr: to });
+    closeSync(to);
+    const fd = await place.ask('open', 'b');
+    rmSync(wrong, { recursive: true, force: true });
+    t.equal(await place.ask('list', 'd0'), 'ENOENT', `${rule}: an error that would be logged is answered`);
+    mount.signal('SIGTERM');
+    await sleep(300);
+    t.equal(await place.agent.ask('pread', fd, 100, 0), 'from B', `${rule}: busy, it goes on`);
+    await place.agent.ask('close', fd);
+    await ends(t, mount);
+  }
+});
+
+/** The writing end of a pipe without a reader. */
+function brokenPipe(path: string): number {
+  execFileSync('mkfifo', [path]);
+  const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const writer = openSync(path, 'w');
+  closeSync(reader);
+  return writer;
 }
 
 t.end();
