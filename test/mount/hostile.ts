@@ -1,0 +1,305 @@
+/**
+ * Images and layers that want to do harm, through real mounts: each answer is the right one or an errno, the files beside are
+ * read before and after, and nothing that is outside of the layers is opened.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import * as f from '../../src/erofs/format.ts';
+import { openImage } from '../../src/erofs/image.ts';
+import { S_IFDIR, S_IFLNK, S_IFREG } from '../../src/sys/stat.ts';
+import { Agent, type Answer } from '../fixtures/agent.ts';
+import { type CraftedImage, type CraftedInode, craft, type Entry, nidOf } from '../fixtures/craft.ts';
+import { ForegroundMount, PATIENCE_MS } from '../fixtures/foreground.ts';
+import { withScratchAsync } from '../fixtures/scratch.ts';
+import { withoutFuse } from '../fixtures/skips.ts';
+
+// ---- images ----------------------------------------------------------------------------------------------------------
+
+const regular = (more: Partial<CraftedInode>): CraftedInode => ({
+  mode: S_IFREG | 0o644,
+  layout: f.LAYOUT_FLAT_PLAIN,
+  extended: true,
+  ...more,
+});
+const directory = (entries: Entry[], more: Partial<CraftedInode> = {}): CraftedInode => ({
+  mode: S_IFDIR | 0o755,
+  layout: f.LAYOUT_FLAT_INLINE,
+  extended: true,
+  entries: [['.', 0, f.FT_DIR], ['..', 0, f.FT_DIR], ...entries],
+  ...more,
+});
+const symlink = (data: string, more: Partial<CraftedInode> = {}): CraftedInode => ({
+  mode: S_IFLNK | 0o777,
+  layout: f.LAYOUT_FLAT_INLINE,
+  extended: true,
+  data: Buffer.from(data, 'latin1'),
+  ...more,
+});
+const HUGE = Number.MAX_SAFE_INTEGER;
+const hole = { u: f.NULL_ADDR, startblkHigh: f.NULL_ADDR_HIGH } as const;
+const attribute = { data: Buffer.from('x'), xattrs: [[f.XATTR_INDEX_USER, 'a', '1']] } as Partial<CraftedInode>;
+const { FT_DIR, FT_REG_FILE, FT_SYMLINK } = f;
+/** Where the first dirent, or the xattr area, of an inode is, after its own bytes. */
+const AFTER = f.InodeExtended.SIZE;
+
+/** What is asked of a path, and what must come. */
+type Question = readonly [call: string, want: string | number, path?: string, ...args: unknown[]];
+
+/** One object of the hostile image. */
+interface Hostile {
+  readonly rule: string;
+  readonly inode: CraftedInode;
+  /** What its dirent says, and another name of it. */
+  readonly type: number;
+  readonly twin?: string;
+  /** Done to its bytes afterwards. */
+  readonly patch?: (v: DataView, at: number) => void;
+  /** Paths are below the object. */
+  readonly questions: readonly Question[];
+}
+
+/** The number of an inode that every directory may lead to; those of the table follow. */
+const FINE = 1;
+
+/** By their names in the root, where they are in the order of their bytes. */
+const objects: Readonly<Record<string, Hostile>> = {
+  'a-cycle': {
+    rule: 'a directory that holds itself and the root',
+    inode: directory([
+      ['fine', FINE, FT_REG_FILE],
+      ['itself', 2, FT_DIR],
+      ['root', 0, FT_DIR],
+    ]),
+    type: FT_DIR,
+    questions: [
+      ['list', 'fine itself'], // readdir(3) leaves out what has number 0: the root
+      ['slurp', 'fine', '/fine'],
+      ['list', 'ELOOP', '/itself'],
+      ['list', 'ELOOP', '/itself/itself/itself'],
+      ['list', 'EIO', '/root'],
+      ['slurp', 'EIO', '/root/a-cycle/fine'],
+    ],
+  },
+  chunks: {
+    rule: 'chunks whose table ends before they do',
+    inode: regular({ layout: f.LAYOUT_CHUNK_BASED, sizeBytes: HUGE, u: 0 }),
+    type: FT_REG_FILE,
+    questions: [
+      ['size', HUGE],
+      ['read', 'EUCLEAN', '', HUGE - 5],
+    ],
+  },
+  count: {
+    rule: 'a block with more dirents than it has room for',
+    inode: directory([['fine', FINE, FT_REG_FILE]]),
+    type: FT_DIR,
+    patch: (v, at) => v.setUint16(at + AFTER + f.Dirent.nameoff, 0xfff0, true),
+    questions: [
+      ['list', 'EUCLEAN'],
+      ['slurp', 'EUCLEAN', '/fine'],
+    ],
+  },
+  doubled: {
+    rule: 'one directory with two names',
+    inode: directory([['fine', FINE, FT_REG_FILE]]),
+    type: FT_DIR,
+    twin: 'doubled-2',
+    questions: [
+      ['slurp', 'fine', '/fine'],
+      ['slurp', 'fine', '-2/fine'],
+      ['list', 'fine'],
+      ['list', 'fine', '-2'],
+    ],
+  },
+  hole: {
+    rule: 'a file of 8 PiB that is one hole',
+    inode: regular({ sizeBytes: HUGE, ...hole }),
+    type: FT_REG_FILE,
+    questions: [
+      ['size', HUGE],
+      ['read', '\0\0\0\0', '', HUGE - 4],
+      ['seek', 'ENXIO', '', 5],
+    ],
+  },
+  link: {
+    rule: 'a link target that is longer than any path',
+    inode: symlink('x'.repeat(3000), { sizeBytes: 5000 }),
+    type: FT_SYMLINK,
+    questions: [['readlink', 'EUCLEAN']],
+  },
+  'link-nul': {
+    rule: 'a link target with a NUL',
+    inode: symlink('fine\0junk'),
+    type: FT_SYMLINK,
+    questions: [
+      ['readlink', 'fine'],
+      ['slurp', 'fine'],
+    ],
+  },
+  'link-out': {
+    rule: 'a link that leads out, as links may: it is followed by whoever asks, not by the mount',
+    inode: symlink('/proc/self/status'),
+    type: FT_SYMLINK,
+    questions: [['readlink', '/proc/self/status']],
+  },
+  name: {
+    rule: 'a name at a place before the names',
+    inode: directory([['fine', FINE, FT_REG_FILE]]),
+    type: FT_DIR,
+    patch: (v, at) => v.setUint16(at + AFTER + f.Dirent.SIZE + f.Dirent.nameoff, 3, true),
+    questions: [['list', 'EUCLEAN']],
+  },
+  'name-slash': {
+    rule: 'a name with a slash',
+    inode: directory([['../fine', FINE, FT_REG_FILE]]),
+    type: FT_DIR,
+    questions: [
+      ['list', 'EUCLEAN'],
+      ['slurp', 'fine', '/../fine'],
+    ],
+  },
+  negative: {
+    rule: 'a size of 2^64 - 1',
+    inode: regular({}),
+    type: FT_REG_FILE,
+    patch: (v, at) => v.setBigUint64(at + f.InodeExtended.i_size, 2n ** 64n - 1n, true),
+    questions: [['size', 'EFBIG']],
+  },
+  nowhere: {
+    rule: 'data past the end of the image',
+    inode: regular({ sizeBytes: 2 ** 40, u: 1 }),
+    type: FT_REG_FILE,
+    questions: [
+      ['size', 2 ** 40],
+      ['slurp', 'EUCLEAN'],
+      ['read', 'EUCLEAN', '', 2 ** 39],
+    ],
+  },
+  typed: {
+    rule: 'a file that its dirent calls a directory',
+    inode: regular({ data: Buffer.from('a file') }),
+    type: FT_DIR,
+    questions: [
+      ['slurp', 'a file'],
+      ['list', 'ENOTDIR'],
+    ],
+  },
+  untyped: {
+    rule: 'a mode without a type',
+    inode: regular({ mode: 0o644 }),
+    type: FT_REG_FILE,
+    questions: [['size', 'EUCLEAN']],
+  },
+  wide: {
+    rule: 'a directory of a TiB',
+    inode: directory([], { sizeBytes: 2 ** 40 }),
+    type: FT_DIR,
+    questions: [
+      ['list', 'EUCLEAN'],
+      ['size', 'EUCLEAN', '/fine'],
+    ],
+  },
+  xattrs: {
+    rule: 'an xattr area that reaches over other inodes',
+    inode: regular(attribute),
+    type: FT_REG_FILE,
+    patch: (v, at) => v.setUint16(at + f.InodeExtended.i_xattr_icount, 0xffff, true),
+    questions: [['size', 'EUCLEAN']],
+  },
+  'xattrs-length': {
+    rule: 'an xattr that is longer than its area',
+    inode: regular(attribute),
+    type: FT_REG_FILE,
+    patch: (v, at) => v.setUint16(at + AFTER + f.XattrHeader.SIZE + f.XattrEntry.e_value_size, 0xffff, true),
+    questions: [['xattrs', 'EUCLEAN']],
+  },
+  'xattrs-shared': {
+    rule: 'more shared xattrs than the area has room for',
+    inode: regular(attribute),
+    type: FT_REG_FILE,
+    patch: (v, at) => v.setUint8(at + AFTER + f.XattrHeader.h_shared_count, 0xff),
+    questions: [['xattrs', 'EUCLEAN']],
+  },
+};
+const GONE = 'zzz'; // a name whose nid is past the end of the image
+
+/** The bytes of an image with all of them. */
+function hostileImage(): Uint8Array {
+  const names: Entry[] = [
+    ['.', 0, FT_DIR],
+    ['..', 0, FT_DIR],
+    ['A', FINE, FT_REG_FILE],
+  ];
+  const inodes: CraftedInode[] = [regular({ data: Buffer.from('fine') })];
+  for (const [name, { inode, type, twin }] of Object.entries(objects)) {
+    inodes.push(inode);
+    names.push([name, inodes.length, type]);
+    if (twin) names.push([twin, inodes.length, type]);
+  }
+  names.push(['fine', FINE, FT_REG_FILE], [GONE, 2 ** 40, FT_REG_FILE]);
+  names.sort(([a], [b]) => (a < b ? -1 : 1));
+  const image: CraftedImage = { blockBits: 12, inodes: [{ ...directory([]), entries: names }, ...inodes] };
+  const bytes = craft(image);
+  const { metaAt, view } = openImage(bytes);
+  for (const [i, { patch }] of Object.values(objects).entries()) {
+    patch?.(view, metaAt + nidOf(image, i + FINE + 1) * f.SLOT_BYTES);
+  }
+  return bytes;
+}
+
+for (const [who, more] of [
+  ['alone', ''],
+  ['above another layer, with the same names', '2'],
+] as const) {
+  t.test(`a hostile image ${who}`, { skip: withoutFuse, timeout: 120_000 }, t =>
+    withScratchAsync(async home => {
+      const images = ['hostile', ...(more ? [`hostile${more}`] : [])].map(name => join(home, name));
+      for (const path of images) writeFileSync(path, hostileImage());
+      await mounted(t, images.join(':'), home, '', async (ask, root) => {
+        const all = await ask('list', root);
+        t.equal(
+          all,
+          ['A', ...Object.entries(objects).flatMap(([name, { twin = [] }]) => [name].concat(twin)), 'fine', GONE]
+            .sort()
+            .join(' '),
+          'the root is listed whole',
+        );
+        for (const [name, { rule, questions }] of Object.entries(objects)) {
+          for (const [call, want, below = '', ...args] of questions) {
+            t.equal(await ask(call, `${root}/${name}${below}`, ...args), want, `${rule}: ${call} ${name}${below}`);
+          }
+          t.equal(await ask('slurp', `${root}/fine`), 'fine');
+        }
+        t.equal(await ask('size', `${root}/${GONE}`), 'EUCLEAN', 'a name without an inode');
+      });
+    }),
+  );
+}
+
+type Ask = (call: string, ...args: unknown[]) => Promise<Answer>;
+
+/** Mounts, and unmounts without a word of trouble. */
+async function mounted(
+  t: Test,
+  stack: string,
+  home: string,
+  options: string,
+  use: (ask: Ask, root: string, mount: ForegroundMount) => Promise<void>,
+): Promise<void> {
+  const mount = await ForegroundMount.make(stack, join(home, 'mnt'), options);
+  const agent = new Agent();
+  const lost = sleep(PATIENCE_MS * 3, 'nothing', { ref: false });
+  try {
+    await use((call, ...args) => Promise.race([agent.ask(call, ...args), lost]), mount.root, mount);
+    t.notMatch(mount.log, /EIO: (?!E[A-Z]+VERITY)[A-Z]/, 'no error that nobody has thought of');
+    mount.signal('SIGTERM');
+    t.equal(await mount.ended(), 0, 'the daemon ends when it is asked to');
+  } finally {
+    await agent.end();
+    await mount.clear();
+  }
+}
+
+t.end();
