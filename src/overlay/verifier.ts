@@ -17,8 +17,11 @@ const MEASURED_MAX = 65_536;
 const MEASURED_BYTES_MAX = 1 << 26;
 /** A digest, its key, and the cache around them. */
 const ENTRY_BYTES = 400;
-/** Data in an image is measured while all others wait, and a few bytes of an image can be 2^53 of zeros: holes. */
-const IMAGE_DATA_BYTES_MAX = 2 ** 32;
+/**
+ * Data in an image that is measured at most: a second's work, for it is done on this thread. An inode of a few bytes can claim
+ * petabytes, all of them a hole.
+ */
+const IN_IMAGE_MAX = 2 ** 30;
 
 /** What was found out about an object's data. */
 export interface Measured {
@@ -62,8 +65,8 @@ export class Verifier {
     const value = top.layer.getxattr(top, this.xattrs.metacopy) ?? new Uint8Array(0);
     if (byOrigin && value.length > METACOPY_BYTES_MAX) throw new ErrnoError(EIO, `metacopy of ${value.length} bytes`);
     const digest = parseDigest(value);
-    if (digest !== undefined && data.fd < 0 && data.sizeBytes > IMAGE_DATA_BYTES_MAX)
-      throw new ErrnoError(EFBIG, `${data.place}: ${data.sizeBytes} bytes to check, more than ${IMAGE_DATA_BYTES_MAX}`);
+    if (digest !== undefined && data.fd < 0 && data.sizeBytes > IN_IMAGE_MAX)
+      throw new ErrnoError(EFBIG, `${data.place}: ${data.sizeBytes} bytes to check, more than ${IN_IMAGE_MAX}`);
     if (digest !== undefined) return new Check(this.memory, data, digest);
     if (this.verity === 'require') throw new VerityError('ENOVERITY', `ino ${ino} has no digest for ${data.place}`);
     return undefined;

@@ -10,7 +10,7 @@ import * as f from '../../src/erofs/format.ts';
 import { openImage } from '../../src/erofs/image.ts';
 import { S_IFDIR, S_IFLNK, S_IFREG } from '../../src/sys/stat.ts';
 import { Agent, type Answer } from '../fixtures/agent.ts';
-import { type CraftedImage, type CraftedInode, craft, type Entry, nidOf } from '../fixtures/craft.ts';
+import { type CraftedImage, type CraftedInode, craft, type Entry, nidOf, type Xattr } from '../fixtures/craft.ts';
 import { ForegroundMount, PATIENCE_MS } from '../fixtures/foreground.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
@@ -277,6 +277,32 @@ for (const [who, more] of [
     }),
   );
 }
+
+t.test('petabytes in an image that are to be measured', { skip: withoutFuse, timeout: 60_000 }, t =>
+  withScratchAsync(async home => {
+    const digest = `\0\x24\0\x01${'x'.repeat(32)}`;
+    const image = (xattrs: Xattr[], sizeBytes: number): Uint8Array => {
+      const names: Entry[] = [
+        ['fine', 1, FT_REG_FILE],
+        ['hole', 2, FT_REG_FILE],
+      ];
+      const inodes = [
+        directory(names),
+        regular({ data: Buffer.from('fine') }),
+        regular({ sizeBytes, xattrs, ...hole }),
+      ];
+      return craft({ blockBits: 12, inodes });
+    };
+    for (const size of [2 ** 31, 2 ** 40, HUGE]) {
+      writeFileSync(join(home, 'top'), image([[f.XATTR_INDEX_TRUSTED, 'overlay.metacopy', digest]], size));
+      writeFileSync(join(home, 'low'), image([], size));
+      await mounted(t, `${home}/top:${home}/low`, home, '', async (ask, root) => {
+        t.equal(await ask('read', `${root}/hole`, 0), 'EFBIG', `${size} bytes`);
+        t.equal(await ask('slurp', `${root}/fine`), 'fine');
+      });
+    }
+  }),
+);
 
 type Ask = (call: string, ...args: unknown[]) => Promise<Answer>;
 
