@@ -1,44 +1,14 @@
-/**
- * Images and layers that want to do harm, through real mounts: each answer is the right one or an errno, the files beside are
- * read before and after, and nothing that is outside of the layers is opened.
- */
+/** Images that want to do harm, through real mounts: each answer is the right one or an errno, and the files beside are read. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import * as f from '../../src/erofs/format.ts';
 import { openImage } from '../../src/erofs/image.ts';
-import { S_IFDIR, S_IFLNK, S_IFREG } from '../../src/sys/stat.ts';
-import { Agent, type Answer } from '../fixtures/agent.ts';
 import { type CraftedImage, type CraftedInode, craft, type Entry, nidOf, type Xattr } from '../fixtures/craft.ts';
-import { ForegroundMount, PATIENCE_MS } from '../fixtures/foreground.ts';
+import { directory, HUGE, hole, mounted, regular, symlink } from '../fixtures/hostile-mount.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
 
-// ---- images ----------------------------------------------------------------------------------------------------------
-
-const regular = (more: Partial<CraftedInode>): CraftedInode => ({
-  mode: S_IFREG | 0o644,
-  layout: f.LAYOUT_FLAT_PLAIN,
-  extended: true,
-  ...more,
-});
-const directory = (entries: Entry[], more: Partial<CraftedInode> = {}): CraftedInode => ({
-  mode: S_IFDIR | 0o755,
-  layout: f.LAYOUT_FLAT_INLINE,
-  extended: true,
-  entries: [['.', 0, f.FT_DIR], ['..', 0, f.FT_DIR], ...entries],
-  ...more,
-});
-const symlink = (data: string, more: Partial<CraftedInode> = {}): CraftedInode => ({
-  mode: S_IFLNK | 0o777,
-  layout: f.LAYOUT_FLAT_INLINE,
-  extended: true,
-  data: Buffer.from(data, 'latin1'),
-  ...more,
-});
-const HUGE = Number.MAX_SAFE_INTEGER;
-const hole = { u: f.NULL_ADDR, startblkHigh: f.NULL_ADDR_HIGH } as const;
 const attribute = { data: Buffer.from('x'), xattrs: [[f.XATTR_INDEX_USER, 'a', '1']] } as Partial<CraftedInode>;
 const { FT_DIR, FT_REG_FILE, FT_SYMLINK } = f;
 /** Where the first dirent, or the xattr area, of an inode is, after its own bytes. */
@@ -304,28 +274,33 @@ t.test('petabytes in an image that are to be measured', { skip: withoutFuse, tim
   }),
 );
 
-type Ask = (call: string, ...args: unknown[]) => Promise<Answer>;
-
-/** Mounts, and unmounts without a word of trouble. */
-async function mounted(
-  t: Test,
-  stack: string,
-  home: string,
-  options: string,
-  use: (ask: Ask, root: string, mount: ForegroundMount) => Promise<void>,
-): Promise<void> {
-  const mount = await ForegroundMount.make(stack, join(home, 'mnt'), options);
-  const agent = new Agent();
-  const lost = sleep(PATIENCE_MS * 3, 'nothing', { ref: false });
-  try {
-    await use((call, ...args) => Promise.race([agent.ask(call, ...args), lost]), mount.root, mount);
-    t.notMatch(mount.log, /EIO: (?!E[A-Z]+VERITY)[A-Z]/, 'no error that nobody has thought of');
-    mount.signal('SIGTERM');
-    t.equal(await mount.ended(), 0, 'the daemon ends when it is asked to');
-  } finally {
-    await agent.end();
-    await mount.clear();
-  }
-}
+t.test('a hundred thousand bytes of xattrs', { skip: withoutFuse, timeout: 60_000 }, t =>
+  withScratchAsync(async home => {
+    const many = (from: number, count: number): Xattr[] =>
+      Array.from({ length: count }, (_, i) => [f.XATTR_INDEX_USER, String(from + i).padStart(200, '0'), '']);
+    const shared = many(0, 255);
+    const file = { data: Buffer.from('fine'), shared: shared.map((_, i) => i) };
+    const inodes = [
+      directory([
+        ['fine', 1, FT_REG_FILE],
+        ['large', 2, FT_REG_FILE],
+        ['many', 3, FT_REG_FILE],
+      ]),
+      regular({ data: Buffer.from('fine') }),
+      regular({ ...file, shared: [], xattrs: [[f.XATTR_INDEX_USER, 'value', 'v'.repeat(60_000)]] }),
+      regular({ ...file, xattrs: many(255, 200) }),
+    ];
+    writeFileSync(join(home, 'image'), craft({ blockBits: 16, inodes, shared }));
+    await mounted(t, join(home, 'image'), home, '', async (ask, root) => {
+      t.equal(await ask('xattrs', `${root}/large`), 'user.value:60000');
+      t.equal(await ask('xattrs', `${root}/many`), 'E2BIG', 'a list of 93,730 bytes, of which the kernel takes 65,536');
+      for (const number of ['7', '454'])
+        t.equal(await ask('xattr', `${root}/many`, `user.${number.padStart(200, '0')}`), 0, 'each of them is there');
+      t.equal(await ask('xattr', `${root}/many`, `user.${'455'.padStart(200, '0')}`), 'ENODATA');
+      t.equal(await ask('slurp', `${root}/many`), 'fine');
+      t.equal(await ask('slurp', `${root}/fine`), 'fine');
+    });
+  }),
+);
 
 t.end();
