@@ -1,5 +1,5 @@
 /** The life of a mount: open the layers, mount, answer, and take the mount away again. */
-import { stat } from 'node:fs';
+import { stat, statfs } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { MeasuringService } from '../driver/measuring-service.ts';
 import { type Protection, protectionOf, protectionText } from '../driver/protection.ts';
@@ -7,7 +7,7 @@ import type { ThreadData, ThreadMessage, ThreadOrder } from '../driver/thread.ts
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
 import { isOnTop, MountTable, mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
-import { EIO, ErrnoError, errnoName } from '../sys/errno.ts';
+import { EIO, ENOTCONN, ErrnoError, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { MeasurePool } from '../verity/measure-pool.ts';
 import type { MountPlan } from './mount-options.ts';
@@ -54,10 +54,12 @@ export async function serveMount(
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
   const end = await Promise.race([server.ended, requests.abandoned]);
   removeState();
-  if (end === 'unmounted')
+  if (end === 'unmounted' && !(await mount.takeAwayIfDead())) {
     mount.watcher.gone(); // else the watcher takes away what is left when this process ends
-  else log(`${printable(mountpoint)}: ${end}`);
-  return end === 'unmounted' ? 0 : 1;
+    return 0;
+  }
+  log(`${printable(mountpoint)}: ${end === 'unmounted' ? 'unmounted by force while in use' : end}`);
+  return 1;
 }
 
 /** What has opened the layers and answers the kernel. */
@@ -166,6 +168,19 @@ class LiveMount {
     return mounts.findLast(mount => mount.device === this.device && isOnTop(mounts, mount))?.path;
   }
 
+  /**
+   * To the thread that serves, umount -f looks as if all were unmounted, but a mount in use stays, and answers ENOTCONN for ever.
+   * Only that answer tells it from another mount, which may have its number and its place by now.
+   */
+  async takeAwayIfDead(): Promise<boolean> {
+    const { place } = this;
+    if (place === undefined) return false;
+    const errno = await new Promise<number>(resolve => {
+      statfs(nameBytes(place) as Buffer, error => resolve(Math.abs(error?.errno ?? 0)));
+    });
+    return errno === ENOTCONN && (await this.unmount(place, true));
+  }
+
   /** @returns whether it is unmounted; false while it is in use */
   unmount(place: Name, lazy: boolean): Promise<boolean> {
     return unmountFuse(place, this.by, lazy);
@@ -218,10 +233,9 @@ class StopRequests {
   private async stop(mount: LiveMount): Promise<void> {
     try {
       const { place } = mount;
-      if (place === undefined || this.count > 2) {
-        this.abandon(place === undefined && this.count === 1 ? 'unmounted' : 'given up while in use');
-        return;
-      }
+      if (this.count > 2) this.abandon('given up while in use');
+      else if (place === undefined && this.count === 1) this.abandon('unmounted');
+      if (place === undefined || this.count > 2) return;
       notifySupervisor('STOPPING=1', `STATUS=unmounting ${printable(place)}`);
       if (await mount.unmount(place, this.count > 1)) return; // the thread ends now, or with the last user
       const busy = `${printable(place)} is busy and stays mounted; a second signal detaches it`;

@@ -1,87 +1,14 @@
 /** What happens to a mount when its daemon is in trouble: it answers on, or it is gone. Nothing in between stays. */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, closeSync, constants, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import t, { type Test } from 'tap';
-import { Agent, type Answer } from '../fixtures/agent.ts';
-import { ForegroundMount, type ForegroundOptions, PATIENCE_MS, soon } from '../fixtures/foreground.ts';
-import { withScratchAsync } from '../fixtures/scratch.ts';
-import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
-
-const NOBODY = 65534;
-/** Directories of layer A: more than there are descriptors for. */
-const DIRECTORIES = 120;
-
-/** Layers A (a, and 120 directories with a file each) and B (b), and what is mounted of them. */
-class Place {
-  readonly home: string;
-  readonly mnt: string;
-  readonly stack: string;
-  readonly agent: Agent;
-  private readonly mounts: ForegroundMount[] = [];
-
-  constructor(home: string, id = 0) {
-    this.home = home;
-    this.mnt = join(home, 'mnt');
-    this.stack = `${home}/A:${home}/B`;
-    mkdirSync(join(home, 'A'));
-    mkdirSync(join(home, 'B'));
-    for (let i = 0; i < DIRECTORIES; i++) {
-      mkdirSync(join(home, 'A', `d${i}`));
-      writeFileSync(join(home, 'A', `d${i}`, 'file'), `file ${i}`);
-    }
-    writeFileSync(join(home, 'A', 'a'), 'from A');
-    writeFileSync(join(home, 'B', 'b'), 'from B');
-    this.agent = new Agent(id);
-  }
-
-  /** Mounts the stack. @param options of the mount */
-  async mount(options = '', id = 0, extra: ForegroundOptions = {}, at = this.mnt): Promise<ForegroundMount> {
-    const mount = await ForegroundMount.make(this.stack, at, options, id, extra);
-    this.mounts.push(mount);
-    return mount;
-  }
-
-  /** What a call gives on the mount, or `nothing` where it does not come back. */
-  ask(call: string, path: string, at = this.mnt): Promise<Answer> {
-    const nothing = sleep(PATIENCE_MS, 'nothing', { ref: false });
-    return Promise.race([this.agent.ask(call, join(at, path)), nothing]);
-  }
-
-  async clear(): Promise<void> {
-    for (const mount of this.mounts.reverse()) await mount.clear();
-    await this.agent.end();
-  }
-}
-
-interface Case {
-  /** Who mounts, and asks. */
-  readonly id?: number;
-}
-
-/** A test with a place of its own, where nothing stays. */
-function placed(rule: string, { id = 0 }: Case, use: (t: Test, place: Place) => Promise<void>): void {
-  const skip = id === 0 ? withoutFuse : withoutUserMounts;
-  t.test(rule, { skip, timeout: 120_000 }, t =>
-    withScratchAsync(async home => {
-      chmodSync(home, 0o755);
-      const place = new Place(home, id);
-      try {
-        await use(t, place);
-      } finally {
-        await place.clear();
-      }
-    }),
-  );
-}
-
-/** Asked to end, a mount that nobody uses is gone, and so are its daemon and the file that tells of it. */
-async function ends(t: Test, mount: ForegroundMount): Promise<void> {
-  mount.signal('SIGTERM');
-  t.equal(await mount.ended(), 0, 'it ends when it is asked to');
-  t.equal(mount.mount, undefined, 'and nothing is mounted');
-}
+import t from 'tap';
+import { FT_REG_FILE } from '../../src/erofs/format.ts';
+import { craft, type Entry } from '../fixtures/craft.ts';
+import { DIRECTORIES, ends, NOBODY, placed } from '../fixtures/fault-place.ts';
+import { ForegroundMount, soon } from '../fixtures/foreground.ts';
+import { directory, regular } from '../fixtures/hostile-mount.ts';
 
 // ---- where it is mounted ---------------------------------------------------------------------------------------------
 
@@ -182,5 +109,73 @@ function brokenPipe(path: string): number {
   closeSync(reader);
   return writer;
 }
+
+/** A group with a limit of memory, by either interface. Source: cgroup-v1/memory.rst, cgroup-v2.rst. */
+class MemoryGroup {
+  static readonly isV2 = !existsSync('/sys/fs/cgroup/memory') && existsSync('/sys/fs/cgroup/cgroup.controllers');
+  static readonly root = MemoryGroup.isV2 ? '/sys/fs/cgroup' : '/sys/fs/cgroup/memory';
+  private readonly path = join(MemoryGroup.root, `lowerdata-test-${process.pid}`);
+
+  /** @param bytes its processes may have */
+  constructor(pid: number, bytes: number) {
+    mkdirSync(this.path);
+    writeFileSync(join(this.path, 'cgroup.procs'), String(pid));
+    writeFileSync(join(this.path, MemoryGroup.isV2 ? 'memory.max' : 'memory.limit_in_bytes'), String(bytes));
+  }
+
+  close(): void {
+    rmdirSync(this.path);
+  }
+}
+
+const withoutGroups = canLimitMemory() ? false : 'memory can not be limited here';
+
+function canLimitMemory(): boolean {
+  try {
+    const path = join(MemoryGroup.root, `lowerdata-probe-${process.pid}`);
+    mkdirSync(path);
+    const can = existsSync(join(path, MemoryGroup.isV2 ? 'memory.max' : 'memory.limit_in_bytes'));
+    rmdirSync(path);
+    return can;
+  } catch {
+    return false;
+  }
+}
+
+placed('a limit of memory that it reaches', { skip: withoutGroups }, async (t, place) => {
+  const image = join(place.home, 'image');
+  writeFileSync(image, craft({ blockBits: 12, inodes: [{ ...directory([]), entries: crowd() }, regular({})] }));
+  const mount = await ForegroundMount.make(image, place.mnt);
+  const group = new MemoryGroup(mount.daemon.pid as number, mount.residentBytes + 2 ** 20);
+  try {
+    const answers = Promise.all([place.ask('walk', ''), place.ask('walk', '')]);
+    t.equal(await mount.ended(), null, 'the kernel kills it');
+    t.equal(mount.daemon.signalCode, 'SIGKILL');
+    t.ok(await soon(() => mount.mount === undefined), 'and nothing is mounted');
+    await answers;
+  } finally {
+    await mount.clear();
+    group.close();
+  }
+});
+
+/** Many names of one file. */
+const crowd = (): Entry[] =>
+  Array.from({ length: 200_000 }, (_, i) => [`name-${String(i).padStart(9, '0')}`, 1, FT_REG_FILE]);
+
+placed('a thread that dies: its heap is full', {}, async (t, place) => {
+  const image = join(place.home, 'image');
+  writeFileSync(image, craft({ blockBits: 12, inodes: [{ ...directory([]), entries: crowd() }, regular({})] }));
+  const env = { NODE_OPTIONS: '--max-old-space-size=16' };
+  const mount = await ForegroundMount.make(image, place.mnt, '', 0, { env });
+  try {
+    t.match(await place.ask('list', ''), /^(ENOTCONN|ECONNABORTED)$/, 'who asks hears of it');
+    t.equal(await mount.ended(), 1);
+    t.match(mount.log, /the dispatch thread died: .*memory/);
+    t.ok(await soon(() => mount.mount === undefined), 'and nothing is mounted');
+  } finally {
+    await mount.clear();
+  }
+});
 
 t.end();
