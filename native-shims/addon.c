@@ -7,7 +7,7 @@
 	X(openat2) X(close) X(duplicate) X(setStatusFlags) X(eventfd) X(poll)                                         \
 	X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                               \
 	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid) X(btrfsUuid)                                            \
-	X(lgetxattr) X(llistxattr) X(fgetxattr) X(flistxattr)                                                         \
+	X(lgetxattr) X(llistxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                             \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(addressOf) X(setAffinity)                                                \
 	X(notify) X(exit)                                                                                             \

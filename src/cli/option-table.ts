@@ -114,6 +114,18 @@ function number(value: Name, key: Name): number {
   return Number(value);
 }
 
+/** Keys that a JavaScript Map takes. */
+const COUNT_MAX = 2 ** 24;
+
+function count(value: Name, key: Name): number {
+  if (/^\d{1,8}$/.test(value) && Number(value) <= COUNT_MAX) return Number(value);
+  throw new ErrnoError(EINVAL, `option ${key}=${printable(value)}: not a number from 0 to ${COUNT_MAX}`);
+}
+
+const takeDentries = ({ driver }: Choices, value: Name, key: Name): void => {
+  driver.dentries = count(value, key);
+};
+
 const takeMaxRead = valued('BYTES', 'how much one READ of the kernel asks for at most', (choices, value, key) => {
   choices.maxReadBytes = Math.trunc(number(value, key));
 });
@@ -155,6 +167,11 @@ const OPENS =
 const TRANSPORT =
   'how requests come: read from /dev/fuse, or through io_uring (Linux 6.14 with fuse.enable_uring=1); `fuse-native`: the ' +
   'package of that name, for comparison';
+const ATTR_TIMEOUT =
+  'seconds that the kernel may keep attributes; those of directory layers are as old again when it asks; default: 30 with ' +
+  'a directory layer, for ever with images alone';
+const DENTRY_CACHE =
+  'names that this process remembers the lookup of, at 600 bytes each; 0: none; default: 65536; one image alone needs none';
 const NO_IDS = 'owners can not be mapped yet';
 const NO_REMOTE = 'remote layers are not supported yet';
 const NO_LABELS = 'a security context can not be chosen yet';
@@ -186,8 +203,9 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ['subtype', text('subtype', 'NAME', 'what mount(8) and findmnt(8) show as the type, after `fuse.`')],
   ['max_read', takeMaxRead],
   ['entry_timeout', seconds('seconds that the kernel may keep names', 'entryTimeout')],
-  ['attr_timeout', seconds('seconds that the kernel may keep attributes', 'attrTimeout')],
+  ['attr_timeout', seconds(ATTR_TIMEOUT, 'attrTimeout')],
   ['negative_timeout', seconds('seconds that the kernel may keep misses', 'negativeTimeout')],
+  ['dentry_cache', valued('N', DENTRY_CACHE, takeDentries)],
   ['timeout', seconds('`entry_timeout` and `attr_timeout` at once', 'entryTimeout', 'attrTimeout')],
   ['fd', refused('a descriptor that is mounted already can not be served yet')],
   ['auto_unmount', idle('A mount never outlives its daemon.')],

@@ -1,4 +1,5 @@
 /** What the kernel may keep of our answers, and for how long. */
+import { DEFAULT_MEMORY, type Memory } from '../overlay/cache.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { DriverOptions } from './options.ts';
 
@@ -16,13 +17,19 @@ export interface CachePolicy {
 
 /**
  * Images never change, so the kernel may keep everything. A directory's names are kept as kernel overlayfs keeps its
- * dentries; its attributes for a second, because there a changed mode or time shows at once.
+ * dentries. Its attributes, which overlayfs shows as they are, grow old here for half a minute, and in the kernel for
+ * another half.
  */
 export function cachePolicy(overlay: Overlay, options: DriverOptions): CachePolicy {
   return {
     entrySeconds: options.entryTimeout ?? Number.POSITIVE_INFINITY,
-    attrSeconds: options.attrTimeout ?? (overlay.immutable ? Number.POSITIVE_INFINITY : 1),
+    attrSeconds: options.attrTimeout ?? (overlay.immutable ? Number.POSITIVE_INFINITY : DEFAULT_MEMORY.attrSeconds),
     negativeSeconds: options.negativeTimeout ?? Number.POSITIVE_INFINITY,
     asksToOpen: options.opens !== 'none',
   };
+}
+
+/** What this process keeps, so that the layers are asked no more than the kernel would ask. */
+export function memoryFor({ dentries, attrTimeout }: DriverOptions): Memory {
+  return { dentries: dentries ?? DEFAULT_MEMORY.dentries, attrSeconds: attrTimeout ?? DEFAULT_MEMORY.attrSeconds };
 }

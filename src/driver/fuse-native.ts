@@ -23,11 +23,12 @@ import { mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { openOverlay } from '../overlay/open.ts';
 import type { StackOptions } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
+import { step } from '../overlay/step.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ENOSYS, ErrnoError } from '../sys/errno.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/privileges.ts';
 import { Backing } from './backing.ts';
-import { type CachePolicy, cachePolicy } from './cache.ts';
+import { type CachePolicy, cachePolicy, memoryFor } from './cache.ts';
 import { Files } from './files.ts';
 import type { DriverOptions } from './options.ts';
 import { PathOperations } from './path-operations.ts';
@@ -75,7 +76,7 @@ export class FuseNativeServer {
   constructor(stack: StackOptions, driver: DriverOptions, log: (line: string) => void) {
     if (driver.passthrough === 'on') throw new ErrnoError(EINVAL, 'passthrough=on: not with transport=fuse-native');
     this.fuseNative = load();
-    this.overlay = openOverlay(stack);
+    this.overlay = openOverlay(stack, step, memoryFor(driver));
     this.driver = driver;
     this.log = log;
     this.ended = new Promise(resolve => {

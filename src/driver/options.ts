@@ -10,6 +10,8 @@ export interface DriverOptions {
   readonly entryTimeout?: number;
   readonly attrTimeout?: number;
   readonly negativeTimeout?: number;
+  /** Dentries that this process remembers at most; undefined: as many as DEFAULT_MEMORY says. */
+  readonly dentries?: number;
   /** Whether POSIX ACLs count. */
   readonly acl: boolean;
   /** One line for each message. */

@@ -5,7 +5,7 @@
  *     {fd, measuring}, once mounted ->  {protection}            the kernel has said what it can do
  *                                   ->  {ended}                 the loop has returned
  */
-import { readFileSync, writeSync } from 'node:fs';
+import { writeSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { End } from '../fuse/device.ts';
 import { Dispatcher } from '../fuse/dispatch.ts';
@@ -15,11 +15,12 @@ import { openRing } from '../fuse/uring.ts';
 import { openOverlay } from '../overlay/open.ts';
 import type { StackOptions } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
+import { step } from '../overlay/step.ts';
 import { EIO, EPERM, ErrnoError } from '../sys/errno.ts';
 import type { IoUring } from '../sys/io-uring.ts';
-import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/privileges.ts';
+import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, openFilesMax } from '../sys/privileges.ts';
 import { Backing } from './backing.ts';
-import { cachePolicy } from './cache.ts';
+import { cachePolicy, memoryFor } from './cache.ts';
 import { Files, type Opened } from './files.ts';
 import { OverlayFilesystem } from './filesystem.ts';
 import { Mailbox, type MailboxEnd } from './mailbox.ts';
@@ -48,7 +49,7 @@ if (!port) throw new Error('thread.ts runs in a worker');
 const { options, driver } = workerData as ThreadData;
 
 try {
-  const overlay = openOverlay(options);
+  const overlay = openOverlay(options, step, memoryFor(driver));
   const isPrivileged = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
   if (driver.passthrough === 'on' && !isPrivileged) throw new ErrnoError(EPERM, 'passthrough=on needs CAP_SYS_ADMIN');
   const ring = driver.transport === 'uring' ? openRing() : undefined;
@@ -103,6 +104,5 @@ function whyNoPassthrough(isPrivileged: boolean): string {
 
 /** A quarter of the descriptors that the process may have, and no more than 4,096. */
 function idleFilesMax(): number {
-  const [, limit = '1024'] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1')) ?? [];
-  return Math.max(16, Math.min(4096, Math.floor(Number(limit) / 4)));
+  return Math.max(16, Math.min(4096, Math.floor(openFilesMax() / 4)));
 }

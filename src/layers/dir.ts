@@ -2,18 +2,19 @@
  * A directory of the host as a layer. An object is reached by its parent's descriptor and its name, one component at a
  * time, so that nothing that happens in the layer can lead out of it.
  */
-import { LRUCache } from 'lru-cache';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
-import { openSparing, spareDescriptors } from '../sys/descriptors.ts';
+import { openSparing } from '../sys/descriptors.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError, must } from '../sys/errno.ts';
 import { type Handle, openHandle, readHandle, readUuid } from '../sys/handles.ts';
 import { native } from '../sys/native.ts';
 import { type Attr, isRegular } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
+import { closeDescriptors, descriptorOf, keepDescriptor } from './descriptors.ts';
 import { FileData } from './file-data.ts';
 import { HANDLE_INDEX, HandleIndex, handleText, INDEX_BYTES_MAX } from './handle-index.ts';
 import type { Data, Inode, Layer, Statfs } from './layer.ts';
+import { type LayerNumbers, numbersOf } from './numbers.ts';
 
 // linux/fcntl.h, linux/openat2.h, linux/mount.h
 const O_NONBLOCK = 0o4000;
@@ -29,12 +30,9 @@ const CONFINED = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
 const OPEN_TREE_CLONE = 1;
 const O_CLOEXEC = 0o2000000;
 
-/** Open descriptors of directories that one layer keeps at most. */
-const DIRECTORIES_MAX = 64;
 const LISTING_BYTES = 64 * 1024;
 const XATTR_BYTES = 64 * 1024;
 const PATH_MAX = 4096;
-const INO_LIMIT = 2 ** 44;
 
 /** struct linux_dirent64. Source: getdents64(2). */
 const Dirent = { ino: 0 /* u64 */, off: 8 /* u64 */, reclen: 16 /* u16 */, type: 18 /* u8 */, name: 19 } as const;
@@ -47,8 +45,14 @@ class DirInode implements Inode {
   readonly mode: number;
   readonly rdev: number;
   readonly sizeBytes: number;
+  /** What stat showed, and when, by performance.now. */
+  attr: Attr;
+  attrAtMs: number;
+  /** The names of its xattrs, each ended by a NUL, and when; undefined: not asked, or not to be had. */
+  xattrNames: Name | undefined;
+  xattrNamesAtMs = 0;
 
-  /** Takes type, size and number from the last statx. */
+  /** Takes what the last statx has told. */
   constructor(layer: DirLayer, parent: DirInode | undefined, name: Name, ino: number) {
     this.layer = layer;
     this.parent = parent;
@@ -57,6 +61,9 @@ class DirInode implements Inode {
     this.mode = sx.statxMode();
     this.rdev = sx.statxRdev();
     this.sizeBytes = sx.statxSize();
+    this.attr = sx.statxAttr(ino);
+    this.attrAtMs = performance.now();
+    this.xattrNames = undefined;
   }
 }
 
@@ -71,12 +78,8 @@ export class DirLayer implements Layer {
   /** Whether the root is that of a private clone, in which nothing is mounted. */
   private readonly isClone: boolean;
   private readonly device: { readonly major: number; readonly minor: number };
-  /** Descriptors (O_PATH) of directories below the root. */
-  private readonly directories = new LRUCache<DirInode, number>({
-    max: DIRECTORIES_MAX,
-    dispose: fd => native.close(fd),
-  });
-  private readonly keepDescriptors: () => void;
+  private readonly numbers: LayerNumbers;
+  private readonly memoryMs: number;
   /** Read when the first file is to be opened by its handle, and may not be. */
   private handleIndex: HandleIndex | 'none' | undefined;
   private readonly listing = new Uint8Array(LISTING_BYTES);
@@ -85,10 +88,13 @@ export class DirLayer implements Layer {
   /**
    * Opens a directory as a layer. What is mounted inside it is not seen, as far as this process may clone a mount;
    * otherwise a mount point gives EXDEV.
+   * @param attrSeconds how long attributes, and which trusted xattrs there are, may be out of date; 0: all are asked for
+   *   each time
    * Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) gives them.
    */
-  constructor(path: Name) {
+  constructor(path: Name, attrSeconds = 0) {
     this.path = printable(path);
+    this.memoryMs = attrSeconds * 1000;
     const { fd, isClone } = openRoot(path);
     this.rootFd = fd;
     this.isClone = isClone;
@@ -96,10 +102,8 @@ export class DirLayer implements Layer {
     this.mountId = sx.statxMountId();
     this.device = sx.statxDevice();
     this.filesystem = `device ${this.device.major}:${this.device.minor}`;
+    this.numbers = numbersOf(this.filesystem);
     this.root = new DirInode(this, undefined, '', this.ino());
-    this.keepDescriptors = spareDescriptors(() => {
-      while (this.directories.size > 1) this.directories.pop(); // the last one asked for may be in use
-    });
   }
 
   lookup(directory: Inode, name: Name): Inode | undefined {
@@ -113,15 +117,23 @@ export class DirLayer implements Layer {
   }
 
   attr(inode: Inode): Attr {
-    const { ino, parent, name } = inode as DirInode;
-    const result = sx.statx(parent ? this.directoryFd(parent) : this.rootFd, name);
-    if (result < 0) throw this.failure(result, parent, name);
-    return sx.statxAttr(ino);
+    const it = inode as DirInode;
+    if (!this.isFresh(it.attrAtMs)) {
+      const result = sx.statx(this.parentFd(it), it.name);
+      if (result < 0) throw this.failure(result, it.parent, it.name);
+      it.attr = sx.statxAttr(it.ino);
+      it.attrAtMs = performance.now();
+    }
+    return { ...it.attr }; // the caller may change it
+  }
+
+  private isFresh(sinceMs: number): boolean {
+    return performance.now() - sinceMs < this.memoryMs;
   }
 
   readlink(inode: Inode): Name {
     const { parent, name } = inode as DirInode;
-    const length = native.readlinkat(parent ? this.directoryFd(parent) : this.rootFd, name, this.value);
+    const length = native.readlinkat(this.parentFd(inode as DirInode), name, this.value);
     if (length < 0) throw this.failure(length, parent, name);
     return nameOf(this.value, 0, length);
   }
@@ -153,16 +165,32 @@ export class DirLayer implements Layer {
   }
 
   getxattr(inode: Inode, name: Name): Uint8Array | undefined {
-    const length = native.lgetxattr(this.procPath(inode as DirInode), name, this.value);
+    const it = inode as DirInode;
+    if (name.startsWith(TRUSTED) && this.lacksXattr(it, name)) return undefined;
+    const length = getXattr(this.parentFd(it), it.name || '.', name, this.value);
     if (length >= 0) return this.value.slice(0, length);
     if (length === -errno.ENODATA || length === -errno.EOPNOTSUPP) return undefined;
-    throw this.failure(length, (inode as DirInode).parent, (inode as DirInode).name);
+    throw this.failure(length, it.parent, it.name);
+  }
+
+  /**
+   * Whether a list of the object's xattrs does without this one, so that one question answers those for all that an overlay
+   * looks at. Where the list fails the value is to be asked for.
+   */
+  private lacksXattr(it: DirInode, name: Name): boolean {
+    if (it.xattrNames === undefined || !this.isFresh(it.xattrNamesAtMs)) {
+      const length = listXattrs(this.parentFd(it), it.name || '.', this.value);
+      it.xattrNames = length < 0 ? undefined : nameOf(this.value, 0, length);
+      it.xattrNamesAtMs = performance.now();
+    }
+    return it.xattrNames === '' || (it.xattrNames !== undefined && !`\0${it.xattrNames}`.includes(`\0${name}\0`));
   }
 
   listxattr(inode: Inode): Name[] {
-    const length = native.llistxattr(this.procPath(inode as DirInode), this.value);
+    const { parent, name } = inode as DirInode;
+    const length = listXattrs(this.parentFd(inode as DirInode), name || '.', this.value);
     if (length === -errno.EOPNOTSUPP) return [];
-    if (length < 0) throw this.failure(length, (inode as DirInode).parent, (inode as DirInode).name);
+    if (length < 0) throw this.failure(length, parent, name);
     return nameOf(this.value, 0, length).split('\0').slice(0, -1);
   }
 
@@ -254,44 +282,40 @@ export class DirLayer implements Layer {
   }
 
   close(): void {
-    this.keepDescriptors();
-    this.directories.clear();
+    closeDescriptors(this);
     native.close(this.rootFd);
   }
 
-  /** A descriptor of a directory, opened again from its nearest open ancestor where it was dropped. */
+  /** A descriptor of the directory that holds an object, which is there by its name; of the root itself, whose name is ''. */
+  private parentFd({ parent }: DirInode): number {
+    return parent ? this.directoryFd(parent) : this.rootFd;
+  }
+
+  /** A descriptor of a directory, opened from its nearest open ancestor where it is not open, to be used at once. */
   private directoryFd(directory: DirInode): number {
-    const path: DirInode[] = [];
-    let at = directory;
+    let path: Name = '';
     let fd: number | undefined;
-    while (fd === undefined) {
-      fd = at.parent ? this.directories.get(at) : this.rootFd;
+    for (let at = directory; ; at = at.parent) {
+      fd = at.parent ? descriptorOf(at) : this.rootFd;
+      if (fd !== undefined && path === '') return fd;
       if (fd !== undefined || !at.parent) break;
-      path.push(at);
-      at = at.parent;
+      if (path.length + at.name.length + 2 > PATH_MAX) {
+        fd = this.directoryFd(at);
+        break;
+      }
+      path = path === '' ? at.name : `${at.name}/${path}`;
     }
-    for (const next of path.reverse()) {
-      const opened = openIn(fd as number, next.name, O_PATH | O_DIRECTORY | O_NOFOLLOW, CONFINED);
-      if (opened < 0) throw this.failure(opened, next.parent, next.name);
-      this.directories.set(next, opened);
-      fd = opened;
-    }
-    return fd as number;
+    const opened = openIn(fd as number, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, CONFINED);
+    if (opened < 0) throw this.failure(opened, directory.parent, directory.name);
+    keepDescriptor(directory, opened);
+    return opened;
   }
 
-  /** A path to an object for the calls that know no descriptors. */
-  private procPath(inode: DirInode): Name {
-    if (!inode.parent) return `/proc/self/fd/${this.rootFd}/.`;
-    return `/proc/self/fd/${this.directoryFd(inode.parent)}/${inode.name}`;
-  }
-
-  /** The number of the object of the last statx: its own where that fits and is of the layer's device. */
+  /** The number of the object of the last statx. */
   private ino(): number {
-    const high = sx.statxInoHigh();
-    const low = sx.statxInoLow();
-    const ino = high * 2 ** 32 + low;
-    if (ino < INO_LIMIT / 2 && sx.statxDeviceIs(this.device)) return ino;
-    return mintedIno(this.filesystem, `${JSON.stringify(sx.statxDevice())} ${high} ${low}`);
+    const { major, minor } = sx.statxDevice();
+    const isOwnDevice = major === this.device.major && minor === this.device.minor;
+    return this.numbers.of({ major, minor, inoHigh: sx.statxInoHigh(), inoLow: sx.statxInoLow() }, isOwnDevice);
   }
 
   private failure(result: number, parent: DirInode | undefined, name: Name): ErrnoError {
@@ -306,23 +330,29 @@ function pathOf(parent: DirInode | undefined, name: Name): Name {
   return path.reverse().join('/') || '/';
 }
 
-/**
- * Numbers for objects whose own is too large for us, or of another device than their layer's root (subvolumes, an
- * overlay): counted down from the top of the range, one table for each filesystem, kept while the process lives.
- */
-const minted = new Map<string, Map<string, number>>();
+const TRUSTED = 'trusted.';
 
-function mintedIno(filesystem: string, object: string): number {
-  let table = minted.get(filesystem);
-  if (!table) {
-    table = new Map();
-    minted.set(filesystem, table);
+/** Whether the kernel knows getxattrat(2) and listxattrat(2), which spare it the way through /proc: since Linux 6.13. */
+let hasXattrAt = true;
+
+/** getxattr(2) of a name in a directory, symlinks not followed: bytes of the value, or a negative errno. */
+function getXattr(dirfd: number, path: Name, name: Name, out: Uint8Array): number {
+  if (hasXattrAt) {
+    const length = native.getxattrat(dirfd, path, sx.AT_SYMLINK_NOFOLLOW, name, out);
+    if (length !== -errno.ENOSYS) return length;
+    hasXattrAt = false;
   }
-  const known = table.get(object);
-  if (known !== undefined) return known;
-  const ino = INO_LIMIT - 1 - table.size;
-  table.set(object, ino);
-  return ino;
+  return native.lgetxattr(`/proc/self/fd/${dirfd}/${path}`, name, out);
+}
+
+/** listxattr(2), likewise: bytes of the names, each ended by a NUL, or a negative errno. */
+function listXattrs(dirfd: number, path: Name, out: Uint8Array): number {
+  if (hasXattrAt) {
+    const length = native.listxattrat(dirfd, path, sx.AT_SYMLINK_NOFOLLOW, out);
+    if (length !== -errno.ENOSYS) return length;
+    hasXattrAt = false;
+  }
+  return native.llistxattr(`/proc/self/fd/${dirfd}/${path}`, out);
 }
 
 /** openat2(2), which never fails for descriptors that can be spared. */

@@ -7,6 +7,7 @@ import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ELOOP, ErrnoError } from '../sys/errno.ts';
 import { measureBytes } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
+import { DEFAULT_MEMORY, type Memory } from './cache.ts';
 import { refuseDeepNesting } from './nesting.ts';
 import { defaultsFor, parseLowerdir, type StackChoices, StackDraft, type StackOptions } from './options.ts';
 import { Overlay } from './overlay.ts';
@@ -29,15 +30,16 @@ export function openStack(source: Name, choices: StackChoices = {}, judge: Judge
 
 /**
  * Opens every layer of a stack: a directory, or a file that is an EROFS image.
+ * @param memory how much of them is remembered, and how long
  * Throws ErrnoError that names the layer: ENOENT where it is missing, EINVAL where it is neither, ELOOP where a layer is
  * or lies inside another one, and what reading an image gives.
  */
-export function openOverlay(options: StackOptions, judge: Judge = step): Overlay {
+export function openOverlay(options: StackOptions, judge: Judge = step, memory: Memory = DEFAULT_MEMORY): Overlay {
   refuseOverlaps(options.layers.map(layer => layer.path));
   const opened: Layer[] = [];
   try {
     for (const { path } of options.layers) {
-      opened.push(openLayer(path, opened.length === 0 ? options.imageDigest : undefined));
+      opened.push(openLayer(path, opened.length === 0 ? options.imageDigest : undefined, memory.attrSeconds));
     }
     const isNormal = (_: Layer, position: number): boolean => !options.layers[position]?.dataOnly;
     return new Overlay(
@@ -45,6 +47,7 @@ export function openOverlay(options: StackOptions, judge: Judge = step): Overlay
       opened.filter((layer, position) => !isNormal(layer, position)),
       options,
       judge,
+      memory,
     );
   } catch (error) {
     for (const layer of opened) layer.close();
@@ -55,16 +58,17 @@ export function openOverlay(options: StackOptions, judge: Judge = step): Overlay
 /**
  * Opens one layer: a directory, or a file that is an EROFS image, which is read into memory.
  * @param digest the fs-verity digest (SHA-256, lower-case hex) that the image must have
+ * @param attrSeconds how long attributes of a directory may be out of date
  * Throws ErrnoError that names the layer, as `openOverlay`; EINVAL for a directory where a digest is given, VerityError
  * EIO where the image has another one.
  */
-export function openLayer(path: Name, digest?: string): Layer {
+export function openLayer(path: Name, digest?: string, attrSeconds: number = DEFAULT_MEMORY.attrSeconds): Layer {
   const stat = statLayer(path);
   if (stat.isFile()) return openImageLayer(path, digest);
   if (digest !== undefined) throw new ErrnoError(EINVAL, `layer ${printable(path)}: no image, so it has no digest`);
   if (stat.isDirectory()) {
     refuseDeepNesting(path);
-    return new DirLayer(path);
+    return new DirLayer(path, attrSeconds);
   }
   throw new ErrnoError(EINVAL, `layer ${printable(path)}: neither a directory nor an image`);
 }

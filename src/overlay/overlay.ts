@@ -3,7 +3,7 @@ import type { Data, Inode, Layer, Statfs } from '../layers/layer.ts';
 import type { Name } from '../sys/bytes.ts';
 import { EIO, ENODATA, ENOENT, ErrnoError } from '../sys/errno.ts';
 import type { Attr } from '../sys/stat.ts';
-import { DentryCache } from './cache.ts';
+import { DEFAULT_MEMORY, DentryCache, type Memory } from './cache.ts';
 import { InodeNumbers } from './ino.ts';
 import { type Found, lookup, type Stack } from './lookup.ts';
 import { Lowerdata } from './lowerdata.ts';
@@ -14,9 +14,6 @@ import { type Judge, opaqueness, type Rules, step } from './step.ts';
 import type { Trace } from './trace.ts';
 import { type Check, Verifier } from './verifier.ts';
 import { OverlayXattrs } from './xattrs.ts';
-
-/** Dentries remembered at most: about 300 bytes each. */
-const DENTRIES_MAX = 65_536;
 
 /**
  * A stack of open layers. Lookup begins at `root` and goes name by name; `findPath` does that for a path.
@@ -42,7 +39,8 @@ export class Overlay implements Stack {
   private readonly numbers: InodeNumbers;
   private readonly lowerdata: Lowerdata;
   private readonly verifier: Verifier;
-  /** Absent where asking the only layer, an image, again is as cheap. */
+  private readonly memory: Memory;
+  /** Absent where asking the only layer, an image, again is as cheap, and where none is wanted. */
   private readonly dentries: DentryCache | undefined;
 
   /**
@@ -50,8 +48,16 @@ export class Overlay implements Stack {
    * @param layers the normal ones, top first
    * @param dataLayers the data-only ones, in order
    * @param judge a rule to try in the place of the kernel's
+   * @param memory how much is remembered here; how long attributes are, the layers were told when they were opened
    */
-  constructor(layers: readonly Layer[], dataLayers: readonly Layer[], options: RuleOptions, judge: Judge = step) {
+  constructor(
+    layers: readonly Layer[],
+    dataLayers: readonly Layer[],
+    options: RuleOptions,
+    judge: Judge = step,
+    memory: Memory = DEFAULT_MEMORY,
+  ) {
+    this.memory = memory;
     this.options = options;
     this.judge = judge;
     this.layers = layers;
@@ -69,7 +75,8 @@ export class Overlay implements Stack {
     for (const [position, layer] of layers.entries()) this.positions.set(layer, position);
     this.immutable = layers.every(layer => layer.kind === 'image');
     this.hasAcl = layers.some(layer => layer.hasAcl);
-    this.dentries = this.immutable && layers.length === 1 ? undefined : new DentryCache(DENTRIES_MAX);
+    const asksAnyway = memory.dentries === 0 || (this.immutable && layers.length === 1);
+    this.dentries = asksAnyway ? undefined : new DentryCache(memory.dentries);
     this.numbers = new InodeNumbers(layers.map(layer => layer.filesystem));
     this.lowerdata = new Lowerdata(layers, dataLayers, this.rules.xattrs);
     this.verifier = new Verifier(this.rules.xattrs, options);
@@ -194,7 +201,7 @@ export class Overlay implements Stack {
 
   /** The same open layers by other rules. Only one of the two is to be closed. */
   withRules(rules: Partial<RuleOptions>, judge: Judge = this.judge): Overlay {
-    return new Overlay(this.layers, this.dataLayers, { ...this.options, ...rules }, judge);
+    return new Overlay(this.layers, this.dataLayers, { ...this.options, ...rules }, judge, this.memory);
   }
 
   /** Closes all layers. */

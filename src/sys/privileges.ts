@@ -14,3 +14,9 @@ export function hasCapability(capability: number): boolean {
 export function inInitialUserNamespace(): boolean {
   return /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'));
 }
+
+/** How many descriptors the process may have open: its soft limit. */
+export function openFilesMax(): number {
+  const [, limit = '1024'] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1')) ?? [];
+  return Number(limit);
+}

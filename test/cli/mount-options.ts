@@ -101,7 +101,7 @@ t.test('verity, in the spellings of overlayfs and mount.composefs', async t => {
 t.test('FUSE and the driver', async t => {
   const { fuse, driver } = plan(
     'A:B',
-    'allow_other,fsname=x\\,y,subtype=z,max_read=8192,attr_timeout=1.5,entry_timeout=2,negative_timeout=0,noacl,debug,opens=none,passthrough=off,transport=fuse-native',
+    'allow_other,fsname=x\\,y,subtype=z,max_read=8192,attr_timeout=1.5,entry_timeout=2,negative_timeout=0,dentry_cache=100,noacl,debug,opens=none,passthrough=off,transport=fuse-native',
   );
   t.same(fuse, { fsname: 'x,y', subtype: 'z', allowOther: true, flags: [], maxReadBytes: 8192 });
   t.same(driver, {
@@ -113,6 +113,7 @@ t.test('FUSE and the driver', async t => {
     attrTimeout: 1.5,
     entryTimeout: 2,
     negativeTimeout: 0,
+    dentries: 100,
   });
   t.same(plan('A:B').driver, { passthrough: 'auto', opens: 'each', acl: true, debug: false, transport: 'dev' });
   t.same(plan('A:B').fuse, { fsname: 'A:B', subtype: 'lowerdata', allowOther: false, flags: [] });
@@ -153,6 +154,13 @@ t.test('refusals', async t => {
     ['remote layers', 'A:B', 'oci.blob=x', 'EINVAL option oci.blob: remote layers are not supported yet'],
     ['a flag with a value', 'A:B', 'allow_other=1', 'EINVAL option allow_other: takes no value'],
     ['a value that is missing', 'A:B', 'fsname', 'EINVAL option fsname: needs a value'],
+    [
+      'too many dentries',
+      'A:B',
+      'dentry_cache=16777217',
+      'EINVAL option dentry_cache=16777217: not a number from 0 to 16777216',
+    ],
+    ['half a dentry', 'A:B', 'dentry_cache=1.5', 'EINVAL option dentry_cache=1.5: not a number from 0 to 16777216'],
     ['no number', 'A:B', 'attr_timeout=-1', 'EINVAL option attr_timeout=-1: not a number'],
     ['a wrong choice', 'A:B', 'passthrough=yes', 'EINVAL option passthrough=yes: not one of auto, on, off'],
     ['a wrong verity', 'A:B', 'verity=yes', 'EINVAL option verity=yes: not one of off, on, require'],

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { cachePolicy } from '../../src/driver/cache.ts';
+import { cachePolicy, memoryFor } from '../../src/driver/cache.ts';
 import type { DriverOptions } from '../../src/driver/options.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
@@ -13,7 +13,7 @@ const ever = Number.POSITIVE_INFINITY;
 const asksToOpen = true;
 for (const [rule, overlay, options, entrySeconds, attrSeconds, negativeSeconds] of [
   ['images: everything for ever', image, {}, ever, ever, ever],
-  ['directories: attributes for a second', directory, {}, ever, 1, ever],
+  ['directories: attributes for half a minute', directory, {}, ever, 30, ever],
   ['attributes as told', directory, { attrTimeout: 7.5 }, ever, 7.5, ever],
   ['attributes of images as told', image, { attrTimeout: 0 }, ever, 0, ever],
   ['names as told', image, { entryTimeout: 2 }, 2, ever, ever],
@@ -26,4 +26,11 @@ for (const [rule, overlay, options, entrySeconds, attrSeconds, negativeSeconds] 
   );
 }
 t.equal(cachePolicy(image, { ...given, opens: 'none' }).asksToOpen, false, 'files as told');
+for (const [rule, options, dentries, attrSeconds] of [
+  ['what an overlay remembers by default', {}, 65_536, 30],
+  ['no more dentries than told', { dentries: 0 }, 0, 30],
+  ['attributes as long as the kernel', { attrTimeout: 2 }, 65_536, 2],
+] as const) {
+  t.same(memoryFor({ ...given, ...options }), { dentries, attrSeconds }, rule);
+}
 t.end();

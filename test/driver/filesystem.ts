@@ -20,6 +20,7 @@ import {
 import { type Nodeid, ROOT, type Unique } from '../../src/fuse/ops.ts';
 import { openOverlay } from '../../src/overlay/open.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
+import { step } from '../../src/overlay/step.ts';
 import { getU64, nameOf } from '../../src/sys/bytes.ts';
 import {
   EBADF,
@@ -245,6 +246,38 @@ t.test('attributes and timeouts', async t => {
   t.equal(f.fs.statx(id(nodeid), f.out), StatxOut.SIZE, 'statx, too');
 });
 
+t.test('what was looked up once costs no system call', { skip: withoutRoot }, async t => {
+  const home = scratch(t);
+  for (const name of ['A', 'B']) {
+    const entries = { [name]: file(name, { 'user.x': name }), merged: dir({ [`in${name}`]: file(), l: link('x') }) };
+    plant(join(home, name), dir(entries));
+  }
+  const memory = { dentries: 100, attrSeconds: 3600 };
+  const f = new Fixture(openOverlay(optionsOf(`${home}/A:${home}/B`), step, memory));
+  const paths = ['/A', '/B', '/none', '/merged', '/merged/inA', '/merged/inB', '/merged/l', '/merged/none'];
+  const answers = (): string =>
+    paths
+      .map(path => {
+        const nodeid = f.lookup(path);
+        const entry = nameOf(f.bytes, 0, EntryOut.SIZE);
+        if (nodeid > 0 && !path.endsWith('none')) f.fs.getattr(id(nodeid), f.out);
+        return `${path} ${entry} ${nameOf(f.bytes, 0, AttrOut.SIZE)}`;
+      })
+      .join('\n');
+  const first = answers();
+  for (const nodeid of paths.map(path => f.lookup(path))) f.fs.forget(id(nodeid), 99); // as the kernel drops its dentries
+  const opened = descriptors();
+  for (const name of ['A', 'B']) rmSync(join(home, name), { recursive: true }); // whoever asks now learns something else
+  t.equal(answers(), first, 'names, misses and attributes are those of before, of directories that are gone');
+  t.equal(descriptors(), opened, 'and nothing is opened');
+  const without = openOverlay(optionsOf(home), step, { dentries: 0, attrSeconds: 0 });
+  t.equal(without.lookup(without.root, 'A'), -ENOENT, 'an overlay that remembers nothing');
+  mkdirSync(join(home, 'A'));
+  t.type(without.lookup(without.root, 'A'), 'object', 'which looks again each time');
+  without.close();
+  f.fs.destroy();
+});
+
 t.test('listings', async t => {
   const f = new Fixture(overlayOf(many(200)));
   const whole = f.list(ROOT, 1 << 16);
@@ -297,7 +330,6 @@ t.test('READDIRPLUS tells the dots without attributes, and broken objects, too',
   plant(home, dir({ A: dir({ ok: file(), broken: meta(), gone: file(), bad: dir({}, { redirect: '/' }) }), B: dir() }));
   const f = new Fixture(openStack(t, `${home}/A:${home}/B`));
   const fh = f.opendir(ROOT);
-  f.lookup('/gone');
   f.readdir(ROOT, fh, 0, 64, false); // the listing is made now
   rmSync(join(home, 'A', 'gone'));
   const entries = f.readdir(ROOT, fh, 0, 1 << 16, true);

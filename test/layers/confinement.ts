@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, lstatSync, mkdirSync, readlinkSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { DESCRIPTORS_MAX } from '../../src/layers/descriptors.ts';
 import { native } from '../../src/sys/native.ts';
 import { asNobody, at, contents, listing, open } from '../fixtures/dir-layer.ts';
 import { device, dir, fifo, file, link, whiteout } from '../fixtures/fake-layer.ts';
@@ -172,7 +173,7 @@ t.test('what another user may not read is EACCES, not missing', { skip: withoutR
 t.test('a layer that is renamed or removed', { skip: withoutRoot }, async t => {
   const home = scratch(t);
   plant(home, dir({ A: dir({ f: file('data'), d: dir({ g: file('inner') }) }) }));
-  const layer = open(t, join(home, 'A'));
+  const layer = open(t, join(home, 'A'), 0);
   const inner = at(layer, '/d');
   renameSync(join(home, 'A'), join(home, 'B'));
   t.equal(contents(layer.open(at(layer, '/f'))), 'data', 'a renamed layer is the same');
@@ -195,8 +196,8 @@ t.test('nothing leads out of a layer', { skip: withoutRoot }, async t => {
   renameSync(join(home, 'A', 'd'), join(home, 'A', 'old'));
   symlinkSync('../outside', join(home, 'A', 'd'));
   t.equal(contents(layer.open(f)), 'inside', 'a directory in use stays what it was');
-  for (let i = 0; i < 100; i++) mkdirSync(join(home, 'A', `many${i}`));
-  for (let i = 0; i < 100; i++) listing(layer, at(layer, `/many${i}`)); // its descriptor has gone after this
+  for (let i = 0; i < DESCRIPTORS_MAX; i++) mkdirSync(join(home, 'A', `many${i}`));
+  for (let i = 0; i < DESCRIPTORS_MAX; i++) listing(layer, at(layer, `/many${i}`)); // its descriptor has gone after this
   t.throws(() => layer.lookup(d, 'f'), { name: 'ENOTDIR', message: /\/d: / }, 'a symlink in its place is not followed');
   t.throws(() => listing(layer, d), { name: 'ENOTDIR', message: /\/d: / }, 'nor listed');
   t.throws(() => layer.open(f), { name: 'ENOTDIR', message: /\/d: / }, 'nor a file in it opened');

@@ -1,9 +1,12 @@
 /** A directory as a layer, against node:fs and python, which ask the same directory by its path. */
-import { lstatSync, readdirSync, statfsSync } from 'node:fs';
+import { appendFileSync, lstatSync, readdirSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import t from 'tap';
+import { DESCRIPTORS_MAX } from '../../src/layers/descriptors.ts';
 import { DirLayer } from '../../src/layers/dir.ts';
 import type { Inode } from '../../src/layers/layer.ts';
+import { nameOf } from '../../src/sys/bytes.ts';
 import { dtypeOf, makeRdev } from '../../src/sys/stat.ts';
 import { at, contents, listing, open } from '../fixtures/dir-layer.ts';
 import { device, dir, fifo, file, link, whiteout } from '../fixtures/fake-layer.ts';
@@ -47,8 +50,8 @@ t.test('a tree, object by object, as its path shows it', { skip: withoutRoot }, 
       { 'user.root': 'r' },
     ),
   );
-  const layer = open(t, home);
   mountedTree(home); // what is read for the first time gets a new atime
+  const layer = open(t, home);
   t.same(differences(sorted(layerTree(layer)), sorted(mountedTree(home))), []);
   const order = python(
     'import os, sys, json\nprint(json.dumps([os.fsencode(n).decode("latin1") for n in os.listdir(sys.argv[1])]))',
@@ -98,25 +101,25 @@ t.test('what is not there', { skip: withoutRoot }, async t => {
   t.equal(descriptors(), before, 'nothing is left open');
 });
 
-t.test('directories are many and deep, descriptors are few', { skip: withoutRoot, timeout: 60_000 }, async t => {
+t.test('directories are many and deep, descriptors are fewer', { skip: withoutRoot, timeout: 60_000 }, async t => {
   const home = scratch(t);
-  const levels = 2000;
+  const [levels, count] = [2000, DESCRIPTORS_MAX + 200];
   python(
     `import os, sys
 os.chdir(sys.argv[1])
-for i in range(1000): os.mkdir('d%d' % i); open('d%d/f' % i, 'w').write(str(i))
+for i in range(${count}): os.mkdir('d%d' % i); open('d%d/f' % i, 'w').write(str(i))
 for i in range(${levels}): os.mkdir('deep'); os.chdir('deep')
 open('end', 'w').write('end')`,
     [home],
   );
-  const layer = open(t, home);
+  const layer = new DirLayer(home);
   const before = descriptors();
-  const inodes = Array.from({ length: 1000 }, (_, i) => at(layer, `/d${i}`));
+  const inodes = Array.from({ length: count }, (_, i) => at(layer, `/d${i}`));
   t.ok(
     inodes.every(inode => listing(layer, inode)[0] === 'f'),
     'all are listed',
   );
-  t.ok(descriptors() - before <= 64, `1,000 directories keep ${descriptors() - before} descriptors`);
+  t.equal(descriptors() - before, DESCRIPTORS_MAX, `${count} directories keep no more descriptors`);
   t.equal(contents(layer.open(layer.lookup(inodes[0] as Inode, 'f') as Inode)), '0', 'the first is opened again');
 
   let deepest: Inode = layer.root;
@@ -126,7 +129,9 @@ open('end', 'w').write('end')`,
   t.strictSame(listing(layer, deepest), ['end'], 'and again, when all that leads there was closed');
   t.equal(layer.getxattr(deepest, 'user.x'), undefined);
   t.equal(layer.attr(deepest).nlink, 2);
-  t.ok(descriptors() - before <= 64, `with ${descriptors() - before} descriptors`);
+  t.equal(descriptors() - before, DESCRIPTORS_MAX, 'with no more descriptors');
+  layer.close();
+  t.equal(descriptors(), before - 1, 'all of which a closed layer gives back');
   const missing = Array.from({ length: levels }, () => 'deep').join('/');
   t.equal(layer.openPath(`/${missing}/end`), -36, 'a path of that length is too long');
 });
@@ -142,6 +147,40 @@ t.test('a listing of any size, during which the layer is asked', { skip: without
     if (seen.length % 100 === 0) layer.lookup(layer.root, name);
   });
   t.strictSame(seen.sort(), readdirSync(home).sort());
+});
+
+t.test('attributes grow old, for as long as they may', { skip: withoutRoot }, async t => {
+  const home = scratch(t);
+  plant(home, dir({ f: file('data') }));
+  const path = join(home, 'f');
+  const [always, soon, never] = [0, 0.05, Number.POSITIVE_INFINITY].map(seconds => open(t, home, seconds)) as [
+    DirLayer,
+    DirLayer,
+    DirLayer,
+  ];
+  const layers = [always, soon, never];
+  const inodes = layers.map(layer => at(layer, '/f'));
+  const sizes = (): number[] => layers.map((layer, i) => layer.attr(inodes[i] as Inode).size);
+  const marks = (): (string | undefined)[] =>
+    layers.map((layer, i) => {
+      const value = layer.getxattr(inodes[i] as Inode, 'trusted.mark');
+      return value && nameOf(value);
+    });
+  t.strictSame([sizes(), marks()], [[4, 4, 4], Array(3).fill(undefined)]);
+  appendFileSync(path, 'more');
+  python(
+    "import os, sys\nos.setxattr(sys.argv[1], 'trusted.mark', b'm')\nos.setxattr(sys.argv[1], 'user.mark', b'u')",
+    [path],
+  );
+  t.equal(always.attr(inodes[0] as Inode).size, 8, '0 seconds: a change shows at once');
+  t.equal(always.getxattr(inodes[0] as Inode, 'trusted.mark')?.length, 1, 'and so does a trusted xattr');
+  await setTimeout(60);
+  t.strictSame(sizes(), [8, 8, 4], 'later, by then, or never');
+  t.strictSame(marks(), ['m', 'm', undefined], 'and so do trusted xattrs');
+  t.equal(never.getxattr(inodes[2] as Inode, 'user.mark')?.length, 1, 'others are asked for each time');
+  const attr = never.attr(inodes[2] as Inode);
+  attr.size = 1;
+  t.equal(never.attr(inodes[2] as Inode).size, 4, 'what is remembered is nobody else to change');
 });
 
 t.test('numbers of objects on other filesystems than their layer', { skip: withoutRoot }, async t => {

@@ -27,4 +27,22 @@ cache.get(a, 'x');
 cache.set(b, 'new', child);
 t.equal(cache.get(a, 'gone'), undefined, 'past the bound the one used longest ago goes');
 t.equal(cache.get(a, 'x'), child, 'and not the one that was just used');
+
+t.test('bytes count, too', async t => {
+  const bounded = new DentryCache(10);
+  const deep: Node = { ...root, ino: 4, stack: Array.from({ length: 64 }, () => root.top) };
+  bounded.set(a, 'plain', child);
+  const plain = bounded.bytes;
+  t.ok(plain > 0 && plain <= 600, 'a plain one is small');
+  bounded.set(a, 'gone', -ENOENT);
+  t.ok(bounded.bytes - plain < plain, 'a miss is smaller');
+  bounded.set(a, 'n'.repeat(255), child);
+  t.ok(bounded.bytes > 2 * plain + 200, 'a long name counts');
+  bounded.set(a, 'deep', deep);
+  t.equal(bounded.get(a, 'deep'), undefined, 'a directory of 64 layers has no room among ten plain ones');
+  const wide = new DentryCache(100);
+  for (let i = 0; i < 100; i++) wide.set(a, `d${i}`, deep);
+  t.ok(wide.count > 1 && wide.count < 100, 'of such directories there are fewer');
+  t.ok(wide.bytes <= 100 * 600, 'so that the whole keeps its bound');
+});
 t.end();

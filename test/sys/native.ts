@@ -51,6 +51,8 @@ const failing: Record<keyof Native, [args: unknown[], want: number]> = {
   btrfsUuid: [[-1, bytes], -EBADF],
   lgetxattr: [[missing, 'user.a', bytes], -ENOENT],
   llistxattr: [[missing, bytes], -ENOENT],
+  getxattrat: [[-1, 'a', 0, 'user.a', bytes], -EBADF],
+  listxattrat: [[-1, 'a', 0, bytes], -EBADF],
   fgetxattr: [[-1, 'user.a', bytes], -EBADF],
   flistxattr: [[-1, bytes], -EBADF],
   measureVerity: [[-1, bytes], -EBADF],

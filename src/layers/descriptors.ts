@@ -1,0 +1,33 @@
+/** Open descriptors of directories: a bounded number for all layers of the process, the ones that were used last. */
+import { LRUCache } from 'lru-cache';
+import { spareDescriptors } from '../sys/descriptors.ts';
+import { native } from '../sys/native.ts';
+import { openFilesMax } from '../sys/privileges.ts';
+
+/** An eighth of what the process may have open, and no more than 1,024: each one keeps an inode in the kernel's memory. */
+export const DESCRIPTORS_MAX: number = Math.max(64, Math.min(1024, Math.floor(openFilesMax() / 8)));
+
+/** What a descriptor is of. */
+export interface Opened {
+  readonly layer: object;
+}
+
+/** Descriptors (O_PATH) of directories below the roots of layers. They close when others need their place. */
+const descriptors = new LRUCache<Opened, number>({ max: DESCRIPTORS_MAX, dispose: fd => native.close(fd) });
+
+spareDescriptors(() => {
+  while (descriptors.size > 1) descriptors.pop(); // the last one asked for may be in use
+});
+
+/** The descriptor of a directory, to be used before another one is kept; undefined where it is not open. */
+export const descriptorOf = (directory: Opened): number | undefined => descriptors.get(directory);
+
+/** Takes over an open descriptor. */
+export function keepDescriptor(directory: Opened, fd: number): void {
+  descriptors.set(directory, fd);
+}
+
+/** Closes those of one layer. */
+export function closeDescriptors(layer: object): void {
+  for (const directory of [...descriptors.keys()]) if (directory.layer === layer) descriptors.delete(directory);
+}
