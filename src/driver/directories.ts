@@ -25,13 +25,18 @@ export class Directories {
     return this.open.get(handle);
   }
 
-  /** A directory that the kernel reads without having opened it, where what it holds can not change. */
+  /** A directory that the kernel reads without having opened it. */
   unopened(nodeid: Nodeid): OpenDirectory {
     const known = this.listings.get(nodeid);
     if (known) return known;
     const directory = { entries: undefined };
     this.listings.set(nodeid, directory);
     return directory;
+  }
+
+  /** Has the listing of such a directory made anew. */
+  forget(nodeid: Nodeid): void {
+    this.listings.delete(nodeid);
   }
 
   release(handle: number): void {

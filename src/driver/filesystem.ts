@@ -25,7 +25,7 @@ import {
 } from '../sys/errno.ts';
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
 import type { CachePolicy } from './cache.ts';
-import { Directories } from './directories.ts';
+import { Directories, type OpenDirectory } from './directories.ts';
 import type { Files, Opened } from './files.ts';
 import { Nodes } from './nodes.ts';
 
@@ -73,9 +73,10 @@ export class OverlayFilesystem implements Filesystem {
     this.nodes = new Nodes(overlay.root);
   }
 
-  /** Two messages less for each directory of a tree that can not change. */
+  /** Two messages less for each directory; of one that can change the kernel asks anew when its mtime has. */
   init({ flags }: Connection): void {
-    this.opensDirectoriesItself = this.overlay.immutable && flags.has('NO_OPENDIR_SUPPORT');
+    this.opensDirectoriesItself =
+      flags.has('NO_OPENDIR_SUPPORT') && (this.overlay.immutable || flags.has('AUTO_INVAL_DATA'));
     this.opensFilesItself = !this.cache.asksToOpen && flags.has('NO_OPEN_SUPPORT');
     this.files.begin(flags.has('PASSTHROUGH'));
     this.connected(flags.has('PASSTHROUGH'));
@@ -117,7 +118,7 @@ export class OverlayFilesystem implements Filesystem {
 
   readdir(nodeid: Nodeid, fh: number, position: number, length: number, plus: boolean, out: Out): number {
     const node = this.nodes.get(nodeid);
-    const directory = fh === 0 ? this.directories.unopened(nodeid) : this.directories.get(fh);
+    const directory = fh === 0 ? this.unopened(nodeid, position) : this.directories.get(fh);
     if (node === undefined || directory === undefined) return -EBADF;
     if (!isDirectory(node.top.mode)) return -ENOTDIR;
     directory.entries ??= this.overlay.list(node);
@@ -129,6 +130,12 @@ export class OverlayFilesystem implements Filesystem {
       if (!added) break;
     }
     return this.packer.length;
+  }
+
+  /** The kernel begins from the start where it has no listing, or an old one. */
+  private unopened(nodeid: Nodeid, position: number): OpenDirectory {
+    if (position === 0 && !this.overlay.immutable) this.directories.forget(nodeid);
+    return this.directories.unopened(nodeid);
   }
 
   private addDot(node: Node, at: number, plus: boolean): boolean {

@@ -91,7 +91,12 @@ function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivil
   const filesystem = new OverlayFilesystem(overlay, files, cache, { acl, trusted: isPrivileged }, granted => {
     say({ protection: protectionOf(options, driver, granted || whyNoPassthrough(isPrivileged)) });
   });
-  const wanted = { passthroughDepth: passthrough ? 1 : 0, posixAcl: acl, ioUring: ring !== undefined } as const;
+  const wanted = {
+    passthroughDepth: passthrough ? 1 : 0,
+    posixAcl: acl,
+    changes: !overlay.immutable,
+    ioUring: ring !== undefined,
+  } as const;
   const tracer = driver.debug ? traceTo(tell) : undefined;
   return serve(fd, new Dispatcher(filesystem, { wanted, log, tracer }), { log, wake: measurer.wake }, ring);
 }

@@ -63,6 +63,8 @@ export interface Wanted {
   readonly posixAcl: boolean;
   /** Requests come through io_uring: its rings are ready, and will be registered for every processor. */
   readonly ioUring?: boolean;
+  /** The tree may change: data and listings that the kernel keeps are good for as long as attributes say so. */
+  readonly changes?: boolean;
 }
 
 /** What kernel and filesystem agreed on. */
@@ -86,6 +88,7 @@ const always: When = () => true;
 /** The flags that are accepted when the kernel offers them. All others are left alone: they are about changes or locks. */
 const accepted: ReadonlyMap<InitFlagName, When> = new Map<InitFlagName, When>([
   ['ASYNC_READ', always], // readahead sends several reads at a time
+  ['AUTO_INVAL_DATA', wanted => wanted.changes === true], // a new mtime or size ends what the kernel keeps of data and listings
   ['DO_READDIRPLUS', always], // a listing brings attributes along; AUTO guesses, and gains nothing
   ['ASYNC_DIO', always], // O_DIRECT reads of one caller overlap
   ['NO_OPEN_SUPPORT', always], // tells that OPEN may be answered ENOSYS, once and for all

@@ -105,6 +105,16 @@ for (const [rule, request, wanted, reply, granted] of [
   t.strictSame(seen, granted, `${rule}: what is remembered`);
 }
 
+for (const [rule, changes, want] of [
+  ['of a tree that may change, attributes end what the kernel keeps', true, '0000020001b0e641'],
+  ['of any other nothing does', false, '0000020001a0e641'],
+] as const) {
+  const out = Buffer.alloc(InitOut.SIZE);
+  const request = new DataView(wire(LINUX_6_18).buffer);
+  negotiate(request, new DataView(out.buffer, out.byteOffset), { ...plain, changes });
+  t.equal(out.toString('hex', 8, 16), want, rule);
+}
+
 for (const [rule, request, says] of [
   ['major 6', '0600000001000000 0000000000000000', 'the kernel speaks FUSE 6.1, which is older than 7.23'],
   ['minor 22', '0700000016000000 0000000000000000', 'the kernel speaks FUSE 7.22, which is older than 7.23'],
