@@ -10,7 +10,7 @@
 	X(lgetxattr) X(llistxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                             \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(addressOf) X(setAffinity)                                                \
-	X(notify) X(exit)                                                                                             \
+	X(notify) X(exit) X(adviseMemory)                                                                             \
 	X(benchPaths)
 
 #define DECLARE(name) SHIM(name);
