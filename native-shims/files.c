@@ -111,6 +111,19 @@ SHIM(duplicate)
 	return reply(env, copy < 0 ? -errno : copy);
 }
 
+/* replace(fd, target) -> target, now another descriptor of the same open file (not close-on-exec), or -errno: dup3(2). */
+SHIM(replace)
+{
+	struct args a = args_open(env, info, 2);
+	int fd = arg_int(&a);
+	int target = arg_int(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	int result = dup3(fd, target, 0);
+	return reply(env, result < 0 ? -errno : result);
+}
+
 /* statx(dirfd, path, flags, mask, out: Uint8Array) -> 0 or -errno; struct statx into out, at least 256 bytes. */
 SHIM(statx)
 {

@@ -1,12 +1,15 @@
-/* What a daemon tells its supervisor, and its end. */
+/* What a process tells its supervisor, and what becomes of it. */
 #include "shim.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#define WORDS_MAX 4095
 
 /* notify(socketPath, message) -> bytes sent, or -errno: one datagram to a Unix socket.
  * A socketPath that begins with @ is an abstract name. Blocks while the receiver's queue is full. */
@@ -31,6 +34,29 @@ SHIM(notify)
 	int64_t result = n < 0 ? -errno : n;
 	close(fd);
 	return reply(env, result);
+}
+
+/* execute(path, words: Uint8Array) -> -errno; returns only where it fails: execv(2). Each word ends with a NUL. */
+SHIM(execute)
+{
+	char path[PATH_MAX], *argv[WORDS_MAX + 1];
+	struct args a = args_open(env, info, 2);
+	size_t count = 0;
+
+	arg_bytes_z(&a, path, sizeof path);
+	struct span words = arg_span(&a);
+	if (a.failed)
+		return reply(env, -a.failed);
+	char *word = words.at, *end = word + words.len;
+	for (char *next; word < end; word = next + 1) {
+		next = memchr(word, '\0', end - word);
+		if (!next || count == WORDS_MAX)
+			return reply(env, next ? -E2BIG : -EINVAL);
+		argv[count++] = word;
+	}
+	argv[count] = NULL;
+	execv(path, argv);
+	return reply(env, -errno);
 }
 
 /* exit(status): _exit(2). Ends the process at once, also while a thread blocks in a system call: nothing is flushed,

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh
-lowerdata() { node dist/src/cli/main.js "$@"; }
+lowerdata() { bin/lowerdata "$@"; }
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 work=$(mktemp -d)
@@ -42,4 +42,4 @@ for pass in first again; do
   echo "$pass: $objects objects in $((($(date +%s%N) - begin) / 1000000)) ms"
 done
 
-say "Unmounted. Try: node dist/src/cli/main.js --help"
+say "Unmounted. Try: bin/lowerdata --help"

@@ -1,6 +1,7 @@
 /** What a benchmark measures: ways to mount the same stack, each of which can be taken away whatever happens. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmdirSync, unlinkSync } from 'node:fs';
+import { text } from 'node:stream/consumers';
 import { setTimeout } from 'node:timers/promises';
 import { mounter, unmountFuse } from '../fuse/mount.ts';
 import { mountAt, readMounts } from '../fuse/mountinfo.ts';
@@ -8,7 +9,7 @@ import type { LayerSpec } from '../overlay/options.ts';
 import { type Name, nameBytes, nameFromText, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ErrnoError, errnoName, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { launchDaemon } from './launch.ts';
+import { launcher } from './launch.ts';
 import { isImage, type MountPlan } from './mount-options.ts';
 import { complain } from './report.ts';
 import { isRunning, readState } from './state.ts';
@@ -79,14 +80,14 @@ export function removePlace(place: Name): void {
 
 const makeDirectory = (path: Name): void => void mkdirSync(nameBytes(path) as Buffer);
 
-/** This driver, in the background, as `lowerdata mount` starts it. */
-export function driverTarget(name: string, plan: MountPlan): Target {
+/** This driver, in the background, as `lowerdata mount` starts it. @param options the text of each `-o` */
+export function driverTarget(name: string, source: Name, options: readonly Name[]): Target {
   return {
     name,
     start: async place => {
       const mountpoint = mountpointIn(place);
       makeDirectory(mountpoint);
-      await launchDaemon({ plan, mountpoint });
+      await mountInBackground([...options.flatMap(text => ['-o', text]), '--', source, mountpoint]);
       const mount = mountAt(readMounts(), mountpoint);
       const pid = mount && readState(mount.device)?.pid;
       const before = pid === undefined ? undefined : usageOf(pid);
@@ -103,6 +104,18 @@ export function driverTarget(name: string, plan: MountPlan): Target {
       };
     },
   };
+}
+
+async function mountInBackground(args: readonly Name[]): Promise<void> {
+  const words = ['--background', 'mount', ...args].map(arg => Buffer.from(arg, 'latin1').toString());
+  const child = spawn(launcher, words, {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { ...process.env, LOWERDATA_NODE: process.execPath },
+  });
+  const status = new Promise(resolve => child.on('error', resolve).on('close', resolve));
+  const said = (await text(child.stderr)).replace(/^lowerdata: /, '').trim();
+  const how = await status;
+  if (how !== 0) throw new ErrnoError(EIO, said || `exit status ${how}`);
 }
 
 function since(before: Usage | undefined, now: Usage | undefined): Usage | undefined {

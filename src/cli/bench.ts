@@ -69,7 +69,7 @@ async function bench(source: Name, flags: Flags): Promise<number> {
   const counts = flags.clients.split(',').map(text => wholeNumber('--clients', text, 1, CLIENTS_MAX));
   const seed = wholeNumber('--seed', flags.seed, 0, SEED_MAX);
   const workloads = chosenWorkloads(flags.workloads);
-  const { targets, notes } = targetsOf(mountPlan, flags);
+  const { targets, notes } = targetsOf(source, mountPlan, flags);
   const names = benchNames(mountPlan.stack, seed);
   const plan: BenchPlan = { targets, workloads, names, rounds, clients: [...new Set(counts)] };
   const facts: BenchFacts = {
@@ -92,9 +92,13 @@ function wholeNumber(option: string, text: Name, min: number, max: number): numb
   return number;
 }
 
-function targetsOf(plan: MountPlan, { peer, kernel }: Flags): { targets: Target[]; notes: string[] } {
+function targetsOf(
+  source: Name,
+  plan: MountPlan,
+  { options, peer, kernel }: Flags,
+): { targets: Target[]; notes: string[] } {
   const notes: string[] = [];
-  const targets = [driverTarget(DRIVER, plan)];
+  const targets = [driverTarget(DRIVER, source, options)];
   if (kernel && hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace()) targets.push(kernelTarget(plan));
   else if (kernel) notes.push('The kernel is left out: mounting with it needs root.');
   if (targets.length > 1 && plan.stack.verity !== 'off')

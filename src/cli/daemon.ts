@@ -33,10 +33,12 @@ export async function serveMount(
   ready: (protection: string) => void,
   log: (line: string) => void,
 ): Promise<number> {
-  const server = await open(order.plan, log);
+  const opening = open(order.plan, log);
+  const watcher = new Watcher(mounter()); // meanwhile; it ends with this process where there is nothing to watch
+  const server = await opening;
   process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
   const requests = new StopRequests(log);
-  const mount = await LiveMount.make(order, server);
+  const mount = await LiveMount.make(order, server, watcher);
   const { mountpoint, plan } = order;
   const { protection } = mount;
   writeState({
@@ -140,8 +142,7 @@ class LiveMount {
     this.by = by;
   }
 
-  static async make({ plan, mountpoint }: MountOrder, server: Server): Promise<LiveMount> {
-    const watcher = new Watcher(mounter());
+  static async make({ plan, mountpoint }: MountOrder, server: Server, watcher: Watcher): Promise<LiveMount> {
     watcher.mounting(mountpoint);
     let by: Mounter;
     try {

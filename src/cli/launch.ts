@@ -1,111 +1,86 @@
 /**
- * The two ends of starting a daemon in the background: the command that waits, and the process that it starts.
+ * The two ends of starting a daemon in the background: the shell that waits, and this process, which it starts.
  *
- *     command  ── {plan, mountpoint} ──►  daemon     one line of JSON each way, over descriptor 3
- *              ◄── {errno?, message} ──
+ *     bin/lowerdata  ──  arguments   ──►  daemon
+ *                    ◄── exit status ──             over descriptor 3, when the mount answers or could not be made
+ *
+ * Messages go to stderr, which is that of the command until then, and the system's log afterwards.
  */
-import { spawn } from 'node:child_process';
-import { closeSync, readSync, writeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { printable } from '../sys/bytes.ts';
-import { EIO, ErrnoError, must } from '../sys/errno.ts';
+import { fileURLToPath } from 'node:url';
+import { nameBytes, nameFromText } from '../sys/bytes.ts';
+import { must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { DAEMON_WORD } from './argv.ts';
+import { readCall } from './argv.ts';
 import { leave, type MountOrder, serveMount } from './daemon.ts';
 import { logToSystem } from './supervisor.ts';
 
 const CHANNEL = 3;
-/** The other end of the daemon's own stderr. */
-const LOG = 4;
+const STDERR = 2;
+/** bin/lowerdata. */
+export const launcher = fileURLToPath(new URL('../../../bin/lowerdata', import.meta.url));
 
-/** What is protected by what, or what went wrong. */
-interface Outcome {
-  readonly errno?: number;
-  readonly message: string;
+/** Where nobody waits for a mount that is to be in the background, this process becomes the one who does, and starts it. */
+export function haveItWaitedFor(): void {
+  const { called, args, isDaemon } = readCall();
+  if (isDaemon) return;
+  for (const fd of [0, 1, STDERR]) inherit(fd);
+  process.env.LOWERDATA_NODE = process.execPath;
+  const before = [launcher, '--called', called, '--background'].map(nameFromText);
+  const words = nameBytes([...before, ...args].map(word => `${word}\0`).join(''));
+  must(native.execute(nameFromText(launcher), words), launcher);
+}
+
+/** Node.js has marked all descriptors, those of stdin, stdout and stderr as well, to be closed when a program is started. */
+function inherit(fd: number): void {
+  const copy = native.duplicate(fd);
+  if (copy < 0) return; // it was closed before
+  native.replace(copy, fd);
+  native.close(copy);
 }
 
 /**
- * Starts a daemon and waits until its mount answers. @returns what is protected by what
- * Throws ErrnoError with the daemon's message where it does not answer.
+ * Mounts, tells the command so, and serves in the background until the mount is gone. @param ready as for `serveMount`
+ * @returns the exit status. Throws ErrnoError where it could not be mounted.
  */
-export async function launchDaemon(order: MountOrder): Promise<string> {
+export async function serveInBackground(order: MountOrder, ready: (protection: string) => void): Promise<number> {
+  const answered = (protection: string): void => {
+    ready(protection);
+    answer(0);
+    moveStderr();
+  };
+  return serveMount(order, answered, logToSystem);
+}
+
+let hasAnswered = false;
+
+/** The command ends with this status. Throws EPIPE where it has gone: nobody would know of the mount. */
+function answer(status: number): void {
+  if (hasAnswered) return;
+  hasAnswered = true;
+  writeSync(CHANNEL, String(status));
+  closeSync(CHANNEL);
+}
+
+/** The end of a daemon: the command, if it still waits, ends as well. */
+export function leaveAsDaemon(status: number): never {
+  try {
+    answer(status);
+  } catch {} // it has gone
+  return leave(status);
+}
+
+/** What threads write to stderr goes to the system's log, and nothing holds the command's stderr any longer. */
+function moveStderr(): void {
   const pair = new Int32Array(2);
   must(native.socketPair(pair), 'socketpair');
   const [logEnd = -1, stderrEnd = -1] = pair;
-  const { plan, mountpoint } = order;
-  const shown = [printable(plan.fuse.fsname), printable(mountpoint)]; // for those who read the list of processes
-  const child = spawn(process.execPath, [process.argv[1] as string, DAEMON_WORD, ...shown], {
-    detached: true,
-    stdio: ['ignore', 'ignore', stderrEnd, 'pipe', logEnd],
-  });
+  must(native.replace(stderrEnd, STDERR), 'stderr');
   native.close(stderrEnd);
-  const death = new Promise<string>(resolve => {
-    child.on('error', error => resolve(error.message));
-    child.on('exit', (status, signal) => resolve(signal ?? `exit status ${status}`));
-  });
-  const channel = child.stdio[CHANNEL] as Socket;
-  channel.on('error', () => {}); // a daemon that died; its answer is missing then
-  channel.write(`${JSON.stringify(order)}\n`);
-  const answer = await text(channel);
-  if (!answer) {
-    const why = await death;
-    throw new ErrnoError(EIO, `the daemon died before the mount answered: ${why}\n${await leftIn(logEnd)}`.trim());
-  }
-  child.unref();
-  native.close(logEnd);
-  const { errno, message } = JSON.parse(answer) as Outcome;
-  if (errno !== undefined) throw new ErrnoError(errno, message);
-  return message;
-}
-
-/** What a dead process has written to its log. */
-async function leftIn(logEnd: number): Promise<string> {
-  return text(new Socket({ fd: logEnd, readable: true, writable: false }));
-}
-
-async function text(stream: AsyncIterable<Buffer>): Promise<string> {
-  const pieces: Buffer[] = [];
-  try {
-    for await (const piece of stream) pieces.push(piece);
-  } catch {} // reset by a dead peer: what came before counts
-  return Buffer.concat(pieces).toString('utf8');
-}
-
-/** The daemon in the background. Its messages go to the system's log. */
-export async function runDaemon(): Promise<never> {
-  const order = JSON.parse(readLine()) as MountOrder;
-  const log = new Socket({ fd: LOG, readable: true, writable: false });
+  const log = new Socket({ fd: logEnd, readable: true, writable: false });
   log.unref();
-  let answered = false;
-  const answer = (outcome: Outcome): void => {
-    if (answered) return;
-    answered = true;
-    writeSync(CHANNEL, JSON.stringify(outcome));
-    closeSync(CHANNEL);
-  };
-  try {
-    const ready = (protection: string): void => {
-      answer({ message: protection });
-      log.on('data', forwardLines(logToSystem)); // before that, the command shows them
-    };
-    leave(await serveMount(order, ready, logToSystem));
-  } catch (error) {
-    const { errno = EIO } = error as ErrnoError;
-    answer({ errno, message: (error as Error).message });
-    leave(1);
-  }
-}
-
-/** The order. Blocks; the daemon has nothing else to do. */
-function readLine(): string {
-  const pieces: Buffer[] = [];
-  const buffer = Buffer.alloc(65_536);
-  for (;;) {
-    const count = readSync(CHANNEL, buffer);
-    if (count === 0) leave(1); // the command is gone
-    pieces.push(Buffer.from(buffer.subarray(0, count)));
-    if (buffer[count - 1] === 0x0a) return Buffer.concat(pieces).toString('utf8');
-  }
+  log.on('data', forwardLines(logToSystem));
 }
 
 function forwardLines(log: (line: string) => void): (piece: Buffer) => void {

@@ -1,9 +1,8 @@
 #!/usr/bin/env node
 /** The command line. */
 import { readFileSync } from 'node:fs';
-import { basename } from 'node:path';
 import { type Name, printable } from '../sys/bytes.ts';
-import { argumentBytes, DAEMON_WORD } from './argv.ts';
+import { readCall } from './argv.ts';
 import { commands } from './commands.ts';
 
 /** What mount(8) and mount.fuse3 call by name. */
@@ -11,10 +10,8 @@ const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
 /** The programs of composefs that a symlink to this command can replace. */
 const TOOLS = ['mkcomposefs', 'composefs-info', 'mount.composefs', 'composefs-fuse'];
 
-async function main(args: readonly Name[]): Promise<number> {
+async function main(called: string, args: readonly Name[]): Promise<number> {
   const [first = ''] = args;
-  if (first === DAEMON_WORD) return (await import('./launch.ts')).runDaemon();
-  const called = basename(process.argv[1] ?? '');
   if (HELPERS.includes(called)) return (await import('./mount.ts')).run(args, 'mount(8)');
   if (TOOLS.includes(called)) return (await import('./tools.ts')).runTool(called, args);
   const command = commands.get(first);
@@ -46,4 +43,8 @@ function help(): string {
 }
 const FOOTER = '`lowerdata COMMAND --help` shows the options of a command.';
 
-process.exitCode = await main(argumentBytes());
+const { called, args, isDaemon } = readCall();
+main(called, args).then(async status => {
+  if (isDaemon) (await import('./launch.ts')).leaveAsDaemon(status);
+  process.exitCode = status;
+});

@@ -38,8 +38,10 @@ export async function run(args: readonly Name[], caller: Caller = 'person'): Pro
     return 0;
   });
   if (!plan) return status;
-  if (flags.verbose || plan.driver.debug) tellIdle(plan);
   const { driver } = plan;
+  const staysHere = flags.foreground || flags.fake || driver.debug;
+  if (!staysHere) (await import('./launch.ts')).haveItWaitedFor();
+  if (flags.verbose || driver.debug) tellIdle(plan);
   const order = { plan, mountpoint: target };
   const ready = (protection: string): void => {
     if (caller === 'person' || flags.verbose) complain(`${printable(target)}: ${protection}`);
@@ -106,9 +108,7 @@ async function mount(
     const status = await reporting(MOUNT_FAILED, () => serveMount(resolved, ready, complain));
     return leave(status);
   }
-  const { launchDaemon } = await import('./launch.ts');
-  ready(await launchDaemon(resolved));
-  return 0;
+  return (await import('./launch.ts')).serveInBackground(resolved, ready);
 }
 
 /** Throws ErrnoError where it is no directory that can be mounted on. */

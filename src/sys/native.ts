@@ -45,6 +45,8 @@ export interface Native {
   close(fd: number): number;
   /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file. */
   duplicate(fd: number): number;
+  /** dup3(2): `target` becomes another descriptor of the open file `fd`, and is inherited by programs. */
+  replace(fd: number, target: number): number;
   /** fcntl(2) F_SETFL: O_NONBLOCK and its like. */
   setStatusFlags(fd: number, flags: number): number;
   /** eventfd(2), non-blocking: eight bytes written to it are added to `count`, a read takes all and makes it 0. */
@@ -108,6 +110,8 @@ export interface Native {
   // ---- process.c -------------------------------------------------------------------------------------------------
   /** Sends one datagram to a Unix socket (`@` first: an abstract name), as sd_notify(3) does. */
   notify(socketPath: Name, message: Name): number;
+  /** execv(2): becomes the program; `words`, its name first, each end with a NUL. -E2BIG for more than 4,095. */
+  execute(path: Name, words: Uint8Array): number;
   /** _exit(2): ends the process at once, also while a thread blocks in a system call. */
   exit(status: number): never;
 

@@ -14,11 +14,11 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type Mount, mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
-import { nameFromText, printable } from '../../src/sys/bytes.ts';
+import { nameFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
 import { lowerdata } from '../fixtures/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
@@ -63,12 +63,11 @@ class Place {
   }
 }
 
-/** The daemon of a mount, by its arguments. */
+/** The daemon of a mount, by its arguments: the command ran in the directory of the mount point. */
 function daemonOf(mountpoint: string): number {
-  const shown = printable(nameFromText(mountpoint));
   const pid = readdirSync('/proc').find(entry => {
     const words = /^\d+$/.test(entry) ? commandLine(entry) : [];
-    return words.includes('--daemon') && words.at(-1) === shown;
+    return words.includes('--daemon') && words.some(word => resolve(dirname(mountpoint), word) === mountpoint);
   });
   if (!pid) throw new Error(`no daemon for ${mountpoint}`);
   return Number(pid);

@@ -1,0 +1,124 @@
+/** Starting the command as it is installed, through bin/lowerdata: who waits for whom, and what becomes of descriptors. */
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
+import { nameFromText } from '../../src/sys/bytes.ts';
+import { native } from '../../src/sys/native.ts';
+import { lowerdata, packageFolder } from '../fixtures/mounted.ts';
+import { withScratchAsync } from '../fixtures/scratch.ts';
+import { withoutFuse } from '../fixtures/skips.ts';
+
+const MNT_DETACH = 2;
+const launcher = join(packageFolder, 'bin', 'lowerdata');
+
+interface Place {
+  readonly mnt: string;
+  /** Runs a line of sh in a directory with the layers A and B; $0 is bin/lowerdata, $1 the command for `node`. */
+  sh(line: string, env?: Record<string, string>): { status: number | null; stdout: string; stderr: string };
+}
+
+const isMounted = (mnt: string): boolean => mountAt(readMounts(), nameFromText(mnt)) !== undefined;
+
+function placed(rule: string, use: (t: Test, place: Place) => Promise<void>): void {
+  t.test(rule, { skip: withoutFuse }, t =>
+    withScratchAsync(async directory => {
+      for (const name of ['A', 'B', 'mnt']) mkdirSync(join(directory, name));
+      writeFileSync(join(directory, 'A', 'a'), 'A\n');
+      const mnt = join(directory, 'mnt');
+      const sh: Place['sh'] = (line, env = {}) => {
+        const options = {
+          cwd: directory,
+          env: { ...process.env, ...env },
+          encoding: 'latin1',
+          timeout: 20_000,
+        } as const;
+        const { status, stdout, stderr } = spawnSync('/bin/sh', ['-c', line, launcher, lowerdata], options);
+        return { status, stdout: stdout.trim(), stderr: stderr.trim() };
+      };
+      try {
+        await use(t, { mnt, sh });
+      } finally {
+        while (isMounted(mnt)) native.umount(nameFromText(mnt), MNT_DETACH);
+      }
+    }),
+  );
+}
+
+/** The processes whose arguments name a directory. */
+const processesAt = (mnt: string): number[] =>
+  readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name) && existsSync(`/proc/${name}/cmdline`))
+    .filter(pid => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(mnt))
+    .map(Number);
+
+placed('a mount in the background', async (t, { mnt, sh }) => {
+  const { status } = sh(`exec 5>lock 9>lock; "$0" mount A:B ${mnt} 2>/dev/null`);
+  t.equal(status, 0);
+  t.same(readdirSync(mnt), ['a']);
+  const [daemon, ...others] = processesAt(mnt);
+  t.same(others, [], 'one process serves it, and none waits');
+  const open = readdirSync(`/proc/${daemon}/fd`).map(fd => readlinkSync(`/proc/${daemon}/fd/${fd}`));
+  t.equal(open.filter(file => file.endsWith('/lock')).length, 0, 'nothing of the caller is kept open');
+  for (const fd of [0, 1]) t.equal(readlinkSync(`/proc/${daemon}/fd/${fd}`), '/dev/null');
+  t.equal(sh(`"$0" umount ${mnt}`).status, 0);
+});
+
+for (const [rule, line] of [
+  ['an option that looks like one for the foreground', '"$0" mount A:B mnt -o fsname=debug'],
+  ['a source and a mount point alone', '"$0" ./A:B mnt'],
+  ['words that might be a command', 'cp -r A image.d; "$0" image.d mnt'],
+  ['the compiled file, run by node', 'node "$1" mount A:B mnt'],
+  ['a symlink to the launcher', 'ln -s "$0" mount.lowerdata; PATH=$PWD:$PATH; mount.lowerdata A:B mnt -o rw'],
+  ['called as another name', '"$0" --called mount.lowerdata A:B mnt'],
+  [
+    'names of any bytes',
+    'd=$(printf "\\377d"); cp -r A "$d"; "$0" mount "$d" mnt; "$0" umount mnt; node "$1" mount "$d" mnt',
+  ],
+] as const) {
+  placed(rule, async (t, { mnt, sh }) => {
+    const { status, stderr } = sh(line);
+    t.equal(status, 0, stderr);
+    t.same(readdirSync(mnt), ['a']);
+    t.equal(sh('"$0" umount mnt').status, 0);
+  });
+}
+
+placed('what went wrong, and its exit status', async (t, { mnt, sh }) => {
+  for (const [rule, line, status, stderr] of [
+    ['no such layer', '"$0" mount nope mnt', 32, /^lowerdata: layer nope: ENOENT$/],
+    ['the same by node', 'node "$1" mount nope mnt', 32, /^lowerdata: layer nope: ENOENT$/],
+    ['a wrong call', '"$0" mount A:B', 1, /missing required argument 'mountpoint'/],
+    ['another command', '"$0" ls nope mnt', 1, /^lowerdata: layer nope: ENOENT$/],
+    ['no Node.js', 'PATH=/nowhere /bin/sh "$0" mount A:B mnt', 2, /Node\.js/],
+    ['it dies', 'LOWERDATA_NODE=true "$0" mount A:B mnt', 32, /^lowerdata: the daemon died before the mount answered$/],
+  ] as const) {
+    const result = sh(line);
+    t.equal(result.status, status, rule);
+    t.match(result.stderr, stderr, rule);
+    t.notOk(isMounted(mnt), rule);
+  }
+});
+
+placed('in the foreground the command is the daemon', async (t, { mnt, sh }) => {
+  const child = spawn(launcher, ['mount', '-f', join(mnt, '..', 'A'), mnt], { stdio: 'ignore' });
+  const ended = new Promise(resolve => child.on('exit', resolve));
+  for (let waited = 0; waited < 10_000 && !isMounted(mnt); waited += 10) await sleep(10);
+  t.same(readdirSync(mnt), ['a']);
+  child.kill('SIGTERM');
+  t.equal(await ended, 0);
+  t.notOk(isMounted(mnt));
+  t.same(sh('"$0" --help').stdout, sh('node "$1" --help').stdout, 'the bundle is the same program');
+});
+
+t.test('by a symlink elsewhere, as npm installs it', t =>
+  withScratchAsync(async directory => {
+    symlinkSync(launcher, join(directory, 'lowerdata'));
+    const { stdout } = spawnSync(join(directory, 'lowerdata'), ['--version'], { encoding: 'utf8' });
+    const { version } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8'));
+    t.equal(stdout, `lowerdata ${version}\n`);
+  }),
+);
+t.end();
