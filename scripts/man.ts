@@ -11,7 +11,9 @@ const epoch = process.env.SOURCE_DATE_EPOCH;
 const date = (epoch ? new Date(Number(epoch) * 1000) : new Date()).toISOString().slice(0, 10);
 
 /** Commands for whoever administers mounts; the others are in section 1. */
-const ADMINISTRATION = ['mount', 'umount'];
+const ADMINISTRATION = ['mount', 'umount', 'install-helper'];
+/** Commands that end with the exit status of the program of their name. */
+const NAMESAKES = ['mount', 'umount'];
 const sectionOf = (command: string): number => (ADMINISTRATION.includes(command) ? 8 : 1);
 
 /** Text for roff, words in backquotes bold. */
@@ -69,7 +71,7 @@ function writeCommand({ name, what, description, usage, args, options, after }: 
     ...section('ARGUMENTS', ...tags),
     ...section('OPTIONS', ...others),
     ...notes(after),
-    ...(ADMINISTRATION.includes(name) ? section('EXIT STATUS', `That of \\fB${name}\\fP(8).`) : []),
+    ...(NAMESAKES.includes(name) ? section('EXIT STATUS', `That of \\fB${name}\\fP(8).`) : []),
     ...see(['lowerdata', 1], ['lowerdata-options', 5]),
   ]);
 }

@@ -23,6 +23,14 @@ export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
   ],
   ['umount', { usage: 'umount MOUNTPOINT', what: 'unmount it', load: () => import('./umount.ts') }],
   [
+    'install-helper',
+    {
+      usage: 'install-helper',
+      what: 'have mount(8) and /etc/fstab know the type lowerdata',
+      load: () => import('./install-helper.ts'),
+    },
+  ],
+  [
     'status',
     {
       usage: 'status [MOUNTPOINT]',

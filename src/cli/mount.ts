@@ -69,13 +69,17 @@ export function define(asHelper = false): Command {
     .addOption(
       oneOf('--semantics <kind>', 'lowerdata, or kernel for the rules of Linux 6.18 only', valuesOf('semantics')),
     )
-    .addOption(oneOf('--verity <mode>', 'off, on or require', valuesOf('verity')));
+    .addOption(oneOf('--verity <mode>', 'off, on or require', valuesOf('verity')))
+    .addHelpText('after', `\n${NOTES}`);
   return asHelper
     ? command.option('-f, --fake', 'check everything, but do not mount')
     : command
         .option('-f, --foreground', 'stay in the foreground')
         .option('--fake', 'check everything, but do not mount');
 }
+
+const NOTES = `At boot: \`/srv/image.cfs::/srv/objects /srv/data lowerdata ro,nofail 0 0\` in /etc/fstab, after \`lowerdata install-helper\`.
+The package has units for systemd in its folder \`systemd\`.`;
 
 function planOf(source: Name, flags: Flags): MountPlan {
   const texts = [...flags.options];

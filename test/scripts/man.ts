@@ -25,7 +25,7 @@ t.test('commands', async t => {
   const names = commandNames();
   t.ok(names.length > 10);
   t.equal(pages.length, names.length + 2, 'a page for each, one for options, one for all');
-  const listed = tagsOf('lowerdata.1').flatMap(tag => /^lowerdata-(\w+)\(\d\)$/.exec(tag)?.[1] ?? []);
+  const listed = tagsOf('lowerdata.1').flatMap(tag => /^lowerdata-([\w-]+)\(\d\)$/.exec(tag)?.[1] ?? []);
   t.same(listed, names, 'lowerdata(1) lists them');
   for (const name of names) {
     const tags = tagsOf(pageOf(name)).flatMap(tag => tag.match(/(?<![^ ])--?[\w-]+/g) ?? []);

@@ -1,0 +1,79 @@
+/** `lowerdata install-helper`: what mount(8) calls for `mount -t lowerdata`, with an interpreter that is found without a PATH. */
+import { chmodSync, lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { EEXIST, ErrnoError } from '../sys/errno.ts';
+import { newCommand, parse } from './command.ts';
+import { launcher } from './launch.ts';
+import { reporting, WRONG_CALL } from './report.ts';
+
+/** One for each type by which a mount may be asked for. */
+const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
+/** Where mount(8) of util-linux looks first. */
+const PLACE = '/sbin';
+/** By this line a file is known as one of ours. */
+const MARK = '# Written by `lowerdata install-helper`, which replaces it; `--remove` removes it.';
+
+export const define = (): Command =>
+  newCommand('lowerdata install-helper')
+    .description(
+      'Have `mount -t lowerdata A:B::C MOUNTPOINT`, /etc/fstab and mount units of systemd work: write the programs that mount(8) calls.',
+    )
+    .usage('[options]')
+    .option('--to <dir>', 'where, if not in /sbin, where mount(8) looks')
+    .option('--remove', 'remove them')
+    .addHelpText('after', `\n${NOTES}`);
+
+const NOTES = `They are ${HELPERS.join(' and ')}. They name this Node.js and this copy of lowerdata: when either one moves, write them again.
+Files of these names that this command has not written stay as they are.
+Exit status: 0, or 1 where a file was not written or removed.`;
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  const { to = PLACE, remove } = command.opts<{ to?: Name; remove?: true }>();
+  return reporting(WRONG_CALL, () => {
+    const files = HELPERS.map(name => ({ name, path: nameBytes(join(to, name)) as Buffer }));
+    for (const { name, path } of files) refuseForeign(`${to}/${name}`, path);
+    for (const { name, path } of files)
+      if (remove) rmSync(path, { force: true });
+      else writeHelper(path, helperText(name));
+    return 0;
+  });
+}
+
+/** @throws ErrnoError EEXIST where a file is there that this command has not written */
+function refuseForeign(shown: Name, path: Buffer): void {
+  const known = lstatSync(path, { throwIfNoEntry: false });
+  if (!known || (known.isFile() && readFileSync(path, 'latin1').includes(`\n${MARK}\n`))) return;
+  throw new ErrnoError(EEXIST, `${printable(shown)}: not written by this command; it stays as it is`);
+}
+
+/** mount(8) gives its helpers the PATH of its caller, or none. */
+function helperText(name: string): string {
+  return `#!/bin/sh
+${MARK}
+PATH=\${PATH:+$PATH:}/usr/sbin:/usr/bin:/sbin:/bin
+LOWERDATA_NODE=${quoted(process.execPath)}
+export PATH LOWERDATA_NODE
+exec ${quoted(resolve(launcher))} --called ${name} "$@"
+`;
+}
+
+/** A path as one word of the shell. */
+const quoted = (path: string): string => `'${path.replaceAll("'", "'\\''")}'`;
+
+/** Whole, or not at all: a mount may be under way. */
+function writeHelper(path: Buffer, text: string): void {
+  const temporary = Buffer.concat([path, Buffer.from(`.new-${process.pid}`)]);
+  try {
+    writeFileSync(temporary, text, { flag: 'wx' });
+    chmodSync(temporary, 0o755);
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
