@@ -1,15 +1,16 @@
 /** The life of a mount: open the layers, mount, answer, and take the mount away again. */
 import { stat, statfs } from 'node:fs';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { MeasuringService } from '../driver/measuring-service.ts';
 import { type Protection, protectionOf, protectionText } from '../driver/protection.ts';
-import type { ThreadData, ThreadMessage, ThreadOrder } from '../driver/thread.ts';
+import type { ThreadMessage, ThreadOrder } from '../driver/thread.ts';
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
 import { isOnTop, MountTable, mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EIO, ENOTCONN, ErrnoError, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { MeasurePool } from '../verity/measure-pool.ts';
+import { endEarly, takeThread } from './dispatch-thread.ts';
 import type { MountPlan } from './mount-options.ts';
 import { removeState, stateFile, writeState } from './state.ts';
 import { notifySupervisor } from './supervisor.ts';
@@ -76,6 +77,7 @@ interface Server {
 
 async function open(plan: MountPlan, log: (line: string) => void): Promise<Server> {
   if (plan.driver.transport === 'fuse-native') {
+    endEarly();
     const { FuseNativeServer } = await import('../driver/fuse-native.ts');
     const server = new FuseNativeServer(plan.stack, plan.driver, log);
     const protection = protectionOf(plan.stack, plan.driver, 'no passthrough with transport=fuse-native');
@@ -96,8 +98,9 @@ class ServingThread implements Server {
   private readonly measuring = new MeasuringService(new MeasurePool());
 
   constructor({ stack, driver }: MountPlan) {
-    const workerData: ThreadData = { options: stack, driver };
-    this.worker = new Worker(new URL('../driver/thread.js', import.meta.url), { workerData });
+    const thread = takeThread();
+    thread.tell({ options: stack, driver });
+    this.worker = thread.worker;
     const { promise: opened, resolve: open, reject: refuse } = withResolvers<void>();
     const { promise: protection, resolve: protect } = withResolvers<Protection>();
     const { promise: ended, resolve: end } = withResolvers<string>();

@@ -2,7 +2,7 @@
 /** The command line. */
 import { readFileSync } from 'node:fs';
 import { type Name, printable } from '../sys/bytes.ts';
-import { readCall } from './argv.ts';
+import { type Call, readCall } from './argv.ts';
 import { commands } from './commands.ts';
 
 /** What mount(8) and mount.fuse3 call by name. */
@@ -43,8 +43,12 @@ function help(): string {
 }
 const FOOTER = '`lowerdata COMMAND --help` shows the options of a command.';
 
-const { called, args, isDaemon } = readCall();
-main(called, args).then(async status => {
+/** The exit status goes to whoever waits for this process. */
+async function start({ called, args, isDaemon }: Call): Promise<void> {
+  if (isDaemon) (await import('./dispatch-thread.ts')).startEarly();
+  const status = await main(called, args);
   if (isDaemon) (await import('./launch.ts')).leaveAsDaemon(status);
   process.exitCode = status;
-});
+}
+
+void start(readCall());

@@ -1,12 +1,12 @@
 /**
  * The dispatch thread of a mount: opens the layers, then serves the kernel until the connection ends.
  *
- *     workerData {options, driver}  ->  {ready} or {error}     layers are open, nothing is mounted
+ *     {options, driver}             ->  {ready} or {error}     layers are open, nothing is mounted
  *     {fd, measuring}, once mounted ->  {protection}            the kernel has said what it can do
  *                                   ->  {ended}                 the loop has returned
  */
 import { writeSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { End } from '../fuse/device.ts';
 import { Dispatcher } from '../fuse/dispatch.ts';
 import { serve } from '../fuse/session.ts';
@@ -28,6 +28,7 @@ import { Measurer } from './measurer.ts';
 import type { DriverOptions } from './options.ts';
 import { type Protection, protectionOf } from './protection.ts';
 
+/** The first message. */
 export interface ThreadData {
   options: StackOptions;
   driver: DriverOptions;
@@ -46,7 +47,8 @@ export interface ThreadOrder {
 
 const port = parentPort;
 if (!port) throw new Error('thread.ts runs in a worker');
-const { options, driver } = workerData as ThreadData;
+Atomics.wait(workerData as Int32Array, 0, 0); // it is 1 when the first message is there
+const { options, driver } = (receiveMessageOnPort(port) as { message: ThreadData }).message;
 
 try {
   const overlay = openOverlay(options, step, memoryFor(driver));

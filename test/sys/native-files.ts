@@ -158,6 +158,16 @@ t.test('eventfd, poll and duplicate', async t => {
   for (const one of [copy, idle]) native.close(one);
 });
 
+t.test('replace', async t => {
+  const [first, second] = [openOrThrow(file), openOrThrow('/dev/null')];
+  t.equal(native.replace(first, second), second);
+  t.equal(fs.readlinkSync(`/proc/self/fd/${second}`), file, 'the same open file');
+  t.notOk(closesOnExec(second), 'and programs are given it');
+  t.ok(closesOnExec(first));
+  t.equal(native.replace(first, first), -EINVAL, 'not by itself');
+  for (const fd of [first, second]) native.close(fd);
+});
+
 t.test('statx gives what Node gives', async t => {
   for (const [rule, path, flags] of [
     ['a file', file, 0],

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { EBADF, EINVAL, ENODEV, ENOENT, ENOTTY, EOVERFLOW, EPERM, EPROTO } from '../../src/sys/errno.ts';
+import { E2BIG, EBADF, EINVAL, ENODEV, ENOENT, ENOTTY, EOVERFLOW, EPERM, EPROTO } from '../../src/sys/errno.ts';
 import { native } from '../../src/sys/native.ts';
 import { closesOnExec, descriptors, openOrThrow, python } from '../fixtures/native.ts';
 
@@ -199,6 +199,24 @@ print(s.recv(4096))`;
     t.equal(printed, "bound\nb'READY=1\\nSTATUS=\\xff'\n", `${rule}: the bytes received`);
   }
   t.equal(native.notify('', 'READY=1'), -EINVAL, 'no address');
+});
+
+t.test('execute becomes the program, in the same process', async t => {
+  const url = JSON.stringify(new URL('../../src/sys/native.js', import.meta.url).href);
+  const program = `
+    const { native } = await import(${url});
+    process.env.ADDED = 'to the environment';
+    console.log(process.pid);
+    native.replace(native.duplicate(1), 1); // Node.js has marked it to be closed
+    const words = ['name', '-c', 'echo $$ "$0" "$1" "$ADDED"', 'a word', '\\xff'].map(word => word + '\\0').join('');
+    native.execute('/bin/sh', Buffer.from(words, 'latin1'));`;
+  const args = ['--input-type=module', '-e', program];
+  const { stdout } = spawnSync(process.execPath, args, { encoding: 'latin1', timeout: 20_000 });
+  const [before, after] = stdout.split('\n');
+  t.equal(after, `${before} a word \xff to the environment`);
+  const many = Buffer.from('x\0'.repeat(4096));
+  t.equal(native.execute('/bin/true', many), -E2BIG);
+  t.equal(native.execute('/bin/true', many.subarray(0, 3)), -EINVAL, 'each word has an end');
 });
 
 t.test('exit ends a process whose thread blocks in a call', async t => {
