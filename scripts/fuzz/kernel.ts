@@ -1,0 +1,178 @@
+/** The kernel's side of a session: it takes replies apart as Linux does, and knows which nodes it was told of. */
+import * as abi from '../../src/fuse/abi.ts';
+import { getU64, nameOf } from '../../src/sys/bytes.ts';
+import { ESTALE } from '../../src/sys/errno.ts';
+import { isDirectory } from '../../src/sys/stat.ts';
+import { demand } from './target.ts';
+
+const { Opcode, InHeader, OutHeader, EntryOut, Dirent, DirentPlus } = abi;
+const SILENT: readonly number[] = [Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT, Opcode.NOTIFY_REPLY];
+const ROOT = 1;
+const ERRNO_MAX = 511;
+
+/** The size of each reply that has one size. */
+const SIZES: ReadonlyMap<number, number> = new Map<number, number>([
+  [Opcode.LOOKUP, EntryOut.SIZE],
+  [Opcode.GETATTR, abi.AttrOut.SIZE],
+  [Opcode.STATX, abi.StatxOut.SIZE],
+  [Opcode.OPEN, abi.OpenOut.SIZE],
+  [Opcode.OPENDIR, abi.OpenOut.SIZE],
+  [Opcode.STATFS, abi.Kstatfs.SIZE],
+  [Opcode.LSEEK, abi.LseekOut.SIZE],
+  [Opcode.INIT, abi.InitOut.SIZE],
+  [Opcode.ACCESS, 0],
+  [Opcode.RELEASE, 0],
+  [Opcode.RELEASEDIR, 0],
+  [Opcode.DESTROY, 0],
+]);
+/** Those whose replies may be of any size, within what was asked for. */
+const SIZED: readonly number[] = [Opcode.READ, Opcode.READDIR, Opcode.READDIRPLUS, Opcode.GETXATTR, Opcode.LISTXATTR];
+/** Those that are about a node, and know none that the kernel does not. */
+const ABOUT_NODES: readonly number[] =
+  'LOOKUP GETATTR STATX READLINK ACCESS OPEN OPENDIR READDIR READDIRPLUS GETXATTR LISTXATTR'
+    .split(' ')
+    .map(name => Opcode[name as keyof typeof Opcode]);
+
+interface Asked {
+  readonly opcode: number;
+  readonly nodeid: number;
+  readonly request: DataView;
+}
+
+interface Known {
+  lookups: number;
+  readonly mode: number;
+}
+
+export class Kernel {
+  private readonly known = new Map<number, Known>();
+  private readonly order: number[] = [ROOT];
+  /** Requests without a reply, by their number. */
+  private readonly pending = new Map<string, Asked>();
+
+  /** A node that it was told of, the last one first. */
+  recent(back: number): number {
+    return this.order[this.order.length - 1 - (back % this.order.length)] as number;
+  }
+
+  /** Whether a request has the number of one that waits: the kernel never sends such a thing. */
+  isTwice(request: Uint8Array): boolean {
+    return request.length >= InHeader.SIZE && this.pending.has(nameOf(request, InHeader.unique, InHeader.unique + 8));
+  }
+
+  /** Notes a request that is about to be sent. */
+  ask(request: Uint8Array): void {
+    if (request.length < InHeader.SIZE) return;
+    const view = new DataView(request.buffer, request.byteOffset, request.length);
+    const opcode = view.getUint32(InHeader.opcode, true);
+    if (SILENT.includes(opcode)) {
+      if (view.getUint32(InHeader.len, true) === request.length) this.forget(opcode, view);
+      return;
+    }
+    const asked = { opcode, nodeid: getU64(view, InHeader.nodeid), request: view };
+    const unique = nameOf(request, InHeader.unique, InHeader.unique + 8);
+    this.pending.set(unique, asked);
+  }
+
+  /** Everything that was asked has been answered. */
+  settle(): void {
+    demand(this.pending.size === 0, `${this.pending.size} requests have no reply`);
+  }
+
+  /** Takes a reply apart. */
+  take(reply: Uint8Array): void {
+    const view = new DataView(reply.buffer, reply.byteOffset, reply.length);
+    demand(reply.length >= OutHeader.SIZE, `a reply of ${reply.length} bytes`);
+    demand(view.getUint32(OutHeader.len, true) === reply.length, 'the header does not tell the length');
+    const asked = this.answered(nameOf(reply, OutHeader.unique, OutHeader.unique + 8));
+    const error = view.getInt32(OutHeader.error, true);
+    demand(error <= 0 && error >= -ERRNO_MAX, `error ${error}`);
+    const isKnown = asked.nodeid === ROOT || this.known.has(asked.nodeid);
+    if (error !== 0) {
+      demand(reply.length === OutHeader.SIZE, 'an error has a body');
+      demand(!(isKnown && error === -ESTALE), `opcode ${asked.opcode}: nodeid ${asked.nodeid} is known, and ESTALE`);
+      return;
+    }
+    demand(isKnown || !ABOUT_NODES.includes(asked.opcode), `opcode ${asked.opcode}: an unknown node has an answer`);
+    this.takeBody(asked, new DataView(reply.buffer, reply.byteOffset + OutHeader.SIZE, reply.length - OutHeader.SIZE));
+  }
+
+  /** The request that a reply is for. */
+  private answered(unique: string): Asked {
+    const asked = this.pending.get(unique);
+    demand(asked !== undefined, 'a reply to nothing');
+    this.pending.delete(unique);
+    return asked;
+  }
+
+  private takeBody({ opcode, nodeid, request }: Asked, body: DataView): void {
+    const size = SIZES.get(opcode);
+    if (size !== undefined) demand(body.byteLength === size, `opcode ${opcode}: ${body.byteLength} bytes, not ${size}`);
+    if (SIZED.includes(opcode)) demand(body.byteLength <= this.room(opcode, request), `opcode ${opcode}: too much`);
+    if (opcode === Opcode.LOOKUP) this.learn(body, 0);
+    const isList = opcode === Opcode.READDIR || opcode === Opcode.READDIRPLUS;
+    if (!isList && opcode !== Opcode.OPENDIR) return;
+    const mode = this.known.get(nodeid)?.mode;
+    demand(mode === undefined || isDirectory(mode), `opcode ${opcode}: nodeid ${nodeid} is no directory`);
+    if (isList) this.takeEntries(body, opcode === Opcode.READDIRPLUS);
+  }
+
+  /** READ and the listings have the size at 16, the xattrs at 0, where 0 asks for the size. */
+  private room(opcode: number, request: DataView): number {
+    const isXattr = opcode === Opcode.GETXATTR || opcode === Opcode.LISTXATTR;
+    const at = InHeader.SIZE + (isXattr ? abi.GetxattrIn.size : abi.ReadIn.size);
+    return request.getUint32(at, true) || (isXattr ? abi.GetxattrOut.SIZE : 0);
+  }
+
+  private takeEntries(body: DataView, plus: boolean): void {
+    for (let at = 0; at < body.byteLength; ) {
+      const dirent = at + (plus ? DirentPlus.dirent : 0);
+      demand(dirent + Dirent.SIZE < body.byteLength, 'an entry is cut off');
+      const length = body.getUint32(dirent + Dirent.namelen, true);
+      const end = dirent + Dirent.SIZE + length;
+      demand(length >= 1 && length <= abi.NAME_MAX && end <= body.byteLength, `a name of ${length} bytes`);
+      const name = nameOf(new Uint8Array(body.buffer), body.byteOffset + end - length, body.byteOffset + end);
+      demand(!/[/\0]/.test(name), 'a name that is none');
+      demand(getU64(body, dirent + Dirent.off) > 0, 'a listing that begins anew');
+      if (plus && getU64(body, at + EntryOut.nodeid) !== 0) {
+        demand(name !== '.' && name !== '..', 'a dot is counted');
+        this.learn(body, at);
+      }
+      at = (end + 7) & ~7;
+    }
+  }
+
+  /** An entry counts as a lookup; one with nodeid 0 says that the name is missing. */
+  private learn(body: DataView, at: number): void {
+    const nodeid = getU64(body, at + EntryOut.nodeid);
+    if (nodeid === 0 || nodeid === ROOT) return;
+    const mode = body.getUint32(at + EntryOut.attr + abi.FuseAttr.mode, true);
+    const known = this.known.get(nodeid) ?? { lookups: 0, mode };
+    demand(known.mode === mode, `nodeid ${nodeid} was something else`);
+    known.lookups++;
+    this.known.set(nodeid, known);
+    this.order.push(nodeid);
+  }
+
+  private forget(opcode: number, request: DataView): void {
+    const end = request.byteLength - 8 * request.getUint16(InHeader.total_extlen, true);
+    const body = InHeader.SIZE;
+    if (opcode === Opcode.FORGET && end >= body + abi.ForgetIn.SIZE)
+      this.takeBack(getU64(request, InHeader.nodeid), getU64(request, body));
+    if (opcode !== Opcode.BATCH_FORGET || end < body + abi.BatchForgetIn.SIZE) return;
+    let count = request.getUint32(body, true);
+    for (
+      let at = body + abi.BatchForgetIn.SIZE;
+      count-- > 0 && at + abi.ForgetOne.SIZE <= end;
+      at += abi.ForgetOne.SIZE
+    )
+      this.takeBack(getU64(request, at), getU64(request, at + abi.ForgetOne.nlookup));
+  }
+
+  private takeBack(nodeid: number, count: number): void {
+    const known = this.known.get(nodeid);
+    if (!known) return;
+    known.lookups -= count;
+    if (known.lookups <= 0) this.known.delete(nodeid);
+  }
+}

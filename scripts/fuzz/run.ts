@@ -1,0 +1,80 @@
+/** Runs a target on a thread of its own, which is watched: an input that takes too long, or too much memory, is a failure. */
+import { Worker } from 'node:worker_threads';
+import { dumps } from './dumps.ts';
+import { images } from './images.ts';
+import { options } from './options.ts';
+import { requests } from './requests.ts';
+import { stacks } from './stacks.ts';
+import type { Target } from './target.ts';
+
+export const targets = { images, dumps, options, stacks, requests } satisfies Record<string, Target>;
+export type TargetName = keyof typeof targets;
+
+/** An input for which something did not hold. */
+export interface Failure {
+  readonly input: Uint8Array;
+  readonly message: string;
+}
+
+/** What the thread is given; what it says is a Failure, or how many cases it has done. */
+export interface Order {
+  readonly target: TargetName;
+  readonly seed: number;
+  readonly seconds: number;
+  /** An input to check, and no other. */
+  readonly only?: Uint8Array;
+  /** Where the thread notes the number of the case and its input, for when it can not say it any more. */
+  readonly notes: SharedArrayBuffer;
+}
+
+export interface Outcome {
+  readonly cases: number;
+  readonly failure: Failure | undefined;
+}
+
+/** An input takes milliseconds. */
+const STUCK_SECONDS = 10;
+const HEAP_MEGABYTES = 400;
+const MEMORY_BYTES = 2 ** 31;
+export const NOTES_BYTES = 1 << 24;
+/** In the notes: the number of the case and the size of its input, each of 4 bytes; then the input. */
+export const NOTED_INPUT_AT = 8;
+
+/** Makes and checks inputs for some seconds, or until one fails: the same ones for the same seed. */
+export function fuzz(target: TargetName, seed: number, seconds: number): Promise<Outcome> {
+  return watched({ target, seed, seconds });
+}
+
+/** Checks one input. @returns why it fails; undefined where it does not */
+export async function replay(target: TargetName, input: Uint8Array): Promise<Failure | undefined> {
+  return (await watched({ target, seed: 0, seconds: 0, only: input })).failure;
+}
+
+function watched(order: Omit<Order, 'notes'>): Promise<Outcome> {
+  const notes = new SharedArrayBuffer(NOTES_BYTES);
+  const worker = new Worker(new URL('./worker.js', import.meta.url), {
+    workerData: { ...order, notes } satisfies Order,
+    resourceLimits: { maxOldGenerationSizeMb: HEAP_MEGABYTES },
+  });
+  const counter = new Int32Array(notes, 0, 2);
+  const noted = (message: string): Outcome => {
+    const input = new Uint8Array(notes, NOTED_INPUT_AT, Atomics.load(counter, 1)).slice();
+    return { cases: Atomics.load(counter, 0), failure: { input: new Uint8Array(input), message } };
+  };
+  return new Promise((resolve, reject) => {
+    let last = -1;
+    let since = performance.now();
+    const watch = setInterval(() => {
+      const now = Atomics.load(counter, 0);
+      if (now !== last) [last, since] = [now, performance.now()];
+      if (performance.now() - since > STUCK_SECONDS * 1000) end(noted(`does not end in ${STUCK_SECONDS} s`));
+      if (process.memoryUsage.rss() > MEMORY_BYTES) end(noted(`takes more than ${MEMORY_BYTES} bytes of memory`));
+    }, 200);
+    const end = (outcome: Outcome): void => {
+      clearInterval(watch);
+      worker.terminate().then(() => resolve(outcome), reject);
+    };
+    worker.once('message', (outcome: Outcome) => end(outcome));
+    worker.once('error', error => end(noted(String(error.stack ?? error))));
+  });
+}

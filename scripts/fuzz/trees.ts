@@ -1,0 +1,109 @@
+/** Trees to begin with, as lines of composefs-dump(5), and images of them: made by our own writer. */
+import { linesOf, parseDump } from '../../src/builder/dumpfile.ts';
+import { escapeField, escapeXattr } from '../../src/builder/escape.ts';
+import type { StagedInode } from '../../src/builder/stage.ts';
+import type { TreeInode } from '../../src/builder/tree.ts';
+import { writeStaged } from '../../src/builder/write.ts';
+import { type Name, nameBytes } from '../../src/sys/bytes.ts';
+import { isDirectory } from '../../src/sys/stat.ts';
+import type { Random } from './target.ts';
+
+/** Names that meet again in other directories, layers, redirects and link targets. */
+export const NAMES: readonly Name[] = ['a', 'b', 'c', 'd', 'aa', '\xe4', '=x y\\', '\x01', 'n'.repeat(255)];
+
+/** What makes trees differ: how xattrs are chosen for an inode of a mode. */
+export type Xattrs = (random: Random, mode: number) => readonly (readonly [name: Name, value: Name])[];
+
+const SIZES = [1, 31, 4095, 4096, 4097, 70_000, 2 ** 32, 2 ** 43 + 1, 2 ** 53 - 1];
+const CONTENT_SIZES = [1, 100, 2048, 2049, 4095, 4096, 5000];
+const TIMES = ['0.0', '1700000000.999999999', '-1.5', '9007199254740991.0'];
+const DIGEST = 'ab'.repeat(32);
+
+/** Some names and their inodes; the root first. Sizes and contents are such that every layout of data occurs. */
+export function makeDump(random: Random, xattrs: Xattrs, inodes = 40): Name[] {
+  const lines = [line('/', '4096 40755', random, '- - -', xattrs(random, 0o40755))];
+  const directories: Name[] = [''];
+  const files: Name[] = [];
+  const taken = new Set<Name>();
+  for (let i = random.below(inodes); i > 0; i--) {
+    const path = `${random.pick(directories)}/${random.oneIn(4) ? `f${i}` : random.pick(NAMES)}`;
+    if (taken.has(path)) continue;
+    taken.add(path);
+    const kind = random.below(8);
+    if (kind < 3) {
+      directories.push(path);
+      lines.push(line(path, '4096 40755', random, '- - -', xattrs(random, 0o40755)));
+    } else if (kind === 3 && files.length > 0) {
+      lines.push(line(path, '0 @100644', random, `${escapeField(random.pick(files))} - -`, []));
+    } else {
+      if (kind > 4) files.push(path);
+      lines.push(kind > 4 ? fileLine(path, random, xattrs) : specialLine(path, random, xattrs));
+    }
+  }
+  return lines;
+}
+
+function line(path: Name, sizeAndMode: string, random: Random, rest: string, xattrs: ReturnType<Xattrs>): Name {
+  const owner = random.pick(['0 0', '1000 65536']);
+  const text = xattrs.map(([name, value]) => ` ${escapeXattr(name)}=${escapeXattr(value)}`).join('');
+  const rdev = /[26]0[0-7]{3}$/.test(sizeAndMode) ? random.pick([0, 0, 259]) : 0;
+  return `${escapeField(path)} ${sizeAndMode} 1 ${owner} ${rdev} ${random.pick(TIMES)} ${rest}${text}`;
+}
+
+function fileLine(path: Name, random: Random, xattrs: Xattrs): Name {
+  const chosen = xattrs(random, 0o100644);
+  if (random.oneIn(3)) return line(path, '0 100644', random, '- - -', chosen);
+  if (random.oneIn(2)) {
+    const content = String.fromCharCode(random.below(256)).repeat(random.pick(CONTENT_SIZES));
+    return line(path, `${content.length} 100644`, random, `- ${escapeField(content)} -`, chosen);
+  }
+  const data = random.pick(['-', 'a', 'a/b', 'd/c', DIGEST]);
+  return line(path, `${random.pick(SIZES)} 100644`, random, `${data} - ${random.pick(['-', DIGEST])}`, chosen);
+}
+
+function specialLine(path: Name, random: Random, xattrs: Xattrs): Name {
+  if (random.oneIn(2)) return line(path, '0 20000', random, '- - -', xattrs(random, 0o20000));
+  if (random.oneIn(3)) return line(path, '0 10644', random, '- - -', xattrs(random, 0o10644));
+  const target = random.pick(['a', '/a/b', '../d', 'x'.repeat(4000), '/'.repeat(300)]);
+  return line(path, `${target.length} 120777`, random, `${target} - -`, xattrs(random, 0o120777));
+}
+
+/** User xattrs, some of which many inodes share, with names and values that a dump has to escape. */
+export const plainXattrs: Xattrs = random =>
+  random.oneIn(2)
+    ? []
+    : [
+        ['user.shared', 'the same everywhere'],
+        [`user.${random.pick(['0', '1', 'a=b', '\xff \\'])}`, random.pick(['', 'x', '=\0', 'x'.repeat(300)])],
+      ];
+
+/**
+ * An image that holds the xattrs of its dump as they are: `trusted.overlay.*` is not escaped, nothing is added, and data
+ * that is elsewhere makes no metacopy. Throws as parseDump and writeStaged.
+ */
+export function rawImage(lines: Iterable<Name>): Uint8Array {
+  return writeStaged(asTheyAre(parseDump(lines)), 0);
+}
+
+/** Breadth first, names in byte order, as the writer wants them. */
+function asTheyAre(root: TreeInode): StagedInode[] {
+  const staged = new Map<TreeInode, StagedInode>();
+  const add = (inode: TreeInode, parent: StagedInode | undefined): StagedInode => {
+    const known = staged.get(inode);
+    if (known) return known;
+    const made = { ...inode, nlink: isDirectory(inode.mode) ? 2 : 1, index: staged.size, parent, children: [] };
+    staged.set(inode, made);
+    return made;
+  };
+  add(root, undefined);
+  for (const [{ entries }, inode] of staged) {
+    if (!isDirectory(inode.mode)) continue;
+    inode.children = [...entries].map(([name, entry]) => ({ name, inode: add(entry.inode, inode) }));
+    inode.children.push({ name: '.', inode }, { name: '..', inode: inode.parent ?? inode });
+    inode.children.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+  return [...staged.values()];
+}
+
+export const textOf = (lines: readonly Name[]): Uint8Array => nameBytes(lines.map(each => `${each}\n`).join(''));
+export const linesOfText = (text: Uint8Array): Name[] => [...linesOf([text])];

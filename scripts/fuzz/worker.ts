@@ -1,0 +1,34 @@
+/** The thread that makes and checks inputs. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { type Failure, NOTED_INPUT_AT, type Order, type Outcome, targets } from './run.ts';
+import { Random } from './target.ts';
+
+const { target, seed, seconds, only, notes } = workerData as Order;
+const { make, check } = targets[target];
+const counter = new Int32Array(notes, 0, 2);
+const noted = new Uint8Array(notes, NOTED_INPUT_AT);
+
+/** Checks an input, which is noted first. */
+function attempt(input: Uint8Array): Failure | undefined {
+  noted.set(input.subarray(0, noted.length));
+  Atomics.store(counter, 1, Math.min(input.length, noted.length));
+  Atomics.add(counter, 0, 1);
+  try {
+    check(input);
+  } catch (error) {
+    const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    return { input: new Uint8Array(input), message };
+  }
+  return undefined;
+}
+
+function run(): Outcome {
+  if (only) return { cases: 1, failure: attempt(only) };
+  const end = performance.now() + seconds * 1000;
+  let cases = 0;
+  let failure: Failure | undefined;
+  for (; failure === undefined && performance.now() < end; cases++) failure = attempt(make(new Random(seed, cases)));
+  return { cases, failure };
+}
+
+parentPort?.postMessage(run());
