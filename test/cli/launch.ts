@@ -1,6 +1,6 @@
 /** Starting the command as it is installed, through bin/lowerdata: who waits for whom, and what becomes of descriptors. */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -48,11 +48,16 @@ function placed(rule: string, use: (t: Test, place: Place) => Promise<void>): vo
 }
 
 /** The processes whose arguments name a directory. */
-const processesAt = (mnt: string): number[] =>
-  readdirSync('/proc')
-    .filter(name => /^\d+$/.test(name) && existsSync(`/proc/${name}/cmdline`))
-    .filter(pid => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(mnt))
-    .map(Number);
+const processesAt = (mnt: string): string[] =>
+  readdirSync('/proc').filter(name => /^\d+$/.test(name) && argumentsOf(name).includes(mnt));
+
+function argumentsOf(pid: string): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+  } catch {
+    return []; // it has ended
+  }
+}
 
 placed('a mount in the background', async (t, { mnt, sh }) => {
   const { status } = sh(`exec 5>lock 9>lock; "$0" mount A:B ${mnt} 2>/dev/null`);
@@ -100,6 +105,18 @@ placed('what went wrong, and its exit status', async (t, { mnt, sh }) => {
     t.match(result.stderr, stderr, rule);
     t.notOk(isMounted(mnt), rule);
   }
+});
+
+placed('nobody waits for it any longer', async (t, { mnt, sh }) => {
+  // Node.js, late: the command is killed before it starts.
+  const late = join(mnt, '..', 'late');
+  writeFileSync(late, `#!/bin/sh\nsleep 2\nexec '${process.execPath}' "$@"\n`, { mode: 0o755 });
+  sh(`LOWERDATA_NODE=${late} "$0" mount A:B ${mnt} >/dev/null 2>&1 & sleep 0.5; kill -9 $!`);
+  t.equal(processesAt(mnt).length, 1, 'it is about to mount');
+  for (let waited = 0; waited < 20_000 && processesAt(mnt).length > 0; waited += 50) await sleep(50);
+  t.same(processesAt(mnt), [], 'its process ends');
+  for (let waited = 0; waited < 10_000 && isMounted(mnt); waited += 50) await sleep(50);
+  t.notOk(isMounted(mnt), 'and no mount is left that nobody knows of');
 });
 
 placed('in the foreground the command is the daemon', async (t, { mnt, sh }) => {
