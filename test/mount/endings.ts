@@ -123,7 +123,7 @@ placed('unmounted in the middle of storms', {}, async (t, place) => {
 /** Cycles of mount and unmount. `LOWERDATA_CYCLES=500` for a longer look. */
 const CYCLES = Number(process.env.LOWERDATA_CYCLES ?? '25');
 
-placed(`${CYCLES} times mounted and unmounted`, { timeout: 900_000 }, async (t, place) => {
+placed(`${CYCLES} times mounted and unmounted`, { timeout: 60_000 + CYCLES * 4000 }, async (t, place) => {
   const temporary = join(place.home, 'tmp');
   for (const path of [temporary, place.mnt]) mkdirSync(path);
   const before = leftovers(place);
