@@ -8,7 +8,8 @@
  * the medians of the rounds go to standard error as tables, to standard output as JSON. In process: microseconds of one lookup
  * with attributes, in a directory that is known. Through a mount: microseconds of one lstat in a directory that is
  * known, timed in C, after caches were dropped.
- * The memory of images is made of large pages where the kernel has them, as that of a mount is. `--large` goes on to 10,000,000 inodes, with 3 GB of memory and 1 GB of disk. Mounts need root, and drop caches of the system.
+ * The memory of images is made of large pages where the kernel has them, as that of a mount is. `--large` goes on to 10,000,000
+ * inodes, with 3 GB of memory and 1 GB of disk. Mounts need root, and drop caches of the system.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
