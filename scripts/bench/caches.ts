@@ -1,7 +1,7 @@
 /**
  * What the cache of dentries, with the attributes in it, gains: the same stacks with it and without, for each kind of layer.
  *
- *     npm run build && node dist/scripts/bench/caches.js [ROUNDS]
+ *     npm run build && node dist/scripts/bench/caches.js [ROUNDS [KIND…]]
  *
  * Each of four layers has the same 300 directories, with eight files of its own in each, so that most names are asked for in
  * several layers. In process: all names in random order, looked up with attributes, for the first time and again, after the
@@ -164,7 +164,9 @@ try {
   prepare(home);
   console.error('µs of a lookup, with / without        first         again   mounted, cold   system calls');
   const result: Record<string, Record<Way, Measured>> = {};
+  const chosen = process.argv.slice(3);
   for (const kind of Object.keys(KINDS) as Kind[]) {
+    if (chosen.length > 0 && !chosen.includes(kind)) continue;
     const row = await measure(home, kind, rounds);
     const cells = (['first', 'again', 'mounted', 'calls'] as const).map(field =>
       `${row.with[field].toFixed(2)} / ${row.without[field].toFixed(2)}`.padStart(16),
