@@ -11,7 +11,7 @@
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(addressOf) X(setAffinity)                                                \
 	X(notify) X(execute) X(exit) X(adviseMemory)                                                                  \
-	X(benchPaths)
+	X(benchPaths) X(benchReads) X(benchTouches) X(benchRuns)
 
 #define DECLARE(name) SHIM(name);
 #define ROW(name) { #name, NULL, shim_##name, NULL, NULL, NULL, napi_enumerable, NULL },

@@ -4,11 +4,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <spawn.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+extern char **environ;
 
 /* The numbers of src/sys/native.ts, BenchOperation. */
 enum { STAT, MISS, OPEN, READ, LIST, OPERATIONS };
@@ -122,4 +128,111 @@ SHIM(benchPaths)
 		((double *)out.at)[done] = nanoseconds() - before;
 	}
 	return reply(env, done);
+}
+
+/* benchReads(fd, offsets: Float64Array, buffer, nanoseconds: Float64Array) -> how many offsets, or -errno of the first failure.
+ * Fills the buffer from each offset; what each one took goes to nanoseconds. -ENODATA: the file ends before the buffer is full.
+ * Blocks; safe on any thread. */
+SHIM(benchReads)
+{
+	struct args a = args_open(env, info, 4);
+	int fd = arg_int(&a);
+	struct span offsets = arg_array(&a, napi_float64_array);
+	struct span buffer = arg_span(&a);
+	struct span out = arg_array(&a, napi_float64_array);
+	size_t count = offsets.len / sizeof(double);
+
+	need(&a, out, offsets.len);
+	if (a.failed)
+		return reply(env, -a.failed);
+	for (size_t i = 0; i < count; i++) {
+		double before = nanoseconds();
+		ssize_t n = pread(fd, buffer.at, buffer.len, ((double *)offsets.at)[i]);
+		if (n < 0)
+			return reply(env, -errno);
+		if ((size_t)n < buffer.len)
+			return reply(env, -ENODATA);
+		((double *)out.at)[i] = nanoseconds() - before;
+	}
+	return reply(env, count);
+}
+
+/* benchTouches(fd, offsets: Float64Array, nanoseconds: Float64Array) -> how many offsets, or -errno.
+ * Maps the file, looks at the byte at each offset, and unmaps it; what each look took goes to nanoseconds. -EINVAL: an offset
+ * is past the end. Blocks; safe on any thread. */
+SHIM(benchTouches)
+{
+	struct args a = args_open(env, info, 3);
+	int fd = arg_int(&a);
+	struct span offsets = arg_array(&a, napi_float64_array);
+	struct span out = arg_array(&a, napi_float64_array);
+	size_t count = offsets.len / sizeof(double), i;
+	struct stat s;
+
+	need(&a, out, offsets.len);
+	if (a.failed)
+		return reply(env, -a.failed);
+	if (fstat(fd, &s) < 0)
+		return reply(env, -errno);
+	const volatile char *map = mmap(NULL, s.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		return reply(env, -errno);
+	for (i = 0; i < count; i++) {
+		double offset = ((double *)offsets.at)[i];
+		if (!(offset >= 0 && offset < s.st_size))
+			break;
+		double before = nanoseconds();
+		(void)map[(off_t)offset];
+		((double *)out.at)[i] = nanoseconds() - before;
+	}
+	munmap((void *)map, s.st_size);
+	return reply(env, i < count ? -EINVAL : (int64_t)count);
+}
+
+/* Runs a program with one option and its value, and nothing to read or to write, to its end. */
+static int run_one(char *const argv[], const posix_spawn_file_actions_t *actions)
+{
+	pid_t pid;
+	int status;
+	int r = posix_spawn(&pid, argv[0], actions, NULL, argv, environ);
+
+	if (r != 0)
+		return -r;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return status == 0 ? 0 : -ECHILD;
+}
+
+/* benchRuns(path, option, value, nanoseconds: Float64Array) -> how many runs, or -errno of the first failure.
+ * Runs `path option value` as many times as there is room for numbers, with /dev/null for its input and outputs; what each run
+ * took, from its start until it has ended, goes to nanoseconds. -ECHILD: it did not end with status 0. Blocks; safe on any thread. */
+SHIM(benchRuns)
+{
+	char path[PATH_MAX], option[NAME_MAX + 1], value[NAME_MAX + 1];
+	struct args a = args_open(env, info, 4);
+
+	arg_bytes_z(&a, path, sizeof path);
+	arg_bytes_z(&a, option, sizeof option);
+	arg_bytes_z(&a, value, sizeof value);
+	struct span out = arg_array(&a, napi_float64_array);
+	if (a.failed)
+		return reply(env, -a.failed);
+
+	char *const argv[] = { path, option, value, NULL };
+	posix_spawn_file_actions_t actions;
+	size_t count = out.len / sizeof(double), i;
+	int r = 0;
+
+	posix_spawn_file_actions_init(&actions);
+	for (int fd = 0; fd <= 2; fd++)
+		posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
+	for (i = 0; i < count; i++) {
+		double before = nanoseconds();
+		if ((r = run_one(argv, &actions)) < 0)
+			break;
+		((double *)out.at)[i] = nanoseconds() - before;
+	}
+	posix_spawn_file_actions_destroy(&actions);
+	return reply(env, r < 0 ? r : (int64_t)count);
 }

@@ -11,7 +11,8 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type BenchReport, table } from '../../src/cli/bench-report.ts';
+import type { BenchReport } from '../../src/cli/bench-report.ts';
+import { table } from '../../src/cli/bench-table.ts';
 
 const ROUNDS = 5;
 const CLIENTS = '1,2';

@@ -141,7 +141,7 @@ class Session {
   /** @param fill what comes after a request: bytes that mean nothing, or nodes that the kernel knows */
   constructor(overlay: Overlay, fill: 'noise' | 'nodeids') {
     const files = new Files(overlay, new Backing(-1, false, () => {}), { idleMax: 4 });
-    const forever = { entrySeconds: Number.POSITIVE_INFINITY, attrSeconds: 1, negativeSeconds: 1 };
+    const forever = { entrySeconds: Number.POSITIVE_INFINITY, attrSeconds: 1, negativeSeconds: 1, asksToOpen: true };
     const filesystem = new OverlayFilesystem(overlay, files, forever, { acl: true, trusted: true });
     const log = (line: string): void => demand(!/: EIO: \w*(Error|thrown): /.test(line), line);
     this.dispatcher = new Dispatcher(

@@ -7,7 +7,11 @@ import { parentPort } from 'node:worker_threads';
 import type { Name } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
 
-export interface ClientOrder {
+/** A list of operations, each of which is timed. */
+export type ClientOrder = PathsOrder | LargeOrder | RunsOrder;
+
+interface PathsOrder {
+  readonly kind: 'paths';
   readonly root: Name;
   /** A BenchOperation. */
   readonly operation: number;
@@ -16,10 +20,26 @@ export interface ClientOrder {
   readonly count: number;
 }
 
+interface LargeOrder {
+  /** Reads of so many bytes at each offset of a file, or looks at a map of it. Opening it takes no part. */
+  readonly kind: 'reads' | 'touches';
+  readonly path: Name;
+  readonly offsets: Float64Array;
+  readonly bytes: number;
+}
+
+interface RunsOrder {
+  readonly kind: 'runs';
+  readonly path: Name;
+  readonly option: Name;
+  readonly value: Name;
+  readonly count: number;
+}
+
 export interface ClientAnswer {
-  /** The number of paths, or the negative errno of the first one that failed. */
+  /** The number of operations, or the negative errno of the first one that failed. */
   readonly result: number;
-  /** Of each path; 0 from the first failure on. */
+  /** Of each operation; 0 from the first failure on. */
   readonly nanoseconds: Float64Array;
   /** By the clock of the system: comparable between threads. */
   readonly beginMs: number;
@@ -28,19 +48,48 @@ export interface ClientAnswer {
 
 const AT_FDCWD = -100;
 const O_PATH_DIRECTORY = 0o10200000;
-/** What readdir(3) of the C library offers; files that are read are no larger. */
+/** What readdir(3) of the C library offers; files that are read by name are no larger. */
 const BUFFER_BYTES = 32_768;
 const buffer = new Uint8Array(BUFFER_BYTES);
 
-parentPort?.on('message', ({ root, operation, paths, count }: ClientOrder) => {
+parentPort?.on('message', (order: ClientOrder) => parentPort?.postMessage(obey(order)));
+
+function obey(order: ClientOrder): ClientAnswer {
+  if (order.kind === 'paths') {
+    const { root, operation, paths, count } = order;
+    return withFile(root, O_PATH_DIRECTORY, count, (dirfd, out) =>
+      native.benchPaths(dirfd, operation, paths, buffer, out),
+    );
+  }
+  if (order.kind === 'runs') {
+    const { path, option, value, count } = order;
+    return timed(count, out => native.benchRuns(path, option, value, out));
+  }
+  const { kind, path, offsets, bytes } = order;
+  const into = new Uint8Array(kind === 'reads' ? bytes : 0);
+  return withFile(path, 0, offsets.length, (fd, out) =>
+    kind === 'reads' ? native.benchReads(fd, offsets, into, out) : native.benchTouches(fd, offsets, out),
+  );
+}
+
+function withFile(
+  path: Name,
+  flags: number,
+  count: number,
+  use: (fd: number, out: Float64Array) => number,
+): ClientAnswer {
+  const fd = native.openat2(AT_FDCWD, path, flags, 0);
+  const answer = timed(count, out => (fd < 0 ? fd : use(fd, out)));
+  if (fd >= 0) native.close(fd);
+  return answer;
+}
+
+function timed(count: number, use: (nanoseconds: Float64Array) => number): ClientAnswer {
   const nanoseconds = new Float64Array(count);
-  const dirfd = native.openat2(AT_FDCWD, root, O_PATH_DIRECTORY, 0);
   const beginMs = now();
-  const result = dirfd < 0 ? dirfd : native.benchPaths(dirfd, operation, paths, buffer, nanoseconds);
-  const endMs = now();
-  if (dirfd >= 0) native.close(dirfd);
-  parentPort?.postMessage({ result, nanoseconds, beginMs, endMs } satisfies ClientAnswer);
-});
+  const result = use(nanoseconds);
+  return { result, nanoseconds, beginMs, endMs: now() };
+}
 
 function now(): number {
   return Number(process.hrtime.bigint()) / 1e6;

@@ -1,6 +1,8 @@
-/** What a benchmark has found: numbers for programs, and a table for people. */
+/** What a benchmark has found, in numbers. */
 import { cpus, release } from 'node:os';
+import { BUCKET_RATIO, type Histogram, histogramOf } from './bench-histogram.ts';
 import type { Measured, Sample } from './bench-run.ts';
+import type { Usage } from './bench-usage.ts';
 import type { Workload } from './bench-workloads.ts';
 
 export interface BenchRow {
@@ -17,7 +19,18 @@ export interface BenchRow {
   /** All operations of a round, as the clock on the wall has it: the median. */
   readonly seconds: number;
   /** To the first target in the same round, the median: of p50, and of the seconds. null without a first target. */
-  readonly ratio: { readonly p50: number | null; readonly seconds: number | null };
+  readonly ratio: Ratio;
+  /** The same, to the object itself: null where that was not measured. */
+  readonly ofObject: Ratio | null;
+  /** By the seconds of a round: the median. null where no data is read. 1 MB is a million bytes. */
+  readonly megabytesPerSecond: number | null;
+  /** All operations of all rounds. */
+  readonly histogram: Histogram;
+}
+
+interface Ratio {
+  readonly p50: number | null;
+  readonly seconds: number | null;
 }
 
 export interface BenchReport {
@@ -35,7 +48,11 @@ export interface BenchReport {
     readonly node: string;
   };
   readonly notes: readonly string[];
-  readonly workloads: readonly { readonly name: string; readonly what: string }[];
+  /** The large file, how much of it is read, and the plain file that has its data. */
+  readonly large: { readonly path: string; readonly sizeBytes: number; readonly object: string | null } | null;
+  /** How many times as long the upper bound of a bucket is as its lower one. */
+  readonly histogramBucketRatio: number;
+  readonly workloads: readonly Pick<Workload, 'name' | 'what' | 'kind'>[];
   readonly targets: readonly BenchTarget[];
   readonly rows: readonly BenchRow[];
 }
@@ -44,60 +61,60 @@ interface BenchTarget {
   readonly name: string;
   /** Why it was not, or not always, measured. */
   readonly error?: string;
-  /** What our server has used while it was measured: all rounds together, and at most. */
-  readonly server?: { readonly processorSeconds: number; readonly peakBytes: number };
+  /** What its server has used while it was measured: all rounds together, and at most. Absent where it has none that is known. */
+  readonly server?: Usage;
 }
 
 /** What there is to say besides the measurements. */
 export type BenchFacts = Pick<
   BenchReport,
-  'stack' | 'options' | 'rounds' | 'seed' | 'entries' | 'directories' | 'notes'
+  'stack' | 'options' | 'rounds' | 'seed' | 'entries' | 'directories' | 'notes' | 'large'
 >;
 
+/** @param targets in the order of the report; the first one is that which the others are compared with */
 export function reportOf(
   facts: BenchFacts,
   workloads: readonly Workload[],
   targets: readonly string[],
-  { samples, errors, usage }: Measured,
+  { samples, errors, useless, usage }: Measured,
 ): BenchReport {
-  const [first = ''] = targets;
-  const rows: BenchRow[] = [];
-  for (const { name } of workloads)
-    for (const clients of new Set(samples.map(sample => sample.clients))) {
-      const here = samples.filter(sample => sample.workload === name && sample.clients === clients);
-      const base = here.filter(({ target }) => target === first);
-      for (const target of targets) {
-        const own = here.filter(sample => sample.target === target);
-        if (own.length > 0) rows.push(rowOf(own, base));
-      }
-    }
   return {
     bench: 'lookup',
     ...facts,
     machine: { processor: cpus()[0]?.model ?? '', processors: cpus().length, kernel: release(), node: process.version },
-    workloads: workloads.map(({ name, what }) => ({ name, what })),
+    notes: [...facts.notes, ...[...useless].map(([program, why]) => `${program} is left out: ${why}.`)],
+    histogramBucketRatio: BUCKET_RATIO,
+    workloads: workloads.map(({ name, what, kind }) => ({ name, what, kind })),
     targets: targets.map(name => {
       const [error, server] = [errors.get(name), usage.get(name)];
       return { name, ...(error !== undefined && { error }), ...(server && { server }) };
     }),
-    rows,
+    rows: rowsOf(workloads, targets, samples),
   };
 }
 
-function rowOf(own: readonly Sample[], base: readonly Sample[]): BenchRow {
+function rowsOf(workloads: readonly Workload[], targets: readonly string[], samples: readonly Sample[]): BenchRow[] {
+  const rows: BenchRow[] = [];
+  for (const workload of workloads)
+    for (const clients of new Set(samples.map(sample => sample.clients))) {
+      const here = samples.filter(sample => sample.workload === workload.name && sample.clients === clients);
+      const of = (name: string | undefined): Sample[] => here.filter(({ target }) => target === name);
+      for (const target of targets) {
+        const own = of(target);
+        if (own.length > 0) rows.push(rowOf(own, workload, of(targets[0]), of('object')));
+      }
+    }
+  return rows;
+}
+
+function rowOf(own: readonly Sample[], pass: Workload, base: readonly Sample[], object: readonly Sample[]): BenchRow {
   const { workload, clients, target, operations } = own[0] as Sample;
-  const ratio = (field: 'p50' | 'seconds'): number | null => {
-    const ratios = own.flatMap(sample => {
-      const other = base.find(({ round }) => round === sample.round);
-      return other ? sample[field] / other[field] : [];
-    });
-    return ratios.length > 0 ? rounded(median(ratios)) : null;
-  };
   const microseconds = {
     p50: rounded(median(own.map(({ p50 }) => p50)) / 1000),
     p99: rounded(median(own.map(({ p99 }) => p99)) / 1000),
     max: rounded(Math.max(...own.map(({ max }) => max)) / 1000),
   };
+  const seconds = median(own.map(({ seconds }) => seconds));
   return {
     workload,
     clients,
@@ -106,9 +123,24 @@ function rowOf(own: readonly Sample[], base: readonly Sample[]): BenchRow {
     rounds: own.length,
     microseconds,
     roundMicroseconds: own.map(({ p50 }) => rounded(p50 / 1000)),
-    seconds: median(own.map(({ seconds }) => seconds)),
-    ratio: { p50: ratio('p50'), seconds: ratio('seconds') },
+    seconds,
+    ratio: ratioOf(own, base),
+    ofObject: object.length > 0 ? ratioOf(own, object) : null,
+    megabytesPerSecond: 'bytes' in pass ? rounded((operations * pass.bytes) / seconds / 1e6) : null,
+    histogram: histogramOf(own.map(({ counts }) => counts)),
   };
+}
+
+/** To other samples, each of the same round: the medians. */
+function ratioOf(own: readonly Sample[], base: readonly Sample[]): Ratio {
+  const ratio = (field: 'p50' | 'seconds'): number | null => {
+    const ratios = own.flatMap(sample => {
+      const other = base.find(({ round }) => round === sample.round);
+      return other && other[field] > 0 ? sample[field] / other[field] : [];
+    });
+    return ratios.length > 0 ? Number(median(ratios).toPrecision(4)) : null;
+  };
+  return { p50: ratio('p50'), seconds: ratio('seconds') };
 }
 
 const rounded = (number: number): number => Number(number.toFixed(3));
@@ -118,44 +150,4 @@ function median(numbers: readonly number[]): number {
   const middle = sorted.length >> 1;
   const [upper = 0, lower = 0] = [sorted[middle], sorted[middle - 1]];
   return sorted.length % 2 === 1 ? upper : (lower + upper) / 2;
-}
-
-const HEAD = ['workload', 'clients', 'target', 'p50 µs', 'p99 µs', 'max µs', 'all ms', 'p50 ratio', 'all ratio'];
-const WIDTHS = [11, 8, 16, 10, 10, 11, 10, 11, 11] as const;
-/** Columns that hold text begin at the left. */
-const TEXTS = [0, 2];
-
-/** At most 100 columns wide. */
-export function* table(report: BenchReport): Generator<string> {
-  yield line(HEAD);
-  let before = '';
-  for (const { workload, clients, target, microseconds, seconds, ratio } of report.rows) {
-    const { p50, p99, max } = microseconds;
-    const times = [p50.toFixed(2), p99.toFixed(2), max.toFixed(0), (seconds * 1000).toFixed(1)];
-    const ratios = [ratio.p50, ratio.seconds].map(number => number?.toFixed(2) ?? '-');
-    const group = `${workload} ${clients}`;
-    yield line([...(group === before ? ['', ''] : [workload, String(clients)]), target, ...times, ...ratios]);
-    before = group;
-  }
-  yield '';
-  for (const { name, what } of report.workloads) {
-    const operations = report.rows.find(({ workload }) => workload === name)?.operations ?? 0;
-    yield `${name.padEnd(WIDTHS[0])} ${what}: ${operations} operations a round`;
-  }
-  for (const { name, error, server } of report.targets) {
-    if (server)
-      yield `${name}: ${server.processorSeconds.toFixed(1)} s of processor time, ${megabytes(server.peakBytes)} MB at most`;
-    if (error !== undefined) yield `${name}: failed: ${error}`;
-  }
-  yield* report.notes;
-}
-
-const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
-
-function line(cells: readonly string[]): string {
-  const padded = cells.map((cell, i) => {
-    const width = WIDTHS[i] as number;
-    return TEXTS.includes(i) ? ` ${cell}`.slice(0, width).padEnd(width) : cell.padStart(width);
-  });
-  return padded.join('').trimEnd().replace(/^ /, '');
 }

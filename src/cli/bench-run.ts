@@ -3,10 +3,13 @@ import { mkdirSync, mkdtempSync, realpathSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
-import { ErrnoError } from '../sys/errno.ts';
+import { ECHILD, ErrnoError } from '../sys/errno.ts';
+import { Clients, type Timing } from './bench-clients.ts';
+import { type Counts, countTimes } from './bench-histogram.ts';
 import type { BenchNames } from './bench-names.ts';
-import { type Running, removePlace, type Target, type Usage } from './bench-targets.ts';
-import { Clients, type Timing, WARM_UP, type Workload } from './bench-workloads.ts';
+import { type Running, removePlace, type Target } from './bench-targets.ts';
+import type { Usage } from './bench-usage.ts';
+import { GROUPS, type Pass, type Place, type Workload, warmUp } from './bench-workloads.ts';
 
 export interface BenchPlan {
   readonly targets: readonly Target[];
@@ -27,6 +30,7 @@ export interface Sample {
   readonly p50: number;
   readonly p99: number;
   readonly max: number;
+  readonly counts: Counts;
   readonly seconds: number;
 }
 
@@ -34,6 +38,8 @@ export interface Measured {
   readonly samples: readonly Sample[];
   /** Why a target is not, or no longer, measured. */
   readonly errors: ReadonlyMap<string, string>;
+  /** Why a program of the stack is not, or no longer, started. */
+  readonly useless: ReadonlyMap<string, string>;
   /** The most that the servers of a target have used in a round. */
   readonly usage: ReadonlyMap<string, Usage>;
 }
@@ -59,6 +65,7 @@ export async function runBench(plan: BenchPlan, step: () => void, signal: AbortS
 class Rounds implements Measured {
   readonly samples: Sample[] = [];
   readonly errors = new Map<string, string>();
+  readonly useless = new Map<string, string>();
   readonly usage = new Map<string, Usage>();
   readonly #plan: BenchPlan;
   readonly #home: Name;
@@ -96,23 +103,42 @@ class Rounds implements Measured {
   }
 
   async #groups(target: Target, round: number, clients: number): Promise<void> {
-    const { workloads, names } = this.#plan;
-    const warmUp = async (root: Name): Promise<void> => void (await this.#clients.pass(root, WARM_UP, clients));
-    if (workloads.some(({ group }) => group !== 'names') && names.files.length > 0) await this.#mounted(target, warmUp);
-    for (const name of ['open', 'read', 'names'] as const) {
+    const workloads = this.#plan.workloads.filter(({ kind }) => kind === 'data' || !target.dataOnly);
+    const passes = new Set(workloads.map(warmUp).filter(pass => pass !== undefined));
+    if (passes.size > 0)
+      await this.#mounted(target, async place => {
+        for (const pass of passes) await this.#pass(pass, () => this.#clients.pass(place, pass, clients));
+      });
+    for (const name of GROUPS) {
       const group = workloads.filter(({ group }) => group === name);
-      if (group.length === 0) continue;
-      await this.#mounted(target, async root => {
+      if (group.length === 0 || this.useless.has(name)) continue;
+      await this.#mounted(target, async place => {
         for (const workload of group) {
-          const timing = await this.#clients.measure(root, workload, clients);
-          this.samples.push({ target: target.name, workload: workload.name, clients, round, ...summary(timing) });
+          const timing = await this.#pass(workload, () => this.#clients.measure(place, workload, clients));
+          if (timing) this.#keep(target.name, workload.name, clients, round, timing);
         }
       });
     }
   }
+  /** @returns undefined for a program that is no use, here or with another target: all are asked the same */
+  async #pass(pass: Pass, action: () => Promise<Timing>): Promise<Timing | undefined> {
+    if (pass.operation !== 'start') return action();
+    if (this.useless.has(pass.program)) return undefined;
+    try {
+      return await action();
+    } catch (error) {
+      if (!(error instanceof ErrnoError) || error.errno !== ECHILD) throw error;
+      this.useless.set(pass.program, error.message);
+      return undefined;
+    }
+  }
+
+  #keep(target: string, workload: string, clients: number, round: number, timing: Timing): void {
+    this.samples.push({ target, workload, clients, round, ...summary(timing) });
+  }
 
   /** Calls `use` while the target is mounted, and notes what its server has used. */
-  async #mounted(target: Target, use: (root: Name) => Promise<void>): Promise<void> {
+  async #mounted(target: Target, use: (place: Place) => Promise<void>): Promise<void> {
     this.#signal.throwIfAborted();
     const place = `${this.#home}/${target.name.replaceAll('/', '_')}`;
     mkdirSync(nameBytes(place) as Buffer);
@@ -120,7 +146,7 @@ class Rounds implements Measured {
     try {
       running = await target.start(place, this.#signal);
       this.#signal.throwIfAborted();
-      await use(`${place}/mnt`);
+      await use({ root: `${place}/mnt`, ...(running.large !== undefined && { large: running.large }) });
       this.#note(target.name, running.usage?.());
     } finally {
       await running?.stop();
@@ -138,8 +164,8 @@ class Rounds implements Measured {
   }
 }
 
-function summary({ nanoseconds, seconds }: Timing): Pick<Sample, 'operations' | 'p50' | 'p99' | 'max' | 'seconds'> {
+function summary({ nanoseconds, seconds }: Timing): Omit<Sample, 'target' | 'workload' | 'clients' | 'round'> {
   const sorted = nanoseconds.sort();
   const at = (part: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0;
-  return { operations: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1), seconds };
+  return { operations: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1), counts: countTimes(sorted), seconds };
 }

@@ -4,12 +4,14 @@ import type { Command } from 'commander';
 import { type Name, nameFromText, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/privileges.ts';
-import { benchNames } from './bench-names.ts';
-import { type BenchFacts, type BenchReport, reportOf, table } from './bench-report.ts';
+import { BUILT_IN, chosenTargets, DEFAULT_TARGETS } from './bench-choice.ts';
+import { canDropCaches } from './bench-clients.ts';
+import { type BenchNames, benchNames } from './bench-names.ts';
+import { type BenchFacts, type BenchReport, reportOf } from './bench-report.ts';
 import { type BenchPlan, runBench } from './bench-run.ts';
-import { driverTarget, kernelTarget, peerTarget, type Target } from './bench-targets.ts';
-import { canDropCaches, chosenWorkloads, WORKLOADS } from './bench-workloads.ts';
+import { table } from './bench-table.ts';
+import { objectTarget, type Target } from './bench-targets.ts';
+import { chosenWorkloads, possibleWorkloads, WORKLOADS, type Workload } from './bench-workloads.ts';
 import { collect, newCommand, parse } from './command.ts';
 import { type MountPlan, planHere } from './mount-options.ts';
 import { print } from './output.ts';
@@ -17,7 +19,6 @@ import { showSteps } from './progress.ts';
 import { complain, reporting } from './report.ts';
 
 const FAILED = 1;
-const DRIVER = 'lowerdata';
 const ROUNDS = '5';
 const ROUNDS_MAX = 1000;
 const CLIENTS_MAX = 64;
@@ -26,8 +27,10 @@ const SEED_MAX = 2 ** 32 - 1;
 interface Flags {
   readonly options: Name[];
   readonly peer: Name[];
-  readonly kernel: boolean;
+  readonly with: Name[];
+  readonly targets: Name;
   readonly workloads?: Name;
+  readonly large?: Name;
   readonly rounds: Name;
   readonly clients: Name;
   readonly seed: Name;
@@ -40,9 +43,11 @@ export const define = (): Command =>
     .usage('[options] A:B::C|IMAGE')
     .argument('<stack>', 'the layers, as for mount')
     .option('-o, --options <list>', 'mount options of this driver', collect, [])
-    .option('--peer <name=command>', 'measure this, too: {image}, {objects}, {mnt} are replaced', collect, [])
-    .option('--no-kernel', 'leave the kernel out')
+    .option('--targets <list>', `which of ${BUILT_IN.join(', ')}`, DEFAULT_TARGETS)
+    .option('--with <name=options>', 'measure this driver with further mount options, too', collect, [])
+    .option('--peer <name=command>', 'measure this, too: {image}, {objects}, {stack}, {mnt} are replaced', collect, [])
     .option('--workloads <list>', 'some of those below, separated by commas')
+    .option('--large <path>', 'the large file, in place of the largest one')
     .option('--rounds <n>', 'how often each target is measured', ROUNDS)
     .option('--clients <list>', 'how many clients ask at a time', '1')
     .option('--seed <n>', 'chooses and shuffles the names', '1')
@@ -58,8 +63,9 @@ export async function run(args: readonly Name[]): Promise<number> {
 
 const HELP = `
 Workloads:
-${WORKLOADS.map(({ name, what }) => `  ${name.padEnd(12)}${what}`).join('\n')}
+${WORKLOADS.map(({ name, what }) => `  ${name.padEnd(17)}${what}`).join('\n')}
 
+All targets are compared with the first one. The plain file that holds the data of the large file is the target \`object\`.
 Names and inodes are dropped from the kernel's caches of the whole system before cold workloads.
 Exit status: 0, or 1 where a target could not be measured.`;
 
@@ -68,9 +74,12 @@ async function bench(source: Name, flags: Flags): Promise<number> {
   const rounds = wholeNumber('--rounds', flags.rounds, 1, ROUNDS_MAX);
   const counts = flags.clients.split(',').map(text => wholeNumber('--clients', text, 1, CLIENTS_MAX));
   const seed = wholeNumber('--seed', flags.seed, 0, SEED_MAX);
-  const workloads = chosenWorkloads(flags.workloads);
-  const { targets, notes } = targetsOf(source, mountPlan, flags);
-  const names = benchNames(mountPlan.stack, seed);
+  const asked = chosenWorkloads(flags.workloads);
+  const chosen = chosenTargets({ source, ...flags }, mountPlan);
+  const names = benchNames(mountPlan.stack, seed, flags.large);
+  const { workloads, notes } = possibleWorkloads(asked, names);
+  const reference = referenceFor(workloads, names);
+  const targets = [...chosen.targets, ...reference.targets];
   const plan: BenchPlan = { targets, workloads, names, rounds, clients: [...new Set(counts)] };
   const facts: BenchFacts = {
     stack: printable(source),
@@ -79,35 +88,41 @@ async function bench(source: Name, flags: Flags): Promise<number> {
     seed,
     entries: names.entries,
     directories: names.directories.length,
-    notes,
+    notes: [...chosen.notes, ...notes, ...reference.notes, ...warnings(chosen.targets, mountPlan)],
+    large: reference.large,
   };
   const report = await untilSignal(signal => measure(plan, facts, signal));
   await show(report, flags.json === true);
   return report.targets.some(({ error }) => error !== undefined) ? FAILED : 0;
 }
 
+/** What the workloads about the large file are compared with. */
+function referenceFor(
+  workloads: readonly Workload[],
+  { large }: BenchNames,
+): { targets: Target[]; notes: string[]; large: BenchReport['large'] } {
+  if (!large || !workloads.some(({ kind }) => kind === 'data')) return { targets: [], notes: [], large: null };
+  const { path, sizeBytes, object } = large;
+  return {
+    targets: object === undefined ? [] : [objectTarget(object)],
+    notes: object === undefined ? [`object is left out: no plain file holds the data of ${printable(path)}.`] : [],
+    large: { path: printable(path), sizeBytes, object: object === undefined ? null : printable(object) },
+  };
+}
+
+/** What is not the same for all, and what is not as it should be. */
+function warnings(targets: readonly Target[], { stack }: MountPlan): string[] {
+  const notes: string[] = [];
+  if (targets.some(({ name }) => name === 'kernel') && stack.verity !== 'off')
+    notes.push('The kernel checks no digests here; this driver does, unless it is measured with -o verity=off.');
+  if (!canDropCaches()) notes.push('Cold workloads are as cold as a new mount: only root can drop caches.');
+  return notes;
+}
+
 function wholeNumber(option: string, text: Name, min: number, max: number): number {
   const number = /^\d{1,10}$/.test(text) ? Number(text) : -1;
   if (number < min || number > max) throw new ErrnoError(EINVAL, `${option}=${printable(text)}: ${min} to ${max}`);
   return number;
-}
-
-function targetsOf(
-  source: Name,
-  plan: MountPlan,
-  { options, peer, kernel }: Flags,
-): { targets: Target[]; notes: string[] } {
-  const notes: string[] = [];
-  const targets = [driverTarget(DRIVER, source, options)];
-  if (kernel && hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace()) targets.push(kernelTarget(plan));
-  else if (kernel) notes.push('The kernel is left out: mounting with it needs root.');
-  if (targets.length > 1 && plan.stack.verity !== 'off')
-    notes.push('The kernel checks no digests here; this driver does, unless it is measured with -o verity=off.');
-  if (!canDropCaches()) notes.push('Cold workloads are as cold as a new mount: only root can drop caches.');
-  targets.push(...peer.map(text => peerTarget(text, plan)));
-  const twice = targets.find(({ name }, i) => targets.findIndex(other => other.name === name) < i);
-  if (twice) throw new ErrnoError(EINVAL, `--peer ${twice.name}: the name is taken`);
-  return { targets, notes };
 }
 
 async function measure(plan: BenchPlan, facts: BenchFacts, signal: AbortSignal): Promise<BenchReport> {

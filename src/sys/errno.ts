@@ -7,6 +7,7 @@ export const EIO = 5;
 export const ENXIO = 6;
 export const E2BIG = 7;
 export const EBADF = 9;
+export const ECHILD = 10;
 export const EAGAIN = 11;
 export const ENOMEM = 12;
 export const EACCES = 13;
@@ -46,6 +47,7 @@ const names: Record<number, string> = {
   6: 'ENXIO',
   7: 'E2BIG',
   9: 'EBADF',
+  10: 'ECHILD',
   11: 'EAGAIN',
   12: 'ENOMEM',
   13: 'EACCES',

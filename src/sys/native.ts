@@ -132,6 +132,18 @@ export interface Native {
     buffer: Uint8Array,
     nanoseconds: Float64Array,
   ): number;
+  /** Fills `buffer` from each offset of a file, and writes the nanoseconds of each read. The number of offsets; -ENODATA past its end. */
+  benchReads(fd: number, offsets: Float64Array, buffer: Uint8Array, nanoseconds: Float64Array): number;
+  /**
+   * Looks at the byte at each offset of a file that it maps, and writes the nanoseconds of each look. The number of offsets;
+   * -EINVAL past its end. A page that can not be read is SIGBUS: read the file before.
+   */
+  benchTouches(fd: number, offsets: Float64Array, nanoseconds: Float64Array): number;
+  /**
+   * Runs `path option value` with /dev/null for its input and outputs, as often as `nanoseconds` has room, and writes what each
+   * run took from its start until it had ended. The number of runs; -ECHILD where one did not end with status 0.
+   */
+  benchRuns(path: Name, option: Name, value: Name, nanoseconds: Float64Array): number;
 }
 
 /** What benchPaths does with a path; symlinks are not followed. */

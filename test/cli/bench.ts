@@ -1,9 +1,9 @@
 /** Proves src/cli/bench*.ts: that all is measured that was asked for, and that nothing is left. Times themselves prove nothing. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, chownSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { benchNames } from '../../src/cli/bench-names.ts';
 import type { BenchReport, BenchRow } from '../../src/cli/bench-report.ts';
 import { WORKLOADS } from '../../src/cli/bench-workloads.ts';
@@ -23,6 +23,9 @@ const NOBODY = 65_534;
 const DIRECTORIES = 7; // the root, and each of the others
 const FILES = 60;
 const SMALL = 40;
+const LARGE_BYTES = 5_000_000;
+/** A program that the stack holds: how it is named, what it has to be called with, and how it ends. */
+const PROGRAM = '#!/bin/sh\n[ "$1 $2" = "-e 0" ] && exit 0\n';
 
 /** A tree as an image with its objects, and an empty directory for what the command makes. */
 interface Home {
@@ -38,6 +41,9 @@ async function withImage(use: (home: Home) => Promise<void>): Promise<void> {
     );
     for (let i = 1; i < DIRECTORIES; i++) mkdirSync(`${tree}/d${i % 3}/d${i}`, { recursive: true });
     for (let i = 0; i < FILES; i++) writeFileSync(`${tree}/d${i % 3}/f${i}`, `${i}`.repeat(i < SMALL ? 500 : 20_000));
+    writeFileSync(`${tree}/large`, Buffer.alloc(LARGE_BYTES, 'large '));
+    writeFileSync(`${tree}/d0/node`, PROGRAM, { mode: 0o755 });
+    writeFileSync(`${tree}/d0/python3`, PROGRAM, { mode: 0o755 });
     command('mkfs', `--digest-store=${objects}`, tree as string, image as string);
     mkdirSync(temporary as string);
     chownSync(temporary as string, NOBODY, NOBODY);
@@ -58,60 +64,107 @@ const peer = (name: string, flags: string): string =>
   `${name}=${process.execPath} ${lowerdata} mount ${flags} {image}::{objects} {mnt}`;
 const BROKEN = 'broken=echo no such thing >&2; exit 3; {mnt}';
 
-const operationsOf = (workload: string): number => {
-  const names = WORKLOADS.find(({ name }) => name === workload)?.names;
-  const other = { files: SMALL, any: DIRECTORIES + 2 + FILES, missing: DIRECTORIES + 2 + FILES };
-  return names === 'directories' ? DIRECTORIES + 3 : other[names ?? 'any'];
+const NAMES = DIRECTORIES + 2 + FILES + 3;
+/** Names in the tree; whole parts of the large file of so many bytes; and what is a fixed number. */
+const OPERATIONS: Readonly<Record<string, number>> = {
+  walk: DIRECTORIES + 3,
+  stat: NAMES,
+  miss: NAMES,
+  open: SMALL + 2,
+  read: SMALL + 2,
+  sequential: Math.floor(LARGE_BYTES / 131_072),
+  random: 4096,
+  mmap: Math.floor(LARGE_BYTES / 4096),
+  node: 16,
 };
+const operationsOf = (workload: string): number | undefined => OPERATIONS[workload.replace('-again', '')];
+const isData = (workload: string): boolean => /^(sequential|random|mmap)/.test(workload);
 
 t.test('targets and workloads', { skip: withoutFuse, timeout: 120_000 }, async t => {
   await withImage(async home => {
     const peers = [BROKEN, peer('same', ''), peer('front', '-f')].flatMap(text => ['--peer', text]);
     const kernel = noErofs() === undefined;
-    const args = ['--rounds', '1', '--clients', '1,2', '--json', ...peers, ...(kernel ? [] : ['--no-kernel'])];
+    const builtIn = kernel ? 'lowerdata,kernel' : 'lowerdata';
+    const more = ['--with', 'plain=passthrough=off', '--targets', builtIn];
+    const args = ['--rounds', '1', '--clients', '1,2', '--json', ...peers, ...more];
     const result = runCommand(['bench', home.stack, ...args], { env: home.env });
     t.equal(result.stderr, '');
     t.equal(result.status, 1, 'one of the targets has failed');
     const report = JSON.parse(result.stdout) as BenchReport;
-    t.match(report, { bench: 'lookup', rounds: 1, entries: FILES + DIRECTORIES + 2, directories: DIRECTORIES + 3 });
-    const measured = ['lowerdata', ...(kernel ? ['kernel'] : []), 'same', 'front'];
+    t.match(report, { bench: 'lookup', rounds: 1, entries: NAMES, directories: DIRECTORIES + 3 });
+    const measured = [...builtIn.split(','), 'plain', 'same', 'front'];
+    const workloads = WORKLOADS.map(({ name }) => name).filter(name => !name.startsWith('python3'));
     t.strictSame(
       report.rows.map(({ workload, clients, target }) => [workload, clients, target]),
-      WORKLOADS.flatMap(({ name }) => [1, 2].flatMap(clients => measured.map(target => [name, clients, target]))),
-      'each workload with each target and each number of clients',
+      workloads.flatMap(name =>
+        [1, 2].flatMap(clients => [...measured, ...(isData(name) ? ['object'] : [])].map(one => [name, clients, one])),
+      ),
+      'each workload with each target and each number of clients, and the object where its bytes are read',
     );
-    for (const row of report.rows) {
-      const name = `${row.workload} ${row.clients} ${row.target}`;
-      t.equal(row.operations, operationsOf(row.workload), `${name}: an operation for each name`);
-      t.ok(isOrdered(row) && row.seconds > 0, `${name}: times are times`);
-      const { p50, seconds } = row.ratio;
-      t.ok(Number.isFinite(p50) && Number.isFinite(seconds) && Number(p50) > 0, `${name}: ratios to the first target`);
-      t.strictSame(row.roundMicroseconds, [row.microseconds.p50], `${name}: the median of one round`);
-      if (row.target === 'lowerdata') t.strictSame(row.ratio, { p50: 1, seconds: 1 });
-    }
+    for (const row of report.rows) checkRow(t, row);
+    t.ok(
+      report.notes.includes('python3 is left out: start d0/python3: it did not end with status 0.'),
+      'a program that is no use is left out, with the reason',
+    );
+    t.match(report.large, { path: 'large', sizeBytes: LARGE_BYTES });
+    t.equal(statSync(String(report.large?.object)).size, LARGE_BYTES, 'the object is the file with the data');
     t.strictSame(
       report.targets.filter(({ error }) => error !== undefined),
       [{ name: 'broken', error: 'exit status 3: no such thing' }],
       'a target that does not mount is named with its message',
     );
-    t.ok((report.targets[0]?.server?.peakBytes ?? 0) > 1e7, 'what the server has used');
+    for (const { name, server } of report.targets)
+      if (['lowerdata', 'plain', 'same', 'front'].includes(name))
+        t.ok((server?.peakBytes ?? 0) > 1e7, `${name}: what the server has used`);
+      else t.equal(server, undefined, `${name}: there is no server`);
     t.strictSame(leftBy(home), [], 'nothing is left');
   });
 });
 
+/** What holds for any row of one round: counts are known, times are times. */
+function checkRow(t: Test, row: BenchRow): void {
+  const name = `${row.workload} ${row.clients} ${row.target}`;
+  t.equal(row.operations, operationsOf(row.workload), `${name}: so many operations`);
+  t.ok(isOrdered(row) && row.seconds > 0, `${name}: times are times`);
+  t.strictSame(row.roundMicroseconds, [row.microseconds.p50], `${name}: the median of one round`);
+  t.ok(Number(row.ratio.p50) > 0 && Number(row.ratio.seconds) > 0, `${name}: ratios to the first target`);
+  if (row.target === 'lowerdata') t.strictSame(row.ratio, { p50: 1, seconds: 1 });
+  t.equal(row.ofObject !== null, isData(row.workload), `${name}: the object, for its bytes`);
+  if (row.target === 'object') t.strictSame(row.ofObject, { p50: 1, seconds: 1 });
+  t.equal(row.megabytesPerSecond !== null, isData(row.workload), `${name}: a speed, for bytes`);
+  const counted = row.histogram.reduce((sum, [, count]) => sum + count, 0);
+  t.equal(counted, row.operations, `${name}: each operation is in the histogram`);
+  const below = row.histogram.findLast(([from]) => from <= row.microseconds.max * 1.001);
+  t.equal(below, row.histogram.at(-1), `${name}: the longest one is in the last bucket`);
+}
+
 t.test('for people', { skip: withoutFuse, timeout: 120_000 }, async t => {
   await withImage(async home => {
-    const args = ['--rounds', '2', '--workloads', 'read,stat-again', '--no-kernel', '--peer', BROKEN];
+    const args = [
+      '--rounds',
+      '2',
+      '--workloads',
+      'read,stat-again,mmap,node',
+      '--targets',
+      'lowerdata',
+      '--peer',
+      BROKEN,
+    ];
     const { stdout, status } = runCommand(['bench', home.stack, ...args, '-o', 'verity=off'], { env: home.env });
     const lines = stdout.split('\n');
     t.equal(status, 1);
     t.match(lines[0], /^workload +clients +target +p50 /);
     t.match(lines[1], /^stat-again +1 lowerdata( +[\d.]+){6}$/);
     t.match(lines[2], /^read +1 lowerdata( +[\d.]+){6}$/, 'some workloads, in their own order');
+    t.match(lines[4], /^workload +clients +target +MB\/s +p50 .* of object$/, 'bytes have another table');
+    t.match(lines[6], /^ +object( +[\d.]+){5} +1\.00$/, 'the object itself is in it');
+    t.match(lines[9], /^node +1 lowerdata( +[\d.]+){6}$/, 'and programs a third one');
+    t.ok(lines.includes('large file: large, 5.0 MB of it'));
+    t.ok(lines.some(line => line.startsWith('object: /')));
     t.ok(lines.includes('broken: failed: exit status 3: no such thing'));
     t.ok(
-      lines.every(line => line.length <= 100),
-      'within 100 columns',
+      lines.every(line => line.length <= 100 || line.startsWith('object: /')),
+      'within 100 columns, but for a path',
     );
     t.strictSame(leftBy(home), [], 'nothing is left');
   });
@@ -119,7 +172,16 @@ t.test('for people', { skip: withoutFuse, timeout: 120_000 }, async t => {
 
 t.test('a peer that leaves a file behind', { skip: withoutFuse, timeout: 120_000 }, async t => {
   await withImage(async home => {
-    const args = ['--rounds', '1', '--workloads', 'stat-again', '--no-kernel', '--peer', 'messy=touch {mnt}/x; exit 4'];
+    const args = [
+      '--rounds',
+      '1',
+      '--workloads',
+      'stat-again',
+      '--targets',
+      'lowerdata',
+      '--peer',
+      'messy=touch {mnt}/x; exit 4',
+    ];
     const { stdout, stderr, status } = runCommand(['bench', home.stack, ...args], { env: home.env });
     t.equal(status, 1);
     t.match(stdout, /^stat-again +1 lowerdata/m, 'the others are still measured');
@@ -159,7 +221,12 @@ t.test('wrong calls', async t => {
     ['clients that are none', ['--clients', '1,x'], /--clients=x: 1 to 64/],
     ['a peer without a name', ['--peer', 'mount {mnt}'], /--peer mount \{mnt\}: not name=command with \{mnt\} in it/],
     ['a peer without a place', ['--peer', 'x=true'], /--peer x=true: not name=command/],
-    ['two peers of one name', ['--peer', 'x={mnt}', '--peer', 'x={mnt}'], /--peer x: the name is taken/],
+    ['two targets of one name', ['--peer', 'x={mnt}', '--with', 'x=debug'], /x: two targets of this name/],
+    ['a name that is taken', ['--peer', 'object={mnt}'], /object: two targets of this name/],
+    ['an unknown target', ['--targets', 'lowerdata,x'], /--targets: x: not one of lowerdata, kernel, /],
+    ['no target', ['--targets', ''], /nothing to measure/],
+    ['a variant without options', ['--with', 'x='], /--with x=: not name=options/],
+    ['a variant with an option that is none', ['--with', 'x=-o y'], /option y: unknown/],
     ['no stack', [], /\/nonexistent: ENOENT/],
   ] as const)
     t.match(runCommand(['bench', '/nonexistent', ...args]), { status: 1, stdout: '', stderr: message }, rule);
@@ -200,7 +267,7 @@ function stuck({ temporary }: Home): boolean {
 
 t.test('as an ordinary user', { skip: withoutUserMounts, timeout: 120_000 }, async t => {
   await withImage(async home => {
-    const args = [lowerdata, 'bench', home.stack, '--rounds', '1', '--json'];
+    const args = [lowerdata, 'bench', home.stack, '--rounds', '1', '--json', '--workloads', 'walk,read,random'];
     const options = { uid: NOBODY, gid: NOBODY, env: { ...process.env, ...home.env }, encoding: 'utf8' } as const;
     const { status, stdout, stderr } = spawnSync(process.execPath, args, options);
     t.equal(stderr, '');
@@ -208,10 +275,19 @@ t.test('as an ordinary user', { skip: withoutUserMounts, timeout: 120_000 }, asy
     const report = JSON.parse(stdout) as BenchReport;
     t.strictSame(
       report.rows.map(({ workload, target }) => [workload, target]),
-      WORKLOADS.map(({ name }) => [name, 'lowerdata']),
+      [
+        ['walk', 'lowerdata'],
+        ['read', 'lowerdata'],
+        ['random', 'lowerdata'],
+        ['random', 'object'],
+      ],
     );
     t.ok(report.rows.every(isOrdered), 'times are times');
-    t.match(report.notes, [/^The kernel is left out/, /only root can drop caches/], 'what is missing is said');
+    t.match(report.notes, [
+      /^kernel is left out: .* root/,
+      /^fuse-overlayfs is left out: .* directories/,
+      /only root can drop/,
+    ]);
     t.strictSame(leftBy(home), [], 'nothing is left');
   });
 });

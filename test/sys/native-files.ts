@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { sha256, sha512 } from '@noble/hashes/sha2.js';
 import t from 'tap';
 import {
+  EACCES,
   EBADF,
+  ECHILD,
   EEXIST,
   EINVAL,
   EISDIR,
@@ -472,4 +474,52 @@ t.test('benchPaths', async t => {
   t.equal(text(buffer), 'hello', 'as many bytes as there is room for are read');
   t.equal(descriptors(), before, 'nothing stays open');
   native.close(dir);
+});
+
+t.test('benchReads, benchTouches', async t => {
+  const fd = openOrThrow(join(tree, 'file'));
+  const before = descriptors();
+  const timed = (out: Float64Array): number => out.filter(time => time > 0).length;
+  const size = 'hello, world\n'.length;
+  for (const [rule, offsets, bufferBytes, want] of [
+    ['each offset is read', [0, 7, 1], 5, 3],
+    ['up to the end', [size - 5], 5, 1],
+    ['a read that ends early is a failure', [1, size - 4], 5, -ENODATA],
+    ['no offset is negative', [-1], 5, -EINVAL],
+    ['no offsets', [], 5, 0],
+  ] as const) {
+    const out = new Float64Array(offsets.length);
+    t.equal(native.benchReads(fd, Float64Array.from(offsets), new Uint8Array(bufferBytes), out), want, rule);
+    t.equal(timed(out), want >= 0 ? want : offsets.length - 1, `${rule}: each success has a time`);
+  }
+  for (const [rule, offsets, want] of [
+    ['each offset is looked at', [0, size - 1], 2],
+    ['the end is past the map', [0, size], -EINVAL],
+    ['a negative offset is not in the map', [-1], -EINVAL],
+  ] as const)
+    t.equal(native.benchTouches(fd, Float64Array.from(offsets), new Float64Array(2)), want, rule);
+  const buffer = new Uint8Array(5);
+  native.benchReads(fd, Float64Array.of(7), buffer, new Float64Array(1));
+  t.equal(text(buffer), 'world', 'what is read is what is there');
+  t.equal(descriptors(), before, 'nothing stays open');
+  native.close(fd);
+});
+
+t.test('benchRuns', async t => {
+  const before = descriptors();
+  const log = join(tree, 'runs');
+  for (const [rule, program, value, want] of [
+    ['a program is run so many times', '/bin/sh', `echo x >> ${log}`, 3],
+    ['its output is not seen', '/bin/sh', 'echo seen; echo seen >&2', 3],
+    ['another status than 0 is a failure', '/bin/sh', 'exit 3', -ECHILD],
+    ['so is a signal', '/bin/sh', 'kill -9 $$', -ECHILD],
+    ['no program', join(tree, 'missing'), 'x', -ENOENT],
+    ['what is none', join(tree, 'file'), 'x', -EACCES],
+  ] as const) {
+    const out = new Float64Array(3);
+    t.equal(native.benchRuns(program, '-c', value, out), want, rule);
+    t.equal(out.filter(time => time > 1e4).length, want < 0 ? 0 : want, `${rule}: starting a program takes time`);
+  }
+  t.equal(fs.readFileSync(log, 'latin1'), 'x\nx\nx\n', 'once for each time');
+  t.equal(descriptors(), before, 'nothing stays open');
 });

@@ -69,6 +69,9 @@ const failing: Record<keyof Native, [args: unknown[], want: number]> = {
   exit: [['no status'], -EINVAL],
   adviseMemory: [[new Uint8Array(1 << 17), -1], -EINVAL],
   benchPaths: [[-1, 0, Uint8Array.of(0x78, 0), bytes, new Float64Array(1)], -EBADF],
+  benchReads: [[-1, new Float64Array(1), bytes, new Float64Array(1)], -EBADF],
+  benchTouches: [[-1, new Float64Array(1), new Float64Array(1)], -EBADF],
+  benchRuns: [[missing, '-c', 'pass', new Float64Array(1)], -ENOENT],
 };
 const call = (name: string, args: unknown[]): unknown =>
   (native as unknown as Record<string, (...args: unknown[]) => unknown>)[name]?.(...args);
@@ -172,6 +175,8 @@ t.test('bounds', async t => {
     ['a path to be timed ends with a NUL', native.benchPaths(fd, 0, Uint8Array.of(0x78), none, times), -EINVAL],
     ['and needs a place for its time', native.benchPaths(AT_FDCWD, 0, dots, none, times), -EINVAL],
     ['there is no operation -1', native.benchPaths(AT_FDCWD, -1, dots, none, new Float64Array(2)), -EINVAL],
+    ['reads need a place for their times', native.benchReads(fd, new Float64Array(2), bytes, times), -EINVAL],
+    ['so do looks at a map', native.benchTouches(fd, new Float64Array(2), times), -EINVAL],
     ['nor 5', native.benchPaths(AT_FDCWD, 5, dots, none, new Float64Array(2)), -EINVAL],
     ['an address of 109 bytes does not', native.notify(`@${'x'.repeat(108)}`, 'x'), -ENAMETOOLONG],
   ] as const)

@@ -1,0 +1,62 @@
+/** What the server of a mount uses: which process that is, its processor time and its memory. */
+import { readdirSync, readFileSync } from 'node:fs';
+
+/** Of a process with all of its threads. */
+export interface Usage {
+  readonly processorSeconds: number;
+  /** The most memory it has ever had resident. */
+  readonly peakBytes: number;
+}
+
+/** Source: time(7), USER_HZ. */
+const TICKS = 100;
+
+/** What a process uses from now on; undefined once it has ended. */
+export function usageFromNow(pid: number): () => Usage | undefined {
+  const before = usageOf(pid);
+  return () => {
+    const now = usageOf(pid);
+    return before && now && { ...now, processorSeconds: now.processorSeconds - before.processorSeconds };
+  };
+}
+
+/** Source: proc_pid_stat(5), fields 14 and 15 in units of USER_HZ; proc_pid_status(5). */
+function usageOf(pid: number): Usage | undefined {
+  return attempt(() => {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // the first one is field 3
+    const [, peak] = /^VmHWM:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
+    const ticks = Number(fields[14 - 3]) + Number(fields[15 - 3]);
+    return { processorSeconds: ticks / TICKS, peakBytes: Number(peak) * 1024 };
+  }, undefined);
+}
+
+/**
+ * The process that serves a FUSE mount, also one that has left its parent: whoever has the mount's connection open. undefined
+ * where nobody is seen to, as with kernels that do not say whose a descriptor of /dev/fuse is.
+ * @param device `0:minor` of the mount; the minor number is that of the connection. Source: linux/fs/fuse/dev.c, fuse_dev_show_fdinfo
+ */
+export function serverOf(device: string): number | undefined {
+  const [, connection] = device.split(':');
+  const pids = readdirSync('/proc').filter(name => /^\d+$/.test(name));
+  const found = pids.find(pid =>
+    descriptors(pid).some(text => new RegExp(`^fuse_connection:\\s*${connection}$`, 'm').test(text)),
+  );
+  return found === undefined ? undefined : Number(found);
+}
+
+function descriptors(pid: string): string[] {
+  const folder = `/proc/${pid}/fdinfo`;
+  return attempt(() => readdirSync(folder), []).map(name =>
+    attempt(() => readFileSync(`${folder}/${name}`, 'latin1'), ''),
+  );
+}
+
+/** What can not be read has ended, was closed meanwhile, or belongs to somebody else. */
+function attempt<T>(action: () => T, otherwise: T): T {
+  try {
+    return action();
+  } catch {
+    return otherwise;
+  }
+}
