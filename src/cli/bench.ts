@@ -1,12 +1,14 @@
 /** `lowerdata bench`: how long lookups take, beside the kernel and other programs. */
+import { writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Command } from 'commander';
-import { type Name, nameFromText, printable } from '../sys/bytes.ts';
+import { type Name, nameBytes, nameFromText, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { BUILT_IN, chosenTargets, DEFAULT_TARGETS } from './bench-choice.ts';
 import { canDropCaches } from './bench-clients.ts';
 import { type BenchNames, benchNames } from './bench-names.ts';
+import { loadPainter } from './bench-picture.ts';
 import { type BenchFacts, type BenchReport, reportOf } from './bench-report.ts';
 import { type BenchPlan, runBench } from './bench-run.ts';
 import { table } from './bench-table.ts';
@@ -35,6 +37,7 @@ interface Flags {
   readonly clients: Name;
   readonly seed: Name;
   readonly json?: true;
+  readonly svg?: Name;
 }
 
 export const define = (): Command =>
@@ -52,6 +55,7 @@ export const define = (): Command =>
     .option('--clients <list>', 'how many clients ask at a time', '1')
     .option('--seed <n>', 'chooses and shuffles the names', '1')
     .option('--json', 'print JSON')
+    .option('--svg <file>', 'draw a picture of it, too')
     .addHelpText('after', HELP);
 
 export async function run(args: readonly Name[]): Promise<number> {
@@ -91,7 +95,9 @@ async function bench(source: Name, flags: Flags): Promise<number> {
     notes: [...chosen.notes, ...notes, ...reference.notes, ...warnings(chosen.targets, mountPlan)],
     large: reference.large,
   };
+  const paint = flags.svg === undefined ? undefined : await loadPainter();
   const report = await untilSignal(signal => measure(plan, facts, signal));
+  if (paint) writeFileSync(nameBytes(flags.svg as Name) as Buffer, paint(report));
   await show(report, flags.json === true);
   return report.targets.some(({ error }) => error !== undefined) ? FAILED : 0;
 }

@@ -1,7 +1,7 @@
 /** Proves src/cli/bench*.ts: that all is measured that was asked for, and that nothing is left. Times themselves prove nothing. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, chownSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { benchNames } from '../../src/cli/bench-names.ts';
@@ -15,6 +15,7 @@ import { soon } from '../fixtures/foreground.ts';
 import { noErofs } from '../fixtures/kernel-mount.ts';
 import { optionsOf } from '../fixtures/layers.ts';
 import { command, lowerdata } from '../fixtures/mounted.ts';
+import { python } from '../fixtures/native.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratch, withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
@@ -138,9 +139,21 @@ function checkRow(t: Test, row: BenchRow): void {
   t.equal(below, row.histogram.at(-1), `${name}: the longest one is in the last bucket`);
 }
 
+/** The texts of a picture, as another XML parser reads them. */
+function textsIn(svg: string): string[] {
+  const program =
+    'import sys, xml.etree.ElementTree as e; [print(*t.itertext(), sep="") for t in e.parse(sys.argv[1]).iter("{http://www.w3.org/2000/svg}text")]';
+  return Buffer.from(python(program, [svg]), 'latin1')
+    .toString()
+    .split('\n');
+}
+
 t.test('for people', { skip: withoutFuse, timeout: 120_000 }, async t => {
   await withImage(async home => {
+    const svg = join(home.temporary, 'a picture.svg');
     const args = [
+      '--svg',
+      svg,
       '--rounds',
       '2',
       '--workloads',
@@ -166,6 +179,11 @@ t.test('for people', { skip: withoutFuse, timeout: 120_000 }, async t => {
       lines.every(line => line.length <= 100 || line.startsWith('object: /')),
       'within 100 columns, but for a path',
     );
+    const words = textsIn(svg);
+    for (const word of ['read', 'stat-again', 'mmap', 'node', 'lowerdata', 'object', '1 ms', '1×'])
+      t.ok(words.includes(word), `the picture shows ${word}`);
+    t.notOk(words.includes('broken'), 'and nothing of what was not measured');
+    rmSync(svg);
     t.strictSame(leftBy(home), [], 'nothing is left');
   });
 });
