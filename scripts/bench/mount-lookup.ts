@@ -1,56 +1,157 @@
 /**
- * The standing comparison: `lowerdata bench` of an image of a real directory, this driver beside the kernel.
+ * The standing comparisons: `lowerdata bench` of a real directory, as an image and as a plain directory layer.
  *
- *     npm run bench [-- DIRECTORY [FILE]]
+ *     npm run bench [-- DIRECTORY [OPTION...]]
  *
- * Makes an image of DIRECTORY (/usr/lib) with its objects in a temporary directory, on the same filesystem where it can, and
- * measures it with one client and with two. Digests are left alone (verity=off): the kernel checks none either. The table goes
- * to standard output, JSON to FILE (dist/bench.json). Needs root, room for a copy of the directory, and three minutes.
+ * lookup     an image of DIRECTORY (/usr/lib) with its objects, beside the kernel's mount of it; verity=off, as the kernel
+ *            checks no digests either
+ * directory  a plain copy of DIRECTORY above an empty directory, beside kernel overlayfs and fuse-overlayfs
+ *
+ * Each goes into README.md, between its markers, as a table and a picture (lookup.svg, directory.svg in this folder); the
+ * whole report as JSON to dist/. OPTIONs are further ones of `lowerdata bench`, such as --rounds. Copies lie in a temporary
+ * directory, on the filesystem of DIRECTORY where it can be, and are removed in any case. Needs root, room for a copy of the
+ * directory, and ten minutes.
  */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { BenchReport } from '../../src/cli/bench-report.ts';
+import type { BenchReport, BenchRow } from '../../src/cli/bench-report.ts';
 import { table } from '../../src/cli/bench-table.ts';
 
-const ROUNDS = 5;
-const CLIENTS = '1,2';
-const OPTIONS = 'verity=off';
-
 const packageFolder = new URL('../../../', import.meta.url).pathname;
+const command = join(packageFolder, 'dist/src/cli/main.js');
+const DEFAULTS = ['--rounds', '5', '--clients', '1,2,4,8'];
+const WORKLOADS = 'walk,stat,stat-again,miss,miss-again,open,open-again,read,read-again,sequential,random,mmap';
 
-/** What the command prints; it may end with 1 where there is a report of a target that failed. */
-function lowerdata(...args: string[]): string {
-  const command = join(packageFolder, 'dist/src/cli/main.js');
-  const { status, stdout } = spawnSync(process.execPath, [command, ...args], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-    maxBuffer: 1 << 26,
+interface Comparison {
+  readonly name: 'lookup' | 'directory';
+  /** Makes what is measured in an empty directory, and names it as a stack. */
+  readonly prepare: (directory: string, place: string) => Promise<string>;
+  readonly options: readonly string[];
+}
+
+const comparisons: readonly Comparison[] = [
+  {
+    name: 'lookup',
+    prepare: async (directory, place) => {
+      await run('node', [command, 'mkfs', `--digest-store=${place}/objects`, directory, `${place}/image`]);
+      return `${place}/image::${place}/objects`;
+    },
+    options: ['-o', 'verity=off', '--targets', 'lowerdata,kernel'],
+  },
+  {
+    name: 'directory',
+    prepare: async (directory, place) => {
+      mkdirSync(`${place}/empty`); // overlayfs takes no fewer than two layers
+      await run('cp', ['-a', '--reflink=auto', directory, `${place}/tree`]);
+      return `${place}/tree:${place}/empty`;
+    },
+    options: ['-o', 'verity=off', '--targets', 'lowerdata,kernel,fuse-overlayfs'],
+  },
+];
+
+/** What is running, and whether to begin anything more. */
+let child: ChildProcess | undefined;
+let ended: NodeJS.Signals | undefined;
+
+/** Runs a program to its end. @returns what it prints; it may fail where it prints, for a report of a target that failed */
+async function run(program: string, args: readonly string[]): Promise<string> {
+  if (ended) throw new Error(ended);
+  child = spawn(program === 'node' ? process.execPath : program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const pieces: Buffer[] = [];
+  child.stdout?.on('data', piece => pieces.push(piece));
+  const [status] = await once(child, 'close');
+  child = undefined;
+  if (ended) throw new Error(ended);
+  if (status !== 0 && pieces.length === 0) throw new Error(`${program} ${args.join(' ')}: exit status ${status}`);
+  return Buffer.concat(pieces).toString();
+}
+
+async function compare(
+  { name, prepare, options }: Comparison,
+  directory: string,
+  more: readonly string[],
+): Promise<void> {
+  const device = statSync(directory).dev;
+  const parent = [tmpdir(), '/var/tmp'].find(path => statSync(path).dev === device) ?? tmpdir();
+  const place = mkdtempSync(join(parent, 'lowerdata-bench-'));
+  try {
+    const stack = await prepare(directory, place);
+    const svg = join(packageFolder, 'scripts/bench', `${name}.svg`);
+    const all = [...options, ...DEFAULTS, '--workloads', WORKLOADS, ...more, '--svg', svg, '--json'];
+    const report = JSON.parse(await run('node', [command, 'bench', stack, ...all])) as BenchReport;
+    writeFileSync(join(packageFolder, `dist/bench-${name}.json`), `${JSON.stringify(report, undefined, 2)}\n`);
+    console.log([`${name}: ${directory}`, '', ...table(report), ''].join('\n'));
+    writeInto(join(packageFolder, 'README.md'), name, [...section(name, directory, report)].join('\n'));
+  } finally {
+    rmSync(place, { recursive: true, force: true });
+  }
+}
+
+/** Replaces what is between two lines. */
+function writeInto(file: string, name: string, text: string): void {
+  const [begin, end] = [`<!-- bench ${name}: written by npm run bench -->\n`, `\n<!-- end of bench ${name} -->`];
+  const before = readFileSync(file, 'utf8');
+  const [at, until] = [before.indexOf(begin), before.indexOf(end)];
+  if (at < 0 || until < at) throw new Error(`${file}: no ${begin.trim()} with ${end.trim()} after it`);
+  writeFileSync(file, `${before.slice(0, at + begin.length)}${text}${before.slice(until)}`);
+}
+
+const number = (value: number): string => value.toLocaleString('en');
+
+/** What the README says of a report: what was measured where, a table for one client, and a picture. */
+function* section(name: string, directory: string, report: BenchReport): Generator<string> {
+  const { machine, rounds, entries, directories, rows } = report;
+  yield `${directory}, ${number(entries)} names in ${number(directories)} directories; rounds: ${rounds}; ${machine.processor}, ${machine.processors}`;
+  yield `processors, Linux ${machine.kernel}, Node ${machine.node.slice(1)}. One client; µs of one operation, ms of a pass:`;
+  const targets = report.targets.map(target => target.name).filter(target => rows.some(row => row.target === target));
+  const cells = (row: BenchRow | undefined): string[] => {
+    if (!row) return ['', '', ''];
+    const { p50, p99 } = row.microseconds;
+    return [p50.toFixed(p50 < 10 ? 2 : 1), p99.toFixed(1), (row.seconds * 1000).toFixed(0)];
+  };
+  const line = (texts: readonly string[]): string => `| ${texts.join(' | ')} |`;
+  yield '';
+  yield line(['workload', ...targets.flatMap(target => [`${target} p50`, 'p99', 'all ms'])]);
+  yield line(['---', ...targets.flatMap(() => ['---:', '---:', '---:'])]);
+  for (const { name: workload } of report.workloads) {
+    const find = (target: string) =>
+      rows.find(row => row.workload === workload && row.target === target && row.clients === rows[0]?.clients);
+    yield line([`\`${workload}\``, ...targets.flatMap(target => cells(find(target)))]);
+  }
+  yield* clientsTable(report, targets);
+  for (const { name: target, error } of report.targets) if (error !== undefined) yield `\n${target} failed: ${error}`;
+  yield `\n![Times of one operation, and ratios: ${targets.join(', ')}](scripts/bench/${name}.svg)`;
+}
+
+/** How many operations a second all clients do together; nothing for one number of clients. */
+function* clientsTable({ rows, workloads }: BenchReport, targets: readonly string[]): Generator<string> {
+  const counts = [...new Set(rows.map(({ clients }) => clients))];
+  if (counts.length === 1) return;
+  yield `\nThousands of operations a second, by ${counts.join(', ')} clients together:\n`;
+  yield `| workload | ${targets.join(' | ')} |\n| --- | ${targets.map(() => '---').join(' | ')} |`;
+  for (const { name } of workloads) {
+    const texts = targets.map(target => {
+      const own = rows.filter(row => row.workload === name && row.target === target);
+      return own
+        .map(({ operations, seconds }) => number(Number((operations / seconds / 1000).toPrecision(3))))
+        .join(', ');
+    });
+    yield `| \`${name}\` | ${texts.join(' | ')} |`;
+  }
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.on(signal, () => {
+    ended = signal;
+    child?.kill(signal);
   });
-  if (status !== 0 && !stdout) throw new Error(`lowerdata ${args.join(' ')}: exit status ${status}`);
-  return stdout;
-}
-
-function measure(directory: string, home: string): BenchReport {
-  const [image, objects] = [join(home, 'image'), join(home, 'objects')];
-  lowerdata('mkfs', `--digest-store=${objects}`, directory, image);
-  const options = ['-o', OPTIONS, '--rounds', String(ROUNDS), '--clients', CLIENTS, '--json'];
-  return JSON.parse(lowerdata('bench', `${image}::${objects}`, ...options));
-}
-
-const [directory = '/usr/lib', file = join(packageFolder, 'dist/bench.json')] = process.argv.slice(2);
-const device = statSync(directory).dev;
-const parent = [tmpdir(), '/var/tmp'].find(path => statSync(path).dev === device) ?? tmpdir();
-const home = mkdtempSync(join(parent, 'lowerdata-bench-'));
-process.on('SIGINT', () => {}); // the command that runs ends of it, and then this program
+const [directory = '/usr/lib', ...more] = process.argv.slice(2);
 try {
-  const report = measure(directory, home);
-  writeFileSync(file, `${JSON.stringify(report, undefined, 2)}\n`);
-  console.log(
-    `${directory}: ${report.entries} names in ${report.directories} directories; ${report.machine.processor}\n`,
-  );
-  console.log([...table(report), '', `JSON: ${file}`].join('\n'));
-} finally {
-  rmSync(home, { recursive: true, force: true });
+  for (const comparison of comparisons) await compare(comparison, directory, more);
+} catch (error) {
+  console.error((error as Error).message);
+  process.exitCode = ended ? 128 + constants.signals[ended] : 1;
 }
