@@ -3,11 +3,11 @@
  *
  *     npm run bench:micro                                   measures, and compares with baseline.json in this folder
  *     node dist/scripts/bench/micro.js --record             measures, and writes that file
- *     … [--baseline FILE] [FUNCTION...]                     another file; some of the functions
+ *     … [--baseline FILE] [--processes N] [FUNCTION...]     another file; a quick look; some of the functions
  *
  * Machines differ, so what is compared is a ratio: the time of one call to that of a fixed piece of work (a yardstick) which is
  * done in turn with it: arithmetic in JavaScript, a hash, or a system call, whichever the function is made of. Each function has
- * processes of its own, PROCESSES of them; a process warms up, and gives the median ratio of its ROUNDS; the median of these
+ * processes of its own, five of them; a process warms up, and gives the median ratio of its ROUNDS; the median of these
  * counts. A busy machine moves ratios either way by a third: measure again before believing in a regression. Prints JSON on standard output and a table on standard error. Ends with 1
  * where a ratio is higher than the baseline's by more than the tolerance that is recorded there. Takes a minute.
  */
@@ -26,7 +26,6 @@ import type { Layer } from '../../src/layers/layer.ts';
 import { measureBytes } from '../../src/verity/digest.ts';
 
 const ROUNDS = 11;
-const PROCESSES = 5;
 const WARM_UP_MS = 300;
 /** How long a round calls a function, and its yardstick. */
 const ROUND_MS = 15;
@@ -112,7 +111,7 @@ const YARDSTICKS: Readonly<Record<Yardstick, Work>> = {
   hash: (
     bytes => () =>
       createHash('sha256').update(bytes).digest()
-  )(new Uint8Array(4096).fill(7)),
+  )(new Uint8Array(1e6).fill(7)),
   'system call': () => statSync(import.meta.filename).ino,
 };
 
@@ -166,12 +165,12 @@ function measure({ yardstick, prepare }: Subject): Result {
 }
 
 /** The median process. */
-function middle(name: string): Result {
-  const results = Array.from({ length: PROCESSES }, () => {
+function middle(name: string, processes: number): Result {
+  const results = Array.from({ length: processes }, () => {
     const answer = execFileSync(process.execPath, [import.meta.filename, '--child', name], { encoding: 'utf8' });
     return JSON.parse(answer) as Result;
   });
-  return results.sort((a, b) => a.ratio - b.ratio)[PROCESSES >> 1] as Result;
+  return results.sort((a, b) => a.ratio - b.ratio)[processes >> 1] as Result;
 }
 
 const TOLERANCE = 0.5;
@@ -193,13 +192,13 @@ function judge(name: string, { nanoseconds, ratio }: Result, baseline: Baseline 
   return isSlower || baseline === undefined;
 }
 
-function main(names: readonly string[], file: string, isRecording: boolean): number {
+function main(names: readonly string[], file: string, processes: number, isRecording: boolean): number {
   const baselines: Record<string, Baseline> = JSON.parse(readFileSync(file, 'utf8'));
   const results = new Map<string, Result>();
   let failed = false;
   console.error(HEAD);
   for (const name of names) {
-    const result = middle(name);
+    const result = middle(name, processes);
     results.set(name, result);
     failed = judge(name, result, baselines[name]) || failed;
     if (isRecording)
@@ -217,7 +216,12 @@ function main(names: readonly string[], file: string, isRecording: boolean): num
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { record: { type: 'boolean' }, baseline: { type: 'string' }, child: { type: 'string' } },
+  options: {
+    record: { type: 'boolean' },
+    baseline: { type: 'string' },
+    child: { type: 'string' },
+    processes: { type: 'string', default: '5' },
+  },
 });
 if (values.child !== undefined) console.log(JSON.stringify(measure(SUBJECTS[values.child] as Subject)));
 else {
@@ -230,6 +234,7 @@ else {
       : main(
           positionals.length > 0 ? positionals : Object.keys(SUBJECTS),
           values.baseline ?? own,
+          Number(values.processes),
           values.record === true,
         );
 }

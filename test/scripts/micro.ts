@@ -9,7 +9,7 @@ const script = join(packageFolder, 'dist/scripts/bench/micro.js');
 const names = ['image-lookup', 'directory-lookup', 'readdirplus-entry', 'merkle-root', 'option-parse'];
 const file = join(t.testdir({}), 'baseline.json');
 const run = (...args: string[]) =>
-  spawnSync(process.execPath, [script, '--baseline', file, ...args], { encoding: 'utf8' });
+  spawnSync(process.execPath, [script, '--processes', '1', '--baseline', file, ...args], { encoding: 'utf8' });
 const write = (baselines: object): void => writeFileSync(file, JSON.stringify(baselines));
 
 t.test('verdicts', async t => {
