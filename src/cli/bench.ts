@@ -46,7 +46,7 @@ export const define = (): Command =>
     .usage('[options] A:B::C|IMAGE')
     .argument('<stack>', 'the layers, as for mount')
     .option('-o, --options <list>', 'mount options of this driver', collect, [])
-    .option('--targets <list>', `which of ${BUILT_IN.join(', ')}`, DEFAULT_TARGETS)
+    .option('--targets <list>', `which of ${BUILT_IN.join(', ')}; default: all but the last`, DEFAULT_TARGETS)
     .option('--with <name=options>', 'measure this driver with further mount options, too', collect, [])
     .option('--peer <name=command>', 'measure this, too: {image}, {objects}, {stack}, {mnt} are replaced', collect, [])
     .option('--workloads <list>', 'some of those below, separated by commas')

@@ -18,7 +18,7 @@ import { command, lowerdata } from '../fixtures/mounted.ts';
 import { python } from '../fixtures/native.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratch, withScratchAsync } from '../fixtures/scratch.ts';
-import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
+import { without, withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
 
 const NOBODY = 65_534;
 const DIRECTORIES = 7; // the root, and each of the others
@@ -185,6 +185,37 @@ t.test('for people', { skip: withoutFuse, timeout: 120_000 }, async t => {
     t.notOk(words.includes('broken'), 'and nothing of what was not measured');
     rmSync(svg);
     t.strictSame(leftBy(home), [], 'nothing is left');
+  });
+});
+
+t.test('directories', { skip: withoutFuse || without('fuse-overlayfs'), timeout: 120_000 }, async t => {
+  await withScratchAsync(async scratch => {
+    for (const name of ['a', 'b']) {
+      mkdirSync(join(scratch, name));
+      writeFileSync(join(scratch, name, name), 'x');
+    }
+    const bench = (stack: string, ...more: string[]) =>
+      runCommand(['bench', stack, '--rounds', '1', '--json', ...more], { env: { TMPDIR: scratch } });
+    const stack = `${scratch}/a:${scratch}/b`;
+    const result = bench(stack, '--targets', 'lowerdata,fuse-overlayfs');
+    t.match(result, { status: 0, stderr: '' });
+    const { rows, targets, notes } = JSON.parse(result.stdout) as BenchReport;
+    t.strictSame(
+      rows.flatMap(({ workload, target }) => (workload === 'read' ? target : [])),
+      ['lowerdata', 'fuse-overlayfs'],
+    );
+    t.ok((targets[1]?.server?.peakBytes ?? 0) > 1e5, 'what fuse-overlayfs has used');
+    t.match(notes[0], /^sequential, random and mmap are left out: the stack has no file of 4 MiB/);
+    for (const [rule, more, message] of [
+      ['a small file is not a large one', ['--large', 'a'], /--large a: not a file of 4194304 bytes or more/],
+      ['nothing to do', ['--workloads', 'mmap'], /mmap are left out/],
+      ['nobody to do it', ['--targets', 'fuse-overlayfs', '-o', `basedir=${scratch}/b`], /it has no data-only layers/],
+    ] as const)
+      t.match(
+        bench(rule === 'nobody to do it' ? `${scratch}/a` : stack, ...more),
+        { status: 1, stderr: message },
+        rule,
+      );
   });
 });
 
