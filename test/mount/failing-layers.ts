@@ -94,10 +94,10 @@ t.test('a layer that never answers again', { skip: withoutFuse, timeout: 60_000 
           faulty.hang('getattr', 'statx');
           const bystander = new Agent();
           void bystander.ask('size', join(faulty.path, 'small'));
-          await sleep(200); // it is the one whose question is lost: a process that waits for an answer can not even be killed
+          await faulty.hanging('getattr', 'statx'); // who waits for an answer that was begun can not even be killed
           const answer = ask('size', `${root}/small`);
           for (let signals = 0; signals < 3; signals++) {
-            await sleep(200);
+            await sleep(500);
             mount.signal('SIGINT');
           }
           t.match(await answer, /^(ENOTCONN|ECONNABORTED)$/, 'the third signal gives up on who waits');
