@@ -45,7 +45,7 @@ t.test('bash', async t => {
   for (const [rule, line, want] of [
     ['a command', 'lowerdata mo', ['mount']],
     ['a long option', 'lowerdata mkfs --print', ['--print-digest', '--print-digest-only']],
-    ['a value', 'lowerdata mount --transport ', ['dev', 'fuse-native']],
+    ['a value', 'lowerdata mount --transport ', ['dev', 'uring', 'fuse-native']],
     ['a value after =', 'lowerdata mount --transport=f', ['fuse-native']],
     ['a value of relink', 'lowerdata relink A --to=', ['origin', 'data-only', 'absolute']],
     ['the second mount option, after a word that ends at =', 'lowerdata ls -o verity=off,foll', ['off,follow_origin=']],
@@ -78,7 +78,7 @@ t.test('fish', { skip: without('fish') }, async t => {
     );
   }
   for (const [rule, line, want] of [
-    ['a value', 'lowerdata mount --transport ', ['dev', 'fuse-native']],
+    ['a value', 'lowerdata mount --transport ', ['dev', 'fuse-native', 'uring']],
     ['a value after =', 'lowerdata mount --transport=f', ['--transport=fuse-native']],
     [
       'the second mount option',

@@ -74,7 +74,7 @@ const partial = machineOf('6.18.0', { offer: LITTLE });
 t.match(fact(mountProbes, partial, 'fuse-flags'), {
   ok: false,
   value: /^1 of the 16/,
-  why: /^missing: DO_READDIRPLUS/,
+  why: /^missing: AUTO_INVAL_DATA/,
 });
 
 /** fuse_in_header and fuse_init_in: INIT is opcode 26; 7.45; flags ASYNC_READ and INIT_EXT; flags2 PASSTHROUGH. */
