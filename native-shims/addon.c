@@ -10,7 +10,7 @@
 	X(lgetxattr) X(llistxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                             \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(addressOf) X(setAffinity)                                                \
-	X(notify) X(execute) X(exit) X(adviseMemory)                                                                  \
+	X(notify) X(execute) X(exit)                                                                                  \
 	X(benchPaths) X(benchReads) X(benchTouches) X(benchRuns)
 
 #define DECLARE(name) SHIM(name);

@@ -18,15 +18,12 @@ import {
   SUPER_MAGIC,
   SuperBlock,
 } from '../../src/erofs/format.ts';
-import { native } from '../../src/sys/native.ts';
 
 const BLOCK_BITS = 12;
 const BLOCK_BYTES = 2 ** BLOCK_BITS;
 const NAME_BYTES = 8;
 const ENTRIES_PER_BLOCK = Math.floor(BLOCK_BYTES / (Dirent.SIZE + NAME_BYTES));
 const ROOT = 1;
-/** Source: linux/mman.h. */
-const MADV_HUGEPAGE = 14;
 /** `.` and `..`. */
 const DOTS = 2;
 
@@ -46,7 +43,6 @@ export function syntheticImage(widths: readonly number[]): Uint8Array {
   const dataBlocks = widths.reduce((sum, width, level) => sum + (counts[level] as number) * blocksOf(width), 0);
   const blocks = 1 + metaBlocks + dataBlocks;
   const bytes = new Uint8Array(new SharedArrayBuffer(blocks * BLOCK_BYTES));
-  native.adviseMemory(bytes, MADV_HUGEPAGE); // as readImageFile does
   const view = new DataView(bytes.buffer);
   putSuperblock(view, blocks, inodes);
 

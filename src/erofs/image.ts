@@ -2,7 +2,6 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { getI64, getU64, type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EFBIG, EINVAL, EIO, EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
-import { native } from '../sys/native.ts';
 import { isDirectory } from '../sys/stat.ts';
 import {
   BLOCK_BITS_MAX,
@@ -194,14 +193,9 @@ export function readImageFile(file: Name | number, label: string = printable(Str
   return bytes;
 }
 
-/** Source: linux/mman.h. Lookups in images of hundreds of megabytes spend their time on address translation otherwise. */
-const MADV_HUGEPAGE = 14;
-
 function sharedBytes(size: number, label: string): Uint8Array {
   try {
-    const bytes = new Uint8Array(new SharedArrayBuffer(size));
-    native.adviseMemory(bytes, MADV_HUGEPAGE); // a refusal costs time alone
-    return bytes;
+    return new Uint8Array(new SharedArrayBuffer(size));
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new ErrnoError(EFBIG, `${label}: an image of ${size} bytes does not fit into memory`);

@@ -115,10 +115,6 @@ export interface Native {
   /** _exit(2): ends the process at once, also while a thread blocks in a system call. */
   exit(status: number): never;
 
-  // ---- memory.c --------------------------------------------------------------------------------------------------
-  /** madvise(2) of the whole pages inside of `bytes`. */
-  adviseMemory(bytes: Uint8Array, advice: number): number;
-
   // ---- bench.c: timed in C -----------------------------------------------------------------------------------------
   /**
    * Does a BenchOperation with each of `paths`, which end with a NUL, relative to `dirfd`, and writes the nanoseconds of each

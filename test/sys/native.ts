@@ -67,7 +67,6 @@ const failing: Record<keyof Native, [args: unknown[], want: number]> = {
   notify: [[missing, 'READY=1'], -ENOENT],
   execute: [[missing, Uint8Array.of(0x78, 0)], -ENOENT],
   exit: [['no status'], -EINVAL],
-  adviseMemory: [[new Uint8Array(1 << 17), -1], -EINVAL],
   benchPaths: [[-1, 0, Uint8Array.of(0x78, 0), bytes, new Float64Array(1)], -EBADF],
   benchReads: [[-1, new Float64Array(1), bytes, new Float64Array(1)], -EBADF],
   benchTouches: [[-1, new Float64Array(1), new Float64Array(1)], -EBADF],
@@ -107,8 +106,6 @@ function acceptedWrong(name: string, args: readonly unknown[]): string[] {
 
 t.test('an argument of a wrong type, range or length is refused', async t => {
   // hashBlocks fails in no other way, so that only arguments that work show which one is refused.
-  t.equal(call('adviseMemory', [new Uint8Array(1 << 17), 4]), 0, 'adviseMemory: MADV_DONTNEED works');
-  t.equal(call('adviseMemory', [none, 4]), 0, 'adviseMemory: there is no whole page');
   const works = [1, none, bytes, 4096, new Uint8Array(32)];
   t.equal(call('hashBlocks', works), 1, 'hashBlocks: works');
   for (const [name, [args]] of Object.entries({ ...failing, hashBlocks: [works] as const })) {
