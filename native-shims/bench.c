@@ -172,7 +172,7 @@ SHIM(benchTouches)
 	need(&a, out, offsets.len);
 	if (a.failed)
 		return reply(env, -a.failed);
-	if (fstat(fd, &s) < 0)
+	if (syscall(SYS_fstat, fd, &s) < 0)
 		return reply(env, -errno);
 	const volatile char *map = mmap(NULL, s.st_size, PROT_READ, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)

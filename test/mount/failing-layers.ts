@@ -26,7 +26,7 @@ const faults: readonly (readonly [rule: string, operations: Operation[], call: s
     ['a directory can not be listed', ['readdir'], 'list', 'd', 'EIO'],
     ['a file can not be opened', ['open'], 'slurp', 'to-open', 'EIO'],
     ['data can not be read', ['read'], 'slurp', 'to-read', 'EIO'],
-    ['an xattr can not be read', ['getxattr'], 'slurp', 'other', 'EIO'],
+    ['xattrs can not be read', ['listxattr', 'getxattr'], 'slurp', 'other', 'EIO'],
   ];
 
 /** A directory with the files of `sizes` and a few more, shown by a filesystem that fails on command. */
