@@ -9,7 +9,7 @@
 	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid) X(btrfsUuid)                                            \
 	X(lgetxattr) X(llistxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                             \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
-	X(uringSetup) X(uringEnter) X(map) X(addressOf) X(setAffinity)                                                \
+	X(uringSetup) X(uringEnter) X(map) X(addressOf)                                                               \
 	X(notify) X(execute) X(exit)                                                                                  \
 	X(benchPaths) X(benchReads) X(benchTouches) X(benchRuns)
 

@@ -1,8 +1,7 @@
-/* io_uring, the memory that it shares with the kernel, and the processor to run on. */
+/* io_uring, and the memory that it shares with the kernel. */
 #include "shim.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -76,16 +75,4 @@ SHIM(addressOf)
 
 	need(&a, bytes, 1);
 	return reply(env, a.failed ? -a.failed : (int64_t)(uintptr_t)bytes.at);
-}
-
-/* setAffinity(cpus: Uint8Array) -> 0 or -errno: sched_setaffinity(2) of the calling thread; a bit for each processor,
- * bit 0 of the first byte for processor 0. */
-SHIM(setAffinity)
-{
-	struct args a = args_open(env, info, 1);
-	struct span cpus = arg_span(&a);
-
-	if (a.failed)
-		return reply(env, -a.failed);
-	return reply(env, sched_setaffinity(0, cpus.len, cpus.at) < 0 ? -errno : 0);
 }

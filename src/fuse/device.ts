@@ -3,6 +3,7 @@ import { EAGAIN, ECONNABORTED, EINTR, ENODEV, ENOENT, ErrnoError, errnoName, mus
 import { native } from '../sys/native.ts';
 import type { Dispatcher } from './dispatch.ts';
 import { REQUEST_BYTES } from './dispatch.ts';
+import { Pause } from './pause.ts';
 
 /** How a connection ended. After an abort the mount is still there and answers ENOTCONN. */
 export type End = 'unmounted' | 'aborted';
@@ -30,7 +31,8 @@ export class Device {
     this.fd = fd;
     this.dispatcher = dispatcher;
     this.options = options;
-    this.pause = new Pause(options.wake === undefined ? [fd] : [fd, options.wake]);
+    const fds = Int32Array.from(options.wake === undefined ? [fd] : [fd, options.wake]);
+    this.pause = new Pause(() => void native.poll(fds, POLLIN, -1)); // an error shows when the descriptor is read
     must(native.setStatusFlags(fd, O_NONBLOCK), '/dev/fuse');
   }
 
@@ -120,39 +122,3 @@ export function endOf(errno: number): End | undefined {
 
 const O_NONBLOCK = 0o4000;
 const POLLIN = 1;
-/** How long to ask again and again before sleeping. */
-const SPIN_MS = 0.04;
-/** Pauses in a row that may end in sleep before the next one sleeps at once. */
-const PATIENCE = 8;
-
-/**
- * The time between an answer and the next request. A processor that sleeps takes 20 to 50 µs to wake, longer than most
- * answers take, so as long as requests follow each other closely the loop asks again at once; an idle mount sleeps.
- */
-class Pause {
-  private readonly fds: Int32Array;
-  private patience = PATIENCE;
-  /** When it began; 0: there is none. */
-  private since = 0;
-
-  constructor(fds: readonly number[]) {
-    this.fds = Int32Array.from(fds);
-  }
-
-  /** There is no request yet: returns at once, or sleeps until there may be one. */
-  wait(): void {
-    const now = performance.now();
-    if (this.since === 0) this.since = now;
-    if (this.patience > 0 && now - this.since < SPIN_MS) return;
-    if (this.patience > 0) this.patience--;
-    native.poll(this.fds, POLLIN, -1); // an error shows when the descriptor is read
-    if (performance.now() - this.since < 3 * SPIN_MS) this.patience = PATIENCE; // sleeping was hardly worth it
-  }
-
-  /** A request came. */
-  end(): void {
-    if (this.since === 0) return;
-    if (performance.now() - this.since < SPIN_MS) this.patience = PATIENCE;
-    this.since = 0;
-  }
-}

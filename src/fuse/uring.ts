@@ -13,6 +13,7 @@ import type { Device, End, SessionOptions } from './device.ts';
 import { type Dispatcher, REQUEST_BYTES, Reply } from './dispatch.ts';
 import { READ_BYTES_MAX } from './init.ts';
 import type { Unique } from './ops.ts';
+import { Pause } from './pause.ts';
 
 /** Requests of one processor that can be under way. */
 const DEPTH = 4;
@@ -67,7 +68,6 @@ export class UringSession {
   private readonly waitingIn: number[];
   private readonly waiting = new Map<Unique, number>();
   private readonly request = new Uint8Array(REQUEST_BYTES);
-  private readonly processor = new Processor();
   private end: End | undefined;
 
   constructor(fd: number, ring: IoUring, device: Device, dispatcher: Dispatcher, options: SessionOptions) {
@@ -85,11 +85,18 @@ export class UringSession {
     for (let queue = 0; queue < this.waitingIn.length; queue++) {
       for (let i = 0; i < DEPTH; i++) this.register(queue);
     }
+    const pause = new Pause(() => ring.wait());
     ring.poll(fd, DEVICE);
     if (options.wake !== undefined) ring.poll(options.wake, WAKE);
     while (this.end === undefined) {
-      ring.wait();
-      while (ring.take()) this.complete(ring.userData >>> 0, ring.result);
+      ring.submit();
+      if (ring.take()) {
+        pause.end();
+        do this.complete(ring.userData >>> 0, ring.result);
+        while (ring.take());
+      } else {
+        pause.wait();
+      }
       this.answerLate();
     }
     return this.end;
@@ -114,7 +121,6 @@ export class UringSession {
   /** A slot holds a request. */
   private serve(index: number): void {
     const slot = this.slots[index] as Slot;
-    this.processor.follow(slot.queue);
     const length = this.gather(slot);
     const replied = this.dispatcher.handle(this.request, length, slot.reply);
     if (replied > 0) this.commit(index, replied);
@@ -178,28 +184,6 @@ export class UringSession {
   private readDevice(): void {
     this.end = this.device.drain();
     if (this.end === undefined) this.ring.poll(this.fd, DEVICE);
-  }
-}
-
-/**
- * Where this thread runs: beside whoever asks. A thread that answers from another processor has to be woken there, and has
- * to wake its client back, which takes longer than the answer itself.
- */
-class Processor {
-  private at = -1;
-  private last = -1;
-
-  /** A request came from a processor. Two in a row move the thread there; clients that take turns do not. */
-  follow(processor: number): void {
-    if (processor !== this.at && processor === this.last) this.move(processor);
-    this.last = processor;
-  }
-
-  private move(processor: number): void {
-    this.at = processor;
-    const cpus = new Uint8Array((processor >> 3) + 1);
-    cpus[processor >> 3] = 1 << (processor & 7);
-    native.setAffinity(cpus); // where that is not allowed it runs where it may
   }
 }
 

@@ -123,7 +123,12 @@ export class IoUring {
     return at;
   }
 
-  /** Hands over what is prepared, and sleeps until a call has completed. */
+  /** Hands over what is prepared, and looks for completions. */
+  submit(): void {
+    this.enter(0);
+  }
+
+  /** The same, and sleeps until a call has completed. */
   wait(): void {
     this.enter(1);
   }

@@ -104,8 +104,6 @@ export interface Native {
   map(fd: number, offset: number, length: number): ArrayBuffer | number;
   /** Where the memory of `bytes` is, for structures that hold addresses; its owner keeps it. */
   addressOf(bytes: Uint8Array): number;
-  /** sched_setaffinity(2) of the calling thread: a bit for each processor, the lowest of the first byte for the first. */
-  setAffinity(cpus: Uint8Array): number;
 
   // ---- process.c -------------------------------------------------------------------------------------------------
   /** Sends one datagram to a Unix socket (`@` first: an abstract name), as sd_notify(3) does. */

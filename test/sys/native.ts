@@ -63,7 +63,6 @@ const failing: Record<keyof Native, [args: unknown[], want: number]> = {
   uringEnter: [[-1, 0, 0, 0], -EBADF],
   map: [[-1, 0, 0], -EINVAL],
   addressOf: [[none], -EINVAL],
-  setAffinity: [[none], -EINVAL],
   notify: [[missing, 'READY=1'], -ENOENT],
   execute: [[missing, Uint8Array.of(0x78, 0)], -ENOENT],
   exit: [['no status'], -EINVAL],
