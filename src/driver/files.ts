@@ -6,7 +6,10 @@ import type { Data } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Check, Measured } from '../overlay/verifier.ts';
+import { CacheCounts, count, newCounters } from '../sys/counters.ts';
 import { spareDescriptors } from '../sys/descriptors.ts';
+import { EINTR, ErrnoError } from '../sys/errno.ts';
+import { FileCount } from './activity.ts';
 import type { Backing } from './backing.ts';
 import type { Measurer, Result } from './measurer.ts';
 
@@ -55,6 +58,9 @@ const AT_ONCE_BYTES = 1 << 17;
  * at a time, and opening a file again must cost no search.
  */
 export class Files {
+  /** Numbers at FileCount, and what is counted of idle files, those in use being hits as well. */
+  readonly counters = newCounters(FileCount.SIZE);
+  readonly cacheCounts = new CacheCounts();
   private readonly overlay: Overlay;
   private readonly backing: Backing;
   private readonly options: FilesOptions;
@@ -63,6 +69,7 @@ export class Files {
   private readonly handles = new Map<number, File>();
   private readonly keepDescriptors = spareDescriptors(() => {
     while (this.idle.size > 1) this.idle.pop(); // the last one used may be being opened
+    this.cacheCounts.holds(this.idle);
   });
   private nextHandle = 1;
 
@@ -78,6 +85,7 @@ export class Files {
         if (!this.inUse.has(file.nodeid)) this.dispose(file);
       },
     });
+    this.cacheCounts.holds(this.idle);
   }
 
   /**
@@ -111,22 +119,37 @@ export class Files {
     unique: Unique | undefined,
     later: (file: File) => Opened | number,
   ): File | number {
-    const file = this.inUse.get(nodeid) ?? this.idle.get(nodeid) ?? this.find(nodeid, node);
+    const file = this.kept(nodeid) ?? this.find(nodeid, node);
     if (typeof file === 'number') return file;
     try {
       const { data } = file;
-      if (file.unchecked || (file.passed !== undefined && file.passed === data.version)) return file;
+      if (file.unchecked) return file;
+      if (file.passed !== undefined && file.passed === data.version) return this.counted(file, FileCount.remembered);
       const check = this.overlay.check(node, data);
       if (check === undefined) return this.trusted(file);
       const withLeaves = this.needsLeaves(file);
-      const measured = check.known(withLeaves);
-      if (measured === undefined && unique !== undefined && this.takesLong(check))
-        return this.leave(file, check, unique, withLeaves, later);
-      return this.checked(file, check, measured ?? check.measure(withLeaves));
+      const known = check.known(withLeaves);
+      if (known) {
+        const ready = this.checked(file, check, known);
+        return this.counted(ready, known.byKernel ? FileCount.byKernel : FileCount.remembered);
+      }
+      if (unique !== undefined && this.takesLong(check)) return this.leave(file, check, unique, withLeaves, later);
+      return this.counted(this.checked(file, check, check.measure(withLeaves)), FileCount.measured);
     } catch (error) {
-      this.refuse(file);
+      this.refuse(file, error);
       throw error;
     }
+  }
+
+  private kept(nodeid: Nodeid): File | undefined {
+    const file = this.inUse.get(nodeid) ?? this.idle.get(nodeid);
+    this.cacheCounts.asked(file !== undefined);
+    return file;
+  }
+
+  private counted(file: File, at: number): File {
+    count(this.counters, at);
+    return file;
   }
 
   private find(nodeid: Nodeid, node: Node): File | number {
@@ -164,9 +187,10 @@ export class Files {
     const answer = (result: Result): Opened | number => {
       file.users--; // the request's; a handle has its own
       try {
-        return later(this.checked(file, check, check.learn({ ...result(), byKernel: false })));
+        const ready = this.checked(file, check, check.learn({ ...result(), byKernel: false }));
+        return later(this.counted(ready, FileCount.measured));
       } catch (error) {
-        this.refuse(file);
+        this.refuse(file, error);
         throw error;
       }
     };
@@ -204,7 +228,9 @@ export class Files {
   }
 
   private passThrough(file: File): void {
-    if (file.backingId === 0) file.backingId = this.backing.open(file.data);
+    if (file.backingId > 0) return;
+    file.backingId = this.backing.open(file.data);
+    if (file.backingId > 0) count(this.counters, FileCount.backings);
   }
 
   // ---- handles -----------------------------------------------------------------------------------------------------
@@ -214,13 +240,21 @@ export class Files {
     this.use(file);
     const handle = this.nextHandle++;
     this.handles.set(handle, file);
+    this.counters[FileCount.handles] = this.handles.size;
     return { handle, flags, backingId: file.backingId };
   }
 
   private use(file: File): void {
     file.users++;
     this.inUse.set(file.nodeid, file);
-    this.idle.delete(file.nodeid);
+    this.disturb(file.nodeid);
+  }
+
+  /** Takes a file out of those that are idle. @returns whether it was one */
+  private disturb(nodeid: Nodeid): boolean {
+    const wasIdle = this.idle.delete(nodeid);
+    this.cacheCounts.holds(this.idle);
+    return wasIdle;
   }
 
   /** Pages that the kernel has stay valid while the data does not change; data of another size can not be cached. */
@@ -242,6 +276,7 @@ export class Files {
     const file = this.handles.get(handle);
     if (!file) return;
     this.handles.delete(handle);
+    this.counters[FileCount.handles] = this.handles.size;
     if (--file.users === 0 && !this.keep(file)) this.dispose(file);
   }
 
@@ -249,6 +284,7 @@ export class Files {
   private keep(file: File): boolean {
     this.inUse.delete(file.nodeid);
     this.idle.set(file.nodeid, file);
+    this.cacheCounts.holds(this.idle);
     return this.idle.has(file.nodeid);
   }
 
@@ -259,15 +295,17 @@ export class Files {
   }
 
   /** Lets go of a file that could not be opened, unless it is open already. */
-  private refuse(file: File): void {
+  private refuse(file: File, error: unknown): void {
+    const wasInterrupted = error instanceof ErrnoError && error.errno === EINTR;
+    if (!wasInterrupted) count(this.counters, FileCount.failed);
     if (file.users > 0) return;
     this.inUse.delete(file.nodeid);
-    if (!this.idle.delete(file.nodeid)) this.dispose(file);
+    if (!this.disturb(file.nodeid)) this.dispose(file);
   }
 
   /** Lets go of a file that the kernel has forgotten: its data is to be found anew. */
   drop(nodeid: Nodeid): void {
-    this.idle.delete(nodeid);
+    this.disturb(nodeid);
     const file = this.inUse.get(nodeid);
     if (file?.users !== 0) return;
     this.inUse.delete(nodeid);
@@ -282,6 +320,7 @@ export class Files {
   }
 
   private dispose(file: File): void {
+    if (file.backingId > 0) count(this.counters, FileCount.backings, -1);
     this.backing.close(file.backingId);
     file.data.close();
   }

@@ -10,6 +10,7 @@ import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';
 import { type Name, nameBytes } from '../sys/bytes.ts';
+import { type Counters, count, newCounters } from '../sys/counters.ts';
 import {
   EBADF,
   EINVAL,
@@ -24,6 +25,7 @@ import {
   ESTALE,
 } from '../sys/errno.ts';
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
+import { NameCount } from './activity.ts';
 import type { CachePolicy } from './cache.ts';
 import { Directories, type OpenDirectory } from './directories.ts';
 import type { Files, Opened } from './files.ts';
@@ -43,6 +45,8 @@ export interface Visibility {
 }
 
 export class OverlayFilesystem implements Filesystem {
+  /** Numbers at NameCount. */
+  readonly counters = newCounters(NameCount.SIZE);
   private readonly overlay: Overlay;
   private readonly cache: CachePolicy;
   private readonly visible: Visibility;
@@ -73,6 +77,12 @@ export class OverlayFilesystem implements Filesystem {
     this.nodes = new Nodes(overlay.root);
   }
 
+  /** What is counted of its caches and of those below it. */
+  get caches(): Readonly<Record<string, Counters>> {
+    const { directories, files, overlay } = this;
+    return { ...overlay.caches, files: files.cacheCounts.counters, listings: directories.counts.counters };
+  }
+
   /** Two messages less for each directory; of one that can change the kernel asks anew when its mtime has. */
   init({ flags }: Connection): void {
     this.opensDirectoriesItself =
@@ -92,19 +102,26 @@ export class OverlayFilesystem implements Filesystem {
     if (typeof found === 'number') return found === -ENOENT ? this.missing(out) : found;
     const node = this.nodes.canonical(found);
     const attr = this.overlay.attr(node);
-    this.nodes.remember(node);
+    this.remember(node);
     const { entrySeconds, attrSeconds } = this.cache;
     return reply.putEntryOut(out.view, 0, this.nodes.idOf(node), 0, entrySeconds, attrSeconds, attr);
   }
 
   /** A negative entry, which the kernel keeps, unless the user wants to be asked again each time. */
   private missing(out: Out): number {
+    count(this.counters, NameCount.missing);
     const { negativeSeconds } = this.cache;
     return negativeSeconds > 0 ? reply.putNegativeEntryOut(out.view, 0, negativeSeconds) : -ENOENT;
   }
 
-  forget(nodeid: Nodeid, count: number): void {
-    if (this.nodes.forget(nodeid, count)) this.files.drop(nodeid);
+  private remember(node: Node): void {
+    this.nodes.remember(node);
+    this.counters[NameCount.nodes] = this.nodes.size;
+  }
+
+  forget(nodeid: Nodeid, lookups: number): void {
+    if (this.nodes.forget(nodeid, lookups)) this.files.drop(nodeid);
+    this.counters[NameCount.nodes] = this.nodes.size;
   }
 
   opendir(nodeid: Nodeid, out: Out): number {
@@ -154,7 +171,7 @@ export class OverlayFilesystem implements Filesystem {
     if (found === undefined) return this.packer.addPlus(name, at + 1, dtype, UNKNOWN_INO, 0 as Nodeid, 0, 0, undefined);
     const { node, attr } = found;
     const { entrySeconds, attrSeconds } = this.cache;
-    this.nodes.remember(node);
+    this.remember(node);
     return this.packer.addPlus(name, at + 1, dtype, node.ino, this.nodes.idOf(node), entrySeconds, attrSeconds, attr);
   }
 

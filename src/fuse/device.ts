@@ -73,8 +73,7 @@ export class Device {
           ? native.fuseReplyReceive(fd, dispatcher.reply, replyBytes, request)
           : native.fuseReceive(fd, request);
       if (received > 0) {
-        pause.end();
-        replyBytes = dispatcher.handle(request, received);
+        replyBytes = dispatcher.handle(request, received, undefined, pause.end());
       } else if (received === -EAGAIN) {
         pause.wait();
         replyBytes = 0;

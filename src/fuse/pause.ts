@@ -28,10 +28,11 @@ export class Pause {
     if (performance.now() - this.since < 3 * SPIN_MS) this.patience = PATIENCE; // sleeping was hardly worth it
   }
 
-  /** A request came. */
-  end(): void {
-    if (this.since === 0) return;
-    if (performance.now() - this.since < SPIN_MS) this.patience = PATIENCE;
+  /** A request came. @returns when, by performance.now */
+  end(): number {
+    const now = performance.now();
+    if (this.since !== 0 && now - this.since < SPIN_MS) this.patience = PATIENCE;
     this.since = 0;
+    return now;
   }
 }

@@ -1,5 +1,6 @@
 /** Open descriptors of directories: a bounded number for all layers of the process, the ones that were used last. */
 import { LRUCache } from 'lru-cache';
+import { CacheCounts } from '../sys/counters.ts';
 import { spareDescriptors } from '../sys/descriptors.ts';
 import { native } from '../sys/native.ts';
 import { openFilesMax } from '../sys/privileges.ts';
@@ -15,19 +16,29 @@ export interface Opened {
 /** Descriptors (O_PATH) of directories below the roots of layers. They close when others need their place. */
 const descriptors = new LRUCache<Opened, number>({ max: DESCRIPTORS_MAX, dispose: fd => native.close(fd) });
 
+export const descriptorCounts = new CacheCounts();
+descriptorCounts.holds(descriptors);
+
 spareDescriptors(() => {
   while (descriptors.size > 1) descriptors.pop(); // the last one asked for may be in use
+  descriptorCounts.holds(descriptors);
 });
 
 /** The descriptor of a directory, to be used before another one is kept; undefined where it is not open. */
-export const descriptorOf = (directory: Opened): number | undefined => descriptors.get(directory);
+export function descriptorOf(directory: Opened): number | undefined {
+  const fd = descriptors.get(directory);
+  descriptorCounts.asked(fd !== undefined);
+  return fd;
+}
 
 /** Takes over an open descriptor. */
 export function keepDescriptor(directory: Opened, fd: number): void {
   descriptors.set(directory, fd);
+  descriptorCounts.holds(descriptors);
 }
 
 /** Closes those of one layer. */
 export function closeDescriptors(layer: object): void {
   for (const directory of [...descriptors.keys()]) if (directory.layer === layer) descriptors.delete(directory);
+  descriptorCounts.holds(descriptors);
 }

@@ -1,6 +1,7 @@
 /** The bounded cache of dentries: what a name in a directory led to, so that a repeat asks no layer. */
 import { LRUCache } from 'lru-cache';
 import type { Name } from '../sys/bytes.ts';
+import { CacheCounts } from '../sys/counters.ts';
 import type { Node } from './node.ts';
 
 /** What an overlay remembers of its layers. */
@@ -22,23 +23,23 @@ const INODE_BYTES = 250;
 /** A miss is remembered as its errno. */
 export class DentryCache {
   private readonly dentries: LRUCache<string, Node | number>;
-  hits = 0;
-  misses = 0;
+  readonly counts = new CacheCounts();
 
   /** @param max dentries, and as many times the bytes of one of a directory layer: long names and deep merges make it fewer */
   constructor(max: number) {
     this.dentries = new LRUCache({ max, maxSize: max * NODE_BYTES, sizeCalculation: sizeBytes });
+    this.counts.holds(this.dentries);
   }
 
   get(parent: Node, name: Name): Node | number | undefined {
     const found = this.dentries.get(key(parent, name));
-    if (found === undefined) this.misses++;
-    else this.hits++;
+    this.counts.asked(found !== undefined);
     return found;
   }
 
   set(parent: Node, name: Name, found: Node | number): void {
     this.dentries.set(key(parent, name), found);
+    this.counts.holds(this.dentries);
   }
 
   /** Those there are now, and about how many bytes they take. */

@@ -1,6 +1,8 @@
 /** A stack of layers as one tree: names in, nodes and bytes out. It knows no mount; a FUSE session is one of its users. */
+import { descriptorCounts } from '../layers/descriptors.ts';
 import type { Data, Inode, Layer, Statfs } from '../layers/layer.ts';
 import type { Name } from '../sys/bytes.ts';
+import type { Counters } from '../sys/counters.ts';
 import { EIO, ENODATA, ENOENT, ErrnoError } from '../sys/errno.ts';
 import type { Attr } from '../sys/stat.ts';
 import { DEFAULT_MEMORY, DentryCache, type Memory } from './cache.ts';
@@ -202,6 +204,15 @@ export class Overlay implements Stack {
   /** The same open layers by other rules. Only one of the two is to be closed. */
   withRules(rules: Partial<RuleOptions>, judge: Judge = this.judge): Overlay {
     return new Overlay(this.layers, this.dataLayers, { ...this.options, ...rules }, judge, this.memory);
+  }
+
+  /** What is counted of its caches; the last one is that of all layers in this process. */
+  get caches(): Readonly<Record<string, Counters>> {
+    return {
+      ...(this.dentries && { dentries: this.dentries.counts.counters }),
+      digests: this.verifier.counts.counters,
+      descriptors: descriptorCounts.counters,
+    };
   }
 
   /** Closes all layers. */

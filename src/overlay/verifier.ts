@@ -1,6 +1,7 @@
 /** Checks data against the digest of its metacopy xattr, by what the kernel has measured or by measuring it. */
 import { LRUCache } from 'lru-cache';
 import type { Data } from '../layers/layer.ts';
+import { CacheCounts } from '../sys/counters.ts';
 import { EFBIG, EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { measure, measureLeaves } from '../verity/digest.ts';
@@ -36,21 +37,46 @@ export interface Measured {
 /** By algorithm: blocks of 4 KiB, no salt. */
 const PARAMETERS = { sha256: DEFAULTS, sha512: { ...DEFAULTS, algorithm: 'sha512' } } as const;
 
-type Memory = LRUCache<string, Measured>;
-
-export class Verifier {
-  private readonly xattrs: OverlayXattrs;
-  private readonly verity: StackOptions['verity'];
-  /** By the version of an object and the algorithm. */
-  private readonly memory: Memory = new LRUCache({
+/** By the version of an object and the algorithm. */
+class Memory {
+  readonly counts = new CacheCounts();
+  private readonly measured = new LRUCache<string, Measured>({
     max: MEASURED_MAX,
     maxSize: MEASURED_BYTES_MAX,
     sizeCalculation: ({ leaves }) => ENTRY_BYTES + (leaves?.length ?? 0),
   });
 
+  constructor() {
+    this.counts.holds(this.measured);
+  }
+
+  /** @param withLeaves only what can tell of a block whether it is as measured */
+  get(key: string, withLeaves: boolean): Measured | undefined {
+    const found = this.measured.get(key);
+    const isEnough = found && (found.byKernel || found.leaves || !withLeaves);
+    this.counts.asked(!!isEnough);
+    return isEnough ? found : undefined;
+  }
+
+  set(key: string, measured: Measured): void {
+    this.measured.set(key, measured);
+    this.counts.holds(this.measured);
+  }
+}
+
+export class Verifier {
+  private readonly xattrs: OverlayXattrs;
+  private readonly verity: StackOptions['verity'];
+  private readonly memory = new Memory();
+
   constructor(xattrs: OverlayXattrs, { redirects, verity }: Pick<StackOptions, 'redirects' | 'verity'>) {
     this.xattrs = xattrs;
     this.verity = redirects === 'strict' ? 'require' : verity;
+  }
+
+  /** Of what is remembered. */
+  get counts(): CacheCounts {
+    return this.memory.counts;
   }
 
   /**
@@ -98,8 +124,8 @@ export class Check {
 
   /** What is known without reading the data: remembered, or from the kernel. undefined: it is to be measured. */
   known(withLeaves: boolean): Measured | undefined {
-    const remembered = this.memory.get(this.key);
-    if (remembered && (remembered.byKernel || remembered.leaves || !withLeaves)) return this.approved(remembered);
+    const remembered = this.memory.get(this.key, withLeaves);
+    if (remembered) return this.approved(remembered);
     const digest = digestByKernel(this.data, this.algorithm);
     return digest && this.learn({ digest, byKernel: true });
   }

@@ -1,0 +1,66 @@
+/**
+ * Numbers that one thread counts and any other reads, without a lock or a message: a thread that serves the kernel never
+ * comes back to its event loop. Each number has one writer; it is whole whenever it is read, for it is one aligned double.
+ */
+
+/** Counts up to 2^53 each, all zero at first, shared with whatever thread is given them. */
+export type Counters = Float64Array<SharedArrayBuffer>;
+
+export const newCounters = (length: number): Counters => new Float64Array(new SharedArrayBuffer(8 * length));
+
+/** For the thread that writes it alone. */
+export function count(counters: Counters, at: number, more = 1): void {
+  counters[at] = (counters[at] as number) + more;
+}
+
+/** Where the numbers of a cache are. Bytes are 0 where it has no bound for them. */
+const CacheCount = { hits: 0, misses: 1, entries: 2, entriesMax: 3, bytes: 4, bytesMax: 5, SIZE: 6 } as const;
+
+export interface CacheNumbers {
+  readonly hits: number;
+  readonly misses: number;
+  readonly entries: number;
+  readonly entriesMax: number;
+  readonly bytes: number;
+  readonly bytesMax: number;
+}
+
+/** An LRUCache. */
+interface Cache {
+  readonly size: number;
+  readonly max: number;
+  readonly calculatedSize: number;
+  readonly maxSize: number;
+}
+
+/** What is counted of a cache, by the thread that has it. */
+export class CacheCounts {
+  readonly counters: Counters = newCounters(CacheCount.SIZE);
+
+  /** It was asked. */
+  asked(hit: boolean): void {
+    count(this.counters, hit ? CacheCount.hits : CacheCount.misses);
+  }
+
+  /** To be told after each change. */
+  holds({ size, max, calculatedSize, maxSize }: Cache): void {
+    const { counters } = this;
+    counters[CacheCount.entries] = size;
+    counters[CacheCount.entriesMax] = max;
+    counters[CacheCount.bytes] = calculatedSize;
+    counters[CacheCount.bytesMax] = maxSize;
+  }
+
+  /** On any thread. */
+  static read(counters: Counters): CacheNumbers {
+    const number = (key: keyof CacheNumbers): number => counters[CacheCount[key]] as number;
+    return {
+      hits: number('hits'),
+      misses: number('misses'),
+      entries: number('entries'),
+      entriesMax: number('entriesMax'),
+      bytes: number('bytes'),
+      bytesMax: number('bytesMax'),
+    };
+  }
+}

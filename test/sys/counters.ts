@@ -1,0 +1,44 @@
+/** Proves src/sys/counters.ts: what one thread counts another reads, while the first never comes back to its event loop. */
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { LRUCache } from 'lru-cache';
+import t from 'tap';
+import { CacheCounts, type Counters, count, newCounters } from '../../src/sys/counters.ts';
+
+t.test('numbers are added to', async t => {
+  const counters = newCounters(3);
+  t.strictSame([...counters], [0, 0, 0], 'from nothing');
+  count(counters, 1);
+  count(counters, 1, 41);
+  count(counters, 2, -1);
+  t.strictSame([...counters], [0, 42, -1]);
+});
+
+t.test('another thread reads them', async t => {
+  const counters = newCounters(2);
+  const program = `
+    const { workerData: counters } = require('node:worker_threads');
+    for (let i = 0; counters[1] === 0; i++) counters[0] = i;
+    counters[0] = -7;`;
+  const worker = new Worker(program, { eval: true, workerData: counters });
+  const exit = once(worker, 'exit');
+  while ((counters[0] as number) < 1000) await new Promise(setImmediate); // it counts, and hears nothing
+  counters[1] = 1;
+  await exit;
+  t.equal(counters[0], -7, 'as they are now');
+});
+
+t.test('of a cache', async t => {
+  const counts = new CacheCounts();
+  const cache = new LRUCache<string, string>({ max: 2, maxSize: 100, sizeCalculation: text => text.length });
+  const none = { hits: 0, misses: 0, entries: 0, entriesMax: 0, bytes: 0, bytesMax: 0 };
+  const read = (counters: Counters = counts.counters) => CacheCounts.read(counters);
+  t.strictSame(read(), none, 'before it is told');
+  counts.holds(cache);
+  t.strictSame(read(), { ...none, entriesMax: 2, bytesMax: 100 });
+  for (const key of ['a', 'b', 'c']) cache.set(key, 'four');
+  counts.holds(cache);
+  for (const key of ['a', 'b', 'c', 'c']) counts.asked(cache.get(key) !== undefined);
+  t.strictSame(read(), { hits: 3, misses: 1, entries: 2, entriesMax: 2, bytes: 8, bytesMax: 100 });
+});
+t.end();
