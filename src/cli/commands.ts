@@ -34,7 +34,7 @@ export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
     'status',
     {
       usage: 'status [MOUNTPOINT]',
-      what: 'show what mounts are made of, and what protects them',
+      what: 'show what mounts are made of, what protects them, and what they are doing',
       load: () => import('./status.ts'),
     },
   ],

@@ -1,6 +1,7 @@
 /** The life of a mount: open the layers, mount, answer, and take the mount away again. */
 import { stat, statfs } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
+import type { SharedCounters } from '../driver/activity.ts';
 import { MeasuringService } from '../driver/measuring-service.ts';
 import { type Protection, protectionOf, protectionText } from '../driver/protection.ts';
 import type { ThreadMessage, ThreadOrder } from '../driver/thread.ts';
@@ -11,6 +12,8 @@ import { EIO, ENOTCONN, ErrnoError, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { MeasurePool } from '../verity/measure-pool.ts';
 import { endEarly, takeThread } from './dispatch-thread.ts';
+import { liveNumbers, serveLive } from './live.ts';
+import { liveText } from './live-text.ts';
 import type { MountPlan } from './mount-options.ts';
 import { removeState, stateFile, writeState } from './state.ts';
 import { notifySupervisor } from './supervisor.ts';
@@ -52,6 +55,10 @@ export async function serveMount(
     layers: plan.stack.layers,
     protection,
   });
+  serveLive(mount.counters);
+  process.on('SIGUSR1', () => {
+    for (const line of liveText(liveNumbers(mount.counters))) log(line);
+  });
   requests.attend(mount);
   ready(protectionText(protection));
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
@@ -69,6 +76,8 @@ export async function serveMount(
 interface Server {
   /** Settles when the kernel has said what it can do. */
   readonly protection: Promise<Protection>;
+  /** Settles with that; undefined where nothing is counted. */
+  readonly counters: Promise<SharedCounters | undefined>;
   /** How the connection ended, or what the server died of. */
   readonly ended: Promise<string>;
   /** Mounts, and serves from then on. Throws ErrnoError, and leaves nothing behind then. */
@@ -81,7 +90,10 @@ async function open(plan: MountPlan, log: (line: string) => void): Promise<Serve
     const { FuseNativeServer } = await import('../driver/fuse-native.ts');
     const server = new FuseNativeServer(plan.stack, plan.driver, log);
     const protection = protectionOf(plan.stack, plan.driver, 'no passthrough with transport=fuse-native');
-    return Object.assign(server, { protection: Promise.resolve(protection) });
+    return Object.assign(server, {
+      protection: Promise.resolve(protection),
+      counters: Promise.resolve(undefined),
+    });
   }
   const thread = new ServingThread(plan);
   await thread.opened;
@@ -93,6 +105,7 @@ class ServingThread implements Server {
   /** Settles when all layers are open. */
   readonly opened: Promise<void>;
   readonly protection: Promise<Protection>;
+  readonly counters: Promise<SharedCounters>;
   readonly ended: Promise<string>;
   private readonly worker: Worker;
   private readonly measuring = new MeasuringService(new MeasurePool());
@@ -103,15 +116,19 @@ class ServingThread implements Server {
     this.worker = thread.worker;
     const { promise: opened, resolve: open, reject: refuse } = withResolvers<void>();
     const { promise: protection, resolve: protect } = withResolvers<Protection>();
+    const { promise: counters, resolve: share } = withResolvers<SharedCounters>();
     const { promise: ended, resolve: end } = withResolvers<string>();
     this.opened = opened;
     this.protection = protection;
+    this.counters = counters;
     this.ended = ended;
     this.worker.on('message', (message: ThreadMessage) => {
       if ('ready' in message) open();
       else if ('error' in message) refuse(new ErrnoError(message.error.errno, message.error.message));
-      else if ('protection' in message) protect(message.protection);
-      else end(message.ended);
+      else if ('protection' in message) {
+        protect(message.protection);
+        share(message.counters);
+      } else end(message.ended);
     });
     const died = (cause: unknown): void => {
       refuse(new ErrnoError(EIO, `the dispatch thread died: ${cause}`));
@@ -135,12 +152,20 @@ class LiveMount {
   readonly device: string;
   readonly watcher: Watcher;
   readonly protection: Protection;
+  readonly counters: SharedCounters | undefined;
   private readonly by: Mounter;
   private readonly table = new MountTable();
 
-  private constructor(device: string, watcher: Watcher, by: Mounter, protection: Protection) {
+  private constructor(
+    device: string,
+    watcher: Watcher,
+    by: Mounter,
+    protection: Protection,
+    counters: SharedCounters | undefined,
+  ) {
     this.device = device;
     this.protection = protection;
+    this.counters = counters;
     this.watcher = watcher;
     this.by = by;
   }
@@ -159,7 +184,8 @@ class LiveMount {
       if (device === undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: mounted, but not in mountinfo`);
       watcher.mounted(device, stateFile());
       await answering(mountpoint, server);
-      return new LiveMount(device, watcher, by, await server.protection); // which came before the first answer
+      // Both came before the first answer.
+      return new LiveMount(device, watcher, by, await server.protection, await server.counters);
     } catch (error) {
       if (await unmountFuse(mountpoint, by, true)) watcher.gone();
       throw error;

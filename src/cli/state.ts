@@ -32,6 +32,13 @@ export function stateFile(): string {
   return at ? join(at, `${process.pid}.json`) : '';
 }
 
+/** Where a daemon tells what its mount is doing, or '' where there is no place for that: 107 bytes are what the kernel takes. */
+export function statusSocket(pid: number): string {
+  const at = directory();
+  const path = at ? join(at, `${pid}.sock`) : '';
+  return Buffer.byteLength(path) < 108 ? path : '';
+}
+
 /** A mount works without its file, so a failure is no error. */
 export function writeState(state: MountState): void {
   const at = directory();
@@ -43,8 +50,7 @@ export function writeState(state: MountState): void {
 }
 
 export function removeState(): void {
-  const file = stateFile();
-  if (file) rmSync(file, { force: true });
+  for (const file of [stateFile(), statusSocket(process.pid)]) if (file) rmSync(file, { force: true });
 }
 
 /** @returns what the running daemon of a mount has left; undefined where there is none */

@@ -1,9 +1,12 @@
-/** `lowerdata status`: what the mounts of this user are made of, and what protects them. */
+/** `lowerdata status`: what the mounts of this user are made of, what protects them, and what they are doing. */
 import type { Command } from 'commander';
 import { protectionText } from '../driver/protection.ts';
 import { type Name, nameFromText, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { newCommand, parse } from './command.ts';
+import { askDaemon } from './live.ts';
+import { liveText } from './live-text.ts';
+import { type LiveMountState, metricsOf } from './metrics.ts';
 import { printLines } from './output.ts';
 import { reporting } from './report.ts';
 import { type MountState, readState, readStates } from './state.ts';
@@ -13,20 +16,30 @@ const FAILED = 1;
 
 export const define = (): Command =>
   newCommand('lowerdata status')
-    .description('Show what mounts are made of, and what protects them.')
+    .description('Show what mounts are made of, what protects them, and what they are doing.')
     .usage('[options] [MOUNTPOINT]')
     .argument('[mountpoint]', 'one mount; all of this user without it')
-    .option('--json', 'a JSON array, one object a mount');
+    .option('--json', 'a JSON array, one object a mount')
+    .option('--metrics', 'the numbers in the text format of Prometheus')
+    .addHelpText('after', `\n${NOTES}`);
+
+const NOTES = `Numbers are counted since the mount, and times until the answer is made. A \`check\` compares data with its digest: it was
+\`measured\`, \`remembered\` from an earlier check, measured by the kernel, or failed. What the kernel answers from its own caches
+is in none of these numbers. SIGUSR1 has a daemon write them to its log.`;
 
 export async function run(args: readonly Name[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const [mountpoint] = command.args as [Name?];
-  const { json } = command.opts<{ json?: true }>();
+  const { json, metrics } = command.opts<{ json?: true; metrics?: true }>();
   return reporting(FAILED, async () => {
+    if (json && metrics) throw new ErrnoError(EINVAL, '--json and --metrics exclude each other');
     const states = mountpoint === undefined ? readStates() : [stateOf(mountpoint)];
-    await printLines(json ? [nameFromText(JSON.stringify(states.map(asJson), undefined, 2))] : states.flatMap(asText));
+    const mounts = await Promise.all(states.map(async state => ({ state, live: await askDaemon(state.pid) })));
+    if (metrics) await printLines(metricsOf(mounts).map(nameFromText));
+    else if (json) await printLines([nameFromText(JSON.stringify(mounts.map(asJson), undefined, 2))]);
+    else await printLines(mounts.flatMap(asText));
     return 0;
   });
 }
@@ -39,21 +52,26 @@ function stateOf(mountpoint: Name): MountState {
 }
 
 /** Byte strings become text, as messages show them. */
-function asJson({ layers, mountpoint, source, ...state }: MountState): unknown {
+function asJson({ state, live }: LiveMountState): unknown {
+  const { layers, mountpoint, source, ...rest } = state;
   return {
     mountpoint: printable(mountpoint),
     source: printable(source),
-    ...state,
+    ...rest,
     layers: layers.map(({ path, dataOnly }) => ({ path: printable(path), dataOnly })),
+    process: live?.process ?? null,
+    activity: live?.activity ?? null,
   };
 }
 
-function asText({ mountpoint, source, pid, startedAt, transport, layers, protection }: MountState): Name[] {
+function asText({ state, live }: LiveMountState): Name[] {
+  const { mountpoint, source, pid, startedAt, transport, layers, protection } = state;
   return [
     printable(mountpoint),
     `  source      ${printable(source)}`,
     `  layers      ${layers.map(({ path, dataOnly }) => `${dataOnly ? '::' : ''}${printable(path)}`).join(' ')}`,
     `  daemon      ${pid}, since ${new Date(startedAt).toISOString()}, transport ${transport}`,
     `  protection  ${protectionText(protection)}`,
+    ...liveText(live),
   ].map(nameFromText);
 }

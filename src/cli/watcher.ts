@@ -68,7 +68,7 @@ while [ "$tries" -gt 0 ]; do
   tries=$((tries - 1))
   sleep 0.1
 done
-[ -z "$state" ] || rm -f "$state"
+[ -z "$state" ] || rm -f "$state" "\${state%.json}.sock"
 `;
 
 export class Watcher {

@@ -2,7 +2,7 @@
  * The dispatch thread of a mount: opens the layers, then serves the kernel until the connection ends.
  *
  *     {options, driver}             ->  {ready} or {error}     layers are open, nothing is mounted
- *     {fd, measuring}, once mounted ->  {protection}            the kernel has said what it can do
+ *     {fd, measuring}, once mounted ->  {protection, counters}  the kernel has said what it can do
  *                                   ->  {ended}                 the loop has returned
  */
 import { writeSync } from 'node:fs';
@@ -19,6 +19,7 @@ import { step } from '../overlay/step.ts';
 import { EIO, EPERM, ErrnoError } from '../sys/errno.ts';
 import type { IoUring } from '../sys/io-uring.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, openFilesMax } from '../sys/privileges.ts';
+import type { SharedCounters } from './activity.ts';
 import { Backing } from './backing.ts';
 import { cachePolicy, memoryFor } from './cache.ts';
 import { Files, type Opened } from './files.ts';
@@ -37,7 +38,7 @@ export interface ThreadData {
 export type ThreadMessage =
   | { ready: true }
   | { error: { errno: number; message: string } }
-  | { protection: Protection }
+  | { protection: Protection; counters: SharedCounters }
   | { ended: End };
 /** What it is told: the descriptor of the mounted /dev/fuse, and who measures for it. */
 export interface ThreadOrder {
@@ -91,7 +92,12 @@ function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivil
   });
   const cache = cachePolicy(overlay, driver);
   const filesystem = new OverlayFilesystem(overlay, files, cache, { acl, trusted: isPrivileged }, granted => {
-    say({ protection: protectionOf(options, driver, granted || whyNoPassthrough(isPrivileged)) });
+    const protection = protectionOf(options, driver, granted || whyNoPassthrough(isPrivileged));
+    const requests = dispatcher.counts.counters;
+    say({
+      protection,
+      counters: { requests, files: files.counters, names: filesystem.counters, caches: filesystem.caches },
+    });
   });
   const wanted = {
     passthroughDepth: passthrough ? 1 : 0,
@@ -100,7 +106,8 @@ function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivil
     ioUring: ring !== undefined,
   } as const;
   const tracer = driver.debug ? traceTo(tell) : undefined;
-  return serve(fd, new Dispatcher(filesystem, { wanted, log, tracer }), { log, wake: measurer.wake }, ring);
+  const dispatcher = new Dispatcher(filesystem, { wanted, log, tracer });
+  return serve(fd, dispatcher, { log, wake: measurer.wake }, ring);
 }
 
 function whyNoPassthrough(isPrivileged: boolean): string {

@@ -125,11 +125,13 @@ placed('the command returns when the mount answers, and umount when the daemon h
   t.equal(place.mount?.source, place.stack);
   const { daemon } = place;
   const state = `/run/lowerdata/${daemon}.json`;
+  const socket = `/run/lowerdata/${daemon}.sock`;
+  t.ok(existsSync(socket), 'it can be asked');
   t.match(JSON.parse(readFileSync(state, 'utf8')), { pid: daemon, mountpoint: place.mnt, device: place.mount?.device });
   t.same(place.run('umount', place.mnt), { status: 0, stderr: '' });
   t.equal(place.mount, undefined);
   t.ok(isGone(daemon), 'the daemon');
-  t.notOk(existsSync(state), 'its state file');
+  t.notOk(existsSync(state) || existsSync(socket), 'its state file and its socket');
 });
 
 placed('the daemon keeps nobody busy', async (t, place) => {
@@ -190,7 +192,7 @@ placed('a daemon that is killed leaves no mount and no state', async (t, place) 
   t.ok(existsSync(state));
   process.kill(pid, 'SIGKILL');
   t.ok(await soon(() => at() === undefined), 'the mount');
-  t.ok(await soon(() => !existsSync(state)), 'the state file');
+  t.ok(await soon(() => !existsSync(state) && !existsSync(`/run/lowerdata/${pid}.sock`)), 'the state file, the socket');
   while (at()) native.umount(nameFromText(odd), MNT_DETACH);
 });
 

@@ -1,0 +1,85 @@
+/** What a daemon tells of its mount while it lives: one JSON document to whoever connects to the socket beside its state file. */
+import { rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { type Activity, activityOf, type SharedCounters } from '../driver/activity.ts';
+import { statusSocket } from './state.ts';
+
+export interface LiveNumbers {
+  readonly process: {
+    readonly uptimeSeconds: number;
+    readonly residentBytes: number;
+    /** Processor time of all threads. */
+    readonly userSeconds: number;
+    readonly systemSeconds: number;
+  };
+  /** null: nothing is counted, with transport=fuse-native. */
+  readonly activity: Activity | null;
+}
+
+/** Of this process. */
+export function liveNumbers(counters: SharedCounters | undefined): LiveNumbers {
+  const { user, system } = process.cpuUsage();
+  return {
+    process: {
+      uptimeSeconds: process.uptime(),
+      residentBytes: process.memoryUsage.rss(),
+      userSeconds: user / 1e6,
+      systemSeconds: system / 1e6,
+    },
+    activity: counters ? activityOf(counters) : null,
+  };
+}
+
+/** Owner alone. Source: connect(2) needs to write to the socket. */
+const PRIVATE = 0o177;
+
+/** A mount works without it, so a failure is no error. It costs nothing while nobody asks. */
+export function serveLive(counters: SharedCounters | undefined): void {
+  const path = statusSocket(process.pid);
+  if (!path) return;
+  const server = createServer(socket => {
+    socket.on('error', () => {}); // who asked has gone
+    socket.end(JSON.stringify(liveNumbers(counters)), () => socket.destroy());
+  });
+  server.on('error', () => {});
+  server.unref();
+  const before = process.umask(PRIVATE);
+  try {
+    rmSync(path, { force: true }); // of a daemon that had the same number
+    server.listen(path); // binds at once
+  } catch {
+  } finally {
+    process.umask(before);
+  }
+}
+
+/** A daemon that is stopped, or whose machine is out of breath, is not waited for any longer. */
+const PATIENCE_MS = 2000;
+
+/** @returns what the daemon tells; undefined where it does not */
+export function askDaemon(pid: number): Promise<LiveNumbers | undefined> {
+  const path = statusSocket(pid);
+  if (!path) return Promise.resolve(undefined);
+  return new Promise(resolve => {
+    let text = '';
+    const socket = connect(path);
+    socket.setEncoding('utf8');
+    socket.on('data', piece => {
+      text += piece;
+    });
+    socket.on('error', () => {}); // it has gone, or never was; `close` follows
+    socket.on('close', () => {
+      clearTimeout(timer);
+      resolve(parsed(text));
+    });
+    const timer = setTimeout(() => socket.destroy(), PATIENCE_MS);
+  });
+}
+
+function parsed(text: string): LiveNumbers | undefined {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
