@@ -56,9 +56,7 @@ export async function serveMount(
     protection,
   });
   serveLive(mount.counters);
-  process.on('SIGUSR1', () => {
-    for (const line of liveText(liveNumbers(mount.counters))) log(line);
-  });
+  process.on('SIGUSR1', () => logNumbers(mount, log));
   requests.attend(mount);
   ready(protectionText(protection));
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
@@ -70,6 +68,14 @@ export async function serveMount(
   }
   log(`${printable(mountpoint)}: ${end === 'unmounted' ? 'unmounted by force while in use' : end}`);
   return 1;
+}
+
+function logNumbers({ counters }: LiveMount, log: (line: string) => void): void {
+  try {
+    for (const line of liveText(liveNumbers(counters))) log(line);
+  } catch (error) {
+    log((error as Error).message); // no descriptor is left, for one: the mount goes on
+  }
 }
 
 /** What has opened the layers and answers the kernel. */

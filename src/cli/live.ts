@@ -39,7 +39,7 @@ export function serveLive(counters: SharedCounters | undefined): void {
   if (!path) return;
   const server = createServer(socket => {
     socket.on('error', () => {}); // who asked has gone
-    socket.end(JSON.stringify(liveNumbers(counters)), () => socket.destroy());
+    socket.end(told(counters), () => socket.destroy());
   });
   server.on('error', () => {});
   server.unref();
@@ -50,6 +50,15 @@ export function serveLive(counters: SharedCounters | undefined): void {
   } catch {
   } finally {
     process.umask(before);
+  }
+}
+
+/** Nothing where a number can not be had, as memory is not when no descriptor is left: the mount must go on. */
+function told(counters: SharedCounters | undefined): string {
+  try {
+    return JSON.stringify(liveNumbers(counters));
+  } catch {
+    return '';
   }
 }
 

@@ -3,6 +3,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   closeSync,
+  cpSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -42,6 +43,17 @@ const countOf = ({ operations }: Activity, name: string): number =>
 const errorsOf = ({ operations }: Activity, name: string): unknown =>
   operations.find(({ operation }) => operation === name)?.errors;
 
+/** Source: linux/fcntl.h. */
+const O_PATH = 0o10000000;
+
+/** Looks names up, and has the kernel keep them, though others on this machine have it drop its caches. */
+function pin(mount: ForegroundMount, names: string[]): () => void {
+  const pinned = names.map(name => openSync(join(mount.root, name), O_PATH));
+  return () => {
+    for (const fd of pinned) closeSync(fd);
+  };
+}
+
 /** A test with a directory layer `A` of NAMES files, file i of i bytes, mounted with options. */
 function mounted(
   rule: string,
@@ -75,7 +87,7 @@ for (const [transport, skip] of [
     async (t, mount, names) => {
       const before = activity(mount);
       const started = performance.now();
-      for (const name of names) lstatSync(join(mount.root, name));
+      const unpin = pin(mount, names);
       const took = (performance.now() - started) * 1e6;
       const cold = activity(mount);
       t.equal(countOf(cold, 'LOOKUP') - countOf(before, 'LOOKUP'), NAMES, 'each name is asked for once');
@@ -112,22 +124,25 @@ for (const [transport, skip] of [
       );
       t.match(ask(mount), /\n {2}requests +[\d,]+; names not found: 17; bytes read through the daemon: 0\n/);
       t.match(ask(mount), /\n {4}LOOKUP +2,017 .* ENOENT 17\n/, 'so says the text');
+      unpin();
     },
     skip,
   );
 }
 
 mounted('what the kernel keeps is not asked for', 'attr_timeout=3600', async (t, mount, names) => {
-  for (const name of names) lstatSync(join(mount.root, name));
+  const unpin = pin(mount, names);
   const first = activity(mount);
   for (const name of names) lstatSync(join(mount.root, name));
   const second = activity(mount);
   t.equal(countOf(first, 'LOOKUP'), NAMES);
   t.equal(countOf(second, 'LOOKUP'), NAMES);
+  unpin();
 });
 
 mounted('reads and opens', 'passthrough=off', async (t, mount, names) => {
   let bytes = 0;
+  const unpin = pin(mount, names.slice(0, 500));
   for (const name of names.slice(0, 500)) bytes += readFileSync(join(mount.root, name)).length;
   t.equal(bytes, (499 * 500) / 2);
   await soon(() => countOf(activity(mount), 'RELEASE') === 500); // which the kernel does not wait for
@@ -142,6 +157,7 @@ mounted('reads and opens', 'passthrough=off', async (t, mount, names) => {
     caches: { files: { hits: 1, misses: 500, entries: 499 } },
   });
   closeSync(held);
+  unpin();
 });
 
 mounted('reads with passthrough', 'passthrough=on', async (t, mount) => {
@@ -222,6 +238,38 @@ t.test('names that would break out of a label', { skip: withoutFuse, timeout: 12
         { mountpoint: join(directory, 'a"b\\x5cc\\x0ad é') },
         'as status shows them elsewhere',
       );
+    } finally {
+      await mount.clear();
+    }
+  }),
+);
+
+t.test('checks of objects', { skip: withoutFuse, timeout: 180_000 }, t =>
+  withScratchAsync(async directory => {
+    const at = (name: string): string => join(directory, name);
+    const [tree, image, store, objects] = [at('tree'), at('image'), at('store'), at('objects')];
+    const sizes = { small: 5000, large: 3_000_000, other: 700_000, bad: 200_000 }; // what is above 128 KiB is measured elsewhere
+    mkdirSync(tree);
+    for (const [name, size] of Object.entries(sizes)) writeFileSync(join(tree, name), name[0]?.repeat(size) ?? '');
+    const made = spawnSync(process.execPath, [lowerdata, 'mkfs', `--digest-store=${store}`, tree, image]);
+    t.equal(made.status, 0);
+    cpSync(store, objects, { recursive: true }); // of which none has fs-verity, whatever this kernel can do
+    const listed = readdirSync(objects, { recursive: true, encoding: 'utf8' }).map(name => join(objects, name));
+    writeFileSync(listed.find(path => statSync(path).size === sizes.bad) as string, 'x', { flag: 'r+' });
+
+    const mount = await ForegroundMount.make(image, join(directory, 'mnt'), `basedir=${objects},verify=read`);
+    try {
+      const good = ['small', 'large', 'other'] as const;
+      const open = (name: string): unknown => closeSync(openSync(join(mount.root, name), 'r'));
+      for (let i = 0; i < 4; i++) for (const name of good) open(name);
+      for (let i = 0; i < 2; i++) t.throws(() => open('bad'), { code: 'EIO' });
+      const numbers = activity(mount);
+      t.strictSame(numbers.checks, { measured: 3, remembered: 9, byKernel: 0, failed: 2 });
+      t.strictSame([countOf(numbers, 'OPEN'), errorsOf(numbers, 'OPEN')], [14, { EIO: 2 }]);
+      t.equal(numbers.readBytes, 0, 'what is measured is not read by anybody');
+      for (const name of good) t.equal(readFileSync(join(mount.root, name)).length, sizes[name]);
+      t.equal(activity(mount).readBytes, sizes.small + sizes.large + sizes.other);
+      t.match(ask(mount), /\n {2}checks {6}3 measured, 12 remembered, 0 by the kernel, 2 failed\n/);
     } finally {
       await mount.clear();
     }
