@@ -10,7 +10,8 @@ import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
 
 /**
  * Paths stay as mountinfo spells them, without white space, until they are used. A mount is found by its device number,
- * which no other mount can have before this one is gone; before that number is known, by being new at the path.
+ * which another mount can have at once when this one is gone, so that none is taken away while somebody serves it; before that
+ * number is known, by being new at the path.
  * A mount that another one covers is left alone: unmounting its path would unmount the other one.
  */
 const SCRIPT = `
@@ -31,7 +32,7 @@ covered() (
   done </proc/self/mountinfo
   exit 1
 )
-dead() {
+mounts() {
   while read -r id _ number _ at rest; do
     case $rest in *' - fuse.'*) ;; *) continue ;; esac
     if [ -n "$device" ]; then
@@ -42,7 +43,7 @@ dead() {
     covered "$id" "$at" || printf '%s\\n' "$at"
   done </proc/self/mountinfo
 }
-unmount() { # the octal escapes, which %b wants with a leading zero
+decode() { # sets at to a path without its octal escapes, which %b wants with a leading zero
   rest=$1 text=
   while :; do
     case $rest in
@@ -51,20 +52,29 @@ unmount() { # the octal escapes, which %b wants with a leading zero
     esac
   done
   at=$(printf '%b.' "$text$rest")
-  case $by in
-    mount) umount -l "\${at%.}" ;;
-    *) fusermount3 -u -z "\${at%.}" ;;
-  esac
+  at=\${at%.}
 }
-tries=20
-while [ "$tries" -gt 0 ]; do
-  found=$(dead) failed=
-  for at in $found; do unmount "$at" || failed=1; done
-  if [ -n "$found" ]; then
-    [ -n "$failed" ] || break # never looks again: another mount may have the number now
-  elif [ "$by" = mount ] || [ -n "$device" ]; then
-    break
-  fi # else fusermount3 may not have mounted yet
+dead() ( # whether nobody serves what is mounted at a path: ENOTCONN, for which statfs(2) alone is sure to ask
+  decode "$1"
+  case $(LC_ALL=C stat -f "$at" 2>&1) in *' not connected') exit 0 ;; *) exit 1 ;; esac
+)
+unmount() (
+  decode "$1"
+  case $by in
+    mount) umount -l "$at" ;;
+    *) fusermount3 -u -z "$at" ;;
+  esac
+)
+tries=100 absent=3
+[ "$by" = mount ] || [ -n "$device" ] || absent=20 # fusermount3 may not have mounted yet
+while [ "$tries" -gt 0 ] && [ "$absent" -gt 0 ]; do # a daemon may take a while to die, and one look may miss what moves
+  found=$(mounts) failed=
+  for place in $found; do dead "$place" && unmount "$place" || failed=1; done
+  if [ -z "$found" ]; then
+    absent=$((absent - 1))
+  elif [ -z "$failed" ]; then
+    break # never looks again: another mount may have the number now
+  fi
   tries=$((tries - 1))
   sleep 0.1
 done
