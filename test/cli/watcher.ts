@@ -4,9 +4,11 @@ import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from 'node
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { isRunning } from '../../src/cli/state.ts';
 import { mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
 import { nameFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
+import { ForegroundMount, soon } from '../fixtures/foreground.ts';
 import { lowerdata } from '../fixtures/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
@@ -57,6 +59,29 @@ for (const [rule, after, uid, other] of [
     }),
   );
 }
+
+t.test('killed when another daemon had the device number already', { skip: withoutFuse }, t =>
+  withScratchAsync(async directory => {
+    for (const name of ['A', 'B', 'own']) mkdirSync(join(directory, name));
+    const other = await ForegroundMount.make(`${directory}/A:${directory}/B`, join(directory, 'mnt'));
+    try {
+      const dies = `
+        import { Watcher } from '${cli}/watcher.js';
+        import { readFileSync, writeSync } from 'node:fs';
+        const watcher = new Watcher('mount');
+        watcher.mounting('${directory}/own');
+        watcher.mounted('${other.mount?.device}', '');
+        writeSync(1, readFileSync('/proc/self/task/' + process.pid + '/children', 'latin1'));
+        process.kill(process.pid, 'SIGKILL');`;
+      const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', dies], { encoding: 'utf8' });
+      t.match(stdout, /^\d+ $/, stderr);
+      t.ok(await soon(() => !isRunning(Number(stdout))), 'the watcher ends');
+      t.equal(other.mount?.type, 'fuse.lowerdata', 'and leaves alone what somebody serves');
+    } finally {
+      await other.clear();
+    }
+  }),
+);
 
 t.test('a helper that refuses once', { skip: withoutUserMounts }, t =>
   withScratchAsync(async directory => {
