@@ -105,7 +105,7 @@ export class Device {
 }
 
 /** What a failed read means; undefined: ask again. */
-export function endOf(errno: number): End | undefined {
+function endOf(errno: number): End | undefined {
   switch (errno) {
     case ENOENT: // the request was interrupted before it was read
     case EINTR:

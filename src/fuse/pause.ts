@@ -1,3 +1,5 @@
+/** Waiting for the next request: awake for a moment, then asleep. */
+
 /** How long to ask again and again before sleeping. */
 const SPIN_MS = 0.04;
 /** Pauses in a row that may end in sleep before the next one sleeps at once. */

@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { nameOf, putU64 } from '../sys/bytes.ts';
 import { ENOTCONN, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
-import { IoUring } from '../sys/io-uring.ts';
+import { IoUring, mapMemory } from '../sys/io-uring.ts';
 import { native } from '../sys/native.ts';
 import { InHeader, OutHeader, UringCommand, UringCommandRequest, UringHeader } from './abi.ts';
 import type { Device, End, SessionOptions } from './device.ts';
@@ -41,8 +41,7 @@ class Slot {
 
   constructor(queue: number) {
     this.queue = queue;
-    const memory = native.map(-1, 0, PAYLOAD + READ_BYTES_MAX);
-    if (typeof memory === 'number') throw new ErrnoError(-memory, `memory for a request: ${errnoName(memory)}`);
+    const memory = mapMemory(-1, 0, PAYLOAD + READ_BYTES_MAX);
     this.headerBytes = new Uint8Array(memory, 0, UringHeader.SIZE);
     this.header = new DataView(memory, 0, UringHeader.SIZE);
     this.payload = new Uint8Array(memory, PAYLOAD, READ_BYTES_MAX);

@@ -54,7 +54,8 @@ export class IoUring {
   result = 0;
   private readonly fd: number;
   private readonly entries: number;
-  private readonly sqes: DataView;
+  /** What is prepared, which `command` says where. */
+  readonly submissions: DataView;
   private readonly words: Int32Array;
   private readonly completions: Int32Array;
   private readonly completionMask: number;
@@ -75,24 +76,20 @@ export class IoUring {
     this.entries = of(Params.sq_entries);
     const completions = of(Params.cq_entries);
     const ringBytes = of(Params.cq_off_cqes) + completions * Cqe.WORDS * 4;
-    const ring = mapped(native.map(this.fd, OFF_SQ_RING, ringBytes));
+    const ring = mapMemory(this.fd, OFF_SQ_RING, ringBytes);
     this.words = new Int32Array(ring, 0, ringBytes >> 2);
     this.completions = new Int32Array(ring, of(Params.cq_off_cqes), completions * Cqe.WORDS);
     this.completionMask = completions - 1;
     this.sqTail = of(Params.sq_off_tail) >> 2;
     this.cqHead = of(Params.cq_off_head) >> 2;
     this.cqTail = of(Params.cq_off_tail) >> 2;
-    this.sqes = new DataView(mapped(native.map(this.fd, OFF_SQES, this.entries * Sqe.SIZE)));
-  }
-
-  close(): void {
-    native.close(this.fd);
+    this.submissions = new DataView(mapMemory(this.fd, OFF_SQES, this.entries * Sqe.SIZE));
   }
 
   /** Prepares a call that completes when `fd` can be read, or is gone. */
   poll(fd: number, userData: number): void {
     const at = this.prepare(OP_POLL_ADD, fd, userData);
-    this.sqes.setUint32(at + Sqe.op_flags, POLLIN, true);
+    this.submissions.setUint32(at + Sqe.op_flags, POLLIN, true);
   }
 
   /**
@@ -101,14 +98,10 @@ export class IoUring {
    */
   command(fd: number, userData: number, operation: number, address = 0, count = 0): number {
     const at = this.prepare(OP_URING_CMD, fd, userData);
-    this.sqes.setUint32(at + Sqe.cmd_op, operation, true);
-    putU64(this.sqes, at + Sqe.addr, address);
-    this.sqes.setUint32(at + Sqe.len, count, true);
+    this.submissions.setUint32(at + Sqe.cmd_op, operation, true);
+    putU64(this.submissions, at + Sqe.addr, address);
+    this.submissions.setUint32(at + Sqe.len, count, true);
     return at + Sqe.cmd;
-  }
-
-  get submissions(): DataView {
-    return this.sqes;
   }
 
   /** Zeroes the next submission. */
@@ -116,10 +109,10 @@ export class IoUring {
     if (this.prepared === this.entries) this.enter(0);
     const at = (this.tail++ & (this.entries - 1)) * Sqe.SIZE;
     this.prepared++;
-    for (let word = at; word < at + Sqe.SIZE; word += 4) this.sqes.setUint32(word, 0, true);
-    this.sqes.setUint8(at + Sqe.opcode, opcode);
-    this.sqes.setInt32(at + Sqe.fd, fd, true);
-    this.sqes.setUint32(at + Sqe.user_data, userData, true);
+    for (let word = at; word < at + Sqe.SIZE; word += 4) this.submissions.setUint32(word, 0, true);
+    this.submissions.setUint8(at + Sqe.opcode, opcode);
+    this.submissions.setInt32(at + Sqe.fd, fd, true);
+    this.submissions.setUint32(at + Sqe.user_data, userData, true);
     return at;
   }
 
@@ -152,7 +145,9 @@ export class IoUring {
   }
 }
 
-function mapped(memory: ArrayBuffer | number): ArrayBuffer {
+/** Memory that is shared with the kernel: of a file, or new where `fd` is -1. Throws ErrnoError. */
+export function mapMemory(fd: number, offset: number, lengthBytes: number): ArrayBuffer {
+  const memory = native.map(fd, offset, lengthBytes);
   if (typeof memory === 'number') throw new ErrnoError(-memory, `mmap: ${errnoName(memory)}`);
   return memory;
 }
