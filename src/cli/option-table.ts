@@ -24,7 +24,7 @@ export interface Choices {
 export function defaultChoices(isRoot: boolean): Choices {
   return {
     isRoot,
-    driver: { passthrough: 'auto', opens: 'each', acl: true, debug: false, transport: 'dev' },
+    driver: { passthrough: 'auto', opens: 'each', acl: true, debug: false, latency: 'normal', transport: 'dev' },
     flags: new Set(isRoot ? [] : ['nosuid', 'nodev']),
     objects: [],
     subtype: 'lowerdata',
@@ -90,7 +90,7 @@ function seconds(what: string, ...fields: ('entryTimeout' | 'attrTimeout' | 'neg
   });
 }
 
-function choice<K extends 'opens' | 'passthrough' | 'transport' | 'verify'>(
+function choice<K extends 'latency' | 'opens' | 'passthrough' | 'transport' | 'verify'>(
   field: K,
   values: readonly (DriverOptions[K] & string)[],
   what: string,
@@ -164,6 +164,9 @@ const VERIFY =
 const OPENS =
   '`none`: the kernel opens files without asking; their data is found and checked when it is first read, and read through ' +
   'this process';
+const LATENCY =
+  '`low`: no processor sleeps while requests follow each other closely, which takes power, and write access to ' +
+  '/dev/cpu_dma_latency; where waking takes long, answers come two to three times as fast';
 const TRANSPORT =
   'how requests come: read from /dev/fuse, or through io_uring (Linux 6.14 with fuse.enable_uring=1); `fuse-native`: the ' +
   'package of that name, for comparison';
@@ -194,6 +197,7 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
     choice('passthrough', ['auto', 'on', 'off'], "whether the kernel reads data itself, from the object's page cache"),
   ],
   ['opens', choice('opens', ['each', 'none'], OPENS)],
+  ['latency', choice('latency', ['normal', 'low'], LATENCY)],
   ['transport', choice('transport', ['dev', 'uring', 'fuse-native'], TRANSPORT)],
 
   // FUSE

@@ -16,5 +16,7 @@ export interface DriverOptions {
   readonly acl: boolean;
   /** One line for each message. */
   readonly debug: boolean;
+  /** low: processors do not sleep while requests follow each other closely. */
+  readonly latency: 'normal' | 'low';
   readonly transport: 'dev' | 'uring' | 'fuse-native';
 }

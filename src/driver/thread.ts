@@ -16,6 +16,7 @@ import { openOverlay } from '../overlay/open.ts';
 import type { StackOptions } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { step } from '../overlay/step.ts';
+import { CpuLatency } from '../sys/cpu-latency.ts';
 import { EIO, EPERM, ErrnoError } from '../sys/errno.ts';
 import type { IoUring } from '../sys/io-uring.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, openFilesMax } from '../sys/privileges.ts';
@@ -55,9 +56,11 @@ try {
   const overlay = openOverlay(options, step, memoryFor(driver));
   const isPrivileged = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
   if (driver.passthrough === 'on' && !isPrivileged) throw new ErrnoError(EPERM, 'passthrough=on needs CAP_SYS_ADMIN');
+  const latency = driver.latency === 'low' ? new CpuLatency() : undefined;
   const ring = driver.transport === 'uring' ? openRing() : undefined;
   port.once('message', (order: ThreadOrder) => {
-    const ended = serveOverlay(order, overlay, isPrivileged, ring);
+    const ended = serveOverlay(order, overlay, isPrivileged, { ring, latency });
+    latency?.close();
     say({ ended });
   });
   say({ ready: true });
@@ -81,7 +84,14 @@ function say(message: ThreadMessage): void {
   port?.postMessage(message);
 }
 
-function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivileged: boolean, ring?: IoUring): End {
+/** What serving needs that has to be opened early. */
+interface Means {
+  readonly ring: IoUring | undefined;
+  readonly latency: CpuLatency | undefined;
+}
+
+function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivileged: boolean, means: Means): End {
+  const { ring, latency } = means;
   const passthrough = isPrivileged && driver.passthrough !== 'off' && driver.opens !== 'none';
   const acl = driver.acl && overlay.hasAcl;
   const measurer = new Measurer<Opened | number>(new Mailbox(measuring));
@@ -107,7 +117,7 @@ function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivil
   } as const;
   const tracer = driver.debug ? traceTo(tell) : undefined;
   const dispatcher = new Dispatcher(filesystem, { wanted, log, tracer });
-  return serve(fd, dispatcher, { log, wake: measurer.wake }, ring);
+  return serve(fd, dispatcher, { log, wake: measurer.wake, latency }, ring);
 }
 
 function whyNoPassthrough(isPrivileged: boolean): string {
@@ -116,7 +126,7 @@ function whyNoPassthrough(isPrivileged: boolean): string {
   return isPrivileged ? 'this kernel has no passthrough' : 'no passthrough without CAP_SYS_ADMIN';
 }
 
-/** A quarter of the descriptors that the process may have, and no more than 4,096. */
+/** A quarter of the descriptors that the process may have, and no more than 16,384. */
 function idleFilesMax(): number {
-  return Math.max(16, Math.min(4096, Math.floor(openFilesMax() / 4)));
+  return Math.max(16, Math.min(16_384, Math.floor(openFilesMax() / 4)));
 }

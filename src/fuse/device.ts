@@ -1,4 +1,6 @@
 /** The connection over /dev/fuse. */
+
+import type { CpuLatency } from '../sys/cpu-latency.ts';
 import { EAGAIN, ECONNABORTED, EINTR, ENODEV, ENOENT, ErrnoError, errnoName, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import type { Dispatcher } from './dispatch.ts';
@@ -16,6 +18,8 @@ export interface SessionOptions {
   readonly log: (line: string) => void;
   /** A descriptor that can be read when the filesystem may have an answer that it left for later. */
   readonly wake?: number;
+  /** Keeps processors awake while requests follow each other closely. */
+  readonly latency?: CpuLatency | undefined;
 }
 
 /** Requests that are read from /dev/fuse, and replies that are written there, on the calling thread alone. */
@@ -32,7 +36,8 @@ export class Device {
     this.dispatcher = dispatcher;
     this.options = options;
     const fds = Int32Array.from(options.wake === undefined ? [fd] : [fd, options.wake]);
-    this.pause = new Pause(() => void native.poll(fds, POLLIN, -1)); // an error shows when the descriptor is read
+    // An error of poll shows when the descriptor is read.
+    this.pause = new Pause(ms => native.poll(fds, POLLIN, ms) !== 0, options.latency);
     must(native.setStatusFlags(fd, O_NONBLOCK), '/dev/fuse');
   }
 

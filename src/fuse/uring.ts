@@ -84,7 +84,7 @@ export class UringSession {
     for (let queue = 0; queue < this.waitingIn.length; queue++) {
       for (let i = 0; i < DEPTH; i++) this.register(queue);
     }
-    const pause = new Pause(() => ring.wait());
+    const pause = new Pause(ms => ring.wait(ms), options.latency);
     ring.poll(fd, DEVICE);
     if (options.wake !== undefined) ring.poll(options.wake, WAKE);
     while (this.end === undefined) {

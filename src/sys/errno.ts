@@ -29,6 +29,7 @@ export const ENAMETOOLONG = 36;
 export const ENOSYS = 38;
 export const ELOOP = 40;
 export const ENODATA = 61;
+export const ETIME = 62;
 export const EPROTO = 71;
 export const EOVERFLOW = 75;
 export const ENOTUNIQ = 76;
@@ -69,6 +70,7 @@ const names: Record<number, string> = {
   38: 'ENOSYS',
   40: 'ELOOP',
   61: 'ENODATA',
+  62: 'ETIME',
   71: 'EPROTO',
   75: 'EOVERFLOW',
   76: 'ENOTUNIQ',

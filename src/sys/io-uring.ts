@@ -3,7 +3,7 @@
  * Source: Linux include/uapi/linux/io_uring.h (6.14); io_uring_setup(2), io_uring_enter(2).
  */
 import { putU64 } from './bytes.ts';
-import { EINTR, ErrnoError, errnoName, must } from './errno.ts';
+import { EINTR, ErrnoError, ETIME, errnoName, must } from './errno.ts';
 import { native } from './native.ts';
 
 /** struct io_uring_params, and what of its struct io_sqring_offsets and io_cqring_offsets is used. */
@@ -26,6 +26,11 @@ const SETUP_NO_SQARRAY = 1 << 16;
 const OFF_SQ_RING = 0; // with the completions behind it, since 5.4
 const OFF_SQES = 0x10000000;
 const ENTER_GETEVENTS = 1 << 0;
+const ENTER_EXT_ARG = 1 << 3;
+
+/** struct io_uring_getevents_arg: no signal mask, and where a struct __kernel_timespec is. */
+const GeteventsArg = { ts: 16, SIZE: 24 } as const;
+const NOTHING = new Uint8Array(0);
 
 /** struct io_uring_sqe of 128 bytes. */
 const Sqe = {
@@ -63,6 +68,9 @@ export class IoUring {
   private readonly sqTail: number;
   private readonly cqHead: number;
   private readonly cqTail: number;
+  /** struct __kernel_timespec, and the argument that leads to it. */
+  private readonly time = new DataView(new ArrayBuffer(16));
+  private readonly limit = new Uint8Array(GeteventsArg.SIZE);
   private tail = 0;
   private prepared = 0;
 
@@ -83,6 +91,7 @@ export class IoUring {
     this.sqTail = of(Params.sq_off_tail) >> 2;
     this.cqHead = of(Params.cq_off_head) >> 2;
     this.cqTail = of(Params.cq_off_tail) >> 2;
+    putU64(new DataView(this.limit.buffer), GeteventsArg.ts, native.addressOf(new Uint8Array(this.time.buffer)));
     this.submissions = new DataView(mapMemory(this.fd, OFF_SQES, this.entries * Sqe.SIZE));
   }
 
@@ -121,16 +130,21 @@ export class IoUring {
     this.enter(0);
   }
 
-  /** The same, and sleeps until a call has completed. */
-  wait(): void {
-    this.enter(1);
+  /** The same, and sleeps until a call has completed, or for `ms`, where that is not negative. @returns whether one may have */
+  wait(ms: number): boolean {
+    if (ms < 0) return this.enter(1);
+    this.enter(0);
+    this.time.setBigInt64(8, BigInt(ms * 1e6), true);
+    return this.enter(1, ENTER_EXT_ARG, this.limit);
   }
 
-  private enter(complete: number): void {
+  /** @returns false where the time of `argument` has passed */
+  private enter(complete: number, flags = 0, argument = NOTHING): boolean {
     Atomics.store(this.words, this.sqTail, this.tail);
-    const taken = native.uringEnter(this.fd, this.prepared, complete, ENTER_GETEVENTS);
+    const taken = native.uringEnter(this.fd, this.prepared, complete, ENTER_GETEVENTS | flags, argument);
     if (taken >= 0) this.prepared -= taken;
-    else if (taken !== -EINTR) throw new ErrnoError(-taken, `io_uring_enter: ${errnoName(taken)}`);
+    else if (taken !== -EINTR && taken !== -ETIME) throw new ErrnoError(-taken, `io_uring_enter: ${errnoName(taken)}`);
+    return taken !== -ETIME;
   }
 
   /** Takes the next completion. @returns whether there was one */

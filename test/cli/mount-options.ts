@@ -101,7 +101,7 @@ t.test('verity, in the spellings of overlayfs and mount.composefs', async t => {
 t.test('FUSE and the driver', async t => {
   const { fuse, driver } = plan(
     'A:B',
-    'allow_other,fsname=x\\,y,subtype=z,max_read=8192,attr_timeout=1.5,entry_timeout=2,negative_timeout=0,dentry_cache=100,noacl,debug,opens=none,passthrough=off,transport=fuse-native',
+    'allow_other,fsname=x\\,y,subtype=z,max_read=8192,attr_timeout=1.5,entry_timeout=2,negative_timeout=0,dentry_cache=100,noacl,debug,opens=none,passthrough=off,latency=low,transport=fuse-native',
   );
   t.same(fuse, { fsname: 'x,y', subtype: 'z', allowOther: true, flags: [], maxReadBytes: 8192 });
   t.same(driver, {
@@ -109,13 +109,21 @@ t.test('FUSE and the driver', async t => {
     passthrough: 'off',
     acl: false,
     debug: true,
+    latency: 'low',
     transport: 'fuse-native',
     attrTimeout: 1.5,
     entryTimeout: 2,
     negativeTimeout: 0,
     dentries: 100,
   });
-  t.same(plan('A:B').driver, { passthrough: 'auto', opens: 'each', acl: true, debug: false, transport: 'dev' });
+  t.same(plan('A:B').driver, {
+    passthrough: 'auto',
+    opens: 'each',
+    acl: true,
+    debug: false,
+    latency: 'normal',
+    transport: 'dev',
+  });
   t.same(plan('A:B').fuse, { fsname: 'A:B', subtype: 'lowerdata', allowOther: false, flags: [] });
   t.same(plan('A:B', 'timeout=3').driver.entryTimeout, 3);
 

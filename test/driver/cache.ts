@@ -5,7 +5,14 @@ import { Overlay } from '../../src/overlay/overlay.ts';
 import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
 import { plainOptions } from '../fixtures/layers.ts';
 
-const given: DriverOptions = { passthrough: 'auto', opens: 'each', acl: true, debug: false, transport: 'dev' };
+const given: DriverOptions = {
+  passthrough: 'auto',
+  opens: 'each',
+  acl: true,
+  debug: false,
+  latency: 'normal',
+  transport: 'dev',
+};
 const directory = new Overlay([new FakeLayer('A', dir())], [], plainOptions);
 const image = new Overlay([Object.assign(new FakeLayer('A', dir()), { kind: 'image' })], [], plainOptions);
 const ever = Number.POSITIVE_INFINITY;

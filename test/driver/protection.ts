@@ -5,7 +5,14 @@ import { protectionOf, protectionText } from '../../src/driver/protection.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
 import { optionsOf } from '../fixtures/layers.ts';
 
-const driver: DriverOptions = { passthrough: 'auto', opens: 'each', acl: true, debug: false, transport: 'dev' };
+const driver: DriverOptions = {
+  passthrough: 'auto',
+  opens: 'each',
+  acl: true,
+  debug: false,
+  latency: 'normal',
+  transport: 'dev',
+};
 const imageDigest = 'ab'.repeat(32);
 const on: Partial<StackOptions> = { verity: 'on' };
 const noPassthrough = 'passthrough=off';
