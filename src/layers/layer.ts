@@ -24,12 +24,22 @@ export interface Data {
   readonly sizeBytes: number;
   /** Changes when the bytes may have changed; '' where they can not. */
   readonly version: string;
+  /** Both at one moment, now or, the first time, when it was opened: for data where one question answers both. */
+  look?(): Look;
   /** Reads up to `length` bytes at `position` into `out[at..]`: the count, which is less only at the end, or -errno. */
   read(out: Uint8Array, at: number, length: number, position: number): number;
   /** The offset of the next data (whence 3) or hole (whence 4) at or after `offset`, or -errno. */
   seek(offset: number, whence: number): number;
   /** To be called once; nothing may be read afterwards. */
   close(): void;
+}
+
+/** What an open file is at one moment. */
+export interface Look {
+  readonly sizeBytes: number;
+  readonly version: string;
+  /** Whether it has fs-verity, as its filesystem says. */
+  readonly hasVerity: boolean;
 }
 
 /** Filesystem numbers of statfs(2). */

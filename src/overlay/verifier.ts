@@ -1,6 +1,6 @@
 /** Checks data against the digest of its metacopy xattr, by what the kernel has measured or by measuring it. */
 import { LRUCache } from 'lru-cache';
-import type { Data } from '../layers/layer.ts';
+import type { Data, Look } from '../layers/layer.ts';
 import { CacheCounts } from '../sys/counters.ts';
 import { EFBIG, EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
@@ -109,14 +109,17 @@ export class Check {
   /** The same for all checks of the same data by the same algorithm. */
   readonly key: string;
   private readonly memory: Memory;
+  private readonly hasVerity: boolean;
   /** That the data must have. */
   readonly digest: Uint8Array;
 
   constructor(memory: Memory, data: Data, { algorithm, bytes }: Digest) {
     this.memory = memory;
     this.data = data;
-    this.version = data.version;
-    this.sizeBytes = data.sizeBytes;
+    const { version, sizeBytes, hasVerity } = data.look?.() ?? lookAt(data);
+    this.version = version;
+    this.sizeBytes = sizeBytes;
+    this.hasVerity = hasVerity;
     this.algorithm = algorithm;
     this.key = `${algorithm} ${this.version || data.place}`;
     this.digest = bytes;
@@ -126,8 +129,8 @@ export class Check {
   known(withLeaves: boolean): Measured | undefined {
     const remembered = this.memory.get(this.key, withLeaves);
     if (remembered) return this.approved(remembered);
-    const digest = digestByKernel(this.data, this.algorithm);
-    return digest && this.learn({ digest, byKernel: true });
+    const digest = this.hasVerity && digestByKernel(this.data, this.algorithm);
+    return digest ? this.learn({ digest, byKernel: true }) : undefined;
   }
 
   /** Reads all of the data, on this thread. Throws ErrnoError also where it can not be read. */
@@ -159,6 +162,10 @@ export class Check {
     const { data, sizeBytes, algorithm } = this;
     return new CheckedData(data, sizeBytes, new VerityTree(PARAMETERS[algorithm], sizeBytes, leaves));
   }
+}
+
+function lookAt({ version, sizeBytes, fd }: Data): Look {
+  return { version, sizeBytes, hasVerity: fd >= 0 }; // it may have: the kernel is asked
 }
 
 /** Data of which no byte is handed out that was not measured. It owns nothing: closing it closes the data itself. */

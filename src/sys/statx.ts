@@ -33,6 +33,7 @@ export const AT_NO_AUTOMOUNT = 0x800;
 export const AT_EMPTY_PATH = 0x1000;
 const STATX_BASIC_STATS = 0x7ff;
 const STATX_MNT_ID = 0x1000;
+const STATX_ATTR_VERITY = 0x100000;
 
 const reply = new Uint8Array(Statx.SIZE);
 const view = new DataView(reply.buffer);
@@ -49,6 +50,8 @@ export function statx(dirfd: number, name: Name): number {
 
 export const statxMode = (): number => view.getUint16(Statx.mode, true);
 export const statxSize = (): number => getU64(view, Statx.size);
+/** Linux 5.5 and later say so, where the filesystem can have it. */
+export const statxHasVerity = (): boolean => (view.getUint32(Statx.attributes, true) & STATX_ATTR_VERITY) !== 0;
 export const statxInoLow = (): number => view.getUint32(Statx.ino, true);
 export const statxInoHigh = (): number => view.getUint32(Statx.ino + 4, true);
 export const statxRdev = (): number =>
