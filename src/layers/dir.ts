@@ -257,7 +257,7 @@ export class DirLayer implements Layer {
       const flags = O_NONBLOCK | O_NOATIME;
       let fd = openIn(sx.AT_FDCWD, link, flags, 0);
       if (fd === -errno.EPERM) fd = openIn(sx.AT_FDCWD, link, O_NONBLOCK, 0); // not the owner: no O_NOATIME
-      return fd < 0 ? fd : new FileData(fd, `layer ${this.path}: ${printable(shown)}`, true);
+      return fd < 0 ? fd : new FileData(fd, this.path, shown, true);
     } finally {
       native.close(found);
     }

@@ -1,23 +1,30 @@
 /** The bytes of an open file of the host. */
+import { type Name, printable } from '../sys/bytes.ts';
 import { must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { statx, statxHasVerity, statxSize, Version } from '../sys/statx.ts';
+import { statx, statxHasVerity, statxSize, statxVersion } from '../sys/statx.ts';
 import type { Data, Look } from './layer.ts';
 
 export class FileData implements Data {
   readonly fd: number;
-  readonly place: string;
-  private readonly known = new Version();
+  private readonly layer: Name;
+  private readonly shown: Name;
   private first: Look | undefined;
 
   /**
-   * Takes over an open descriptor of a regular file. @param place names it in messages
+   * Takes over an open descriptor of a regular file. @param layer names it in messages, together with `shown`
    * @param isSeen the last answer of statx was about it: its first look costs no system call
    */
-  constructor(fd: number, place: string, isSeen = false) {
+  constructor(fd: number, layer: Name, shown: Name, isSeen = false) {
     this.fd = fd;
-    this.place = place;
-    if (isSeen) this.first = this.seen();
+    this.layer = layer;
+    this.shown = shown;
+    if (isSeen) this.first = seen();
+  }
+
+  /** Made when it is asked for: that takes as long as opening a file does. */
+  get place(): string {
+    return `layer ${this.layer}: ${printable(this.shown)}`;
   }
 
   get sizeBytes(): number {
@@ -27,7 +34,7 @@ export class FileData implements Data {
 
   get version(): string {
     must(statx(this.fd, ''), 'stat of an open file');
-    return this.known.update();
+    return statxVersion();
   }
 
   look(): Look {
@@ -35,11 +42,7 @@ export class FileData implements Data {
     this.first = undefined;
     if (first) return first;
     must(statx(this.fd, ''), 'stat of an open file');
-    return this.seen();
-  }
-
-  private seen(): Look {
-    return { sizeBytes: statxSize(), version: this.known.update(), hasVerity: statxHasVerity() };
+    return seen();
   }
 
   read(out: Uint8Array, at: number, length: number, position: number): number {
@@ -53,4 +56,9 @@ export class FileData implements Data {
   close(): void {
     native.close(this.fd);
   }
+}
+
+/** What the last answer of statx says. */
+function seen(): Look {
+  return { sizeBytes: statxSize(), version: statxVersion(), hasVerity: statxHasVerity() };
 }

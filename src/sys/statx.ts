@@ -75,27 +75,13 @@ const VERSION_WORDS = [
   ...[Statx.mtime, Statx.mtime + 4, Statx.mtime + 8, Statx.ctime, Statx.ctime + 4, Statx.ctime + 8],
 ].map(offset => offset / 4);
 
-/**
- * Device, inode, size, mtime and ctime of one object as text, which is made anew only when one of them has changed. Its
- * characters are no text for people.
- */
-export class Version {
-  private readonly seen = new Uint32Array(VERSION_WORDS.length);
-  private readonly halves = new Uint16Array(this.seen.buffer);
-  private text = '';
+const seen = new Uint32Array(VERSION_WORDS.length);
+const halves = new Uint16Array(seen.buffer);
 
-  /** The version in the last answer. */
-  update(): string {
-    let changed = this.text === '';
-    for (let i = 0; i < VERSION_WORDS.length; i++) {
-      const word = words[VERSION_WORDS[i] as number] as number;
-      if (this.seen[i] === word) continue;
-      this.seen[i] = word;
-      changed = true;
-    }
-    if (changed) this.text = String.fromCharCode(...this.halves);
-    return this.text;
-  }
+/** Device, inode, size, mtime and ctime of one object as text. Its characters are no text for people. */
+export function statxVersion(): string {
+  for (let i = 0; i < VERSION_WORDS.length; i++) seen[i] = words[VERSION_WORDS[i] as number] as number;
+  return String.fromCharCode(...halves);
 }
 
 /** All attributes of the answer, with `ino` as given. */

@@ -23,11 +23,11 @@ const inImage: Data = {
 t.test('passthrough', { skip: withoutFuse }, async t => {
   const path = join(scratch(t), 'file');
   writeFileSync(path, 'x');
-  const data = new FileData(openOrThrow(path), path);
+  const data = new FileData(openOrThrow(path), '/', path);
   const unmounted = openOrThrow('/dev/fuse', O_RDWR); // the kernel refuses it as it refuses who may not: EPERM
   const notFuse = openOrThrow(path);
   t.teardown(() => {
-    for (const one of [data, new FileData(unmounted, path), new FileData(notFuse, path)]) one.close();
+    for (const one of [data, new FileData(unmounted, '/', path), new FileData(notFuse, '/', path)]) one.close();
   });
 
   for (const [rule, session, enabled, asked, lines] of [

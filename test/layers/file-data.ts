@@ -12,7 +12,7 @@ const SEEK_HOLE = 4;
 t.test('reads', async t => {
   const path = join(scratch(t), 'f');
   writeFileSync(path, '0123456789');
-  const data = new FileData(openOrThrow(path), path);
+  const data = new FileData(openOrThrow(path), '/', path);
   for (const [rule, at, length, position, count, want] of [
     ['from the start', 0, 10, 0, 10, '0123456789______'],
     ['to a place', 3, 4, 2, 4, '___2345_________'],
@@ -32,7 +32,7 @@ t.test('reads', async t => {
 t.test('what changes shows', async t => {
   const path = join(scratch(t), 'f');
   writeFileSync(path, '123');
-  const data = new FileData(openOrThrow(path), path);
+  const data = new FileData(openOrThrow(path), '/', path);
   const first = data.version;
   t.strictSame([data.sizeBytes, data.version], [3, first], 'nothing has');
   appendFileSync(path, '45');
@@ -50,7 +50,7 @@ t.test('holes, as python finds them', async t => {
   writeFileSync(path, '');
   truncateSync(path, 1 << 20);
   python("import sys\nf = open(sys.argv[1], 'r+b'); f.seek(1 << 18); f.write(b'x' * 5000)", [path]);
-  const data = new FileData(openOrThrow(path), path);
+  const data = new FileData(openOrThrow(path), '/', path);
   const offsets = [0, 100, 1 << 18, (1 << 18) + 4999, 1 << 19, (1 << 20) - 1, 1 << 20, 1 << 21];
   const wanted = python(
     `import json, os, sys
@@ -75,7 +75,7 @@ t.test('a closed file', async t => {
   const path = join(scratch(t), 'f');
   writeFileSync(path, '123');
   const before = descriptors();
-  const data = new FileData(openOrThrow(path), path);
+  const data = new FileData(openOrThrow(path), '/', path);
   t.equal(descriptors(), before + 1);
   data.close();
   t.equal(descriptors(), before, 'has no descriptor');
