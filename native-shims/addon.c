@@ -10,7 +10,8 @@
 	X(lgetxattr) X(llistxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                             \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(addressOf)                                                               \
-	X(notify) X(execute) X(exit)                                                                                  \
+	X(connectDatagram) X(execute) X(exit)                                                                        \
+	X(callOnThread) X(landlockCreateRuleset) X(landlockAddRule) X(seccomp)                                       \
 	X(benchPaths) X(benchReads) X(benchTouches) X(benchRuns)
 
 #define DECLARE(name) SHIM(name);

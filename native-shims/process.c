@@ -11,14 +11,13 @@
 
 #define WORDS_MAX 4095
 
-/* notify(socketPath, message) -> bytes sent, or -errno: one datagram to a Unix socket.
- * A socketPath that begins with @ is an abstract name. Blocks while the receiver's queue is full. */
-SHIM(notify)
+/* connectDatagram(socketPath) -> descriptor (close-on-exec), or -errno: connected to a Unix datagram socket.
+ * A socketPath that begins with @ is an abstract name. */
+SHIM(connectDatagram)
 {
-	char path[sizeof((struct sockaddr_un *)0)->sun_path + 1], message[4096];
-	struct args a = args_open(env, info, 2);
+	char path[sizeof((struct sockaddr_un *)0)->sun_path + 1];
+	struct args a = args_open(env, info, 1);
 	size_t pathLen = arg_bytes_z(&a, path, sizeof path);
-	size_t messageLen = arg_bytes_z(&a, message, sizeof message);
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
 
 	if (a.failed)
@@ -29,11 +28,11 @@ SHIM(notify)
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return reply(env, -errno);
-	ssize_t n = sendto(fd, message, messageLen, MSG_NOSIGNAL, (struct sockaddr *)&to,
-			   offsetof(struct sockaddr_un, sun_path) + pathLen);
-	int64_t result = n < 0 ? -errno : n;
+	if (connect(fd, (struct sockaddr *)&to, offsetof(struct sockaddr_un, sun_path) + pathLen) == 0)
+		return reply(env, fd);
+	int error = errno;
 	close(fd);
-	return reply(env, result);
+	return reply(env, -error);
 }
 
 /* execute(path, words: Uint8Array) -> -errno; returns only where it fails: execv(2). Each word ends with a NUL. */

@@ -1,16 +1,28 @@
 /** Messages to whoever supervises the daemon. */
+import { writeSync } from 'node:fs';
 import { nameFromText } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
 
+// Both are connected while this process may: later it can open no socket any more. Below 0: nobody listens.
+const { NOTIFY_SOCKET } = process.env;
+const supervisor = NOTIFY_SOCKET ? native.connectDatagram(nameFromText(NOTIFY_SOCKET)) : -1;
+const systemLog = native.connectDatagram('/dev/log');
+
 /** sd_notify(3): READY=1, STATUS=…, STOPPING=1 to the socket in $NOTIFY_SOCKET, if there is one. */
 export function notifySupervisor(...lines: string[]): void {
-  const { NOTIFY_SOCKET } = process.env;
-  if (NOTIFY_SOCKET) native.notify(nameFromText(NOTIFY_SOCKET), nameFromText(lines.join('\n')));
+  send(supervisor, lines.join('\n'));
 }
 
 const DAEMON_WARNING = '<28>'; // LOG_DAEMON | LOG_WARNING
 
 /** One line to the system's log, if there is one. Source: syslog(3), RFC 3164. */
 export function logToSystem(line: string): void {
-  native.notify('/dev/log', nameFromText(`${DAEMON_WARNING}lowerdata[${process.pid}]: ${line}`));
+  send(systemLog, `${DAEMON_WARNING}lowerdata[${process.pid}]: ${line}`);
+}
+
+function send(socket: number, text: string): void {
+  if (socket < 0) return;
+  try {
+    writeSync(socket, text);
+  } catch {} // it is gone
 }

@@ -2,6 +2,7 @@
 
 export const EPERM = 1;
 export const ENOENT = 2;
+export const ESRCH = 3;
 export const EINTR = 4;
 export const EIO = 5;
 export const ENXIO = 6;
@@ -37,12 +38,14 @@ export const EILSEQ = 84;
 export const EOPNOTSUPP = 95;
 export const ECONNABORTED = 103;
 export const ENOTCONN = 107;
+export const ECONNREFUSED = 111;
 export const ESTALE = 116;
 export const EUCLEAN = 117;
 
 const names: Record<number, string> = {
   1: 'EPERM',
   2: 'ENOENT',
+  3: 'ESRCH',
   4: 'EINTR',
   5: 'EIO',
   6: 'ENXIO',
@@ -78,6 +81,7 @@ const names: Record<number, string> = {
   95: 'EOPNOTSUPP',
   103: 'ECONNABORTED',
   107: 'ENOTCONN',
+  111: 'ECONNREFUSED',
   116: 'ESTALE',
   117: 'EUCLEAN',
 };

@@ -106,12 +106,22 @@ export interface Native {
   addressOf(bytes: Uint8Array): number;
 
   // ---- process.c -------------------------------------------------------------------------------------------------
-  /** Sends one datagram to a Unix socket (`@` first: an abstract name), as sd_notify(3) does. */
-  notify(socketPath: Name, message: Name): number;
+  /** A socket, connected to a Unix datagram socket (`@` first: an abstract name), for write(2). */
+  connectDatagram(socketPath: Name): number;
   /** execv(2): becomes the program; `words`, its name first, each end with a NUL. -E2BIG for more than 4,095. */
   execute(path: Name, words: Uint8Array): number;
   /** _exit(2): ends the process at once, also while a thread blocks in a system call. */
   exit(status: number): never;
+
+  // ---- confine.c: what threads give up -----------------------------------------------------------------------------
+  /** A system call of three numbers, made by another thread of the process, which is interrupted, or by this one for 0. */
+  callOnThread(thread: number, call: number, a: number, b: number, c: number): number;
+  /** A ruleset of struct landlock_ruleset_attr; with flags and no attributes, what the kernel knows. -ENOSYS, -EOPNOTSUPP. */
+  landlockCreateRuleset(attributes: Uint8Array, flags: number): number;
+  /** `attributes` of 12 bytes or more: struct landlock_path_beneath_attr. */
+  landlockAddRule(ruleset: number, type: number, attributes: Uint8Array): number;
+  /** seccomp(2) with packed struct sock_filter. With SECCOMP_FILTER_FLAG_TSYNC, for all threads: 0, or who can not follow. */
+  seccomp(operation: number, flags: number, program: Uint8Array): number;
 
   // ---- bench.c: timed in C -----------------------------------------------------------------------------------------
   /**
@@ -149,11 +159,27 @@ export const BenchOperation = {
   list: 4, // open a directory, read all of it, ask for the attributes of each entry, close
 } as const;
 
-const root = packageRoot(dirname(fileURLToPath(import.meta.url)));
-const load = createRequire(import.meta.url)('node-gyp-build') as (directory: string) => Native;
+interface Loader {
+  (directory: string): Native;
+  /** The file that it would load. */
+  resolve(directory: string): string;
+}
+
+/** Where package.json and native-shims/ are. */
+export const packageDirectory = packageRoot(dirname(fileURLToPath(import.meta.url)));
+const shims = join(packageDirectory, 'native-shims');
+const modules = createRequire(import.meta.url);
+const load = modules('node-gyp-build') as Loader;
+
+/** Where the modules are that a thread loads when it starts: the package, and what it finds by name. */
+export const moduleDirectories = (): string[] => [
+  packageDirectory,
+  dirname(load.resolve(shims)),
+  ...['node-gyp-build', '@noble/hashes/sha2.js'].map(name => dirname(modules.resolve(name))),
+];
 
 /** The addon, loaded once. */
-export const native: Native = load(join(root, 'native-shims'));
+export const native: Native = load(shims);
 
 /** The package's directory: the first one above `directory` that holds native-shims/binding.gyp. */
 function packageRoot(directory: string): string {

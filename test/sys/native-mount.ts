@@ -4,7 +4,18 @@ import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { E2BIG, EBADF, EINVAL, ENODEV, ENOENT, ENOTTY, EOVERFLOW, EPERM, EPROTO } from '../../src/sys/errno.ts';
+import {
+  E2BIG,
+  EBADF,
+  ECONNREFUSED,
+  EINVAL,
+  ENODEV,
+  ENOENT,
+  ENOTTY,
+  EOVERFLOW,
+  EPERM,
+  EPROTO,
+} from '../../src/sys/errno.ts';
 import { native } from '../../src/sys/native.ts';
 import { closesOnExec, descriptors, openOrThrow, python } from '../fixtures/native.ts';
 
@@ -173,7 +184,7 @@ t.test('/dev/fuse', needsFuse, async t => {
   closeAll([fd, clone, file]);
 });
 
-t.test('notify', async t => {
+t.test('connectDatagram', async t => {
   const program = `import socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.bind(sys.argv[1].replace('@', '\\0'))
@@ -193,12 +204,15 @@ print(s.recv(4096))`;
     });
     await once(child.stdout, 'data');
     const before = descriptors();
-    t.equal(native.notify(address, 'READY=1\nSTATUS=\xff'), 16, `${rule}: the bytes sent`);
+    const socket = native.connectDatagram(address);
+    t.equal(fs.writeSync(socket, Buffer.from('READY=1\nSTATUS=\xff', 'latin1')), 16, `${rule}: the bytes sent`);
+    closeAll([socket]);
+    t.equal(native.connectDatagram(`${address}-none`), address[0] === '@' ? -ECONNREFUSED : -ENOENT, `${rule}: nobody`);
     t.equal(descriptors(), before, `${rule}: no descriptor is left`);
     await once(child, 'close');
     t.equal(printed, "bound\nb'READY=1\\nSTATUS=\\xff'\n", `${rule}: the bytes received`);
   }
-  t.equal(native.notify('', 'READY=1'), -EINVAL, 'no address');
+  t.equal(native.connectDatagram(''), -EINVAL, 'no address');
 });
 
 t.test('execute becomes the program, in the same process', async t => {

@@ -5,7 +5,7 @@
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { EBADF, EINVAL, ENAMETOOLONG, ENODATA, ENOENT, errnoName } from '../../src/sys/errno.ts';
+import { EBADF, EINVAL, ENAMETOOLONG, ENODATA, ENOENT, ESRCH, errnoName } from '../../src/sys/errno.ts';
 import { type Native, native } from '../../src/sys/native.ts';
 import { descriptors, openOrThrow } from '../fixtures/native.ts';
 
@@ -63,9 +63,13 @@ const failing: Record<keyof Native, [args: unknown[], want: number]> = {
   uringEnter: [[-1, 0, 0, 0, new Uint8Array(0)], -EBADF],
   map: [[-1, 0, 0], -EINVAL],
   addressOf: [[none], -EINVAL],
-  notify: [[missing, 'READY=1'], -ENOENT],
+  connectDatagram: [[missing], -ENOENT],
   execute: [[missing, Uint8Array.of(0x78, 0)], -ENOENT],
   exit: [['no status'], -EINVAL],
+  callOnThread: [[2 ** 30, 0, 0, 0, 0], -ESRCH],
+  landlockCreateRuleset: [[none, 16], -EINVAL],
+  landlockAddRule: [[-1, 1, bytes], -EBADF],
+  seccomp: [[-1, 0, none], -EINVAL],
   benchPaths: [[-1, 0, Uint8Array.of(0x78, 0), bytes, new Float64Array(1)], -EBADF],
   benchReads: [[-1, new Float64Array(1), bytes, new Float64Array(1)], -EBADF],
   benchTouches: [[-1, new Float64Array(1), new Float64Array(1)], -EBADF],
@@ -174,7 +178,7 @@ t.test('bounds', async t => {
     ['reads need a place for their times', native.benchReads(fd, new Float64Array(2), bytes, times), -EINVAL],
     ['so do looks at a map', native.benchTouches(fd, new Float64Array(2), times), -EINVAL],
     ['nor 5', native.benchPaths(AT_FDCWD, 5, dots, none, new Float64Array(2)), -EINVAL],
-    ['an address of 109 bytes does not', native.notify(`@${'x'.repeat(108)}`, 'x'), -ENAMETOOLONG],
+    ['an address of 109 bytes does not', native.connectDatagram(`@${'x'.repeat(108)}`), -ENAMETOOLONG],
   ] as const)
     t.equal(result, want, rule);
   native.close(fd);
