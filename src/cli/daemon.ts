@@ -1,21 +1,28 @@
 /** The life of a mount: open the layers, mount, answer, and take the mount away again. */
-import { stat, statfs } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import type { SharedCounters } from '../driver/activity.ts';
+import {
+  boundPrograms,
+  type Confinement,
+  confinementObstacle,
+  confinementText,
+  Limits,
+} from '../driver/confinement.ts';
 import { MeasuringService } from '../driver/measuring-service.ts';
 import { type Protection, protectionOf, protectionText } from '../driver/protection.ts';
 import type { ThreadMessage, ThreadOrder } from '../driver/thread.ts';
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
 import { isOnTop, MountTable, mountAt, readMounts } from '../fuse/mountinfo.ts';
-import { type Name, nameBytes, printable } from '../sys/bytes.ts';
-import { EIO, ENOTCONN, ErrnoError, errnoName } from '../sys/errno.ts';
+import { type Name, printable } from '../sys/bytes.ts';
+import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
+import type { Thread } from '../sys/threads.ts';
 import { MeasurePool } from '../verity/measure-pool.ts';
 import { endEarly, takeThread } from './dispatch-thread.ts';
 import { liveNumbers, serveLive } from './live.ts';
 import { liveText } from './live-text.ts';
 import type { MountPlan } from './mount-options.ts';
-import { removeState, stateFile, writeState } from './state.ts';
+import { StateFile } from './state.ts';
 import { notifySupervisor } from './supervisor.ts';
 import { Watcher } from './watcher.ts';
 
@@ -38,15 +45,17 @@ export async function serveMount(
   log: (line: string) => void,
 ): Promise<number> {
   const opening = open(order.plan, log);
+  if (whyUnconfined(order.plan) === undefined) boundPrograms();
   const watcher = new Watcher(mounter()); // meanwhile; it ends with this process where there is nothing to watch
   const server = await opening;
   process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
   const requests = new StopRequests(log);
-  const mount = await LiveMount.make(order, server, watcher);
+  const state = new StateFile();
+  serveLive(state.socket, () => mount.safety.counters);
+  const mount = await LiveMount.make(order, server, watcher, state);
   const { mountpoint, plan } = order;
-  const { protection } = mount;
-  writeState({
-    pid: process.pid,
+  const { protection, confinement } = mount.safety;
+  state.write({
     device: mount.device,
     mountpoint,
     source: plan.fuse.fsname,
@@ -54,40 +63,54 @@ export async function serveMount(
     transport: plan.driver.transport,
     layers: plan.stack.layers,
     protection,
+    confinement,
   });
-  serveLive(mount.counters);
   process.on('SIGUSR1', () => logNumbers(mount, log));
   requests.attend(mount);
-  ready(protectionText(protection));
+  ready(`${protectionText(protection)}; ${confinementText(confinement)}`);
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
   const end = await Promise.race([server.ended, requests.abandoned]);
-  removeState();
-  if (end === 'unmounted' && !(await mount.takeAwayIfDead())) {
-    mount.watcher.gone(); // else the watcher takes away what is left when this process ends
-    return 0;
-  }
-  log(`${printable(mountpoint)}: ${end === 'unmounted' ? 'unmounted by force while in use' : end}`);
+  const isForced = end === 'unmounted' && (await mount.takeAwayIfDead());
+  if (end === 'unmounted') await watcher.gone(); // else it takes away what is left when this process ends
+  state.remove();
+  if (end === 'unmounted' && !isForced) return 0;
+  log(`${printable(mountpoint)}: ${isForced ? 'unmounted by force while in use' : end}`);
   return 1;
 }
 
-function logNumbers({ counters }: LiveMount, log: (line: string) => void): void {
+function logNumbers({ safety }: LiveMount, log: (line: string) => void): void {
   try {
-    for (const line of liveText(liveNumbers(counters))) log(line);
+    for (const line of liveText(liveNumbers(safety.counters))) log(line);
   } catch (error) {
     log((error as Error).message); // no descriptor is left, for one: the mount goes on
   }
 }
 
+/** What protects what, data from those who write to objects and the system from this process; and what is counted. */
+interface Safety {
+  readonly protection: Protection;
+  readonly confinement: Confinement | string;
+  /** undefined where nothing is counted. */
+  readonly counters: SharedCounters | undefined;
+}
+
 /** What has opened the layers and answers the kernel. */
 interface Server {
-  /** Settles when the kernel has said what it can do. */
-  readonly protection: Promise<Protection>;
-  /** Settles with that; undefined where nothing is counted. */
-  readonly counters: Promise<SharedCounters | undefined>;
+  /** Settles when the kernel has said what it can do, and is answered from then on. */
+  readonly safety: Promise<Safety>;
   /** How the connection ended, or what the server died of. */
   readonly ended: Promise<string>;
-  /** Mounts, and serves from then on. Throws ErrnoError, and leaves nothing behind then. */
-  mount(mountpoint: Name, options: FuseMountOptions): Promise<Mounter>;
+  /**
+   * Mounts, and serves from then on. Throws ErrnoError, and leaves nothing behind then.
+   * @param watched whether another process can take the mount away, so that this one need not be able to
+   */
+  mount(mountpoint: Name, options: FuseMountOptions, watched: boolean): Promise<Mounter>;
+}
+
+/** Why the daemon stays as it is, whatever the kernel can do. */
+function whyUnconfined({ driver }: MountPlan): string | undefined {
+  if (driver.confine === 'off') return 'confine=off';
+  return driver.transport === 'fuse-native' ? 'transport=fuse-native' : confinementObstacle();
 }
 
 async function open(plan: MountPlan, log: (line: string) => void): Promise<Server> {
@@ -96,10 +119,8 @@ async function open(plan: MountPlan, log: (line: string) => void): Promise<Serve
     const { FuseNativeServer } = await import('../driver/fuse-native.ts');
     const server = new FuseNativeServer(plan.stack, plan.driver, log);
     const protection = protectionOf(plan.stack, plan.driver, 'no passthrough with transport=fuse-native');
-    return Object.assign(server, {
-      protection: Promise.resolve(protection),
-      counters: Promise.resolve(undefined),
-    });
+    const confinement = whyUnconfined(plan) as string;
+    return Object.assign(server, { safety: Promise.resolve({ protection, confinement, counters: undefined }) });
   }
   const thread = new ServingThread(plan);
   await thread.opened;
@@ -110,31 +131,32 @@ async function open(plan: MountPlan, log: (line: string) => void): Promise<Serve
 class ServingThread implements Server {
   /** Settles when all layers are open. */
   readonly opened: Promise<void>;
-  readonly protection: Promise<Protection>;
-  readonly counters: Promise<SharedCounters>;
+  readonly safety: Promise<Safety>;
   readonly ended: Promise<string>;
   private readonly worker: Worker;
   private readonly measuring = new MeasuringService(new MeasurePool());
+  /** Or why there are none. */
+  private limits: Limits | string;
+  private dispatch: Thread | undefined;
 
-  constructor({ stack, driver }: MountPlan) {
+  constructor(plan: MountPlan) {
     const thread = takeThread();
-    thread.tell({ options: stack, driver });
+    thread.tell({ options: plan.stack, driver: plan.driver });
+    this.limits = whyUnconfined(plan) ?? new Limits(plan.stack, plan.driver); // meanwhile
     this.worker = thread.worker;
     const { promise: opened, resolve: open, reject: refuse } = withResolvers<void>();
-    const { promise: protection, resolve: protect } = withResolvers<Protection>();
-    const { promise: counters, resolve: share } = withResolvers<SharedCounters>();
+    const { promise: safety, resolve: settle } = withResolvers<Safety>();
     const { promise: ended, resolve: end } = withResolvers<string>();
     this.opened = opened;
-    this.protection = protection;
-    this.counters = counters;
+    this.safety = safety;
     this.ended = ended;
     this.worker.on('message', (message: ThreadMessage) => {
-      if ('ready' in message) open();
-      else if ('error' in message) refuse(new ErrnoError(message.error.errno, message.error.message));
-      else if ('protection' in message) {
-        protect(message.protection);
-        share(message.counters);
-      } else end(message.ended);
+      if ('ready' in message) {
+        this.dispatch = message.ready;
+        open();
+      } else if ('error' in message) refuse(new ErrnoError(message.error.errno, message.error.message));
+      else if ('protection' in message) settle(this.safetyOf(message.protection, message.counters));
+      else end(message.ended);
     });
     const died = (cause: unknown): void => {
       refuse(new ErrnoError(EIO, `the dispatch thread died: ${cause}`));
@@ -145,55 +167,60 @@ class ServingThread implements Server {
   }
 
   /** From here on the thread serves and hears nothing; only an unmount ends it. */
-  async mount(mountpoint: Name, options: FuseMountOptions): Promise<Mounter> {
+  async mount(mountpoint: Name, options: FuseMountOptions, watched: boolean): Promise<Mounter> {
     const { fd, by } = mountFuse(mountpoint, options);
+    if (!watched && typeof this.limits === 'object') this.limits = 'there is no shell that would unmount';
+    const { limits } = this;
     const { end } = this.measuring;
-    this.worker.postMessage({ fd, measuring: end } satisfies ThreadOrder, [end.port]);
+    if (typeof limits === 'object') limits.enter(this.dispatch as Thread);
+    const withoutPassthrough = typeof limits === 'object' ? limits.capabilities(false) : undefined;
+    this.worker.postMessage({ fd, measuring: end, withoutPassthrough } satisfies ThreadOrder, [end.port]);
     return by;
+  }
+
+  private safetyOf(protection: Protection, counters: SharedCounters): Safety {
+    const { limits } = this;
+    const confinement = typeof limits === 'string' ? limits : limits.confinement(protection.passthrough === true);
+    return { protection, confinement, counters };
   }
 }
 
 /** A mount that this process serves. */
 class LiveMount {
   readonly device: string;
-  readonly watcher: Watcher;
-  readonly protection: Protection;
-  readonly counters: SharedCounters | undefined;
+  readonly safety: Safety;
+  private readonly watcher: Watcher;
   private readonly by: Mounter;
   private readonly table = new MountTable();
 
-  private constructor(
-    device: string,
-    watcher: Watcher,
-    by: Mounter,
-    protection: Protection,
-    counters: SharedCounters | undefined,
-  ) {
+  private constructor(device: string, watcher: Watcher, by: Mounter, safety: Safety) {
     this.device = device;
-    this.protection = protection;
-    this.counters = counters;
+    this.safety = safety;
     this.watcher = watcher;
     this.by = by;
   }
 
-  static async make({ plan, mountpoint }: MountOrder, server: Server, watcher: Watcher): Promise<LiveMount> {
+  static async make(order: MountOrder, server: Server, watcher: Watcher, state: StateFile): Promise<LiveMount> {
+    const { plan, mountpoint } = order;
     watcher.mounting(mountpoint);
     let by: Mounter;
     try {
-      by = await server.mount(mountpoint, plan.fuse);
+      by = await server.mount(mountpoint, plan.fuse, watcher.isThere);
     } catch (error) {
-      watcher.gone();
+      await watcher.gone();
+      state.remove();
       throw error;
     }
     try {
       const device = mountAt(readMounts(), mountpoint)?.device;
       if (device === undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: mounted, but not in mountinfo`);
-      watcher.mounted(device, stateFile());
-      await answering(mountpoint, server);
-      // Both came before the first answer.
-      return new LiveMount(device, watcher, by, await server.protection, await server.counters);
+      watcher.mounted(device, by, state.path);
+      const safety = await Promise.race([server.safety, server.ended]);
+      if (typeof safety === 'object') return new LiveMount(device, watcher, by, safety);
+      throw new ErrnoError(EIO, `${printable(mountpoint)}: ${safety} before it answered`);
     } catch (error) {
-      if (await unmountFuse(mountpoint, by, true)) watcher.gone();
+      if (await takeAway(watcher, mountpoint, by, true).catch(() => false)) await watcher.gone();
+      state.remove();
       throw error;
     }
   }
@@ -209,31 +236,18 @@ class LiveMount {
    * Only that answer tells it from another mount, which may have its number and its place by now.
    */
   async takeAwayIfDead(): Promise<boolean> {
-    const { place } = this;
-    if (place === undefined) return false;
-    const errno = await new Promise<number>(resolve => {
-      statfs(nameBytes(place) as Buffer, error => resolve(Math.abs(error?.errno ?? 0)));
-    });
-    return errno === ENOTCONN && (await this.unmount(place, true));
+    return this.place !== undefined && this.watcher.isThere && this.watcher.unmountIfDead();
   }
 
   /** @returns whether it is unmounted; false while it is in use */
   unmount(place: Name, lazy: boolean): Promise<boolean> {
-    return unmountFuse(place, this.by, lazy);
+    return takeAway(this.watcher, place, this.by, lazy);
   }
 }
 
-/** Settles when the root can be read. Never by a blocking call: the answer comes from a thread of this process. */
-async function answering(mountpoint: Name, server: Server): Promise<void> {
-  const answered = new Promise<undefined>((resolve, reject) => {
-    stat(nameBytes(mountpoint) as Buffer, error => {
-      const errno = Math.abs(error?.errno ?? 0);
-      if (errno) reject(new ErrnoError(errno, `${printable(mountpoint)}: mounted, but its root: ${errnoName(errno)}`));
-      else resolve(undefined);
-    });
-  });
-  const end = await Promise.race([answered, server.ended]);
-  if (end !== undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: ${end} before it answered`);
+/** Unmounts by the watcher, or without one from here. @returns whether it is unmounted; false while it is in use */
+function takeAway(watcher: Watcher, place: Name, by: Mounter, lazy: boolean): Promise<boolean> {
+  return watcher.isThere ? watcher.unmount(lazy) : unmountFuse(place, by, lazy);
 }
 
 /** SIGTERM, SIGINT and SIGHUP: the first one unmounts, the next detaches what is busy, the third gives up on its users. */

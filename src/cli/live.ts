@@ -2,7 +2,6 @@
 import { rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { type Activity, activityOf, type SharedCounters } from '../driver/activity.ts';
-import { statusSocket } from './state.ts';
 
 export interface LiveNumbers {
   readonly process: {
@@ -33,13 +32,15 @@ export function liveNumbers(counters: SharedCounters | undefined): LiveNumbers {
 /** Owner alone. Source: connect(2) needs to write to the socket. */
 const PRIVATE = 0o177;
 
-/** A mount works without it, so a failure is no error. It costs nothing while nobody asks. */
-export function serveLive(counters: SharedCounters | undefined): void {
-  const path = statusSocket(process.pid);
+/**
+ * A mount works without it, so a failure is no error. It costs nothing while nobody asks.
+ * @param path of the socket, '' for none @param counters gives what there is to tell of by then
+ */
+export function serveLive(path: string, counters: () => SharedCounters | undefined): void {
   if (!path) return;
   const server = createServer(socket => {
     socket.on('error', () => {}); // who asked has gone
-    socket.end(told(counters), () => socket.destroy());
+    socket.end(told(counters()), () => socket.destroy());
   });
   server.on('error', () => {});
   server.unref();
@@ -65,9 +66,8 @@ function told(counters: SharedCounters | undefined): string {
 /** A daemon that is stopped, or whose machine is out of breath, is not waited for any longer. */
 const PATIENCE_MS = 2000;
 
-/** @returns what the daemon tells; undefined where it does not */
-export function askDaemon(pid: number): Promise<LiveNumbers | undefined> {
-  const path = statusSocket(pid);
+/** @returns what the daemon that listens at a path tells; undefined where it does not */
+export function askDaemon(path: string): Promise<LiveNumbers | undefined> {
   if (!path) return Promise.resolve(undefined);
   return new Promise(resolve => {
     let text = '';

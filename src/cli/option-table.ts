@@ -24,7 +24,15 @@ export interface Choices {
 export function defaultChoices(isRoot: boolean): Choices {
   return {
     isRoot,
-    driver: { passthrough: 'auto', opens: 'each', acl: true, debug: false, latency: 'normal', transport: 'dev' },
+    driver: {
+      passthrough: 'auto',
+      opens: 'each',
+      acl: true,
+      debug: false,
+      confine: 'auto',
+      latency: 'normal',
+      transport: 'dev',
+    },
     flags: new Set(isRoot ? [] : ['nosuid', 'nodev']),
     objects: [],
     subtype: 'lowerdata',
@@ -90,7 +98,7 @@ function seconds(what: string, ...fields: ('entryTimeout' | 'attrTimeout' | 'neg
   });
 }
 
-function choice<K extends 'latency' | 'opens' | 'passthrough' | 'transport' | 'verify'>(
+function choice<K extends 'confine' | 'latency' | 'opens' | 'passthrough' | 'transport' | 'verify'>(
   field: K,
   values: readonly (DriverOptions[K] & string)[],
   what: string,
@@ -175,6 +183,8 @@ const ATTR_TIMEOUT =
   'a directory layer, for ever with images alone';
 const DENTRY_CACHE =
   'names that this process remembers the lookup of, at 600 bytes each; 0: none; default: 65536; one image alone needs none';
+const CONFINE =
+  'whether the process of the mount gives up all that serving does not need, as far as the kernel can do that';
 const NO_IDS = 'owners can not be mapped yet';
 const NO_REMOTE = 'remote layers are not supported yet';
 const NO_LABELS = 'a security context can not be chosen yet';
@@ -198,6 +208,7 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ],
   ['opens', choice('opens', ['each', 'none'], OPENS)],
   ['latency', choice('latency', ['normal', 'low'], LATENCY)],
+  ['confine', choice('confine', ['auto', 'off'], CONFINE)],
   ['transport', choice('transport', ['dev', 'uring', 'fuse-native'], TRANSPORT)],
 
   // FUSE

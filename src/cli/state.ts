@@ -1,6 +1,7 @@
 /** What a daemon leaves in the runtime directory for `umount` and `status`: a JSON file for each mount, named by its process. */
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Confinement } from '../driver/confinement.ts';
 import type { DriverOptions } from '../driver/options.ts';
 import type { Protection } from '../driver/protection.ts';
 import type { LayerSpec } from '../overlay/options.ts';
@@ -8,6 +9,8 @@ import type { Name } from '../sys/bytes.ts';
 
 export interface MountState {
   readonly pid: number;
+  /** When that process began, in clock ticks since the system did. */
+  readonly pidStartedAt: number;
   /** `major:minor` of the mount, as mountinfo has it. */
   readonly device: string;
   readonly mountpoint: Name;
@@ -17,40 +20,67 @@ export interface MountState {
   readonly transport: DriverOptions['transport'];
   readonly layers: readonly LayerSpec[];
   readonly protection: Protection;
+  /** Why the daemon is not confined, or how it is. */
+  readonly confinement: Confinement | string;
+  /** Where its daemon tells what the mount is doing; '' where there is no place for that. */
+  readonly socket: string;
 }
 
-/** /run/lowerdata for root, else in $XDG_RUNTIME_DIR; undefined where there is none. */
-function directory(): string | undefined {
-  if (process.geteuid?.() === 0) return '/run/lowerdata';
-  const { XDG_RUNTIME_DIR } = process.env;
-  return XDG_RUNTIME_DIR ? join(XDG_RUNTIME_DIR, 'lowerdata') : undefined;
-}
-
-/** The path of this process's file, or '' where there is no place for one. */
-export function stateFile(): string {
-  const at = directory();
-  return at ? join(at, `${process.pid}.json`) : '';
-}
-
-/** Where a daemon tells what its mount is doing, or '' where there is no place for that: 107 bytes are what the kernel takes. */
-export function statusSocket(pid: number): string {
-  const at = directory();
-  const path = at ? join(at, `${pid}.sock`) : '';
+/** The socket that belongs to a file: 107 bytes of path are what the kernel takes. */
+function socketOf(file: string): string {
+  const path = file.replace(/json$/, 'sock');
   return Buffer.byteLength(path) < 108 ? path : '';
 }
 
-/** A mount works without its file, so a failure is no error. */
-export function writeState(state: MountState): void {
-  const at = directory();
-  if (!at) return;
-  try {
-    mkdirSync(at, { recursive: true, mode: 0o700 });
-    writeFileSync(stateFile(), `${JSON.stringify(state)}\n`, { mode: 0o600 });
-  } catch {}
+/** Where files may be, the first that can be made first: /run/lowerdata for root, and $XDG_RUNTIME_DIR/lowerdata. */
+function directories(): string[] {
+  const { XDG_RUNTIME_DIR } = process.env;
+  const own = XDG_RUNTIME_DIR ? [join(XDG_RUNTIME_DIR, 'lowerdata')] : [];
+  return process.geteuid?.() === 0 ? ['/run/lowerdata', ...own] : own;
 }
 
-export function removeState(): void {
-  for (const file of [stateFile(), statusSocket(process.pid)]) if (file) rmSync(file, { force: true });
+/** The file of a daemon, made while it may make one and filled in when there is something to say. */
+export class StateFile {
+  /** '' where there is no place for one: root of a user namespace may have none in /run. */
+  readonly path: string;
+  private readonly fd: number;
+
+  /** A mount works without its file, so a failure is no error. */
+  constructor() {
+    for (const directory of directories()) {
+      const path = join(directory, `${process.pid}.json`);
+      try {
+        mkdirSync(directory, { recursive: true, mode: 0o700 });
+        this.fd = openSync(path, 'w', 0o600);
+        this.path = path;
+        return;
+      } catch {}
+    }
+    this.fd = -1;
+    this.path = '';
+  }
+
+  /** As in MountState. */
+  get socket(): string {
+    return socketOf(this.path);
+  }
+
+  write(state: Omit<MountState, 'pid' | 'pidStartedAt' | 'socket'>): void {
+    if (this.fd < 0) return;
+    const { pid } = process;
+    const whole: Omit<MountState, 'socket'> = { pid, pidStartedAt: startOf(pid) ?? 0, ...state };
+    try {
+      writeSync(this.fd, `${JSON.stringify(whole)}\n`);
+    } catch {}
+    closeSync(this.fd);
+  }
+
+  /** Takes it away, and its socket. A confined process can not: its watcher does. */
+  remove(): void {
+    try {
+      for (const path of [this.path, this.socket]) if (path) rmSync(path, { force: true });
+    } catch {}
+  }
 }
 
 /** @returns what the running daemon of a mount has left; undefined where there is none */
@@ -60,25 +90,27 @@ export function readState(device: string): MountState | undefined {
 
 /** What all running daemons of this user have left. */
 export function readStates(): MountState[] {
-  const at = directory();
-  return filesIn(at)
-    .map(name => parseState(join(at as string, name)))
-    .filter(state => state !== undefined && isRunning(state.pid)) as MountState[];
+  return directories()
+    .flatMap(at => filesIn(at).map(name => parseState(join(at, name))))
+    .filter(state => state !== undefined && isItsDaemon(state)) as MountState[];
 }
 
-function filesIn(at: string | undefined): string[] {
-  if (at === undefined) return [];
+/** Whether the process of a file runs: another one may have its number by now. */
+const isItsDaemon = ({ pid, pidStartedAt }: MountState): boolean => isRunning(pid) && startOf(pid) === pidStartedAt;
+
+function filesIn(at: string): string[] {
   try {
-    return readdirSync(at);
+    return readdirSync(at).filter(name => name.endsWith('.json'));
   } catch {
     return []; // nobody has mounted anything
   }
 }
 
-/** @returns undefined where the daemon has gone meanwhile */
+/** @returns undefined where the daemon has gone meanwhile, or somebody else wrote the file */
 function parseState(file: string): MountState | undefined {
   try {
-    return JSON.parse(readFileSync(file, 'utf8'));
+    if (statSync(file).uid !== process.geteuid?.()) return undefined;
+    return { ...JSON.parse(readFileSync(file, 'utf8')), socket: socketOf(file) };
   } catch {
     return undefined;
   }
@@ -86,10 +118,24 @@ function parseState(file: string): MountState | undefined {
 
 /** A zombie has released everything, and may wait for its parent for ever. */
 export function isRunning(pid: number): boolean {
+  const [state = 'X'] = fieldsOf(pid);
+  return state !== 'Z' && state !== 'X';
+}
+
+/** When a process began, in clock ticks since the system did; undefined where there is none. */
+function startOf(pid: number): number | undefined {
+  const started = fieldsOf(pid)[STARTTIME];
+  return started === undefined ? undefined : Number(started);
+}
+
+/** The fields of /proc/PID/stat from the third on. Source: proc_pid_stat(5). */
+function fieldsOf(pid: number): string[] {
   try {
-    const [, state] = /^\d+ \(.*\) (\S)/s.exec(readFileSync(`/proc/${pid}/stat`, 'latin1')) ?? [];
-    return state !== 'Z' && state !== 'X';
+    return readFileSync(`/proc/${pid}/stat`, 'latin1')
+      .replace(/^.*\) /s, '')
+      .split(' ');
   } catch {
-    return false;
+    return [];
   }
 }
+const STARTTIME = 22 - 3;

@@ -1,5 +1,6 @@
 /** `lowerdata status`: what the mounts of this user are made of, what protects them, and what they are doing. */
 import type { Command } from 'commander';
+import { confinementDetails } from '../driver/confinement.ts';
 import { protectionText } from '../driver/protection.ts';
 import { type Name, nameFromText, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
@@ -36,7 +37,7 @@ export async function run(args: readonly Name[]): Promise<number> {
   return reporting(FAILED, async () => {
     if (json && metrics) throw new ErrnoError(EINVAL, '--json and --metrics exclude each other');
     const states = mountpoint === undefined ? readStates() : [stateOf(mountpoint)];
-    const mounts = await Promise.all(states.map(async state => ({ state, live: await askDaemon(state.pid) })));
+    const mounts = await Promise.all(states.map(async state => ({ state, live: await askDaemon(state.socket) })));
     if (metrics) await printLines(metricsOf(mounts).map(nameFromText));
     else if (json) await printLines([nameFromText(JSON.stringify(mounts.map(asJson), undefined, 2))]);
     else await printLines(mounts.flatMap(asText));
@@ -53,7 +54,7 @@ function stateOf(mountpoint: Name): MountState {
 
 /** Byte strings become text, as messages show them. */
 function asJson({ state, live }: LiveMountState): unknown {
-  const { layers, mountpoint, source, ...rest } = state;
+  const { layers, mountpoint, source, pidStartedAt: _, socket: __, ...rest } = state;
   return {
     mountpoint: printable(mountpoint),
     source: printable(source),
@@ -65,13 +66,14 @@ function asJson({ state, live }: LiveMountState): unknown {
 }
 
 function asText({ state, live }: LiveMountState): Name[] {
-  const { mountpoint, source, pid, startedAt, transport, layers, protection } = state;
+  const { mountpoint, source, pid, startedAt, transport, layers, protection, confinement } = state;
   return [
     printable(mountpoint),
     `  source      ${printable(source)}`,
     `  layers      ${layers.map(({ path, dataOnly }) => `${dataOnly ? '::' : ''}${printable(path)}`).join(' ')}`,
     `  daemon      ${pid}, since ${new Date(startedAt).toISOString()}, transport ${transport}`,
     `  protection  ${protectionText(protection)}`,
+    `  confinement ${confinementDetails(confinement)}`,
     ...liveText(live),
   ].map(nameFromText);
 }

@@ -1,30 +1,31 @@
 /**
- * A shell that outlives the daemon: when the daemon is gone without a word, it takes the dead mount away.
- * It holds one end of a pipe and nothing else, in a session of its own, and weighs about a megabyte.
+ * A shell beside the daemon, which keeps the rights that the daemon gives up. It takes the mount away when it is told so, and
+ * when the daemon is gone without a word; and it removes the daemon's files for `lowerdata status`. It holds two pipes and
+ * nothing else, in a session of its own, and weighs about a megabyte. Whatever it is told, it unmounts nothing but one mount
+ * of FUSE, and removes nothing but those files.
+ *
+ *     mounting PATH ID         to be said before; ID is that of the mount which is there already
+ *     mounted DEVICE BY STATE  counts once
+ *     unmount [-l [dead]]      -> one line: unmounted, busy, or what went wrong. dead: only if it is; served, where it is not
+ *     gone                     the mount is not there any more; the shell ends
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
 import type { Writable } from 'node:stream';
 import type { Mounter } from '../fuse/mount.ts';
 import { encodePath, mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
+import { EIO, ErrnoError } from '../sys/errno.ts';
 
 /**
  * Paths stay as mountinfo spells them, without white space, until they are used. A mount is found by its device number,
- * which another mount can have at once when this one is gone, so that none is taken away while somebody serves it; before that
+ * which another mount can have at once when this one is gone, so that none is taken away unasked while somebody serves it; before that
  * number is known, by being new at the path.
  * A mount that another one covers is left alone: unmounting its path would unmount the other one.
  */
 const SCRIPT = `
-trap '' HUP INT TERM
+trap '' HUP INT TERM PIPE
 by=$1 device= path= before= state=
-while read -r word one two; do
-  case $word in
-    mounting) path=$one before=$two ;;
-    mounted) device=$one state=$two ;;
-    gone) exit 0 ;;
-  esac
-done
-[ -n "$path" ] || exit 0
 
 covered() (
   while read -r _ parent _ _ at _; do
@@ -58,18 +59,41 @@ dead() ( # whether nobody serves what is mounted at a path: ENOTCONN, for which 
   decode "$1"
   case $(LC_ALL=C stat -f "$at" 2>&1) in *' not connected') exit 0 ;; *) exit 1 ;; esac
 )
-unmount() (
+unmount() ( # a path, and -l
   decode "$1"
   case $by in
-    mount) umount -l "$at" ;;
-    *) fusermount3 -u -z "$at" ;;
+    mount) LC_ALL=C umount $2 "$at" ;;
+    *) LC_ALL=C fusermount3 -u \${2:+-z} "$at" ;;
   esac
 )
+requested() { # the one on top of the mounts of the device
+  last=
+  for place in $(mounts); do last=$place; done
+  if [ "$2" = dead ] && ! dead "$last"; then
+    echo served
+  elif [ -z "$device" ] || [ -z "$last" ]; then
+    echo not mounted
+  elif said=$(unmount "$last" "$1" 2>&1); then
+    echo unmounted
+  else
+    case $said in *busy*) echo busy ;; *) echo $said ;; esac
+  fi
+}
+forget() { [ -z "$state" ] || rm -f "$state" "\${state%.json}.sock"; }
+while read -r word one two three; do
+  case $word in
+    mounting) [ -n "$path" ] || path=$one before=$two ;;
+    mounted) [ -n "$device" ] || device=$one by=$two state=$three ;;
+    unmount) requested "$one" "$two" ;;
+    gone) forget; exit 0 ;;
+  esac
+done
+[ -n "$path" ] || exit 0
 tries=100 absent=3
 [ "$by" = mount ] || [ -n "$device" ] || absent=20 # fusermount3 may not have mounted yet
 while [ "$tries" -gt 0 ] && [ "$absent" -gt 0 ]; do # a daemon may take a while to die, and one look may miss what moves
   found=$(mounts) failed=
-  for place in $found; do dead "$place" && unmount "$place" || failed=1; done
+  for place in $found; do dead "$place" && unmount "$place" -l || failed=1; done
   if [ -z "$found" ]; then
     absent=$((absent - 1))
   elif [ -z "$failed" ]; then
@@ -78,23 +102,35 @@ while [ "$tries" -gt 0 ] && [ "$absent" -gt 0 ]; do # a daemon may take a while 
   tries=$((tries - 1))
   sleep 0.1
 done
-[ -z "$state" ] || rm -f "$state" "\${state%.json}.sock"
+forget
 `;
 
 export class Watcher {
+  /** Settles when it has ended, or there was no shell to begin with. */
+  private readonly ended: Promise<void>;
+  private readonly shell: ChildProcess;
   private readonly pipe: Writable;
+  private readonly answers: AsyncIterator<string>;
+  /** Whether it could be started. Without one the mount works, only nobody takes it away for the daemon. */
+  readonly isThere: boolean;
 
   constructor(by: Mounter) {
     const shell = spawn('/bin/sh', ['-fc', SCRIPT, 'lowerdata-watcher', by], {
       cwd: '/',
       detached: true,
-      stdio: ['pipe', 'ignore', 'ignore'],
+      stdio: ['pipe', 'pipe', 'ignore'],
+    });
+    this.shell = shell;
+    this.isThere = shell.pid !== undefined;
+    this.ended = new Promise(resolve => {
+      shell.on('exit', () => resolve());
+      shell.on('error', () => resolve());
     });
     shell.unref();
-    shell.on('error', () => {}); // no shell: the mount works, only its end after a kill is not cared for
+    this.answers = createInterface({ input: shell.stdout })[Symbol.asyncIterator]();
     this.pipe = shell.stdin;
     this.pipe.on('error', () => {});
-    (this.pipe as { unref?: () => void }).unref?.();
+    for (const end of [shell.stdin, shell.stdout]) (end as { unref?: () => void }).unref?.();
   }
 
   /** To be said before the mount is made. */
@@ -103,14 +139,37 @@ export class Watcher {
     this.say(`mounting ${encodePath(path)} ${before}`);
   }
 
-  /** @param stateFile removed with the mount, '' for none */
-  mounted(device: string, stateFile: string): void {
-    this.say(`mounted ${device} ${nameFromText(stateFile)}`);
+  /** @param stateFile removed with the mount, and the socket beside it; '' for none */
+  mounted(device: string, by: Mounter, stateFile: string): void {
+    this.say(`mounted ${device} ${by} ${nameFromText(stateFile)}`);
   }
 
-  /** The mount is gone, or was never made. */
-  gone(): void {
+  /**
+   * Takes the mount away, lazily or only where nobody uses it. One request at a time.
+   * @returns whether it is unmounted; false while it is in use. Throws ErrnoError for everything else.
+   */
+  unmount(lazy: boolean): Promise<boolean> {
+    return this.request(lazy ? 'unmount -l' : 'unmount');
+  }
+
+  /** Takes the mount away if nobody serves it any more. @returns whether it did */
+  unmountIfDead(): Promise<boolean> {
+    return this.request('unmount -l dead');
+  }
+
+  private async request(what: string): Promise<boolean> {
+    this.shell.ref(); // whoever waits for an answer goes on
+    this.say(what);
+    const { value, done } = await this.answers.next().finally(() => this.shell.unref());
+    if (value === 'unmounted' || value === 'busy' || value === 'served') return value === 'unmounted';
+    throw new ErrnoError(EIO, done ? 'the watcher is gone, who would unmount' : String(value));
+  }
+
+  /** The mount is gone, or was never made. Settles when all traces of it are. */
+  gone(): Promise<void> {
+    this.shell.ref();
     this.say('gone');
+    return this.ended;
   }
 
   private say(line: string): void {

@@ -18,5 +18,7 @@ export interface DriverOptions {
   readonly debug: boolean;
   /** low: processors do not sleep while requests follow each other closely. */
   readonly latency: 'normal' | 'low';
+  /** Whether the process gives up what it does not need to serve. */
+  readonly confine: 'auto' | 'off';
   readonly transport: 'dev' | 'uring' | 'fuse-native';
 }

@@ -1,8 +1,8 @@
 /**
  * The dispatch thread of a mount: opens the layers, then serves the kernel until the connection ends.
  *
- *     {options, driver}             ->  {ready} or {error}     layers are open, nothing is mounted
- *     {fd, measuring}, once mounted ->  {protection, counters}  the kernel has said what it can do
+ *     {options, driver}             ->  {ready} or {error}     layers are open, nothing is mounted; which thread this is
+ *     {fd, measuring, …}, mounted   ->  {protection, counters}  the kernel has said what it can do
  *                                   ->  {ended}                 the loop has returned
  */
 import { writeSync } from 'node:fs';
@@ -11,18 +11,25 @@ import type { End } from '../fuse/device.ts';
 import { Dispatcher } from '../fuse/dispatch.ts';
 import { serve } from '../fuse/session.ts';
 import { traceTo } from '../fuse/trace.ts';
-import { openRing } from '../fuse/uring.ts';
+import { type FuseRing, openRing } from '../fuse/uring.ts';
 import { openOverlay } from '../overlay/open.ts';
 import type { StackOptions } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { step } from '../overlay/step.ts';
 import { CpuLatency } from '../sys/cpu-latency.ts';
 import { EIO, EPERM, ErrnoError } from '../sys/errno.ts';
-import type { IoUring } from '../sys/io-uring.ts';
-import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, openFilesMax } from '../sys/privileges.ts';
+import {
+  CAP_SYS_ADMIN,
+  hasCapability,
+  inInitialUserNamespace,
+  openFilesMax,
+  setCapabilities,
+} from '../sys/privileges.ts';
+import { ownThread, THIS_THREAD, type Thread } from '../sys/threads.ts';
 import type { SharedCounters } from './activity.ts';
 import { Backing } from './backing.ts';
 import { cachePolicy, memoryFor } from './cache.ts';
+import { wantsPassthrough } from './confinement.ts';
 import { Files, type Opened } from './files.ts';
 import { OverlayFilesystem } from './filesystem.ts';
 import { Mailbox, type MailboxEnd } from './mailbox.ts';
@@ -37,7 +44,7 @@ export interface ThreadData {
 }
 /** What the thread says. */
 export type ThreadMessage =
-  | { ready: true }
+  | { ready: Thread }
   | { error: { errno: number; message: string } }
   | { protection: Protection; counters: SharedCounters }
   | { ended: End };
@@ -45,6 +52,8 @@ export type ThreadMessage =
 export interface ThreadOrder {
   fd: number;
   measuring: MailboxEnd;
+  /** The capabilities that it keeps where the kernel has no passthrough; undefined: those that it has. */
+  withoutPassthrough: readonly number[] | undefined;
 }
 
 const port = parentPort;
@@ -54,6 +63,7 @@ const { options, driver } = (receiveMessageOnPort(port) as { message: ThreadData
 
 try {
   const overlay = openOverlay(options, step, memoryFor(driver));
+  overlay.attr(overlay.root); // the mount answers when this can be said
   const isPrivileged = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
   if (driver.passthrough === 'on' && !isPrivileged) throw new ErrnoError(EPERM, 'passthrough=on needs CAP_SYS_ADMIN');
   const latency = driver.latency === 'low' ? new CpuLatency() : undefined;
@@ -63,7 +73,7 @@ try {
     latency?.close();
     say({ ended });
   });
-  say({ ready: true });
+  say({ ready: ownThread() });
 } catch (error) {
   const { errno, message } = error instanceof ErrnoError ? error : { errno: EIO, message: String(error) };
   say({ error: { errno, message } });
@@ -86,13 +96,14 @@ function say(message: ThreadMessage): void {
 
 /** What serving needs that has to be opened early. */
 interface Means {
-  readonly ring: IoUring | undefined;
+  readonly ring: FuseRing | undefined;
   readonly latency: CpuLatency | undefined;
 }
 
-function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivileged: boolean, means: Means): End {
+function serveOverlay(order: ThreadOrder, overlay: Overlay, isPrivileged: boolean, means: Means): End {
+  const { fd, measuring, withoutPassthrough } = order;
   const { ring, latency } = means;
-  const passthrough = isPrivileged && driver.passthrough !== 'off' && driver.opens !== 'none';
+  const passthrough = isPrivileged && wantsPassthrough(driver);
   const acl = driver.acl && overlay.hasAcl;
   const measurer = new Measurer<Opened | number>(new Mailbox(measuring));
   const files = new Files(overlay, new Backing(fd, passthrough, log), {
@@ -102,6 +113,7 @@ function serveOverlay({ fd, measuring }: ThreadOrder, overlay: Overlay, isPrivil
   });
   const cache = cachePolicy(overlay, driver);
   const filesystem = new OverlayFilesystem(overlay, files, cache, { acl, trusted: isPrivileged }, granted => {
+    if (!granted && withoutPassthrough) setCapabilities(THIS_THREAD, withoutPassthrough);
     const protection = protectionOf(options, driver, granted || whyNoPassthrough(isPrivileged));
     const requests = dispatcher.counts.counters;
     say({

@@ -1,8 +1,7 @@
 /** Serves a connection, by the transport that the kernel agrees to. */
-import type { IoUring } from '../sys/io-uring.ts';
 import { Device, type End, type SessionOptions } from './device.ts';
 import type { Dispatcher } from './dispatch.ts';
-import { UringSession } from './uring.ts';
+import { type FuseRing, UringSession } from './uring.ts';
 
 /**
  * Serves a connection until it ends, on the calling thread and without a pause for its event loop: call it in a worker.
@@ -10,7 +9,7 @@ import { UringSession } from './uring.ts';
  * @param fd /dev/fuse of a mount @param ring used where INIT agreed on OVER_IO_URING
  * @throws ErrnoError where the descriptor can not be read
  */
-export function serve(fd: number, dispatcher: Dispatcher, options: SessionOptions, ring?: IoUring): End {
+export function serve(fd: number, dispatcher: Dispatcher, options: SessionOptions, ring?: FuseRing): End {
   try {
     const device = new Device(fd, dispatcher, options);
     const end = device.begin();

@@ -58,7 +58,7 @@ class Slot {
 /** Serves a connection whose INIT agreed on OVER_IO_URING, on the thread that made `ring`. */
 export class UringSession {
   private readonly fd: number;
-  private readonly ring: IoUring;
+  private readonly ring: FuseRing;
   private readonly device: Device;
   private readonly dispatcher: Dispatcher;
   private readonly options: SessionOptions;
@@ -69,13 +69,13 @@ export class UringSession {
   private readonly request = new Uint8Array(REQUEST_BYTES);
   private end: End | undefined;
 
-  constructor(fd: number, ring: IoUring, device: Device, dispatcher: Dispatcher, options: SessionOptions) {
+  constructor(fd: number, ring: FuseRing, device: Device, dispatcher: Dispatcher, options: SessionOptions) {
     this.fd = fd;
     this.ring = ring;
     this.device = device;
     this.dispatcher = dispatcher;
     this.options = options;
-    this.waitingIn = new Array(possibleProcessors()).fill(0);
+    this.waitingIn = new Array(ring.processors).fill(0);
   }
 
   /** @returns how the connection ended; throws ErrnoError where it can not be served */
@@ -195,11 +195,16 @@ function possibleProcessors(): number {
   }, 0);
 }
 
+/** A ring, and what its session has to know of the system, which it may not ask any more when it serves. */
+export class FuseRing extends IoUring {
+  readonly processors = possibleProcessors();
+}
+
 /** A ring for UringSession, on this thread. Throws ErrnoError where FUSE does not go over io_uring, and says why. */
-export function openRing(): IoUring {
+export function openRing(): FuseRing {
   const obstacle = uringObstacle();
   if (obstacle) throw new ErrnoError(EOPNOTSUPP, `FUSE over io_uring: ${obstacle}`);
-  return new IoUring(RING_ENTRIES);
+  return new FuseRing(RING_ENTRIES);
 }
 
 /** What keeps the kernel from offering FUSE over io_uring; undefined: nothing known. */

@@ -113,9 +113,9 @@ function placed(rule: string, use: (t: Test, place: Place) => Promise<void>): vo
 
 /** What the command says that is protected, where the kernel reads data itself and where it does not. */
 const ON_OPEN =
-  'metadata is not checked (digest=HEX does); data that has a digest is checked when it is opened, not again unless it has fs-verity (the kernel reads it itself; verify=read checks each read)';
+  'metadata is not checked (digest=HEX does); data that has a digest is checked when it is opened, not again unless it has fs-verity (the kernel reads it itself; verify=read checks each read); the daemon can open its layers alone, with CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN';
 const ON_READ =
-  'metadata is not checked (digest=HEX does); data that has a digest is checked whenever it is read (no passthrough without CAP_SYS_ADMIN)';
+  'metadata is not checked (digest=HEX does); data that has a digest is checked whenever it is read (no passthrough without CAP_SYS_ADMIN); the daemon can open its layers alone, with ';
 
 placed('the command returns when the mount answers, and umount when the daemon has gone', async (t, place) => {
   t.same(place.run('mount', place.stack, place.mnt), { status: 0, stderr: `lowerdata: ${place.mnt}: ${ON_OPEN}` });
@@ -310,7 +310,7 @@ placed('without root, through fusermount3', async (t, place) => {
     run(['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', ...words], directory);
   t.same(asNobody(process.execPath, lowerdata, 'mount', place.stack, mnt), {
     status: 0,
-    stderr: `lowerdata: ${mnt}: ${ON_READ}`,
+    stderr: `lowerdata: ${mnt}: ${ON_READ}no capabilities`,
   });
   t.equal(asNobody('ls', `${mnt}/a`, `${mnt}/d`).status, 0);
   t.match(readFileSync('/proc/self/mountinfo', 'utf8'), new RegExp(`${mnt} ro,nosuid,nodev.*user_id=65534`));
@@ -335,7 +335,7 @@ placed('in a user namespace', async (t, { directory, mnt, stack }) => {
   const script = `"$0" "$1" mount "$2" "$3"; ls "$3" >"$4"; "$0" "$1" umount "$3"`;
   if (run(['unshare', '-Urm', 'true'], directory).status !== 0) return t.comment('no user namespaces here');
   const result = run([...words, script, process.execPath, lowerdata, stack, mnt, `${directory}/out`], directory);
-  t.same(result, { status: 0, stderr: `lowerdata: ${mnt}: ${ON_READ}` });
+  t.same(result, { status: 0, stderr: `lowerdata: ${mnt}: ${ON_READ}CAP_DAC_READ_SEARCH` });
   t.equal(readFileSync(`${directory}/out`, 'utf8'), 'a\nb\nd\n');
 });
 

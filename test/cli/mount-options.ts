@@ -107,6 +107,7 @@ t.test('FUSE and the driver', async t => {
   t.same(driver, {
     opens: 'none',
     passthrough: 'off',
+    confine: 'auto',
     acl: false,
     debug: true,
     latency: 'low',
@@ -121,6 +122,7 @@ t.test('FUSE and the driver', async t => {
     opens: 'each',
     acl: true,
     debug: false,
+    confine: 'auto',
     latency: 'normal',
     transport: 'dev',
   });

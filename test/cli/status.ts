@@ -14,6 +14,8 @@ const MNT_DETACH = 2;
 const NOBODY = 65534;
 const PROTECTION =
   'metadata is not checked (digest=HEX does); data that has a digest is checked when it is opened, not again unless it has fs-verity (the kernel reads it itself; verify=read checks each read)';
+const CONFINEMENT =
+  '  confinement the daemon can open its layers alone, with CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN; system calls are filtered';
 const ON_READ =
   'metadata is not checked (digest=HEX does); data that has a digest is checked whenever it is read (verify=read)';
 /** A name that would make two lines, one of them a lie, if it were printed as it is. */
@@ -55,7 +57,7 @@ function placed(as: number, use: (directory: string) => void): void {
 }
 
 /** What a mount is made of, which does not change as what it is doing does. */
-const made = ({ stdout }: Result): string[] => stdout.split('\n').slice(0, 5);
+const made = ({ stdout }: Result): string[] => stdout.split('\n').slice(0, 6);
 const withoutNumbers = ({ process, activity, ...rest }: Record<string, unknown>): unknown => rest;
 
 const deviceOf = (path: string): string | undefined => mountAt(readMounts(), nameFromText(path))?.device;
@@ -79,11 +81,12 @@ t.test('as root', { skip: withoutFuse, timeout: 120_000 }, async t => {
     t.equal(text.stdout.split('\n')[0], one, 'the mount point');
     t.match(text.stdout.slice(one.length + 1), block('A:B::C', 'A B ::C'), 'what it is made of');
     t.equal(text.stdout.split('\n')[4], `  protection  ${PROTECTION}`, 'what protects it');
-    t.match(text.stdout.split('\n')[5], /^ {2}running {5}for \d+ s, /, 'and then what it is doing');
+    t.equal(text.stdout.split('\n')[5], CONFINEMENT, 'how the daemon is confined');
+    t.match(text.stdout.split('\n')[6], /^ {2}running {5}for \d+ s, /, 'and then what it is doing');
     t.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0'), /one/, 'the daemon is the one that serves it');
     t.ok(Date.parse(since) >= before && Date.parse(since) <= after, 'when it began');
 
-    t.match(run(directory, 'status', odd).stdout.split('\n')[5], /^ {2}running /, 'a name can not make lines');
+    t.match(run(directory, 'status', odd).stdout.split('\n')[6], /^ {2}running /, 'a name can not make lines');
     t.equal(run(directory, 'status', odd).stdout.split('\n')[0], join(directory, FORGED_SHOWN));
 
     for (const [rule, path] of [
@@ -109,6 +112,7 @@ t.test('as root', { skip: withoutFuse, timeout: 120_000 }, async t => {
         { path: 'C', dataOnly: true },
       ],
       protection: { metadata: 'none', data: 'open', required: false, passthrough: true },
+      confinement: { capabilities: ['CAP_DAC_READ_SEARCH', 'CAP_SYS_ADMIN'], files: 'layers', systemCalls: true },
     };
     const json = run(directory, 'status', '--json', one);
     t.strictSame(JSON.parse(json.stdout).map(withoutNumbers), [wanted], 'JSON');
@@ -152,20 +156,28 @@ t.test('as an ordinary user', { skip: withoutUserMounts, timeout: 120_000 }, asy
     t.equal(run(directory, 'mount', 'A::C', one).status, 0);
     const all = run(directory, 'status');
     t.strictSame(made(all), made(run(directory, 'status', one)), 'one is all');
-    t.match(made(all).at(-1), /checked whenever it is read \(no passthrough without CAP_SYS_ADMIN\)$/);
+    t.match(made(all).at(-2), /checked whenever it is read \(no passthrough without CAP_SYS_ADMIN\)$/);
+    t.match(made(all).at(-1), /its layers alone, with no capabilities; system calls are filtered$/);
     const json = JSON.parse(run(directory, 'status', '--json').stdout);
     t.match(json, [
       { mountpoint: one, protection: { data: 'read', passthrough: 'no passthrough without CAP_SYS_ADMIN' } },
     ]);
 
     const states = join(directory, 'run', 'lowerdata');
-    const [file = ''] = readdirSync(states);
+    const [file = ''] = readdirSync(states).filter(name => name.endsWith('.json'));
     const state = JSON.parse(readFileSync(join(states, file), 'utf8'));
     const dead = spawnSync('true').pid;
     writeFileSync(join(states, `${dead}.json`), JSON.stringify({ ...state, pid: dead, mountpoint: '/dead' }));
+    const again = { ...state, pid: process.pid, mountpoint: '/again' };
+    writeFileSync(join(states, `${process.pid}.json`), JSON.stringify(again));
     writeFileSync(join(states, '1.json'), '{"pid": 1, "dev');
+    for (const name of readdirSync(states)) chownSync(join(states, name), NOBODY, NOBODY);
     const listed = run(directory, 'status');
-    t.strictSame(made(listed), made(all), 'what a dead daemon has left is passed over');
+    t.strictSame(
+      made(listed),
+      made(all),
+      'what dead daemons have left is passed over, also where another process has the number',
+    );
     t.equal(listed.stdout.match(/^\S/gm)?.length, 1, 'and no mount of its own');
     t.strictSame(made(run(directory, 'status', one)), made(all));
 
@@ -175,6 +187,23 @@ t.test('as an ordinary user', { skip: withoutUserMounts, timeout: 120_000 }, asy
     owner = { uid: NOBODY, gid: NOBODY };
     t.equal(run(directory, 'umount', one).status, 0);
     t.equal(run(directory, 'status').stdout, '', 'and then none is left');
+  });
+});
+
+t.test('as root of a user namespace, which may not write to /run', { skip: withoutUserMounts }, async t => {
+  placed(NOBODY, directory => {
+    const script = `"$0" "$1" mount A::C one && "$0" "$1" status one && "$0" "$1" umount one && "$0" "$1" status`;
+    const env = { ...process.env, XDG_RUNTIME_DIR: join(directory, 'run') };
+    const options = { cwd: directory, ...owner, env, encoding: 'utf8' } as const;
+    const words = ['-Urm', 'sh', '-c', script, process.execPath, lowerdata];
+    if (spawnSync('unshare', ['-Urm', 'true'], options).status !== 0)
+      return t.comment('no user namespaces for users here');
+    const { status, stdout, stderr } = spawnSync('unshare', words, options);
+    t.equal(status, 0, stderr);
+    t.match(stdout.split('\n')[1], /^ {2}source {6}A::C$/, 'the mount is found');
+    t.match(stdout.split('\n')[5], /with CAP_DAC_READ_SEARCH; system calls are filtered$/);
+    t.equal(stdout.match(/^\S/gm)?.length, 1, 'and it alone, once');
+    t.strictSame(readdirSync(join(directory, 'run', 'lowerdata')), [], 'nothing is left');
   });
 });
 t.end();

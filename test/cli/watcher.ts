@@ -29,7 +29,7 @@ const script = (mounted: string): string => `
   ${mounted}
   process.kill(process.pid, 'SIGKILL');
 `;
-const told = `watcher.mounted(mountAt(readMounts(), at).device, '');`;
+const told = `watcher.mounted(mountAt(readMounts(), at).device, mounter(), '');`;
 
 for (const [rule, after, uid, other] of [
   ['killed before it knew the device', '', 0, false],
@@ -70,7 +70,7 @@ t.test('killed when another daemon had the device number already', { skip: witho
         import { readFileSync, writeSync } from 'node:fs';
         const watcher = new Watcher('mount');
         watcher.mounting('${directory}/own');
-        watcher.mounted('${other.mount?.device}', '');
+        watcher.mounted('${other.mount?.device}', 'mount', '');
         writeSync(1, readFileSync('/proc/self/task/' + process.pid + '/children', 'latin1'));
         process.kill(process.pid, 'SIGKILL');`;
       const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', dies], { encoding: 'utf8' });

@@ -10,6 +10,7 @@ const given: DriverOptions = {
   opens: 'each',
   acl: true,
   debug: false,
+  confine: 'auto',
   latency: 'normal',
   transport: 'dev',
 };

@@ -10,6 +10,7 @@ const driver: DriverOptions = {
   opens: 'each',
   acl: true,
   debug: false,
+  confine: 'auto',
   latency: 'normal',
   transport: 'dev',
 };

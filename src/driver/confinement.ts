@@ -1,0 +1,164 @@
+/**
+ * What the process of a mount gives up when it has mounted, so that whoever gets hold of it gets little. All threads, those
+ * of Node.js included, share their memory and therefore their limits:
+ *
+ *     no new privileges, and no call by which programs are started, filesystems mounted, files made or changed, other
+ *         processes or the kernel reached (seccomp)
+ *     nothing is written, and nothing opened but the layers, the package, and /proc (Landlock)
+ *     no capability but CAP_DAC_READ_SEARCH, and that only if a layer is a directory; the dispatch thread may also keep
+ *         CAP_SYS_ADMIN, see `capabilities`
+ *
+ * The unmount is left to the watcher, another process. Where the kernel lacks a part, the others hold.
+ */
+import { statSync } from 'node:fs';
+import type { LayerSpec, StackOptions } from '../overlay/options.ts';
+import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
+import { ESRCH } from '../sys/errno.ts';
+import { knowsHandles, landlockVersion, Ruleset } from '../sys/landlock.ts';
+import { moduleDirectories, native } from '../sys/native.ts';
+import {
+  boundCapabilities,
+  CAP_DAC_READ_SEARCH,
+  CAP_SYS_ADMIN,
+  hasCapability,
+  inInitialUserNamespace,
+  refuseNewPrivileges,
+  setCapabilities,
+} from '../sys/privileges.ts';
+import { applyToAllThreads, refusal } from '../sys/seccomp.ts';
+import { knowsSystemCalls, type SystemCall, systemCalls } from '../sys/system-calls.ts';
+import { onEveryThread, type Thread } from '../sys/threads.ts';
+import type { DriverOptions } from './options.ts';
+
+export interface Confinement {
+  /** Of the dispatch thread. */
+  readonly capabilities: readonly string[];
+  /** layers: nothing else can be opened; reading: everything that can be read, but nothing written; any: no Landlock. */
+  readonly files: 'layers' | 'reading' | 'any';
+  /** Whether system calls are refused. */
+  readonly systemCalls: boolean;
+}
+
+const NAMES: Readonly<Record<number, string>> = {
+  [CAP_DAC_READ_SEARCH]: 'CAP_DAC_READ_SEARCH',
+  [CAP_SYS_ADMIN]: 'CAP_SYS_ADMIN',
+};
+/** Calls that are known for other ends than to be refused. */
+const OWN_CALLS: readonly SystemCall[] = ['capset', 'prctl', 'landlock_restrict_self'];
+
+/** Why this process can not be confined; undefined where it can. */
+export const confinementObstacle = (): string | undefined =>
+  knowsSystemCalls() ? undefined : `not on ${process.arch}`;
+
+/** Programs that are started from here on get what the watcher needs, and no more. */
+export function boundPrograms(): void {
+  if (inInitialUserNamespace()) boundCapabilities([CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH]);
+}
+
+/** Whether files are to be registered with the kernel, if it can do that. */
+export const wantsPassthrough = ({ passthrough, opens }: DriverOptions): boolean =>
+  passthrough !== 'off' && opens !== 'none';
+
+/** What the process of a mount may do when it serves. To be made by its main thread, before it has given up anything. */
+export class Limits {
+  private readonly stack: StackOptions;
+  private readonly driver: DriverOptions;
+  private readonly directories: readonly LayerSpec[];
+  private readonly reading: boolean;
+  private readonly rules: Ruleset | undefined;
+  private readonly held = [CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN].filter(hasCapability);
+  private readonly isInitial = inInitialUserNamespace();
+  private isRestricted = false;
+  private isFiltered = false;
+
+  /** Relative paths of layers count from the current directory. */
+  constructor(stack: StackOptions, driver: DriverOptions) {
+    this.stack = stack;
+    this.driver = driver;
+    this.directories = stack.layers.filter(({ path }) => isDirectory(path));
+    const byHandle = stack.followOrigin && this.held.includes(CAP_DAC_READ_SEARCH);
+    this.reading = !byHandle || knowsHandles();
+    const others = ['/proc', ...moduleDirectories()].map(nameFromText);
+    this.rules = rulesFor([...this.directories.map(({ path }) => path), ...others], this.reading);
+  }
+
+  /**
+   * What the dispatch thread keeps. CAP_DAC_READ_SEARCH reads what the owner of a layer gave root alone, and opens files by
+   * handle; CAP_SYS_ADMIN registers files for passthrough, and reads trusted.* xattrs of directories.
+   */
+  capabilities(passthrough: boolean): number[] {
+    const isAdmin = this.isInitial && (passthrough || this.directories.some(({ dataOnly }) => !dataOnly));
+    return this.held.filter(one => (one === CAP_SYS_ADMIN ? isAdmin : this.directories.length > 0));
+  }
+
+  /**
+   * Confines all threads for good, when nothing is left to be mounted or started. What can not be had is left out.
+   * @param dispatch the thread that is to serve
+   */
+  enter(dispatch: Thread): void {
+    const kept = this.capabilities(wantsPassthrough(this.driver));
+    const others = kept.filter(capability => capability !== CAP_SYS_ADMIN);
+    this.isRestricted = this.rules !== undefined;
+    onEveryThread(thread => this.confine(thread, thread === dispatch ? kept : others));
+    if (this.rules) native.close(this.rules.fd);
+    const program = refusal(refusedCalls(this.stack));
+    this.isFiltered = program !== undefined && applyToAllThreads(program) === 0;
+  }
+
+  private confine(thread: Thread, kept: readonly number[]): number {
+    const result = refuseNewPrivileges(thread);
+    if (result < 0) return result; // it has ended
+    const restricted = this.rules?.restrict(thread) ?? 0;
+    if (restricted < 0 && restricted !== -ESRCH) this.isRestricted = false;
+    return setCapabilities(thread, kept);
+  }
+
+  /** What has become of it. @param passthrough whether files are registered with the kernel */
+  confinement(passthrough: boolean): Confinement {
+    return {
+      capabilities: this.capabilities(passthrough).map(one => NAMES[one] as string),
+      files: !this.isRestricted ? 'any' : this.reading ? 'layers' : 'reading',
+      systemCalls: this.isFiltered,
+    };
+  }
+}
+
+function refusedCalls({ followOrigin }: StackOptions): SystemCall[] {
+  const allowed = followOrigin ? [...OWN_CALLS, 'open_by_handle_at'] : OWN_CALLS;
+  return (Object.keys(systemCalls) as SystemCall[]).filter(name => !allowed.includes(name));
+}
+
+const isDirectory = (path: Name): boolean =>
+  statSync(nameBytes(path) as Buffer, { throwIfNoEntry: false })?.isDirectory() === true;
+
+/** Rules by which the directories can be read; undefined where there is no Landlock, or it refuses one of them. */
+function rulesFor(directories: readonly Name[], reading: boolean): Ruleset | undefined {
+  if (landlockVersion() === 0) return undefined;
+  try {
+    const rules = new Ruleset({ reading });
+    if (reading) for (const directory of directories) rules.allowReading(directory);
+    return rules;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A few words for people. @param confinement why there is none, in place of what there is */
+export function confinementText(confinement: Confinement | string): string {
+  if (typeof confinement === 'string') return `not confined (${confinement})`;
+  const { files, capabilities } = confinement;
+  const kept = capabilities.length === 0 ? 'no capabilities' : capabilities.join(' and ');
+  return `the daemon ${FILES[files]}, with ${kept}`;
+}
+const FILES = {
+  layers: 'can open its layers alone',
+  reading: 'can open files for reading alone',
+  any: 'is not confined to its layers (no Landlock)',
+} as const;
+
+/** All of it, for people who asked. */
+export function confinementDetails(confinement: Confinement | string): string {
+  const text = confinementText(confinement);
+  if (typeof confinement === 'string') return text;
+  return `${text}; ${confinement.systemCalls ? 'system calls are filtered' : 'no seccomp here'}`;
+}
