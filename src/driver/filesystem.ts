@@ -29,7 +29,7 @@ import { NameCount } from './activity.ts';
 import type { CachePolicy } from './cache.ts';
 import { Directories, type OpenDirectory } from './directories.ts';
 import type { Files, Opened } from './files.ts';
-import { Nodes } from './nodes.ts';
+import { Nodes, RecalledNodes } from './nodes.ts';
 
 const W_OK = 2;
 /** d_ino of an entry that can not be looked up; 0 would hide it. Source: libfuse, FUSE_UNKNOWN_INO. */
@@ -51,7 +51,7 @@ export class OverlayFilesystem implements Filesystem {
   private readonly cache: CachePolicy;
   private readonly visible: Visibility;
   private readonly connected: (passthrough: boolean) => void;
-  private readonly nodes: Nodes;
+  private readonly nodes: Nodes | RecalledNodes;
   private readonly files: Files;
   private readonly directories = new Directories();
   /** Whether the kernel opens directories without asking us, once it was told to. */
@@ -74,7 +74,7 @@ export class OverlayFilesystem implements Filesystem {
     this.cache = cache;
     this.visible = visible;
     this.connected = connected;
-    this.nodes = new Nodes(overlay.root);
+    this.nodes = overlay.recalls ? new RecalledNodes(overlay) : new Nodes(overlay.root);
   }
 
   /** What is counted of its caches and of those below it. */
@@ -167,7 +167,7 @@ export class OverlayFilesystem implements Filesystem {
     const { name, dtype } = entry;
     if (!plus) return this.packer.add(name, UNKNOWN_INO, at + 1, dtype);
     if (!this.packer.hasRoom(name)) return false;
-    const found = this.tryLookup(directory, name);
+    const found = this.tryLookup(directory, entry);
     if (found === undefined) return this.packer.addPlus(name, at + 1, dtype, UNKNOWN_INO, 0 as Nodeid, 0, 0, undefined);
     const { node, attr } = found;
     const { entrySeconds, attrSeconds } = this.cache;
@@ -176,12 +176,13 @@ export class OverlayFilesystem implements Filesystem {
   }
 
   /** A broken object is listed by name and type alone; the error shows when it is looked up. */
-  private tryLookup(directory: Node, name: Name): { node: Node; attr: Attr } | undefined {
+  private tryLookup(directory: Node, { name, ino }: Entry): { node: Node; attr: Attr } | undefined {
+    const { overlay } = this;
     try {
-      const found = this.overlay.lookup(directory, name);
+      const found = ino !== undefined && overlay.recalls ? overlay.recall(ino) : overlay.lookup(directory, name);
       if (typeof found === 'number') return undefined;
       const node = this.nodes.canonical(found);
-      return { node, attr: this.overlay.attr(node) };
+      return { node, attr: overlay.attr(node) };
     } catch (error) {
       if (error instanceof ErrnoError) return undefined;
       throw error;

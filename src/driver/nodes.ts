@@ -1,7 +1,9 @@
-/** The nodes that the kernel knows: nodeid to overlay node, with the kernel's count of lookups. */
+/** The nodes that the kernel knows: nodeid to overlay node. */
+import { LRUCache } from 'lru-cache';
 import type { Nodeid } from '../fuse/ops.ts';
 import { ROOT } from '../fuse/ops.ts';
 import type { Node } from '../overlay/node.ts';
+import type { Overlay } from '../overlay/overlay.ts';
 import { S_IFMT } from '../sys/stat.ts';
 
 interface Known {
@@ -12,6 +14,7 @@ interface Known {
 /** A nodeid is st_ino + 2, so that hard links share one, and 1 is left for the root. */
 const FIRST_NODEID = 2;
 
+/** Nodes that are kept, with the kernel's count of lookups, until it has forgotten them. */
 export class Nodes {
   private readonly known = new Map<number, Known>();
   private readonly root: Node;
@@ -60,5 +63,50 @@ export class Nodes {
     if (known === undefined) return false;
     known.lookups -= count;
     return known.lookups <= 0 && this.known.delete(nodeid);
+  }
+}
+
+/** Nodes that are used again and again, so that they are not made anew each time. */
+const RECALLED_MAX = 1024;
+
+/**
+ * Nodes of a stack that finds each of them by its number: none has to be kept, however many the kernel knows, and nothing
+ * has to be counted.
+ */
+export class RecalledNodes {
+  /** Nobody counts them. */
+  readonly size = 0;
+  private readonly overlay: Overlay;
+  private readonly recent = new LRUCache<Nodeid, Node>({ max: RECALLED_MAX });
+
+  /** @param overlay one that `recalls` */
+  constructor(overlay: Overlay) {
+    this.overlay = overlay;
+  }
+
+  /** The node; throws ErrnoError for a nodeid that the kernel was never given, if there is no such inode. */
+  get(nodeid: Nodeid): Node | undefined {
+    if (nodeid === ROOT) return this.overlay.root;
+    const recent = this.recent.get(nodeid);
+    if (recent) return recent;
+    const node = this.overlay.recall(nodeid - FIRST_NODEID);
+    if (typeof node === 'number') return undefined;
+    this.recent.set(nodeid, node);
+    return node;
+  }
+
+  idOf({ ino }: Node): Nodeid {
+    return (ino === this.overlay.root.ino ? ROOT : ino + FIRST_NODEID) as Nodeid;
+  }
+
+  canonical(node: Node): Node {
+    return node.ino === this.overlay.root.ino ? this.overlay.root : node;
+  }
+
+  remember(_node: Node): void {}
+
+  /** The kernel forgets an inode with all of its lookups; if it should not, what is dropped for it is found again. */
+  forget(_nodeid: Nodeid, _count: number): boolean {
+    return true;
   }
 }

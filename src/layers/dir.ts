@@ -138,12 +138,13 @@ export class DirLayer implements Layer {
     return nameOf(this.value, 0, length);
   }
 
-  readdir(directory: Inode, visit: (name: Name, dtype: number) => void): void {
+  readdir(directory: Inode, visit: (name: Name, dtype: number) => void): boolean {
     const at = directory as DirInode;
     const fd = openIn(this.directoryFd(at), '.', O_DIRECTORY, CONFINED);
     if (fd < 0) throw this.failure(fd, at.parent, at.name);
     try {
       for (const [name, dtype] of this.entries(fd)) visit(name, dtype);
+      return false;
     } finally {
       native.close(fd);
     }

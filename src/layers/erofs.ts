@@ -106,9 +106,8 @@ export class ErofsLayer implements Layer {
     return nid === undefined ? undefined : new ErofsInode(this, nid);
   }
 
-  /** The inode of a nid that came from this layer. Throws ErrnoError as a lookup that found it. */
-  inode(nid: number): ErofsInode {
-    return new ErofsInode(this, nid as Nid);
+  recall(ino: number): ErofsInode {
+    return new ErofsInode(this, ino as Nid);
   }
 
   /** EROFS has one time, that of the last change of the data; stat shows it as all three. */
@@ -153,10 +152,16 @@ export class ErofsLayer implements Layer {
     return nameOf(target, 0, end < 0 ? target.length : end);
   }
 
-  readdir(directory: Inode, visit: (name: Name, dtype: number) => void): void {
-    listDirents(this.image, directory as ErofsInode, (name, _nid, fileType) => {
-      if (name !== '.' && name !== '..') visit(name, DTYPES[fileType] ?? 0);
+  /** Lookup searches by the order of names: all are found where they are in order. */
+  readdir(directory: Inode, visit: (name: Name, dtype: number, ino: number) => void): boolean {
+    let last = '';
+    let inOrder = true;
+    listDirents(this.image, directory as ErofsInode, (name, nid, fileType) => {
+      inOrder &&= last < name;
+      last = name;
+      if (name !== '.' && name !== '..') visit(name, DTYPES[fileType] ?? 0, nid);
     });
+    return inOrder;
   }
 
   getxattr(inode: Inode, name: Name): Uint8Array | undefined {

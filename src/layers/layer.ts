@@ -77,8 +77,14 @@ export interface Layer {
   attr(inode: Inode): Attr;
   /** The target of a symlink. Throws ErrnoError EINVAL for anything else. */
   readlink(inode: Inode): Name;
-  /** Hands each entry to `visit`, `.` and `..` left out, in the layer's order; `dtype` is a DT_* number, 0 if not known. */
-  readdir(directory: Inode, visit: (name: Name, dtype: number) => void): void;
+  /**
+   * Hands each entry to `visit`, `.` and `..` left out, in the layer's order; `dtype` is a DT_* number, 0 if not known, and
+   * `ino` the number of the inode, where the layer can say it.
+   * @returns whether a lookup of each name leads to the inode of that number
+   */
+  readdir(directory: Inode, visit: (name: Name, dtype: number, ino?: number) => void): boolean;
+  /** The inode of a number, in a layer that needs not remember what it found. Throws ErrnoError as a lookup that finds it. */
+  recall?(ino: number): Inode;
   /** The value of an xattr, or undefined where there is none. */
   getxattr(inode: Inode, name: Name): Uint8Array | undefined;
   /** The names of all xattrs. */

@@ -48,6 +48,19 @@ export function lookup(stack: Stack, parent: readonly Inode[], name: Name): Foun
   return conclude(stack.rules, search, result);
 }
 
+/**
+ * What a lookup finds in a stack of one layer, where that has `inode` under the name: neither the name nor the directory
+ * changes it, for no other layer is asked.
+ * @returns as `lookup`
+ */
+export function lookupInode({ rules, judge }: Stack, inode: Inode): Found | number {
+  const search = newSearch('');
+  search.last = !rules.hasDataLayers;
+  const takesPart = judge(rules, search, inode, 0, '');
+  if (typeof takesPart === 'number') return takesPart;
+  return conclude(rules, search, takesPart ? [inode] : []);
+}
+
 function searchLayers(stack: Stack, search: Search, parent: readonly Inode[], result: Inode[]): number {
   const { rules, roots } = stack;
   const checkRedirects = rules.follow || rules.hasDataLayers;

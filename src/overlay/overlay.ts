@@ -7,7 +7,7 @@ import { EIO, ENODATA, ENOENT, ErrnoError } from '../sys/errno.ts';
 import type { Attr } from '../sys/stat.ts';
 import { DEFAULT_MEMORY, DentryCache, type Memory } from './cache.ts';
 import { InodeNumbers } from './ino.ts';
-import { type Found, lookup, type Stack } from './lookup.ts';
+import { type Found, lookup, lookupInode, type Stack } from './lookup.ts';
 import { Lowerdata } from './lowerdata.ts';
 import type { Node } from './node.ts';
 import type { RuleOptions } from './options.ts';
@@ -30,6 +30,8 @@ export class Overlay implements Stack {
   readonly immutable: boolean;
   /** Whether objects may have POSIX ACLs. */
   readonly hasAcl: boolean;
+  /** Whether `recall` finds every node again by its number alone: of one image. */
+  readonly recalls: boolean;
   /** Told how lookup finds what it finds, while it is set. */
   trace: Trace | undefined;
   /** The normal ones, top first, and the data-only ones, in order. */
@@ -77,8 +79,8 @@ export class Overlay implements Stack {
     for (const [position, layer] of layers.entries()) this.positions.set(layer, position);
     this.immutable = layers.every(layer => layer.kind === 'image');
     this.hasAcl = layers.some(layer => layer.hasAcl);
-    const asksAnyway = memory.dentries === 0 || (this.immutable && layers.length === 1);
-    this.dentries = asksAnyway ? undefined : new DentryCache(memory.dentries);
+    this.recalls = this.immutable && layers.length === 1 && layers[0]?.recall !== undefined;
+    this.dentries = memory.dentries === 0 || this.recalls ? undefined : new DentryCache(memory.dentries);
     this.numbers = new InodeNumbers(layers.map(layer => layer.filesystem));
     this.lowerdata = new Lowerdata(layers, dataLayers, this.rules.xattrs);
     this.verifier = new Verifier(this.rules.xattrs, options);
@@ -116,6 +118,17 @@ export class Overlay implements Stack {
     this.trace?.outcome(node);
     if (typeof node !== 'number' || node === -ENOENT) this.dentries?.set(parent, name, node);
     return node;
+  }
+
+  /**
+   * The node of a number that a lookup found, or an entry of a listing has; only where `recalls`.
+   * @returns as `lookup`; throws likewise
+   */
+  recall(ino: number): Node | number {
+    const inode = this.layers[0]?.recall?.(ino);
+    if (inode === undefined) throw new ErrnoError(EIO, 'a stack that does not recall its nodes');
+    const found = lookupInode(this, inode);
+    return typeof found === 'number' ? found : this.node(found);
   }
 
   private node(found: Found): Node {

@@ -9,12 +9,16 @@ import type { OverlayXattrs } from './xattrs.ts';
 export interface Entry {
   name: Name;
   dtype: number;
+  /** The number of the inode that a lookup in this real directory finds, where its layer knows that. */
+  ino?: number | undefined;
 }
 
 /** The real directory as it is: whiteouts are listed, though lookup does not find them. */
 export function listReal(directory: Inode): Entry[] {
   const entries: Entry[] = [];
-  directory.layer.readdir(directory, (name, dtype) => entries.push({ name, dtype }));
+  const { layer } = directory;
+  const areFound = layer.readdir(directory, (name, dtype, ino) => entries.push({ name, dtype, ino }));
+  if (!areFound) for (const entry of entries) entry.ino = undefined;
   return entries;
 }
 

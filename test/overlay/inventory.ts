@@ -23,9 +23,9 @@ const stack = (...specs: Spec[]): Overlay =>
 
 /** A layer that can not list the directory `bad`, nor look up `worse`. */
 class Broken extends FakeLayer {
-  override readdir(...[directory, visit]: Parameters<FakeLayer['readdir']>): void {
+  override readdir(...[directory, visit]: Parameters<FakeLayer['readdir']>): boolean {
     if ((directory as { path?: string }).path === '/bad') throw new ErrnoError(EUCLEAN, 'a corrupt directory');
-    super.readdir(directory, visit);
+    return super.readdir(directory, visit);
   }
 
   override lookup(...[directory, name]: Parameters<FakeLayer['lookup']>): ReturnType<FakeLayer['lookup']> {

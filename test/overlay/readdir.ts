@@ -12,8 +12,8 @@ const DT_LNK = 10;
 
 /** A layer whose listing does not tell types, as those of some filesystems. */
 class Untyped extends FakeLayer {
-  override readdir(directory: FakeLayer['root'], visit: (name: string, dtype: number) => void): void {
-    super.readdir(directory, name => visit(name, DT_UNKNOWN));
+  override readdir(directory: FakeLayer['root'], visit: (name: string, dtype: number) => void): boolean {
+    return super.readdir(directory, name => visit(name, DT_UNKNOWN));
   }
 }
 
