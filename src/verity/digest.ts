@@ -80,8 +80,12 @@ export function leavesBytes(sizeBytes: number, { algorithm, blockBytes }: Parame
 function measureWhole(read: Read, sizeBytes: number, parameters: Parameters, leaves?: Uint8Array): Uint8Array {
   const { buffer, measurement } = spare?.parameters === parameters ? spare : newSpare(parameters);
   spare = undefined; // a source may measure another one
-  measurement.restart(leaves);
   try {
+    if (sizeBytes > 0 && sizeBytes <= measurement.atOnceBytes) {
+      if (read(buffer, 0, sizeBytes, 0) === sizeBytes)
+        return measurement.digestOf(buffer.subarray(0, sizeBytes), leaves);
+    }
+    measurement.restart(leaves);
     for (let position = 0; position < sizeBytes; ) {
       const n = must(read(buffer, 0, Math.min(READ_BYTES, sizeBytes - position), position), `read at ${position}`);
       if (n === 0) throw new ErrnoError(EIO, `the data ends at ${position} of ${sizeBytes} bytes`);
@@ -159,6 +163,27 @@ export class Measurement {
     }
   }
 
+  /** How much `digestOf` takes: what has one block of hashes, and is read at once. */
+  get atOnceBytes(): number {
+    const { blockBytes } = this.parameters;
+    return Math.min((blockBytes / this.hasher.digestBytes) * blockBytes, READ_BYTES);
+  }
+
+  /** The digest of data that is all there, and not empty: most files are small, and need nothing of what grows below. */
+  digestOf(bytes: Uint8Array, leaves?: Uint8Array): Uint8Array {
+    const { digestBytes } = this.hasher;
+    const hashes = this.level(0).hashes;
+    const count = this.hasher.hashBlocks(bytes, hashes, 0);
+    const used = hashes.subarray(0, count * digestBytes);
+    this.leaves = leaves;
+    this.leavesUsedBytes = 0;
+    if (leaves) this.keep(leaves, used);
+    if (count === 1) return this.conclude(bytes.length, used);
+    const root = this.level(1).hashes;
+    this.hasher.hashBlocks(used, root, 0);
+    return this.conclude(bytes.length, root.subarray(0, digestBytes));
+  }
+
   /** Takes the next bytes. They are not kept: the caller may use their memory again. */
   update(bytes: Uint8Array): void {
     const { blockBytes } = this.parameters;
@@ -178,6 +203,10 @@ export class Measurement {
   /** Ends the data; to be called once, until the next start. */
   digest(): Uint8Array {
     if (this.partialBytes > 0) this.push(0, (this.partial as Uint8Array).subarray(0, this.partialBytes));
+    return this.conclude(this.sizeBytes, this.root());
+  }
+
+  private conclude(sizeBytes: number, root: Uint8Array): Uint8Array {
     const { algorithm, blockBytes, salt } = this.parameters;
     const { descriptor } = this;
     descriptor.fill(0);
@@ -185,8 +214,8 @@ export class Measurement {
     descriptor[Descriptor.hash_algorithm] = ALGORITHMS[algorithm].number;
     descriptor[Descriptor.log_blocksize] = Math.log2(blockBytes);
     descriptor[Descriptor.salt_size] = salt.length;
-    putU64(new DataView(descriptor.buffer), Descriptor.data_size, this.sizeBytes);
-    descriptor.set(this.root(), Descriptor.root_hash);
+    putU64(new DataView(descriptor.buffer), Descriptor.data_size, sizeBytes);
+    descriptor.set(root, Descriptor.root_hash);
     descriptor.set(salt, Descriptor.salt);
     return this.hasher.hashBytes(descriptor);
   }
@@ -204,8 +233,7 @@ export class Measurement {
   private push(index: number, blocks: Uint8Array): void {
     const { blockBytes } = this.parameters;
     const { digestBytes } = this.hasher;
-    this.levels[index] ??= { hashes: new Uint8Array(Math.max(LEVEL_BYTES, blockBytes)), usedBytes: 0, flushed: false };
-    const level = this.levels[index];
+    const level = this.level(index);
     for (let at = 0; at < blocks.length; ) {
       if (level.usedBytes === level.hashes.length) this.flush(index, level);
       const room = (level.hashes.length - level.usedBytes) / digestBytes;
@@ -215,6 +243,12 @@ export class Measurement {
       level.usedBytes = end;
       at += run.length;
     }
+  }
+
+  private level(index: number): Level {
+    const size = Math.max(LEVEL_BYTES, this.parameters.blockBytes);
+    this.levels[index] ??= { hashes: new Uint8Array(size), usedBytes: 0, flushed: false };
+    return this.levels[index];
   }
 
   private keep(leaves: Uint8Array, hashes: Uint8Array): void {
