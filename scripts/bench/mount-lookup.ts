@@ -4,8 +4,10 @@
  *     npm run bench [-- DIRECTORY [OPTION...]]
  *
  * lookup     an image of DIRECTORY (/usr/lib) with its objects, beside the kernel's mount of it; verity=off, as the kernel
- *            checks no digests either; also with opens=none, and through io_uring where the kernel has that
- * directory  a plain copy of DIRECTORY above an empty directory, beside kernel overlayfs and fuse-overlayfs
+ *            checks no digests either; also with latency=low, and with that opens=none, and io_uring where the kernel
+ *            has that
+ * directory  a plain copy of DIRECTORY above an empty directory, beside kernel overlayfs and fuse-overlayfs; also with
+ *            latency=low
  *
  * Each goes into README.md, between its markers, as a table and a picture (lookup.svg, directory.svg in this folder); the
  * whole report as JSON to dist/. OPTIONs are further ones of `lowerdata bench`, such as --rounds. Copies lie in a temporary
@@ -49,17 +51,17 @@ const comparisons: readonly Comparison[] = [
       await run('cp', ['-a', '--reflink=auto', directory, `${place}/tree`]);
       return `${place}/tree:${place}/empty`;
     },
-    options: ['-o', 'verity=off', '--targets', 'lowerdata,kernel,fuse-overlayfs'],
+    options: ['-o', 'verity=off', '--targets', 'lowerdata,kernel,fuse-overlayfs', '--with', 'low=latency=low'],
   },
 ];
 
-/** Other transports of this driver. */
+/** Other options of this driver. */
 function variants(): string[] {
+  const always = ['--with', 'low=latency=low', '--with', 'low,none=latency=low,opens=none'];
   const obstacle = uringObstacle();
-  if (obstacle === undefined)
-    return ['--with', 'uring=transport=uring', '--with', 'uring,none=transport=uring,opens=none'];
+  if (obstacle === undefined) return [...always, '--with', 'low,uring=latency=low,transport=uring'];
   console.error(`Without transport=uring: ${obstacle}`);
-  return ['--with', 'none=opens=none'];
+  return always;
 }
 
 /** What is running, and whether to begin anything more. */
