@@ -2,13 +2,13 @@
  * What a lookup costs as everything around it grows: inodes of an image, entries of a directory, layers of a stack, clients of a
  * mount; and what a mount costs in time and memory as its image grows.
  *
- *     npm run build && node dist/scripts/bench/scale.js [inodes|entries|layers|mounts|clients…] [--large]
+ *     npm run build && node dist/scripts/bench/scale.js [inodes|entries|layers|mounts|clients…] [--large] [--svg]
  *
  * Images are synthetic (synthetic-image.ts), names random and the same in each round; the sizes take turns in every round, and
  * the medians of the rounds go to standard error as tables, to standard output as JSON. In process: microseconds of one lookup
  * with attributes, in a directory that is known. Through a mount: microseconds of one lstat in a directory that is
  * known, timed in C, after caches were dropped.
- * `--large` goes on to 10,000,000 inodes, with 3 GB of memory and 1 GB of disk. Mounts need root, and drop caches of the system.
+ * `--svg` draws scripts/bench/scale.svg. `--large` goes on to 10,000,000 inodes, with 3 GB of memory and 1 GB of disk. Mounts need root, and drop caches of the system.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,6 +17,7 @@ import { join } from 'node:path';
 import { type Node, Overlay, settleRules } from '../../src/index.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import { BenchOperation, native } from '../../src/sys/native.ts';
+import { drawScale, type Part } from './scale-picture.ts';
 import { nameOfEntry, syntheticImage } from './synthetic-image.ts';
 
 const ROUNDS = 7;
@@ -32,6 +33,8 @@ const TREES: Readonly<Record<number, readonly number[]>> = {
 const DIRECTORIES = [100, 1_000, 10_000, 100_000, 1_000_000];
 const LAYERS = [1, 2, 4, 8, 16, 32, 64];
 const CLIENTS = '1,2,4,8,16,32';
+/** What a mount takes besides. */
+const NO_TIMES = ['imageMB', 'mountMs', 'residentMB'];
 
 const command = new URL('../../src/cli/main.js', import.meta.url).pathname;
 const lowerdata = (...args: string[]): string =>
@@ -168,43 +171,45 @@ function withClients(home: string): Map<number, Row> {
 
 function print(title: string, by: string, table: ReadonlyMap<number, Row>): void {
   const fields = Object.keys([...table.values()][0] ?? {});
-  console.error(`\n${title}\n${[by, ...fields].map(cell => cell.padStart(17)).join('')}`);
+  console.error(`\nµs of ${title}\n${[by, ...fields].map(cell => cell.padStart(17)).join('')}`);
   for (const [key, row] of table)
     console.error(
       [String(key), ...fields.map(field => (row[field] ?? 0).toFixed(2))].map(cell => cell.padStart(17)).join(''),
     );
 }
 
-const parts = process.argv.slice(2).filter(arg => arg !== '--large');
-const isLarge = process.argv.includes('--large');
-const wanted = (part: string): boolean => parts.length === 0 || parts.includes(part);
+const PICTURE = new URL('../../../scripts/bench/scale.svg', import.meta.url);
+
+const args = process.argv.slice(2);
+const parts = args.filter(arg => !arg.startsWith('--'));
 const trees = new Map(
   Object.entries(TREES)
     .map(([files, widths]) => [Number(files), widths] as const)
-    .filter(([files]) => isLarge || files <= 1_000_000),
+    .filter(([files]) => args.includes('--large') || files <= 1_000_000),
 );
 const home = mkdtempSync(join(tmpdir(), 'lowerdata-bench-'));
-const result: Record<string, unknown> = {};
-const note = (part: string, title: string, by: string, measure: () => Map<number, Row>): void => {
-  if (!wanted(part)) return;
+const done = new Map<string, Part>();
+/** @param other fields that are no times */
+const note = (name: string, title: string, by: string, measure: () => Map<number, Row>, other: string[] = []): void => {
+  if (parts.length > 0 && !parts.includes(name)) return;
   const table = measure();
   print(title, by, table);
-  result[part] = Object.fromEntries(table);
+  const times = Object.keys([...table.values()][0] ?? {}).filter(field => !other.includes(field));
+  done.set(name, { title, by, table, times });
 };
 try {
   mkdirSync(join(home, 'mnt'));
-  note('inodes', 'µs of a lookup in process, by the files of an image', 'files', () => inImages(trees));
-  note('entries', 'the same, by the entries of one directory', 'entries', () =>
-    inImages(new Map(DIRECTORIES.map(entries => [entries, [entries]]))),
-  );
-  note('layers', 'µs of a lookup in process, by the images of a stack: a name of the lowest', 'layers', inLayers);
-  note('mounts', 'a mount, by the files of its image: µs of a cold lstat of three names', 'files', () =>
-    rounds(new Map([...trees].map(([files, widths]) => [files, mounted(home, files, widths)]))),
-  );
-  note('clients', 'a mount, by its clients: µs of one operation, all clients together', 'clients', () =>
-    withClients(home),
-  );
+  note('inodes', 'a lookup in process, by the files of an image', 'files', () => inImages(trees), ['megabytes']);
+  const directories = new Map(DIRECTORIES.map(entries => [entries, [entries]]));
+  note('entries', 'the same, by the entries of one directory', 'entries', () => inImages(directories), ['megabytes']);
+  note('layers', 'the same, by the images of a stack: a name of the lowest', 'layers', inLayers);
+  const images = (): Map<number, Row> =>
+    rounds(new Map([...trees].map(([files, widths]) => [files, mounted(home, files, widths)])));
+  note('mounts', 'a cold lstat of three names, by the files of the image', 'files', images, NO_TIMES);
+  note('clients', 'one operation, by clients of a mount', 'clients', () => withClients(home));
+  const result = Object.fromEntries([...done].map(([name, { table }]) => [name, Object.fromEntries(table)]));
   console.log(JSON.stringify({ bench: 'scale', rounds: ROUNDS, result }, undefined, 2));
+  if (args.includes('--svg')) writeFileSync(PICTURE, drawScale([...done.values()]));
 } finally {
   rmSync(home, { recursive: true });
 }

@@ -1,0 +1,53 @@
+/** What scale.ts measured, as a picture: one panel a part, time over size, both logarithmic. */
+import * as plot from '@observablehq/plot';
+import { parseHTML } from 'linkedom';
+
+/** What was measured of one part: rows by size, each of them numbers by what they are of. */
+export interface Part {
+  readonly title: string;
+  /** What the sizes are of. */
+  readonly by: string;
+  readonly table: ReadonlyMap<number, Readonly<Record<string, number>>>;
+  /** The numbers that are times of one operation, in µs. */
+  readonly times: readonly string[];
+}
+
+const [WIDTH, HEIGHT, HEAD_HEIGHT] = [480, 290, 40];
+const FONT = 'font-family: system-ui, "Segoe UI", "DejaVu Sans", sans-serif; font-size: 12px;';
+const COLOURS = ['#0969da', '#bc4c00', '#1a7f37', '#8250df', '#9a6700', '#bf3989'];
+
+/** @returns an SVG document, two panels a row */
+export function drawScale(parts: readonly Part[]): string {
+  const { document } = parseHTML('<html></html>');
+  const rows = Math.ceil(parts.length / 2);
+  const size = `width="${2 * WIDTH}" height="${rows * (HEIGHT + HEAD_HEIGHT)}"`;
+  const panels = parts.map((part, i) => {
+    const [x, y] = [(i % 2) * WIDTH, Math.floor(i / 2) * (HEIGHT + HEAD_HEIGHT)];
+    return `<text x="${x + 20}" y="${y + 26}" style="font-weight:600">${part.title}</text>${panel(part, document, x, y + HEAD_HEIGHT)}`;
+  });
+  const ground = '<rect width="100%" height="100%" rx="10" fill="#fefefe"/>';
+  return `<svg xmlns="http://www.w3.org/2000/svg" ${size} role="img"><style>svg{color:#1f2328;${FONT}}</style>${ground}\n${panels.join('\n')}\n</svg>\n`;
+}
+
+function panel({ by, table, times }: Part, document: plot.PlotOptions['document'], x: number, y: number): string {
+  const points = [...table].flatMap(([size, row]) => times.map(of => ({ size, of, time: row[of] ?? Number.NaN })));
+  const last = points.filter(({ size }) => size === Math.max(...table.keys()));
+  const drawn = plot.plot({
+    document,
+    width: WIDTH,
+    height: HEIGHT,
+    marginLeft: 50,
+    marginRight: 120,
+    style: { background: 'none', overflow: 'visible' },
+    x: { type: 'log', label: `${by} →`, ticks: [...table.keys()], tickFormat: '~s' },
+    y: { type: 'log', label: '↑ µs of one operation', grid: true, tickFormat: '~r', ticks: 5 },
+    color: { type: 'ordinal', domain: [...times], range: COLOURS },
+    marks: [
+      plot.lineY(points, { x: 'size', y: 'time', stroke: 'of', strokeWidth: 2 }),
+      plot.dot(points, { x: 'size', y: 'time', fill: 'of', r: 3 }),
+      plot.text(last, { x: 'size', y: 'time', text: 'of', fill: 'of', dx: 8, textAnchor: 'start' }),
+    ],
+  });
+  const svg = drawn.outerHTML.replace(/\d+\.\d{3,}/g, (digits: string) => String(Number(Number(digits).toFixed(2))));
+  return svg.replace('<svg ', `<svg x="${x}" y="${y}" `);
+}
