@@ -4,6 +4,7 @@ import type { Data, Look } from '../layers/layer.ts';
 import { CacheCounts } from '../sys/counters.ts';
 import { EFBIG, EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
+import { identityIn } from '../sys/statx.ts';
 import { measure, measureLeaves } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
 import { ALGORITHMS, type Algorithm, DEFAULTS } from '../verity/hash.ts';
@@ -37,32 +38,41 @@ export interface Measured {
 /** By algorithm: blocks of 4 KiB, no salt. */
 const PARAMETERS = { sha256: DEFAULTS, sha512: { ...DEFAULTS, algorithm: 'sha512' } } as const;
 
-/** By the version of an object and the algorithm. */
+/** What was found out about the last version of an object that was measured. */
+interface Known {
+  readonly version: string;
+  readonly measured: Measured;
+}
+
+/** By object and algorithm: what an object was before it changed is of no use, and gives its place to what it is. */
 class Memory {
   readonly counts = new CacheCounts();
-  private readonly measured = new LRUCache<string, Measured>({
+  private readonly known = new LRUCache<string, Known>({
     max: MEASURED_MAX,
     maxSize: MEASURED_BYTES_MAX,
-    sizeCalculation: ({ leaves }) => ENTRY_BYTES + (leaves?.length ?? 0),
+    sizeCalculation: ({ measured: { leaves } }) => ENTRY_BYTES + (leaves?.length ?? 0),
   });
 
   constructor() {
-    this.counts.holds(this.measured);
+    this.counts.holds(this.known);
   }
 
   /** @param withLeaves only what can tell of a block whether it is as measured */
-  get(key: string, withLeaves: boolean): Measured | undefined {
-    const found = this.measured.get(key);
+  get(check: Check, withLeaves: boolean): Measured | undefined {
+    const known = this.known.get(keyOf(check));
+    const found = known?.version === check.version ? known.measured : undefined;
     const isEnough = found && (found.byKernel || found.leaves || !withLeaves);
     this.counts.asked(!!isEnough);
     return isEnough ? found : undefined;
   }
 
-  set(key: string, measured: Measured): void {
-    this.measured.set(key, measured);
-    this.counts.holds(this.measured);
+  set(check: Check, measured: Measured): void {
+    this.known.set(keyOf(check), { version: check.version, measured });
+    this.counts.holds(this.known);
   }
 }
+
+const keyOf = ({ algorithm, version, data }: Check): string => `${algorithm} ${identityIn(version) || data.place}`;
 
 export class Verifier {
   private readonly xattrs: OverlayXattrs;
@@ -127,7 +137,7 @@ export class Check {
 
   /** What is known without reading the data: remembered, or from the kernel. undefined: it is to be measured. */
   known(withLeaves: boolean): Measured | undefined {
-    const remembered = this.memory.get(this.key, withLeaves);
+    const remembered = this.memory.get(this, withLeaves);
     if (remembered) return this.approved(remembered);
     const digest = this.hasVerity && digestByKernel(this.data, this.algorithm);
     return digest ? this.learn({ digest, byKernel: true }) : undefined;
@@ -147,7 +157,7 @@ export class Check {
 
   /** Takes what was measured, here or elsewhere, and remembers it if the data did not change meanwhile. */
   learn(measured: Measured): Measured {
-    if (this.version === this.data.version) this.memory.set(this.key, measured);
+    if (this.version === this.data.version) this.memory.set(this, measured);
     return this.approved(measured);
   }
 

@@ -75,6 +75,8 @@ const VERSION_WORDS = [
   ...[Statx.mtime, Statx.mtime + 4, Statx.mtime + 8, Statx.ctime, Statx.ctime + 4, Statx.ctime + 8],
 ].map(offset => offset / 4);
 
+/** The first four words, in halves. */
+const IDENTITY_CHARACTERS = 8;
 const seen = new Uint32Array(VERSION_WORDS.length);
 const halves = new Uint16Array(seen.buffer);
 
@@ -83,6 +85,9 @@ export function statxVersion(): string {
   for (let i = 0; i < VERSION_WORDS.length; i++) seen[i] = words[VERSION_WORDS[i] as number] as number;
   return String.fromCharCode(...halves);
 }
+
+/** Of a version: the part that stays while the object does, device and inode. */
+export const identityIn = (version: string): string => version.slice(0, IDENTITY_CHARACTERS);
 
 /** All attributes of the answer, with `ino` as given. */
 export function statxAttr(ino: number): Attr {

@@ -122,6 +122,8 @@ t.test('what is asked', async t => {
   closeSync(inner);
 });
 
+const OTHER = 'another file under the name';
+
 t.test('a version changes when the contents may have', async t => {
   const path = join(scratch(t), 'f');
   const version = (of = path): string => {
@@ -143,7 +145,7 @@ t.test('a version changes when the contents may have', async t => {
       },
     ],
     [
-      'another file under the name',
+      OTHER,
       () => {
         writeFileSync(`${path}.new`, 'abcd');
         utimesSync(`${path}.new`, 1000, 2000);
@@ -154,6 +156,7 @@ t.test('a version changes when the contents may have', async t => {
     change();
     const now = version();
     t.not(now, last, rule);
+    t.equal(sx.identityIn(now) === sx.identityIn(last), rule !== OTHER, `${rule}: whether it is the same object`);
     last = now;
   }
   linkSync(path, `${path}.hard`);
