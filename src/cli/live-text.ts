@@ -17,9 +17,10 @@ export function liveText(live: LiveNumbers | undefined): string[] {
 
 function activityText({ operations, readBytes, missing, checks, open, caches }: Activity): string[] {
   const all = operations.reduce((sum, operation) => sum + operation.count, 0);
+  const nodes = open.nodes === undefined ? '' : `; nodes: ${many(open.nodes)}`;
   const { measured, remembered, byKernel, failed } = checks;
   return [
-    `  open        handles: ${many(open.handles)}; files that the kernel reads: ${many(open.backings)}; nodes: ${many(open.nodes)}`,
+    `  open        handles: ${many(open.handles)}; files that the kernel reads: ${many(open.backings)}${nodes}`,
     `  checks      ${many(measured)} measured, ${many(remembered)} remembered, ${many(byKernel)} by the kernel, ${many(failed)} failed`,
     `  requests    ${many(all)}; names not found: ${many(missing)}; bytes read through the daemon: ${many(readBytes)}`,
     ...aligned([['operation', 'count', 'half within', '99% within', 'errors'], ...operations.map(operationRow)]),

@@ -16,7 +16,7 @@ export const FileCount = {
   SIZE: 6,
 } as const;
 
-/** Where those of names are: LOOKUPs that found nothing, and nodes that the kernel knows at present. */
+/** Where those of names are: LOOKUPs that found nothing, and nodes that the kernel knows at present; NaN: not counted. */
 export const NameCount = { missing: 0, nodes: 1, SIZE: 2 } as const;
 
 /** The thread writes them, whoever has been given them reads them. */
@@ -35,13 +35,14 @@ export interface Activity extends RequestNumbers {
   readonly missing: number;
   /** Opens of files that have a digest, by what came of it; with `opens=none` reads. */
   readonly checks: Readonly<Record<'measured' | 'remembered' | 'byKernel' | 'failed', number>>;
-  /** At present: handles on files, files that the kernel reads itself, and nodes that it knows. */
-  readonly open: Readonly<Record<'handles' | 'backings' | 'nodes', number>>;
+  /** At present: handles on files, files that the kernel reads itself, and nodes that it knows, where they are counted. */
+  readonly open: Readonly<{ handles: number; backings: number; nodes?: number }>;
   readonly caches: Readonly<Record<string, CacheNumbers>>;
 }
 
 export function activityOf({ requests, files, names, caches }: SharedCounters): Activity {
   const file = (key: keyof typeof FileCount): number => files[FileCount[key]] as number;
+  const nodes = names[NameCount.nodes] as number;
   const cacheNumbers = Object.entries(caches).map(([name, counters]) => [name, CacheCounts.read(counters)]);
   return {
     ...RequestCounts.read(requests),
@@ -52,7 +53,7 @@ export function activityOf({ requests, files, names, caches }: SharedCounters): 
       byKernel: file('byKernel'),
       failed: file('failed'),
     },
-    open: { handles: file('handles'), backings: file('backings'), nodes: names[NameCount.nodes] as number },
+    open: { handles: file('handles'), backings: file('backings'), ...(Number.isNaN(nodes) ? {} : { nodes }) },
     caches: Object.fromEntries(cacheNumbers),
   };
 }

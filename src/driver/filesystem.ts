@@ -75,6 +75,7 @@ export class OverlayFilesystem implements Filesystem {
     this.visible = visible;
     this.connected = connected;
     this.nodes = overlay.recalls ? new RecalledNodes(overlay) : new Nodes(overlay.root);
+    this.counters[NameCount.nodes] = this.nodes.size;
   }
 
   /** What is counted of its caches and of those below it. */

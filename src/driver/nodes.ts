@@ -75,7 +75,7 @@ const RECALLED_MAX = 1024;
  */
 export class RecalledNodes {
   /** Nobody counts them. */
-  readonly size = 0;
+  readonly size: number = Number.NaN;
   private readonly overlay: Overlay;
   private readonly recent = new LRUCache<Nodeid, Node>({ max: RECALLED_MAX });
 

@@ -1,9 +1,12 @@
+import { readFileSync } from 'node:fs';
 import t from 'tap';
-import { Nodes } from '../../src/driver/nodes.ts';
+import { Nodes, RecalledNodes } from '../../src/driver/nodes.ts';
 import { type Nodeid, ROOT } from '../../src/fuse/ops.ts';
+import { ErofsLayer } from '../../src/layers/erofs.ts';
 import type { Node } from '../../src/overlay/node.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { dir, FakeLayer, file, link } from '../fixtures/fake-layer.ts';
+import { goldenImages } from '../fixtures/golden-images.ts';
 import { nodeAt, plainOptions } from '../fixtures/layers.ts';
 
 const overlay = new Overlay([new FakeLayer('A', dir({ f: file(), g: file(), l: link('f') }))], [], plainOptions);
@@ -60,4 +63,25 @@ t.test('A7, I4: an inode keeps the stack and data it got first', async t => {
   nodes.remember(again);
   t.equal(nodes.canonical(f), again, 'once forgotten, the next is the first');
 });
+t.test('nodes of an image are not kept', async t => {
+  const [[, path]] = goldenImages() as [[string, string]];
+  const image = new Overlay([new ErofsLayer('A', readFileSync(path))], [], plainOptions);
+  const nodes = new RecalledNodes(image);
+  const entry = image.list(image.root)[0] as { name: string };
+  const node = image.lookup(image.root, entry.name) as Node;
+  t.equal(nodes.idOf(image.root), ROOT, 'the root is 1');
+  t.equal(nodes.get(ROOT), image.root);
+  t.equal(nodes.canonical({ ...image.root }), image.root, 'there is one root');
+  t.equal(nodes.idOf(node), node.ino + 2, 'any other is its st_ino and two');
+  t.match(
+    nodes.get(nodes.idOf(node)),
+    { ino: node.ino, data: node.data },
+    'it is known without having been remembered',
+  );
+  nodes.remember(node);
+  t.equal(nodes.forget(nodes.idOf(node), 1), true, 'it can be forgotten');
+  t.match(nodes.get(nodes.idOf(node)), { ino: node.ino }, 'and is found again');
+  t.throws(() => nodes.get(id(2 ** 43)), { name: 'EUCLEAN' }, 'what is not in the image is an error');
+});
+
 t.end();
