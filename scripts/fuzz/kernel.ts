@@ -49,6 +49,12 @@ export class Kernel {
   private readonly order: number[] = [ROOT];
   /** Requests without a reply, by their number. */
   private readonly pending = new Map<string, Asked>();
+  private readonly recalls: boolean;
+
+  /** @param recalls every inode of the image has an answer, whether it was told of that or not */
+  constructor(recalls: boolean) {
+    this.recalls = recalls;
+  }
 
   /** A node that it was told of, the last one first. */
   recent(back: number): number {
@@ -93,7 +99,8 @@ export class Kernel {
       demand(!(isKnown && error === -ESTALE), `opcode ${asked.opcode}: nodeid ${asked.nodeid} is known, and ESTALE`);
       return;
     }
-    demand(isKnown || !ABOUT_NODES.includes(asked.opcode), `opcode ${asked.opcode}: an unknown node has an answer`);
+    const mayAnswer = isKnown || this.recalls || !ABOUT_NODES.includes(asked.opcode);
+    demand(mayAnswer, `opcode ${asked.opcode}: an unknown node has an answer`);
     this.takeBody(asked, new DataView(reply.buffer, reply.byteOffset + OutHeader.SIZE, reply.length - OutHeader.SIZE));
   }
 

@@ -148,7 +148,7 @@ class Session {
       deferring(filesystem, () => this.isOver),
       { wanted: { passthroughDepth: 0, posixAcl: true }, log },
     );
-    this.kernel = new Kernel();
+    this.kernel = new Kernel(overlay.recalls);
     this.buffer = new Uint8Array(REQUEST_BYTES);
     this.fill = fill;
   }

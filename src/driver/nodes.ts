@@ -87,6 +87,7 @@ export class RecalledNodes {
   /** The node; throws ErrnoError for a nodeid that the kernel was never given, if there is no such inode. */
   get(nodeid: Nodeid): Node | undefined {
     if (nodeid === ROOT) return this.overlay.root;
+    if (nodeid < FIRST_NODEID) return undefined;
     const recent = this.recent.get(nodeid);
     if (recent) return recent;
     const node = this.overlay.recall(nodeid - FIRST_NODEID);

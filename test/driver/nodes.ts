@@ -81,6 +81,7 @@ t.test('nodes of an image are not kept', async t => {
   nodes.remember(node);
   t.equal(nodes.forget(nodes.idOf(node), 1), true, 'it can be forgotten');
   t.match(nodes.get(nodes.idOf(node)), { ino: node.ino }, 'and is found again');
+  t.equal(nodes.get(id(0)), undefined, '0 is nothing');
   t.throws(() => nodes.get(id(2 ** 43)), { name: 'EUCLEAN' }, 'what is not in the image is an error');
 });
 
