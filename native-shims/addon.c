@@ -2,7 +2,7 @@
 #include "shim.h"
 
 #define EACH_SHIM(X)                                                                                                  \
-	X(fuseReceive) X(fuseReply) X(fuseReplyReceive) X(fuseClone) X(fuseBackingOpen) X(fuseBackingClose)           \
+	X(fuseReceive) X(fuseReply) X(fuseReplyReceive) X(fuseBackingOpen) X(fuseBackingClose)                        \
 	X(mount) X(umount) X(openTree) X(socketPair) X(receiveDescriptor)                                             \
 	X(openat2) X(close) X(duplicate) X(replace) X(setStatusFlags) X(eventfd) X(poll)                                         \
 	X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                               \

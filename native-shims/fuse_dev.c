@@ -65,19 +65,6 @@ SHIM(fuseReplyReceive)
 	return reply(env, n < 0 ? -errno : n);
 }
 
-/* fuseClone(fd, session) -> 0 or -errno: FUSE_DEV_IOC_CLONE.
- * fd, a new /dev/fuse, then serves the connection of session. */
-SHIM(fuseClone)
-{
-	struct args a = args_open(env, info, 2);
-	int fd = arg_int(&a);
-	uint32_t session = arg_int(&a);
-
-	if (a.failed)
-		return reply(env, -a.failed);
-	return reply(env, ioctl(fd, FUSE_DEV_IOC_CLONE, &session) < 0 ? -errno : 0);
-}
-
 /* fuseBackingOpen(fd, file) -> backing id, or -errno: FUSE_DEV_IOC_BACKING_OPEN.
  * The kernel keeps its own reference, so file may be closed. Needs CAP_SYS_ADMIN. */
 SHIM(fuseBackingOpen)

@@ -21,8 +21,6 @@ export interface Native {
    * `-errno - 4096` and nothing is read; else the result of the read.
    */
   fuseReplyReceive(fd: number, reply: Uint8Array, length: number, request: Uint8Array): number;
-  /** FUSE_DEV_IOC_CLONE: makes `fd`, a new /dev/fuse, serve the connection of `session`. */
-  fuseClone(fd: number, session: number): number;
   /** FUSE_DEV_IOC_BACKING_OPEN: registers an open file for passthrough; the backing id. Needs CAP_SYS_ADMIN. */
   fuseBackingOpen(fd: number, file: number): number;
   /** FUSE_DEV_IOC_BACKING_CLOSE. */

@@ -173,15 +173,9 @@ t.test('/dev/fuse', needsFuse, async t => {
     t.equal(native.fuseBackingOpen(fd, -1), -EBADF, 'of no file');
   }
 
-  const clone = openOrThrow('/dev/fuse', fs.constants.O_RDWR);
-  t.equal(native.fuseClone(clone, file), -EINVAL, 'a clone of something else');
-  t.equal(native.fuseClone(clone, fd), 0, 'a clone');
-  t.equal(native.fuseClone(clone, fd), -EINVAL, 'is one already');
-  t.equal(native.fuseReply(clone, unknown, 16), -ENOENT, 'and serves the connection');
-
   t.equal(native.umount(target, 0), 0, 'unmounts');
-  for (const device of [fd, clone]) t.equal(native.fuseReceive(device, bytes), -ENODEV, 'which ends the reading');
-  closeAll([fd, clone, file]);
+  t.equal(native.fuseReceive(fd, bytes), -ENODEV, 'which ends the reading');
+  closeAll([fd, file]);
 });
 
 t.test('connectDatagram', async t => {

@@ -25,7 +25,6 @@ const failing: Record<keyof Native, [args: unknown[], want: number]> = {
   fuseReceive: [[-1, bytes], -EBADF],
   fuseReply: [[-1, bytes, 16], -EBADF],
   fuseReplyReceive: [[-1, bytes, 16, bytes], -EBADF - 4096],
-  fuseClone: [[-1, -1], -EBADF],
   fuseBackingOpen: [[-1, -1], -EBADF],
   fuseBackingClose: [[-1, 1], -EBADF],
   mount: [['none', missing, 'tmpfs', 0, ''], -ENOENT],
