@@ -28,12 +28,12 @@ export class FileData implements Data {
   }
 
   get sizeBytes(): number {
-    must(statx(this.fd, ''), 'stat of an open file');
+    this.stat();
     return statxSize();
   }
 
   get version(): string {
-    must(statx(this.fd, ''), 'stat of an open file');
+    this.stat();
     return statxVersion();
   }
 
@@ -41,8 +41,12 @@ export class FileData implements Data {
     const { first } = this;
     this.first = undefined;
     if (first) return first;
-    must(statx(this.fd, ''), 'stat of an open file');
+    this.stat();
     return seen();
+  }
+
+  private stat(): void {
+    must(statx(this.fd, ''), 'stat of an open file');
   }
 
   read(out: Uint8Array, at: number, length: number, position: number): number {

@@ -1,19 +1,9 @@
 import t from 'tap';
 import { cachePolicy, memoryFor } from '../../src/driver/cache.ts';
-import type { DriverOptions } from '../../src/driver/options.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
-import { plainOptions } from '../fixtures/layers.ts';
+import { plainDriver, plainOptions } from '../fixtures/layers.ts';
 
-const given: DriverOptions = {
-  passthrough: 'auto',
-  opens: 'each',
-  acl: true,
-  debug: false,
-  confine: 'auto',
-  latency: 'normal',
-  transport: 'dev',
-};
 const directory = new Overlay([new FakeLayer('A', dir())], [], plainOptions);
 const image = new Overlay([Object.assign(new FakeLayer('A', dir()), { kind: 'image' })], [], plainOptions);
 const ever = Number.POSITIVE_INFINITY;
@@ -28,17 +18,17 @@ for (const [rule, overlay, options, entrySeconds, attrSeconds, negativeSeconds] 
   ['misses as told', image, { negativeTimeout: 0 }, ever, ever, 0],
 ] as const) {
   t.same(
-    cachePolicy(overlay, { ...given, ...options }),
+    cachePolicy(overlay, { ...plainDriver, ...options }),
     { entrySeconds, attrSeconds, negativeSeconds, asksToOpen },
     rule,
   );
 }
-t.equal(cachePolicy(image, { ...given, opens: 'none' }).asksToOpen, false, 'files as told');
+t.equal(cachePolicy(image, { ...plainDriver, opens: 'none' }).asksToOpen, false, 'files as told');
 for (const [rule, options, dentries, attrSeconds] of [
   ['what an overlay remembers by default', {}, 65_536, 30],
   ['no more dentries than told', { dentries: 0 }, 0, 30],
   ['attributes as long as the kernel', { attrTimeout: 2 }, 65_536, 2],
 ] as const) {
-  t.same(memoryFor({ ...given, ...options }), { dentries, attrSeconds }, rule);
+  t.same(memoryFor({ ...plainDriver, ...options }), { dentries, attrSeconds }, rule);
 }
 t.end();

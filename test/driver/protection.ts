@@ -1,19 +1,9 @@
 /** Proves src/driver/protection.ts. */
 import t from 'tap';
-import type { DriverOptions } from '../../src/driver/options.ts';
 import { protectionOf, protectionText } from '../../src/driver/protection.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
-import { optionsOf } from '../fixtures/layers.ts';
+import { optionsOf, plainDriver } from '../fixtures/layers.ts';
 
-const driver: DriverOptions = {
-  passthrough: 'auto',
-  opens: 'each',
-  acl: true,
-  debug: false,
-  confine: 'auto',
-  latency: 'normal',
-  transport: 'dev',
-};
 const imageDigest = 'ab'.repeat(32);
 const on: Partial<StackOptions> = { verity: 'on' };
 const noPassthrough = 'passthrough=off';
@@ -37,7 +27,11 @@ t.test('what protects what', async t => {
     ['an image alone', 'A', { imageDigest }, undefined, true, 'digest none -'],
     ['the digest of the first of two layers', 'A:B::C', { imageDigest, ...on }, undefined, true, 'top open -'],
   ] as const) {
-    const protection = protectionOf(optionsOf(lowerdir, stack), { ...driver, ...(verify && { verify }) }, passthrough);
+    const protection = protectionOf(
+      optionsOf(lowerdir, stack),
+      { ...plainDriver, ...(verify && { verify }) },
+      passthrough,
+    );
     const { metadata, data, required } = protection;
     t.equal(`${metadata} ${data} ${required ? 'required' : '-'}`, wanted, rule);
     t.equal(protection.passthrough, passthrough, `${rule}: passthrough`);
