@@ -37,7 +37,7 @@ ln -s "$node" "$root/bin/node"
 
 npm ls --omit=dev --omit=optional --all --parseable | sed "1d; s#^$PWD/##" >"$1/dependencies"
 mapfile -t dependencies <"$1/dependencies"
-cp -r --parents package.json dist/src dist/scripts/verity-vm native-shims/binding.gyp \
+cp -r --parents package.json bin dist/bin dist/src dist/scripts/verity-vm native-shims/binding.gyp \
   native-shims/build/Release/lowerdata.node "${dependencies[@]}" "$root/lowerdata"
 install -m 755 scripts/verity-vm/init "$root/init"
 (cd "$root" && find . | "$busybox" cpio -o -H newc 2>/dev/null) >"$1/initramfs"
