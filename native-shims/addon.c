@@ -4,12 +4,13 @@
 #define EACH_SHIM(X)                                                                                                  \
 	X(fuseReceive) X(fuseReply) X(fuseReplyReceive) X(fuseBackingOpen) X(fuseBackingClose)                        \
 	X(mount) X(umount) X(openTree) X(socketPair) X(receiveDescriptor)                                             \
-	X(openat2) X(close) X(duplicate) X(replace) X(setStatusFlags) X(eventfd) X(poll)                                         \
+	X(openat2) X(close) X(duplicate) X(replace) X(setStatusFlags) X(poll)                                         \
 	X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                               \
 	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid) X(btrfsUuid)                                            \
 	X(lgetxattr) X(llistxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                             \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(addressOf)                                                               \
+	X(loopDescriptor) X(loopTimeout)                                                                              \
 	X(connectDatagram) X(execute) X(exit)                                                                        \
 	X(callOnThread) X(landlockCreateRuleset) X(landlockAddRule) X(seccomp)                                       \
 	X(benchPaths) X(benchReads) X(benchTouches) X(benchRuns)

@@ -8,7 +8,6 @@
 #include <linux/openat2.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -82,21 +81,6 @@ SHIM(poll)
 		each[i] = (struct pollfd){ .fd = ((int32_t *)fds.at)[i], .events = events };
 	int r = poll(each, count, milliseconds);
 	return reply(env, r < 0 ? -errno : r);
-}
-
-/* eventfd(count) -> descriptor (close-on-exec, non-blocking) of a counter that starts at count, or -errno: eventfd(2).
- * Eight bytes written to it are added; a read gives them back and makes it 0. */
-SHIM(eventfd)
-{
-	struct args a = args_open(env, info, 1);
-	int count = arg_int(&a);
-
-	if (a.failed)
-		return reply(env, -a.failed);
-	if (count < 0)
-		return reply(env, -EINVAL);
-	int fd = eventfd(count, EFD_CLOEXEC | EFD_NONBLOCK);
-	return reply(env, fd < 0 ? -errno : fd);
 }
 
 /* duplicate(fd) -> another descriptor (close-on-exec) of the same open file, or -errno: fcntl(F_DUPFD_CLOEXEC). */

@@ -1,7 +1,6 @@
 /**
- * Makes dist/bin of what tsc made: what a mount runs, in a file for the command and one for each kind of thread. A file of
- * its own takes longer to find than to run, and ES modules take 4 ms more than CommonJS, in every thread. scripts/build.sh
- * runs it. Function names stay, for stack traces; `node --enable-source-maps` has the lines, too.
+ * Makes dist/bin of what tsc made: what a mount runs, in a file for the command and one for threads that measure. A file of its
+ * own takes longer to find than to run, and ES modules take 4 ms more than CommonJS, in every thread. scripts/build.sh runs it. Function names stay, for stack traces; `node --enable-source-maps` has the lines, too.
  */
 import { readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -15,16 +14,13 @@ const to = join(dist, 'bin');
 /** What each one starts with. */
 const bundles: readonly (readonly [file: string, entry: string])[] = [
   ['lowerdata.cjs', join(from, 'cli/main.js')],
-  ['thread.cjs', join(from, 'driver/thread.js')],
   ['measure-worker.cjs', join(from, 'verity/measure-worker.js')],
   ['sha2.cjs', '@noble/hashes/sha2.js'],
 ];
 const bundleOf = (entry: string): string | undefined => bundles.find(row => row[1] === entry)?.[0];
 
 /** Loaded on demand by a mount, and so part of the bundle; all other commands are loaded from where they are. */
-const ON_DEMAND = ['mount', 'daemon', 'dispatch-thread', 'launch', 'umount', 'tools'].map(name =>
-  join(from, 'cli', `${name}.js`),
-);
+const ON_DEMAND = ['mount', 'daemon', 'launch', 'umount', 'tools'].map(name => join(from, 'cli', `${name}.js`));
 
 /** An expression for the place of a file of dist. */
 const placeOf = (file: string): string => `require('node:path').join(__dirname, '${relative(to, file)}')`;

@@ -1,6 +1,6 @@
 /** The life of a mount: open the layers, mount, answer, and take the mount away again. */
-import type { Worker } from 'node:worker_threads';
-import type { SharedCounters } from '../driver/activity.ts';
+import { writeSync } from 'node:fs';
+import type { ActivityCounters } from '../driver/activity.ts';
 import {
   boundPrograms,
   type Confinement,
@@ -8,17 +8,13 @@ import {
   confinementText,
   Limits,
 } from '../driver/confinement.ts';
-import { MeasuringService } from '../driver/measuring-service.ts';
 import { type Protection, protectionOf, protectionText } from '../driver/protection.ts';
-import type { ThreadMessage, ThreadOrder } from '../driver/thread.ts';
+import { OverlayServer } from '../driver/server.ts';
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
-import { isOnTop, MountTable, mountAt, readMounts } from '../fuse/mountinfo.ts';
+import { isOnTop, MountTable, mountAt } from '../fuse/mountinfo.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import type { Thread } from '../sys/threads.ts';
-import { MeasurePool } from '../verity/measure-pool.ts';
-import { endEarly, takeThread } from './dispatch-thread.ts';
 import { liveNumbers, serveLive } from './live.ts';
 import { liveText } from './live-text.ts';
 import type { MountPlan } from './mount-options.ts';
@@ -44,10 +40,9 @@ export async function serveMount(
   ready: (protection: string) => void,
   log: (line: string) => void,
 ): Promise<number> {
-  const opening = open(order.plan, log);
   if (whyUnconfined(order.plan) === undefined) boundPrograms();
-  const watcher = new Watcher(mounter()); // meanwhile; it ends with this process where there is nothing to watch
-  const server = await opening;
+  const watcher = new Watcher(mounter()); // it ends with this process where there is nothing to watch
+  const server = await open(order.plan, log);
   process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
   const requests = new StopRequests(log);
   const state = new StateFile();
@@ -91,20 +86,24 @@ interface Safety {
   readonly protection: Protection;
   readonly confinement: Confinement | string;
   /** undefined where nothing is counted. */
-  readonly counters: SharedCounters | undefined;
+  readonly counters: ActivityCounters | undefined;
 }
 
 /** What has opened the layers and answers the kernel. */
 interface Server {
-  /** Settles when the kernel has said what it can do, and is answered from then on. */
-  readonly safety: Promise<Safety>;
   /** How the connection ended, or what the server died of. */
   readonly ended: Promise<string>;
   /**
    * Mounts, and serves from then on. Throws ErrnoError, and leaves nothing behind then.
    * @param watched whether another process can take the mount away, so that this one need not be able to
    */
-  mount(mountpoint: Name, options: FuseMountOptions, watched: boolean): Promise<Mounter>;
+  mount(mountpoint: Name, options: FuseMountOptions, watched: boolean): Promise<Mounted>;
+}
+
+interface Mounted {
+  readonly by: Mounter;
+  /** undefined where the connection ended before the kernel had said what it can do. */
+  readonly safety: Safety | undefined;
 }
 
 /** Why the daemon stays as it is, whatever the kernel can do. */
@@ -114,75 +113,61 @@ function whyUnconfined({ driver }: MountPlan): string | undefined {
 }
 
 async function open(plan: MountPlan, log: (line: string) => void): Promise<Server> {
-  if (plan.driver.transport === 'fuse-native') {
-    endEarly();
-    const { FuseNativeServer } = await import('../driver/fuse-native.ts');
-    const server = new FuseNativeServer(plan.stack, plan.driver, log);
-    const protection = protectionOf(plan.stack, plan.driver, 'no passthrough with transport=fuse-native');
-    const confinement = whyUnconfined(plan) as string;
-    return Object.assign(server, { safety: Promise.resolve({ protection, confinement, counters: undefined }) });
-  }
-  const thread = new ServingThread(plan);
-  await thread.opened;
-  return thread;
+  if (plan.driver.transport !== 'fuse-native') return new OwnServer(plan, log);
+  const { FuseNativeServer } = await import('../driver/fuse-native.ts');
+  const server = new FuseNativeServer(plan.stack, plan.driver, log);
+  const protection = protectionOf(plan.stack, plan.driver, 'no passthrough with transport=fuse-native');
+  const safety: Safety = { protection, confinement: whyUnconfined(plan) as string, counters: undefined };
+  return {
+    ended: server.ended,
+    mount: async (mountpoint, options) => ({ by: await server.mount(mountpoint, options), safety }),
+  };
 }
 
-/** The worker that opens the layers and answers the kernel. */
-class ServingThread implements Server {
-  /** Settles when all layers are open. */
-  readonly opened: Promise<void>;
-  readonly safety: Promise<Safety>;
+/** This thread, beside its event loop. */
+class OwnServer implements Server {
   readonly ended: Promise<string>;
-  private readonly worker: Worker;
-  private readonly measuring = new MeasuringService(new MeasurePool());
+  private readonly plan: MountPlan;
+  private readonly log: (line: string) => void;
+  private readonly server: OverlayServer;
   /** Or why there are none. */
-  private limits: Limits | string;
-  private dispatch: Thread | undefined;
+  private readonly limits: Limits | string;
+  private readonly end: (how: string) => void;
 
-  constructor(plan: MountPlan) {
-    const thread = takeThread();
-    thread.tell({ options: plan.stack, driver: plan.driver });
-    this.limits = whyUnconfined(plan) ?? new Limits(plan.stack, plan.driver); // meanwhile
-    this.worker = thread.worker;
-    const { promise: opened, resolve: open, reject: refuse } = withResolvers<void>();
-    const { promise: safety, resolve: settle } = withResolvers<Safety>();
-    const { promise: ended, resolve: end } = withResolvers<string>();
-    this.opened = opened;
-    this.safety = safety;
-    this.ended = ended;
-    this.worker.on('message', (message: ThreadMessage) => {
-      if ('ready' in message) {
-        this.dispatch = message.ready;
-        open();
-      } else if ('error' in message) refuse(new ErrnoError(message.error.errno, message.error.message));
-      else if ('protection' in message) settle(this.safetyOf(message.protection, message.counters));
-      else end(message.ended);
-    });
-    const died = (cause: unknown): void => {
-      refuse(new ErrnoError(EIO, `the dispatch thread died: ${cause}`));
-      end(`the dispatch thread died: ${cause}`);
-    };
-    this.worker.on('error', died);
-    this.worker.on('exit', status => died(`exit status ${status}`));
+  constructor(plan: MountPlan, log: (line: string) => void) {
+    this.plan = plan;
+    this.log = log;
+    this.server = new OverlayServer(plan.stack, plan.driver);
+    this.limits = whyUnconfined(plan) ?? new Limits(plan.stack);
+    const { promise, resolve } = withResolvers<string>();
+    this.ended = promise;
+    this.end = resolve;
   }
 
-  /** From here on the thread serves and hears nothing; only an unmount ends it. */
-  async mount(mountpoint: Name, options: FuseMountOptions, watched: boolean): Promise<Mounter> {
+  /** From here on no path of this thread may lead into the mount: it would wait for itself. */
+  async mount(mountpoint: Name, options: FuseMountOptions, watched: boolean): Promise<Mounted> {
     const { fd, by } = mountFuse(mountpoint, options);
-    if (!watched && typeof this.limits === 'object') this.limits = 'there is no shell that would unmount';
-    const { limits } = this;
-    const { end } = this.measuring;
-    if (typeof limits === 'object') limits.enter(this.dispatch as Thread);
-    const withoutPassthrough = typeof limits === 'object' ? limits.capabilities(false) : undefined;
-    this.worker.postMessage({ fd, measuring: end, withoutPassthrough } satisfies ThreadOrder, [end.port]);
-    return by;
+    const connected = this.server.connect(fd, this.log, trace);
+    if (typeof connected === 'string') {
+      this.end(connected);
+      return { by, safety: undefined };
+    }
+    const { passthrough, counters, serve } = connected;
+    const limits = watched ? this.limits : 'there is no shell that would unmount';
+    const confinement = typeof limits === 'string' ? limits : limits.enter(passthrough === true);
+    serve().then(this.end, (error: Error) => this.end(`serving failed: ${error.message}`));
+    return {
+      by,
+      safety: { protection: protectionOf(this.plan.stack, this.plan.driver, passthrough), confinement, counters },
+    };
   }
+}
 
-  private safetyOf(protection: Protection, counters: SharedCounters): Safety {
-    const { limits } = this;
-    const confinement = typeof limits === 'string' ? limits : limits.confinement(protection.passthrough === true);
-    return { protection, confinement, counters };
-  }
+/** A line that can not be written is no reason to end a mount. */
+function trace(line: string): void {
+  try {
+    writeSync(2, `${line}\n`);
+  } catch {}
 }
 
 /** A mount that this process serves. */
@@ -191,10 +176,11 @@ class LiveMount {
   readonly safety: Safety;
   private readonly watcher: Watcher;
   private readonly by: Mounter;
-  private readonly table = new MountTable();
+  private readonly table: MountTable;
 
-  private constructor(device: string, watcher: Watcher, by: Mounter, safety: Safety) {
+  private constructor(device: string, table: MountTable, watcher: Watcher, by: Mounter, safety: Safety) {
     this.device = device;
+    this.table = table;
     this.safety = safety;
     this.watcher = watcher;
     this.by = by;
@@ -203,21 +189,22 @@ class LiveMount {
   static async make(order: MountOrder, server: Server, watcher: Watcher, state: StateFile): Promise<LiveMount> {
     const { plan, mountpoint } = order;
     watcher.mounting(mountpoint);
-    let by: Mounter;
+    const table = new MountTable();
+    let mounted: Mounted;
     try {
-      by = await server.mount(mountpoint, plan.fuse, watcher.isThere);
+      mounted = await server.mount(mountpoint, plan.fuse, watcher.isThere);
     } catch (error) {
       await watcher.gone();
       state.remove();
       throw error;
     }
+    const { by, safety } = mounted;
     try {
-      const device = mountAt(readMounts(), mountpoint)?.device;
+      const device = mountAt(table.read(), mountpoint)?.device;
       if (device === undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: mounted, but not in mountinfo`);
       watcher.mounted(device, by, state.path);
-      const safety = await Promise.race([server.safety, server.ended]);
-      if (typeof safety === 'object') return new LiveMount(device, watcher, by, safety);
-      throw new ErrnoError(EIO, `${printable(mountpoint)}: ${safety} before it answered`);
+      if (safety) return new LiveMount(device, table, watcher, by, safety);
+      throw new ErrnoError(EIO, `${printable(mountpoint)}: ${await server.ended} before it answered`);
     } catch (error) {
       if (await takeAway(watcher, mountpoint, by, true).catch(() => false)) await watcher.gone();
       state.remove();
@@ -232,7 +219,7 @@ class LiveMount {
   }
 
   /**
-   * To the thread that serves, umount -f looks as if all were unmounted, but a mount in use stays, and answers ENOTCONN for ever.
+   * To the server, umount -f looks as if all were unmounted, but a mount in use stays, and answers ENOTCONN for ever.
    * Only that answer tells it from another mount, which may have its number and its place by now.
    */
   async takeAwayIfDead(): Promise<boolean> {
@@ -287,7 +274,7 @@ class StopRequests {
       else if (place === undefined && this.count === 1) this.abandon('unmounted');
       if (place === undefined || this.count > 2) return;
       notifySupervisor('STOPPING=1', `STATUS=unmounting ${printable(place)}`);
-      if (await mount.unmount(place, this.count > 1)) return; // the thread ends now, or with the last user
+      if (await mount.unmount(place, this.count > 1)) return; // serving ends now, or with the last user
       const busy = `${printable(place)} is busy and stays mounted; a second signal detaches it`;
       notifySupervisor(`STATUS=${busy}`);
       this.log(busy);

@@ -71,7 +71,7 @@ export function leaveAsDaemon(status: number): never {
   return leave(status);
 }
 
-/** What threads write to stderr goes to the system's log, and nothing holds the command's stderr any longer. */
+/** What Node.js writes to stderr goes to the system's log, and nothing holds the command's stderr any longer. */
 function moveStderr(): void {
   const pair = new Int32Array(2);
   must(native.socketPair(pair), 'socketpair');

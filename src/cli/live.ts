@@ -1,7 +1,7 @@
 /** What a daemon tells of its mount while it lives: one JSON document to whoever connects to the socket beside its state file. */
 import { rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
-import { type Activity, activityOf, type SharedCounters } from '../driver/activity.ts';
+import { type Activity, type ActivityCounters, activityOf } from '../driver/activity.ts';
 
 export interface LiveNumbers {
   readonly process: {
@@ -16,7 +16,7 @@ export interface LiveNumbers {
 }
 
 /** Of this process. */
-export function liveNumbers(counters: SharedCounters | undefined): LiveNumbers {
+export function liveNumbers(counters: ActivityCounters | undefined): LiveNumbers {
   const { user, system } = process.cpuUsage();
   return {
     process: {
@@ -36,7 +36,7 @@ const PRIVATE = 0o177;
  * A mount works without it, so a failure is no error. It costs nothing while nobody asks.
  * @param path of the socket, '' for none @param counters gives what there is to tell of by then
  */
-export function serveLive(path: string, counters: () => SharedCounters | undefined): void {
+export function serveLive(path: string, counters: () => ActivityCounters | undefined): void {
   if (!path) return;
   const server = createServer(socket => {
     socket.on('error', () => {}); // who asked has gone
@@ -55,7 +55,7 @@ export function serveLive(path: string, counters: () => SharedCounters | undefin
 }
 
 /** Nothing where a number can not be had, as memory is not when no descriptor is left: the mount must go on. */
-function told(counters: SharedCounters | undefined): string {
+function told(counters: ActivityCounters | undefined): string {
   try {
     return JSON.stringify(liveNumbers(counters));
   } catch {

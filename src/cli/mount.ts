@@ -2,7 +2,7 @@
 import { existsSync, realpathSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
 import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
-import { EINVAL, ENOTCONN, ENOTDIR, ErrnoError } from '../sys/errno.ts';
+import { EBUSY, EINVAL, ENOTCONN, ENOTDIR, ErrnoError } from '../sys/errno.ts';
 import { collect, newCommand, oneOf, parse } from './command.ts';
 import type { MountOrder } from './daemon.ts';
 import { isImage, type MountPlan, planMount, valuesOf } from './mount-options.ts';
@@ -122,11 +122,18 @@ function resolveMountpoint(path: Name): Name {
   }
   try {
     const real = realpathSync(nameBytes(path) as Buffer, { encoding: 'buffer' });
-    if (statSync(real).isDirectory()) return nameOf(real);
+    if (statSync(real).isDirectory()) return usable(nameOf(real));
   } catch (error) {
+    if (error instanceof ErrnoError) throw error;
     const { errno = -EINVAL, code, message } = error as NodeJS.ErrnoException;
     const dead = errno === -ENOTCONN ? ': a dead mount is there; `umount` it first' : '';
     throw new ErrnoError(-errno, `mount point ${printable(path)}: ${code ?? message}${dead}`);
   }
   throw new ErrnoError(ENOTDIR, `mount point ${printable(path)}: not a directory`);
+}
+
+/** Throws ErrnoError EBUSY for what a process that serves a mount has to read itself: it would wait for its own answer. */
+function usable(mountpoint: Name): Name {
+  if (mountpoint !== '/proc') return mountpoint;
+  throw new ErrnoError(EBUSY, 'mount point /proc: the process that would serve it reads it');
 }

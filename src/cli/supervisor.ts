@@ -1,12 +1,21 @@
 /** Messages to whoever supervises the daemon. */
 import { writeSync } from 'node:fs';
-import { nameFromText } from '../sys/bytes.ts';
+import { type Name, nameFromText } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
+
+const O_NONBLOCK = 0o4000;
 
 // Both are connected while this process may: later it can open no socket any more. Below 0: nobody listens.
 const { NOTIFY_SOCKET } = process.env;
-const supervisor = NOTIFY_SOCKET ? native.connectDatagram(nameFromText(NOTIFY_SOCKET)) : -1;
-const systemLog = native.connectDatagram('/dev/log');
+const supervisor = NOTIFY_SOCKET ? connect(nameFromText(NOTIFY_SOCKET)) : -1;
+const systemLog = connect('/dev/log');
+
+/** Who does not listen is not waited for. */
+function connect(path: Name): number {
+  const socket = native.connectDatagram(path);
+  if (socket >= 0) native.setStatusFlags(socket, O_NONBLOCK);
+  return socket;
+}
 
 /** sd_notify(3): READY=1, STATUS=…, STOPPING=1 to the socket in $NOTIFY_SOCKET, if there is one. */
 export function notifySupervisor(...lines: string[]): void {
@@ -24,5 +33,5 @@ function send(socket: number, text: string): void {
   if (socket < 0) return;
   try {
     writeSync(socket, text);
-  } catch {} // it is gone
+  } catch {} // it is gone, or does not listen
 }

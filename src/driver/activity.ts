@@ -1,4 +1,4 @@
-/** What a mount is doing: the numbers that its dispatch thread counts, as other threads and programs are told of them. */
+/** What a mount is doing: the numbers that it counts, as other programs are told of them. */
 import { RequestCounts, type RequestNumbers } from '../fuse/request-counts.ts';
 import { CacheCounts, type CacheNumbers, type Counters } from '../sys/counters.ts';
 
@@ -19,8 +19,8 @@ export const FileCount = {
 /** Where those of names are: LOOKUPs that found nothing, and nodes that the kernel knows at present; NaN: not counted. */
 export const NameCount = { missing: 0, nodes: 1, SIZE: 2 } as const;
 
-/** The thread writes them, whoever has been given them reads them. */
-export interface SharedCounters {
+/** Numbers that go on while a mount is served. */
+export interface ActivityCounters {
   /** Of RequestCounts. */
   readonly requests: Counters;
   /** At FileCount and NameCount. */
@@ -40,7 +40,7 @@ export interface Activity extends RequestNumbers {
   readonly caches: Readonly<Record<string, CacheNumbers>>;
 }
 
-export function activityOf({ requests, files, names, caches }: SharedCounters): Activity {
+export function activityOf({ requests, files, names, caches }: ActivityCounters): Activity {
   const file = (key: keyof typeof FileCount): number => files[FileCount[key]] as number;
   const nodes = names[NameCount.nodes] as number;
   const cacheNumbers = Object.entries(caches).map(([name, counters]) => [name, CacheCounts.read(counters)]);

@@ -5,8 +5,7 @@
  *     no new privileges, and no call by which programs are started, filesystems mounted, files made or changed, other
  *         processes or the kernel reached (seccomp)
  *     nothing is written, and nothing opened but the layers, the package, and /proc (Landlock)
- *     no capability but CAP_DAC_READ_SEARCH, and that only if a layer is a directory; the dispatch thread may also keep
- *         CAP_SYS_ADMIN, see `capabilities`
+ *     no capability but CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN, and these only where they are used, see `capabilities`
  *
  * The unmount is left to the watcher, another process. Where the kernel lacks a part, the others hold.
  */
@@ -31,7 +30,6 @@ import { onEveryThread, type Thread } from '../sys/threads.ts';
 import type { DriverOptions } from './options.ts';
 
 export interface Confinement {
-  /** Of the dispatch thread. */
   readonly capabilities: readonly string[];
   /** layers: nothing else can be opened; reading: everything that can be read, but nothing written; any: no Landlock. */
   readonly files: 'layers' | 'reading' | 'any';
@@ -59,22 +57,19 @@ export function boundPrograms(): void {
 export const wantsPassthrough = ({ passthrough, opens }: DriverOptions): boolean =>
   passthrough !== 'off' && opens !== 'none';
 
-/** What the process of a mount may do when it serves. To be made by its main thread, before it has given up anything. */
+/** What the process of a mount may do when it serves. To be made before it has given up anything. */
 export class Limits {
   private readonly stack: StackOptions;
-  private readonly driver: DriverOptions;
   private readonly directories: readonly LayerSpec[];
   private readonly reading: boolean;
   private readonly rules: Ruleset | undefined;
   private readonly held = [CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN].filter(hasCapability);
   private readonly isInitial = inInitialUserNamespace();
   private isRestricted = false;
-  private isFiltered = false;
 
   /** Relative paths of layers count from the current directory. */
-  constructor(stack: StackOptions, driver: DriverOptions) {
+  constructor(stack: StackOptions) {
     this.stack = stack;
-    this.driver = driver;
     this.directories = stack.layers.filter(({ path }) => isDirectory(path));
     const byHandle = stack.followOrigin && this.held.includes(CAP_DAC_READ_SEARCH);
     this.reading = !byHandle || knowsHandles();
@@ -83,26 +78,29 @@ export class Limits {
   }
 
   /**
-   * What the dispatch thread keeps. CAP_DAC_READ_SEARCH reads what the owner of a layer gave root alone, and opens files by
+   * What is kept. CAP_DAC_READ_SEARCH reads what the owner of a layer gave root alone, and opens files by
    * handle; CAP_SYS_ADMIN registers files for passthrough, and reads trusted.* xattrs of directories.
    */
-  capabilities(passthrough: boolean): number[] {
+  private capabilities(passthrough: boolean): number[] {
     const isAdmin = this.isInitial && (passthrough || this.directories.some(({ dataOnly }) => !dataOnly));
     return this.held.filter(one => (one === CAP_SYS_ADMIN ? isAdmin : this.directories.length > 0));
   }
 
   /**
    * Confines all threads for good, when nothing is left to be mounted or started. What can not be had is left out.
-   * @param dispatch the thread that is to serve
+   * @param passthrough whether files are registered with the kernel @returns what has become of it
    */
-  enter(dispatch: Thread): void {
-    const kept = this.capabilities(wantsPassthrough(this.driver));
-    const others = kept.filter(capability => capability !== CAP_SYS_ADMIN);
+  enter(passthrough: boolean): Confinement {
+    const kept = this.capabilities(passthrough);
     this.isRestricted = this.rules !== undefined;
-    onEveryThread(thread => this.confine(thread, thread === dispatch ? kept : others));
+    onEveryThread(thread => this.confine(thread, kept));
     if (this.rules) native.close(this.rules.fd);
     const program = refusal(refusedCalls(this.stack));
-    this.isFiltered = program !== undefined && applyToAllThreads(program) === 0;
+    return {
+      capabilities: kept.map(one => NAMES[one] as string),
+      files: !this.isRestricted ? 'any' : this.reading ? 'layers' : 'reading',
+      systemCalls: program !== undefined && applyToAllThreads(program) === 0,
+    };
   }
 
   private confine(thread: Thread, kept: readonly number[]): number {
@@ -111,15 +109,6 @@ export class Limits {
     const restricted = this.rules?.restrict(thread) ?? 0;
     if (restricted < 0 && restricted !== -ESRCH) this.isRestricted = false;
     return setCapabilities(thread, kept);
-  }
-
-  /** What has become of it. @param passthrough whether files are registered with the kernel */
-  confinement(passthrough: boolean): Confinement {
-    return {
-      capabilities: this.capabilities(passthrough).map(one => NAMES[one] as string),
-      files: !this.isRestricted ? 'any' : this.reading ? 'layers' : 'reading',
-      systemCalls: this.isFiltered,
-    };
   }
 }
 

@@ -50,7 +50,6 @@ export class OverlayFilesystem implements Filesystem {
   private readonly overlay: Overlay;
   private readonly cache: CachePolicy;
   private readonly visible: Visibility;
-  private readonly connected: (passthrough: boolean) => void;
   private readonly nodes: Nodes | RecalledNodes;
   private readonly files: Files;
   private readonly directories = new Directories();
@@ -61,19 +60,11 @@ export class OverlayFilesystem implements Filesystem {
   private readonly laterReads = new Map<Unique, (out: Out) => number>();
   private readonly packer = new DirentPacker();
 
-  /** @param connected told once whether the kernel can read data itself */
-  constructor(
-    overlay: Overlay,
-    files: Files,
-    cache: CachePolicy,
-    visible: Visibility,
-    connected: (passthrough: boolean) => void = () => {},
-  ) {
+  constructor(overlay: Overlay, files: Files, cache: CachePolicy, visible: Visibility) {
     this.overlay = overlay;
     this.files = files;
     this.cache = cache;
     this.visible = visible;
-    this.connected = connected;
     this.nodes = overlay.recalls ? new RecalledNodes(overlay) : new Nodes(overlay.root);
     this.counters[NameCount.nodes] = this.nodes.size;
   }
@@ -90,7 +81,6 @@ export class OverlayFilesystem implements Filesystem {
       flags.has('NO_OPENDIR_SUPPORT') && (this.overlay.immutable || flags.has('AUTO_INVAL_DATA'));
     this.opensFilesItself = !this.cache.asksToOpen && flags.has('NO_OPEN_SUPPORT');
     this.files.begin(flags.has('PASSTHROUGH'));
-    this.connected(flags.has('PASSTHROUGH'));
   }
 
   // ---- names -------------------------------------------------------------------------------------------------------

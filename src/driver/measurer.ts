@@ -1,10 +1,15 @@
-/** Has files measured by other threads, while the thread that serves the kernel goes on. */
+/** Has files measured by threads of their own, while the thread that serves the kernel goes on. */
 import type { Unique } from '../fuse/ops.ts';
-import { EINTR, ErrnoError, must } from '../sys/errno.ts';
+import { EINTR, EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
+import type { MeasurePool } from '../verity/measure-pool.ts';
 import type { Digests, Outcome, Work } from '../verity/measure-worker.ts';
-import type { Mailbox } from './mailbox.ts';
-import type { MeasureAnswer, MeasureOrder } from './measuring-service.ts';
+
+/**
+ * How long a file that nobody waits for is still measured. Programs that are interrupted by a timer open it again at once, and
+ * would never get it if that began anew each time.
+ */
+const GRACE_MS = 1000;
 
 /** Gives what was measured; throws the ErrnoError of what went wrong. */
 export type Result = () => Digests;
@@ -18,22 +23,19 @@ export interface Waiter<T> {
 }
 
 interface Job<T> {
-  readonly id: number;
   readonly key: string;
   readonly waiters: Waiter<T>[];
+  readonly controller: AbortController;
+  grace: NodeJS.Timeout | undefined;
 }
 
 export class Measurer<T> {
-  /** Can be read when something may have been measured. */
-  readonly wake: number;
-  private readonly mailbox: Mailbox<MeasureAnswer, MeasureOrder>;
+  private readonly pool: MeasurePool;
   private readonly jobs = new Map<string, Job<T>>();
   private readonly settledWaiters: { unique: Unique; answer: () => T }[] = [];
-  private nextId = 1;
 
-  constructor(mailbox: Mailbox<MeasureAnswer, MeasureOrder>) {
-    this.mailbox = mailbox;
-    this.wake = mailbox.wake;
+  constructor(pool: MeasurePool) {
+    this.pool = pool;
   }
 
   /** Measures an open file, unless that is under way already. @param key the same for the same data and algorithm */
@@ -44,45 +46,47 @@ export class Measurer<T> {
       return;
     }
     known.waiters.push(waiter);
-    if (known.waiters.length === 1) this.mailbox.post({ keep: known.id });
+    clearTimeout(known.grace);
   }
 
   private start(key: string, waiters: Waiter<T>[]): void {
     const { work } = waiters[0] as Waiter<T>;
     const fd = must(native.duplicate(work.fd), 'the descriptor of an object'); // which nobody closes before the end
-    const job: Job<T> = { id: this.nextId++, key, waiters };
+    const job: Job<T> = { key, waiters, controller: new AbortController(), grace: undefined };
     this.jobs.set(key, job);
-    this.mailbox.post({ measure: job.id, work: { ...work, fd } });
+    const ended = (outcome: Outcome): void => {
+      native.close(fd);
+      this.end(job, outcome);
+    };
+    this.pool.measure([{ ...work, fd }], job.controller.signal).then(
+      ([outcome]) => ended(outcome as Outcome),
+      ({ errno = EIO, message }: ErrnoError) => ended({ errno, message }),
+    );
   }
 
   /** A request is not waited for any more: it fails with EINTR. What nobody waits for is not measured to the end. */
   interrupt(unique: Unique): void {
-    for (const { id, waiters } of this.jobs.values()) {
-      const at = waiters.findIndex(waiter => waiter.unique === unique);
+    for (const job of this.jobs.values()) {
+      const at = job.waiters.findIndex(waiter => waiter.unique === unique);
       if (at < 0) continue;
-      const [{ answer }] = waiters.splice(at, 1) as [Waiter<T>];
-      this.settledWaiters.push({
-        unique,
-        answer: () => answer(failed(EINTR, 'interrupted while its data was measured')),
-      });
-      if (waiters.length === 0) this.mailbox.post({ abandon: id });
+      const [waiter] = job.waiters.splice(at, 1) as [Waiter<T>];
+      this.settle(waiter, failed(EINTR, 'interrupted while its data was measured'));
+      if (job.waiters.length === 0) job.grace = setTimeout(() => job.controller.abort(), GRACE_MS);
       return;
     }
   }
 
   /** A request that can be answered now. */
   settled(): { unique: Unique; answer: () => T } | undefined {
-    for (let message = this.mailbox.receive(); message; message = this.mailbox.receive()) this.take(message);
     return this.settledWaiters.shift();
   }
 
-  private take({ measured: id, outcome }: MeasureAnswer): void {
-    const job = [...this.jobs.values()].find(one => one.id === id) as Job<T>;
+  private end(job: Job<T>, outcome: Outcome): void {
+    clearTimeout(job.grace);
     this.jobs.delete(job.key);
     const wasDropped = 'errno' in outcome && outcome.errno === EINTR;
     const result = wasDropped && job.waiters.length > 0 ? this.startAgain(job) : resultOf(outcome);
-    if (result === undefined) return;
-    for (const { unique, answer } of job.waiters) this.settledWaiters.push({ unique, answer: () => answer(result) });
+    if (result) for (const waiter of job.waiters) this.settle(waiter, result);
   }
 
   /** Somebody came while it was being dropped. @returns undefined, or what went wrong */
@@ -95,6 +99,10 @@ export class Measurer<T> {
         throw error;
       };
     }
+  }
+
+  private settle({ unique, answer }: Waiter<T>, result: Result): void {
+    this.settledWaiters.push({ unique, answer: () => answer(result) });
   }
 }
 

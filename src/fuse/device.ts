@@ -2,6 +2,7 @@
 
 import type { CpuLatency } from '../sys/cpu-latency.ts';
 import { EAGAIN, ECONNABORTED, EINTR, ENODEV, ENOENT, ErrnoError, errnoName, must } from '../sys/errno.ts';
+import { loopDescriptor, untilTimer } from '../sys/event-loop.ts';
 import { native } from '../sys/native.ts';
 import type { Dispatcher } from './dispatch.ts';
 import { REQUEST_BYTES } from './dispatch.ts';
@@ -16,11 +17,12 @@ const WRITE_FAILED = -4096;
 export interface SessionOptions {
   /** Gets a line for each reply that the kernel refused. */
   readonly log: (line: string) => void;
-  /** A descriptor that can be read when the filesystem may have an answer that it left for later. */
-  readonly wake?: number;
   /** Keeps processors awake while requests follow each other closely. */
   readonly latency?: CpuLatency | undefined;
 }
+
+/** How long a thread that is never without a request answers before its event loop has a turn. */
+export const TURN_MS = 4;
 
 /** Requests that are read from /dev/fuse, and replies that are written there, on the calling thread alone. */
 export class Device {
@@ -35,9 +37,9 @@ export class Device {
     this.fd = fd;
     this.dispatcher = dispatcher;
     this.options = options;
-    const fds = Int32Array.from(options.wake === undefined ? [fd] : [fd, options.wake]);
+    const fds = Int32Array.of(fd, loopDescriptor());
     // An error of poll shows when the descriptor is read.
-    this.pause = new Pause(ms => native.poll(fds, POLLIN, ms) !== 0, options.latency);
+    this.pause = new Pause(ms => native.poll(fds, POLLIN, untilTimer(ms)) !== 0, options.latency);
     must(native.setStatusFlags(fd, O_NONBLOCK), '/dev/fuse');
   }
 
@@ -67,29 +69,34 @@ export class Device {
     }
   }
 
-  /** Serves until the connection ends. Throws ErrnoError where the descriptor can not be read. */
-  run(): End {
+  /**
+   * Answers requests until none comes for a moment, or TURN_MS have passed.
+   * @returns how the connection ended, if it did. Throws ErrnoError where the descriptor can not be read.
+   */
+  turn(): End | undefined {
     const { fd, dispatcher, request, pause } = this;
-    let replyBytes = 0;
-    for (;;) {
-      this.answerLate();
+    this.answerLate();
+    pause.rest();
+    const until = performance.now() + TURN_MS;
+    for (let replyBytes = 0; ; ) {
       const received =
         replyBytes > 0
           ? native.fuseReplyReceive(fd, dispatcher.reply, replyBytes, request)
           : native.fuseReceive(fd, request);
       if (received > 0) {
-        replyBytes = dispatcher.handle(request, received, undefined, pause.end());
-      } else if (received === -EAGAIN) {
-        pause.wait();
-        replyBytes = 0;
-      } else if (received < WRITE_FAILED) {
-        this.told(received - WRITE_FAILED, replyBytes);
-        replyBytes = 0;
-      } else {
+        const now = pause.end();
+        replyBytes = dispatcher.handle(request, received, undefined, now);
+        if (now < until) continue;
+        if (replyBytes > 0) this.told(native.fuseReply(fd, dispatcher.reply, replyBytes), replyBytes);
+        return undefined;
+      }
+      if (received === -EAGAIN && !pause.again()) return undefined;
+      if (received < WRITE_FAILED) this.told(received - WRITE_FAILED, replyBytes);
+      else if (received !== -EAGAIN) {
         const end = endOf(-received);
         if (end) return end;
-        replyBytes = 0;
       }
+      replyBytes = 0;
     }
   }
 

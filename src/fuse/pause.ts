@@ -33,22 +33,27 @@ export class Pause {
     this.latency = latency;
   }
 
-  /** There is no request yet: returns at once, or sleeps until there may be one. */
-  wait(): void {
+  /** There is no request yet. @returns whether to ask again at once; else it is time to do something else, and to `rest` */
+  again(): boolean {
     const now = performance.now();
     if (this.since === 0) this.since = now;
-    if (this.patience > 0 && now - this.since < SPIN_MS) return;
+    return this.patience > 0 && now - this.since < SPIN_MS;
+  }
+
+  /** Sleeps until there may be a request, if there was none when this was asked last. */
+  rest(): void {
+    if (this.since === 0) return;
     if (this.patience > 0) this.patience--;
-    this.rest();
+    if (!this.awake()) this.sleep(-1);
     if (performance.now() - this.since < 3 * SPIN_MS) this.patience = PATIENCE; // sleeping was hardly worth it
   }
 
-  private rest(): void {
-    if (this.latency?.held) {
-      if (this.sleep(AWAKE_MS)) return;
-      this.latency.held = false;
-    }
-    this.sleep(-1);
+  /** Sleeps with processors awake, if they are. @returns whether there may be a request */
+  private awake(): boolean {
+    if (!this.latency?.held) return false;
+    if (this.sleep(AWAKE_MS)) return true;
+    this.latency.held = false;
+    return false;
   }
 
   /** A request came. @returns when, by performance.now */

@@ -6,10 +6,11 @@
 import { readFileSync } from 'node:fs';
 import { nameOf, putU64 } from '../sys/bytes.ts';
 import { ENOTCONN, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
+import { loopDescriptor, untilTimer } from '../sys/event-loop.ts';
 import { IoUring, mapMemory } from '../sys/io-uring.ts';
 import { native } from '../sys/native.ts';
 import { InHeader, OutHeader, UringCommand, UringCommandRequest, UringHeader } from './abi.ts';
-import type { Device, End, SessionOptions } from './device.ts';
+import { type Device, type End, type SessionOptions, TURN_MS } from './device.ts';
 import { type Dispatcher, REQUEST_BYTES, Reply } from './dispatch.ts';
 import { READ_BYTES_MAX } from './init.ts';
 import type { Unique } from './ops.ts';
@@ -28,7 +29,7 @@ const IOVEC_BYTES = 16;
 
 /** `userData` of what is no slot. */
 const DEVICE = 0xffff_fffe;
-const WAKE = 0xffff_ffff;
+const LOOP = 0xffff_ffff;
 
 /** Memory for one request at a time, and for its reply. */
 class Slot {
@@ -67,6 +68,10 @@ export class UringSession {
   private readonly waitingIn: number[];
   private readonly waiting = new Map<Unique, number>();
   private readonly request = new Uint8Array(REQUEST_BYTES);
+  private readonly loop = loopDescriptor();
+  private readonly pause: Pause;
+  /** Whether the event loop has something to do, and nobody waits for that. */
+  private loopIsDue = true;
   private end: End | undefined;
 
   constructor(fd: number, ring: FuseRing, device: Device, dispatcher: Dispatcher, options: SessionOptions) {
@@ -76,27 +81,31 @@ export class UringSession {
     this.dispatcher = dispatcher;
     this.options = options;
     this.waitingIn = new Array(ring.processors).fill(0);
-  }
-
-  /** @returns how the connection ended; throws ErrnoError where it can not be served */
-  run(): End {
-    const { ring, fd, options } = this;
-    for (let queue = 0; queue < this.waitingIn.length; queue++) {
+    this.pause = new Pause(ms => ring.wait(untilTimer(ms)), options.latency);
+    for (let queue = 0; queue < ring.processors; queue++) {
       for (let i = 0; i < DEPTH; i++) this.register(queue);
     }
-    const pause = new Pause(ms => ring.wait(ms), options.latency);
     ring.poll(fd, DEVICE);
-    if (options.wake !== undefined) ring.poll(options.wake, WAKE);
-    while (this.end === undefined) {
+  }
+
+  /**
+   * Answers requests until none comes for a moment, or TURN_MS have passed.
+   * @returns how the connection ended, if it did. Throws ErrnoError where it can not be served.
+   */
+  turn(): End | undefined {
+    const { ring, pause } = this;
+    this.answerLate();
+    if (this.loopIsDue) ring.poll(this.loop, LOOP); // it has been seen to
+    this.loopIsDue = false;
+    pause.rest();
+    for (const until = performance.now() + TURN_MS; this.end === undefined && !this.loopIsDue; ) {
       ring.submit();
       if (ring.take()) {
-        pause.end();
+        const now = pause.end();
         do this.complete(ring.userData >>> 0, ring.result);
         while (ring.take());
-      } else {
-        pause.wait();
-      }
-      this.answerLate();
+        if (now > until) break;
+      } else if (!pause.again()) break;
     }
     return this.end;
   }
@@ -110,8 +119,7 @@ export class UringSession {
 
   private complete(what: number, result: number): void {
     if (what === DEVICE) this.readDevice();
-    else if (what === WAKE)
-      this.ring.poll(this.options.wake as number, WAKE); // what it tells of is asked for anyway
+    else if (what === LOOP) this.loopIsDue = true;
     else if (result === 0) this.serve(what);
     else if (result !== -ENOTCONN)
       this.options.log(`io_uring of FUSE, queue ${this.slots[what]?.queue}: ${errnoName(result)}`);

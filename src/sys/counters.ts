@@ -1,14 +1,10 @@
-/**
- * Numbers that one thread counts and any other reads, without a lock or a message: a thread that serves the kernel never
- * comes back to its event loop. Each number has one writer; it is whole whenever it is read, for it is one aligned double.
- */
+/** Numbers that are counted while a mount is served, for whoever asks. */
 
-/** Counts up to 2^53 each, all zero at first, shared with whatever thread is given them. */
-export type Counters = Float64Array<SharedArrayBuffer>;
+/** Counts up to 2^53 each, all zero at first. */
+export type Counters = Float64Array;
 
-export const newCounters = (length: number): Counters => new Float64Array(new SharedArrayBuffer(8 * length));
+export const newCounters = (length: number): Counters => new Float64Array(length);
 
-/** For the thread that writes it alone. */
 export function count(counters: Counters, at: number, more = 1): void {
   counters[at] = (counters[at] as number) + more;
 }
@@ -33,7 +29,7 @@ interface Cache {
   readonly maxSize: number;
 }
 
-/** What is counted of a cache, by the thread that has it. */
+/** What is counted of a cache. */
 export class CacheCounts {
   readonly counters: Counters = newCounters(CacheCount.SIZE);
 
@@ -51,7 +47,6 @@ export class CacheCounts {
     counters[CacheCount.bytesMax] = maxSize;
   }
 
-  /** On any thread. */
   static read(counters: Counters): CacheNumbers {
     const number = (key: keyof CacheNumbers): number => counters[CacheCount[key]] as number;
     return {

@@ -47,8 +47,6 @@ export interface Native {
   replace(fd: number, target: number): number;
   /** fcntl(2) F_SETFL: O_NONBLOCK and its like. */
   setStatusFlags(fd: number, flags: number): number;
-  /** eventfd(2), non-blocking: eight bytes written to it are added to `count`, a read takes all and makes it 0. */
-  eventfd(count: number): number;
   /** poll(2): how many of the descriptors (8 at most) are ready, 0 after `milliseconds` (negative: no limit). */
   poll(fds: Int32Array, events: number, milliseconds: number): number;
   /** statx(2) into `out`, at least 256 bytes: struct statx. */
@@ -102,6 +100,12 @@ export interface Native {
   map(fd: number, offset: number, length: number): ArrayBuffer | number;
   /** Where the memory of `bytes` is, for structures that hold addresses; its owner keeps it. */
   addressOf(bytes: Uint8Array): number;
+
+  // ---- event_loop.c: of the calling thread -------------------------------------------------------------------------
+  /** uv_backend_fd of libuv: can be read when the event loop has something to do. The loop owns it. */
+  loopDescriptor(): number;
+  /** uv_backend_timeout of libuv: milliseconds until a timer ends, -1: none; 0: something is to be done at once. */
+  loopTimeout(): number;
 
   // ---- process.c -------------------------------------------------------------------------------------------------
   /** A socket, connected to a Unix datagram socket (`@` first: an abstract name), for write(2). */

@@ -1,5 +1,5 @@
 /** System calls that are about one thread alone, made for others: capabilities and Landlock know no whole processes. */
-import { readdirSync, readlinkSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { ENOSYS, ESRCH } from './errno.ts';
 import { native } from './native.ts';
 import { machineOf, type SystemCall, systemCalls } from './system-calls.ts';
@@ -8,9 +8,6 @@ import { machineOf, type SystemCall, systemCalls } from './system-calls.ts';
 export type Thread = number;
 /** The calling thread. */
 export const THIS_THREAD: Thread = 0;
-
-/** The calling thread, by the number that others know it by. */
-export const ownThread = (): Thread => Number(readlinkSync('/proc/thread-self').split('/').at(-1));
 
 /** Has a thread make a system call. @returns what it gives, or -errno; -ENOSYS where its number is not known here */
 export function onThread(thread: Thread, call: SystemCall, a = 0, b = 0, c = 0): number {

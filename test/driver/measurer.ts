@@ -1,15 +1,12 @@
-/** Proves src/driver/measurer.ts and src/driver/measuring-service.ts, which share a protocol. */
+/** Proves src/driver/measurer.ts. */
 import { closeSync, fstatSync, openSync, readdirSync, readlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { mock } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { Mailbox } from '../../src/driver/mailbox.ts';
 import { Measurer } from '../../src/driver/measurer.ts';
-import { MeasuringService } from '../../src/driver/measuring-service.ts';
 import type { Unique } from '../../src/fuse/ops.ts';
 import { EINTR, EIO, ErrnoError, errnoName } from '../../src/sys/errno.ts';
-import { native } from '../../src/sys/native.ts';
 import { MeasurePool } from '../../src/verity/measure-pool.ts';
 import type { Outcome, Work } from '../../src/verity/measure-worker.ts';
 import { noProgram } from '../fixtures/kernel-mount.ts';
@@ -51,11 +48,9 @@ const outcomes: Readonly<Record<string, Outcome>> = {
 class Fixture {
   readonly fd = openSync('/dev/null', 'r');
   readonly measurer: Measurer<string>;
-  private readonly service: MeasuringService;
 
   constructor(pool: MeasurePool) {
-    this.service = new MeasuringService(pool);
-    this.measurer = new Measurer(new Mailbox(this.service.end));
+    this.measurer = new Measurer(pool);
   }
 
   begin(key: string, unique: string, { fd = this.fd, sizeBytes = 0 } = {}): void {
@@ -84,8 +79,6 @@ class Fixture {
 
   close(): void {
     closeSync(this.fd);
-    native.close(this.service.end.wake);
-    this.service.end.port.close();
   }
 }
 
@@ -113,7 +106,7 @@ const scripts: readonly (readonly [rule: string, script: string, answers: string
   ['an interrupt of nobody is nothing', '1 a, !7, =1 done', ['1: done'], 1],
   ['nor is a second one', '1 a, !1, !1', ['1: EINTR'], 1],
   ['nor one after the answer', '1 a, =1 done, settle, !1', ['1: done'], 1],
-  ['one before the result is looked at counts', '1 a, =1 done, !1', ['1: EINTR'], 1],
+  ['nor one before the answer is taken', '1 a, =1 done, !1', ['1: done'], 1],
   ['what nobody waits for goes on for a second', '1 a, !1, wait, +999, going', ['1: EINTR'], 1],
   ['and is dropped then', '1 a, !1, wait, +1000, dropped', ['1: EINTR'], 1],
   [

@@ -1,0 +1,107 @@
+/** Opens the layers of a mount, and answers the kernel. */
+import type { End } from '../fuse/device.ts';
+import { Dispatcher } from '../fuse/dispatch.ts';
+import { Session } from '../fuse/session.ts';
+import { traceTo } from '../fuse/trace.ts';
+import { type FuseRing, openRing } from '../fuse/uring.ts';
+import { openOverlay } from '../overlay/open.ts';
+import type { StackOptions } from '../overlay/options.ts';
+import type { Overlay } from '../overlay/overlay.ts';
+import { step } from '../overlay/step.ts';
+import { CpuLatency } from '../sys/cpu-latency.ts';
+import { EPERM, ErrnoError } from '../sys/errno.ts';
+import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, openFilesMax } from '../sys/privileges.ts';
+import { MeasurePool } from '../verity/measure-pool.ts';
+import type { ActivityCounters } from './activity.ts';
+import { Backing } from './backing.ts';
+import { cachePolicy, memoryFor } from './cache.ts';
+import { wantsPassthrough } from './confinement.ts';
+import { Files, type Opened } from './files.ts';
+import { OverlayFilesystem } from './filesystem.ts';
+import { Measurer } from './measurer.ts';
+import type { DriverOptions } from './options.ts';
+
+/** What the kernel can do, and what is counted. */
+export interface Connected {
+  /** true where it reads data itself; else why it does not. */
+  readonly passthrough: true | string;
+  readonly counters: ActivityCounters;
+  /** Serves from here on. Settles with how the connection ended; rejects with ErrnoError where it can not be served. */
+  readonly serve: () => Promise<End>;
+}
+
+export class OverlayServer {
+  private readonly driver: DriverOptions;
+  private readonly overlay: Overlay;
+  private readonly isPrivileged = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
+  private readonly idleFilesMax = idleFilesMax();
+  private readonly latency: CpuLatency | undefined;
+  private readonly ring: FuseRing | undefined;
+
+  /** Opens all that serving needs. Throws ErrnoError where it can not be had, and as openOverlay does. */
+  constructor(stack: StackOptions, driver: DriverOptions) {
+    this.driver = driver;
+    this.overlay = openOverlay(stack, step, memoryFor(driver));
+    this.overlay.attr(this.overlay.root); // the mount answers when this can be said
+    if (driver.passthrough === 'on' && !this.isPrivileged) {
+      throw new ErrnoError(EPERM, 'passthrough=on needs CAP_SYS_ADMIN');
+    }
+    this.latency = driver.latency === 'low' ? new CpuLatency() : undefined;
+    this.ring = driver.transport === 'uring' ? openRing() : undefined;
+  }
+
+  /**
+   * Answers the first request of a mount.
+   * @param fd its /dev/fuse @param log gets a line for what users should know @param trace each message, with `debug`
+   * @returns how the connection ended, where it did before
+   */
+  connect(fd: number, log: (line: string) => void, trace: (line: string) => void): Connected | End {
+    const { driver, overlay, isPrivileged, latency, ring } = this;
+    const wanted = isPrivileged && wantsPassthrough(driver);
+    const acl = driver.acl && overlay.hasAcl;
+    const files = new Files(overlay, new Backing(fd, wanted, log), {
+      idleMax: this.idleFilesMax,
+      verify: driver.verify,
+      measurer: new Measurer<Opened | number>(new MeasurePool()),
+    });
+    const filesystem = new OverlayFilesystem(overlay, files, cachePolicy(overlay, driver), {
+      acl,
+      trusted: isPrivileged,
+    });
+    const dispatcher = new Dispatcher(filesystem, {
+      wanted: {
+        passthroughDepth: wanted ? 1 : 0,
+        posixAcl: acl,
+        changes: !overlay.immutable,
+        ioUring: ring !== undefined,
+      },
+      log,
+      tracer: driver.debug ? traceTo(trace) : undefined,
+    });
+    const session = new Session(fd, dispatcher, { log, latency }, ring);
+    const connection = session.begin();
+    if (typeof connection === 'string') return connection;
+    return {
+      passthrough: connection.flags.has('PASSTHROUGH') || this.whyNoPassthrough(),
+      counters: {
+        requests: dispatcher.counts.counters,
+        files: files.counters,
+        names: filesystem.counters,
+        caches: filesystem.caches,
+      },
+      serve: () => session.run().finally(() => latency?.close()),
+    };
+  }
+
+  private whyNoPassthrough(): string {
+    const { driver, isPrivileged } = this;
+    if (driver.passthrough === 'off') return 'passthrough=off';
+    if (driver.opens === 'none') return 'opens=none';
+    return isPrivileged ? 'this kernel has no passthrough' : 'no passthrough without CAP_SYS_ADMIN';
+  }
+}
+
+/** A quarter of the descriptors that the process may have, and no more than 16,384. */
+function idleFilesMax(): number {
+  return Math.max(16, Math.min(16_384, Math.floor(openFilesMax() / 4)));
+}

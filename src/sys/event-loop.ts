@@ -1,0 +1,34 @@
+/**
+ * The event loop of the calling thread, beside which the thread waits for something that Node.js can not wait for. It sleeps in
+ * a system call of its own then, on the loop's descriptor as well, and lets the loop have its turn when that can be read.
+ * Source: libuv, uv_backend_fd and uv_backend_timeout.
+ */
+import { MessageChannel } from 'node:worker_threads';
+import { must } from './errno.ts';
+import { native } from './native.ts';
+
+/** Can be read when the event loop has something to do. */
+export const loopDescriptor = (): number => must(native.loopDescriptor(), 'the event loop');
+
+/** How many milliseconds to sleep at most, so that no timer is late. Negative, given or returned: without a limit. */
+export function untilTimer(milliseconds: number): number {
+  const timeout = native.loopTimeout();
+  if (timeout < 0) return milliseconds;
+  return milliseconds < 0 ? timeout : Math.min(timeout, milliseconds);
+}
+
+/**
+ * Calls `turn` whenever the event loop has done all that there is to do, until it returns false. It may sleep, and must not
+ * throw.
+ */
+export function betweenEvents(turn: () => boolean): void {
+  const { port1: port, port2: other } = new MessageChannel();
+  const next = (): void => other.postMessage(undefined); // has the loop come round at once
+  const take = (): void => {
+    if (turn()) next();
+    else port.close();
+  };
+  // After the loop has seen to every event. An immediate that is not unref'd makes it look busy, and `untilTimer` gives 0.
+  port.on('message', () => setImmediate(take).unref());
+  next();
+}
