@@ -58,6 +58,14 @@ SHIM(execute)
 	return reply(env, -errno);
 }
 
+/* setsid() -> the session, or -errno: setsid(2). EPERM: it leads a group of processes already. */
+SHIM(setsid)
+{
+	(void)info;
+	pid_t session = setsid();
+	return reply(env, session < 0 ? -errno : session);
+}
+
 /* exit(status): _exit(2). Ends the process at once, also while a thread blocks in a system call: nothing is flushed,
  * no handler runs. Returns only for a status that is no integer. */
 SHIM(exit)

@@ -2,9 +2,11 @@
  * Makes dist/bin of what tsc made: what a mount runs, in a file for the command and one for threads that measure. A file of its
  * own takes longer to find than to run, and ES modules take 4 ms more than CommonJS, in every thread. scripts/build.sh runs it. Function names stay, for stack traces; `node --enable-source-maps` has the lines, too.
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { Script } from 'node:vm';
 import { build, type Plugin } from 'esbuild';
 
 const dist = fileURLToPath(new URL('..', import.meta.url));
@@ -13,7 +15,8 @@ const to = join(dist, 'bin');
 
 /** What each one starts with. */
 const bundles: readonly (readonly [file: string, entry: string])[] = [
-  ['lowerdata.cjs', join(from, 'cli/main.js')],
+  ['lowerdata.cjs', join(from, 'cli/start.js')],
+  ['main.cjs', join(from, 'cli/main.js')],
   ['measure-worker.cjs', join(from, 'verity/measure-worker.js')],
   ['sha2.cjs', '@noble/hashes/sha2.js'],
 ];
@@ -25,6 +28,8 @@ const ON_DEMAND = ['mount', 'daemon', 'launch', 'umount', 'tools'].map(name => j
 /** An expression for the place of a file of dist. */
 const placeOf = (file: string): string => `require('node:path').join(__dirname, '${relative(to, file)}')`;
 
+const urlOf = (file: string): string => `require('node:url').pathToFileURL(${placeOf(file)}).href`;
+
 /** The same program, for a bundle: it finds its threads there, and everything else from its own place. */
 function relocated(file: string): string {
   return readFileSync(file, 'utf8')
@@ -32,7 +37,11 @@ function relocated(file: string): string {
       const bundle = bundleOf(join(dirname(file), name));
       return bundle ? placeOf(join(to, bundle)) : whole;
     })
-    .replaceAll('import.meta.url', `require('node:url').pathToFileURL(${placeOf(file)}).href`)
+    .replaceAll(/\bimport\(["'](\.[^"']+)["']\)/g, (whole, name: string) => {
+      const target = join(dirname(file), name);
+      return ON_DEMAND.includes(target) ? whole : `importFile(${urlOf(target)})`;
+    })
+    .replaceAll('import.meta.url', urlOf(file))
     .replaceAll(/\bawait import\('(@[^']+)'\)/g, (_, name) => `require('./${bundleOf(name)}')`); // at once, here
 }
 
@@ -41,14 +50,21 @@ const relocate: Plugin = {
   setup({ onLoad, onResolve }) {
     onLoad({ filter: /\/dist\/src\/.*\.js$/ }, ({ path }) => ({ contents: relocated(path) }));
     onResolve({ filter: /^\.\/\w+\.cjs$/ }, ({ path }) => ({ path, external: true }));
-    onResolve({ filter: /^\./ }, ({ path, resolveDir, kind }) => {
-      const file = join(resolveDir, path);
-      const isElsewhere = kind === 'dynamic-import' && !ON_DEMAND.includes(file);
-      return isElsewhere ? { path: relative(to, file), external: true } : undefined;
-    });
   },
 };
 
+/** cli/start.ts calls what is between. */
+const WRAPPER = '(function (exports, require, module, __dirname, importFile) {';
+
+/** What V8 makes of a script, functions that are not called yet included. */
+function compiled(source: string): Buffer {
+  setFlagsFromString('--no-lazy');
+  const script = new Script(source, { filename: 'main.cjs' });
+  setFlagsFromString('--lazy'); // as it will be: V8 takes nothing that was made with other flags
+  return script.createCachedData();
+}
+
+rmSync(to, { recursive: true, force: true });
 for (const [file, entry] of bundles)
   await build({
     entryPoints: [entry],
@@ -62,6 +78,10 @@ for (const [file, entry] of bundles)
     sourcemap: true,
     sourcesContent: false,
     legalComments: 'external',
+    ...(file === 'main.cjs' ? { banner: { js: WRAPPER }, footer: { js: '})' } } : {}),
     plugins: [relocate],
     logLevel: 'warning',
   });
+
+const main = join(to, 'main.cjs');
+writeFileSync(`${main}.cache`, compiled(readFileSync(main, 'latin1')));

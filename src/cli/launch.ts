@@ -40,6 +40,11 @@ function inherit(fd: number): void {
   native.close(copy);
 }
 
+/** Leaves the terminal of the command, whose signals are not for this process. */
+export function detach(): void {
+  native.setsid();
+}
+
 /**
  * Mounts, tells the command so, and serves in the background until the mount is gone. @param ready as for `serveMount`
  * @returns the exit status. Throws ErrnoError where it could not be mounted.

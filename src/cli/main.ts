@@ -45,6 +45,7 @@ const FOOTER = '`lowerdata COMMAND --help` shows the options of a command.';
 
 /** The exit status goes to whoever waits for this process. */
 async function start({ called, args, isDaemon }: Call): Promise<void> {
+  if (isDaemon) (await import('./launch.ts')).detach();
   const status = await main(called, args);
   if (isDaemon) (await import('./launch.ts')).leaveAsDaemon(status);
   process.exitCode = status;

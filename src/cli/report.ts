@@ -1,4 +1,5 @@
 /** What commands tell people, and the exit status that goes with it. */
+import { writeSync } from 'node:fs';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EMFILE, ENFILE, ENOMEM, ErrnoError } from '../sys/errno.ts';
 
@@ -9,11 +10,10 @@ export const MOUNT_FAILED = 32;
 
 /** One line on stderr. One that can not be written is no reason to end. @param text UTF-16, as `printable` gives it */
 export function complain(text: string): void {
-  if (!process.stderr.listeners('error').includes(ignore)) process.stderr.on('error', ignore);
-  process.stderr.write(`lowerdata: ${text}\n`);
+  try {
+    writeSync(2, `lowerdata: ${text}\n`); // process.stderr takes a millisecond to come up, and never lets go of a pipe
+  } catch {}
 }
-
-const ignore = (): void => {};
 
 /** Prints text that holds byte strings. */
 export const writeBytes = (stream: NodeJS.WriteStream, text: string): void => void stream.write(nameBytes(text));

@@ -27,6 +27,7 @@ import {
 import { applyToAllThreads, refusal } from '../sys/seccomp.ts';
 import { knowsSystemCalls, type SystemCall, systemCalls } from '../sys/system-calls.ts';
 import { onEveryThread, type Thread } from '../sys/threads.ts';
+import { hashPackages } from '../verity/hash.ts';
 import type { DriverOptions } from './options.ts';
 
 export interface Confinement {
@@ -73,7 +74,7 @@ export class Limits {
     this.directories = stack.layers.filter(({ path }) => isDirectory(path));
     const byHandle = stack.followOrigin && this.held.includes(CAP_DAC_READ_SEARCH);
     this.reading = !byHandle || knowsHandles();
-    const others = ['/proc', ...moduleDirectories()].map(nameFromText);
+    const others = ['/proc', ...moduleDirectories(hashPackages)].map(nameFromText);
     this.rules = rulesFor([...this.directories.map(({ path }) => path), ...others], this.reading);
   }
 

@@ -17,8 +17,8 @@ import type { OverlayXattrs } from './xattrs.ts';
 /** Objects whose digest is remembered at most, and bytes of what is remembered: block hashes take 1/128 of the data. */
 const MEASURED_MAX = 65_536;
 const MEASURED_BYTES_MAX = 1 << 26;
-/** A digest, its key, and the cache around them. */
-const ENTRY_BYTES = 400;
+/** A digest, its key, and the cache around them take less; each one counts as this, so that bytes bound their number, too. */
+const ENTRY_BYTES = MEASURED_BYTES_MAX / MEASURED_MAX;
 /**
  * Data in an image that is measured at most: a second's work, for it is done on this thread. An inode of a few bytes can claim
  * petabytes, all of them a hole.
@@ -47,14 +47,14 @@ interface Known {
 /** By object and algorithm: what an object was before it changed is of no use, and gives its place to what it is. */
 class Memory {
   readonly counts = new CacheCounts();
+  /** Without `max`: for that, the cache takes memory in advance, and 5 ms. */
   private readonly known = new LRUCache<string, Known>({
-    max: MEASURED_MAX,
     maxSize: MEASURED_BYTES_MAX,
     sizeCalculation: ({ measured: { leaves } }) => ENTRY_BYTES + (leaves?.length ?? 0),
   });
 
   constructor() {
-    this.counts.holds(this.known);
+    this.counts.holds(this.known, MEASURED_MAX);
   }
 
   /** @param withLeaves only what can tell of a block whether it is as measured */
@@ -68,7 +68,7 @@ class Memory {
 
   set(check: Check, measured: Measured): void {
     this.known.set(keyOf(check), { version: check.version, measured });
-    this.counts.holds(this.known);
+    this.counts.holds(this.known, MEASURED_MAX);
   }
 }
 

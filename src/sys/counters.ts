@@ -38,11 +38,11 @@ export class CacheCounts {
     count(this.counters, hit ? CacheCount.hits : CacheCount.misses);
   }
 
-  /** To be told after each change. */
-  holds({ size, max, calculatedSize, maxSize }: Cache): void {
+  /** To be told after each change. @param entriesMax where the cache itself is not told that */
+  holds({ size, max, calculatedSize, maxSize }: Cache, entriesMax: number = max): void {
     const { counters } = this;
     counters[CacheCount.entries] = size;
-    counters[CacheCount.entriesMax] = max;
+    counters[CacheCount.entriesMax] = entriesMax;
     counters[CacheCount.bytes] = calculatedSize;
     counters[CacheCount.bytesMax] = maxSize;
   }

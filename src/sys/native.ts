@@ -112,6 +112,8 @@ export interface Native {
   connectDatagram(socketPath: Name): number;
   /** execv(2): becomes the program; `words`, its name first, each end with a NUL. -E2BIG for more than 4,095. */
   execute(path: Name, words: Uint8Array): number;
+  /** setsid(2): no terminal sends signals from here on. */
+  setsid(): number;
   /** _exit(2): ends the process at once, also while a thread blocks in a system call. */
   exit(status: number): never;
 
@@ -173,11 +175,11 @@ const shims = join(packageDirectory, 'native-shims');
 const modules = createRequire(import.meta.url);
 const load = modules('node-gyp-build') as Loader;
 
-/** Where the modules are that a thread loads when it starts: the package, and what it finds by name. */
-export const moduleDirectories = (): string[] => [
+/** Where the modules are that a thread loads when it starts: the package, the addon, and these packages. */
+export const moduleDirectories = (packages: readonly string[]): string[] => [
   packageDirectory,
   dirname(load.resolve(shims)),
-  ...['node-gyp-build', '@noble/hashes/sha2.js'].map(name => dirname(modules.resolve(name))),
+  ...['node-gyp-build', ...packages].map(name => dirname(modules.resolve(name))),
 ];
 
 /** The addon, loaded once. */

@@ -57,6 +57,8 @@ const none = new Uint8Array(0);
 const chosen = chooseImplementation(native.hashBlocks(1, none, none, 1, none), process.versions.openssl);
 /** Loaded only where it is used: it takes 6 ms. */
 const sha2 = chosen === 'noble' ? await import('@noble/hashes/sha2.js') : undefined;
+/** What every thread that hashes loads. */
+export const hashPackages: readonly string[] = sha2 ? ['@noble/hashes/sha2.js'] : [];
 
 /** A hasher keeps nothing between two calls, so all users of the same parameters share one. */
 const hashers = new WeakMap<Parameters, BlockHasher>();
