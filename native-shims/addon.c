@@ -11,7 +11,7 @@
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(addressOf)                                                               \
 	X(loopDescriptor) X(loopTimeout)                                                                              \
-	X(connectDatagram) X(execute) X(setsid) X(exit)                                                                        \
+	X(connectDatagram) X(listenStream) X(execute) X(spawn) X(setsid) X(exit)                                                                        \
 	X(callOnThread) X(landlockCreateRuleset) X(landlockAddRule) X(seccomp)                                       \
 	X(benchPaths) X(benchReads) X(benchTouches) X(benchRuns)
 

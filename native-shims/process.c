@@ -2,7 +2,9 @@
 #include "shim.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -35,27 +37,84 @@ SHIM(connectDatagram)
 	return reply(env, -error);
 }
 
+/* listenStream(socketPath) -> descriptor (close-on-exec) of a Unix stream socket that takes connections there, or -errno. */
+SHIM(listenStream)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	struct args a = args_open(env, info, 1);
+
+	arg_bytes_z(&a, at.sun_path, sizeof at.sun_path);
+	if (a.failed)
+		return reply(env, -a.failed);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return reply(env, -errno);
+	if (bind(fd, (struct sockaddr *)&at, sizeof at) == 0 && listen(fd, SOMAXCONN) == 0)
+		return reply(env, fd);
+	int error = errno;
+	close(fd);
+	return reply(env, -error);
+}
+
+/* Splits words that end with a NUL each into argv. 0 or an errno. */
+static int split(struct span words, char *argv[WORDS_MAX + 1])
+{
+	size_t count = 0;
+	char *word = words.at, *end = word + words.len;
+
+	for (char *next; word < end; word = next + 1) {
+		next = memchr(word, '\0', end - word);
+		if (!next || count == WORDS_MAX)
+			return next ? E2BIG : EINVAL;
+		argv[count++] = word;
+	}
+	argv[count] = NULL;
+	return 0;
+}
+
 /* execute(path, words: Uint8Array) -> -errno; returns only where it fails: execv(2). Each word ends with a NUL. */
 SHIM(execute)
 {
 	char path[PATH_MAX], *argv[WORDS_MAX + 1];
 	struct args a = args_open(env, info, 2);
-	size_t count = 0;
 
 	arg_bytes_z(&a, path, sizeof path);
 	struct span words = arg_span(&a);
+	if (!a.failed)
+		a.failed = split(words, argv);
 	if (a.failed)
 		return reply(env, -a.failed);
-	char *word = words.at, *end = word + words.len;
-	for (char *next; word < end; word = next + 1) {
-		next = memchr(word, '\0', end - word);
-		if (!next || count == WORDS_MAX)
-			return reply(env, next ? -E2BIG : -EINVAL);
-		argv[count++] = word;
-	}
-	argv[count] = NULL;
 	execv(path, argv);
 	return reply(env, -errno);
+}
+
+/* spawn(path, words: Uint8Array, fd) -> process, or -errno: posix_spawn(3), in a session of its own. fd is its standard input
+ * and output, /dev/null its standard error. Nobody is told when it ends. */
+SHIM(spawn)
+{
+	char path[PATH_MAX], *argv[WORDS_MAX + 1];
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attributes;
+	struct args a = args_open(env, info, 3);
+	pid_t process;
+
+	arg_bytes_z(&a, path, sizeof path);
+	struct span words = arg_span(&a);
+	int fd = arg_int(&a);
+	if (!a.failed)
+		a.failed = split(words, argv);
+	if (a.failed)
+		return reply(env, -a.failed);
+	posix_spawnattr_init(&attributes);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
+	posix_spawn_file_actions_init(&files);
+	posix_spawn_file_actions_adddup2(&files, fd, 0);
+	posix_spawn_file_actions_adddup2(&files, fd, 1);
+	posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0);
+	int error = posix_spawn(&process, path, &files, &attributes, argv, environ);
+	posix_spawn_file_actions_destroy(&files);
+	posix_spawnattr_destroy(&attributes);
+	return reply(env, error ? -error : process);
 }
 
 /* setsid() -> the session, or -errno: setsid(2). EPERM: it leads a group of processes already. */

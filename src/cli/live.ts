@@ -1,7 +1,9 @@
 /** What a daemon tells of its mount while it lives: one JSON document to whoever connects to the socket beside its state file. */
 import { rmSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { type Activity, type ActivityCounters, activityOf } from '../driver/activity.ts';
+import { nameFromText } from '../sys/bytes.ts';
+import { native } from '../sys/native.ts';
 
 export interface LiveNumbers {
   readonly process: {
@@ -38,17 +40,28 @@ const PRIVATE = 0o177;
  */
 export function serveLive(path: string, counters: () => ActivityCounters | undefined): void {
   if (!path) return;
-  const server = createServer(socket => {
+  const fd = listenAt(path);
+  if (fd < 0) return;
+  const answer = (socket: Socket): void => {
     socket.on('error', () => {}); // who asked has gone
     socket.end(told(counters()), () => socket.destroy());
-  });
-  server.on('error', () => {});
-  server.unref();
+  };
+  const serve = (): void =>
+    void createServer(answer)
+      .on('error', () => {})
+      .unref()
+      .listen({ fd });
+  setImmediate(serve).unref(); // when the mount is made: sockets of Node.js take a while to come up
+}
+
+/** @returns below 0 where nobody can listen there */
+function listenAt(path: string): number {
   const before = process.umask(PRIVATE);
   try {
     rmSync(path, { force: true }); // of a daemon that had the same number
-    server.listen(path); // binds at once
+    return native.listenStream(nameFromText(path));
   } catch {
+    return -1;
   } finally {
     process.umask(before);
   }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { acceptedFlags } from '../fuse/init.ts';
 import { uringObstacle } from '../fuse/uring.ts';
 import { nameFromText } from '../sys/bytes.ts';
+import { CPU_LATENCY_DEVICE } from '../sys/cpu-latency.ts';
 import { EINVAL, EPERM, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { type Answer, contentsOf, no, type Row, yes } from './facts.ts';
@@ -20,6 +21,7 @@ export const mountProbes: readonly Row<Machine>[] = [
   ['allow-other', allowOther],
   ['passthrough', passthrough],
   ['fuse-io-uring', ioUring],
+  ['low-latency', lowLatency],
   ['user-namespaces', userNamespaces],
 ];
 
@@ -140,6 +142,17 @@ function ioUring(): Answer {
   if (obstacle === undefined) return yes('enabled: transport=uring');
   const instead = 'Linux 6.14 with CONFIG_FUSE_IO_URING, booted with fuse.enable_uring=1';
   return no(null, obstacle, instead);
+}
+
+function lowLatency(): Answer {
+  try {
+    accessSync(CPU_LATENCY_DEVICE, constants.W_OK);
+    return yes('allowed: latency=low');
+  } catch (error) {
+    const { code = 'EIO' } = error as NodeJS.ErrnoException;
+    const instead = code === 'ENOENT' ? 'a kernel with CONFIG_CPU_IDLE' : 'mount as root, or its owner or group';
+    return no(null, `${CPU_LATENCY_DEVICE}: ${code}`, instead);
+  }
 }
 
 /** What forbids user namespaces, and the value that does. Source: sysctl/user.rst, Debian's and Ubuntu's patches. */

@@ -1,6 +1,6 @@
 /**
  * A shell beside the daemon, which keeps the rights that the daemon gives up. It takes the mount away when it is told so, and
- * when the daemon is gone without a word; and it removes the daemon's files for `lowerdata status`. It holds two pipes and
+ * when the daemon is gone without a word; and it removes the daemon's files for `lowerdata status`. It holds a socket and
  * nothing else, in a session of its own, and weighs about a megabyte. Whatever it is told, it unmounts nothing but one mount
  * of FUSE, and removes nothing but those files.
  *
@@ -9,13 +9,14 @@
  *     unmount [-l [dead]]      -> one line: unmounted, busy, or what went wrong. dead: only if it is; served, where it is not
  *     gone                     the mount is not there any more; the shell ends
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { writeSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import type { Writable } from 'node:stream';
 import type { Mounter } from '../fuse/mount.ts';
 import { encodePath, mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
-import { EIO, ErrnoError } from '../sys/errno.ts';
+import { EIO, ErrnoError, must } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
 
 /**
  * Paths stay as mountinfo spells them, without white space, until they are used. A mount is found by its device number,
@@ -25,6 +26,7 @@ import { EIO, ErrnoError } from '../sys/errno.ts';
  */
 const SCRIPT = `
 trap '' HUP INT TERM PIPE
+cd /
 by=$1 device= path= before= state=
 
 covered() (
@@ -106,31 +108,21 @@ forget
 `;
 
 export class Watcher {
-  /** Settles when it has ended, or there was no shell to begin with. */
-  private readonly ended: Promise<void>;
-  private readonly shell: ChildProcess;
-  private readonly pipe: Writable;
-  private readonly answers: AsyncIterator<string>;
   /** Whether it could be started. Without one the mount works, only nobody takes it away for the daemon. */
   readonly isThere: boolean;
+  /** A socket whose other end is its standard input and output. */
+  private readonly fd: number;
+  /** What it says, once somebody listens. */
+  private lines: AsyncIterator<string> | undefined;
 
   constructor(by: Mounter) {
-    const shell = spawn('/bin/sh', ['-fc', SCRIPT, 'lowerdata-watcher', by], {
-      cwd: '/',
-      detached: true,
-      stdio: ['pipe', 'pipe', 'ignore'],
-    });
-    this.shell = shell;
-    this.isThere = shell.pid !== undefined;
-    this.ended = new Promise(resolve => {
-      shell.on('exit', () => resolve());
-      shell.on('error', () => resolve());
-    });
-    shell.unref();
-    this.answers = createInterface({ input: shell.stdout })[Symbol.asyncIterator]();
-    this.pipe = shell.stdin;
-    this.pipe.on('error', () => {});
-    for (const end of [shell.stdin, shell.stdout]) (end as { unref?: () => void }).unref?.();
+    const pair = new Int32Array(2);
+    must(native.socketPair(pair), 'socketpair');
+    const [ours = -1, theirs = -1] = pair;
+    const words = ['sh', '-fc', SCRIPT, 'lowerdata-watcher', by].map(word => `${word}\0`).join('');
+    this.isThere = native.spawn('/bin/sh', nameBytes(words), theirs) > 0;
+    native.close(theirs);
+    this.fd = ours;
   }
 
   /** To be said before the mount is made. */
@@ -158,21 +150,29 @@ export class Watcher {
   }
 
   private async request(what: string): Promise<boolean> {
-    this.shell.ref(); // whoever waits for an answer goes on
     this.say(what);
-    const { value, done } = await this.answers.next().finally(() => this.shell.unref());
-    if (value === 'unmounted' || value === 'busy' || value === 'served') return value === 'unmounted';
-    throw new ErrnoError(EIO, done ? 'the watcher is gone, who would unmount' : String(value));
+    const answer = await this.next();
+    if (answer === 'unmounted' || answer === 'busy' || answer === 'served') return answer === 'unmounted';
+    throw new ErrnoError(EIO, answer ?? 'the watcher is gone, who would unmount');
   }
 
   /** The mount is gone, or was never made. Settles when all traces of it are. */
-  gone(): Promise<void> {
-    this.shell.ref();
+  async gone(): Promise<void> {
     this.say('gone');
-    return this.ended;
+    while ((await this.next()) !== undefined);
+  }
+
+  /** The next line that it says; undefined where it has ended. */
+  private async next(): Promise<string | undefined> {
+    const lines = this.lines ?? createInterface({ input: new Socket({ fd: this.fd }) })[Symbol.asyncIterator]();
+    this.lines = lines;
+    const { value, done } = await lines.next();
+    return done ? undefined : value;
   }
 
   private say(line: string): void {
-    this.pipe.write(nameBytes(`${line}\n`));
+    try {
+      writeSync(this.fd, nameBytes(`${line}\n`));
+    } catch {} // it has ended
   }
 }

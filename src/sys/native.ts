@@ -110,8 +110,15 @@ export interface Native {
   // ---- process.c -------------------------------------------------------------------------------------------------
   /** A socket, connected to a Unix datagram socket (`@` first: an abstract name), for write(2). */
   connectDatagram(socketPath: Name): number;
+  /** A Unix stream socket that takes connections at a path. */
+  listenStream(socketPath: Name): number;
   /** execv(2): becomes the program; `words`, its name first, each end with a NUL. -E2BIG for more than 4,095. */
   execute(path: Name, words: Uint8Array): number;
+  /**
+   * posix_spawn(3): starts a program in a session of its own, with `fd` as its standard input and output and no standard error.
+   * Its process; nobody is told when it ends.
+   */
+  spawn(path: Name, words: Uint8Array, fd: number): number;
   /** setsid(2): no terminal sends signals from here on. */
   setsid(): number;
   /** _exit(2): ends the process at once, also while a thread blocks in a system call. */

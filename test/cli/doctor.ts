@@ -111,7 +111,7 @@ function sameAsWitness(t: Test, { facts, directories }: Report, said: Testimony)
 
 const FILESYSTEM_TYPES: Readonly<Record<string, string>> = { 'ext2/ext3': 'ext4' };
 
-function sameAsPrograms(t: Test, { facts, directories }: Report): void {
+function sameAsPrograms(t: Test, wrapper: readonly string[], { facts, directories }: Report): void {
   t.equal(named(facts, 'kernel').value, run('uname', '-r').trim(), 'kernel: uname -r');
   const path = runAs([], ['sh', '-c', 'command -v fusermount3']).stdout.trim();
   const isSetuid = path !== '' && run('stat', '-L', '-c', '%u %A', path).startsWith('0 -rws');
@@ -119,6 +119,8 @@ function sameAsPrograms(t: Test, { facts, directories }: Report): void {
   t.equal(named(facts, 'node').value, process.version.slice(1), 'node');
   const uring = runAs([], ['cat', '/sys/module/fuse/parameters/enable_uring']).stdout.trim();
   t.equal(named(facts, 'fuse-io-uring').ok, uring === 'Y', 'io_uring: the parameter');
+  const latency = runAs(wrapper, ['test', '-w', '/dev/cpu_dma_latency']).status;
+  t.equal(named(facts, 'low-latency').ok, latency === 0, 'low latency: test -w');
   const known = readFileSync('/proc/filesystems', 'utf8').split('\n');
   if (known.includes('nodev\toverlay')) t.ok(named(facts, 'overlayfs').ok, 'overlayfs: /proc/filesystems');
   if (known.includes('\terofs')) t.ok(named(facts, 'erofs').ok, 'erofs: /proc/filesystems');
@@ -143,7 +145,7 @@ for (const [who, wrapper, skip] of USERS)
         const report = examine(wrapper, ...directories);
         const after = directories.slice(0, 2).map(path => statSync(path, { bigint: true }).ctimeNs);
         t.strictSame(after, before, 'directories are as they were');
-        sameAsPrograms(t, report);
+        sameAsPrograms(t, wrapper, report);
         const { stdout } = runAs(wrapper, ['python3', '-c', witness, ...directories]);
         sameAsWitness(t, report, JSON.parse(stdout) as Testimony);
         const trial = tryMount(wrapper, scratch);
@@ -251,7 +253,7 @@ t.test('fs-verity and change times', { skip: withoutExt4 || noFsverity }, async 
 const NAMES = [
   ...['kernel', 'node', 'openssl'],
   ...['fuse-device', 'fuse-protocol', 'fuse-flags', 'mount', 'fusermount3', 'allow-other', 'passthrough'],
-  ...['fuse-io-uring', 'user-namespaces', 'overlayfs', 'erofs', 'overlay-data-only', 'overlay-verity'],
+  ...['fuse-io-uring', 'low-latency', 'user-namespaces', 'overlayfs', 'erofs', 'overlay-data-only', 'overlay-verity'],
   ...['overlay-nesting', 'erofs-file', 'overlay-detached', 'overlay-user-data', 'composefs-tier', 'open-by-handle'],
 ];
 const DIRECTORY_NAMES = ['filesystem', 'uuid', 'handles', 'open-by-handle', 'fs-verity', 'change-times'];
