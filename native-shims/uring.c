@@ -23,20 +23,17 @@ SHIM(uringSetup)
 	return reply(env, fd < 0 ? -errno : fd);
 }
 
-/* uringEnter(fd, submit, complete, flags, argument: Uint8Array) -> submissions taken, or -errno: io_uring_enter2(2).
- * Blocks until `complete` completions are there, where the flags ask for that. */
+/* uringEnter(fd, submit, flags) -> submissions taken, or -errno: io_uring_enter(2). Waits for no completion. */
 SHIM(uringEnter)
 {
-	struct args a = args_open(env, info, 5);
+	struct args a = args_open(env, info, 3);
 	int fd = arg_int(&a);
 	uint32_t submit = arg_int(&a);
-	uint32_t complete = arg_int(&a);
 	uint32_t flags = arg_int(&a);
-	struct span argument = arg_span(&a);
 
 	if (a.failed)
 		return reply(env, -a.failed);
-	long n = syscall(SYS_io_uring_enter, fd, submit, complete, flags, argument.len ? argument.at : NULL, argument.len);
+	long n = syscall(SYS_io_uring_enter, fd, submit, 0, flags, NULL, 0);
 	return reply(env, n < 0 ? -errno : n);
 }
 

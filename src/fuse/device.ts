@@ -2,7 +2,7 @@
 
 import type { CpuLatency } from '../sys/cpu-latency.ts';
 import { EAGAIN, ECONNABORTED, EINTR, ENODEV, ENOENT, ErrnoError, errnoName, must } from '../sys/errno.ts';
-import { loopDescriptor, untilTimer } from '../sys/event-loop.ts';
+import { sleeperOn } from '../sys/event-loop.ts';
 import { native } from '../sys/native.ts';
 import type { Dispatcher } from './dispatch.ts';
 import { REQUEST_BYTES } from './dispatch.ts';
@@ -37,9 +37,7 @@ export class Device {
     this.fd = fd;
     this.dispatcher = dispatcher;
     this.options = options;
-    const fds = Int32Array.of(fd, loopDescriptor());
-    // An error of poll shows when the descriptor is read.
-    this.pause = new Pause(ms => native.poll(fds, POLLIN, untilTimer(ms)) !== 0, options.latency);
+    this.pause = new Pause(sleeperOn(fd), options.latency);
     must(native.setStatusFlags(fd, O_NONBLOCK), '/dev/fuse');
   }
 

@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { nameOf, putU64 } from '../sys/bytes.ts';
 import { ENOTCONN, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
-import { loopDescriptor, untilTimer } from '../sys/event-loop.ts';
+import { sleeperOn } from '../sys/event-loop.ts';
 import { IoUring, mapMemory } from '../sys/io-uring.ts';
 import { native } from '../sys/native.ts';
 import { InHeader, OutHeader, UringCommand, UringCommandRequest, UringHeader } from './abi.ts';
@@ -29,7 +29,6 @@ const IOVEC_BYTES = 16;
 
 /** `userData` of what is no slot. */
 const DEVICE = 0xffff_fffe;
-const LOOP = 0xffff_ffff;
 
 /** Memory for one request at a time, and for its reply. */
 class Slot {
@@ -68,10 +67,7 @@ export class UringSession {
   private readonly waitingIn: number[];
   private readonly waiting = new Map<Unique, number>();
   private readonly request = new Uint8Array(REQUEST_BYTES);
-  private readonly loop = loopDescriptor();
   private readonly pause: Pause;
-  /** Whether the event loop has something to do, and nobody waits for that. */
-  private loopIsDue = true;
   private end: End | undefined;
 
   constructor(fd: number, ring: FuseRing, device: Device, dispatcher: Dispatcher, options: SessionOptions) {
@@ -81,7 +77,7 @@ export class UringSession {
     this.dispatcher = dispatcher;
     this.options = options;
     this.waitingIn = new Array(ring.processors).fill(0);
-    this.pause = new Pause(ms => ring.wait(untilTimer(ms)), options.latency);
+    this.pause = new Pause(sleeperOn(ring.descriptor), options.latency);
     for (let queue = 0; queue < ring.processors; queue++) {
       for (let i = 0; i < DEPTH; i++) this.register(queue);
     }
@@ -95,10 +91,9 @@ export class UringSession {
   turn(): End | undefined {
     const { ring, pause } = this;
     this.answerLate();
-    if (this.loopIsDue) ring.poll(this.loop, LOOP); // it has been seen to
-    this.loopIsDue = false;
+    ring.submit();
     pause.rest();
-    for (const until = performance.now() + TURN_MS; this.end === undefined && !this.loopIsDue; ) {
+    for (const until = performance.now() + TURN_MS; this.end === undefined; ) {
       ring.submit();
       if (ring.take()) {
         const now = pause.end();
@@ -119,7 +114,6 @@ export class UringSession {
 
   private complete(what: number, result: number): void {
     if (what === DEVICE) this.readDevice();
-    else if (what === LOOP) this.loopIsDue = true;
     else if (result === 0) this.serve(what);
     else if (result !== -ENOTCONN)
       this.options.log(`io_uring of FUSE, queue ${this.slots[what]?.queue}: ${errnoName(result)}`);

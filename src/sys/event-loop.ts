@@ -7,11 +7,20 @@ import { MessageChannel } from 'node:worker_threads';
 import { must } from './errno.ts';
 import { native } from './native.ts';
 
-/** Can be read when the event loop has something to do. */
-export const loopDescriptor = (): number => must(native.loopDescriptor(), 'the event loop');
+const POLLIN = 1;
+
+/**
+ * Sleeps until a descriptor can be read, the event loop has something to do, or milliseconds have passed, where they are not
+ * negative. An error of the descriptor shows when it is read.
+ * @returns a function that does so, and returns whether there may be something
+ */
+export function sleeperOn(fd: number): (milliseconds: number) => boolean {
+  const fds = Int32Array.of(fd, must(native.loopDescriptor(), 'the event loop'));
+  return milliseconds => native.poll(fds, POLLIN, untilTimer(milliseconds)) !== 0;
+}
 
 /** How many milliseconds to sleep at most, so that no timer is late. Negative, given or returned: without a limit. */
-export function untilTimer(milliseconds: number): number {
+function untilTimer(milliseconds: number): number {
   const timeout = native.loopTimeout();
   if (timeout < 0) return milliseconds;
   return milliseconds < 0 ? timeout : Math.min(timeout, milliseconds);

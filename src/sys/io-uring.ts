@@ -3,7 +3,7 @@
  * Source: Linux include/uapi/linux/io_uring.h (6.14); io_uring_setup(2), io_uring_enter(2).
  */
 import { putU64 } from './bytes.ts';
-import { EINTR, ErrnoError, ETIME, errnoName, must } from './errno.ts';
+import { EINTR, ErrnoError, errnoName, must } from './errno.ts';
 import { native } from './native.ts';
 
 /** struct io_uring_params, and what of its struct io_sqring_offsets and io_cqring_offsets is used. */
@@ -20,17 +20,12 @@ const Params = {
 } as const;
 
 const SETUP_SQE128 = 1 << 10;
+const SETUP_COOP_TASKRUN = 1 << 8; // completions are made in our system calls, and interrupt nothing; poll(2) hears of them
 const SETUP_SINGLE_ISSUER = 1 << 12;
-const SETUP_DEFER_TASKRUN = 1 << 13; // completions are made while we wait, and interrupt nothing
 const SETUP_NO_SQARRAY = 1 << 16;
 const OFF_SQ_RING = 0; // with the completions behind it, since 5.4
 const OFF_SQES = 0x10000000;
 const ENTER_GETEVENTS = 1 << 0;
-const ENTER_EXT_ARG = 1 << 3;
-
-/** struct io_uring_getevents_arg: no signal mask, and where a struct __kernel_timespec is. */
-const GeteventsArg = { ts: 16, SIZE: 24 } as const;
-const NOTHING = new Uint8Array(0);
 
 /** struct io_uring_sqe of 128 bytes. */
 const Sqe = {
@@ -57,7 +52,8 @@ export class IoUring {
   /** Of the completion that `take` took: the number given with the call, and what became of it. */
   userData = 0;
   result = 0;
-  private readonly fd: number;
+  /** Can be read when a call has completed. */
+  readonly descriptor: number;
   private readonly entries: number;
   /** What is prepared, which `command` says where. */
   readonly submissions: DataView;
@@ -68,31 +64,27 @@ export class IoUring {
   private readonly sqTail: number;
   private readonly cqHead: number;
   private readonly cqTail: number;
-  /** struct __kernel_timespec, and the argument that leads to it. */
-  private readonly time = new DataView(new ArrayBuffer(16));
-  private readonly limit = new Uint8Array(GeteventsArg.SIZE);
   private tail = 0;
   private prepared = 0;
 
   /** @param entries calls that can be prepared at a time, a power of two; throws ErrnoError where there is no io_uring */
   constructor(entries: number) {
     const params = new DataView(new ArrayBuffer(Params.SIZE));
-    const flags = SETUP_SQE128 | SETUP_SINGLE_ISSUER | SETUP_DEFER_TASKRUN | SETUP_NO_SQARRAY;
+    const flags = SETUP_SQE128 | SETUP_SINGLE_ISSUER | SETUP_COOP_TASKRUN | SETUP_NO_SQARRAY;
     params.setUint32(Params.flags, flags, true);
-    this.fd = must(native.uringSetup(entries, new Uint8Array(params.buffer)), 'io_uring_setup');
+    this.descriptor = must(native.uringSetup(entries, new Uint8Array(params.buffer)), 'io_uring_setup');
     const of = (field: number): number => params.getUint32(field, true);
     this.entries = of(Params.sq_entries);
     const completions = of(Params.cq_entries);
     const ringBytes = of(Params.cq_off_cqes) + completions * Cqe.WORDS * 4;
-    const ring = mapMemory(this.fd, OFF_SQ_RING, ringBytes);
+    const ring = mapMemory(this.descriptor, OFF_SQ_RING, ringBytes);
     this.words = new Int32Array(ring, 0, ringBytes >> 2);
     this.completions = new Int32Array(ring, of(Params.cq_off_cqes), completions * Cqe.WORDS);
     this.completionMask = completions - 1;
     this.sqTail = of(Params.sq_off_tail) >> 2;
     this.cqHead = of(Params.cq_off_head) >> 2;
     this.cqTail = of(Params.cq_off_tail) >> 2;
-    putU64(new DataView(this.limit.buffer), GeteventsArg.ts, native.addressOf(new Uint8Array(this.time.buffer)));
-    this.submissions = new DataView(mapMemory(this.fd, OFF_SQES, this.entries * Sqe.SIZE));
+    this.submissions = new DataView(mapMemory(this.descriptor, OFF_SQES, this.entries * Sqe.SIZE));
   }
 
   /** Prepares a call that completes when `fd` can be read, or is gone. */
@@ -115,7 +107,7 @@ export class IoUring {
 
   /** Zeroes the next submission. */
   private prepare(opcode: number, fd: number, userData: number): number {
-    if (this.prepared === this.entries) this.enter(0);
+    if (this.prepared === this.entries) this.enter();
     const at = (this.tail++ & (this.entries - 1)) * Sqe.SIZE;
     this.prepared++;
     for (let word = at; word < at + Sqe.SIZE; word += 4) this.submissions.setUint32(word, 0, true);
@@ -127,24 +119,14 @@ export class IoUring {
 
   /** Hands over what is prepared, and looks for completions. */
   submit(): void {
-    this.enter(0);
+    this.enter();
   }
 
-  /** The same, and sleeps until a call has completed, or for `ms`, where that is not negative. @returns whether one may have */
-  wait(ms: number): boolean {
-    if (ms < 0) return this.enter(1);
-    this.enter(0);
-    this.time.setBigInt64(8, BigInt(ms * 1e6), true);
-    return this.enter(1, ENTER_EXT_ARG, this.limit);
-  }
-
-  /** @returns false where the time of `argument` has passed */
-  private enter(complete: number, flags = 0, argument = NOTHING): boolean {
+  private enter(): void {
     Atomics.store(this.words, this.sqTail, this.tail);
-    const taken = native.uringEnter(this.fd, this.prepared, complete, ENTER_GETEVENTS | flags, argument);
+    const taken = native.uringEnter(this.descriptor, this.prepared, ENTER_GETEVENTS);
     if (taken >= 0) this.prepared -= taken;
-    else if (taken !== -EINTR && taken !== -ETIME) throw new ErrnoError(-taken, `io_uring_enter: ${errnoName(taken)}`);
-    return taken !== -ETIME;
+    else if (taken !== -EINTR) throw new ErrnoError(-taken, `io_uring_enter: ${errnoName(taken)}`);
   }
 
   /** Takes the next completion. @returns whether there was one */

@@ -94,8 +94,8 @@ export interface Native {
   // ---- uring.c ---------------------------------------------------------------------------------------------------
   /** io_uring_setup(2); `params`, at least 120 bytes: struct io_uring_params. A descriptor. */
   uringSetup(entries: number, params: Uint8Array): number;
-  /** io_uring_enter2(2): how many submissions were taken; -ETIME: none, in the time that `argument` gives. */
-  uringEnter(fd: number, submit: number, complete: number, flags: number, argument: Uint8Array): number;
+  /** io_uring_enter(2): how many submissions were taken. Waits for no completion. */
+  uringEnter(fd: number, submit: number, flags: number): number;
   /** mmap(2), shared, to read and write; anonymous where `fd` is -1. Unmapped when nothing refers to it any more. */
   map(fd: number, offset: number, length: number): ArrayBuffer | number;
   /** Where the memory of `bytes` is, for structures that hold addresses; its owner keeps it. */

@@ -60,7 +60,7 @@ const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args:
   enableVerity: [[-1, 1, 4096], -EBADF],
   hashBlocks: [[3, none, bytes, 4096, bytes], -EINVAL],
   uringSetup: [[0, bytes], -EINVAL],
-  uringEnter: [[-1, 0, 0, 0, new Uint8Array(0)], -EBADF],
+  uringEnter: [[-1, 0, 0], -EBADF],
   map: [[-1, 0, 0], -EINVAL],
   addressOf: [[none], -EINVAL],
   connectDatagram: [[missing], -ENOENT],
