@@ -166,7 +166,7 @@ export class ErofsLayer implements Layer {
 
   getxattr(inode: Inode, name: Name): Uint8Array | undefined {
     const entry = findXattr(this.image, inode as ErofsInode, name);
-    return entry < 0 || !isShown(name) ? undefined : xattrValue(this.image, entry).slice();
+    return entry < 0 || !isShown(name) ? undefined : xattrValue(this.image, entry);
   }
 
   listxattr(inode: Inode): Name[] {

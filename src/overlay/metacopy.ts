@@ -39,7 +39,7 @@ export function parseDigest(value: Uint8Array): Digest | undefined {
   const { version, len, digest_algo } = Metacopy;
   if (value[version] !== 0) throw new ErrnoError(EIO, `metacopy version ${value[version]}`);
   if (value[len] !== value.length) throw new ErrnoError(EIO, `metacopy says ${value[len]} bytes, has ${value.length}`);
-  const bytes = value.subarray(Metacopy.digest);
+  const bytes = value.slice(Metacopy.digest);
   const algorithm = algorithms[value[digest_algo] as number];
   if (algorithm === 'none') return undefined;
   if (algorithm === undefined) throw new ErrnoError(EIO, `metacopy digest_algo ${value[digest_algo]}`);
