@@ -87,6 +87,8 @@ export interface Layer {
   recall?(ino: number): Inode;
   /** The value of an xattr, not to be written to: it may be the layer's own bytes. undefined where there is none. */
   getxattr(inode: Inode, name: Name): Uint8Array | undefined;
+  /** The size of that value, or -1 where there is none. */
+  xattrBytes(inode: Inode, name: Name): number;
   /** The names of all xattrs. */
   listxattr(inode: Inode): Name[];
   /** Opens a regular file for reading. */

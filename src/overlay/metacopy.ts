@@ -20,8 +20,8 @@ export interface Digest {
   bytes: Uint8Array;
 }
 
-/** Whether lookup accepts the value: empty, or at least a header. Whatever else is wrong with it shows at open. */
-export const isMetacopy = (value: Uint8Array): boolean => value.length === 0 || value.length >= Metacopy.SIZE;
+/** Whether lookup accepts a value of this size: empty, or at least a header. Whatever else is wrong with it shows at open. */
+export const isMetacopy = (bytes: number): boolean => bytes === 0 || bytes >= Metacopy.SIZE;
 
 /** Whether the value carries a digest, well-formed or not. */
 export function hasDigest(value: Uint8Array | undefined): boolean {

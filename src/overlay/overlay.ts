@@ -158,7 +158,7 @@ export class Overlay implements Stack {
   list(node: Node): Entry[] {
     const { xattrs } = this.rules;
     const { top, stack } = node;
-    const merged = stack.length > 1 || node === this.root || top.layer.getxattr(top, xattrs.origin) !== undefined;
+    const merged = stack.length > 1 || node === this.root || top.layer.xattrBytes(top, xattrs.origin) >= 0;
     if (!merged) return listReal(top);
     return listMerged(xattrs, stack, directory => node.xwhiteouts && this.xwhiteoutLayers.has(directory.layer));
   }
