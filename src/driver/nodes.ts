@@ -1,5 +1,4 @@
 /** The nodes that the kernel knows: nodeid to overlay node. */
-import { LRUCache } from 'lru-cache';
 import type { Nodeid } from '../fuse/ops.ts';
 import { ROOT } from '../fuse/ops.ts';
 import type { Node } from '../overlay/node.ts';
@@ -66,8 +65,8 @@ export class Nodes {
   }
 }
 
-/** Nodes that are used again and again, so that they are not made anew each time. */
-const RECALLED_MAX = 1024;
+/** Places for nodes that are used again and again, so that they are not made anew each time. */
+const PLACES = 1024;
 
 /**
  * Nodes of a stack that finds each of them by its number: none has to be kept, however many the kernel knows, and nothing
@@ -77,7 +76,8 @@ export class RecalledNodes {
   /** Nobody counts them. */
   readonly size: number = Number.NaN;
   private readonly overlay: Overlay;
-  private readonly recent = new LRUCache<Nodeid, Node>({ max: RECALLED_MAX });
+  /** Each nodeid has one place, which it takes from another: making a node again costs no more than a better choice would. */
+  private readonly recent = new Array<Node | undefined>(PLACES).fill(undefined);
 
   /** @param overlay one that `recalls` */
   constructor(overlay: Overlay) {
@@ -88,11 +88,12 @@ export class RecalledNodes {
   get(nodeid: Nodeid): Node | undefined {
     if (nodeid === ROOT) return this.overlay.root;
     if (nodeid < FIRST_NODEID) return undefined;
-    const recent = this.recent.get(nodeid);
-    if (recent) return recent;
-    const node = this.overlay.recall(nodeid - FIRST_NODEID);
+    const ino = nodeid - FIRST_NODEID;
+    const recent = this.recent[ino % PLACES];
+    if (recent?.ino === ino) return recent;
+    const node = this.overlay.recall(ino);
     if (typeof node === 'number') return undefined;
-    this.recent.set(nodeid, node);
+    this.recent[ino % PLACES] = node;
     return node;
   }
 

@@ -59,12 +59,14 @@ export function listDirents(
 ): void {
   const blocks = blocksOf(image, directory);
   for (let index = 0; index < blocks; index++) {
-    let count = loadBlock(image, directory, index);
+    const count = loadBlock(image, directory, index);
+    const [at, bytes] = [blockAt, blockBytes];
     for (let i = 0; i < count; i++) {
       const from = nameStart(image, directory, i);
       const name = checkedName(image, directory, i, from, nameEnd(image, directory, count, i, from));
       visit(name, nidOf(image, i), image.view.getUint8(blockAt + i * Dirent.SIZE + Dirent.file_type));
-      count = loadBlock(image, directory, index); // visit may have read another directory
+      blockAt = at; // visit may have read another directory
+      blockBytes = bytes;
     }
   }
 }
@@ -137,7 +139,7 @@ function checkedName(image: Image, directory: Inode, i: number, from: number, li
   if (!last)
     throw corrupt(
       directory,
-      `dirent ${i} has the name ${printable(nameOf(bytes, from, Math.min(end + 1, from + 300)))}`,
+      `dirent ${i} has the name ${printable(nameOf(bytes, from, Math.min(end + 1, limit, from + 300)))}`,
     );
   return nameOf(bytes, from, end);
 }

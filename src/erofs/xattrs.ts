@@ -46,7 +46,12 @@ export function findXattr(image: Image, inode: Inode, name: Name): number {
 /** The value of the entry that `findXattr` found: a view of the image, not to be written to. */
 export function xattrValue(image: Image, entry: number): Uint8Array {
   const from = entry + XattrEntry.SIZE + image.view.getUint8(entry + XattrEntry.e_name_len);
-  return image.bytes.subarray(from, from + image.view.getUint16(entry + XattrEntry.e_value_size, true));
+  return image.bytes.subarray(from, from + xattrValueBytes(image, entry));
+}
+
+/** The size of that value. */
+export function xattrValueBytes(image: Image, entry: number): number {
+  return image.view.getUint16(entry + XattrEntry.e_value_size, true);
 }
 
 /**

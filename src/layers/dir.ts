@@ -166,11 +166,17 @@ export class DirLayer implements Layer {
   }
 
   getxattr(inode: Inode, name: Name): Uint8Array | undefined {
+    const length = this.xattrBytes(inode, name);
+    return length < 0 ? undefined : this.value.slice(0, length);
+  }
+
+  /** Leaves the value in `value`. */
+  xattrBytes(inode: Inode, name: Name): number {
     const it = inode as DirInode;
-    if (name.startsWith(TRUSTED) && this.lacksXattr(it, name)) return undefined;
+    if (name.startsWith(TRUSTED) && this.lacksXattr(it, name)) return -1;
     const length = getXattr(this.parentFd(it), it.name || '.', name, this.value);
-    if (length >= 0) return this.value.slice(0, length);
-    if (length === -errno.ENODATA || length === -errno.EOPNOTSUPP) return undefined;
+    if (length >= 0) return length;
+    if (length === -errno.ENODATA || length === -errno.EOPNOTSUPP) return -1;
     throw this.failure(length, it.parent, it.name);
   }
 

@@ -17,7 +17,7 @@ import {
 } from '../erofs/format.ts';
 import { type Image, openImage, readImageFile } from '../erofs/image.ts';
 import { Inode as ImageInode, type Nid } from '../erofs/inode.ts';
-import { findXattr, listXattrs, xattrValue } from '../erofs/xattrs.ts';
+import { findXattr, listXattrs, xattrValue, xattrValueBytes } from '../erofs/xattrs.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import {
   EINVAL,
@@ -165,8 +165,18 @@ export class ErofsLayer implements Layer {
   }
 
   getxattr(inode: Inode, name: Name): Uint8Array | undefined {
+    const entry = this.xattrEntry(inode, name);
+    return entry < 0 ? undefined : xattrValue(this.image, entry);
+  }
+
+  xattrBytes(inode: Inode, name: Name): number {
+    const entry = this.xattrEntry(inode, name);
+    return entry < 0 ? -1 : xattrValueBytes(this.image, entry);
+  }
+
+  private xattrEntry(inode: Inode, name: Name): number {
     const entry = findXattr(this.image, inode as ErofsInode, name);
-    return entry < 0 || !isShown(name) ? undefined : xattrValue(this.image, entry).slice();
+    return entry < 0 || isShown(name) ? entry : -1;
   }
 
   listxattr(inode: Inode): Name[] {
@@ -274,8 +284,8 @@ class ImageData implements Data {
  * EROFS shows them to nobody.
  */
 function isShown(name: Name): boolean {
-  if (name === ACL_ACCESS || name === ACL_DEFAULT) return true;
-  return name.startsWith('trusted.') || name.startsWith('user.') || name.startsWith('security.');
+  if (name.startsWith('trusted.') || name.startsWith('user.') || name.startsWith('security.')) return true;
+  return name === ACL_ACCESS || name === ACL_DEFAULT;
 }
 const ACL_ACCESS = XATTR_PREFIXES[XATTR_INDEX_POSIX_ACL_ACCESS] as Name;
 const ACL_DEFAULT = XATTR_PREFIXES[XATTR_INDEX_POSIX_ACL_DEFAULT] as Name;

@@ -85,8 +85,10 @@ export interface Layer {
   readdir(directory: Inode, visit: (name: Name, dtype: number, ino?: number) => void): boolean;
   /** The inode of a number, in a layer that needs not remember what it found. Throws ErrnoError as a lookup that finds it. */
   recall?(ino: number): Inode;
-  /** The value of an xattr, or undefined where there is none. */
+  /** The value of an xattr, not to be written to: it may be the layer's own bytes. undefined where there is none. */
   getxattr(inode: Inode, name: Name): Uint8Array | undefined;
+  /** The size of that value, or -1 where there is none. */
+  xattrBytes(inode: Inode, name: Name): number;
   /** The names of all xattrs. */
   listxattr(inode: Inode): Name[];
   /** Opens a regular file for reading. */

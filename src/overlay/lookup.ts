@@ -100,7 +100,7 @@ function conclude(rules: Rules, search: Search, result: Inode[]): Found | number
   if (search.metacopy && top && rules.hasDataLayers && search.absolute) {
     if (search.redirect) {
       search.trace?.rule('L7', printable(search.redirect));
-      return { ...file(top), data: search.redirect, followsOrigin };
+      return file(top, search.redirect, followsOrigin);
     }
   } else if (!mayFollow(rules, search)) {
     return refuse(search);
@@ -108,15 +108,19 @@ function conclude(rules: Rules, search: Search, result: Inode[]): Found | number
   if (search.metacopy) {
     const deferred = top && followsOrigin && hasOrigin(rules.xattrs, top);
     if (!deferred || search.redirect !== '') search.trace?.rule(deferred ? 'P-O3' : 'L8');
-    return deferred ? { ...file(top), data: '', followsOrigin } : -EIO;
+    return deferred ? file(top, '', followsOrigin) : -EIO;
   }
   if (!top) return -ENOENT;
-  if (search.isDir) return { ...file(top), stack: result, xwhiteouts: search.xwhiteouts.length > 0 };
-  return { ...file(top), data: result[1] };
+  if (!search.isDir) return file(top, result[1], false);
+  return { stack: result, data: undefined, followsOrigin: false, xwhiteouts: search.xwhiteouts.length > 0 };
 }
 
-/** A file with its own data. */
-const file = (top: Inode): Found => ({ stack: [top], data: undefined, followsOrigin: false, xwhiteouts: false });
+const file = (top: Inode, data: Node['data'], followsOrigin: boolean): Found => ({
+  stack: [top],
+  data,
+  followsOrigin,
+  xwhiteouts: false,
+});
 
 /**
  * Finds `search.name` in one layer: below `base`, or from `base`, then the layer's root, if it is absolute. A redirect on

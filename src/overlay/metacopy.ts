@@ -20,8 +20,8 @@ export interface Digest {
   bytes: Uint8Array;
 }
 
-/** Whether lookup accepts the value: empty, or at least a header. Whatever else is wrong with it shows at open. */
-export const isMetacopy = (value: Uint8Array): boolean => value.length === 0 || value.length >= Metacopy.SIZE;
+/** Whether lookup accepts a value of this size: empty, or at least a header. Whatever else is wrong with it shows at open. */
+export const isMetacopy = (bytes: number): boolean => bytes === 0 || bytes >= Metacopy.SIZE;
 
 /** Whether the value carries a digest, well-formed or not. */
 export function hasDigest(value: Uint8Array | undefined): boolean {
@@ -39,7 +39,7 @@ export function parseDigest(value: Uint8Array): Digest | undefined {
   const { version, len, digest_algo } = Metacopy;
   if (value[version] !== 0) throw new ErrnoError(EIO, `metacopy version ${value[version]}`);
   if (value[len] !== value.length) throw new ErrnoError(EIO, `metacopy says ${value[len]} bytes, has ${value.length}`);
-  const bytes = value.subarray(Metacopy.digest);
+  const bytes = value.slice(Metacopy.digest);
   const algorithm = algorithms[value[digest_algo] as number];
   if (algorithm === 'none') return undefined;
   if (algorithm === undefined) throw new ErrnoError(EIO, `metacopy digest_algo ${value[digest_algo]}`);

@@ -132,8 +132,9 @@ export class Overlay implements Stack {
   }
 
   private node(found: Found): Node {
-    const top = found.stack[0] as Inode;
-    return { ino: this.numbers.of(top), top, ...found };
+    const { stack, data, followsOrigin, xwhiteouts } = found;
+    const top = stack[0] as Inode;
+    return { ino: this.numbers.of(top), top, stack, data, followsOrigin, xwhiteouts };
   }
 
   /** What stat shows: the top's attributes; a merged directory has one link, and blocks are those of the data. */
@@ -157,7 +158,7 @@ export class Overlay implements Stack {
   list(node: Node): Entry[] {
     const { xattrs } = this.rules;
     const { top, stack } = node;
-    const merged = stack.length > 1 || node === this.root || top.layer.getxattr(top, xattrs.origin) !== undefined;
+    const merged = stack.length > 1 || node === this.root || top.layer.xattrBytes(top, xattrs.origin) >= 0;
     if (!merged) return listReal(top);
     return listMerged(xattrs, stack, directory => node.xwhiteouts && this.xwhiteoutLayers.has(directory.layer));
   }
@@ -166,7 +167,7 @@ export class Overlay implements Stack {
   getxattr(node: Node, name: Name): Uint8Array | number {
     const stored = this.rules.xattrs.stored(name);
     if (typeof stored === 'number') return stored;
-    return node.top.layer.getxattr(node.top, stored) ?? -ENODATA;
+    return node.top.layer.getxattr(node.top, stored)?.slice() ?? -ENODATA;
   }
 
   /** The xattr names of the top, without those of overlayfs itself. */

@@ -13,8 +13,9 @@ import { type Name, nameOf } from '../sys/bytes.ts';
  */
 export function parseRedirect(value: Uint8Array): Name | undefined {
   if (value.length === 0) return undefined;
-  const end = value.indexOf(0);
-  const text = nameOf(value, 0, end < 0 ? value.length : end);
+  const whole = nameOf(value);
+  const end = whole.indexOf('\0');
+  const text = end < 0 ? whole : whole.slice(0, end);
   if (text[0] !== '/') return text.includes('/') ? undefined : text;
   const path = isDataRedirect(text) ? text.slice(1) : text;
   return path.endsWith('/') || path.includes('//') ? undefined : text;

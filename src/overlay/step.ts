@@ -195,7 +195,7 @@ function deferToDataLayers(search: Search, path: Name): true {
 /** A character device 0:0, or an empty regular file with the xattr `overlay.whiteout`. */
 export function isWhiteout(xattrs: OverlayXattrs, inode: Inode): boolean {
   if ((inode.mode & S_IFMT) === S_IFCHR) return inode.rdev === 0;
-  return isRegular(inode.mode) && inode.sizeBytes === 0 && ofFile(xattrs, inode, xattrs.whiteout) !== undefined;
+  return isRegular(inode.mode) && inode.sizeBytes === 0 && xattrBytes(xattrs, inode, xattrs.whiteout) >= 0;
 }
 
 /** 'y' ends a merge, 'x' says that regular files in it may be whiteouts; any other value is nothing. */
@@ -207,17 +207,20 @@ export function opaqueness(xattrs: OverlayXattrs, directory: Inode): 'y' | 'x' |
 
 function hasMetacopy(xattrs: OverlayXattrs, inode: Inode): boolean | number {
   if (!isRegular(inode.mode)) return false;
-  const value = ofFile(xattrs, inode, xattrs.metacopy);
-  if (value === undefined) return false;
-  return isMetacopy(value) ? true : -EIO;
+  const bytes = xattrBytes(xattrs, inode, xattrs.metacopy);
+  if (bytes < 0) return false;
+  return isMetacopy(bytes) ? true : -EIO;
 }
 
-/** An xattr of a regular file. User xattrs that may not be read are none: the file is plain. Source: ovl_check_metacopy_xattr. */
-function ofFile(xattrs: OverlayXattrs, inode: Inode, name: Name): Uint8Array | undefined {
+/**
+ * The size of an xattr of a regular file, -1 where it has none. User xattrs that may not be read are none: the file is plain.
+ * Source: ovl_check_metacopy_xattr.
+ */
+function xattrBytes(xattrs: OverlayXattrs, inode: Inode, name: Name): number {
   try {
-    return inode.layer.getxattr(inode, name);
+    return inode.layer.xattrBytes(inode, name);
   } catch (error) {
-    if (xattrs.userxattr && error instanceof ErrnoError && error.errno === EACCES) return undefined;
+    if (xattrs.userxattr && error instanceof ErrnoError && error.errno === EACCES) return -1;
     throw error;
   }
 }

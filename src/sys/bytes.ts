@@ -27,14 +27,15 @@ export function nameBytes(name: Name): Uint8Array {
   return Buffer.from(name, 'latin1');
 }
 
-/** The Name made of `bytes[from..to)`. */
+/** The Name made of `bytes[from..to)`, which must be inside of `bytes`. */
 export function nameOf(bytes: Uint8Array, from = 0, to = bytes.length): Name {
-  if (to - from > SHORT) return Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).toString('latin1');
-  let name = ''; // a loop beats the call into the runtime for the short names that directories hold
-  for (let i = from; i < to; i++) name += String.fromCharCode(bytes[i] as number);
-  return name;
+  return latin1Slice.call(bytes, from, to);
 }
-const SHORT = 16;
+
+/** What Buffer.toString calls: 35 ns on bytes as they are, where making a Buffer of them first takes 95. */
+const { latin1Slice } = Buffer.prototype as unknown as {
+  latin1Slice: (this: Uint8Array, from: number, to: number) => string;
+};
 
 /** The Name of text that a person typed or the system gave as UTF-16: its UTF-8 bytes. */
 export function nameFromText(text: string): Name {

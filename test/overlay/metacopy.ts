@@ -16,7 +16,7 @@ for (const [length, want] of [
   [36, true],
   [300, true],
 ] as const) {
-  t.equal(isMetacopy(new Uint8Array(length).fill(0xee)), want, `M2: a value of ${length} bytes`);
+  t.equal(isMetacopy(length), want, `M2: a value of ${length} bytes`);
 }
 
 t.strictSame(Metacopy, { version: 0, len: 1, flags: 2, digest_algo: 3, digest: 4, SIZE: 4 }, 'M2: struct ovl_metacopy');
