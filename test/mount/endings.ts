@@ -114,7 +114,9 @@ placed('unmounted in the middle of storms', {}, async (t, place) => {
     const lazily = round % 3 === 2;
     if (lazily) native.umount(nameFromText(place.mnt), MNT_DETACH);
     else for (let tries = 0; !mount.hasExited && tries < 2; tries++) await sleep(50, mount.signal('SIGTERM'));
-    t.equal(await mount.ended(), 0, lazily ? 'unmounted lazily, it ends' : 'asked to end, it ends');
+    const status = await mount.ended();
+    const { signalCode } = mount.daemon;
+    t.equal(status, 0, lazily ? 'unmounted lazily, it ends' : 'asked to end, it ends', { signalCode, log: mount.log });
     t.equal(mount.mount, undefined);
     for (const exit of exits) t.equal((await exit)[0], 0, 'nobody saw anything but the end');
   }
