@@ -131,6 +131,13 @@ placed('in the foreground the command is the daemon', async (t, { mnt, sh }) => 
   t.same(sh('"$0" --help').stdout, sh('node "$1" --help').stdout, 'the bundle is the same program');
 });
 
+placed('over /dev, where libuv opens a device of its own', async (t, { sh }) => {
+  const line = '"$0" mount A:B /dev && timeout -s KILL 10 ls /dev; umount -l /dev';
+  const { status, stdout, stderr } = sh(`exec unshare -m --propagation private sh -c '${line}' "$0"`);
+  t.equal(status, 0, stderr);
+  t.equal(stdout, 'a', 'it answers, and does not wait for itself');
+});
+
 t.test('by a symlink elsewhere, as npm installs it', t =>
   withScratchAsync(async directory => {
     symlinkSync(launcher, join(directory, 'lowerdata'));
