@@ -10,7 +10,7 @@
 	X(lgetxattr) X(llistxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                             \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(addressOf)                                                               \
-	X(loopDescriptor) X(loopTimeout)                                                                              \
+	X(loopDescriptor) X(loopTimeout) X(prepareStreams)                                                                              \
 	X(connectDatagram) X(listenStream) X(execute) X(spawn) X(setsid) X(exit)                                                                        \
 	X(callOnThread) X(landlockCreateRuleset) X(landlockAddRule) X(seccomp)                                       \
 	X(benchPaths) X(benchReads) X(benchTouches) X(benchRuns)

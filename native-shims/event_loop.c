@@ -2,6 +2,7 @@
 #include "shim.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <uv.h>
 
 /* loopDescriptor() -> uv_backend_fd(3) of libuv: can be read when the event loop has something to do. The loop owns it. */
@@ -21,4 +22,26 @@ SHIM(loopTimeout)
 
 	(void)info;
 	return reply(env, napi_get_uv_event_loop(env, &loop) == napi_ok ? uv_backend_timeout(loop) : 0);
+}
+
+static void release(uv_handle_t *handle)
+{
+	free(handle);
+}
+
+/* prepareStreams() -> 0, or -errno: libuv opens /dev/null with the first stream of a loop, and keeps it. Here that is now. */
+SHIM(prepareStreams)
+{
+	uv_loop_t *loop;
+	uv_pipe_t *stream = malloc(sizeof *stream);
+
+	(void)info;
+	if (!stream)
+		return reply(env, -ENOMEM);
+	if (napi_get_uv_event_loop(env, &loop) != napi_ok || uv_pipe_init(loop, stream, 0) != 0) {
+		free(stream);
+		return reply(env, -ENOSYS);
+	}
+	uv_close((uv_handle_t *)stream, release);
+	return reply(env, 0);
 }

@@ -1,12 +1,14 @@
 /**
  * Makes dist/bin of what tsc made: what a mount runs, in a file for the command and one for threads that measure. A file of its
- * own takes longer to find than to run, and ES modules take 4 ms more than CommonJS, in every thread. scripts/build.sh runs it. Function names stay, for stack traces; `node --enable-source-maps` has the lines, too.
+ * own takes longer to find than to run, and ES modules take 4 ms more than CommonJS, in every thread. scripts/build.sh runs it.
+ * Function names stay, for stack traces; for lines there are source maps, which Node.js does not ask for itself in main.cjs.
  */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { Script } from 'node:vm';
+import { crc32 } from 'node:zlib';
 import { build, type Plugin } from 'esbuild';
 
 const dist = fileURLToPath(new URL('..', import.meta.url));
@@ -55,18 +57,24 @@ const relocate: Plugin = {
 
 /** cli/start.ts calls what is between. */
 const WRAPPER = `(function (exports, require, module, __dirname, importFile) {
-const later = name => new Proxy({}, { get: (_, key) => require(name)[key] });`;
+const delayed = name => new Proxy({}, { get: (_, key) => require(name)[key] });`;
 
-/** Modules of Node.js that take 3 ms to come up, and that a mount needs later, if at all: they are asked for when they are used. */
+/**
+ * Modules of Node.js that take 3 ms to come up, and that a mount needs later, if at all: they are asked for when they are used.
+ * No word gets longer or shorter, so that source maps are right.
+ */
 const withLateModules = (bundle: string): string =>
-  bundle.replaceAll(/=require\("(node:(?:child_process|net|os|readline))"\)/g, '=later("$1")');
+  bundle.replaceAll(/=require\("(node:(?:child_process|net|os|readline))"\)/g, '=delayed("$1")');
 
-/** What V8 makes of a script, functions that are not called yet included. */
-function compiled(source: string): Buffer {
+/** What V8 makes of a script, functions that are not called yet included, with the checksum that cli/start.ts looks at. */
+function compiled(source: Buffer): Buffer {
   setFlagsFromString('--no-lazy');
-  const script = new Script(source, { filename: 'main.cjs' });
+  const script = new Script(source.toString('latin1'), { filename: 'main.cjs' });
   setFlagsFromString('--lazy'); // as it will be: V8 takes nothing that was made with other flags
-  return script.createCachedData();
+  const code = script.createCachedData();
+  const checksum = Buffer.alloc(4);
+  checksum.writeUInt32LE(crc32(code, crc32(source)));
+  return Buffer.concat([code, checksum]);
 }
 
 rmSync(to, { recursive: true, force: true });
@@ -89,6 +97,6 @@ for (const [file, entry] of bundles)
   });
 
 const file = join(to, 'main.cjs');
-const main = withLateModules(readFileSync(file, 'latin1'));
+const main = Buffer.from(withLateModules(readFileSync(file, 'latin1')), 'latin1');
 writeFileSync(file, main);
 writeFileSync(`${file}.cache`, compiled(main));

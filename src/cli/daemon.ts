@@ -44,6 +44,7 @@ export async function serveMount(
   const watcher = new Watcher(mounter()); // it ends with this process where there is nothing to watch
   const server = await open(order.plan, log);
   process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
+  native.prepareStreams(); // the mount may be made at /dev
   const requests = new StopRequests(log);
   const state = new StateFile();
   serveLive(state.socket, () => mount.safety.counters);

@@ -134,6 +134,6 @@ function resolveMountpoint(path: Name): Name {
 
 /** Throws ErrnoError EBUSY for what a process that serves a mount has to read itself: it would wait for its own answer. */
 function usable(mountpoint: Name): Name {
-  if (mountpoint !== '/proc') return mountpoint;
-  throw new ErrnoError(EBUSY, 'mount point /proc: the process that would serve it reads it');
+  if (mountpoint !== '/proc' && !mountpoint.startsWith('/proc/')) return mountpoint;
+  throw new ErrnoError(EBUSY, `mount point ${printable(mountpoint)}: the process that would serve it reads /proc`);
 }

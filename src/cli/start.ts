@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Script } from 'node:vm';
+import { crc32 } from 'node:zlib';
 
 /** What CommonJS gives a module, as this one is when it is bundled; a script has no `import()` of its own. */
 type Wrapper = (
@@ -15,14 +16,22 @@ type Wrapper = (
   importFile: (url: string) => Promise<unknown>,
 ) => void;
 
+const CHECKSUM_BYTES = 4;
 const file = join(__dirname, 'main.cjs');
-const script = new Script(readFileSync(file, 'latin1'), { filename: 'main.cjs', cachedData: cacheOf(file) });
+const source = readFileSync(file);
+const script = new Script(source.toString('latin1'), { filename: file, cachedData: compiled() });
 (script.runInThisContext() as Wrapper)(exports, require, module, __dirname, url => import(url));
 
-/** undefined where there is none; one that does not fit is not used either. */
-function cacheOf(file: string): Buffer | undefined {
+/**
+ * What was compiled, and behind it a checksum of both: V8 looks for its own version and flags, but at no more than the length
+ * of the rest, and dies of bytes that are wrong. undefined where there is none, or it does not fit.
+ */
+function compiled(): Buffer | undefined {
   try {
-    return readFileSync(`${file}.cache`);
+    const cache = readFileSync(`${file}.cache`);
+    const end = cache.length - CHECKSUM_BYTES;
+    const code = cache.subarray(0, end);
+    return crc32(code, crc32(source)) === cache.readUInt32LE(end) ? code : undefined;
   } catch {
     return undefined;
   }

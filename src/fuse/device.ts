@@ -41,30 +41,33 @@ export class Device {
     must(native.setStatusFlags(fd, O_NONBLOCK), '/dev/fuse');
   }
 
-  /** Answers INIT. @returns how the connection ended, where it did not begin */
+  /** Answers INIT, and nothing that comes after it. @returns how the connection ended, where it did not begin */
   begin(): End | undefined {
-    let end: End | undefined;
-    while (this.dispatcher.connection === undefined && end === undefined) {
+    while (this.dispatcher.connection === undefined) {
       native.poll(Int32Array.of(this.fd), POLLIN, -1);
-      end = this.drain();
+      const end = this.answer();
+      if (end !== undefined && end !== 'idle') return end;
     }
-    return end;
+    return undefined;
   }
 
   /** Answers what is there, and sleeps never. @returns how the connection ended, if it did */
   drain(): End | undefined {
-    const { fd, dispatcher, request } = this;
     for (;;) {
-      const received = native.fuseReceive(fd, request);
-      if (received === -EAGAIN) return undefined;
-      if (received > 0) {
-        const replyBytes = dispatcher.handle(request, received);
-        if (replyBytes > 0) this.told(native.fuseReply(fd, dispatcher.reply, replyBytes), replyBytes);
-      } else {
-        const end = endOf(-received);
-        if (end) return end;
-      }
+      const end = this.answer();
+      if (end !== undefined) return end === 'idle' ? undefined : end;
     }
+  }
+
+  /** Answers a request. @returns idle: there is none; or how the connection ended, if it did */
+  private answer(): End | 'idle' | undefined {
+    const { fd, dispatcher, request } = this;
+    const received = native.fuseReceive(fd, request);
+    if (received === -EAGAIN) return 'idle';
+    if (received <= 0) return endOf(-received);
+    const replyBytes = dispatcher.handle(request, received);
+    if (replyBytes > 0) this.told(native.fuseReply(fd, dispatcher.reply, replyBytes), replyBytes);
+    return undefined;
   }
 
   /**

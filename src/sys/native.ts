@@ -106,6 +106,8 @@ export interface Native {
   loopDescriptor(): number;
   /** uv_backend_timeout of libuv: milliseconds until a timer ends, -1: none; 0: something is to be done at once. */
   loopTimeout(): number;
+  /** Has libuv open what it keeps for streams, /dev/null, before the first of them is made. */
+  prepareStreams(): number;
 
   // ---- process.c -------------------------------------------------------------------------------------------------
   /** A socket, connected to a Unix datagram socket (`@` first: an abstract name), for write(2). */

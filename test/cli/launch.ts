@@ -1,6 +1,6 @@
 /** Starting the command as it is installed, through bin/lowerdata: who waits for whom, and what becomes of descriptors. */
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -130,6 +130,43 @@ placed('in the foreground the command is the daemon', async (t, { mnt, sh }) => 
   t.notOk(isMounted(mnt));
   t.same(sh('"$0" --help').stdout, sh('node "$1" --help').stdout, 'the bundle is the same program');
 });
+
+placed('over /dev, where libuv opens a device of its own', async (t, { sh }) => {
+  const line = '"$0" mount A:B /dev && timeout -s KILL 10 ls /dev; umount -l /dev';
+  const { status, stdout, stderr } = sh(`exec unshare -m --propagation private sh -c '${line}' "$0"`);
+  t.equal(status, 0, stderr);
+  t.equal(stdout, 'a', 'it answers, and does not wait for itself');
+});
+
+t.test('what V8 compiled for the bundle is only used for the bundle', t =>
+  withScratchAsync(async directory => {
+    const [bin, cache] = ['main.cjs', 'main.cjs.cache'].map(name => join(directory, 'dist', 'bin', name)) as [
+      string,
+      string,
+    ];
+    for (const name of ['bin', 'dist/bin'])
+      cpSync(join(packageFolder, name), join(directory, name), { recursive: true });
+    for (const name of ['dist/src', 'native-shims', 'node_modules', 'package.json'])
+      symlinkSync(join(packageFolder, name), join(directory, name));
+    const help = (): string =>
+      spawnSync(join(directory, 'bin', 'lowerdata'), ['--help'], { encoding: 'latin1' }).stdout;
+    const [source, good, text] = [readFileSync(bin, 'latin1'), readFileSync(cache), help()];
+    t.match(text, 'Mounts composefs images');
+    const flipped = Buffer.from(good);
+    for (let i = good.length >> 1; i < good.length - 8; i += 1000) flipped[i] = ~(good[i] as number);
+    for (const [rule, bytes] of [
+      ['wrong bytes', flipped],
+      ['half of it', good.subarray(0, good.length >> 1)],
+      ['nothing', Buffer.alloc(0)],
+    ] as const) {
+      writeFileSync(cache, bytes);
+      t.equal(help(), text, rule);
+    }
+    writeFileSync(cache, good);
+    writeFileSync(bin, source.replace('Mounts composefs images', 'MOUNTS COMPOSEFS IMAGES'), 'latin1');
+    t.match(help(), 'MOUNTS COMPOSEFS IMAGES', 'a bundle of the same length');
+  }),
+);
 
 t.test('by a symlink elsewhere, as npm installs it', t =>
   withScratchAsync(async directory => {

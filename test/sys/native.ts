@@ -21,7 +21,7 @@ const none = new Uint8Array(0);
 const handle = Uint8Array.from([8, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
 
 /** They take no argument. */
-const NEVER_FAIL = ['loopDescriptor', 'loopTimeout', 'setsid'] as const;
+const NEVER_FAIL = ['loopDescriptor', 'loopTimeout', 'prepareStreams', 'setsid'] as const;
 /** For every other function arguments of the right types that must fail, and how. */
 const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args: unknown[], want: number]> = {
   fuseReceive: [[-1, bytes], -EBADF],
