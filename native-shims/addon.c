@@ -7,12 +7,12 @@
 	X(openat2) X(close) X(duplicate) X(replace) X(setStatusFlags) X(poll)                                         \
 	X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                               \
 	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid) X(btrfsUuid)                                            \
-	X(lgetxattr) X(llistxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                             \
+	X(lgetxattr) X(llistxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                            \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(addressOf)                                                               \
-	X(loopDescriptor) X(loopTimeout) X(prepareStreams)                                                                              \
-	X(connectDatagram) X(listenStream) X(execute) X(spawn) X(setsid) X(exit)                                                                        \
-	X(callOnThread) X(landlockCreateRuleset) X(landlockAddRule) X(seccomp)                                       \
+	X(loopDescriptor) X(loopTimeout) X(prepareStreams)                                                            \
+	X(connectDatagram) X(listenStream) X(execute) X(spawn) X(setsid) X(exit)                                      \
+	X(callOnThread) X(landlockCreateRuleset) X(landlockAddRule) X(seccomp)                                        \
 	X(benchPaths) X(benchReads) X(benchTouches) X(benchRuns)
 
 #define DECLARE(name) SHIM(name);

@@ -19,9 +19,9 @@ import { EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 
 /**
- * Paths stay as mountinfo spells them, without white space, until they are used. A mount is found by its device number,
- * which another mount can have at once when this one is gone, so that none is taken away unasked while somebody serves it; before that
- * number is known, by being new at the path.
+ * Paths stay as mountinfo spells them, without white space, until they are used. A mount is found by its device number, which
+ * another mount can have at once when this one is gone, so that none is taken away unasked while somebody serves it; before
+ * that number is known, by being new at the path.
  * A mount that another one covers is left alone: unmounting its path would unmount the other one.
  */
 const SCRIPT = `

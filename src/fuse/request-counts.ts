@@ -44,7 +44,6 @@ export interface RequestNumbers {
   readonly readBytes: number;
 }
 
-/** For the thread that answers requests. */
 export class RequestCounts {
   readonly counters: Counters = newCounters(OPCODES * STRIDE);
 
