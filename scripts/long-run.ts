@@ -159,11 +159,12 @@ class Daemon {
     return readdirSync(`/proc/${this.child.pid}/fd`).length;
   }
 
-  /** @returns the exit status; null after a kill */
-  async end(): Promise<number | null> {
+  /** @returns the exit status, or the signal that it died of, or that it goes on */
+  async end(): Promise<number | string> {
     this.child.kill('SIGTERM');
     if (this.child.exitCode === null) await Promise.race([once(this.child, 'exit'), sleep(10_000)]);
-    return this.child.exitCode;
+    const { exitCode, signalCode } = this.child;
+    return exitCode ?? signalCode ?? 'it goes on for 10 s';
   }
 }
 
@@ -208,7 +209,7 @@ async function run(home: string, seconds: number): Promise<string[]> {
   if (last - warm > GROWTH_MAX)
     broken.push(`BROKEN memory: ${mebibytes(warm)} after the warm-up, ${mebibytes(last)} in the end`);
   const status = await daemon.end();
-  if (status !== 0) broken.push(`BROKEN the daemon: exit status ${status}`);
+  if (status !== 0) broken.push(`BROKEN the daemon's end: ${status}`);
   broken.push(...daemon.strange.map(line => `BROKEN the log: ${line}`));
   console.log(
     `${sum(users)} turns of ${users.length} processes in ${seconds} s, ${changer.changes} changes of objects`,
