@@ -23,7 +23,7 @@ const besides: readonly (readonly [folder: string, file: string, kind: 'type' | 
   ['cli', 'erofs/image.ts', 'value', 'info and compare read an image without a stack around it'],
   ['cli', 'erofs/format.ts', 'value', 'compare asks for the composefs header of an image'],
   ['cli', 'layers/handle-index.ts', 'value', 'the command index writes what a directory layer reads'],
-  ['cli', 'verity/measure-pool.ts', 'value', 'a daemon and fsck have files measured on other threads'],
+  ['cli', 'verity/measure-pool.ts', 'value', 'fsck and relink have files measured on other threads'],
   ['cli', 'verity/digest.ts', 'value', 'mkfs, info and compare print the digest of a file'],
 ];
 

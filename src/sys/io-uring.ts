@@ -107,7 +107,7 @@ export class IoUring {
 
   /** Zeroes the next submission. */
   private prepare(opcode: number, fd: number, userData: number): number {
-    if (this.prepared === this.entries) this.enter();
+    if (this.prepared === this.entries) this.submit();
     const at = (this.tail++ & (this.entries - 1)) * Sqe.SIZE;
     this.prepared++;
     for (let word = at; word < at + Sqe.SIZE; word += 4) this.submissions.setUint32(word, 0, true);
@@ -119,10 +119,6 @@ export class IoUring {
 
   /** Hands over what is prepared, and looks for completions. */
   submit(): void {
-    this.enter();
-  }
-
-  private enter(): void {
     Atomics.store(this.words, this.sqTail, this.tail);
     const taken = native.uringEnter(this.descriptor, this.prepared, ENTER_GETEVENTS);
     if (taken >= 0) this.prepared -= taken;
