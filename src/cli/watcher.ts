@@ -166,8 +166,12 @@ export class Watcher {
   private async next(): Promise<string | undefined> {
     const lines = this.lines ?? createInterface({ input: new Socket({ fd: this.fd }) })[Symbol.asyncIterator]();
     this.lines = lines;
-    const { value, done } = await lines.next();
-    return done ? undefined : value;
+    try {
+      const { value, done } = await lines.next();
+      return done ? undefined : value;
+    } catch {
+      return undefined; // ECONNRESET: it was killed before it had read all
+    }
   }
 
   private say(line: string): void {

@@ -83,6 +83,22 @@ t.test('killed when another daemon had the device number already', { skip: witho
   }),
 );
 
+t.test('killed before it has read what it is asked', { timeout: 60_000 }, async t => {
+  const asks = `
+    import { Watcher } from '${cli}/watcher.js';
+    import { readFileSync } from 'node:fs';
+    const watcher = new Watcher('mount');
+    const shell = Number(readFileSync('/proc/self/task/' + process.pid + '/children', 'latin1'));
+    process.kill(shell, 'SIGSTOP');
+    const answer = watcher.unmount(false).then(() => 'unmounted', error => error.message);
+    setTimeout(() => process.kill(shell, 'SIGKILL'), 100);
+    console.log(await answer);
+    await watcher.gone();
+    console.log('gone');`;
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', asks], { encoding: 'utf8' });
+  t.equal(stdout, 'the watcher is gone, who would unmount\ngone\n', stderr);
+});
+
 t.test('a helper that refuses once', { skip: withoutUserMounts }, t =>
   withScratchAsync(async directory => {
     const [mnt, refused] = [join(directory, 'mnt'), join(directory, 'refused')];
