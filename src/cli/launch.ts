@@ -54,8 +54,13 @@ export async function serveInBackground(order: MountOrder, ready: (protection: s
     ready(protection);
     answer(0);
     moveStderr();
+    process.on('uncaughtExceptionMonitor', tellWhy); // what Node.js prints of it nobody reads any more
   };
   return serveMount(order, answered, logToSystem);
+}
+
+function tellWhy(error: Error): void {
+  for (const line of (error.stack ?? String(error)).split('\n')) logToSystem(line);
 }
 
 let hasAnswered = false;

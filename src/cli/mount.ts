@@ -6,7 +6,7 @@ import { EBUSY, EINVAL, ENOTCONN, ENOTDIR, ErrnoError } from '../sys/errno.ts';
 import { collect, newCommand, oneOf, parse } from './command.ts';
 import type { MountOrder } from './daemon.ts';
 import { isImage, type MountPlan, planMount, valuesOf } from './mount-options.ts';
-import { complain, MOUNT_FAILED, reporting, SYSTEM_ERROR, WRONG_CALL } from './report.ts';
+import { complain, complainIfHeard, MOUNT_FAILED, reporting, SYSTEM_ERROR, WRONG_CALL } from './report.ts';
 
 interface Flags {
   readonly options: Name[];
@@ -44,7 +44,7 @@ export async function run(args: readonly Name[], caller: Caller = 'person'): Pro
   if (flags.verbose || driver.debug) tellIdle(plan);
   const order = { plan, mountpoint: target };
   const ready = (protection: string): void => {
-    if (caller === 'person' || flags.verbose) complain(`${printable(target)}: ${protection}`);
+    if (caller === 'person' || flags.verbose) complainIfHeard(`${printable(target)}: ${protection}`);
   };
   return reporting(MOUNT_FAILED, () => mount(order, flags, driver.debug, ready));
 }
@@ -109,7 +109,7 @@ async function mount(
   if (flags.fake) return 0;
   if (flags.foreground || debug) {
     const { leave, serveMount } = await import('./daemon.ts');
-    const status = await reporting(MOUNT_FAILED, () => serveMount(resolved, ready, complain));
+    const status = await reporting(MOUNT_FAILED, () => serveMount(resolved, ready, complainIfHeard));
     return leave(status);
   }
   return (await import('./launch.ts')).serveInBackground(resolved, ready);

@@ -2,17 +2,27 @@
 import { writeSync } from 'node:fs';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EMFILE, ENFILE, ENOMEM, ErrnoError } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
 
 /** Exit statuses of mount(8) and umount(8). */
 export const WRONG_CALL = 1;
 export const SYSTEM_ERROR = 2;
 export const MOUNT_FAILED = 32;
 
+const STDERR = 2;
+
 /** One line on stderr. One that can not be written is no reason to end. @param text UTF-16, as `printable` gives it */
 export function complain(text: string): void {
   try {
-    writeSync(2, `lowerdata: ${text}\n`); // process.stderr takes a millisecond to come up, and never lets go of a pipe
+    writeSync(STDERR, `lowerdata: ${text}\n`); // process.stderr takes a millisecond to come up, and never lets go of a pipe
   } catch {}
+}
+
+const POLLOUT = 4;
+
+/** As `complain`, for a process that others wait for: where whoever reads stderr is behind, the line is lost. */
+export function complainIfHeard(text: string): void {
+  if (native.poll(Int32Array.of(STDERR), POLLOUT, 0) > 0) complain(text);
 }
 
 /** Prints text that holds byte strings. */

@@ -1,6 +1,16 @@
 /** Starting the command as it is installed, through bin/lowerdata: who waits for whom, and what becomes of descriptors. */
 import { spawn, spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -10,7 +20,7 @@ import { native } from '../../src/sys/native.ts';
 import { soon } from '../fixtures/foreground.ts';
 import { lowerdata, packageFolder } from '../fixtures/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
-import { withoutFuse } from '../fixtures/skips.ts';
+import { without, withoutFuse } from '../fixtures/skips.ts';
 
 const MNT_DETACH = 2;
 const launcher = join(packageFolder, 'bin', 'lowerdata');
@@ -23,8 +33,8 @@ interface Place {
 
 const isMounted = (mnt: string): boolean => mountAt(readMounts(), nameFromText(mnt)) !== undefined;
 
-function placed(rule: string, use: (t: Test, place: Place) => Promise<void>): void {
-  t.test(rule, { skip: withoutFuse }, t =>
+function placed(rule: string, use: (t: Test, place: Place) => Promise<void>, missing: string | false = false): void {
+  t.test(rule, { skip: withoutFuse || missing }, t =>
     withScratchAsync(async directory => {
       for (const name of ['A', 'B', 'mnt']) mkdirSync(join(directory, name));
       writeFileSync(join(directory, 'A', 'a'), 'A\n');
@@ -130,6 +140,36 @@ placed('in the foreground the command is the daemon', async (t, { mnt, sh }) => 
   t.notOk(isMounted(mnt));
   t.same(sh('"$0" --help').stdout, sh('node "$1" --help').stdout, 'the bundle is the same program');
 });
+
+/** Prints each message to the system's log. */
+const SYSTEM_LOG = `
+import socket
+log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+log.bind('/dev/log')
+print('listening', flush=True)
+while True: print(log.recv(65536).decode(), flush=True)`;
+
+placed(
+  'an exception is in the log of the system',
+  async (t, { mnt, sh }) => {
+    const log = spawn('python3', ['-c', SYSTEM_LOG], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let said = '';
+    log.stdout.on('data', piece => {
+      said += piece;
+    });
+    try {
+      t.ok(await soon(() => said === 'listening\n'));
+      writeFileSync(join(mnt, '..', 'late.cjs'), "setTimeout(() => { throw new Error('out of order'); }, 1000);");
+      t.equal(sh('"$0" mount A:B mnt', { NODE_OPTIONS: `--require ${join(mnt, '..', 'late.cjs')}` }).status, 0);
+      t.ok(await soon(() => /<28>lowerdata\[\d+\]: Error: out of order\n/.test(said)), said);
+      t.ok(await soon(() => !isMounted(mnt)), 'and the mount is gone');
+    } finally {
+      log.kill();
+      rmSync('/dev/log');
+    }
+  },
+  without('python3') || (existsSync('/dev/log') && 'this system has a log of its own'),
+);
 
 placed('over /dev, where libuv opens a device of its own', async (t, { sh }) => {
   const line = '"$0" mount A:B /dev && timeout -s KILL 10 ls /dev; umount -l /dev';

@@ -1,6 +1,16 @@
 /** What happens to a mount when its daemon is in trouble: it answers on, or it is gone. Nothing in between stays. */
 import { execFileSync } from 'node:child_process';
-import { closeSync, constants, existsSync, mkdirSync, openSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -99,6 +109,27 @@ placed('a log that takes nothing', {}, async (t, place) => {
     await place.agent.ask('close', fd);
     await ends(t, mount);
   }
+});
+
+placed('a log that nobody reads any further', {}, async (t, place) => {
+  const pipe = join(place.home, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const reader = openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK);
+  const full = openSync(pipe, constants.O_WRONLY | constants.O_NONBLOCK);
+  t.throws(() => {
+    for (;;) writeSync(full, 'x'.repeat(4096));
+  }, /EAGAIN/);
+  const to = openSync(pipe, 'w'); // who writes there waits
+  const mount = await place.mount('attr_timeout=0', 0, { stderr: to });
+  for (const fd of [to, full]) closeSync(fd);
+  mount.signal('SIGUSR1');
+  const fd = await place.ask('open', 'b');
+  mount.signal('SIGTERM');
+  await sleep(300);
+  t.equal(await place.agent.ask('pread', fd, 100, 0), 'from B', 'it has told why it is busy, and waits for no reader');
+  await place.agent.ask('close', fd);
+  await ends(t, mount);
+  closeSync(reader);
 });
 
 /** The writing end of a pipe without a reader. */
