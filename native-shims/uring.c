@@ -1,4 +1,4 @@
-/* io_uring, and the memory that it shares with the kernel. */
+/* io_uring, and memory of mmap(2). */
 #include "shim.h"
 
 #include <errno.h>
@@ -43,7 +43,7 @@ static void unmap(napi_env env, void *at, void *length)
 	munmap(at, (size_t)length);
 }
 
-/* map(fd, offset, length) -> ArrayBuffer, or -errno: mmap(2), shared, to read and write; anonymous where fd is -1.
+/* map(fd, offset, length) -> ArrayBuffer, or -errno: mmap(2), to read and write; shared with a file, or anonymous where fd is -1.
  * It is unmapped when the ArrayBuffer is collected. */
 SHIM(map)
 {
@@ -51,7 +51,7 @@ SHIM(map)
 	int fd = arg_int(&a);
 	uint64_t offset = arg_u64(&a);
 	uint64_t length = arg_u64(&a);
-	int flags = MAP_SHARED | MAP_NORESERVE | (fd < 0 ? MAP_ANONYMOUS : MAP_POPULATE);
+	int flags = MAP_NORESERVE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED | MAP_POPULATE);
 	napi_value buffer;
 
 	if (a.failed)
@@ -63,6 +63,18 @@ SHIM(map)
 		return buffer;
 	munmap(at, length);
 	return reply(env, -ENOTSUP);
+}
+
+/* advise(memory: Uint8Array, advice) -> 0 or -errno: madvise(2). The memory begins at a page. */
+SHIM(advise)
+{
+	struct args a = args_open(env, info, 2);
+	struct span memory = arg_span(&a);
+	int advice = arg_int(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	return reply(env, madvise(memory.at, memory.len, advice) < 0 ? -errno : 0);
 }
 
 /* addressOf(bytes: Uint8Array) -> the address of its first byte, below 2^53, or -errno. It must outlive all that is told of it. */

@@ -18,6 +18,7 @@ import {
   SUPER_MAGIC,
   SuperBlock,
 } from '../../src/erofs/format.ts';
+import { hugeMemory } from '../../src/sys/memory.ts';
 
 const BLOCK_BITS = 12;
 const BLOCK_BYTES = 2 ** BLOCK_BITS;
@@ -42,7 +43,7 @@ export function syntheticImage(widths: readonly number[]): Uint8Array {
   const blocksOf = (width: number): number => Math.ceil((width + DOTS) / ENTRIES_PER_BLOCK);
   const dataBlocks = widths.reduce((sum, width, level) => sum + (counts[level] as number) * blocksOf(width), 0);
   const blocks = 1 + metaBlocks + dataBlocks;
-  const bytes = new Uint8Array(new SharedArrayBuffer(blocks * BLOCK_BYTES));
+  const bytes = hugeMemory(blocks * BLOCK_BYTES);
   const view = new DataView(bytes.buffer);
   putSuperblock(view, blocks, inodes);
 

@@ -2,6 +2,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { getI64, getU64, type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EFBIG, EINVAL, EIO, EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
+import { hugeMemory } from '../sys/memory.ts';
 import { isDirectory } from '../sys/stat.ts';
 import {
   BLOCK_BITS_MAX,
@@ -168,7 +169,7 @@ function composefsHeader(view: DataView): Composefs | undefined {
 }
 
 /**
- * Reads an image file, once and whole, into memory that threads can share.
+ * Reads an image file, once and whole, into memory.
  * @param file a path, or an open descriptor, which is read from its start and stays open
  * @param label the path to name in messages
  * Throws ErrnoError: EINVAL for what is no EROFS image, EFBIG for one that does not fit into memory, else the system's.
@@ -187,17 +188,16 @@ export function readImageFile(file: Name | number, label: string = printable(Str
   if (!isErofs(start.subarray(0, readFully(file, start, label)))) {
     throw new ErrnoError(EINVAL, `${label}: not an EROFS image: no superblock at byte 1024`);
   }
-  const bytes = sharedBytes(size, label);
+  const bytes = memoryFor(size, label);
   const count = readFully(file, bytes, label);
   if (count !== size) throw new ErrnoError(EIO, `${label}: ${count} of ${size} bytes could be read`);
   return bytes;
 }
 
-function sharedBytes(size: number, label: string): Uint8Array {
+function memoryFor(size: number, label: string): Uint8Array {
   try {
-    return new Uint8Array(new SharedArrayBuffer(size));
-  } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
+    return hugeMemory(size);
+  } catch {
     throw new ErrnoError(EFBIG, `${label}: an image of ${size} bytes does not fit into memory`);
   }
 }

@@ -4,6 +4,7 @@
  */
 import { putU64 } from './bytes.ts';
 import { EINTR, ErrnoError, errnoName, must } from './errno.ts';
+import { mapMemory } from './memory.ts';
 import { native } from './native.ts';
 
 /** struct io_uring_params, and what of its struct io_sqring_offsets and io_cqring_offsets is used. */
@@ -135,11 +136,4 @@ export class IoUring {
     Atomics.store(this.words, this.cqHead, head + 1);
     return true;
   }
-}
-
-/** Memory that is shared with the kernel: of a file, or new where `fd` is -1. Throws ErrnoError. */
-export function mapMemory(fd: number, offset: number, lengthBytes: number): ArrayBuffer {
-  const memory = native.map(fd, offset, lengthBytes);
-  if (typeof memory === 'number') throw new ErrnoError(-memory, `mmap: ${errnoName(memory)}`);
-  return memory;
 }

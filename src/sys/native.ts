@@ -96,8 +96,10 @@ export interface Native {
   uringSetup(entries: number, params: Uint8Array): number;
   /** io_uring_enter(2): how many submissions were taken. Waits for no completion. */
   uringEnter(fd: number, submit: number, flags: number): number;
-  /** mmap(2), shared, to read and write; anonymous where `fd` is -1. Unmapped when nothing refers to it any more. */
+  /** mmap(2), to read and write; shared, or anonymous where `fd` is -1. Unmapped when nothing refers to it any more. */
   map(fd: number, offset: number, length: number): ArrayBuffer | number;
+  /** madvise(2) about memory that begins at a page. */
+  advise(memory: Uint8Array, advice: number): number;
   /** Where the memory of `bytes` is, for structures that hold addresses; its owner keeps it. */
   addressOf(bytes: Uint8Array): number;
 

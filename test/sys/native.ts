@@ -62,6 +62,7 @@ const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args:
   uringSetup: [[0, bytes], -EINVAL],
   uringEnter: [[-1, 0, 0], -EBADF],
   map: [[-1, 0, 0], -EINVAL],
+  advise: [[bytes, -1], -EINVAL],
   addressOf: [[none], -EINVAL],
   connectDatagram: [[missing], -ENOENT],
   listenStream: [[join(missing, 'socket')], -ENOENT],
