@@ -37,23 +37,24 @@ export function listMerged(
   for (const directory of stack) {
     const checkRegular = hasXwhiteouts(directory);
     const isLowest = directory === stack[stack.length - 1];
-    directory.layer.readdir(directory, (name, dtype) => {
+    for (const listed of listReal(directory)) {
+      const { name, dtype } = listed;
       if (!seen.has(name)) {
         const maybe = dtype === DT_CHR || dtype === DT_UNKNOWN || (dtype === DT_REG && checkRegular);
-        const hidden = maybe && isHidden(xattrs, directory, name, checkRegular);
-        seen.set(name, hidden ? undefined : { name, dtype });
+        seen.set(name, maybe && isHidden(xattrs, directory, listed, checkRegular) ? undefined : listed);
       }
       const entry = isLowest ? seen.get(name) : undefined;
       if (entry) lowest.add(entry);
-    });
+    }
   }
   const rest = [...seen.values()].filter(entry => entry !== undefined && !lowest.has(entry));
   return [...lowest, ...(rest as Entry[])];
 }
 
 /** Whether the entry is a whiteout; an empty regular file with the xattr is one only where `checkRegular`. */
-function isHidden(xattrs: OverlayXattrs, directory: Inode, name: Name, checkRegular: boolean): boolean {
-  const inode = directory.layer.lookup(directory, name);
+function isHidden(xattrs: OverlayXattrs, directory: Inode, { name, ino }: Entry, checkRegular: boolean): boolean {
+  const { layer } = directory;
+  const inode = ino !== undefined && layer.recall ? layer.recall(ino) : layer.lookup(directory, name);
   if (inode === undefined) return true; // removed since the layer was listed
   return (checkRegular || !isRegular(inode.mode)) && isWhiteout(xattrs, inode);
 }
