@@ -3,7 +3,6 @@
  * a system call of its own then, on the loop's descriptor as well, and lets the loop have its turn when that can be read.
  * Source: libuv, uv_backend_fd and uv_backend_timeout.
  */
-import { MessageChannel } from 'node:worker_threads';
 import { must } from './errno.ts';
 import { native } from './native.ts';
 
@@ -26,18 +25,26 @@ function untilTimer(milliseconds: number): number {
   return milliseconds < 0 ? timeout : Math.min(timeout, milliseconds);
 }
 
+/** Longer than anything waits: 24 days. */
+const FOREVER_MS = 2 ** 31 - 1;
+
 /**
  * Calls `turn` whenever the event loop has done all that there is to do, until it returns false. It may sleep, and must not
  * throw.
  */
 export function betweenEvents(turn: () => boolean): void {
-  const { port1: port, port2: other } = new MessageChannel();
-  const next = (): void => other.postMessage(undefined); // has the loop come round at once
+  const word = new Int32Array(new SharedArrayBuffer(4));
+  const alive = setInterval(() => {}, FOREVER_MS); // a loop with nothing to wait for looks busy, and `untilTimer` gives 0
   const take = (): void => {
     if (turn()) next();
-    else port.close();
+    else clearInterval(alive);
   };
-  // After the loop has seen to every event. An immediate that is not unref'd makes it look busy, and `untilTimer` gives 0.
-  port.on('message', () => setImmediate(take).unref());
+  // An immediate comes after all events of a round. One that is not unref'd makes the loop look busy.
+  const woken = (): void => void setImmediate(take).unref();
+  // Has the loop come round at once. A MessageChannel would do so too, but takes more than a millisecond to come up.
+  const next = (): void => {
+    void (Atomics.waitAsync(word, 0, 0).value as Promise<string>).then(woken);
+    Atomics.notify(word, 0);
+  };
   next();
 }
