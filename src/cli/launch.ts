@@ -14,6 +14,7 @@ import { must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { readCall } from './argv.ts';
 import { leave, type MountOrder, serveMount } from './daemon.ts';
+import { later } from './later.ts';
 import { logToSystem } from './supervisor.ts';
 
 const CHANNEL = 3;
@@ -88,9 +89,11 @@ function moveStderr(): void {
   const [logEnd = -1, stderrEnd = -1] = pair;
   must(native.replace(stderrEnd, STDERR), 'stderr');
   native.close(stderrEnd);
-  const log = new Socket({ fd: logEnd, readable: true, writable: false });
-  log.unref();
-  log.on('data', forwardLines(logToSystem));
+  later(() => {
+    const log = new Socket({ fd: logEnd, readable: true, writable: false });
+    log.unref();
+    log.on('data', forwardLines(logToSystem));
+  });
 }
 
 function forwardLines(log: (line: string) => void): (piece: Buffer) => void {

@@ -4,6 +4,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { type Activity, type ActivityCounters, activityOf } from '../driver/activity.ts';
 import { nameFromText } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
+import { later } from './later.ts';
 
 export interface LiveNumbers {
   readonly process: {
@@ -46,7 +47,7 @@ export function serveLive(path: string, counters: () => ActivityCounters | undef
     socket.on('error', () => {}); // who asked has gone
     socket.end(told(counters()), () => socket.destroy());
   };
-  setImmediate(letIn, fd, answer).unref(); // when the mount is made: sockets of Node.js take a while to come up
+  later(() => letIn(fd, answer));
 }
 
 /** How long nobody is let in after a failure: no descriptor is left, and those who wait would keep the event loop busy. */

@@ -5,7 +5,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Script } from 'node:vm';
-import { crc32 } from 'node:zlib';
 
 /** What CommonJS gives a module, as this one is when it is bundled; a script has no `import()` of its own. */
 type Wrapper = (
@@ -16,22 +15,22 @@ type Wrapper = (
   importFile: (url: string) => Promise<unknown>,
 ) => void;
 
-const CHECKSUM_BYTES = 4;
+/** How many bytes of both files tell that they were made together, at their ends. */
+const SEAL_BYTES = 16;
 const file = join(__dirname, 'main.cjs');
 const source = readFileSync(file);
 const script = new Script(source.toString('latin1'), { filename: file, cachedData: compiled() });
 (script.runInThisContext() as Wrapper)(exports, require, module, __dirname, url => import(url));
 
 /**
- * What was compiled, and behind it a checksum of both: V8 looks for its own version and flags, but at no more than the length
- * of the rest, and dies of bytes that are wrong. undefined where there is none, or it does not fit.
+ * What was compiled of this source; undefined where there is none. V8 looks for its own version and flags, and whether all of
+ * it is there.
  */
 function compiled(): Buffer | undefined {
   try {
     const cache = readFileSync(`${file}.cache`);
-    const end = cache.length - CHECKSUM_BYTES;
-    const code = cache.subarray(0, end);
-    return crc32(code, crc32(source)) === cache.readUInt32LE(end) ? code : undefined;
+    const belongs = cache.subarray(-SEAL_BYTES).equals(source.subarray(-SEAL_BYTES));
+    return belongs ? cache.subarray(0, -SEAL_BYTES) : undefined;
   } catch {
     return undefined;
   }

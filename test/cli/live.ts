@@ -289,6 +289,7 @@ mounted('who may ask', '', async (t, mount) => {
   t.equal(stdout, 'EACCES\n', 'nobody else');
 
   const open = (): number => readdirSync(`/proc/${mount.daemon.pid}/fd`).length;
+  t.equal(countOf(activity(mount), 'INIT'), 1, 'it is there to be asked');
   const before = open();
   for (let i = 0; i < 50; i++)
     connect(socket)
