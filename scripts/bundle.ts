@@ -43,6 +43,7 @@ function relocated(file: string): string {
       const target = join(dirname(file), name);
       return ON_DEMAND.includes(target) ? whole : `importFile(${urlOf(target)})`;
     })
+    .replaceAll('createRequire(import.meta.url)', 'require')
     .replace("modules('node-gyp-build')", "require('node-gyp-build')") // into the bundle: there it is found at once
     .replaceAll('import.meta.url', urlOf(file))
     .replaceAll(/\bawait import\('(@[^']+)'\)/g, (_, name) => `require('./${bundleOf(name)}')`); // at once, here
