@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 scripts/build-native.sh
 node_modules/.bin/tsc
 node dist/scripts/bundle.js
+node dist/scripts/compile.js
 node dist/scripts/man.js
 chmod +x dist/src/cli/main.js
 # tsc rewrites the endings of imports in programs alone; in declarations, `.ts` is what the package does not have.

@@ -7,8 +7,6 @@ import { createHash } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { setFlagsFromString } from 'node:v8';
-import { Script } from 'node:vm';
 import { build, type Plugin } from 'esbuild';
 
 const dist = fileURLToPath(new URL('..', import.meta.url));
@@ -68,14 +66,6 @@ const delayed = name => new Proxy({}, { get: (_, key) => require(name)[key] });`
 const withLateModules = (bundle: string): string =>
   bundle.replaceAll(/=require\("(node:(?:child_process|net|os|readline|worker_threads))"\)/g, '=delayed("$1")');
 
-/** What V8 makes of a script, functions that are not called yet included. */
-function compiled(source: Buffer): Buffer {
-  setFlagsFromString('--no-lazy');
-  const script = new Script(source.toString('latin1'), { filename: 'main.cjs' });
-  setFlagsFromString('--lazy'); // as it will be: V8 takes nothing that was made with other flags
-  return script.createCachedData();
-}
-
 rmSync(to, { recursive: true, force: true });
 for (const [file, entry] of bundles)
   await build({
@@ -97,7 +87,5 @@ for (const [file, entry] of bundles)
 
 const file = join(to, 'main.cjs');
 const code = withLateModules(readFileSync(file, 'latin1'));
-const seal = createHash('sha256').update(code).digest('hex').slice(0, 16); // cli/start.ts compares it
-const main = Buffer.from(`${code}//${seal}`, 'latin1');
-writeFileSync(file, main);
-writeFileSync(`${file}.cache`, Buffer.concat([compiled(main), Buffer.from(seal)]));
+const seal = createHash('sha256').update(code).digest('hex').slice(0, 16); // for compile.ts
+writeFileSync(file, `${code}//${seal}`, 'latin1');

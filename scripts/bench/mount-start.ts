@@ -6,7 +6,8 @@
  *
  * Both are started in turn, with an image of 10 MB. Certificates that NODE_EXTRA_CA_CERTS names are left out for both: to read
  * them takes Node.js longer than all else, and lowerdata does not. Printed are medians, and the median of the ratios to the
- * empty program of the same round: JSON on standard output. Needs root or fusermount3; takes half a minute.
+ * empty program of the same round; of memory and idleness, what the last one has after some seconds: JSON on standard output.
+ * Needs root or fusermount3; takes half a minute.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -74,6 +75,11 @@ function processorSeconds(pid: number): number {
   return (Number(fields[14 - 3]) + Number(fields[15 - 3])) / TICKS;
 }
 
+function residentMiB(pid: number): number {
+  const [, kibibytes] = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+  return Number(kibibytes) / 1024;
+}
+
 const median = (numbers: number[]): number => numbers.sort((a, b) => a - b)[numbers.length >> 1] as number;
 const rounded = (number: number): number => Number(number.toFixed(2));
 
@@ -81,18 +87,18 @@ async function main(home: string, rounds: number): Promise<void> {
   const [image, mnt] = [join(home, 'image'), join(home, 'mnt')];
   mkdirSync(mnt);
   writeFileSync(image, makeImage());
-  const found: { empty: number; mount: number; residentMiB: number }[] = [];
-  let idle = 0;
+  const found: { empty: number; mount: number }[] = [];
+  let [idle, resident] = [0, 0];
   for (let round = 0; round <= rounds; round++) {
     const empty = milliseconds(process.execPath, '-e', '0');
     const { took, pid } = mount(image, mnt);
-    const [, resident = '0'] = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
-    if (round > 0) found.push({ empty, mount: took, residentMiB: Number(resident) / 1024 }); // the first one warms up
+    if (round > 0) found.push({ empty, mount: took }); // the first one warms up
     if (round === rounds) {
       await setTimeout(1000);
       const before = processorSeconds(pid);
       await setTimeout(IDLE_SECONDS * 1000);
       idle = processorSeconds(pid) - before;
+      resident = residentMiB(pid);
     }
     execFileSync(command, ['umount', mnt]);
   }
@@ -100,7 +106,7 @@ async function main(home: string, rounds: number): Promise<void> {
     emptyMilliseconds: rounded(median(found.map(({ empty }) => empty))),
     mountMilliseconds: rounded(median(found.map(({ mount }) => mount))),
     ratio: rounded(median(found.map(({ empty, mount }) => mount / empty))),
-    residentMiB: rounded(median(found.map(({ residentMiB }) => residentMiB))),
+    residentMiB: rounded(resident),
     idleProcessorPercent: rounded((idle / IDLE_SECONDS) * 100),
   };
   console.log(JSON.stringify({ bench: 'mount-start', rounds, processor: cpus()[0]?.model, ...result }, undefined, 2));

@@ -1,4 +1,7 @@
 /** Runs a target on a thread of its own, which is watched: an input that takes too long, or too much memory, is a failure. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { dumps } from './dumps.ts';
 import { images } from './images.ts';
@@ -52,8 +55,10 @@ export async function replay(target: TargetName, input: Uint8Array): Promise<Fai
 
 function watched(order: Omit<Order, 'notes'>): Promise<Outcome> {
   const notes = new SharedArrayBuffer(NOTES_BYTES);
+  const home = mkdtempSync(join(tmpdir(), 'lowerdata-fuzz-'));
   const worker = new Worker(new URL('./worker.js', import.meta.url), {
     workerData: { ...order, notes } satisfies Order,
+    env: { ...process.env, TMPDIR: home }, // it may be ended in the middle of something
     resourceLimits: { maxOldGenerationSizeMb: HEAP_MEGABYTES },
   });
   const counter = new Int32Array(notes, 0, 2);
@@ -72,7 +77,10 @@ function watched(order: Omit<Order, 'notes'>): Promise<Outcome> {
     }, 200);
     const end = (outcome: Outcome): void => {
       clearInterval(watch);
-      worker.terminate().then(() => resolve(outcome), reject);
+      worker
+        .terminate()
+        .finally(() => rmSync(home, { recursive: true }))
+        .then(() => resolve(outcome), reject);
     };
     worker.once('message', (outcome: Outcome) => end(outcome));
     worker.once('error', error => end(noted(String(error.stack ?? error))));

@@ -1,5 +1,5 @@
 /** Stacks to serve, each made once: what is in them is always the same. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { escapeXattr } from '../../src/builder/escape.ts';
@@ -53,14 +53,12 @@ function image(): ErofsLayer {
 
 let objects: Layer | undefined;
 
-/** A directory with one object, for as long as the process lives. */
+/** A directory with one object. */
 function objectLayer(): Layer {
   if (objects) return objects;
-  const home = mkdtempSync(join(tmpdir(), 'lowerdata-'));
-  process.once('exit', () => rmSync(home, { recursive: true, force: true }));
-  mkdirSync(join(home, 'objects'));
-  writeFileSync(join(home, 'objects', 'object'), DATA);
-  objects = new DirLayer(join(home, 'objects'));
+  const home = mkdtempSync(join(tmpdir(), 'objects-'));
+  writeFileSync(join(home, 'object'), DATA);
+  objects = new DirLayer(home);
   return objects;
 }
 

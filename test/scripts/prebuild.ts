@@ -1,7 +1,8 @@
 /** Proves that the package is installed and mounts on a machine without compilers, by npm with install scripts blocked. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Script } from 'node:vm';
 import t from 'tap';
 import { scratch } from '../fixtures/layers.ts';
 import { packageFolder } from '../fixtures/mounted.ts';
@@ -67,6 +68,20 @@ t.test('a machine without compilers', { skip: without('cc') || without('objdump'
   } finally {
     t.equal(run(command, 'umount', 'mnt').status, 0);
   }
+
+  const bundle = join(home, 'node_modules', 'lowerdata', 'dist', 'bin', 'main.cjs');
+  rmSync(`${bundle}.cache`);
+  const rebuilt = run('npm', 'rebuild', '--foreground-scripts', 'lowerdata');
+  t.equal(rebuilt.status, 0, rebuilt.stderr);
+  const [source, cache] = [bundle, `${bundle}.cache`].map(file => readFileSync(file)) as [Buffer, Buffer];
+  t.equal(
+    cache.toString('latin1', cache.length - 16),
+    source.toString('latin1', source.length - 16),
+    'made for the bundle',
+  );
+  const { cachedDataRejected } = new Script(source.toString('latin1'), { cachedData: cache.subarray(0, -16) });
+  t.equal(cachedDataRejected, false, 'where scripts may run, V8 compiles the command for the Node.js that is there');
+  t.match(run(command, '--version').stdout, /^lowerdata \d/);
 
   t.test('an addon needs no newer C library than Node.js', async t => {
     const folder = join(home, 'node_modules', 'lowerdata', 'native-shims', 'prebuilds');
