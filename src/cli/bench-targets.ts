@@ -89,7 +89,7 @@ export function driverTarget(name: string, source: Name, options: readonly Name[
       makeDirectory(mountpoint);
       await mountInBackground([...options.flatMap(text => ['-o', text]), '--', source, mountpoint]);
       const mount = mountAt(readMounts(), mountpoint);
-      const pid = mount && readState(mount.device)?.pid;
+      const pid = mount && readState(mount)?.pid;
       return {
         ...(pid !== undefined && { usage: usageFromNow(pid) }),
         stop: async () => {

@@ -11,7 +11,7 @@ import {
 import { type Protection, protectionOf, protectionText } from '../driver/protection.ts';
 import { OverlayServer } from '../driver/server.ts';
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
-import { isOnTop, MountTable, mountAt } from '../fuse/mountinfo.ts';
+import { isOnTop, isSame, type Mount, MountTable, mountAt } from '../fuse/mountinfo.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
@@ -52,9 +52,9 @@ export async function serveMount(
   const { mountpoint, plan } = order;
   const { protection, confinement } = mount.safety;
   state.write({
-    device: mount.device,
+    device: mount.seen.device,
     mountpoint,
-    source: plan.fuse.fsname,
+    source: mount.seen.source,
     startedAt: Date.now(),
     transport: plan.driver.transport,
     layers: plan.stack.layers,
@@ -173,14 +173,15 @@ function trace(line: string): void {
 
 /** A mount that this process serves. */
 class LiveMount {
-  readonly device: string;
+  /** As mountinfo had it first. */
+  readonly seen: Mount;
   readonly safety: Safety;
   private readonly watcher: Watcher;
   private readonly by: Mounter;
   private readonly table: MountTable;
 
-  private constructor(device: string, table: MountTable, watcher: Watcher, by: Mounter, safety: Safety) {
-    this.device = device;
+  private constructor(seen: Mount, table: MountTable, watcher: Watcher, by: Mounter, safety: Safety) {
+    this.seen = seen;
     this.table = table;
     this.safety = safety;
     this.watcher = watcher;
@@ -201,10 +202,10 @@ class LiveMount {
     }
     const { by, safety } = mounted;
     try {
-      const device = mountAt(table.read(), mountpoint)?.device;
-      if (device === undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: mounted, but not in mountinfo`);
-      watcher.mounted(device, by, state.path);
-      if (safety) return new LiveMount(device, table, watcher, by, safety);
+      const seen = mountAt(table.read(), mountpoint);
+      if (seen === undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: mounted, but not in mountinfo`);
+      watcher.mounted(seen, by, state.path);
+      if (safety) return new LiveMount(seen, table, watcher, by, safety);
       throw new ErrnoError(EIO, `${printable(mountpoint)}: ${await server.ended} before it answered`);
     } catch (error) {
       if (await takeAway(watcher, mountpoint, by, true).catch(() => false)) await watcher.gone();
@@ -216,7 +217,7 @@ class LiveMount {
   /** Where it can be unmounted; it may have been moved since. undefined: nowhere in this mount namespace. */
   get place(): Name | undefined {
     const mounts = this.table.read();
-    return mounts.findLast(mount => mount.device === this.device && isOnTop(mounts, mount))?.path;
+    return mounts.findLast(mount => isSame(mount, this.seen) && isOnTop(mounts, mount))?.path;
   }
 
   /**

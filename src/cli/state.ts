@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Confinement } from '../driver/confinement.ts';
 import type { DriverOptions } from '../driver/options.ts';
 import type { Protection } from '../driver/protection.ts';
+import { type Identity, isSame } from '../fuse/mountinfo.ts';
 import type { LayerSpec } from '../overlay/options.ts';
 import type { Name } from '../sys/bytes.ts';
 
@@ -14,6 +15,7 @@ export interface MountState {
   /** `major:minor` of the mount, as mountinfo has it. */
   readonly device: string;
   readonly mountpoint: Name;
+  /** As mountinfo has it, too. */
   readonly source: Name;
   /** Milliseconds since 1970. */
   readonly startedAt: number;
@@ -83,9 +85,10 @@ export class StateFile {
   }
 }
 
-/** @returns what the running daemon of a mount has left; undefined where there is none */
-export function readState(device: string): MountState | undefined {
-  return readStates().find(state => state.device === device);
+/** @returns what the running daemon of a mount has left; undefined where there is none. That of another one may be about to end. */
+export function readState(mount: Identity): MountState | undefined {
+  const found = readStates().filter(state => isSame(state, mount));
+  return found.sort((a, b) => b.startedAt - a.startedAt)[0];
 }
 
 /** What all running daemons of this user have left. */

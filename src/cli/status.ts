@@ -47,7 +47,7 @@ export async function run(args: readonly Name[]): Promise<number> {
 
 function stateOf(mountpoint: Name): MountState {
   const mount = findMount(mountpoint);
-  const state = mount && readState(mount.device);
+  const state = mount && readState(mount);
   if (!state) throw new ErrnoError(EINVAL, `${printable(mountpoint)}: not a mount of lowerdata and of this user`);
   return state;
 }

@@ -3,7 +3,7 @@ import { realpathSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { mounter, unmountFuse } from '../fuse/mount.ts';
-import { type Mount, mountAt, readMounts } from '../fuse/mountinfo.ts';
+import { isSame, type Mount, mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
 import { newCommand, parse } from './command.ts';
 import { complain, MOUNT_FAILED, reporting, WRONG_CALL } from './report.ts';
@@ -28,13 +28,13 @@ export async function run(args: readonly Name[]): Promise<number> {
 async function umount(path: Name, lazy: boolean): Promise<number> {
   const mount = findMount(path);
   if (!mount) return refuse(path, 'not mounted');
-  const state = readState(mount.device);
+  const state = readState(mount);
   if (mount.type !== 'fuse.lowerdata' && !state) return refuse(path, `no mount of lowerdata, but ${mount.type}`);
   if (!(await unmountFuse(mount.path, mounter(), lazy))) {
     complain(`${printable(path)}: busy: files are open in it, or it is a current directory; --lazy detaches it`);
     return MOUNT_FAILED;
   }
-  if (readMounts().some(other => other.device === mount.device)) return 0; // it is mounted elsewhere, too
+  if (readMounts().some(other => isSame(other, mount))) return 0; // it is mounted elsewhere, too
   if (state && !lazy) await gone(state.pid);
   return 0;
 }

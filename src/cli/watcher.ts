@@ -5,7 +5,7 @@
  * of FUSE, and removes nothing but those files.
  *
  *     mounting PATH ID         to be said before; ID is that of the mount which is there already
- *     mounted DEVICE BY STATE  counts once
+ *     mounted DEVICE =SOURCE BY STATE  counts once; SOURCE as mountinfo spells it
  *     unmount [-l [dead]]      -> one line: unmounted, busy, or what went wrong. dead: only if it is; served, where it is not
  *     gone                     the mount is not there any more; the shell ends
  */
@@ -13,21 +13,21 @@ import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Mounter } from '../fuse/mount.ts';
-import { encodePath, mountAt, readMounts } from '../fuse/mountinfo.ts';
+import { encodePath, type Mount, mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
 import { EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 
 /**
- * Paths stay as mountinfo spells them, without white space, until they are used. A mount is found by its device number, which
- * another mount can have at once when this one is gone, so that none is taken away unasked while somebody serves it; before
- * that number is known, by being new at the path.
+ * Paths stay as mountinfo spells them, without white space, until they are used. A mount is found by its device number and its
+ * source, which another mount can have at once when this one is gone, so that none is taken away unasked while somebody serves
+ * it; before they are known, by being new at the path.
  * A mount that another one covers is left alone: unmounting its path would unmount the other one.
  */
 const SCRIPT = `
 trap '' HUP INT TERM PIPE
 cd /
-by=$1 device= path= before= state=
+by=$1 device= source= path= before= state=
 
 covered() (
   while read -r _ parent _ _ at _; do
@@ -39,7 +39,8 @@ mounts() {
   while read -r id _ number _ at rest; do
     case $rest in *' - fuse.'*) ;; *) continue ;; esac
     if [ -n "$device" ]; then
-      [ "$number" = "$device" ] || continue
+      rest=\${rest#* - fuse.* } # the source, and options without white space
+      [ "$number" = "$device" ] && [ "=\${rest% *}" = "$source" ] || continue
     else
       [ "$at" = "$path" ] && [ "$id" != "$before" ] || continue
     fi
@@ -82,10 +83,10 @@ requested() { # the one on top of the mounts of the device
   fi
 }
 forget() { [ -z "$state" ] || rm -f "$state" "\${state%.json}.sock"; }
-while read -r word one two three; do
+while read -r word one two three four; do
   case $word in
     mounting) [ -n "$path" ] || path=$one before=$two ;;
-    mounted) [ -n "$device" ] || device=$one by=$two state=$three ;;
+    mounted) [ -n "$device" ] || device=$one source=$two by=$three state=$four ;;
     unmount) requested "$one" "$two" ;;
     gone) forget; exit 0 ;;
   esac
@@ -132,8 +133,8 @@ export class Watcher {
   }
 
   /** @param stateFile removed with the mount, and the socket beside it; '' for none */
-  mounted(device: string, by: Mounter, stateFile: string): void {
-    this.say(`mounted ${device} ${by} ${nameFromText(stateFile)}`);
+  mounted({ device, spelledSource }: Mount, by: Mounter, stateFile: string): void {
+    this.say(`mounted ${device} =${spelledSource} ${by} ${nameFromText(stateFile)}`);
   }
 
   /**

@@ -11,7 +11,15 @@ export interface Mount {
   /** With its subtype: `fuse.lowerdata`. */
   readonly type: Name;
   readonly source: Name;
+  /** The source as mountinfo spells it, without white space. */
+  readonly spelledSource: string;
 }
+
+/** What tells a mount from others. A number alone does not: another one may have it as soon as the first is gone. */
+export type Identity = Pick<Mount, 'device' | 'source'>;
+
+/** Whether both are the same superblock, as far as can be seen. */
+export const isSame = (a: Identity, b: Identity): boolean => a.device === b.device && a.source === b.source;
 
 /** All mounts, in the order in which they were made. Asks no filesystem, so that a dead one does not stop it. */
 export function readMounts(): Mount[] {
@@ -50,6 +58,7 @@ export function parseMounts(text: string): Mount[] {
       path: decode(path),
       type: decode(type as string),
       source: decode(source),
+      spelledSource: source,
     });
   }
   return mounts;

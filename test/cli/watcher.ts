@@ -25,11 +25,11 @@ const script = (mounted: string): string => `
   const [at] = process.argv.slice(-1);
   const watcher = new Watcher(mounter());
   watcher.mounting(at);
-  mountFuse(at, { fsname: 'test', subtype: 'lowerdata', allowOther: false, flags: [] });
+  mountFuse(at, { fsname: 'a  #b,\\\\c [d]*? - fuse.e', subtype: 'lowerdata', allowOther: false, flags: [] });
   ${mounted}
   process.kill(process.pid, 'SIGKILL');
 `;
-const told = `watcher.mounted(mountAt(readMounts(), at).device, mounter(), '');`;
+const told = `watcher.mounted(mountAt(readMounts(), at), mounter(), '');`;
 
 for (const [rule, after, uid, other] of [
   ['killed before it knew the device', '', 0, false],
@@ -60,28 +60,36 @@ for (const [rule, after, uid, other] of [
   );
 }
 
-t.test('killed when another daemon had the device number already', { skip: withoutFuse }, t =>
-  withScratchAsync(async directory => {
-    for (const name of ['A', 'B', 'own']) mkdirSync(join(directory, name));
-    const other = await ForegroundMount.make(`${directory}/A:${directory}/B`, join(directory, 'mnt'));
-    try {
-      const dies = `
-        import { Watcher } from '${cli}/watcher.js';
-        import { readFileSync, writeSync } from 'node:fs';
-        const watcher = new Watcher('mount');
-        watcher.mounting('${directory}/own');
-        watcher.mounted('${other.mount?.device}', 'mount', '');
-        writeSync(1, readFileSync('/proc/self/task/' + process.pid + '/children', 'latin1'));
-        process.kill(process.pid, 'SIGKILL');`;
-      const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', dies], { encoding: 'utf8' });
-      t.match(stdout, /^\d+ $/, stderr);
-      t.ok(await soon(() => !isRunning(Number(stdout))), 'the watcher ends');
-      t.equal(other.mount?.type, 'fuse.lowerdata', 'and leaves alone what somebody serves');
-    } finally {
-      await other.clear();
-    }
-  }),
-);
+for (const [rule, sourceOf, isStopped] of [
+  ['and the source', (other: ForegroundMount) => other.mount?.spelledSource, false],
+  ['and does not answer', () => '/another', true],
+] as const)
+  t.test(`killed when another daemon had the device number already, ${rule}`, { skip: withoutFuse }, t =>
+    withScratchAsync(async directory => {
+      for (const name of ['A', 'B', 'own']) mkdirSync(join(directory, name));
+      const other = await ForegroundMount.make(`${directory}/A:${directory}/B`, join(directory, 'mnt'));
+      if (isStopped) other.signal('SIGSTOP');
+      try {
+        const dies = `
+          import { Watcher } from '${cli}/watcher.js';
+          import { readFileSync, writeSync } from 'node:fs';
+          const watcher = new Watcher('mount');
+          watcher.mounting('${directory}/own');
+          watcher.mounted({ device: '${other.mount?.device}', spelledSource: '${sourceOf(other)}' }, 'mount', '');
+          writeSync(1, readFileSync('/proc/self/task/' + process.pid + '/children', 'latin1'));
+          process.kill(process.pid, 'SIGKILL');`;
+        const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', dies], {
+          encoding: 'utf8',
+        });
+        t.match(stdout, /^\d+ $/, stderr);
+        t.ok(await soon(() => !isRunning(Number(stdout))), 'the watcher ends');
+        t.equal(other.mount?.type, 'fuse.lowerdata', 'and leaves alone what somebody serves');
+      } finally {
+        other.signal('SIGCONT');
+        await other.clear();
+      }
+    }),
+  );
 
 t.test('killed before it has read what it is asked', { timeout: 60_000 }, async t => {
   const asks = `

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { readState } from '../../src/cli/state.ts';
-import { mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
+import { type Mount, mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
 import { nameFromText } from '../../src/sys/bytes.ts';
 import { EOPNOTSUPP, ERANGE } from '../../src/sys/errno.ts';
 import { native } from '../../src/sys/native.ts';
@@ -99,7 +99,7 @@ t.test('fuse-native', { skip: withoutFuse || withoutFuseNative }, async t => {
       await withLayers(async root => {
         const found = mountAt(readMounts(), root);
         t.equal(found?.type, 'fuse.lowerdata', 'its type');
-        const { pid } = readState(found?.device ?? '') as { pid: number };
+        const { pid } = readState(found as Mount) as { pid: number };
         end(root, pid);
         for (let tries = 100; tries > 0 && (mountAt(readMounts(), root) || isAlive(pid)); tries--) await sleep(50);
         t.equal(mountAt(readMounts(), root), undefined, 'the mount is gone');

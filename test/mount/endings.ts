@@ -133,10 +133,11 @@ placed(`${CYCLES} times mounted and unmounted`, { timeout: 60_000 + CYCLES * 400
   for (let i = 0; i < CYCLES; i++) {
     commandWith(env, 'mount', place.stack, place.mnt);
     if ((await place.ask('slurp', 'b')) !== 'from B') t.fail(`cycle ${i}: it does not answer`);
-    if (i % 5 === 4) process.kill(statesOf(place)[0]?.pid as number, 'SIGKILL');
+    const states = statesOf(place); // the daemon of the cycle before may be about to end
+    if (i % 5 === 4) process.kill(states[0]?.pid as number, 'SIGKILL');
     else commandWith(env, 'umount', place.mnt);
     if (!(await soon(() => mountAt(readMounts(), nameFromText(place.mnt)) === undefined)))
-      t.fail(`cycle ${i}: it is still mounted`);
+      t.fail(`cycle ${i}: it is still mounted`, { states, now: leftovers(place) });
   }
   await soon(() => JSON.stringify(leftovers(place)) === JSON.stringify(before));
   t.strictSame(leftovers(place), before, 'no process, mount, descriptor or file is left');
@@ -153,17 +154,23 @@ function leftovers(place: Place): Record<string, unknown> {
   };
 }
 
-/** What the daemons of root have left about themselves. */
-function statesOf({ mnt }: Place): { pid: number }[] {
+interface State {
+  readonly pid: number;
+  readonly mountpoint: string;
+  readonly startedAt: number;
+}
+
+/** What the daemons of root have left about themselves, the newest first. */
+function statesOf({ mnt }: Place): State[] {
   const directory = '/run/lowerdata';
   const states = readdirSync(directory).flatMap(name => {
     try {
-      return [JSON.parse(readFileSync(join(directory, name), 'utf8')) as { pid: number; mountpoint: string }];
+      return [JSON.parse(readFileSync(join(directory, name), 'utf8')) as State];
     } catch {
       return []; // another daemon's, which is being written or has gone
     }
   });
-  return states.filter(({ mountpoint }) => mountpoint === mnt);
+  return states.filter(({ mountpoint }) => mountpoint === mnt).sort((a, b) => b.startedAt - a.startedAt);
 }
 
 function environmentOf(pid: string): string[] {
