@@ -3,7 +3,7 @@
 # where the package is installed: there, node-gyp is the one that npm brings.
 # Silent when it works, and quick when nothing changed; prints the log when it fails.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../native-shims"
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../native-shims"
 
 addon=build/Release/lowerdata.node
 if [[ -f $addon && -z $(find . -maxdepth 1 -type f -newer "$addon") ]]; then

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Compiles everything, the addon and TypeScript, into native-shims/build and dist/, and writes the manual: `npm run build`.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 scripts/build-native.sh
 node_modules/.bin/tsc
 node dist/scripts/bundle.js
-node dist/scripts/compile.js
+NODE_OPTIONS='' node dist/scripts/compile.js
 node dist/scripts/man.js
 chmod +x dist/src/cli/main.js
 # tsc rewrites the endings of imports in programs alone; in declarations, `.ts` is what the package does not have.

@@ -3,7 +3,6 @@
  * own takes longer to find than to run, and ES modules take 4 ms more than CommonJS, in every thread. scripts/build.sh runs it.
  * Function names stay, for stack traces; for lines there are source maps, which Node.js does not ask for itself in main.cjs.
  */
-import { createHash } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -86,6 +85,4 @@ for (const [file, entry] of bundles)
   });
 
 const file = join(to, 'main.cjs');
-const code = withLateModules(readFileSync(file, 'latin1'));
-const seal = createHash('sha256').update(code).digest('hex').slice(0, 16); // for compile.ts
-writeFileSync(file, `${code}//${seal}`, 'latin1');
+writeFileSync(file, withLateModules(readFileSync(file, 'latin1')), 'latin1');

@@ -6,12 +6,14 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { Script } from 'node:vm';
+import { crc32 } from 'node:zlib';
 
-/** The end of the bundle, which tells it from others: cli/start.ts compares it. */
-const SEAL_BYTES = 16;
 const file = fileURLToPath(new URL('../bin/main.cjs', import.meta.url));
 const source = readFileSync(file);
 setFlagsFromString('--no-lazy');
 const script = new Script(source.toString('latin1'), { filename: 'main.cjs' });
 setFlagsFromString('--lazy'); // as it will be: V8 takes nothing that was made with other flags
-writeFileSync(`${file}.cache`, Buffer.concat([script.createCachedData(), source.subarray(-SEAL_BYTES)]));
+const code = script.createCachedData();
+const checksum = Buffer.alloc(4);
+checksum.writeUInt32LE(crc32(code, crc32(source)));
+writeFileSync(`${file}.cache`, Buffer.concat([code, checksum]));

@@ -3,7 +3,7 @@
 # packs. Makes native-shims/prebuilds for x64 and arm64, for whichever a compiler is here (Debian: gcc-aarch64-linux-gnu).
 # They need the C library that Node.js 20 needs itself, glibc 2.28, and nothing newer, which is checked.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 glibc_max=2.28
 node_root=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
 

@@ -2,7 +2,7 @@
 # The main job on real input: `npm run quickstart`. Installs and builds what is missing, makes a composefs image and its
 # objects of the TypeScript compiler, mounts it, runs the compiler from the mount, shows what happens to a changed object.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 scripts/setup.sh
 lowerdata() { bin/lowerdata "$@"; }
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }

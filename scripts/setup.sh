@@ -2,7 +2,7 @@
 # Makes a checkout ready to run: installs the packages of package-lock.json where they are missing or old, and builds.
 # Called by quickstart.sh and test.sh; harmless at any time.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 
 for program in node npm cc make python3; do
   command -v "$program" >/dev/null || { echo "lowerdata needs $program, which is not installed" >&2; exit 1; }

@@ -3,7 +3,7 @@
 # A test that needs root, /dev/fuse or a program that is missing is skipped with the reason, and counted.
 # Each file runs under plain node, two at a time: the runner of tap would load its tools into every daemon, too.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 scripts/setup.sh
 npx --no-install biome check --reporter=summary
 

@@ -74,12 +74,7 @@ t.test('a machine without compilers', { skip: without('cc') || without('objdump'
   const rebuilt = run('npm', 'rebuild', '--foreground-scripts', 'lowerdata');
   t.equal(rebuilt.status, 0, rebuilt.stderr);
   const [source, cache] = [bundle, `${bundle}.cache`].map(file => readFileSync(file)) as [Buffer, Buffer];
-  t.equal(
-    cache.toString('latin1', cache.length - 16),
-    source.toString('latin1', source.length - 16),
-    'made for the bundle',
-  );
-  const { cachedDataRejected } = new Script(source.toString('latin1'), { cachedData: cache.subarray(0, -16) });
+  const { cachedDataRejected } = new Script(source.toString('latin1'), { cachedData: cache.subarray(0, -4) });
   t.equal(cachedDataRejected, false, 'where scripts may run, V8 compiles the command for the Node.js that is there');
   t.match(run(command, '--version').stdout, /^lowerdata \d/);
 
