@@ -78,8 +78,23 @@ export function dataString(fd: number, options: FuseMountOptions): Name {
 export function helperOptions(options: FuseMountOptions): Name {
   const escaped = (name: Name): Name => name.replace(/[\\,]/g, '\\$&');
   const flags = options.flags.filter(flag => flag !== 'ro' && !ONLY_MOUNT.includes(flag));
-  const names = [`fsname=${escaped(options.fsname)}`, `subtype=${escaped(options.subtype)}`];
+  const names = [`fsname=${escaped(shortened(options.fsname))}`, `subtype=${escaped(options.subtype)}`];
   return ['ro', 'nosuid', 'nodev', ...flags, ...commonOptions(options), ...names].join(',');
+}
+
+/** fusermount3 does not find a mount again whose line in the table of mounts has more than 4 KB. */
+const SOURCE_BYTES_MAX = 2000;
+
+/** The start of a long source, as far as mountinfo spells it in SOURCE_BYTES_MAX bytes, in whole characters of UTF-8. */
+function shortened(source: Name): Name {
+  let end = 0;
+  for (let room = SOURCE_BYTES_MAX; end < source.length; end++) {
+    room -= /[ \t\n\\#]/.test(source[end] as string) ? 4 : 1;
+    if (room >= 0) continue;
+    while ((source.charCodeAt(end) & 0xc0) === 0x80) end--;
+    return `${source.slice(0, end)}...`;
+  }
+  return source;
 }
 
 /** default_permissions: or the kernel would keep the answers for one user and apply them to another. */

@@ -25,7 +25,7 @@ const script = (mounted: string): string => `
   const [at] = process.argv.slice(-1);
   const watcher = new Watcher(mounter());
   watcher.mounting(at);
-  mountFuse(at, { fsname: 'a  #b,\\\\c [d]*? - fuse.e', subtype: 'lowerdata', allowOther: false, flags: [] });
+  mountFuse(at, { fsname: 'a  #b,\\\\c [d]*? - fuse.e ' + '\\xc3\\xbc '.repeat(600), subtype: 'lowerdata', allowOther: false, flags: [] });
   ${mounted}
   process.kill(process.pid, 'SIGKILL');
 `;
