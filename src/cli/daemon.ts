@@ -214,10 +214,11 @@ class LiveMount {
     }
   }
 
-  /** Where it can be unmounted; it may have been moved since. undefined: nowhere in this mount namespace. */
+  /** Where it can be unmounted: where it was made, or else, moved or bound to elsewhere. undefined: nowhere in this namespace. */
   get place(): Name | undefined {
     const mounts = this.table.read();
-    return mounts.findLast(mount => isSame(mount, this.seen) && isOnTop(mounts, mount))?.path;
+    const places = mounts.filter(mount => isSame(mount, this.seen) && isOnTop(mounts, mount)).map(({ path }) => path);
+    return places.includes(this.seen.path) ? this.seen.path : places.at(-1);
   }
 
   /**
@@ -276,7 +277,10 @@ class StopRequests {
       else if (place === undefined && this.count === 1) this.abandon('unmounted');
       if (place === undefined || this.count > 2) return;
       notifySupervisor('STOPPING=1', `STATUS=unmounting ${printable(place)}`);
-      if (await mount.unmount(place, this.count > 1)) return; // serving ends now, or with the last user
+      if (await mount.unmount(place, this.count > 1)) {
+        if (mount.place) this.log(`unmounted; ${printable(mount.place)} is the same mount, and stays`);
+        return; // else serving ends now, or with the last user
+      }
       const busy = `${printable(place)} is busy and stays mounted; a second signal detaches it`;
       notifySupervisor(`STATUS=${busy}`);
       this.log(busy);

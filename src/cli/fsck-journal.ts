@@ -17,7 +17,7 @@ export class FsckJournal implements Journal {
 
   /** Reads what the last run has left. Where there is none, nothing is known. @param purpose runs of another one do not count */
   constructor({ layers }: StackOptions, purpose: string) {
-    const real = layers.map(({ path }) => nameOf(realpathSync(nameBytes(path) as Buffer, 'buffer')));
+    const real = layers.map(({ path }) => nameOf(realpathSync.native(nameBytes(path) as Buffer, 'buffer')));
     const stack = createHash('sha256').update(real.join('\0'), 'latin1').digest('hex');
     this.file = join(directory(), `${purpose}-${stack}`);
     this.good = new Set(linesOf(this.file));

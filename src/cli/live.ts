@@ -45,7 +45,7 @@ export function serveLive(path: string, counters: () => ActivityCounters | undef
   if (fd < 0) return;
   const answer = (socket: Socket): void => {
     socket.on('error', () => {}); // who asked has gone
-    socket.end(told(counters()), () => socket.destroy());
+    socket.end(told(counters), () => socket.destroy());
   };
   later(() => letIn(fd, answer));
 }
@@ -82,10 +82,10 @@ function listenAt(path: string): number {
   }
 }
 
-/** Nothing where a number can not be had, as memory is not when no descriptor is left: the mount must go on. */
-function told(counters: ActivityCounters | undefined): string {
+/** Nothing where a number can not be had, before the mount is made, or without a descriptor for it: the mount must go on. */
+function told(counters: () => ActivityCounters | undefined): string {
   try {
-    return JSON.stringify(liveNumbers(counters));
+    return JSON.stringify(liveNumbers(counters()));
   } catch {
     return '';
   }

@@ -121,7 +121,7 @@ function resolveMountpoint(path: Name): Name {
     throw new ErrnoError(EINVAL, `${printable(path)}: a descriptor that is mounted already can not be served yet`);
   }
   try {
-    const real = realpathSync(nameBytes(path) as Buffer, { encoding: 'buffer' });
+    const real = realpathSync.native(nameBytes(path) as Buffer, { encoding: 'buffer' }); // the other one reads UTF-8
     if (statSync(real).isDirectory()) return usable(nameOf(real));
   } catch (error) {
     if (error instanceof ErrnoError) throw error;

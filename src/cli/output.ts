@@ -83,7 +83,7 @@ export class Output {
     const known = statSync(bytesOf(path), { throwIfNoEntry: false });
     if (known?.isDirectory()) throw new ErrnoError(EINVAL, `${printable(path)} is a directory`);
     if (known && !known.isFile()) return;
-    this.#target = known ? nameOf(realpathSync(bytesOf(path), 'buffer')) : path;
+    this.#target = known ? nameOf(realpathSync.native(bytesOf(path), 'buffer')) : path;
     accessSync(bytesOf(this.#target.replace(/[^/]*$/s, '') || '.'), constants.W_OK);
   }
 

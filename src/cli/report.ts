@@ -20,9 +20,13 @@ export function complain(text: string): void {
 
 const POLLOUT = 4;
 
+/** For so much a pipe has room when it says that it has some. Source: pipe(7), PIPE_BUF; UTF-8 takes 3 bytes for one. */
+const LINE_MAX = Math.floor(4096 / 3) - 20;
+
 /** As `complain`, for a process that others wait for: where whoever reads stderr is behind, the line is lost. */
 export function complainIfHeard(text: string): void {
-  if (native.poll(Int32Array.of(STDERR), POLLOUT, 0) > 0) complain(text);
+  const line = text.length > LINE_MAX ? `${text.slice(0, LINE_MAX)}…` : text;
+  if (native.poll(Int32Array.of(STDERR), POLLOUT, 0) > 0) complain(line);
 }
 
 /** Prints text that holds byte strings. */

@@ -60,7 +60,7 @@ export function findMount(path: Name): Mount | undefined {
 
 function realPath(path: Name): Name | undefined {
   try {
-    return nameOf(realpathSync(nameBytes(path) as Buffer, { encoding: 'buffer' }));
+    return nameOf(realpathSync.native(nameBytes(path) as Buffer, { encoding: 'buffer' }));
   } catch {
     return undefined;
   }

@@ -69,9 +69,12 @@ unmount() ( # a path, and -l
     *) LC_ALL=C fusermount3 -u \${2:+-z} "$at" ;;
   esac
 )
-requested() { # the one on top of the mounts of the device
+requested() { # where it was made, or else the last place
   last=
-  for place in $(mounts); do last=$place; done
+  for place in $(mounts); do
+    last=$place
+    [ "$place" != "$path" ] || break
+  done
   if [ "$2" = dead ] && ! dead "$last"; then
     echo served
   elif [ -z "$device" ] || [ -z "$last" ]; then

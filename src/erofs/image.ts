@@ -1,7 +1,7 @@
 /** An EROFS image in memory: reads the file, checks the superblock, refuses what the reader cannot take. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { getI64, getU64, type Name, nameBytes, printable } from '../sys/bytes.ts';
-import { EFBIG, EINVAL, EIO, EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
+import { EFBIG, EINVAL, EIO, ENOMEM, EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { hugeMemory } from '../sys/memory.ts';
 import { isDirectory } from '../sys/stat.ts';
 import {
@@ -197,7 +197,8 @@ export function readImageFile(file: Name | number, label: string = printable(Str
 function memoryFor(size: number, label: string): Uint8Array {
   try {
     return hugeMemory(size);
-  } catch {
+  } catch (error) {
+    if (![EFBIG, ENOMEM].includes((error as ErrnoError).errno)) throw error;
     throw new ErrnoError(EFBIG, `${label}: an image of ${size} bytes does not fit into memory`);
   }
 }

@@ -6,7 +6,7 @@ import { native } from './native.ts';
 const ANONYMOUS = -1;
 const MADV_HUGEPAGE = 14;
 
-/** Memory that is shared with the kernel: of a file, or new where `fd` is -1. Throws ErrnoError. */
+/** Memory of a file, shared with the kernel, or new where `fd` is -1. Throws ErrnoError. */
 export function mapMemory(fd: number, offset: number, lengthBytes: number): ArrayBuffer {
   const memory = native.map(fd, offset, lengthBytes);
   if (typeof memory === 'number') throw new ErrnoError(-memory, `mmap: ${errnoName(memory)}`);
@@ -16,7 +16,7 @@ export function mapMemory(fd: number, offset: number, lengthBytes: number): Arra
 /**
  * Memory for much that is read here and there, all zeros: in pages of 2 MiB where the kernel has them. They take a fraction of
  * the time to come up, and the processor finds them where it has forgotten small ones.
- * Throws ErrnoError: EFBIG for more than one array can hold, ENOMEM.
+ * Throws ErrnoError: EFBIG for more than one array can hold, EINVAL for none, else that of mmap(2).
  */
 export function hugeMemory(lengthBytes: number): Uint8Array {
   if (lengthBytes > constants.MAX_LENGTH) throw new ErrnoError(EFBIG, `${lengthBytes} bytes do not fit into an array`);

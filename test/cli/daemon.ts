@@ -25,6 +25,7 @@ import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
 
 const MNT_DETACH = 2;
+const MS_BIND = 4096;
 
 interface Result {
   status: number | null;
@@ -221,6 +222,23 @@ placed('a busy mount goes on; a second signal detaches it', async (t, place) => 
   t.notOk(isGone(daemon), 'but it serves its last user');
   closeSync(fd);
   t.ok(await soon(() => isGone(daemon)), 'and ends with it');
+});
+
+placed('bound to another place as well', async (t, place) => {
+  place.run('mount', place.stack, place.mnt);
+  const { daemon } = place;
+  const bound = join(place.mnt, '..', 'bound');
+  mkdirSync(bound);
+  try {
+    t.equal(native.mount(nameFromText(place.mnt), nameFromText(bound), '', MS_BIND, ''), 0);
+    process.kill(daemon, 'SIGTERM');
+    t.ok(await soon(() => place.mount === undefined), 'it goes where it was made');
+    t.equal(readFileSync(join(bound, 'b'), 'utf8'), 'B\n', 'and answers at the other place');
+    process.kill(daemon, 'SIGTERM');
+    t.ok(await soon(() => isGone(daemon)), 'until it is asked again');
+  } finally {
+    native.umount(nameFromText(bound), MNT_DETACH);
+  }
 });
 
 placed('umount --lazy', async (t, place) => {
