@@ -47,25 +47,11 @@ export function serveLive(path: string, counters: () => ActivityCounters | undef
     socket.on('error', () => {}); // who asked has gone
     socket.end(told(counters), () => socket.destroy());
   };
-  later(() => letIn(fd, answer));
-}
-
-/** How long nobody is let in after a failure: no descriptor is left, and those who wait would keep the event loop busy. */
-const RETRY_MS = 1000;
-
-/** @param fd of a socket that listens, which stays open */
-function letIn(fd: number, answer: (socket: Socket) => void): void {
-  const again = (): unknown => setTimeout(letIn, RETRY_MS, fd, answer).unref();
-  const own = native.duplicate(fd); // closed by the server
-  if (own < 0) {
-    again();
-    return;
-  }
-  const server = createServer(answer).unref().listen({ fd: own });
-  server.on('error', () => {
-    if (!server.listening) return;
-    server.close();
-    again();
+  later(() => {
+    createServer(answer)
+      .on('error', () => {})
+      .unref()
+      .listen({ fd });
   });
 }
 
