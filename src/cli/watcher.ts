@@ -22,7 +22,7 @@ import { native } from '../sys/native.ts';
  * Paths stay as mountinfo spells them, without white space, until they are used. A mount is found by its device number and its
  * source, which another mount can have at once when this one is gone, so that none is taken away unasked while somebody serves
  * it; before they are known, by being new at the path.
- * A mount that another one covers is left alone: unmounting its path would unmount the other one.
+ * A mount that another one covers is left alone until that one is gone: unmounting its path would unmount the other one.
  */
 const SCRIPT = `
 trap '' HUP INT TERM PIPE
@@ -35,7 +35,7 @@ covered() (
   done </proc/self/mountinfo
   exit 1
 )
-mounts() {
+mounts() { # those that their paths lead to; with an argument, those that another mount covers
   while read -r id _ number _ at rest; do
     case $rest in *' - fuse.'*) ;; *) continue ;; esac
     if [ -n "$device" ]; then
@@ -44,7 +44,8 @@ mounts() {
     else
       [ "$at" = "$path" ] && [ "$id" != "$before" ] || continue
     fi
-    covered "$id" "$at" || printf '%s\\n' "$at"
+    if covered "$id" "$at"; then [ -n "$1" ] || continue; else [ -z "$1" ] || continue; fi
+    printf '%s\\n' "$at"
   done </proc/self/mountinfo
 }
 decode() { # sets at to a path without its octal escapes, which %b wants with a leading zero
@@ -100,7 +101,12 @@ tries=100 absent=3
 while [ "$tries" -gt 0 ] && [ "$absent" -gt 0 ]; do # a daemon may take a while to die, and one look may miss what moves
   found=$(mounts) failed=
   for place in $found; do dead "$place" && unmount "$place" -l || failed=1; done
-  if [ -z "$found" ]; then
+  if [ -z "$failed" ] && [ -n "$device" ] && [ -n "$(mounts covered)" ]; then
+    forget
+    state=
+    sleep 5 # until it is seen again, however long that takes
+    continue
+  elif [ -z "$found" ]; then
     absent=$((absent - 1))
   elif [ -z "$failed" ]; then
     break # never looks again: another mount may have the number now

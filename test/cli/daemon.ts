@@ -197,7 +197,7 @@ placed('a daemon that is killed leaves no mount and no state', async (t, place) 
   while (at()) native.umount(nameFromText(odd), MNT_DETACH);
 });
 
-placed('what covers a dead mount stays', async (t, place) => {
+placed('what covers a dead mount stays, and the dead mount goes when it is seen again', async (t, place) => {
   place.run('mount', place.stack, place.mnt);
   const { daemon } = place;
   native.mount('none', nameFromText(place.mnt), 'tmpfs', 0, '');
@@ -205,6 +205,8 @@ placed('what covers a dead mount stays', async (t, place) => {
   await soon(() => isGone(daemon));
   await sleep(300);
   t.equal(place.mount?.type, 'tmpfs');
+  t.equal(native.umount(nameFromText(place.mnt), 0), 0);
+  t.ok(await soon(() => place.mount === undefined));
 });
 
 placed('a busy mount goes on; a second signal detaches it', async (t, place) => {
