@@ -19,7 +19,15 @@ const text = [
 t.test('lines', async t => {
   const mounts = parseMounts(text);
   t.equal(mounts.length, 4);
-  t.match(mounts[0], { id: 36, parent: 35, device: '98:0', path: '/mnt/parent', type: 'ext3', source: '/dev/root' });
+  t.same(mounts[0], {
+    id: 36,
+    parent: 35,
+    device: '98:0',
+    path: '/mnt/parent',
+    type: 'ext3',
+    source: '/dev/root',
+    spelledSource: '/dev/root',
+  });
   t.same(mounts[1], {
     id: 37,
     parent: 36,
