@@ -9,7 +9,7 @@
 	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid) X(btrfsUuid)                                            \
 	X(lgetxattr) X(llistxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                            \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
-	X(uringSetup) X(uringEnter) X(map) X(advise) X(addressOf)                                                         \
+	X(uringSetup) X(uringEnter) X(map) X(advise) X(addressOf)                                                     \
 	X(loopDescriptor) X(loopTimeout) X(prepareStreams)                                                            \
 	X(connectDatagram) X(listenStream) X(execute) X(spawn) X(setsid) X(exit)                                      \
 	X(callOnThread) X(landlockCreateRuleset) X(landlockAddRule) X(seccomp)                                        \

@@ -1,11 +1,11 @@
 /** What an interrupted fsck has found to be good, so that the next one goes on from there: a file for each stack. */
 import { createHash } from 'node:crypto';
-import { appendFileSync, mkdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { Journal } from '../overlay/object-check.ts';
 import type { StackOptions } from '../overlay/options.ts';
-import { nameBytes, nameOf } from '../sys/bytes.ts';
+import { realPath } from '../sys/real-path.ts';
 
 /** Lines that may be lost by a kill. */
 const LINES_MAX = 256;
@@ -17,7 +17,7 @@ export class FsckJournal implements Journal {
 
   /** Reads what the last run has left. Where there is none, nothing is known. @param purpose runs of another one do not count */
   constructor({ layers }: StackOptions, purpose: string) {
-    const real = layers.map(({ path }) => nameOf(realpathSync.native(nameBytes(path) as Buffer, 'buffer')));
+    const real = layers.map(({ path }) => realPath(path));
     const stack = createHash('sha256').update(real.join('\0'), 'latin1').digest('hex');
     this.file = join(directory(), `${purpose}-${stack}`);
     this.good = new Set(linesOf(this.file));

@@ -1,8 +1,9 @@
 /** `lowerdata mount`, and what mount(8) and mount.fuse3 call. */
-import { existsSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
-import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
+import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EBUSY, EINVAL, ENOTCONN, ENOTDIR, ErrnoError } from '../sys/errno.ts';
+import { realPath } from '../sys/real-path.ts';
 import { collect, newCommand, oneOf, parse } from './command.ts';
 import type { MountOrder } from './daemon.ts';
 import { isImage, type MountPlan, planMount, valuesOf } from './mount-options.ts';
@@ -121,8 +122,8 @@ function resolveMountpoint(path: Name): Name {
     throw new ErrnoError(EINVAL, `${printable(path)}: a descriptor that is mounted already can not be served yet`);
   }
   try {
-    const real = realpathSync.native(nameBytes(path) as Buffer, { encoding: 'buffer' }); // the other one reads UTF-8
-    if (statSync(real).isDirectory()) return usable(nameOf(real));
+    const real = realPath(path);
+    if (statSync(nameBytes(real) as Buffer).isDirectory()) return usable(real);
   } catch (error) {
     if (error instanceof ErrnoError) throw error;
     const { errno = -EINVAL, code, message } = error as NodeJS.ErrnoException;

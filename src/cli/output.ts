@@ -7,15 +7,15 @@ import {
   fchmodSync,
   fsyncSync,
   openSync,
-  realpathSync,
   renameSync,
   rmSync,
   statSync,
   writeSync,
 } from 'node:fs';
 import { isatty } from 'node:tty';
-import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
+import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { realPath } from '../sys/real-path.ts';
 import { complain } from './report.ts';
 
 const bytesOf = (path: Name): Buffer => nameBytes(path) as Buffer;
@@ -83,7 +83,7 @@ export class Output {
     const known = statSync(bytesOf(path), { throwIfNoEntry: false });
     if (known?.isDirectory()) throw new ErrnoError(EINVAL, `${printable(path)} is a directory`);
     if (known && !known.isFile()) return;
-    this.#target = known ? nameOf(realpathSync.native(bytesOf(path), 'buffer')) : path;
+    this.#target = known ? realPath(path) : path;
     accessSync(bytesOf(this.#target.replace(/[^/]*$/s, '') || '.'), constants.W_OK);
   }
 

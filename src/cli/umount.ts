@@ -1,10 +1,10 @@
 /** `lowerdata umount`: takes a mount away, and waits until its daemon has gone. */
-import { realpathSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { mounter, unmountFuse } from '../fuse/mount.ts';
 import { isSame, type Mount, mountAt, readMounts } from '../fuse/mountinfo.ts';
-import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
+import { type Name, printable } from '../sys/bytes.ts';
+import { realPath } from '../sys/real-path.ts';
 import { newCommand, parse } from './command.ts';
 import { complain, MOUNT_FAILED, reporting, WRONG_CALL } from './report.ts';
 import { isRunning, readState } from './state.ts';
@@ -51,16 +51,16 @@ export function findMount(path: Name): Mount | undefined {
   const slash = trimmed.lastIndexOf('/');
   const last = trimmed.slice(slash + 1);
   const above = slash < 0 ? '.' : trimmed.slice(0, slash) || '/';
-  const parent = last === '.' || last === '..' ? undefined : realPath(above);
+  const parent = last === '.' || last === '..' ? undefined : pathIfThere(above);
   const found = parent !== undefined && mountAt(mounts, `${parent === '/' ? '' : parent}/${last}`);
   if (found) return found;
-  const real = realPath(path); // a symlink
+  const real = pathIfThere(path); // a symlink
   return real === undefined ? undefined : mountAt(mounts, real);
 }
 
-function realPath(path: Name): Name | undefined {
+function pathIfThere(path: Name): Name | undefined {
   try {
-    return nameOf(realpathSync.native(nameBytes(path) as Buffer, { encoding: 'buffer' }));
+    return realPath(path);
   } catch {
     return undefined;
   }

@@ -1,10 +1,11 @@
 /** Opens the layers of a stack. */
-import { type BigIntStats, realpathSync, statSync } from 'node:fs';
+import { type BigIntStats, statSync } from 'node:fs';
 import { DirLayer } from '../layers/dir.ts';
 import { openErofsLayer } from '../layers/erofs.ts';
 import type { Layer } from '../layers/layer.ts';
-import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
+import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ELOOP, ErrnoError } from '../sys/errno.ts';
+import { realPath } from '../sys/real-path.ts';
 import { measureBytes } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
 import { DEFAULT_MEMORY, type Memory } from './cache.ts';
@@ -120,7 +121,7 @@ const overlap = (path: Name, relation: string, other: Name): ErrnoError =>
 
 /** The directories above a path. */
 function ancestors(path: Name): Name[] {
-  const real = nameOf(ask(path, bytes => realpathSync.native(bytes, { encoding: 'buffer' }))); // the other reads UTF-8
+  const real = ask(path, () => realPath(path));
   const above: Name[] = [];
   for (let end = real.lastIndexOf('/'); end > 0; end = real.lastIndexOf('/', end - 1)) above.push(real.slice(0, end));
   return [...above, '/'];
