@@ -30,7 +30,7 @@ const KINDS = {
 type Kind = keyof typeof KINDS;
 const WAYS = {
   with: { memory: { ...DEFAULT_MEMORY, attrSeconds: 600 }, options: 'attr_timeout=600' }, // no pass takes as long
-  without: { memory: { dentries: 0, attrSeconds: 600 }, options: 'attr_timeout=600,dentry_cache=0' },
+  without: { memory: { ...DEFAULT_MEMORY, dentries: 0, attrSeconds: 600 }, options: 'attr_timeout=600,dentry_cache=0' },
 } as const;
 type Way = keyof typeof WAYS;
 /** Microseconds of one lookup; system calls of one lookup. */
@@ -120,7 +120,7 @@ async function mounted(home: string, layers: readonly string[], way: Way, paths:
   }
 }
 
-/** The calls with which layers are asked; the last two, getxattrat and listxattrat, strace may not know by name. */
+/** The calls with which layers are asked; those of xattrs by /proc/self/fd. */
 const CALLS =
   /^.*\s(statx|openat2|getdents64|readlinkat|[fl]?getxattr(at)?|[fl]?listxattr(at)?|syscall_0x1d0|syscall_0x1d1)$/;
 

@@ -30,6 +30,12 @@ export function cachePolicy(overlay: Overlay, options: DriverOptions): CachePoli
 }
 
 /** What this process keeps, so that the layers are asked no more than the kernel would ask. */
-export function memoryFor({ dentries, attrTimeout }: DriverOptions): Memory {
-  return { dentries: dentries ?? DEFAULT_MEMORY.dentries, attrSeconds: attrTimeout ?? DEFAULT_MEMORY.attrSeconds };
+export function memoryFor(options: DriverOptions): Memory {
+  const { dentries, attrTimeout, entryTimeout, negativeTimeout } = options;
+  return {
+    dentries: dentries ?? DEFAULT_MEMORY.dentries,
+    attrSeconds: attrTimeout ?? DEFAULT_MEMORY.attrSeconds,
+    entrySeconds: entryTimeout ?? DEFAULT_MEMORY.entrySeconds,
+    negativeSeconds: negativeTimeout ?? DEFAULT_MEMORY.negativeSeconds,
+  };
 }

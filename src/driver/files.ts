@@ -5,7 +5,7 @@ import { LATER, type Nodeid, type Unique } from '../fuse/ops.ts';
 import type { Data } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
-import type { Check, Measured } from '../overlay/verifier.ts';
+import { type Check, lookAt, type Measured } from '../overlay/verifier.ts';
 import { CacheCounts, count, newCounters } from '../sys/counters.ts';
 import { spareDescriptors } from '../sys/descriptors.ts';
 import { EINTR, ErrnoError } from '../sys/errno.ts';
@@ -24,9 +24,9 @@ interface File {
   backingId: number;
   /** Whether there is nothing to check. */
   unchecked: boolean;
-  /** The version of the data that was found to be what it must be. */
+  /** The version of the data that was found to be what it must be, where a change from then on shows. */
   passed: string | undefined;
-  /** The version that the kernel may have pages of; undefined before there were any. */
+  /** The version that the kernel may have pages of; undefined before there were any, and where a change of it may not show. */
   cached: string | undefined;
   /** Opens, and requests to open it that wait for an answer. */
   users: number;
@@ -93,6 +93,7 @@ export class Files {
    * @returns the handle, a negative errno, or LATER; throws as Overlay.find, Overlay.check and a Check do
    */
   open(nodeid: Nodeid, node: Node, unique?: Unique): Opened | number {
+    node.top.layer.recheck?.(node.top);
     const file = this.ready(nodeid, node, unique, ready => this.grant(ready));
     return typeof file === 'number' ? file : this.grant(file);
   }
@@ -127,7 +128,7 @@ export class Files {
       if (file.passed !== undefined && file.passed === data.version) return this.counted(file, FileCount.remembered);
       const check = this.overlay.check(node, data);
       if (check === undefined) return this.trusted(file);
-      const withLeaves = this.needsLeaves(file);
+      const withLeaves = this.needsLeaves(file, check);
       const known = check.known(withLeaves);
       if (known) {
         const ready = this.checked(file, check, known);
@@ -162,8 +163,9 @@ export class Files {
   // ---- checks ------------------------------------------------------------------------------------------------------
 
   /** Whether reads are to be checked. Without the option verify that depends on whether the kernel takes this file. */
-  private needsLeaves(file: File): boolean {
+  private needsLeaves(file: File, { byOrigin }: Check): boolean {
     const { verify } = this.options;
+    if (byOrigin) return true;
     if (verify !== undefined) return verify === 'read';
     this.passThrough(file);
     return file.backingId === 0;
@@ -214,10 +216,11 @@ export class Files {
   }
 
   /** Takes note that the data is what it must be, and arranges how it is read. */
-  private checked(file: File, check: Check, { byKernel, leaves }: Measured): File {
-    if (byKernel || !this.needsLeaves(file)) this.passThrough(file);
+  private checked(file: File, check: Check, measured: Measured): File {
+    const { byKernel, leaves } = measured;
+    if (byKernel || !this.needsLeaves(file, check)) this.passThrough(file);
     else if (leaves) file.reads = check.checkedData(leaves);
-    file.passed = check.version;
+    file.passed = check.isLasting(measured) ? check.version : undefined;
     return file;
   }
 
@@ -261,10 +264,17 @@ export class Files {
   private openFlags(file: File): number {
     if (file.backingId > 0) return Fopen.PASSTHROUGH;
     if (file.data.sizeBytes !== file.node.top.sizeBytes) return Fopen.DIRECT_IO;
-    const version = file.passed ?? file.data.version;
+    const { version, isSettled } =
+      file.passed === undefined ? lookAt(file.data) : { version: file.passed, isSettled: true };
     const unchanged = version === '' || version === file.cached;
-    file.cached = version;
+    file.cached = isSettled ? version : undefined;
     return unchanged ? Fopen.KEEP_CACHE : 0;
+  }
+
+  /** A descriptor of the node itself, which somebody has open; -1 where nobody has, or its data is elsewhere. */
+  openFd(nodeid: Nodeid): number {
+    const file = this.inUse.get(nodeid);
+    return file !== undefined && file.users > 0 && file.node.data === undefined ? file.data.fd : -1;
   }
 
   /** What an open file is read from. */

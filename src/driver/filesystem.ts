@@ -2,7 +2,7 @@
 import { Fopen } from '../fuse/abi.ts';
 import { DirentPacker } from '../fuse/dirents.ts';
 import type { Connection } from '../fuse/init.ts';
-import { type Caller, type Filesystem, LATER, type Nodeid, ROOT, type Settled, type Unique } from '../fuse/ops.ts';
+import { type Caller, type Filesystem, LATER, type Nodeid, type Settled, type Unique } from '../fuse/ops.ts';
 import type { Out } from '../fuse/reply.ts';
 import * as reply from '../fuse/reply.ts';
 import type { Data } from '../layers/layer.ts';
@@ -89,13 +89,29 @@ export class OverlayFilesystem implements Filesystem {
     const directory = this.nodes.get(parent);
     if (directory === undefined) return -ESTALE;
     if (!isDirectory(directory.top.mode)) return -ENOTDIR;
-    const found = this.overlay.lookup(directory, name);
+    const found = this.find(directory, name);
     if (typeof found === 'number') return found === -ENOENT ? this.missing(out) : found;
-    const node = this.nodes.canonical(found);
-    const attr = this.overlay.attr(node);
-    this.remember(node);
+    const nodeid = this.remember(found.node);
     const { entrySeconds, attrSeconds } = this.cache;
-    return reply.putEntryOut(out.view, 0, this.nodes.idOf(node), 0, entrySeconds, attrSeconds, attr);
+    return reply.putEntryOut(out.view, 0, nodeid, 0, entrySeconds, attrSeconds, found.attr);
+  }
+
+  /** Looks a name up: a second time where what was remembered of it is not there any more. */
+  private find(directory: Node, name: Name): { node: Node; attr: Attr } | number {
+    try {
+      return this.findOnce(directory, name);
+    } catch (error) {
+      if (error instanceof ErrnoError && error.errno === ESTALE) return this.findOnce(directory, name);
+      throw error;
+    }
+  }
+
+  private findOnce(directory: Node, name: Name): { node: Node; attr: Attr } | number {
+    const found = this.overlay.lookup(directory, name);
+    if (typeof found === 'number') return found;
+    const node = this.nodes.canonical(found);
+    if (node !== found) this.overlay.remember(directory, name, node);
+    return { node, attr: this.overlay.attr(node) };
   }
 
   /** A negative entry, which the kernel keeps, unless the user wants to be asked again each time. */
@@ -105,9 +121,10 @@ export class OverlayFilesystem implements Filesystem {
     return negativeSeconds > 0 ? reply.putNegativeEntryOut(out.view, 0, negativeSeconds) : -ENOENT;
   }
 
-  private remember(node: Node): void {
-    this.nodes.remember(node);
+  private remember(node: Node): Nodeid {
+    const nodeid = this.nodes.remember(node);
     this.counters[NameCount.nodes] = this.nodes.size;
+    return nodeid;
   }
 
   forget(nodeid: Nodeid, lookups: number): void {
@@ -148,7 +165,7 @@ export class OverlayFilesystem implements Filesystem {
 
   private addDot(node: Node, at: number, plus: boolean): boolean {
     const name = at === 0 ? '.' : '..';
-    const ino = at === 0 || this.nodes.idOf(node) === ROOT ? node.ino : UNKNOWN_INO;
+    const ino = at === 0 || node === this.overlay.root ? node.ino : UNKNOWN_INO;
     return plus
       ? this.packer.addPlus(name, at + 1, DT_DIR, ino, 0 as Nodeid, 0, 0, undefined)
       : this.packer.add(name, ino, at + 1, DT_DIR);
@@ -162,17 +179,21 @@ export class OverlayFilesystem implements Filesystem {
     if (found === undefined) return this.packer.addPlus(name, at + 1, dtype, UNKNOWN_INO, 0 as Nodeid, 0, 0, undefined);
     const { node, attr } = found;
     const { entrySeconds, attrSeconds } = this.cache;
-    this.remember(node);
-    return this.packer.addPlus(name, at + 1, dtype, node.ino, this.nodes.idOf(node), entrySeconds, attrSeconds, attr);
+    const nodeid = this.remember(node);
+    return this.packer.addPlus(name, at + 1, dtype, node.ino, nodeid, entrySeconds, attrSeconds, attr);
   }
 
   /** A broken object is listed by name and type alone; the error shows when it is looked up. */
   private tryLookup(directory: Node, { name, ino }: Entry): { node: Node; attr: Attr } | undefined {
     const { overlay } = this;
     try {
-      const found = ino !== undefined && overlay.recalls ? overlay.recall(ino) : overlay.lookup(directory, name);
-      if (typeof found === 'number') return undefined;
-      const node = this.nodes.canonical(found);
+      if (ino === undefined || !overlay.recalls) {
+        const found = this.find(directory, name);
+        return typeof found === 'number' ? undefined : found;
+      }
+      const recalled = overlay.recall(ino);
+      if (typeof recalled === 'number') return undefined;
+      const node = this.nodes.canonical(recalled);
       return { node, attr: overlay.attr(node) };
     } catch (error) {
       if (error instanceof ErrnoError) return undefined;
@@ -198,7 +219,7 @@ export class OverlayFilesystem implements Filesystem {
 
   private attr(nodeid: Nodeid): Attr | number {
     const node = this.nodes.get(nodeid);
-    return node === undefined ? -ESTALE : this.overlay.attr(node);
+    return node === undefined ? -ESTALE : this.overlay.attr(node, this.files.openFd(nodeid));
   }
 
   access(nodeid: Nodeid, mask: number): number {

@@ -1,7 +1,7 @@
 /** The nodes that the kernel knows: nodeid to overlay node. */
 import type { Nodeid } from '../fuse/ops.ts';
 import { ROOT } from '../fuse/ops.ts';
-import type { Node } from '../overlay/node.ts';
+import { isStale, type Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { S_IFMT } from '../sys/stat.ts';
 
@@ -10,13 +10,19 @@ interface Known {
   lookups: number;
 }
 
-/** A nodeid is st_ino + 2, so that hard links share one, and 1 is left for the root. */
+/** 1 is the root. */
 const FIRST_NODEID = 2;
 
-/** Nodes that are kept, with the kernel's count of lookups, until it has forgotten them. */
+/**
+ * Nodes that are kept, with the kernel's count of lookups, until it has forgotten them. A nodeid is one object's for good: one
+ * whose inode number was used before gets a nodeid of its own, so that what is open of the other one stays what it is.
+ */
 export class Nodes {
-  private readonly known = new Map<number, Known>();
+  private readonly known = new Map<Nodeid, Known>();
+  /** The nodeid of the object that has a number now, so that the names of a hard link share it. */
+  private readonly nodeids = new Map<number, Nodeid>();
   private readonly root: Node;
+  private next = FIRST_NODEID;
 
   constructor(root: Node) {
     this.root = root;
@@ -31,29 +37,38 @@ export class Nodes {
     return nodeid === ROOT ? this.root : this.known.get(nodeid)?.node;
   }
 
-  idOf(node: Node): Nodeid {
-    return (node.ino === this.root.ino ? ROOT : node.ino + FIRST_NODEID) as Nodeid;
-  }
-
-  /** The node to answer with: the one that the kernel knows already keeps its stack and data, as its inode would. */
+  /**
+   * The node to answer with: the one that the kernel knows already keeps its stack and data, as its inode would, for as long as
+   * they are there. It is where the object was found last.
+   */
   canonical(node: Node): Node {
     if (node.ino === this.root.ino) return this.root;
-    const known = this.known.get(this.idOf(node))?.node;
-    const isSameObject = known && (known.top.mode & S_IFMT) === (node.top.mode & S_IFMT);
-    return isSameObject ? known : node; // else the number was used again in a layer that changed
+    const known = this.knownAs(node);
+    return known === undefined || isStale(known.node) ? node : known.node;
   }
 
-  /** Counts a lookup of a canonical node that the kernel is told of. */
-  remember(node: Node): void {
-    const nodeid = this.idOf(node);
-    if (nodeid === ROOT) return;
-    const known = this.known.get(nodeid);
-    if (known === undefined) {
-      this.known.set(nodeid, { node, lookups: 1 });
-    } else {
-      known.node = node;
-      known.lookups++;
-    }
+  /** Counts a lookup of a canonical node that the kernel is told of. @returns its nodeid */
+  remember(node: Node): Nodeid {
+    if (node.ino === this.root.ino) return ROOT;
+    const known = this.knownAs(node);
+    if (known === undefined) return this.add(node);
+    known.node = node;
+    known.lookups++;
+    return this.nodeids.get(node.ino) as Nodeid;
+  }
+
+  private add(node: Node): Nodeid {
+    const nodeid = this.next++ as Nodeid;
+    this.known.set(nodeid, { node, lookups: 1 });
+    this.nodeids.set(node.ino, nodeid);
+    return nodeid;
+  }
+
+  /** What is known of the object of a node. */
+  private knownAs(node: Node): Known | undefined {
+    const nodeid = this.nodeids.get(node.ino);
+    const known = nodeid === undefined ? undefined : this.known.get(nodeid);
+    return known && isSameObject(known.node, node) ? known : undefined;
   }
 
   /** Takes back `count` lookups. @returns whether the kernel has forgotten the node */
@@ -61,8 +76,19 @@ export class Nodes {
     const known = this.known.get(nodeid);
     if (known === undefined) return false;
     known.lookups -= count;
-    return known.lookups <= 0 && this.known.delete(nodeid);
+    if (known.lookups > 0) return false;
+    const { ino } = known.node;
+    if (this.nodeids.get(ino) === nodeid) this.nodeids.delete(ino);
+    return this.known.delete(nodeid);
   }
+}
+
+/** Whether a node that was found is a known one, which follows it to where it was found. */
+function isSameObject(known: Node, found: Node): boolean {
+  if (known === found) return true;
+  const { top } = known;
+  if ((top.mode & S_IFMT) !== (found.top.mode & S_IFMT)) return false;
+  return top.layer.adopt?.(top, found.top) ?? true;
 }
 
 /** Places for nodes that are used again and again, so that they are not made anew each time. */
@@ -97,7 +123,7 @@ export class RecalledNodes {
     return node;
   }
 
-  idOf({ ino }: Node): Nodeid {
+  private idOf({ ino }: Node): Nodeid {
     return (ino === this.overlay.root.ino ? ROOT : ino + FIRST_NODEID) as Nodeid;
   }
 
@@ -105,7 +131,9 @@ export class RecalledNodes {
     return node.ino === this.overlay.root.ino ? this.overlay.root : node;
   }
 
-  remember(_node: Node): void {}
+  remember(node: Node): Nodeid {
+    return this.idOf(node);
+  }
 
   /** The kernel forgets an inode with all of its lookups; if it should not, what is dropped for it is found again. */
   forget(_nodeid: Nodeid, _count: number): boolean {

@@ -1,7 +1,7 @@
 /** Request bytes in, reply bytes out. No I/O. */
 
 import { getU64, nameBytes, nameOf } from '../sys/bytes.ts';
-import { EINVAL, EIO, ENOSYS, EPROTO, ErrnoError, errnoName } from '../sys/errno.ts';
+import { EINVAL, EIO, ENOSYS, EPROTO, ErrnoError, ESTALE, errnoName } from '../sys/errno.ts';
 import { InHeader, InitOut, MIN_READ_BUFFER, Opcode, OutHeader, opcodeName } from './abi.ts';
 import type { Connection, Wanted } from './init.ts';
 import { negotiate, READ_BYTES_MAX } from './init.ts';
@@ -184,8 +184,9 @@ export class Dispatcher {
     }
   }
 
-  /** Logs what was thrown once, and makes it -errno. */
+  /** Logs what was thrown once, and makes it -errno. ESTALE has the kernel look again, and is worth no line. */
   private refuse(opcode: number, nodeid: Nodeid, error: unknown): number {
+    if (error instanceof ErrnoError && error.errno === ESTALE) return -ESTALE;
     this.options.log(describe(opcode, nodeid, error));
     return error instanceof ErrnoError ? -error.errno : -EIO;
   }

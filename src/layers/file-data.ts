@@ -2,7 +2,7 @@
 import { type Name, printable } from '../sys/bytes.ts';
 import { must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { statx, statxHasVerity, statxSize, statxVersion } from '../sys/statx.ts';
+import { statx, statxHasVerity, statxIsSettled, statxSize, statxVersion } from '../sys/statx.ts';
 import type { Data, Look } from './layer.ts';
 
 export class FileData implements Data {
@@ -64,5 +64,10 @@ export class FileData implements Data {
 
 /** What the last answer of statx says. */
 function seen(): Look {
-  return { sizeBytes: statxSize(), version: statxVersion(), hasVerity: statxHasVerity() };
+  return {
+    sizeBytes: statxSize(),
+    version: statxVersion(),
+    hasVerity: statxHasVerity(),
+    isSettled: statxIsSettled(),
+  };
 }

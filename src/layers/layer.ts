@@ -13,6 +13,12 @@ export interface Inode {
   /** Device number as `makeRdev` packs it; 0 for other types. */
   readonly rdev: number;
   readonly sizeBytes: number;
+  /** What tells the object from one that had its number before; absent where there was none. */
+  readonly birth?: Name;
+  /** Whether it was found not to be where it was: it is to be looked up again. */
+  readonly isStale?: boolean;
+  /** How often it was found under another name: what a name led to before may be elsewhere now. */
+  readonly moves?: number;
 }
 
 /** An open regular file's bytes, unchecked unless whoever opened it says otherwise. */
@@ -40,6 +46,8 @@ export interface Look {
   readonly version: string;
   /** Whether it has fs-verity, as its filesystem says. */
   readonly hasVerity: boolean;
+  /** Whether a change from now on must give another version: not, while the last one is younger than timestamps are fine. */
+  readonly isSettled: boolean;
 }
 
 /** Filesystem numbers of statfs(2). */
@@ -73,8 +81,22 @@ export interface Layer {
    * Throws ErrnoError for a corrupt image and for any error of a system call but ENOENT and ENAMETOOLONG, which are a miss.
    */
   lookup(directory: Inode, name: Name): Inode | undefined;
-  /** What stat(2) shows of the object; `ino` is that of the inode. */
-  attr(inode: Inode): Attr;
+  /**
+   * Whether a lookup that found `found` found the object of `known` again, which has the same number. If so, what `known` remembers
+   * of its place and its attributes is that of `found` from now on. Absent where a number is one object's for good.
+   */
+  adopt?(known: Inode, found: Inode): boolean;
+  /**
+   * What stat(2) shows of the object; `ino` is that of the inode. Like everything below that is asked about an inode, it throws
+   * ErrnoError ESTALE where the name of the object leads to another one, or to nothing: a lookup then finds what is there.
+   * @param openFd an open file that may be the object; if it is, its name does not matter
+   */
+  attr(inode: Inode, openFd?: number): Attr;
+  /**
+   * Throws ErrnoError ESTALE likewise, and where mode or owner are not what `attr` gave last: whoever opens the object was let in
+   * by those. Absent where nothing can change.
+   */
+  recheck?(inode: Inode): void;
   /** The target of a symlink. Throws ErrnoError EINVAL for anything else. */
   readlink(inode: Inode): Name;
   /**

@@ -2,7 +2,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Name } from '../sys/bytes.ts';
 import { CacheCounts } from '../sys/counters.ts';
-import type { Node } from './node.ts';
+import { isStale, type Node } from './node.ts';
 
 /** What an overlay remembers of its layers. */
 export interface Memory {
@@ -10,9 +10,25 @@ export interface Memory {
   readonly dentries: number;
   /** How long attributes of directory layers may be out of date. Those of images never are. */
   readonly attrSeconds: number;
+  /** The same of names, of what they led to and of those that led nowhere. */
+  readonly entrySeconds: number;
+  readonly negativeSeconds: number;
 }
 
-export const DEFAULT_MEMORY: Memory = { dentries: 65_536, attrSeconds: 30 };
+export const DEFAULT_MEMORY: Memory = {
+  dentries: 65_536,
+  attrSeconds: 30,
+  entrySeconds: Number.POSITIVE_INFINITY,
+  negativeSeconds: Number.POSITIVE_INFINITY,
+};
+
+/** What a name led to, and when, by performance.now. */
+interface Dentry {
+  readonly found: Node | number;
+  readonly atMs: number;
+  /** Of the node's top, then: since it was found elsewhere, nothing says that it is here, too. */
+  readonly moves: number | undefined;
+}
 
 /** Of one dentry with its node, an inode of a layer, its attributes and what the cache itself needs. */
 const NODE_BYTES = 600;
@@ -22,27 +38,40 @@ const INODE_BYTES = 250;
 /** A miss is remembered as its errno. */
 export class DentryCache {
   private readonly max: number;
-  private readonly dentries: LRUCache<string, Node | number>;
+  private readonly entryMs: number;
+  private readonly negativeMs: number;
+  private readonly dentries: LRUCache<string, Dentry>;
   readonly counts = new CacheCounts();
 
   /**
-   * @param max dentries: as many times the bytes of one of a directory layer; long names and deep merges make it fewer. The
+   * @param memory `dentries` is as many times the bytes of one of a directory layer; long names and deep merges make it fewer. The
    * cache itself is not told: it would take memory for all of them in advance, and 5 ms.
    */
-  constructor(max: number) {
+  constructor({ dentries: max, entrySeconds, negativeSeconds }: Memory) {
     this.max = max;
+    this.entryMs = entrySeconds * 1000;
+    this.negativeMs = negativeSeconds * 1000;
     this.dentries = new LRUCache({ maxSize: max * NODE_BYTES, sizeCalculation: sizeBytes });
     this.counts.holds(this.dentries, max);
   }
 
   get(parent: Node, name: Name): Node | number | undefined {
-    const found = this.dentries.get(key(parent, name));
-    this.counts.asked(found !== undefined);
-    return found;
+    const dentry = this.dentries.get(key(parent, name));
+    const isKnown = dentry !== undefined && this.holds(dentry);
+    this.counts.asked(isKnown);
+    return isKnown ? dentry.found : undefined;
+  }
+
+  private holds({ found, atMs, moves }: Dentry): boolean {
+    const isMiss = typeof found === 'number';
+    const lifeMs = isMiss ? this.negativeMs : this.entryMs;
+    if (lifeMs !== Number.POSITIVE_INFINITY && performance.now() - atMs >= lifeMs) return false;
+    return isMiss || (found.top.moves === moves && !isStale(found));
   }
 
   set(parent: Node, name: Name, found: Node | number): void {
-    this.dentries.set(key(parent, name), found);
+    const moves = typeof found === 'number' ? undefined : found.top.moves;
+    this.dentries.set(key(parent, name), { found, atMs: performance.now(), moves });
     this.counts.holds(this.dentries, this.max);
   }
 
@@ -55,9 +84,9 @@ export class DentryCache {
   }
 }
 
-const key = (parent: Node, name: Name): string => `${parent.ino}/${name}`;
+const key = ({ ino, top }: Node, name: Name): string => `${ino} ${top.birth ?? ''}/${name}`;
 
-function sizeBytes(found: Node | number, { length }: string): number {
+function sizeBytes({ found }: Dentry, { length }: string): number {
   const long = Math.max(0, length - SHORT_KEY);
   if (typeof found === 'number') return NODE_BYTES + long; // less, but it takes a place
   const inodes = found.stack.length - 1 + (typeof found.data === 'object' ? 1 : 0);

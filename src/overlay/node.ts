@@ -23,3 +23,9 @@ export interface Node {
   /** Whether regular files of this directory may be xattr whiteouts: seen with opaque=x. */
   readonly xwhiteouts: boolean;
 }
+
+/** Whether an object that the node is made of was found not to be where it was. */
+export function isStale({ stack, data }: Node): boolean {
+  for (const inode of stack) if (inode.isStale) return true;
+  return typeof data === 'object' && data.isStale === true;
+}

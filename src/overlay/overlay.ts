@@ -80,7 +80,7 @@ export class Overlay implements Stack {
     this.immutable = layers.every(layer => layer.kind === 'image');
     this.hasAcl = layers.some(layer => layer.hasAcl);
     this.recalls = this.immutable && layers.length === 1 && layers[0]?.recall !== undefined;
-    this.dentries = memory.dentries === 0 || this.recalls ? undefined : new DentryCache(memory.dentries);
+    this.dentries = memory.dentries === 0 || this.recalls ? undefined : new DentryCache(memory);
     this.numbers = new InodeNumbers(layers.map(layer => layer.filesystem));
     this.lowerdata = new Lowerdata(layers, dataLayers, this.rules.xattrs);
     this.verifier = new Verifier(this.rules.xattrs, options);
@@ -116,8 +116,13 @@ export class Overlay implements Stack {
     const found = lookup(this, parent.stack, name);
     const node = typeof found === 'number' ? found : this.node(found);
     this.trace?.outcome(node);
-    if (typeof node !== 'number' || node === -ENOENT) this.dentries?.set(parent, name, node);
+    if (typeof node !== 'number' || node === -ENOENT) this.remember(parent, name, node);
     return node;
+  }
+
+  /** Has a name lead to a node from now on: the one that is known already of the object that was found, or -ENOENT. */
+  remember(parent: Node, name: Name, node: Node | number): void {
+    this.dentries?.set(parent, name, node);
   }
 
   /**
@@ -137,10 +142,14 @@ export class Overlay implements Stack {
     return { ino: this.numbers.of(top), top, stack, data, followsOrigin, xwhiteouts };
   }
 
-  /** What stat shows: the top's attributes; a merged directory has one link, and blocks are those of the data. */
-  attr(node: Node): Attr {
+  /**
+   * What stat shows: the top's attributes; a merged directory has one link, and blocks are those of the data. Like everything that
+   * is asked about a node, throws ErrnoError ESTALE where an object is not where it was found: a lookup finds what is there.
+   * @param openFd an open file that may be the top, whose name does not matter then
+   */
+  attr(node: Node, openFd?: number): Attr {
     const { top, data } = node;
-    const attr = top.layer.attr(top);
+    const attr = top.layer.attr(top, openFd);
     attr.ino = node.ino;
     if (node.stack.length > 1) attr.nlink = 1;
     if (data !== undefined) {

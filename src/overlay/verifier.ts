@@ -2,7 +2,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Data, Look } from '../layers/layer.ts';
 import { CacheCounts } from '../sys/counters.ts';
-import { EFBIG, EIO, ErrnoError } from '../sys/errno.ts';
+import { EFBIG, EIO, ENXIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { identityIn } from '../sys/statx.ts';
 import { measure, measureLeaves } from '../verity/digest.ts';
@@ -92,8 +92,8 @@ export class Verifier {
   /**
    * What has to be checked of a file's data; undefined: nothing. @param byOrigin the data was found by its origin, so that
    * its digest counts whatever the option says
-   * Throws ErrnoError: EIO, ERANGE for a malformed digest (for data found by its origin always EIO), EIO where one is missing
-   * and required; EFBIG for data in an image that takes too long to measure.
+   * Throws ErrnoError: EIO, ERANGE for a malformed digest (for data found by its origin always EIO, also where its size is not that
+   * of the file), EIO where one is missing and required; EFBIG for data in an image that takes too long to measure.
    * Source: kernel ovl_validate_verity.
    */
   check({ ino, top, data: place }: Node, data: Data, byOrigin: boolean): Check | undefined {
@@ -103,7 +103,9 @@ export class Verifier {
     const digest = parseDigest(value);
     if (digest !== undefined && data.fd < 0 && data.sizeBytes > IN_IMAGE_MAX)
       throw new ErrnoError(EFBIG, `${data.place}: ${data.sizeBytes} bytes to check, more than ${IN_IMAGE_MAX}`);
-    if (digest !== undefined) return new Check(this.memory, data, digest);
+    if (byOrigin && data.sizeBytes !== top.sizeBytes)
+      throw new ErrnoError(EIO, `${data.place}: ${data.sizeBytes} bytes, its metacopy has ${top.sizeBytes}`);
+    if (digest !== undefined) return new Check(this.memory, data, digest, byOrigin);
     if (this.verity === 'require') throw new VerityError('ENOVERITY', `ino ${ino} has no digest for ${data.place}`);
     return undefined;
   }
@@ -118,18 +120,23 @@ export class Check {
   readonly algorithm: Algorithm;
   /** The same for all checks of the same data by the same algorithm. */
   readonly key: string;
+  /** Whether nothing but the digest lets the reader in: no byte may be read that is not covered, whatever the file becomes. */
+  readonly byOrigin: boolean;
   private readonly memory: Memory;
   private readonly hasVerity: boolean;
+  private readonly isSettled: boolean;
   /** That the data must have. */
   readonly digest: Uint8Array;
 
-  constructor(memory: Memory, data: Data, { algorithm, bytes }: Digest) {
+  constructor(memory: Memory, data: Data, { algorithm, bytes }: Digest, byOrigin: boolean) {
     this.memory = memory;
     this.data = data;
-    const { version, sizeBytes, hasVerity } = data.look?.() ?? lookAt(data);
+    this.byOrigin = byOrigin;
+    const { version, sizeBytes, hasVerity, isSettled } = lookAt(data);
     this.version = version;
     this.sizeBytes = sizeBytes;
     this.hasVerity = hasVerity;
+    this.isSettled = isSettled;
     this.algorithm = algorithm;
     this.key = `${algorithm} ${this.version || data.place}`;
     this.digest = bytes;
@@ -157,8 +164,13 @@ export class Check {
 
   /** Takes what was measured, here or elsewhere, and remembers it if the data did not change meanwhile. */
   learn(measured: Measured): Measured {
-    if (this.version === this.data.version) this.memory.set(this, measured);
+    if (this.isLasting(measured) && this.version === this.data.version) this.memory.set(this, measured);
     return this.approved(measured);
+  }
+
+  /** Whether a measurement holds for as long as the version does: of data that changed just now, another change may not show. */
+  isLasting({ byKernel }: Measured): boolean {
+    return byKernel || this.isSettled;
   }
 
   private approved(measured: Measured): Measured {
@@ -174,8 +186,11 @@ export class Check {
   }
 }
 
-function lookAt({ version, sizeBytes, fd }: Data): Look {
-  return { version, sizeBytes, hasVerity: fd >= 0 }; // it may have: the kernel is asked
+/** What data is now. Where one question does not answer all, it may have fs-verity, so that the kernel is asked. */
+export function lookAt(data: Data): Look {
+  if (data.look) return data.look();
+  const { version, sizeBytes, fd } = data;
+  return { version, sizeBytes, hasVerity: fd >= 0, isSettled: true };
 }
 
 /** Data of which no byte is handed out that was not measured. It owns nothing: closing it closes the data itself. */
@@ -211,8 +226,9 @@ class CheckedData implements Data {
     }
   }
 
+  /** Of what was measured alone: the file may have grown. */
   seek(offset: number, whence: number): number {
-    return this.data.seek(offset, whence);
+    return offset >= this.sizeBytes ? -ENXIO : Math.min(this.data.seek(offset, whence), this.sizeBytes);
   }
 
   close(): void {

@@ -1,10 +1,11 @@
 /** statx(2): asks for an object's attributes and reads them from the reply. */
-import { getI64, getU64, type Name } from './bytes.ts';
+import { getI64, getU64, type Name, nameOf } from './bytes.ts';
 import { native } from './native.ts';
 import { type Attr, makeRdev } from './stat.ts';
 
 /** struct statx. Source: linux/stat.h; stx_mnt_id since 5.8. */
 export const Statx = {
+  mask: 0, //          u32 STATX_*: what the filesystem has given
   blksize: 4, //       u32
   attributes: 8, //    u64 STATX_ATTR_*
   nlink: 16, //        u32
@@ -15,6 +16,7 @@ export const Statx = {
   size: 40, //         u64
   blocks: 48, //       u64 of 512 bytes
   atime: 64, //        statx_timestamp
+  btime: 80, //        statx_timestamp
   ctime: 96, //        statx_timestamp
   mtime: 112, //       statx_timestamp
   rdev_major: 128, //  u32
@@ -25,13 +27,14 @@ export const Statx = {
   SIZE: 256,
 } as const;
 /** struct statx_timestamp. */
-const Timestamp = { sec: 0 /* i64 */, nsec: 8 /* u32 */ } as const;
+const Timestamp = { sec: 0 /* i64 */, nsec: 8 /* u32 */, SIZE: 12 } as const;
 
 export const AT_FDCWD = -100;
 export const AT_SYMLINK_NOFOLLOW = 0x100;
 export const AT_NO_AUTOMOUNT = 0x800;
 export const AT_EMPTY_PATH = 0x1000;
 const STATX_BASIC_STATS = 0x7ff;
+const STATX_BTIME = 0x800;
 const STATX_MNT_ID = 0x1000;
 const STATX_ATTR_VERITY = 0x100000;
 
@@ -45,10 +48,12 @@ const words = new Uint32Array(reply.buffer);
  */
 export function statx(dirfd: number, name: Name): number {
   const flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (name === '' ? AT_EMPTY_PATH : 0);
-  return native.statx(dirfd, name, flags, STATX_BASIC_STATS | STATX_MNT_ID, reply);
+  return native.statx(dirfd, name, flags, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, reply);
 }
 
 export const statxMode = (): number => view.getUint16(Statx.mode, true);
+export const statxUid = (): number => view.getUint32(Statx.uid, true);
+export const statxGid = (): number => view.getUint32(Statx.gid, true);
 export const statxSize = (): number => getU64(view, Statx.size);
 /** Linux 5.5 and later say so, where the filesystem can have it. */
 export const statxHasVerity = (): boolean => (view.getUint32(Statx.attributes, true) & STATX_ATTR_VERITY) !== 0;
@@ -67,6 +72,29 @@ export const statxDevice = (): Device => ({
 });
 export const statxDeviceIs = (device: Device): boolean =>
   view.getUint32(Statx.dev_major, true) === device.major && view.getUint32(Statx.dev_minor, true) === device.minor;
+
+/**
+ * When the object was made, as twelve bytes; undefined where the filesystem does not keep that. It tells an object from one that
+ * had the same inode number before.
+ */
+export function statxBirth(): Name | undefined {
+  if ((view.getUint32(Statx.mask, true) & STATX_BTIME) === 0) return undefined;
+  return nameOf(reply, Statx.btime, Statx.btime + Timestamp.SIZE);
+}
+
+/**
+ * Whether the change time of the answer is so old that a change from now on must give another one. A filesystem whose inodes have
+ * no room for nanoseconds counts whole seconds, FAT every second one; others take the time of the kernel's last tick. Where a
+ * server's clock is ahead, nothing is settled.
+ */
+export function statxIsSettled(): boolean {
+  const nanoseconds = view.getUint32(Statx.ctime + Timestamp.nsec, true);
+  const changedMs = getI64(view, Statx.ctime + Timestamp.sec) * 1000 + nanoseconds / 1e6;
+  return Date.now() - changedMs > (nanoseconds === 0 ? COARSE_MS : FINE_MS);
+}
+const COARSE_MS = 3000;
+const FINE_MS = 100;
+
 export const statxMountId = (): number => getU64(view, Statx.mnt_id);
 
 /** Words of struct statx that change when the contents of the object may have changed. */
@@ -95,8 +123,8 @@ export function statxAttr(ino: number): Attr {
     ino,
     mode: statxMode(),
     nlink: view.getUint32(Statx.nlink, true),
-    uid: view.getUint32(Statx.uid, true),
-    gid: view.getUint32(Statx.gid, true),
+    uid: statxUid(),
+    gid: statxGid(),
     rdev: statxRdev(),
     size: statxSize(),
     blocks: getU64(view, Statx.blocks),

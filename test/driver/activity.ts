@@ -6,10 +6,12 @@ import { type Activity, activityOf } from '../../src/driver/activity.ts';
 import { Backing } from '../../src/driver/backing.ts';
 import { Files, type Opened } from '../../src/driver/files.ts';
 import { OverlayFilesystem } from '../../src/driver/filesystem.ts';
+import { EntryOut } from '../../src/fuse/abi.ts';
 import { type Nodeid, ROOT } from '../../src/fuse/ops.ts';
 import { RequestCounts } from '../../src/fuse/request-counts.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import type { Check } from '../../src/overlay/verifier.ts';
+import { getU64 } from '../../src/sys/bytes.ts';
 import { dir, file, meta } from '../fixtures/fake-layer.ts';
 import { nodeAt, openStack, plant, scratch } from '../fixtures/layers.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
@@ -44,8 +46,9 @@ class Served {
     return structuredClone(activityOf({ requests: new RequestCounts().counters, ...counters }));
   }
 
-  lookup(name: string): void {
+  lookup(name: string): Nodeid {
     this.fs.lookup(ROOT, name, this.out);
+    return getU64(this.out.view, EntryOut.nodeid) as Nodeid;
   }
 
   nodeid(name: string): Nodeid {
@@ -157,7 +160,7 @@ t.test('names', { skip: noFsverity }, async t => {
   });
   for (let i = 0; i < 4; i++) for (const name of ['plain', 'good', 'none']) served.lookup(name);
   t.match(numbers(), { hits: 9, misses: 3, entries: 3, nodes: 2, m: 4 });
-  served.fs.forget(served.nodeid('plain'), 4);
+  served.fs.forget(served.lookup('plain'), 5);
   t.match(numbers(), { entries: 3, nodes: 1 }, 'the kernel has forgotten one, the cache has not');
 });
 t.end();

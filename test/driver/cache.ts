@@ -24,11 +24,13 @@ for (const [rule, overlay, options, entrySeconds, attrSeconds, negativeSeconds] 
   );
 }
 t.equal(cachePolicy(image, { ...plainDriver, opens: 'none' }).asksToOpen, false, 'files as told');
-for (const [rule, options, dentries, attrSeconds] of [
-  ['what an overlay remembers by default', {}, 65_536, 30],
-  ['no more dentries than told', { dentries: 0 }, 0, 30],
-  ['attributes as long as the kernel', { attrTimeout: 2 }, 65_536, 2],
+for (const [rule, options, dentries, attrSeconds, entrySeconds, negativeSeconds] of [
+  ['what an overlay remembers by default', {}, 65_536, 30, ever, ever],
+  ['no more dentries than told', { dentries: 0 }, 0, 30, ever, ever],
+  ['attributes as long as the kernel', { attrTimeout: 2 }, 65_536, 2, ever, ever],
+  ['names as long as the kernel', { entryTimeout: 3 }, 65_536, 30, 3, ever],
+  ['misses as long as the kernel', { negativeTimeout: 0 }, 65_536, 30, ever, 0],
 ] as const) {
-  t.same(memoryFor({ ...plainDriver, ...options }), { dentries, attrSeconds }, rule);
+  t.same(memoryFor({ ...plainDriver, ...options }), { dentries, attrSeconds, entrySeconds, negativeSeconds }, rule);
 }
 t.end();

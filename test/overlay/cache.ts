@@ -1,5 +1,5 @@
 import t from 'tap';
-import { DentryCache } from '../../src/overlay/cache.ts';
+import { DEFAULT_MEMORY, DentryCache } from '../../src/overlay/cache.ts';
 import type { Node } from '../../src/overlay/node.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { CacheCounts } from '../../src/sys/counters.ts';
@@ -10,7 +10,8 @@ import { plainOptions } from '../fixtures/layers.ts';
 const { root } = new Overlay([new FakeLayer('A', dir())], [], plainOptions);
 const node = (ino: number): Node => ({ ...root, ino });
 const [a, b, child] = [node(1), node(11), node(3)];
-const cache = new DentryCache(3);
+const cacheOf = (dentries: number): DentryCache => new DentryCache({ ...DEFAULT_MEMORY, dentries });
+const cache = cacheOf(3);
 
 t.equal(cache.get(a, 'x'), undefined, 'a name that was never set is not known');
 cache.set(a, 'x', child);
@@ -34,7 +35,7 @@ t.equal(cache.get(a, 'gone'), undefined, 'past the bound the one used longest ag
 t.equal(cache.get(a, 'x'), child, 'and not the one that was just used');
 
 t.test('bytes count, too', async t => {
-  const bounded = new DentryCache(10);
+  const bounded = cacheOf(10);
   const deep: Node = { ...root, ino: 4, stack: Array.from({ length: 64 }, () => root.top) };
   bounded.set(a, 'plain', child);
   const plain = bounded.bytes;
@@ -45,7 +46,7 @@ t.test('bytes count, too', async t => {
   t.ok(bounded.bytes > 2 * plain + 200, 'a long name counts');
   bounded.set(a, 'deep', deep);
   t.equal(bounded.get(a, 'deep'), undefined, 'a directory of 64 layers has no room among ten plain ones');
-  const wide = new DentryCache(100);
+  const wide = cacheOf(100);
   for (let i = 0; i < 100; i++) wide.set(a, `d${i}`, deep);
   t.ok(wide.count > 1 && wide.count < 100, 'of such directories there are fewer');
   t.ok(wide.bytes <= 100 * 600, 'so that the whole keeps its bound');

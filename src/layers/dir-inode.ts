@@ -1,0 +1,76 @@
+/** One object of a directory layer, which is an inode: its name is where it was found, and may lead to another one by now. */
+import type { Name } from '../sys/bytes.ts';
+import type { Attr } from '../sys/stat.ts';
+import * as sx from '../sys/statx.ts';
+import type { DirLayer } from './dir.ts';
+import type { Inode } from './layer.ts';
+
+export class DirInode implements Inode {
+  readonly layer: DirLayer;
+  readonly ino: number;
+  /** When it was made, or else its file handle. */
+  readonly birth: Name;
+  readonly mode: number;
+  readonly rdev: number;
+  /** Where it was found last. */
+  parent: DirInode | undefined;
+  name: Name;
+  isStale = false;
+  moves = 0;
+  /** What whoever asks for attributes was told last, and when that was so, by performance.now. */
+  attr: Attr;
+  attrAtMs: number;
+  /** The names of its xattrs, each ended by a NUL, and when; undefined: not asked, or not to be had. */
+  xattrNames: Name | undefined;
+  xattrNamesAtMs = 0;
+
+  /** Takes what the last statx has told. */
+  constructor(layer: DirLayer, parent: DirInode | undefined, name: Name, ino: number, birth: Name) {
+    this.layer = layer;
+    this.parent = parent;
+    this.name = name;
+    this.ino = ino;
+    this.birth = birth;
+    this.mode = sx.statxMode();
+    this.rdev = sx.statxRdev();
+    this.attr = sx.statxAttr(ino);
+    this.attrAtMs = performance.now();
+    this.xattrNames = undefined;
+  }
+
+  get sizeBytes(): number {
+    return this.attr.size;
+  }
+
+  isSame(other: DirInode): boolean {
+    return this.ino === other.ino && this.birth === other.birth;
+  }
+
+  /** Takes the name and the attributes of another inode of the same object, which was found later. */
+  follow(found: DirInode): void {
+    if (this.parent !== found.parent || this.name !== found.name) this.moves++;
+    this.parent = found.parent;
+    this.name = found.name;
+    this.attr = found.attr;
+    this.attrAtMs = found.attrAtMs;
+    this.isStale = false;
+  }
+
+  /** Takes the attributes that the last statx has told. */
+  refresh(): void {
+    this.attr = sx.statxAttr(this.ino);
+    this.attrAtMs = performance.now();
+  }
+
+  /** The path from the layer's root, for messages. */
+  get path(): Name {
+    return this.parent?.pathOf(this.name) ?? '/';
+  }
+
+  /** The path of a name in this directory. */
+  pathOf(name: Name): Name {
+    const path: Name[] = [name];
+    for (let at: DirInode | undefined = this; at; at = at.parent) path.push(at.name);
+    return path.reverse().join('/');
+  }
+}
