@@ -1,8 +1,19 @@
 /** Handles that the kernel wrote itself: overlayfs copies metadata up on ext4, and the upper directory becomes our layer. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { noProgram, run } from '../fixtures/kernel-mount.ts';
 import { withMount } from '../fixtures/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
@@ -14,6 +25,26 @@ const skip = withoutFuse || (programs.map(noProgram).find(reason => reason !== u
 /** A metacopy value with the digest of a file, which the program fsverity computes. */
 function metacopyOf(file: string): string {
   return `0x00240001${execFileSync('fsverity', ['digest', '--compact', file], { encoding: 'utf8' }).trim()}`;
+}
+
+/** Nothing of a file is seen that it did not hold when its digest was checked, by whoever has it open since. */
+function heldOpen(t: Test, path: string, data: string, way: string): void {
+  const fd = openSync(path, 'r');
+  const read = (): string => {
+    const bytes = Buffer.alloc(4096);
+    return bytes.toString('latin1', 0, readSync(fd, bytes, 0, bytes.length, 0));
+  };
+  t.equal(read(), 'the data\n', `${way}: what the digest covers`);
+  appendFileSync(data, 'added later\n');
+  const seen = (): string => {
+    try {
+      return read();
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code ?? '';
+    }
+  };
+  t.match(seen(), /^(the data\n|EIO)$/, `${way}: the same, or an error, while it is open`);
+  closeSync(fd);
 }
 
 t.test('origins written by copy-up', { skip, timeout: 120_000 }, t =>
@@ -55,6 +86,18 @@ t.test('origins written by copy-up', { skip, timeout: 120_000 }, t =>
         );
         writeFileSync(at('moved'), 'the data\n');
       }
+      await withMount([...stack, '-o', 'allow_other'], root =>
+        heldOpen(t, join(root, 'renamed'), at('moved'), 'default'),
+      );
+      for (const way of ['verify=open', 'passthrough=off', 'opens=none', 'verity=off']) {
+        writeFileSync(at('moved'), 'the data\n');
+        await withMount([...stack, '-o', way], root => heldOpen(t, join(root, 'renamed'), at('moved'), way));
+      }
+      writeFileSync(at('moved'), 'the data\n');
+      truncateSync(renamed, 5);
+      await withMount(stack, root =>
+        t.throws(() => readFileSync(join(root, 'renamed')), { code: 'EIO' }, 'a size that is not the one of the data'),
+      );
       rmSync(at('moved'));
       await withMount(stack, root =>
         t.throws(() => readFileSync(join(root, 'renamed')), { code: 'ENOENT' }, 'the file is gone'),
