@@ -6,6 +6,7 @@ import { type Caller, type Filesystem, LATER, type Nodeid, ROOT, type Settled, t
 import type { Out } from '../fuse/reply.ts';
 import * as reply from '../fuse/reply.ts';
 import type { Data } from '../layers/layer.ts';
+import type { Listing } from '../overlay/listing.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';
@@ -27,14 +28,14 @@ import {
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
 import { NameCount } from './activity.ts';
 import type { CachePolicy } from './cache.ts';
-import { Directories, type OpenDirectory } from './directories.ts';
+import { Directories } from './directories.ts';
 import type { Files, Opened } from './files.ts';
 import { Nodes, RecalledNodes } from './nodes.ts';
 
 const W_OK = 2;
-/** d_ino of an entry that can not be looked up; 0 would hide it. Source: libfuse, FUSE_UNKNOWN_INO. */
+/** d_ino of an entry that cannot be looked up; 0 would hide it. Source: libfuse, FUSE_UNKNOWN_INO. */
 const UNKNOWN_INO = 0xffffffff;
-/** `.` and `..` come first; the cookie of an entry is its position plus one. */
+/** `.` and `..` come first, at the positions 0 and 1; those of a listing are this much lower. */
 const DOTS = 2;
 
 export interface Visibility {
@@ -53,6 +54,8 @@ export class OverlayFilesystem implements Filesystem {
   private readonly nodes: Nodes | RecalledNodes;
   private readonly files: Files;
   private readonly directories = new Directories();
+  /** The number of the directory in which each directory was found last, where the overlay does not know that. */
+  private readonly parents = new Map<Nodeid, number>();
   /** Whether the kernel opens directories without asking us, once it was told to. */
   private opensDirectoriesItself = false;
   /** The same of files; reads that were left for later, to be asked for again when their data is checked. */
@@ -93,7 +96,7 @@ export class OverlayFilesystem implements Filesystem {
     if (typeof found === 'number') return found === -ENOENT ? this.missing(out) : found;
     const node = this.nodes.canonical(found);
     const attr = this.overlay.attr(node);
-    this.remember(node);
+    this.remember(node, directory);
     const { entrySeconds, attrSeconds } = this.cache;
     return reply.putEntryOut(out.view, 0, this.nodes.idOf(node), 0, entrySeconds, attrSeconds, attr);
   }
@@ -105,13 +108,18 @@ export class OverlayFilesystem implements Filesystem {
     return negativeSeconds > 0 ? reply.putNegativeEntryOut(out.view, 0, negativeSeconds) : -ENOENT;
   }
 
-  private remember(node: Node): void {
+  private remember(node: Node, parent: Node): void {
     this.nodes.remember(node);
+    if (!this.overlay.recalls && isDirectory(node.top.mode)) this.parents.set(this.nodes.idOf(node), parent.ino);
     this.counters[NameCount.nodes] = this.nodes.size;
   }
 
   forget(nodeid: Nodeid, lookups: number): void {
-    if (this.nodes.forget(nodeid, lookups)) this.files.drop(nodeid);
+    if (this.nodes.forget(nodeid, lookups)) {
+      this.files.drop(nodeid);
+      this.directories.forget(nodeid);
+      this.parents.delete(nodeid);
+    }
     this.counters[NameCount.nodes] = this.nodes.size;
   }
 
@@ -119,51 +127,54 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (!isDirectory(node.top.mode)) return -ENOTDIR;
-    if (this.opensDirectoriesItself) return -ENOSYS; // for good: it reads them with handle 0, and keeps the listings
+    if (this.opensDirectoriesItself) return -ENOSYS; // for good
     const keep = this.overlay.immutable ? Fopen.KEEP_CACHE : 0;
-    return reply.putOpenOut(out.view, 0, this.directories.add(), Fopen.CACHE_DIR | keep);
+    return reply.putOpenOut(out.view, 0, 0, Fopen.CACHE_DIR | keep);
   }
 
-  readdir(nodeid: Nodeid, fh: number, position: number, length: number, plus: boolean, out: Out): number {
+  readdir(nodeid: Nodeid, _fh: number, position: number, length: number, plus: boolean, out: Out): number {
     const node = this.nodes.get(nodeid);
-    const directory = fh === 0 ? this.unopened(nodeid, position) : this.directories.get(fh);
-    if (node === undefined || directory === undefined) return -EBADF;
+    if (node === undefined) return -ESTALE;
     if (!isDirectory(node.top.mode)) return -ENOTDIR;
-    directory.entries ??= this.overlay.list(node);
-    const { entries } = directory;
+    const listing = this.listing(nodeid, node, position);
     this.packer.begin(out, length);
-    for (let at = position; at < entries.length + DOTS; at++) {
-      const entry = entries[at - DOTS];
-      const added = entry === undefined ? this.addDot(node, at, plus) : this.addEntry(node, entry, at, plus);
-      if (!added) break;
-    }
+    for (let at = position; at < DOTS; at++) if (!this.addDot(node, at, plus)) return this.packer.length;
+    listing.from(Math.max(position - DOTS, 0), (entry, next) => this.addEntry(node, entry, next + DOTS, plus));
     return this.packer.length;
   }
 
   /** The kernel begins from the start where it has no listing, or an old one. */
-  private unopened(nodeid: Nodeid, position: number): OpenDirectory {
-    if (position === 0 && !this.overlay.immutable) this.directories.forget(nodeid);
-    return this.directories.unopened(nodeid);
+  private listing(nodeid: Nodeid, node: Node, position: number): Listing {
+    const isStale = position === 0 && !this.overlay.immutable;
+    return this.directories.listing(nodeid, isStale, before => this.overlay.listing(node, before));
   }
 
   private addDot(node: Node, at: number, plus: boolean): boolean {
     const name = at === 0 ? '.' : '..';
-    const ino = at === 0 || this.nodes.idOf(node) === ROOT ? node.ino : UNKNOWN_INO;
+    const ino = at === 0 ? node.ino : this.parentIno(node);
     return plus
       ? this.packer.addPlus(name, at + 1, DT_DIR, ino, 0 as Nodeid, 0, 0, undefined)
       : this.packer.add(name, ino, at + 1, DT_DIR);
   }
 
-  private addEntry(directory: Node, entry: Entry, at: number, plus: boolean): boolean {
+  /** The root is its own parent here: the kernel puts the directory around the mount in its place. */
+  private parentIno(node: Node): number {
+    const nodeid = this.nodes.idOf(node);
+    if (nodeid === ROOT) return node.ino;
+    return this.overlay.parentIno(node) ?? this.parents.get(nodeid) ?? UNKNOWN_INO;
+  }
+
+  /** Adds an entry. @returns whether there was room for it */
+  private addEntry(directory: Node, entry: Entry, next: number, plus: boolean): boolean {
     const { name, dtype } = entry;
-    if (!plus) return this.packer.add(name, UNKNOWN_INO, at + 1, dtype);
-    if (!this.packer.hasRoom(name)) return false;
+    if (plus ? !this.packer.hasRoom(name) : !this.packer.hasRoomPlain(name)) return false;
     const found = this.tryLookup(directory, entry);
-    if (found === undefined) return this.packer.addPlus(name, at + 1, dtype, UNKNOWN_INO, 0 as Nodeid, 0, 0, undefined);
+    if (!plus) return this.packer.add(name, found?.node.ino ?? UNKNOWN_INO, next, dtype);
+    if (found === undefined) return this.packer.addPlus(name, next, dtype, UNKNOWN_INO, 0 as Nodeid, 0, 0, undefined);
     const { node, attr } = found;
     const { entrySeconds, attrSeconds } = this.cache;
-    this.remember(node);
-    return this.packer.addPlus(name, at + 1, dtype, node.ino, this.nodes.idOf(node), entrySeconds, attrSeconds, attr);
+    this.remember(node, directory);
+    return this.packer.addPlus(name, next, dtype, node.ino, this.nodes.idOf(node), entrySeconds, attrSeconds, attr);
   }
 
   /** A broken object is listed by name and type alone; the error shows when it is looked up. */
@@ -180,9 +191,7 @@ export class OverlayFilesystem implements Filesystem {
     }
   }
 
-  releasedir(_nodeid: Nodeid, fh: number): void {
-    this.directories.release(fh);
-  }
+  releasedir(): void {} // listings are kept by node
 
   // ---- attributes --------------------------------------------------------------------------------------------------
 
