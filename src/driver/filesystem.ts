@@ -2,7 +2,16 @@
 import { Fopen } from '../fuse/abi.ts';
 import { DirentPacker } from '../fuse/dirents.ts';
 import type { Connection } from '../fuse/init.ts';
-import { type Caller, type Filesystem, LATER, type Nodeid, ROOT, type Settled, type Unique } from '../fuse/ops.ts';
+import {
+  type Caller,
+  type FileAttributes,
+  type Filesystem,
+  LATER,
+  type Nodeid,
+  ROOT,
+  type Settled,
+  type Unique,
+} from '../fuse/ops.ts';
 import type { Out } from '../fuse/reply.ts';
 import * as reply from '../fuse/reply.ts';
 import type { Data } from '../layers/layer.ts';
@@ -33,6 +42,10 @@ import type { Files, Opened } from './files.ts';
 import { Nodes, RecalledNodes } from './nodes.ts';
 
 const W_OK = 2;
+// Source: asm-generic/fcntl.h
+const O_RDONLY = 0;
+const O_ACCMODE = 3;
+const O_TRUNC = 0o1000;
 /** d_ino of an entry that cannot be looked up; 0 would hide it. Source: libfuse, FUSE_UNKNOWN_INO. */
 const UNKNOWN_INO = 0xffffffff;
 /** `.` and `..` come first, at the positions 0 and 1; those of a listing are this much lower. */
@@ -235,6 +248,11 @@ export class OverlayFilesystem implements Filesystem {
     return this.overlay.getxattr(node, name);
   }
 
+  fileAttributes(nodeid: Nodeid, kind: FileAttributes): Uint8Array | number {
+    const node = this.nodes.get(nodeid);
+    return node === undefined ? -ESTALE : this.overlay.fileAttributes(node, kind);
+  }
+
   listxattr(nodeid: Nodeid, caller: Caller): Uint8Array | number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
@@ -247,10 +265,11 @@ export class OverlayFilesystem implements Filesystem {
 
   // ---- data --------------------------------------------------------------------------------------------------------
 
-  open(nodeid: Nodeid, _flags: number, out: Out, unique: Unique): number {
+  open(nodeid: Nodeid, flags: number, out: Out, unique: Unique): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (isDirectory(node.top.mode)) return -EISDIR;
+    if ((flags & O_ACCMODE) !== O_RDONLY || flags & O_TRUNC) return -EROFS; // asked after a remount alone
     if (this.opensFilesItself) return -ENOSYS; // for good: it reads them with handle 0, and keeps their pages
     return putOpened(out, this.files.open(nodeid, node, unique));
   }

@@ -201,6 +201,21 @@ export class DirLayer implements Layer {
     return nameOf(this.value, 0, length).split('\0').slice(0, -1);
   }
 
+  fileAttributes(inode: Inode, kind: 'flags' | 'fsxattr'): Uint8Array | number {
+    if (isRegular(inode.mode)) {
+      const data = this.open(inode);
+      const value = attributesOf(data.fd, kind);
+      data.close();
+      return value;
+    }
+    const directory = inode as DirInode;
+    const fd = openIn(this.directoryFd(directory), '.', O_DIRECTORY, CONFINED);
+    if (fd < 0) throw this.failure(fd, directory.parent, directory.name);
+    const value = attributesOf(fd, kind);
+    native.close(fd);
+    return value;
+  }
+
   open(inode: Inode): Data {
     const { parent, name } = inode as DirInode;
     if (!parent) throw this.failure(-errno.EISDIR, parent, name);
@@ -335,6 +350,16 @@ function pathOf(parent: DirInode | undefined, name: Name): Name {
   const path: Name[] = [name];
   for (let at = parent; at; at = at.parent) path.push(at.name);
   return path.reverse().join('/') || '/';
+}
+
+/** Source: linux/fs.h. */
+const FLAGS_BYTES = 4;
+const FSXATTR_BYTES = 28;
+
+function attributesOf(fd: number, kind: 'flags' | 'fsxattr'): Uint8Array | number {
+  const value = new Uint8Array(kind === 'flags' ? FLAGS_BYTES : FSXATTR_BYTES);
+  const result = kind === 'flags' ? native.fileFlags(fd, value) : native.fileXattr(fd, value);
+  return result < 0 ? result : value;
 }
 
 const TRUSTED = 'trusted.';

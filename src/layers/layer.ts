@@ -99,6 +99,11 @@ export interface Layer {
   xattrBytes(inode: Inode, name: Name): number;
   /** The names of all xattrs. */
   listxattr(inode: Inode): Name[];
+  /**
+   * What FS_IOC_GETFLAGS (a u32 of flags) or FS_IOC_FSGETXATTR (a struct fsxattr) gives of a regular file or a directory, or a
+   * negative errno. Absent: the layer has nothing of the kind.
+   */
+  fileAttributes?(inode: Inode, kind: 'flags' | 'fsxattr'): Uint8Array | number;
   /** Opens a regular file for reading. */
   open(inode: Inode): Data;
   /**

@@ -3,7 +3,7 @@ import { descriptorCounts } from '../layers/descriptors.ts';
 import type { Data, Inode, Layer, Statfs } from '../layers/layer.ts';
 import type { Name } from '../sys/bytes.ts';
 import type { Counters } from '../sys/counters.ts';
-import { EIO, ENODATA, ENOENT, ErrnoError } from '../sys/errno.ts';
+import { EIO, ENOENT, ENOTTY, ErrnoError } from '../sys/errno.ts';
 import type { Attr } from '../sys/stat.ts';
 import { DEFAULT_MEMORY, DentryCache, type Memory } from './cache.ts';
 import { InodeNumbers } from './ino.ts';
@@ -16,7 +16,7 @@ import { type Entry, listMerged, listReal } from './readdir.ts';
 import { type Judge, opaqueness, type Rules, step } from './step.ts';
 import type { Trace } from './trace.ts';
 import { type Check, Verifier } from './verifier.ts';
-import { OverlayXattrs } from './xattrs.ts';
+import { missingXattr, OverlayXattrs } from './xattrs.ts';
 
 /**
  * A stack of open layers. Lookup begins at `root` and goes name by name; `findPath` does that for a path.
@@ -188,7 +188,12 @@ export class Overlay implements Stack {
   getxattr(node: Node, name: Name): Uint8Array | number {
     const stored = this.rules.xattrs.stored(name);
     if (typeof stored === 'number') return stored;
-    return node.top.layer.getxattr(node.top, stored)?.slice() ?? -ENODATA;
+    return node.top.layer.getxattr(node.top, stored)?.slice() ?? missingXattr(name);
+  }
+
+  /** What an ioctl gives of the top, or a negative errno; see Layer.fileAttributes. */
+  fileAttributes({ top }: Node, kind: 'flags' | 'fsxattr'): Uint8Array | number {
+    return top.layer.fileAttributes?.(top, kind) ?? -ENOTTY;
   }
 
   /** The xattr names of the top, without those of overlayfs itself. */

@@ -5,6 +5,7 @@ import { type Attr, makeRdev } from './stat.ts';
 
 /** struct statx. Source: linux/stat.h; stx_mnt_id since 5.8. */
 export const Statx = {
+  mask: 0, //          u32 STATX_* that are valid
   blksize: 4, //       u32
   attributes: 8, //    u64 STATX_ATTR_*
   nlink: 16, //        u32
@@ -15,6 +16,7 @@ export const Statx = {
   size: 40, //         u64
   blocks: 48, //       u64 of 512 bytes
   atime: 64, //        statx_timestamp
+  btime: 80, //        statx_timestamp
   ctime: 96, //        statx_timestamp
   mtime: 112, //       statx_timestamp
   rdev_major: 128, //  u32
@@ -32,6 +34,7 @@ export const AT_SYMLINK_NOFOLLOW = 0x100;
 export const AT_NO_AUTOMOUNT = 0x800;
 export const AT_EMPTY_PATH = 0x1000;
 const STATX_BASIC_STATS = 0x7ff;
+const STATX_BTIME = 0x800;
 const STATX_MNT_ID = 0x1000;
 const STATX_ATTR_VERITY = 0x100000;
 
@@ -45,7 +48,7 @@ const words = new Uint32Array(reply.buffer);
  */
 export function statx(dirfd: number, name: Name): number {
   const flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (name === '' ? AT_EMPTY_PATH : 0);
-  return native.statx(dirfd, name, flags, STATX_BASIC_STATS | STATX_MNT_ID, reply);
+  return native.statx(dirfd, name, flags, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, reply);
 }
 
 export const statxMode = (): number => view.getUint16(Statx.mode, true);
@@ -91,6 +94,7 @@ export const identityIn = (version: string): string => version.slice(0, IDENTITY
 
 /** All attributes of the answer, with `ino` as given. */
 export function statxAttr(ino: number): Attr {
+  const hasBtime = (view.getUint32(Statx.mask, true) & STATX_BTIME) !== 0;
   return {
     ino,
     mode: statxMode(),
@@ -107,5 +111,7 @@ export function statxAttr(ino: number): Attr {
     mtimensec: view.getUint32(Statx.mtime + Timestamp.nsec, true),
     ctime: getI64(view, Statx.ctime + Timestamp.sec),
     ctimensec: view.getUint32(Statx.ctime + Timestamp.nsec, true),
+    btime: hasBtime ? getI64(view, Statx.btime + Timestamp.sec) : undefined,
+    btimensec: hasBtime ? view.getUint32(Statx.btime + Timestamp.nsec, true) : undefined,
   };
 }
