@@ -44,10 +44,18 @@ export class ListingBudget {
   }
 }
 
-interface Sorted {
+interface Numbered {
   readonly sorted: readonly Entry[];
-  /** Positions of the first of them. */
-  readonly kept: readonly number[];
+  /** Of each entry, ascending. */
+  readonly positions: Float64Array;
+  /** The first one that no entry ever had. */
+  readonly end: number;
+}
+
+function firstNumbers(entries: readonly Entry[]): Numbered {
+  const positions = new Float64Array(entries.length);
+  for (let i = 0; i < entries.length; i++) positions[i] = i;
+  return { sorted: entries, positions, end: entries.length };
 }
 
 /** 32-bit programs have no room for a larger position. */
@@ -66,27 +74,40 @@ export class NumberedListing implements Listing {
 
   constructor(entries: readonly Entry[], before?: Listing) {
     const older = before instanceof NumberedListing && before.end < POSITION_LIMIT ? before : undefined;
-    const { sorted, kept }: Sorted = older ? older.sortAlike(entries) : { sorted: entries, kept: [] };
-    const first = older?.end ?? 0;
+    const { sorted, positions, end } = older?.number(entries) ?? firstNumbers(entries);
     this.entries = sorted;
-    this.positions = Float64Array.from(sorted, (_, i) => kept[i] ?? first + i - kept.length);
-    this.end = first + sorted.length - kept.length;
+    this.positions = positions;
+    this.end = end;
     this.bytes = sorted.reduce((sum, entry) => sum + bytesOf(entry), ENTRY_BYTES);
   }
 
-  /** Entries whose names are listed here, in this order, then all others. */
-  private sortAlike(entries: readonly Entry[]): Sorted {
+  /** Entries whose names are listed here, in this order and with their positions, then all others. */
+  private number(entries: readonly Entry[]): Numbered {
+    if (this.hasNamesOf(entries)) return { sorted: entries, positions: this.positions, end: this.end };
     const fresh = new Map(entries.map(entry => [entry.name, entry]));
     const sorted: Entry[] = [];
-    const kept: number[] = [];
-    for (const [i, { name }] of this.entries.entries()) {
+    const positions = new Float64Array(entries.length);
+    for (let i = 0; i < this.entries.length; i++) {
+      const { name } = this.entries[i] as Entry;
       const entry = fresh.get(name);
       if (entry === undefined) continue;
+      positions[sorted.length] = this.positions[i] as number;
       sorted.push(entry);
-      kept.push(this.positions[i] as number);
       fresh.delete(name);
     }
-    return { sorted: [...sorted, ...fresh.values()], kept };
+    let { end } = this;
+    for (const entry of fresh.values()) {
+      positions[sorted.length] = end++;
+      sorted.push(entry);
+    }
+    return { sorted, positions: positions.subarray(0, sorted.length), end };
+  }
+
+  /** Whether the names are the same, in the same order, as they mostly are. */
+  private hasNamesOf(entries: readonly Entry[]): boolean {
+    if (entries.length !== this.entries.length) return false;
+    for (let i = 0; i < entries.length; i++) if (entries[i]?.name !== this.entries[i]?.name) return false;
+    return true;
   }
 
   from(position: number, visit: (entry: Entry, next: number) => boolean): void {
