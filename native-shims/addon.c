@@ -6,14 +6,14 @@
 	X(mount) X(umount) X(openTree) X(socketPair) X(receiveDescriptor)                                             \
 	X(openat2) X(close) X(duplicate) X(replace) X(setStatusFlags) X(poll)                                         \
 	X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                               \
-	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid) X(btrfsUuid)                                            \
-	X(lgetxattr) X(llistxattr) X(getxattr) X(listxattr) X(fgetxattr) X(flistxattr)                            \
+	X(nameToHandleAt) X(openByHandleAt) X(fileFlags) X(fileXattr) X(filesystemUuid) X(btrfsUuid)                  \
+	X(lgetxattr) X(llistxattr) X(getxattr) X(listxattr) X(fgetxattr) X(flistxattr)                                \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(advise) X(addressOf)                                                     \
 	X(loopDescriptor) X(loopTimeout) X(prepareStreams)                                                            \
 	X(connectDatagram) X(listenStream) X(execute) X(spawn) X(setsid) X(exit)                                      \
 	X(callOnThread) X(landlockCreateRuleset) X(landlockAddRule) X(seccomp)                                        \
-	X(benchPaths) X(benchReads) X(benchTouches) X(benchRuns)
+	X(benchPaths) X(benchReads) X(benchTouches) X(benchRuns) X(benchUser)
 
 #define DECLARE(name) SHIM(name);
 #define ROW(name) { #name, NULL, shim_##name, NULL, NULL, NULL, napi_enumerable, NULL },

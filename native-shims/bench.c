@@ -236,3 +236,20 @@ SHIM(benchRuns)
 	posix_spawn_file_actions_destroy(&actions);
 	return reply(env, r < 0 ? r : (int64_t)count);
 }
+
+/* benchUser(uid, gid) -> 0 or -errno: the calling thread alone becomes a user without further groups.
+ * By number: the functions of the C library change all threads of the process. */
+SHIM(benchUser)
+{
+	struct args a = args_open(env, info, 2);
+	int uid = arg_int(&a);
+	int gid = arg_int(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	if (uid < 0 || gid < 0) /* -1 would leave who it is */
+		return reply(env, -EINVAL);
+	int failed = syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, gid, gid, gid) < 0 ||
+	             syscall(SYS_setresuid, uid, uid, uid) < 0;
+	return reply(env, failed ? -errno : 0);
+}

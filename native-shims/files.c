@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/btrfs.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
 #include <poll.h>
 #include <string.h>
@@ -271,6 +272,40 @@ SHIM(openByHandleAt)
 		return reply(env, -EINVAL);
 	int fd = open_by_handle_at(mountfd, &handle.head, flags | O_CLOEXEC);
 	return reply(env, fd < 0 ? -errno : fd);
+}
+
+/* fileFlags(fd, out: Uint8Array) -> 4, the u32 of FS_*_FL flags in out, or -errno: FS_IOC_GETFLAGS.
+ * ENOTTY: the filesystem has none. Its number says long; what is written is an int. */
+SHIM(fileFlags)
+{
+	struct args a = args_open(env, info, 2);
+	int fd = arg_int(&a);
+	struct span out = arg_span(&a);
+	union {
+		long room;
+		unsigned flags;
+	} found = { 0 };
+
+	need(&a, out, sizeof found.flags);
+	if (a.failed)
+		return reply(env, -a.failed);
+	if (ioctl(fd, FS_IOC_GETFLAGS, &found) < 0)
+		return reply(env, -errno);
+	memcpy(out.at, &found.flags, sizeof found.flags);
+	return reply(env, sizeof found.flags);
+}
+
+/* fileXattr(fd, out: Uint8Array) -> 28, struct fsxattr in out, or -errno: FS_IOC_FSGETXATTR. */
+SHIM(fileXattr)
+{
+	struct args a = args_open(env, info, 2);
+	int fd = arg_int(&a);
+	struct span out = arg_span(&a);
+
+	need(&a, out, sizeof(struct fsxattr));
+	if (a.failed)
+		return reply(env, -a.failed);
+	return reply(env, ioctl(fd, FS_IOC_FSGETXATTR, out.at) < 0 ? -errno : (int)sizeof(struct fsxattr));
 }
 
 /* filesystemUuid(fd, out: Uint8Array) -> bytes of the uuid (at most 16) in out, or -errno: FS_IOC_GETFSUUID.

@@ -3,9 +3,15 @@
  *
  *     ClientOrder  ->  ClientAnswer
  */
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import type { Name } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
+
+/** What a client is given when it starts: who it is to be, where that is not who started it. */
+export interface ClientUser {
+  readonly uid: number;
+  readonly gid: number;
+}
 
 /** A list of operations, each of which is timed. */
 export type ClientOrder = PathsOrder | LargeOrder | RunsOrder;
@@ -52,9 +58,13 @@ const O_PATH_DIRECTORY = 0o10200000;
 const BUFFER_BYTES = 32_768;
 const buffer = new Uint8Array(BUFFER_BYTES);
 
+const user = workerData as ClientUser | undefined;
+const refused = user ? native.benchUser(user.uid, user.gid) : 0;
+
 parentPort?.on('message', (order: ClientOrder) => parentPort?.postMessage(obey(order)));
 
 function obey(order: ClientOrder): ClientAnswer {
+  if (refused < 0) return timed(1, () => refused);
   if (order.kind === 'paths') {
     const { root, operation, paths, count } = order;
     return withFile(root, O_PATH_DIRECTORY, count, (dirfd, out) =>

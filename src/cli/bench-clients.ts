@@ -5,7 +5,7 @@ import { setTimeout } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { printable } from '../sys/bytes.ts';
 import { ECHILD, EIO, ErrnoError, errnoName } from '../sys/errno.ts';
-import type { ClientAnswer, ClientOrder } from './bench-client.ts';
+import type { ClientAnswer, ClientOrder, ClientUser } from './bench-client.ts';
 import type { BenchNames } from './bench-names.ts';
 import { type Pass, type Place, type Share, sharesOf, type Workload } from './bench-workloads.ts';
 
@@ -23,11 +23,14 @@ export class Clients {
   readonly #names: BenchNames;
   readonly #aborted: Promise<never>;
 
-  /** @param signal ends a pass that is under way; the threads go on until their call returns */
-  constructor(count: number, names: BenchNames, signal: AbortSignal) {
+  /**
+   * @param user who they are, if not the user of this process
+   * @param signal ends a pass that is under way; the threads go on until their call returns
+   */
+  constructor(count: number, names: BenchNames, user: ClientUser | undefined, signal: AbortSignal) {
     this.#names = names;
     const file = new URL('./bench-client.js', import.meta.url);
-    this.#workers = Array.from({ length: count }, () => new Worker(file));
+    this.#workers = Array.from({ length: count }, () => new Worker(file, { workerData: user }));
     this.#aborted = new Promise((_, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     });

@@ -34,8 +34,12 @@ export function peerTarget(text: Name, { stack }: MountPlan): Target {
 }
 
 /** The program fuse-overlayfs, which takes directories and has no data-only layers. */
-export const fuseOverlayfsTarget = ({ stack }: MountPlan): Target =>
-  shellTarget('fuse-overlayfs', 'exec fuse-overlayfs -f -o lowerdir={stack} {mnt}', stack.layers);
+export const fuseOverlayfsTarget = ({ stack, fuse: { allowOther } }: MountPlan): Target =>
+  shellTarget(
+    'fuse-overlayfs',
+    `exec fuse-overlayfs -f -o lowerdir={stack}${allowOther ? ',allow_other' : ''} {mnt}`,
+    stack.layers,
+  );
 
 function shellTarget(name: Name, command: Name, layers: readonly LayerSpec[]): Target {
   const paths = (dataOnly: boolean): Name =>

@@ -1,9 +1,10 @@
 /** The rounds of a benchmark: every target in turn, each time mounted afresh. */
-import { mkdirSync, mkdtempSync, realpathSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, realpathSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
 import { ECHILD, ErrnoError } from '../sys/errno.ts';
+import type { ClientUser } from './bench-client.ts';
 import { Clients, type Timing } from './bench-clients.ts';
 import { type Counts, countTimes } from './bench-histogram.ts';
 import type { BenchNames } from './bench-names.ts';
@@ -18,6 +19,8 @@ export interface BenchPlan {
   readonly rounds: number;
   /** How many clients ask at a time: one entry for each time that all is measured. */
   readonly clients: readonly number[];
+  /** Who they are, if not the user of this process. */
+  readonly user?: ClientUser | undefined;
 }
 
 /** What one target took for one workload in one round, in nanoseconds. */
@@ -51,7 +54,8 @@ export interface Measured {
  */
 export async function runBench(plan: BenchPlan, step: () => void, signal: AbortSignal): Promise<Measured> {
   const home = nameFromText(mkdtempSync(join(realpathSync(tmpdir()), 'lowerdata-bench-')));
-  const clients = new Clients(Math.max(...plan.clients), plan.names, signal);
+  if (plan.user) chmodSync(nameBytes(home) as Buffer, 0o711);
+  const clients = new Clients(Math.max(...plan.clients), plan.names, plan.user, signal);
   try {
     const rounds = new Rounds(plan, home, clients, signal);
     await rounds.run(step);

@@ -3,9 +3,10 @@ import { writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Command } from 'commander';
 import { type Name, nameBytes, nameFromText, printable } from '../sys/bytes.ts';
-import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { EINVAL, EPERM, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { BUILT_IN, chosenTargets, DEFAULT_TARGETS } from './bench-choice.ts';
+import type { ClientUser } from './bench-client.ts';
 import { canDropCaches } from './bench-clients.ts';
 import { type BenchNames, benchNames } from './bench-names.ts';
 import { loadPainter } from './bench-picture.ts';
@@ -25,6 +26,8 @@ const ROUNDS = '5';
 const ROUNDS_MAX = 1000;
 const CLIENTS_MAX = 64;
 const SEED_MAX = 2 ** 32 - 1;
+/** What the shims take for a number. */
+const ID_MAX = 2 ** 31 - 1;
 
 interface Flags {
   readonly options: Name[];
@@ -36,6 +39,7 @@ interface Flags {
   readonly rounds: Name;
   readonly clients: Name;
   readonly seed: Name;
+  readonly as?: Name;
   readonly json?: true;
   readonly svg?: Name;
 }
@@ -54,6 +58,7 @@ export const define = (): Command =>
     .option('--rounds <n>', 'how often each target is measured', ROUNDS)
     .option('--clients <list>', 'how many clients ask at a time', '1')
     .option('--seed <n>', 'chooses and shuffles the names', '1')
+    .option('--as <uid>', 'who asks, as UID or UID:GID: an ordinary user sees what ACLs cost; needs root')
     .option('--json', 'print JSON')
     .option('--svg <file>', 'draw a picture of it, too')
     .addHelpText('after', HELP);
@@ -74,25 +79,30 @@ Names and inodes are dropped from the kernel's caches of the whole system before
 Exit status: 0, or 1 where a target could not be measured.`;
 
 async function bench(source: Name, flags: Flags): Promise<number> {
-  const mountPlan = planHere(source, flags.options);
+  const user = flags.as === undefined ? undefined : clientUser(flags.as);
+  const options = user ? [...flags.options, 'allow_other'] : flags.options;
+  const mountPlan = planHere(source, options);
   const rounds = wholeNumber('--rounds', flags.rounds, 1, ROUNDS_MAX);
   const counts = flags.clients.split(',').map(text => wholeNumber('--clients', text, 1, CLIENTS_MAX));
   const seed = wholeNumber('--seed', flags.seed, 0, SEED_MAX);
   const asked = chosenWorkloads(flags.workloads);
-  const chosen = chosenTargets({ source, ...flags }, mountPlan);
+  const chosen = chosenTargets({ source, ...flags, options }, mountPlan);
   const names = benchNames(mountPlan.stack, seed, flags.large);
   const { workloads, notes } = possibleWorkloads(asked, names);
   const reference = referenceFor(workloads, names);
   const targets = [...chosen.targets, ...reference.targets];
-  const plan: BenchPlan = { targets, workloads, names, rounds, clients: [...new Set(counts)] };
+  const plan: BenchPlan = { targets, workloads, names, rounds, clients: [...new Set(counts)], user };
   const facts: BenchFacts = {
     stack: printable(source),
-    options: flags.options.map(printable),
+    options: options.map(printable),
     rounds,
     seed,
     entries: names.entries,
     directories: names.directories.length,
-    notes: [...chosen.notes, ...notes, ...reference.notes, ...warnings(chosen.targets, mountPlan)],
+    notes: [
+      ...(user ? [`Clients are user ${user.uid} of group ${user.gid}.`] : []),
+      ...[...chosen.notes, ...notes, ...reference.notes, ...warnings(chosen.targets, mountPlan)],
+    ],
     large: reference.large,
   };
   const paint = flags.svg === undefined ? undefined : await loadPainter();
@@ -123,6 +133,16 @@ function warnings(targets: readonly Target[], { stack }: MountPlan): string[] {
     notes.push('The kernel checks no digests here; this driver does, unless it is measured with -o verity=off.');
   if (!canDropCaches()) notes.push('Cold workloads are as cold as a new mount: only root can drop caches.');
   return notes;
+}
+
+/** Throws ErrnoError EINVAL for a text that is none, and EPERM without root. */
+function clientUser(text: Name): ClientUser {
+  const [, uid, gid = uid] = /^(\d{1,10})(?::(\d{1,10}))?$/.exec(text) ?? [];
+  if (uid === undefined || gid === undefined)
+    throw new ErrnoError(EINVAL, `--as ${printable(text)}: not UID or UID:GID`);
+  if (process.geteuid?.() !== 0)
+    throw new ErrnoError(EPERM, `--as ${printable(text)}: only root can ask as another user`);
+  return { uid: wholeNumber('--as', uid, 0, ID_MAX), gid: wholeNumber('--as', gid, 0, ID_MAX) };
 }
 
 function wholeNumber(option: string, text: Name, min: number, max: number): number {

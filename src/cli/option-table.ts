@@ -185,6 +185,9 @@ const DENTRY_CACHE =
   'names that this process remembers the lookup of, at 600 bytes each; 0: none; default: 65536; one image alone needs none';
 const CONFINE =
   'whether the process of the mount gives up all that serving does not need, as far as the kernel can do that';
+const NOACL =
+  'POSIX access control lists do not count; spares users who do not own the root a message for each path where a layer is a ' +
+  'directory: the kernel asks for the list of the root each time';
 const NO_IDS = 'owners can not be mapped yet';
 const NO_REMOTE = 'remote layers are not supported yet';
 const NO_LABELS = 'a security context can not be chosen yet';
@@ -199,7 +202,7 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ['verity', { ...(stackOptionWords.get('verity') as OptionWords), take: takeVerity }],
   ['verify', choice('verify', ['open', 'read'], VERIFY)],
   ['tryverity', chosen({ verity: 'on' }, 'the same as `verity=on`, as in mount.composefs')],
-  ['noacl', driven({ acl: false }, 'POSIX access control lists do not count')],
+  ['noacl', driven({ acl: false }, NOACL)],
   ['acl', driven({ acl: true }, 'POSIX access control lists count: the default')],
   ['debug', driven({ debug: true }, 'stay in the foreground, and print one line for each request and reply')],
   [

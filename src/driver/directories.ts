@@ -1,55 +1,45 @@
-/** Open directories: the handle that the kernel holds, and the listing made at its first read. */
+/**
+ * Listings of directories, kept between the parts that the kernel reads. It opens directories without us, and so readers of one
+ * directory share its listing.
+ */
 import { LRUCache } from 'lru-cache';
 import type { Nodeid } from '../fuse/ops.ts';
-import type { Entry } from '../overlay/readdir.ts';
+import type { Listing } from '../overlay/listing.ts';
 import { CacheCounts } from '../sys/counters.ts';
 
-export interface OpenDirectory {
-  entries: Entry[] | undefined;
-}
-
-/** Listings kept for directories that the kernel opens without us. */
-const UNOPENED_MAX = 128;
+const LISTINGS_MAX = 4096;
+/** Of all listings. A larger one is kept alone: to make it anew for each part would take ever longer. */
+const BYTES_MAX = 64 << 20;
 
 export class Directories {
-  /** Of those listings. */
   readonly counts = new CacheCounts();
-  private readonly open = new Map<number, OpenDirectory>();
-  private readonly listings = new LRUCache<Nodeid, OpenDirectory>({ max: UNOPENED_MAX });
-  private next = 1;
+  private readonly listings = new LRUCache<Nodeid, Listing>({
+    max: LISTINGS_MAX,
+    maxSize: BYTES_MAX,
+    sizeCalculation: ({ bytes }) => Math.min(Math.max(bytes, 1), BYTES_MAX),
+  });
 
   constructor() {
     this.counts.holds(this.listings);
   }
 
-  add(): number {
-    const handle = this.next++;
-    this.open.set(handle, { entries: undefined });
-    return handle;
-  }
-
-  get(handle: number): OpenDirectory | undefined {
-    return this.open.get(handle);
-  }
-
-  /** A directory that the kernel reads without having opened it. */
-  unopened(nodeid: Nodeid): OpenDirectory {
+  /**
+   * The listing of a directory.
+   * @param isStale whether the one that is kept is not to be used
+   * @param make makes it, so that readers of the one before can go on with it
+   */
+  listing(nodeid: Nodeid, isStale: boolean, make: (before: Listing | undefined) => Listing): Listing {
     const known = this.listings.get(nodeid);
-    this.counts.asked(known !== undefined);
-    if (known) return known;
-    const directory = { entries: undefined };
-    this.listings.set(nodeid, directory);
+    this.counts.asked(known !== undefined && !isStale);
+    if (known && !isStale) return known;
+    const listing = make(known);
+    if (listing.bytes > 0) this.listings.set(nodeid, listing);
     this.counts.holds(this.listings);
-    return directory;
+    return listing;
   }
 
-  /** Has the listing of such a directory made anew. */
+  /** To be told when the kernel forgets a directory: its number may become that of another. */
   forget(nodeid: Nodeid): void {
-    this.listings.delete(nodeid);
-    this.counts.holds(this.listings);
-  }
-
-  release(handle: number): void {
-    this.open.delete(handle);
+    if (this.listings.delete(nodeid)) this.counts.holds(this.listings);
   }
 }

@@ -2,10 +2,20 @@
 import { Fopen } from '../fuse/abi.ts';
 import { DirentPacker } from '../fuse/dirents.ts';
 import type { Connection } from '../fuse/init.ts';
-import { type Caller, type Filesystem, LATER, type Nodeid, type Settled, type Unique } from '../fuse/ops.ts';
+import {
+  type Caller,
+  type FileAttributes,
+  type Filesystem,
+  LATER,
+  type Nodeid,
+  ROOT,
+  type Settled,
+  type Unique,
+} from '../fuse/ops.ts';
 import type { Out } from '../fuse/reply.ts';
 import * as reply from '../fuse/reply.ts';
 import type { Data } from '../layers/layer.ts';
+import type { Listing } from '../overlay/listing.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';
@@ -27,14 +37,18 @@ import {
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
 import { NameCount } from './activity.ts';
 import type { CachePolicy } from './cache.ts';
-import { Directories, type OpenDirectory } from './directories.ts';
+import { Directories } from './directories.ts';
 import type { Files, Opened } from './files.ts';
 import { Nodes, RecalledNodes } from './nodes.ts';
 
 const W_OK = 2;
-/** d_ino of an entry that can not be looked up; 0 would hide it. Source: libfuse, FUSE_UNKNOWN_INO. */
+// Source: asm-generic/fcntl.h
+const O_RDONLY = 0;
+const O_ACCMODE = 3;
+const O_TRUNC = 0o1000;
+/** d_ino of an entry that cannot be looked up; 0 would hide it. Source: libfuse, FUSE_UNKNOWN_INO. */
 const UNKNOWN_INO = 0xffffffff;
-/** `.` and `..` come first; the cookie of an entry is its position plus one. */
+/** `.` and `..` come first, at the positions 0 and 1; those of a listing are this much lower. */
 const DOTS = 2;
 
 export interface Visibility {
@@ -53,6 +67,8 @@ export class OverlayFilesystem implements Filesystem {
   private readonly nodes: Nodes | RecalledNodes;
   private readonly files: Files;
   private readonly directories = new Directories();
+  /** The number of the directory in which each directory was found last, where the overlay does not know that. */
+  private readonly parents = new Map<Nodeid, number>();
   /** Whether the kernel opens directories without asking us, once it was told to. */
   private opensDirectoriesItself = false;
   /** The same of files; reads that were left for later, to be asked for again when their data is checked. */
@@ -91,7 +107,7 @@ export class OverlayFilesystem implements Filesystem {
     if (!isDirectory(directory.top.mode)) return -ENOTDIR;
     const found = this.find(directory, name);
     if (typeof found === 'number') return found === -ENOENT ? this.missing(out) : found;
-    const nodeid = this.remember(found.node);
+    const nodeid = this.remember(found.node, directory);
     const { entrySeconds, attrSeconds } = this.cache;
     return reply.putEntryOut(out.view, 0, nodeid, 0, entrySeconds, attrSeconds, found.attr);
   }
@@ -121,14 +137,19 @@ export class OverlayFilesystem implements Filesystem {
     return negativeSeconds > 0 ? reply.putNegativeEntryOut(out.view, 0, negativeSeconds) : -ENOENT;
   }
 
-  private remember(node: Node): Nodeid {
+  private remember(node: Node, parent: Node): Nodeid {
     const nodeid = this.nodes.remember(node);
+    if (!this.overlay.recalls && isDirectory(node.top.mode)) this.parents.set(nodeid, parent.ino);
     this.counters[NameCount.nodes] = this.nodes.size;
     return nodeid;
   }
 
   forget(nodeid: Nodeid, lookups: number): void {
-    if (this.nodes.forget(nodeid, lookups)) this.files.drop(nodeid);
+    if (this.nodes.forget(nodeid, lookups)) {
+      this.files.drop(nodeid);
+      this.directories.forget(nodeid);
+      this.parents.delete(nodeid);
+    }
     this.counters[NameCount.nodes] = this.nodes.size;
   }
 
@@ -136,51 +157,53 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (!isDirectory(node.top.mode)) return -ENOTDIR;
-    if (this.opensDirectoriesItself) return -ENOSYS; // for good: it reads them with handle 0, and keeps the listings
+    if (this.opensDirectoriesItself) return -ENOSYS; // for good
     const keep = this.overlay.immutable ? Fopen.KEEP_CACHE : 0;
-    return reply.putOpenOut(out.view, 0, this.directories.add(), Fopen.CACHE_DIR | keep);
+    return reply.putOpenOut(out.view, 0, 0, Fopen.CACHE_DIR | keep);
   }
 
-  readdir(nodeid: Nodeid, fh: number, position: number, length: number, plus: boolean, out: Out): number {
+  readdir(nodeid: Nodeid, _fh: number, position: number, length: number, plus: boolean, out: Out): number {
     const node = this.nodes.get(nodeid);
-    const directory = fh === 0 ? this.unopened(nodeid, position) : this.directories.get(fh);
-    if (node === undefined || directory === undefined) return -EBADF;
+    if (node === undefined) return -ESTALE;
     if (!isDirectory(node.top.mode)) return -ENOTDIR;
-    directory.entries ??= this.overlay.list(node);
-    const { entries } = directory;
+    const listing = this.listing(nodeid, node, position);
     this.packer.begin(out, length);
-    for (let at = position; at < entries.length + DOTS; at++) {
-      const entry = entries[at - DOTS];
-      const added = entry === undefined ? this.addDot(node, at, plus) : this.addEntry(node, entry, at, plus);
-      if (!added) break;
-    }
+    for (let at = position; at < DOTS; at++) if (!this.addDot(nodeid, node, at, plus)) return this.packer.length;
+    listing.from(Math.max(position - DOTS, 0), (entry, next) => this.addEntry(node, entry, next + DOTS, plus));
     return this.packer.length;
   }
 
   /** The kernel begins from the start where it has no listing, or an old one. */
-  private unopened(nodeid: Nodeid, position: number): OpenDirectory {
-    if (position === 0 && !this.overlay.immutable) this.directories.forget(nodeid);
-    return this.directories.unopened(nodeid);
+  private listing(nodeid: Nodeid, node: Node, position: number): Listing {
+    const isStale = position === 0 && !this.overlay.immutable;
+    return this.directories.listing(nodeid, isStale, before => this.overlay.listing(node, before));
   }
 
-  private addDot(node: Node, at: number, plus: boolean): boolean {
+  private addDot(nodeid: Nodeid, node: Node, at: number, plus: boolean): boolean {
     const name = at === 0 ? '.' : '..';
-    const ino = at === 0 || node === this.overlay.root ? node.ino : UNKNOWN_INO;
+    const ino = at === 0 ? node.ino : this.parentIno(nodeid, node);
     return plus
       ? this.packer.addPlus(name, at + 1, DT_DIR, ino, 0 as Nodeid, 0, 0, undefined)
       : this.packer.add(name, ino, at + 1, DT_DIR);
   }
 
-  private addEntry(directory: Node, entry: Entry, at: number, plus: boolean): boolean {
+  /** The root is its own parent here: the kernel puts the directory around the mount in its place. */
+  private parentIno(nodeid: Nodeid, node: Node): number {
+    if (nodeid === ROOT) return node.ino;
+    return this.overlay.parentIno(node) ?? this.parents.get(nodeid) ?? UNKNOWN_INO;
+  }
+
+  /** Adds an entry. @returns whether there was room for it */
+  private addEntry(directory: Node, entry: Entry, next: number, plus: boolean): boolean {
     const { name, dtype } = entry;
-    if (!plus) return this.packer.add(name, UNKNOWN_INO, at + 1, dtype);
-    if (!this.packer.hasRoom(name)) return false;
+    if (plus ? !this.packer.hasRoom(name) : !this.packer.hasRoomPlain(name)) return false;
     const found = this.tryLookup(directory, entry);
-    if (found === undefined) return this.packer.addPlus(name, at + 1, dtype, UNKNOWN_INO, 0 as Nodeid, 0, 0, undefined);
+    if (!plus) return this.packer.add(name, found?.node.ino ?? UNKNOWN_INO, next, dtype);
+    if (found === undefined) return this.packer.addPlus(name, next, dtype, UNKNOWN_INO, 0 as Nodeid, 0, 0, undefined);
     const { node, attr } = found;
     const { entrySeconds, attrSeconds } = this.cache;
-    const nodeid = this.remember(node);
-    return this.packer.addPlus(name, at + 1, dtype, node.ino, nodeid, entrySeconds, attrSeconds, attr);
+    const nodeid = this.remember(node, directory);
+    return this.packer.addPlus(name, next, dtype, node.ino, nodeid, entrySeconds, attrSeconds, attr);
   }
 
   /** A broken object is listed by name and type alone; the error shows when it is looked up. */
@@ -201,9 +224,7 @@ export class OverlayFilesystem implements Filesystem {
     }
   }
 
-  releasedir(_nodeid: Nodeid, fh: number): void {
-    this.directories.release(fh);
-  }
+  releasedir(): void {} // listings are kept by node
 
   // ---- attributes --------------------------------------------------------------------------------------------------
 
@@ -247,6 +268,11 @@ export class OverlayFilesystem implements Filesystem {
     return this.overlay.getxattr(node, name);
   }
 
+  fileAttributes(nodeid: Nodeid, kind: FileAttributes): Uint8Array | number {
+    const node = this.nodes.get(nodeid);
+    return node === undefined ? -ESTALE : this.overlay.fileAttributes(node, kind);
+  }
+
   listxattr(nodeid: Nodeid, caller: Caller): Uint8Array | number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
@@ -259,10 +285,11 @@ export class OverlayFilesystem implements Filesystem {
 
   // ---- data --------------------------------------------------------------------------------------------------------
 
-  open(nodeid: Nodeid, _flags: number, out: Out, unique: Unique): number {
+  open(nodeid: Nodeid, flags: number, out: Out, unique: Unique): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (isDirectory(node.top.mode)) return -EISDIR;
+    if ((flags & O_ACCMODE) !== O_RDONLY || flags & O_TRUNC) return -EROFS; // asked after a remount alone
     if (this.opensFilesItself) return -ENOSYS; // for good: it reads them with handle 0, and keeps their pages
     return putOpened(out, this.files.open(nodeid, node, unique));
   }

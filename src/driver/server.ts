@@ -58,20 +58,19 @@ export class OverlayServer {
   connect(fd: number, log: (line: string) => void, trace: (line: string) => void): Connected | End {
     const { driver, overlay, isPrivileged, latency, ring } = this;
     const wanted = isPrivileged && wantsPassthrough(driver);
-    const acl = driver.acl && overlay.hasAcl;
     const files = new Files(overlay, new Backing(fd, wanted, log), {
       idleMax: this.idleFilesMax,
       verify: driver.verify,
       measurer: new Measurer<Opened | number>(new MeasurePool()),
     });
     const filesystem = new OverlayFilesystem(overlay, files, cachePolicy(overlay, driver), {
-      acl,
+      acl: driver.acl,
       trusted: isPrivileged,
     });
     const dispatcher = new Dispatcher(filesystem, {
       wanted: {
         passthroughDepth: wanted ? 1 : 0,
-        posixAcl: acl,
+        posixAcl: driver.acl && overlay.hasAcl,
         changes: !overlay.immutable,
         ioUring: ring !== undefined,
       },

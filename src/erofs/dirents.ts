@@ -57,18 +57,71 @@ export function listDirents(
   directory: Inode,
   visit: (name: Name, nid: Nid, fileType: number) => void,
 ): void {
+  listDirentsFrom(image, directory, 0, (name, nid, fileType) => {
+    visit(name, nid, fileType);
+    return true;
+  });
+}
+
+/**
+ * The same from a position on, until `visit` returns false, so that a listing of any size needs no memory.
+ * @param position the offset of a dirent in the directory, which `visit` got as the `next` of the one before it
+ */
+export function listDirentsFrom(
+  image: Image,
+  directory: Inode,
+  position: number,
+  visit: (name: Name, nid: Nid, fileType: number, next: number) => boolean,
+): void {
   const blocks = blocksOf(image, directory);
-  for (let index = 0; index < blocks; index++) {
+  let index = Math.floor(position / image.blockBytes);
+  let first = Math.ceil((position % image.blockBytes) / Dirent.SIZE);
+  for (; index < blocks; index++, first = 0) {
     const count = loadBlock(image, directory, index);
     const [at, bytes] = [blockAt, blockBytes];
-    for (let i = 0; i < count; i++) {
+    for (let i = first; i < count; i++) {
       const from = nameStart(image, directory, i);
-      const name = checkedName(image, directory, i, from, nameEnd(image, directory, count, i, from));
-      visit(name, nidOf(image, i), image.view.getUint8(blockAt + i * Dirent.SIZE + Dirent.file_type));
+      const name = nameOf(image.bytes, from, nameLimit(image, directory, count, i, from));
+      const next = index * image.blockBytes + (i + 1 < count ? (i + 1) * Dirent.SIZE : image.blockBytes);
+      const fileType = image.view.getUint8(blockAt + i * Dirent.SIZE + Dirent.file_type);
+      if (!visit(name, nidOf(image, i), fileType, next)) return;
       blockAt = at; // visit may have read another directory
       blockBytes = bytes;
     }
   }
+}
+
+/**
+ * Whether each name sorts after the one before it, so that a lookup finds all of them. Allocates nothing.
+ * Throws ErrnoError as `listDirents`.
+ */
+export function isInOrder(image: Image, directory: Inode): boolean {
+  const { bytes } = image;
+  const blocks = blocksOf(image, directory);
+  let inOrder = true;
+  let lastFrom = 0;
+  let lastEnd = 0;
+  for (let index = 0; index < blocks; index++) {
+    const count = loadBlock(image, directory, index);
+    for (let i = 0; i < count; i++) {
+      const from = nameStart(image, directory, i);
+      const end = nameLimit(image, directory, count, i, from);
+      inOrder &&= isBefore(bytes, lastFrom, lastEnd, from, end);
+      lastFrom = from;
+      lastEnd = end;
+    }
+  }
+  return inOrder;
+}
+
+/** Whether the name in `[from, end)` sorts before the one in `[otherFrom, otherEnd)`. */
+function isBefore(bytes: Uint8Array, from: number, end: number, otherFrom: number, otherEnd: number): boolean {
+  const shared = Math.min(end - from, otherEnd - otherFrom);
+  for (let k = 0; k < shared; k++) {
+    const difference = (bytes[from + k] as number) - (bytes[otherFrom + k] as number);
+    if (difference !== 0) return difference < 0;
+  }
+  return end - from < otherEnd - otherFrom;
 }
 
 /** The number of a directory's blocks. One larger than the image would list the same blocks over and over. */
@@ -131,17 +184,16 @@ function nidOf(image: Image, i: number): Nid {
   return getU64(image.view, blockAt + i * Dirent.SIZE + Dirent.nid) as Nid;
 }
 
-function checkedName(image: Image, directory: Inode, i: number, from: number, limit: number): Name {
+/** Where the name of dirent i ends. Throws ErrnoError EUCLEAN where that is no name of a file. */
+function nameLimit(image: Image, directory: Inode, count: number, i: number, from: number): number {
+  const limit = nameEnd(image, directory, count, i, from);
   const bytes = image.bytes;
   let end = from;
   while (end < limit && bytes[end] !== 0 && bytes[end] !== SLASH) end++;
-  const last = from + NAME_MAX >= end && end > from && (end === limit || bytes[end] === 0);
-  if (!last)
-    throw corrupt(
-      directory,
-      `dirent ${i} has the name ${printable(nameOf(bytes, from, Math.min(end + 1, limit, from + 300)))}`,
-    );
-  return nameOf(bytes, from, end);
+  const isName = from + NAME_MAX >= end && end > from && (end === limit || bytes[end] === 0);
+  if (isName) return end;
+  const shown = printable(nameOf(bytes, from, Math.min(end + 1, limit, from + 300)));
+  throw corrupt(directory, `dirent ${i} has the name ${shown}`);
 }
 const SLASH = 0x2f;
 

@@ -309,6 +309,26 @@ export const LseekOut = {
   SIZE: 8,
 } as const;
 
+/** struct fuse_ioctl_in; `in_size` bytes follow. */
+export const IoctlIn = {
+  fh: 0, // u64
+  flags: 8, // u32  FUSE_IOCTL_*
+  cmd: 12, // u32
+  arg: 16, // u64
+  in_size: 24, // u32
+  out_size: 28, // u32  room for the result
+  SIZE: 32,
+} as const;
+
+/** struct fuse_ioctl_out; the result follows. */
+export const IoctlOut = {
+  result: 0, // i32
+  flags: 4, // u32  FUSE_IOCTL_RETRY
+  in_iovs: 8, // u32
+  out_iovs: 12, // u32
+  SIZE: 16,
+} as const;
+
 /** struct fuse_forget_in. */
 export const ForgetIn = {
   nlookup: 0, // u64

@@ -39,9 +39,14 @@ export class DirentPacker {
     return this.at + padded(DirentPlus.SIZE + name.length) <= this.limit;
   }
 
+  /** Whether `add` would take the name. */
+  hasRoomPlain(name: Name): boolean {
+    return this.at + padded(Dirent.SIZE + name.length) <= this.limit;
+  }
+
   /** Adds an entry of READDIR; false where the reply is full. */
   add(name: Name, ino: number, nextOffset: number, dtype: number): boolean {
-    if (this.at + padded(Dirent.SIZE + name.length) > this.limit) return false;
+    if (!this.hasRoomPlain(name)) return false;
     this.putDirent(name, ino, nextOffset, dtype);
     return true;
   }

@@ -12,6 +12,8 @@ import {
   GetxattrOut,
   InHeader,
   InterruptIn,
+  IoctlIn,
+  IoctlOut,
   LseekIn,
   NAME_MAX,
   Opcode,
@@ -46,6 +48,9 @@ export interface Caller {
   gid: number;
   pid: number;
 }
+
+/** What else there is of an inode: the flags of chattr(1), or struct fsxattr. */
+export type FileAttributes = 'flags' | 'fsxattr';
 
 /**
  * A read-only filesystem. Every method is synchronous. One with an `out` writes the body of its reply there, with the put
@@ -95,6 +100,8 @@ export interface Filesystem {
 
   /** The value, or -errno. */
   getxattr(nodeid: Nodeid, name: Name, caller: Caller): Uint8Array | number;
+  /** A u32 of FS_*_FL flags, or a struct fsxattr; or -errno, -ENOTTY where there are none. */
+  fileAttributes(nodeid: Nodeid, kind: FileAttributes): Uint8Array | number;
   /** The names, each with a NUL after it, or -errno. */
   listxattr(nodeid: Nodeid, caller: Caller): Uint8Array | number;
 }
@@ -250,10 +257,48 @@ function checkName({ bytes, end }: Request, from: number, isFile: boolean): numb
   return isFile && isDots ? -EINVAL : 0;
 }
 
+/** Source: linux/fs.h, as numbered on 64-bit and on 32-bit machines. */
+const FileAttributesCommand = {
+  FS_IOC_GETFLAGS: 0x80086601,
+  FS_IOC32_GETFLAGS: 0x80046601,
+  FS_IOC_SETFLAGS: 0x40086602,
+  FS_IOC32_SETFLAGS: 0x40046602,
+  FS_IOC_FSGETXATTR: 0x801c581f,
+  FS_IOC_FSSETXATTR: 0x401c5820,
+} as const;
+/** More than any of them asks for. */
+const IOCTL_BYTES_MAX = 64;
+
+function ioctl(fs: Filesystem, { nodeid, view }: Request, out: Out): number {
+  switch (view.getUint32(BODY + IoctlIn.cmd, true)) {
+    case FileAttributesCommand.FS_IOC_GETFLAGS:
+    case FileAttributesCommand.FS_IOC32_GETFLAGS:
+      return answerIoctl(fs.fileAttributes(nodeid, 'flags'), view, out);
+    case FileAttributesCommand.FS_IOC_FSGETXATTR:
+      return answerIoctl(fs.fileAttributes(nodeid, 'fsxattr'), view, out);
+    case FileAttributesCommand.FS_IOC_SETFLAGS:
+    case FileAttributesCommand.FS_IOC32_SETFLAGS:
+    case FileAttributesCommand.FS_IOC_FSSETXATTR:
+      return -EROFS;
+    default:
+      return -ENOTTY;
+  }
+}
+
+/** The kernel wants as many bytes as it has made room for. */
+function answerIoctl(value: Uint8Array | number, view: DataView, out: Out): number {
+  if (typeof value === 'number') return value;
+  const room = view.getUint32(BODY + IoctlIn.out_size, true);
+  if (room < value.length || room > IOCTL_BYTES_MAX) return -EINVAL;
+  const { bytes } = out;
+  bytes.fill(0, 0, IoctlOut.SIZE + room);
+  bytes.set(value, IoctlOut.SIZE);
+  return IoctlOut.SIZE + room;
+}
+
 const refuseChange: Run = () => -EROFS;
 /** For most operations this tells the kernel not to ask again on this connection. */
 const refuseForever: Run = () => -ENOSYS;
-const refuseIoctl: Run = () => -ENOTTY;
 const ignore: Run = () => 0;
 
 const row = (bodyBytesMin: number, run: Run): Row => ({ bodyBytesMin, replies: true, run });
@@ -320,5 +365,5 @@ export const rows: ReadonlyMap<number, Row> = new Map([
   [Opcode.SETLKW, row(48, refuseForever)],
   [Opcode.SETUPMAPPING, row(40, refuseForever)],
   [Opcode.REMOVEMAPPING, row(4, refuseForever)],
-  [Opcode.IOCTL, row(32, refuseIoctl)],
+  [Opcode.IOCTL, row(IoctlIn.SIZE, ioctl)],
 ] as [number, Row][]);

@@ -95,13 +95,15 @@ export function putAttrOut(v: DataView, at: number, attrValid: number, attr: Att
 
 /** STATX_TYPE to STATX_BLOCKS: everything that an Attr holds. Source: linux/stat.h. */
 const STATX_BASIC_STATS = 0x7ff;
+const STATX_BTIME = 0x800;
 
-/** Writes a StatxOut that claims all of stat(2) and no birth time; returns its size. */
+/** Writes a StatxOut that claims all of stat(2), and the birth time where it is known; returns its size. */
 export function putStatxOut(v: DataView, at: number, attrValid: number, attr: Attr): number {
   putZeros(v, at, StatxOut.SIZE);
   putTimeout(v, at + StatxOut.attr_valid, at + StatxOut.attr_valid_nsec, attrValid);
   const stat = at + StatxOut.stat;
-  v.setUint32(stat + Statx.mask, STATX_BASIC_STATS, true);
+  const { btime, btimensec = 0 } = attr;
+  v.setUint32(stat + Statx.mask, STATX_BASIC_STATS | (btime === undefined ? 0 : STATX_BTIME), true);
   v.setUint32(stat + Statx.blksize, attr.blksize, true);
   v.setUint32(stat + Statx.nlink, attr.nlink, true);
   v.setUint32(stat + Statx.uid, attr.uid, true);
@@ -111,6 +113,7 @@ export function putStatxOut(v: DataView, at: number, attrValid: number, attr: At
   putU64(v, stat + Statx.size, attr.size);
   putU64(v, stat + Statx.blocks, attr.blocks);
   putStatxTime(v, stat + Statx.atime, attr.atime, attr.atimensec);
+  if (btime !== undefined) putStatxTime(v, stat + Statx.btime, btime, btimensec);
   putStatxTime(v, stat + Statx.ctime, attr.ctime, attr.ctimensec);
   putStatxTime(v, stat + Statx.mtime, attr.mtime, attr.mtimensec);
   v.setUint32(stat + Statx.rdev_major, rdevMajor(attr.rdev), true);

@@ -165,6 +165,16 @@ export class DirLayer implements Layer {
     return nameOf(this.value, 0, length).split('\0').slice(0, -1);
   }
 
+  fileAttributes(inode: Inode, kind: 'flags' | 'fsxattr'): Uint8Array | number {
+    const it = inode as DirInode;
+    const isFile = isRegular(it.mode);
+    const fd = isFile ? this.open(it).fd : openIn(this.objects.directory(it), '.', O_DIRECTORY, CONFINED);
+    if (fd < 0) throw this.failure(fd, it);
+    const value = attributesOf(fd, kind);
+    native.close(fd);
+    return value;
+  }
+
   open(inode: Inode): Data {
     const it = inode as DirInode;
     if (!it.parent) throw this.failure(-errno.EISDIR, it);
@@ -262,6 +272,16 @@ export class DirLayer implements Layer {
   private failure(result: number, { path }: DirInode): ErrnoError {
     return this.objects.failure(result, path);
   }
+}
+
+/** Source: linux/fs.h. */
+const FLAGS_BYTES = 4;
+const FSXATTR_BYTES = 28;
+
+function attributesOf(fd: number, kind: 'flags' | 'fsxattr'): Uint8Array | number {
+  const value = new Uint8Array(kind === 'flags' ? FLAGS_BYTES : FSXATTR_BYTES);
+  const result = kind === 'flags' ? native.fileFlags(fd, value) : native.fileXattr(fd, value);
+  return result < 0 ? result : value;
 }
 
 const TRUSTED = 'trusted.';

@@ -1,6 +1,8 @@
 /** An EROFS image as a layer: shows what the kernel's EROFS mount of the same file shows. */
+
+import { mayHaveAcl } from '../erofs/acl.ts';
 import { checkReadable, isCompressed, readData, seekData } from '../erofs/data.ts';
-import { findDirent, listDirents } from '../erofs/dirents.ts';
+import { findDirent, isInOrder, listDirents, listDirentsFrom } from '../erofs/dirents.ts';
 import {
   COMPOSEFS_HAS_ACL,
   FT_BLKDEV,
@@ -45,7 +47,7 @@ import {
   S_IFREG,
   S_IFSOCK,
 } from '../sys/stat.ts';
-import type { Data, Inode, Layer, Statfs } from './layer.ts';
+import type { Data, Inode, Layer, Statfs, VisitFrom } from './layer.ts';
 
 /**
  * Reads the image file at `path` and makes it a layer. @param accept is given the bytes before anything is made of them, and
@@ -79,8 +81,12 @@ export class ErofsLayer implements Layer {
   readonly filesystem: string;
   readonly image: Image;
   readonly root: Inode;
-  readonly hasAcl: boolean;
   readonly uuid = undefined;
+  /** Whether ACLs of the image count: with a composefs header that says that there are none, none do. */
+  private readonly showsAcl: boolean;
+  private acl: boolean | undefined;
+  /** By the nid of a directory: whether its names are in order. */
+  private readonly orders = new Map<Nid, boolean>();
 
   /**
    * Makes a layer of an image in memory, which several threads may share.
@@ -93,12 +99,18 @@ export class ErofsLayer implements Layer {
     try {
       this.image = openImage(bytes);
       this.root = new ErofsInode(this, this.image.rootNid);
-      const { composefs } = this.image; // other images do not say
-      this.hasAcl = composefs === undefined || (composefs.flags & COMPOSEFS_HAS_ACL) !== 0;
+      const { composefs } = this.image;
+      this.showsAcl = composefs === undefined || (composefs.flags & COMPOSEFS_HAS_ACL) !== 0;
     } catch (error) {
       if (!(error instanceof ErrnoError)) throw error;
       throw new ErrnoError(error.errno, `${this.path}: ${error.message}`);
     }
+  }
+
+  /** An image without a composefs header does not say, and is walked when this is first asked. */
+  get hasAcl(): boolean {
+    this.acl ??= this.showsAcl && (this.image.composefs !== undefined || mayHaveAcl(this.image));
+    return this.acl;
   }
 
   lookup(directory: Inode, name: Name): ErofsInode | undefined {
@@ -152,15 +164,28 @@ export class ErofsLayer implements Layer {
     return nameOf(target, 0, end < 0 ? target.length : end);
   }
 
-  /** Lookup searches by the order of names: all are found where they are in order. */
   readdir(directory: Inode, visit: (name: Name, dtype: number, ino: number) => void): boolean {
-    let last = '';
-    let inOrder = true;
     listDirents(this.image, directory as ErofsInode, (name, nid, fileType) => {
-      inOrder &&= last < name;
-      last = name;
       if (name !== '.' && name !== '..') visit(name, DTYPES[fileType] ?? 0, nid);
     });
+    return this.findsAll(directory as ErofsInode);
+  }
+
+  readdirFrom(directory: Inode, position: number, visit: VisitFrom): void {
+    const findsAll = this.findsAll(directory as ErofsInode); // also throws for a directory that is corrupt further on
+    listDirentsFrom(this.image, directory as ErofsInode, position, (name, nid, fileType, next) => {
+      if (name === '.' || name === '..') return true;
+      return visit(name, DTYPES[fileType] ?? 0, findsAll ? nid : undefined, next);
+    });
+  }
+
+  /** Whether a lookup finds each name of a directory, as it searches by their order. */
+  private findsAll(directory: ErofsInode): boolean {
+    const known = this.orders.get(directory.nid);
+    if (known !== undefined) return known;
+    const inOrder = isInOrder(this.image, directory);
+    if (this.orders.size === ORDERS_MAX) this.orders.clear();
+    this.orders.set(directory.nid, inOrder);
     return inOrder;
   }
 
@@ -176,15 +201,24 @@ export class ErofsLayer implements Layer {
 
   private xattrEntry(inode: Inode, name: Name): number {
     const entry = findXattr(this.image, inode as ErofsInode, name);
-    return entry < 0 || isShown(name) ? entry : -1;
+    return entry < 0 || this.isShown(name) ? entry : -1;
   }
 
   listxattr(inode: Inode): Name[] {
     const names: Name[] = [];
     listXattrs(this.image, inode as ErofsInode, name => {
-      if (isShown(name)) names.push(name);
+      if (this.isShown(name)) names.push(name);
     });
     return names;
+  }
+
+  /**
+   * Whether the kernel has a handler for an xattr of this name. An image may hold others (lustre., or no prefix at all); its
+   * EROFS shows them to nobody.
+   */
+  private isShown(name: Name): boolean {
+    if (name.startsWith('trusted.') || name.startsWith('user.') || name.startsWith('security.')) return true;
+    return this.showsAcl && (name === ACL_ACCESS || name === ACL_DEFAULT);
   }
 
   /** Throws ErrnoError, with the reason, where the data is compressed or on another device: EOPNOTSUPP. */
@@ -279,14 +313,8 @@ class ImageData implements Data {
   close(): void {}
 }
 
-/**
- * Whether the kernel has a handler for an xattr of this name. An image may hold others (lustre., or no prefix at all); its
- * EROFS shows them to nobody.
- */
-function isShown(name: Name): boolean {
-  if (name.startsWith('trusted.') || name.startsWith('user.') || name.startsWith('security.')) return true;
-  return name === ACL_ACCESS || name === ACL_DEFAULT;
-}
+/** Directories whose order is remembered. */
+const ORDERS_MAX = 4096;
 const ACL_ACCESS = XATTR_PREFIXES[XATTR_INDEX_POSIX_ACL_ACCESS] as Name;
 const ACL_DEFAULT = XATTR_PREFIXES[XATTR_INDEX_POSIX_ACL_DEFAULT] as Name;
 

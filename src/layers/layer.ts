@@ -62,6 +62,9 @@ export interface Statfs {
   frsize: number;
 }
 
+/** @returns whether the listing goes on */
+export type VisitFrom = (name: Name, dtype: number, ino: number | undefined, next: number) => boolean;
+
 /**
  * One tree of a stack. Names, paths and targets are byte strings. What is not documented to be a value (a miss, a negative
  * errno) is thrown as ErrnoError, and ends the lookup with that errno.
@@ -105,6 +108,11 @@ export interface Layer {
    * @returns whether a lookup of each name leads to the inode of that number
    */
   readdir(directory: Inode, visit: (name: Name, dtype: number, ino?: number) => void): boolean;
+  /**
+   * Lists as `readdir`, in a layer whose listings have positions: from `position` (0, or an entry's `next`) on, until `visit`
+   * returns false. `ino` is absent where a lookup of the name may lead elsewhere.
+   */
+  readdirFrom?(directory: Inode, position: number, visit: VisitFrom): void;
   /** The inode of a number, in a layer that needs not remember what it found. Throws ErrnoError as a lookup that finds it. */
   recall?(ino: number): Inode;
   /** The value of an xattr, not to be written to: it may be the layer's own bytes. undefined where there is none. */
@@ -113,6 +121,11 @@ export interface Layer {
   xattrBytes(inode: Inode, name: Name): number;
   /** The names of all xattrs. */
   listxattr(inode: Inode): Name[];
+  /**
+   * What FS_IOC_GETFLAGS (a u32 of flags) or FS_IOC_FSGETXATTR (a struct fsxattr) gives of a regular file or a directory, or a
+   * negative errno. Absent: the layer has nothing of the kind.
+   */
+  fileAttributes?(inode: Inode, kind: 'flags' | 'fsxattr'): Uint8Array | number;
   /** Opens a regular file for reading. */
   open(inode: Inode): Data;
   /**

@@ -3,10 +3,11 @@ import { descriptorCounts } from '../layers/descriptors.ts';
 import type { Data, Inode, Layer, Statfs } from '../layers/layer.ts';
 import type { Name } from '../sys/bytes.ts';
 import type { Counters } from '../sys/counters.ts';
-import { EIO, ENODATA, ENOENT, ErrnoError } from '../sys/errno.ts';
+import { EIO, ENOENT, ENOTTY, ErrnoError } from '../sys/errno.ts';
 import type { Attr } from '../sys/stat.ts';
 import { DEFAULT_MEMORY, DentryCache, type Memory } from './cache.ts';
 import { InodeNumbers } from './ino.ts';
+import { type Listing, NumberedListing, PositionedListing } from './listing.ts';
 import { type Found, lookup, lookupInode, type Stack } from './lookup.ts';
 import { Lowerdata } from './lowerdata.ts';
 import type { Node } from './node.ts';
@@ -15,7 +16,7 @@ import { type Entry, listMerged, listReal } from './readdir.ts';
 import { type Judge, opaqueness, type Rules, step } from './step.ts';
 import type { Trace } from './trace.ts';
 import { type Check, Verifier } from './verifier.ts';
-import { OverlayXattrs } from './xattrs.ts';
+import { missingXattr, OverlayXattrs } from './xattrs.ts';
 
 /**
  * A stack of open layers. Lookup begins at `root` and goes name by name; `findPath` does that for a path.
@@ -28,8 +29,6 @@ export class Overlay implements Stack {
   readonly root: Node;
   /** Nothing of the tree can change: all normal layers are images. */
   readonly immutable: boolean;
-  /** Whether objects may have POSIX ACLs. */
-  readonly hasAcl: boolean;
   /** Whether `recall` finds every node again by its number alone: of one image. */
   readonly recalls: boolean;
   /** Told how lookup finds what it finds, while it is set. */
@@ -78,7 +77,6 @@ export class Overlay implements Stack {
     this.roots = layers.map(layer => layer.root);
     for (const [position, layer] of layers.entries()) this.positions.set(layer, position);
     this.immutable = layers.every(layer => layer.kind === 'image');
-    this.hasAcl = layers.some(layer => layer.hasAcl);
     this.recalls = this.immutable && layers.length === 1 && layers[0]?.recall !== undefined;
     this.dentries = memory.dentries === 0 || this.recalls ? undefined : new DentryCache(memory);
     this.numbers = new InodeNumbers(layers.map(layer => layer.filesystem));
@@ -95,6 +93,11 @@ export class Overlay implements Stack {
     for (const root of marked) this.sawXwhiteouts(root.layer);
     const xwhiteouts = marked.length > 0;
     return { ino: this.numbers.of(top), top, stack: this.roots, data: undefined, followsOrigin: false, xwhiteouts };
+  }
+
+  /** Whether objects may have POSIX ACLs. To find out may take a walk through an image. */
+  get hasAcl(): boolean {
+    return this.layers.some(layer => layer.hasAcl);
   }
 
   indexOf(layer: Layer): number {
@@ -165,18 +168,41 @@ export class Overlay implements Stack {
 
   /** Lists a directory. The root, a merged directory and one with an origin leave whiteouts out, any other does not. */
   list(node: Node): Entry[] {
-    const { xattrs } = this.rules;
+    if (!this.isMerged(node)) return listReal(node.top);
+    const hasXwhiteouts = (directory: Inode): boolean => node.xwhiteouts && this.xwhiteoutLayers.has(directory.layer);
+    return listMerged(this.rules.xattrs, node.stack, hasXwhiteouts);
+  }
+
+  private isMerged(node: Node): boolean {
     const { top, stack } = node;
-    const merged = stack.length > 1 || node === this.root || top.layer.xattrBytes(top, xattrs.origin) >= 0;
-    if (!merged) return listReal(top);
-    return listMerged(xattrs, stack, directory => node.xwhiteouts && this.xwhiteoutLayers.has(directory.layer));
+    return stack.length > 1 || node === this.root || top.layer.xattrBytes(top, this.rules.xattrs.origin) >= 0;
+  }
+
+  /**
+   * The listing of a directory, to be read in parts. @param before an older one, whose readers may go on with this one
+   * Throws ErrnoError, ENOMEM where it has more names than this process can hold.
+   */
+  listing(node: Node, before?: Listing): Listing {
+    const { layer } = node.top;
+    if (layer.readdirFrom && !this.isMerged(node)) return new PositionedListing(node.top);
+    return new NumberedListing(this.list(node), before);
+  }
+
+  /** The number of a directory's `..` where its only layer, an image, knows that. */
+  parentIno({ top }: Node): number | undefined {
+    return this.recalls ? top.layer.lookup(top, '..')?.ino : undefined;
   }
 
   /** The value of an xattr of the top, or -ENODATA, -EOPNOTSUPP, -EINVAL. */
   getxattr(node: Node, name: Name): Uint8Array | number {
     const stored = this.rules.xattrs.stored(name);
     if (typeof stored === 'number') return stored;
-    return node.top.layer.getxattr(node.top, stored)?.slice() ?? -ENODATA;
+    return node.top.layer.getxattr(node.top, stored)?.slice() ?? missingXattr(name);
+  }
+
+  /** What an ioctl gives of the top, or a negative errno; see Layer.fileAttributes. */
+  fileAttributes({ top }: Node, kind: 'flags' | 'fsxattr'): Uint8Array | number {
+    return top.layer.fileAttributes?.(top, kind) ?? -ENOTTY;
   }
 
   /** The xattr names of the top, without those of overlayfs itself. */

@@ -2,6 +2,7 @@
 import type { Inode } from '../layers/layer.ts';
 import type { Name } from '../sys/bytes.ts';
 import { DT_CHR, DT_REG, DT_UNKNOWN, isRegular } from '../sys/stat.ts';
+import { ListingBudget } from './listing.ts';
 import { isWhiteout } from './step.ts';
 import type { OverlayXattrs } from './xattrs.ts';
 
@@ -13,19 +14,37 @@ export interface Entry {
   ino?: number | undefined;
 }
 
-/** The real directory as it is: whiteouts are listed, though lookup does not find them. */
+/**
+ * The real directory as it is: whiteouts are listed, though lookup does not find them.
+ * Throws ErrnoError ENOMEM where its entries are more than a listing may have.
+ */
 export function listReal(directory: Inode): Entry[] {
   const entries: Entry[] = [];
-  const { layer } = directory;
-  const areFound = layer.readdir(directory, (name, dtype, ino) => entries.push({ name, dtype, ino }));
-  if (!areFound) for (const entry of entries) entry.ino = undefined;
+  const budget = new ListingBudget();
+  visitReal(directory, entry => {
+    budget.take(entry);
+    entries.push(entry);
+  });
   return entries;
+}
+
+function visitReal(directory: Inode, visit: (entry: Entry) => void): void {
+  const { layer } = directory;
+  if (!layer.readdirFrom) {
+    layer.readdir(directory, (name, dtype) => visit({ name, dtype }));
+    return;
+  }
+  layer.readdirFrom(directory, 0, (name, dtype, ino) => {
+    visit({ name, dtype, ino });
+    return true;
+  });
 }
 
 /**
  * Merges the listings of a stack of directories: the first occurrence from the top counts, whiteouts are left out.
  * Order: every name of the lowest layer in its order, then the others by layer from the top.
  * @param hasXwhiteouts whether regular files of this real directory may be xattr whiteouts
+ * Throws ErrnoError ENOMEM where there are more names than a listing may have.
  */
 export function listMerged(
   xattrs: OverlayXattrs,
@@ -34,18 +53,20 @@ export function listMerged(
 ): Entry[] {
   const seen = new Map<Name, Entry | undefined>(); // undefined: a whiteout
   const lowest = new Set<Entry>();
+  const budget = new ListingBudget();
   for (const directory of stack) {
     const checkRegular = hasXwhiteouts(directory);
     const isLowest = directory === stack[stack.length - 1];
-    for (const listed of listReal(directory)) {
+    visitReal(directory, listed => {
       const { name, dtype } = listed;
       if (!seen.has(name)) {
+        budget.take(listed);
         const maybe = dtype === DT_CHR || dtype === DT_UNKNOWN || (dtype === DT_REG && checkRegular);
         seen.set(name, maybe && isHidden(xattrs, directory, listed, checkRegular) ? undefined : listed);
       }
       const entry = isLowest ? seen.get(name) : undefined;
       if (entry) lowest.add(entry);
-    }
+    });
   }
   const rest = [...seen.values()].filter(entry => entry !== undefined && !lowest.has(entry));
   return [...lowest, ...(rest as Entry[])];

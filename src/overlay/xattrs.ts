@@ -1,9 +1,21 @@
 /** The xattrs that overlayfs gives a meaning to, and how a mount hides, shows and escapes them. */
 
 import type { Name } from '../sys/bytes.ts';
-import { EINVAL, EOPNOTSUPP } from '../sys/errno.ts';
+import { EINVAL, ENODATA, EOPNOTSUPP } from '../sys/errno.ts';
 
 const XATTR_NAME_MAX = 255;
+/** Those that every filesystem of the kernel has, as far as it has any; the two names of POSIX ACLs besides. */
+const NAMESPACES: readonly Name[] = ['user.', 'trusted.', 'security.'];
+const ACLS: readonly Name[] = ['system.posix_acl_access', 'system.posix_acl_default'];
+
+/**
+ * What a missing xattr of this name is: -EOPNOTSUPP where no filesystem may know such names.
+ * Source: kernel fs/xattr.c, xattr_resolve_name.
+ */
+export function missingXattr(name: Name): number {
+  const isKnown = ACLS.includes(name) || NAMESPACES.some(namespace => name.startsWith(namespace));
+  return isKnown ? -ENODATA : -EOPNOTSUPP;
+}
 
 /**
  * The xattr names of one stack: `trusted.overlay.*`, or `user.overlay.*` with the option userxattr.
@@ -40,6 +52,7 @@ export class OverlayXattrs {
 
   /** The name under which a requested xattr is stored, or -EINVAL, -EOPNOTSUPP for one that can not be. */
   stored(requested: Name): Name | number {
+    if (NAMESPACES.includes(requested)) return -EINVAL;
     if (!requested.startsWith(this.prefix)) return requested;
     if (requested.length === this.prefix.length) return -EINVAL;
     const escaped = this.escapePrefix + requested.slice(this.prefix.length);

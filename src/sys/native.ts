@@ -64,6 +64,10 @@ export interface Native {
   nameToHandleAt(dirfd: number, path: Name, flags: number, out: Uint8Array): number;
   /** open_by_handle_at(2) of a struct file_handle. */
   openByHandleAt(mountfd: number, handle: Uint8Array, flags: number): number;
+  /** ioctl FS_IOC_GETFLAGS of an open file: the u32 of flags into `out`; 4. */
+  fileFlags(fd: number, out: Uint8Array): number;
+  /** ioctl FS_IOC_FSGETXATTR: struct fsxattr into `out`; 28. */
+  fileXattr(fd: number, out: Uint8Array): number;
   /** ioctl FS_IOC_GETFSUUID: the bytes of the uuid into `out` (16 or more); their number. */
   filesystemUuid(fd: number, out: Uint8Array): number;
   /** ioctl BTRFS_IOC_FS_INFO: the 16 bytes of the uuid of a btrfs, which the other call does not know, into `out`; 16. */
@@ -162,6 +166,8 @@ export interface Native {
    * run took from its start until it had ended. The number of runs; -ECHILD where one did not end with status 0.
    */
   benchRuns(path: Name, option: Name, value: Name, nanoseconds: Float64Array): number;
+  /** setgroups(2) of none, setresgid(2), setresuid(2): the calling thread alone becomes a user, and so do programs it starts. */
+  benchUser(uid: number, gid: number): number;
 }
 
 /** What benchPaths does with a path; symlinks are not followed. */

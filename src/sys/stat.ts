@@ -43,6 +43,9 @@ export interface Attr {
   mtimensec: number;
   ctime: number;
   ctimensec: number;
+  /** When it was made; absent where the filesystem does not know. */
+  btime?: number | undefined;
+  btimensec?: number | undefined;
 }
 
 /**

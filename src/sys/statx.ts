@@ -119,6 +119,7 @@ export const identityIn = (version: string): string => version.slice(0, IDENTITY
 
 /** All attributes of the answer, with `ino` as given. */
 export function statxAttr(ino: number): Attr {
+  const hasBtime = (view.getUint32(Statx.mask, true) & STATX_BTIME) !== 0;
   return {
     ino,
     mode: statxMode(),
@@ -135,5 +136,7 @@ export function statxAttr(ino: number): Attr {
     mtimensec: view.getUint32(Statx.mtime + Timestamp.nsec, true),
     ctime: getI64(view, Statx.ctime + Timestamp.sec),
     ctimensec: view.getUint32(Statx.ctime + Timestamp.nsec, true),
+    btime: hasBtime ? getI64(view, Statx.btime + Timestamp.sec) : undefined,
+    btimensec: hasBtime ? view.getUint32(Statx.btime + Timestamp.nsec, true) : undefined,
   };
 }

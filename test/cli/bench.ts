@@ -219,6 +219,35 @@ t.test('directories', { skip: withoutFuse || without('fuse-overlayfs'), timeout:
   });
 });
 
+t.test('clients who are another user', { skip: withoutFuse, timeout: 120_000 }, async t => {
+  await withScratchAsync(async scratch => {
+    chmodSync(scratch, 0o711);
+    for (const name of ['a/open', 'a/shut', 'b', 'tmp']) mkdirSync(join(scratch, name), { recursive: true });
+    for (const name of ['open', 'shut']) writeFileSync(join(scratch, 'a', name, 'file'), 'x');
+    chmodSync(join(scratch, 'a/shut'), 0o700);
+    const bench = (...more: string[]) => {
+      const args = ['--rounds', '1', '--json', '--targets', 'lowerdata', '--workloads', 'stat', ...more];
+      const { stdout, ...rest } = runCommand(['bench', `${scratch}/a:${scratch}/b`, ...args], {
+        env: { TMPDIR: join(scratch, 'tmp') },
+      });
+      return { ...rest, report: JSON.parse(stdout) as BenchReport };
+    };
+    t.equal(bench().status, 0, 'root may look everywhere');
+    const shut = bench('--as', `${NOBODY}:${NOBODY}`);
+    t.equal(shut.status, 1);
+    t.match(shut.report.targets[0]?.error, /^stat shut\/file: EACCES$/, 'another user may not');
+    chmodSync(join(scratch, 'a/shut'), 0o711);
+    const { status, report } = bench('--as', `${NOBODY}`);
+    t.equal(status, 0);
+    t.ok(report.notes.includes(`Clients are user ${NOBODY} of group ${NOBODY}.`), 'the report says who asked');
+    t.strictSame(
+      readdirSync(join(scratch, 'tmp')).filter(name => name !== 'lowerdata'),
+      [],
+      'nothing is left',
+    );
+  });
+});
+
 t.test('a peer that leaves a file behind', { skip: withoutFuse, timeout: 120_000 }, async t => {
   await withImage(async home => {
     const args = [
@@ -276,6 +305,7 @@ t.test('wrong calls', async t => {
     ['no target', ['--targets', ''], /nothing to measure/],
     ['a variant without options', ['--with', 'x='], /--with x=: not name=options/],
     ['a variant with an option that is none', ['--with', 'x=-o y'], /option y: unknown/],
+    ['no user', ['--as', 'nobody'], /--as nobody: not UID or UID:GID/],
     ['no stack', [], /\/nonexistent: ENOENT/],
   ] as const)
     t.match(runCommand(['bench', '/nonexistent', ...args]), { status: 1, stdout: '', stderr: message }, rule);

@@ -1,26 +1,52 @@
 import t from 'tap';
 import { Directories } from '../../src/driver/directories.ts';
 import type { Nodeid } from '../../src/fuse/ops.ts';
+import { type Listing, NumberedListing } from '../../src/overlay/listing.ts';
+
+const id = (nodeid: number): Nodeid => nodeid as Nodeid;
+const sized = (bytes: number): Listing => ({ bytes, from: () => {} });
+const x = new NumberedListing([{ name: 'x', dtype: 8 }]);
+const never = (): Listing => {
+  throw new Error('made again');
+};
 
 const directories = new Directories();
-const [a, b] = [directories.add(), directories.add()];
-t.not(a, b, 'each open has a handle of its own');
-const open = directories.get(a);
-t.same(open, { entries: undefined }, 'nothing is listed before the first read');
-if (open) open.entries = [{ name: 'x', dtype: 8 }];
-t.same(directories.get(a)?.entries, [{ name: 'x', dtype: 8 }], 'D4: a listing stays with its handle');
-t.equal(directories.get(b)?.entries, undefined, 'and with no other');
-directories.release(a);
-t.equal(directories.get(a), undefined, 'a released handle is none');
-directories.release(a);
-t.ok(directories.get(b), 'releasing it again is nothing to the others');
-t.equal(directories.get(0), undefined, 'nor is a handle that never was');
-t.notOk([a, b].includes(directories.add()), 'handles are not used again');
+t.equal(
+  directories.listing(id(5), false, () => x),
+  x,
+  'a listing is made when it is first asked for',
+);
+t.equal(directories.listing(id(5), false, never), x, 'and kept by the node');
+const y = sized(1);
+let before: Listing | undefined;
+directories.listing(id(5), true, older => {
+  before = older;
+  return y;
+});
+t.equal(before, x, 'a newer one is made from the older one');
+t.equal(directories.listing(id(5), false, never), y, 'and takes its place');
+directories.forget(id(5));
+t.equal(
+  directories.listing(id(5), false, older => older ?? x),
+  x,
+  'a node that the kernel has forgotten has none',
+);
 
-const unopened = directories.unopened(5 as Nodeid);
-unopened.entries = [{ name: 'y', dtype: 4 }];
-t.equal(directories.unopened(5 as Nodeid), unopened, 'what was not opened is kept by its node');
-t.equal(directories.unopened(6 as Nodeid).entries, undefined, 'each for itself');
-for (let nodeid = 10; nodeid < 1000; nodeid++) directories.unopened(nodeid as Nodeid);
-t.not(directories.unopened(5 as Nodeid), unopened, 'and not without a bound');
+const made = (nodeid: number, bytes: number): boolean => {
+  let isMade = false;
+  directories.listing(id(nodeid), false, () => {
+    isMade = true;
+    return sized(bytes);
+  });
+  return isMade;
+};
+const MEBIBYTE = 1 << 20;
+for (let nodeid = 10; nodeid < 74; nodeid++) made(nodeid, MEBIBYTE);
+t.notOk(made(73, MEBIBYTE), 'listings of 64 MiB are kept');
+t.ok(made(5, 1), 'but not without a bound');
+made(80, 1000 * MEBIBYTE);
+t.notOk(made(80, 1000 * MEBIBYTE), 'one that is larger than the bound is kept');
+t.ok(made(73, MEBIBYTE), 'and no other beside it');
+made(90, 0);
+t.ok(made(90, 0), 'one that takes no memory is not worth keeping');
 t.end();

@@ -44,6 +44,8 @@ const structs: [name: string, minor: number, layout: Layout][] = [
   ['fuse_access_in', 0, abi.AccessIn],
   ['fuse_lseek_in', 24, abi.LseekIn],
   ['fuse_lseek_out', 24, abi.LseekOut],
+  ['fuse_ioctl_in', 0, abi.IoctlIn],
+  ['fuse_ioctl_out', 0, abi.IoctlOut],
   ['fuse_forget_in', 0, abi.ForgetIn],
   ['fuse_batch_forget_in', 0, abi.BatchForgetIn],
   ['fuse_forget_one', 0, abi.ForgetOne],

@@ -78,6 +78,17 @@ const FH_3 = 'eb03000000000000  fh 1003';
 /** A name in hex, without the NUL. */
 const hexOf = (name: string): string => Buffer.from(name, 'latin1').toString('hex');
 const SILENT = 'no reply';
+/** A fuse_ioctl_in, by the bytes of its cmd. */
+function ioctl(command: string, room: number): string {
+  const outSize = Buffer.alloc(4);
+  outSize.writeUInt32LE(room);
+  return `0000000000000000  fh
+    00000000${command}  flags, cmd
+    0000000000000000  arg
+    00000000${outSize.toString('hex')}  in_size, out_size`;
+}
+const IOCTL_OUT = `0000000000000000  result, flags
+    0000000000000000  in_iovs, out_iovs`;
 
 const { LOOKUP, GETATTR, GETXATTR, LISTXATTR, READ, LSEEK } = Opcode;
 
@@ -387,7 +398,46 @@ for (const [rule, opcode, nodeid, body, call, want] of [
     'releasedir(1, 1)',
     '',
   ],
-  ['ioctl is not for this kind of file', Opcode.IOCTL, 3, '00'.repeat(32), '', ENOTTY],
+  ['an ioctl that nobody knows', Opcode.IOCTL, 3, '00'.repeat(32), '', ENOTTY],
+  [
+    'flags of a file',
+    Opcode.IOCTL,
+    3,
+    ioctl('01660880', 4),
+    'fileAttributes(3, "flags")',
+    `${IOCTL_OUT}
+     07070707`,
+  ],
+  [
+    'as many bytes as the kernel has room for: its number says long',
+    Opcode.IOCTL,
+    3,
+    ioctl('01660880', 8),
+    'fileAttributes(3, "flags")',
+    `${IOCTL_OUT}
+     0707070700000000`,
+  ],
+  [
+    'flags by the number of 32 bits',
+    Opcode.IOCTL,
+    3,
+    ioctl('01660480', 4),
+    'fileAttributes(3, "flags")',
+    `${IOCTL_OUT}\n07070707`,
+  ],
+  [
+    'struct fsxattr',
+    Opcode.IOCTL,
+    3,
+    ioctl('1f581c80', 28),
+    'fileAttributes(3, "fsxattr")',
+    `${IOCTL_OUT}\n${'07'.repeat(28)}`,
+  ],
+  ['too little room', Opcode.IOCTL, 3, ioctl('1f581c80', 27), 'fileAttributes(3, "fsxattr")', EINVAL],
+  ['more room than there is', Opcode.IOCTL, 3, ioctl('1f581c80', 0x7fffffff), 'fileAttributes(3, "fsxattr")', EINVAL],
+  ['a node without flags', Opcode.IOCTL, 4, ioctl('01660880', 4), 'fileAttributes(4, "flags")', ENOTTY],
+  ['flags are not set', Opcode.IOCTL, 3, ioctl('02660840', 0), '', EROFS],
+  ['nor is struct fsxattr', Opcode.IOCTL, 3, ioctl('20581c40', 0), '', EROFS],
 ] as const) {
   calls.length = 0;
   const bytes = request(opcode, nodeid, body);

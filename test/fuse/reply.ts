@@ -89,6 +89,32 @@ for (const [rule, put, want] of [
      ${'0000000000000000\n'.repeat(15)}`,
   ],
   [
+    'statx: all of stat(2), and the birth time',
+    (v: DataView) => reply.putStatxOut(v, 0, 1.5, { ...attr, btime: -2, btimensec: 3 }),
+    `0100000000000000  attr_valid
+     0065cd1d00000000  attr_valid_nsec, flags
+     0000000000000000  spare
+     0000000000000000
+     ff0f000000100000  mask, blksize
+     0000000000000000  attributes
+     02000000e8030000  nlink, uid
+     64000000a4810000  gid, mode
+     0500000000010000  ino
+     0100000002000000  size
+     0800000000000000  blocks
+     0000000000000000  attributes_mask
+     ffffffffffffffff  atime
+     ffc99a3b00000000
+     feffffffffffffff  btime
+     0300000000000000
+     00000000feffffff  ctime
+     0000000000000000
+     0000000001000000  mtime
+     0100000000000000
+     2301000045080000  rdev: major 0x123, minor 0x845
+     ${'0000000000000000\n'.repeat(15)}`,
+  ],
+  [
     'an open file with a backing id',
     (v: DataView) => reply.putOpenOut(v, 0, 2 ** 32 + 7, Fopen.PASSTHROUGH | Fopen.KEEP_CACHE, 9),
     `0700000001000000  fh

@@ -15,7 +15,7 @@ import * as f from '../../src/erofs/format.ts';
 import { ErofsLayer, openErofsLayer } from '../../src/layers/erofs.ts';
 import * as errno from '../../src/sys/errno.ts';
 import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from '../../src/sys/stat.ts';
-import { craft, type Entry } from '../fixtures/craft.ts';
+import { craft, type Entry, type Xattr } from '../fixtures/craft.ts';
 import { goldenImages } from '../fixtures/golden-images.ts';
 import { noErofs, noProgram, run, withKernelMount } from '../fixtures/kernel-mount.ts';
 import { withScratch } from '../fixtures/scratch.ts';
@@ -168,6 +168,40 @@ t.test('seeking in a file', async t => {
   ] as const)
     t.equal(data.seek(offset, whence), want, rule);
 });
+
+t.test('whether an image has POSIX ACLs', async t => {
+  const acl = 'system.posix_acl_access';
+  const image = (xattrs: Xattr[]): Uint8Array =>
+    craft({ blockBits: 12, inodes: [{ mode: S_IFDIR | 0o755, layout: f.LAYOUT_FLAT_INLINE, entries: DOTS, xattrs }] });
+  const some = image([[f.XATTR_INDEX_POSIX_ACL_ACCESS, '', '\x02\0\0\0']]);
+  const others = image([[f.XATTR_INDEX_USER, 'a', 'b']]);
+  for (const [rule, bytes, flags, want, shown] of [
+    ['without a composefs header it is walked', some, undefined, true, [acl]],
+    ['and has none where no object has one', others, undefined, false, ['user.a']],
+    ['the header says so', some, f.COMPOSEFS_HAS_ACL, true, [acl]],
+    ['also of what has none', others, f.COMPOSEFS_HAS_ACL, true, ['user.a']],
+    ['where it says that there are none, none is shown', some, 0, false, []],
+  ] as const) {
+    const layer = new ErofsLayer('image', flags === undefined ? bytes : withHeader(bytes, flags));
+    t.equal(layer.hasAcl, want, rule);
+    t.same(layer.listxattr(layer.root), shown, `${rule}: what is listed`);
+    t.equal(layer.getxattr(layer.root, acl) !== undefined, shown.includes(acl as never), `${rule}: what is found`);
+  }
+});
+const DOTS: Entry[] = [
+  ['.', 0, f.FT_DIR],
+  ['..', 0, f.FT_DIR],
+];
+
+/** The image with a composefs header of these flags. */
+function withHeader(bytes: Uint8Array, flags: number): Uint8Array {
+  const copy = bytes.slice();
+  const v = new DataView(copy.buffer);
+  v.setUint32(f.ComposefsHeader.magic, f.COMPOSEFS_MAGIC, true);
+  v.setUint32(f.ComposefsHeader.version, 1, true);
+  v.setUint32(f.ComposefsHeader.flags, flags, true);
+  return copy;
+}
 
 t.test('messages name the image', async t => {
   t.throws(() => openErofsLayer('/none/image'), { name: 'ENOENT', message: /^\/none\/image: / });

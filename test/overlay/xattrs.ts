@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { OverlayXattrs } from '../../src/overlay/xattrs.ts';
-import { EINVAL, EOPNOTSUPP } from '../../src/sys/errno.ts';
+import { missingXattr, OverlayXattrs } from '../../src/overlay/xattrs.ts';
+import { EINVAL, ENODATA, EOPNOTSUPP } from '../../src/sys/errno.ts';
 
 const trusted = new OverlayXattrs(false);
 const user = new OverlayXattrs(true);
@@ -33,6 +33,10 @@ for (const [rule, xattrs, requested, want] of [
   ['X2: so is an escaped one', trusted, 'trusted.overlay.overlay.x', 'trusted.overlay.overlay.overlay.x'],
   ['X2: the bare prefix is EINVAL', trusted, 'trusted.overlay.', -EINVAL],
   ['X2: without the dot it is another name', trusted, 'trusted.overlay', 'trusted.overlay'],
+  ['the bare prefix of a namespace is EINVAL', trusted, 'user.', -EINVAL],
+  ['also of another one', trusted, 'trusted.', -EINVAL],
+  ['also with userxattr', user, 'security.', -EINVAL],
+  ['a namespace needs its dot', trusted, 'user', 'user'],
   [
     'X2: the longest name with room for the escape',
     trusted,
@@ -54,6 +58,23 @@ for (const [rule, xattrs, requested, want] of [
   t.equal(xattrs.stored(requested), want, rule);
 }
 
+for (const [name, want] of [
+  ['user.a', -ENODATA],
+  ['trusted.a', -ENODATA],
+  ['security.a', -ENODATA],
+  ['system.posix_acl_access', -ENODATA],
+  ['system.posix_acl_default', -ENODATA],
+  ['system.posix_acl_other', -EOPNOTSUPP],
+  ['system.a', -EOPNOTSUPP],
+  ['system.', -EOPNOTSUPP],
+  ['user', -EOPNOTSUPP],
+  ['User.a', -EOPNOTSUPP],
+  ['other.a', -EOPNOTSUPP],
+  ['', -EOPNOTSUPP],
+] as const) {
+  t.equal(missingXattr(name), want, `a missing ${name}`);
+}
+
 for (const [xattrs, prefix] of [
   [trusted, 'trusted.overlay.'],
   [user, 'user.overlay.'],
@@ -69,17 +90,18 @@ const names = fc
     fc.string({ maxLength: 20 }),
   )
   .map(([prefix, rest]) => prefix + rest);
+const isBare = (xattrs: OverlayXattrs, name: string): boolean => [xattrs.prefix, 'user.', 'trusted.'].includes(name);
 for (const xattrs of [trusted, user]) {
   fc.assert(
     fc.property(names, name => {
       const stored = xattrs.stored(name);
-      return typeof stored === 'number' ? name === xattrs.prefix : xattrs.shown(stored) === name;
+      return typeof stored === 'number' ? isBare(xattrs, name) : xattrs.shown(stored) === name;
     }),
   );
   fc.assert(
     fc.property(names, name => {
       const shown = xattrs.shown(name);
-      return shown === undefined || shown === xattrs.prefix || xattrs.stored(shown) === name;
+      return shown === undefined || isBare(xattrs, shown) || xattrs.stored(shown) === name;
     }),
   );
 }

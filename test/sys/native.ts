@@ -48,6 +48,8 @@ const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args:
   fstatfs: [[-1, new Float64Array(9)], -EBADF],
   nameToHandleAt: [[AT_FDCWD, missing, 0, bytes], -ENOENT],
   openByHandleAt: [[-1, handle, 0], -EBADF],
+  fileFlags: [[-1, bytes], -EBADF],
+  fileXattr: [[-1, bytes], -EBADF],
   filesystemUuid: [[-1, bytes], -EBADF],
   btrfsUuid: [[-1, bytes], -EBADF],
   lgetxattr: [[missing, 'user.a', bytes], -ENOENT],
@@ -77,6 +79,7 @@ const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args:
   benchReads: [[-1, new Float64Array(1), bytes, new Float64Array(1)], -EBADF],
   benchTouches: [[-1, new Float64Array(1), new Float64Array(1)], -EBADF],
   benchRuns: [[missing, '-c', 'pass', new Float64Array(1)], -ENOENT],
+  benchUser: [[-1, -1], -EINVAL],
 };
 const call = (name: string, args: unknown[]): unknown =>
   (native as unknown as Record<string, (...args: unknown[]) => unknown>)[name]?.(...args);
@@ -150,6 +153,8 @@ t.test('bounds', async t => {
   for (const [rule, result, want] of [
     ['statx needs 256 bytes', native.statx(fd, '', AT_EMPTY_PATH, 0x7ff, new Uint8Array(255)), -EINVAL],
     ['fstatfs needs nine numbers', native.fstatfs(fd, new Float64Array(8)), -EINVAL],
+    ['flags need 4 bytes', native.fileFlags(fd, new Uint8Array(3)), -EINVAL],
+    ['struct fsxattr needs 28', native.fileXattr(fd, new Uint8Array(27)), -EINVAL],
     ['a uuid needs 16 bytes', native.filesystemUuid(fd, new Uint8Array(15)), -EINVAL],
     ['nor has that of btrfs fewer', native.btrfsUuid(fd, new Uint8Array(15)), -EINVAL],
     ['a reply is no longer than its buffer', native.fuseReply(fd, new Uint8Array(16), 17), -EINVAL],
