@@ -15,7 +15,7 @@ import {
 } from '../overlay/options.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
-import { type Choices, defaultChoices, rows } from './option-table.ts';
+import { type Choices, defaultChoices, isComment, rows } from './option-table.ts';
 
 /** What people are told of each option, by name, in the order of the tables. */
 export const optionWords: ReadonlyMap<Name, OptionWords> = new Map([...stackOptionWords, ...rows]);
@@ -82,7 +82,7 @@ interface Draft {
 
 /** Takes one option. @returns whether it is known */
 function take({ stack, choices, withoutEffect }: Draft, key: Name, value: Name | undefined): boolean {
-  if (/^[xX]-/.test(key)) return true; // comments for other programs
+  if (isComment(key)) return true;
   const row = rows.get(key);
   row?.take(choices, value, key);
   const result = row ? 'taken' : stack.set(key, value);

@@ -48,6 +48,8 @@ interface Row extends OptionWords {
   readonly take: Take;
   /** Whether it is named among those that have no effect: known, harmless to leave out, and worth a word. */
   readonly idle?: true;
+  /** Whether mount(8) has it for every filesystem. */
+  readonly ofEveryMount?: true;
 }
 
 /** For mount(8) and its relatives, who have read it already; or what holds anyway. */
@@ -110,12 +112,15 @@ function choice<K extends 'confine' | 'latency' | 'opens' | 'passthrough' | 'tra
   });
 }
 
-const on = (name: MountFlag): Row => flag('as in mount(8)', ({ flags }) => void flags.add(name));
+const ofEveryMount = (row: Row): Row => ({ ...row, ofEveryMount: true });
+const on = (name: MountFlag): Row => ofEveryMount(flag('as in mount(8)', ({ flags }) => void flags.add(name)));
 /** Undoes a flag, but never one that is forced on those who are not root. */
 const off = (name: MountFlag): Row =>
-  flag(`undoes \`${name}\``, ({ flags, isRoot }) => {
-    if (isRoot || (name !== 'nosuid' && name !== 'nodev')) flags.delete(name);
-  });
+  ofEveryMount(
+    flag(`undoes \`${name}\``, ({ flags, isRoot }) => {
+      if (isRoot || (name !== 'nosuid' && name !== 'nodev')) flags.delete(name);
+    }),
+  );
 
 function number(value: Name, key: Name): number {
   if (!/^\d{1,9}(\.\d*)?$/.test(value)) throw new ErrnoError(EINVAL, `option ${key}=${printable(value)}: not a number`);
@@ -166,6 +171,8 @@ function unescaped(value: Name): Name {
   );
 }
 
+const TRYVERITY =
+  'the same as `verity=require`: mount.composefs asks for that wherever the kernel can check, and this process always can';
 const VERIFY =
   'when data that has a digest is checked: at open alone, or at every read, too; default: `read` where this process serves ' +
   'reads, `open` with passthrough';
@@ -190,7 +197,7 @@ const NO_REMOTE = 'remote layers are not supported yet';
 const NO_LABELS = 'a security context can not be chosen yet';
 const FUSE = 'Of FUSE; nothing here depends on it.';
 const FUSE_OVERLAYFS = 'Of fuse-overlayfs; nothing here depends on it.';
-const MOUNT = 'For mount(8), or what holds anyway.';
+const OF_MOUNT = ofEveryMount(silent('For mount(8), or what holds anyway.'));
 
 export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   // what the mount is made of
@@ -198,7 +205,7 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ['source', text('source', 'A:B::C', 'in place of the first argument, as in composefs-fuse')],
   ['verity', { ...(stackOptionWords.get('verity') as OptionWords), take: takeVerity }],
   ['verify', choice('verify', ['open', 'read'], VERIFY)],
-  ['tryverity', chosen({ verity: 'on' }, 'the same as `verity=on`, as in mount.composefs')],
+  ['tryverity', chosen({ verity: 'require' }, TRYVERITY)],
   ['noacl', driven({ acl: false }, 'POSIX access control lists do not count')],
   ['acl', driven({ acl: true }, 'POSIX access control lists count: the default')],
   ['debug', driven({ debug: true }, 'stay in the foreground, and print one line for each request and reply')],
@@ -242,12 +249,9 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ...names('context fscontext defcontext rootcontext', refused(NO_LABELS)),
 
   // mount(8)
-  ...names('defaults auto noauto user nouser users nousers owner noowner group nogroup nofail fail', silent(MOUNT)),
-  ...names('_netdev loop uhelper comment helper user_id group_id rootmode setuid drop_privileges', silent(MOUNT)),
-  ...names(
-    'rw ro async nolazytime norelatime nostrictatime iversion noiversion mand nomand silent loud',
-    silent(MOUNT),
-  ),
+  ...names('defaults auto noauto user nouser users nousers owner noowner group nogroup nofail fail', OF_MOUNT),
+  ...names('_netdev loop uhelper comment helper user_id group_id rootmode setuid drop_privileges', OF_MOUNT),
+  ...names('rw ro async nolazytime norelatime nostrictatime iversion noiversion mand nomand silent loud', OF_MOUNT),
   ...(Object.keys(mountFlags) as MountFlag[]).filter(name => name !== 'ro').map(name => [name, on(name)] as const),
   ['suid', off('nosuid')],
   ['dev', off('nodev')],
@@ -255,6 +259,12 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ['atime', off('noatime')],
   ['diratime', off('nodiratime')],
 ]);
+
+/** Whether mount(8) has an option for every filesystem. */
+export const isOfEveryMount = (key: Name): boolean => isComment(key) || rows.get(key)?.ofEveryMount === true;
+
+/** Whether an option is one that mount(8) keeps for other programs. */
+export const isComment = (key: Name): boolean => /^[xX]-/.test(key);
 
 function names(list: string, row: Row): [Name, Row][] {
   return list.split(' ').map(name => [name, row]);

@@ -182,6 +182,9 @@ const LOWERDIR = 'the layers, data-only ones after `::`; a backslash escapes `:`
 const REDIRECTS =
   'where the absolute redirect of a metacopy file may lead: every layer below, or data-only layers alone ' +
   '(default for images); `strict` also requires digests';
+const DIGEST =
+  'the fs-verity digest that the (top) image must have; data is then checked as with `verity=require`, unless `verity=` says ' +
+  'otherwise';
 const FOLLOW_ORIGIN =
   'whether data that is not found by path is found by origin; needs CAP_DAC_READ_SEARCH, or `lowerdata index` in the layer';
 
@@ -245,7 +248,7 @@ const rows = new Map<Name, Row>([
     'semantics',
     taken(['lowerdata', 'kernel'], '`kernel`: a `//` redirect is an error, as in Linux 6.18', choose('semantics')),
   ],
-  ['digest', taken('HEX', 'the fs-verity digest that the (top) image must have', takeDigest)],
+  ['digest', taken('HEX', DIGEST, takeDigest)],
 ]);
 
 /** The words of these options, by name. */

@@ -86,13 +86,14 @@ t.test('verity, in the spellings of overlayfs and mount.composefs', async t => {
   for (const [text, want] of [
     ['', 'on'],
     ['verity', 'require'],
-    ['tryverity', 'on'],
+    ['tryverity', 'require'],
     ['verity=off', 'off'],
     ['verity=on', 'on'],
     ['verity=require', 'require'],
     ['verity=off,verity', 'require'],
     [`digest=${'ab'.repeat(32)}`, 'require'],
-    [`digest=${'ab'.repeat(32)},tryverity`, 'on'],
+    [`digest=${'ab'.repeat(32)},tryverity`, 'require'],
+    [`digest=${'ab'.repeat(32)},verity=on`, 'on'],
   ] as const) {
     t.equal(plan('A:B', text).stack.verity, want, text || 'by default');
   }
