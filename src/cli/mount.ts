@@ -6,7 +6,7 @@ import { EBUSY, EINVAL, ENOTCONN, ENOTDIR, ErrnoError } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
 import { collect, newCommand, oneOf, parse } from './command.ts';
 import type { MountOrder } from './daemon.ts';
-import { isImage, type MountPlan, planMount, valuesOf } from './mount-options.ts';
+import { isImage, type MountPlan, planMount, valuesOf, withoutFuse3Words } from './mount-options.ts';
 import {
   complain,
   complainIfHeard,
@@ -31,9 +31,9 @@ interface Flags {
 
 /**
  * Who calls: a person, who is told what the mount protects; mount(8), for which -f means: check everything, but do not mount;
- * another program, which expects silence.
+ * mount.fuse3, which has words of its own among the options; another program. Programs expect silence.
  */
-export type Caller = 'person' | 'mount(8)' | 'program';
+export type Caller = 'person' | 'mount(8)' | 'mount.fuse3' | 'program';
 
 /** @param wording how a mount that failed is told, for a program that has words of its own for it */
 export async function run(args: readonly Name[], caller: Caller = 'person', wording?: Wording): Promise<number> {
@@ -44,7 +44,10 @@ export async function run(args: readonly Name[], caller: Caller = 'person', word
   const flags = command.opts<Flags>();
   let plan: MountPlan | undefined;
   const status = await reporting(WRONG_CALL, () => {
-    plan = planOf(source, flags);
+    plan = planOf(
+      source,
+      caller === 'mount.fuse3' ? { ...flags, options: flags.options.map(withoutFuse3Words) } : flags,
+    );
     return 0;
   });
   if (!plan) return status;

@@ -10,6 +10,8 @@ export interface Choices {
   readonly isRoot: boolean;
   readonly driver: { -readonly [K in keyof DriverOptions]: DriverOptions[K] };
   readonly flags: Set<MountFlag>;
+  /** Flags that options undo: they do not come from a layer either. */
+  readonly undone: Set<MountFlag>;
   /** Data-only layers after those of the stack. */
   objects: Name[];
   verity?: StackOptions['verity'];
@@ -34,6 +36,7 @@ export function defaultChoices(isRoot: boolean): Choices {
       transport: 'dev',
     },
     flags: new Set(isRoot ? [] : ['nosuid', 'nodev']),
+    undone: new Set(),
     objects: [],
     subtype: 'lowerdata',
     allowOther: false,
@@ -113,12 +116,27 @@ function choice<K extends 'confine' | 'latency' | 'opens' | 'passthrough' | 'tra
 }
 
 const ofEveryMount = (row: Row): Row => ({ ...row, ofEveryMount: true });
-const on = (name: MountFlag): Row => ofEveryMount(flag('as in mount(8)', ({ flags }) => void flags.add(name)));
+const on = (name: MountFlag): Row =>
+  ofEveryMount(
+    flag('as in mount(8)', ({ flags, undone }) => {
+      flags.add(name);
+      undone.delete(name);
+    }),
+  );
+/** Where a flag comes from that nobody gave. */
+const FROM_LAYERS: { readonly [K in MountFlag]?: string } = {
+  nodev:
+    ', which holds where `digest=` does not name every image of the stack, and where a directory layer is mounted so',
+  nosuid: ', which holds where a directory layer is mounted so',
+  noexec: ', which holds where a directory layer is mounted so',
+};
 /** Undoes a flag, but never one that is forced on those who are not root. */
 const off = (name: MountFlag): Row =>
   ofEveryMount(
-    flag(`undoes \`${name}\``, ({ flags, isRoot }) => {
-      if (isRoot || (name !== 'nosuid' && name !== 'nodev')) flags.delete(name);
+    flag(`undoes \`${name}\`${FROM_LAYERS[name] ?? ''}`, ({ flags, undone, isRoot }) => {
+      if (!isRoot && (name === 'nosuid' || name === 'nodev')) return;
+      flags.delete(name);
+      undone.add(name);
     }),
   );
 

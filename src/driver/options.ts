@@ -1,3 +1,5 @@
+import type { RestrictionFlag } from './restrictions.ts';
+
 /** How a tree is served over FUSE: what a mount can choose that does not change what the tree holds. */
 export interface DriverOptions {
   /** Whether the kernel reads data from the file itself: auto where it is allowed; on fails where it is not. */
@@ -20,5 +22,7 @@ export interface DriverOptions {
   readonly latency: 'normal' | 'low';
   /** Whether the process gives up what it does not need to serve. */
   readonly confine: 'auto' | 'off';
+  /** Restrictions of the layers that do not hold for the mount. */
+  readonly lifted?: readonly RestrictionFlag[];
   readonly transport: 'dev' | 'uring' | 'fuse-native';
 }

@@ -52,6 +52,8 @@ export interface Statfs {
   bsize: number;
   namelen: number;
   frsize: number;
+  /** ST_* bits of the mount by which a directory was reached; absent where there is none. */
+  flags?: number;
 }
 
 /**

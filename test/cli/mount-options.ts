@@ -1,5 +1,5 @@
 import t from 'tap';
-import { type MountPlan, planMount, splitMountOptions } from '../../src/cli/mount-options.ts';
+import { type MountPlan, planMount, splitMountOptions, withoutFuse3Words } from '../../src/cli/mount-options.ts';
 import { ErrnoError } from '../../src/sys/errno.ts';
 
 interface Who {
@@ -140,6 +140,32 @@ t.test('FUSE and the driver', async t => {
   ] as const) {
     t.same(plan('A:B', text, { isRoot }).fuse.flags, want, rule);
   }
+});
+
+t.test('what layers demand is lifted by who asks for it', async t => {
+  for (const [rule, text, isRoot, want] of [
+    ['nothing by default', '', true, undefined],
+    ['all three', 'suid,dev,exec', true, ['nosuid', 'nodev', 'noexec']],
+    ['the last one counts', 'dev,nodev', true, undefined],
+    ['defaults lift nothing', 'defaults', true, undefined],
+    ['others may have programs alone', 'suid,dev,exec', false, ['noexec']],
+  ] as const) {
+    t.same(plan('A:B', text, { isRoot }).driver.lifted, want, rule);
+  }
+});
+
+/** The texts on the left came from mount.fuse3 3.14 for what is on the right in fstab(5). */
+t.test('the words of mount.fuse3', async t => {
+  for (const [text, want] of [
+    ['ro,dev,suid', 'ro'],
+    ['rw,allow_other,dev,suid', 'rw,allow_other'],
+    ['ro,nodev,suid', 'ro,nodev'],
+    ['ro,nosuid,dev', 'ro,nosuid'],
+    ['ro,nodev,nosuid', 'ro,nodev,nosuid'],
+    ['allow_other,dev', 'allow_other,dev'],
+    ['dev', 'dev'],
+  ] as const)
+    t.equal(withoutFuse3Words(text), want, text);
 });
 
 t.test('options without effect', async t => {
