@@ -103,7 +103,7 @@ function seconds(what: string, ...fields: ('entryTimeout' | 'attrTimeout' | 'neg
   });
 }
 
-function choice<K extends 'confine' | 'latency' | 'opens' | 'passthrough' | 'transport' | 'verify'>(
+function choice<K extends 'confine' | 'latency' | 'opens' | 'passthrough' | 'statfs' | 'transport' | 'verify'>(
   field: K,
   values: readonly (DriverOptions[K] & string)[],
   what: string,
@@ -197,6 +197,9 @@ const VERIFY =
 const OPENS =
   '`none`: the kernel opens files without asking; their data is found and checked when it is first read, and read through ' +
   'this process';
+const STATFS =
+  'whose numbers df(1) shows: those of the top layer, as in the kernel, where an image is always full, or `data`: those of the ' +
+  'first data-only layer';
 const LATENCY =
   '`low`: no processor sleeps while requests follow each other closely, which takes power, and write access to ' +
   '/dev/cpu_dma_latency; where waking takes long, answers come two to three times as fast';
@@ -232,6 +235,7 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
     choice('passthrough', ['auto', 'on', 'off'], "whether the kernel reads data itself, from the object's page cache"),
   ],
   ['opens', choice('opens', ['each', 'none'], OPENS)],
+  ['statfs', choice('statfs', ['top', 'data'], STATFS)],
   ['latency', choice('latency', ['normal', 'low'], LATENCY)],
   ['confine', choice('confine', ['auto', 'off'], CONFINE)],
   ['transport', choice('transport', ['dev', 'uring', 'fuse-native'], TRANSPORT)],

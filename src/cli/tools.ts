@@ -42,6 +42,7 @@ const MOUNT_OPTIONS: Record<Name, (value: Name | undefined) => Name | undefined>
   tryverity: () => 'verity=require', // the program asks for that wherever the kernel can check, and we always can
   ro: () => 'ro',
   rw: () => undefined,
+  statfs: value => `statfs=${needed('statfs', value)}`, // ours, for those who mount by fstab(5)
   upperdir: () => refuse('upperdir: a writable layer is not supported yet'),
   workdir: () => refuse('workdir: a writable layer is not supported yet'),
   idmap: () => refuse('idmap: owners can not be mapped yet'),

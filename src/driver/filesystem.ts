@@ -42,6 +42,8 @@ export interface Visibility {
   acl: boolean;
   /** Whether trusted.* names are listed for root: only where this process could read them anywhere. */
   trusted: boolean;
+  /** Whose numbers statfs(2) shows. */
+  statfs?: 'top' | 'data' | undefined;
 }
 
 export class OverlayFilesystem implements Filesystem {
@@ -216,7 +218,7 @@ export class OverlayFilesystem implements Filesystem {
   }
 
   statfs(_nodeid: Nodeid, out: Out): number {
-    return reply.putStatfsOut(out.view, 0, this.overlay.statfs());
+    return reply.putStatfsOut(out.view, 0, this.overlay.statfs(this.visible.statfs));
   }
 
   getxattr(nodeid: Nodeid, name: Name, _caller: Caller): Uint8Array | number {

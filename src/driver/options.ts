@@ -22,6 +22,8 @@ export interface DriverOptions {
   readonly latency: 'normal' | 'low';
   /** Whether the process gives up what it does not need to serve. */
   readonly confine: 'auto' | 'off';
+  /** Whose numbers statfs(2) shows: those of the top layer, as the kernel does, or of the first data-only one. */
+  readonly statfs?: 'top' | 'data';
   /** Restrictions of the layers that do not hold for the mount. */
   readonly lifted?: readonly RestrictionFlag[];
   readonly transport: 'dev' | 'uring' | 'fuse-native';

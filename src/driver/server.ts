@@ -46,6 +46,7 @@ export class OverlayServer {
     this.driver = driver;
     this.overlay = openOverlay(stack, step, memoryFor(driver));
     this.overlay.attr(this.overlay.root); // the mount answers when this can be said
+    this.overlay.statfs(driver.statfs);
     this.restrictions = restrictionsOf(stack, driver, this.overlay.layers);
     if (driver.passthrough === 'on' && !this.isPrivileged) {
       throw new ErrnoError(EPERM, 'passthrough=on needs CAP_SYS_ADMIN');
@@ -71,6 +72,7 @@ export class OverlayServer {
     const filesystem = new OverlayFilesystem(overlay, files, cachePolicy(overlay, driver), {
       acl,
       trusted: isPrivileged,
+      statfs: driver.statfs,
     });
     const dispatcher = new Dispatcher(filesystem, {
       wanted: {

@@ -3,7 +3,7 @@ import { descriptorCounts } from '../layers/descriptors.ts';
 import type { Data, Inode, Layer, Statfs } from '../layers/layer.ts';
 import type { Name } from '../sys/bytes.ts';
 import type { Counters } from '../sys/counters.ts';
-import { EIO, ENODATA, ENOENT, ErrnoError } from '../sys/errno.ts';
+import { EINVAL, EIO, ENODATA, ENOENT, ErrnoError } from '../sys/errno.ts';
 import type { Attr } from '../sys/stat.ts';
 import { DEFAULT_MEMORY, DentryCache, type Memory } from './cache.ts';
 import { InodeNumbers } from './ino.ts';
@@ -210,9 +210,16 @@ export class Overlay implements Stack {
     return this.verifier.check(node, data, this.lowerdata.cameByOrigin(data));
   }
 
-  /** The numbers of the top layer's filesystem. */
-  statfs(): Statfs {
-    return (this.roots[0] as Inode).layer.statfs();
+  /**
+   * The numbers of the top layer's filesystem, as in the kernel, or of the first data-only one's, with names as long as the
+   * top layer has them. Throws ErrnoError EINVAL where there is none.
+   */
+  statfs(of: 'top' | 'data' = 'top'): Statfs {
+    const top = (this.roots[0] as Inode).layer.statfs();
+    if (of === 'top') return top;
+    const [data] = this.dataLayers;
+    if (!data) throw new ErrnoError(EINVAL, 'statfs=data: the stack has no data-only layer');
+    return { ...data.statfs(), namelen: top.namelen };
   }
 
   /** The same open layers by other rules. Only one of the two is to be closed. */
