@@ -262,7 +262,6 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ...names('threaded fast_ino fast_ino_check writeback static_nlink fsync', idle(FUSE_OVERLAYFS)),
   ...names('idmap uidmapping gidmapping squash_to_root squash_to_uid squash_to_gid uid gid umask', refused(NO_IDS)),
   ...names('xattr_permissions noxattrs', refused('extended attributes are shown as they are')),
-  ['ino32_t', refused('inode numbers have 64 bits')],
   ['plugins', refused(NO_REMOTE)],
 
   // mount.erofs, for layers that are elsewhere

@@ -11,6 +11,7 @@ import {
   FT_SOCK,
   FT_SYMLINK,
   NAME_MAX,
+  SLOT_BYTES,
   XATTR_INDEX_POSIX_ACL_ACCESS,
   XATTR_INDEX_POSIX_ACL_DEFAULT,
   XATTR_PREFIXES,
@@ -79,6 +80,7 @@ export class ErofsLayer implements Layer {
   readonly filesystem: string;
   readonly image: Image;
   readonly root: Inode;
+  readonly inoLimit: number;
   readonly hasAcl: boolean;
   readonly uuid = undefined;
 
@@ -93,6 +95,7 @@ export class ErofsLayer implements Layer {
     try {
       this.image = openImage(bytes);
       this.root = new ErofsInode(this, this.image.rootNid);
+      this.inoLimit = Math.ceil((bytes.length - this.image.metaAt) / SLOT_BYTES); // the root is in that, if nothing else
       const { composefs } = this.image; // other images do not say
       this.hasAcl = composefs === undefined || (composefs.flags & COMPOSEFS_HAS_ACL) !== 0;
     } catch (error) {

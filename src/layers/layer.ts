@@ -68,6 +68,8 @@ export interface Layer {
   /** Tells filesystems apart: layers on one filesystem share it, so that hard links across them are one inode. */
   readonly filesystem: string;
   readonly root: Inode;
+  /** Every number of an inode is below this; absent where nobody knows. */
+  readonly inoLimit?: number;
   /** Whether objects may have POSIX ACLs. */
   readonly hasAcl: boolean;
   /**

@@ -81,7 +81,7 @@ export class Overlay implements Stack {
     this.hasAcl = layers.some(layer => layer.hasAcl);
     this.recalls = this.immutable && layers.length === 1 && layers[0]?.recall !== undefined;
     this.dentries = memory.dentries === 0 || this.recalls ? undefined : new DentryCache(memory.dentries);
-    this.numbers = new InodeNumbers(layers.map(layer => layer.filesystem));
+    this.numbers = new InodeNumbers(layers, options.ino32);
     this.lowerdata = new Lowerdata(layers, dataLayers, this.rules.xattrs);
     this.verifier = new Verifier(this.rules.xattrs, options);
     this.root = this.rootNode();
