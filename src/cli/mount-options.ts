@@ -110,12 +110,19 @@ function finish(draft: Draft, source: Name, isImage: (path: Name) => boolean): M
   if (verity) stack.set('verity', verity);
   if (driver.opens === 'none' && driver.passthrough === 'on')
     throw new ErrnoError(EINVAL, 'option opens=none: excludes passthrough=on, which is told at open what to read');
+  const layers = stack.hasLayers ? stack.finish(KERNEL_DEFAULTS, objects) : bareStack(stack, source, objects, isImage);
+  if (driver.nfsExport === 'on' && !isImageAlone(layers, isImage)) withoutEffect.push('nfs_export');
   return {
-    stack: stack.hasLayers ? stack.finish(KERNEL_DEFAULTS, objects) : bareStack(stack, source, objects, isImage),
+    stack: layers,
     driver: { ...driver, ...(lifted.length > 0 && { lifted }) },
     fuse: { fsname: fsname ?? source, subtype, allowOther, flags: [...flags], ...(maxReadBytes && { maxReadBytes }) },
     withoutEffect,
   };
+}
+
+function isImageAlone({ layers }: StackOptions, isImage: (path: Name) => boolean): boolean {
+  const [top, ...others] = layers.filter(({ dataOnly }) => !dataOnly);
+  return top !== undefined && others.length === 0 && isImage(top.path);
 }
 
 /** The source names the layers. */

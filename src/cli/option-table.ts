@@ -103,11 +103,9 @@ function seconds(what: string, ...fields: ('entryTimeout' | 'attrTimeout' | 'neg
   });
 }
 
-function choice<K extends 'confine' | 'latency' | 'opens' | 'passthrough' | 'statfs' | 'transport' | 'verify'>(
-  field: K,
-  values: readonly (DriverOptions[K] & string)[],
-  what: string,
-): Row {
+function choice<
+  K extends 'confine' | 'latency' | 'nfsExport' | 'opens' | 'passthrough' | 'statfs' | 'transport' | 'verify',
+>(field: K, values: readonly (DriverOptions[K] & string)[], what: string): Row {
   return valued(values, what, ({ driver }, value, key) => {
     const found = values.find(known => known === value);
     if (!found) throw new ErrnoError(EINVAL, `option ${key}=${printable(value)}: not one of ${values.join(', ')}`);
@@ -197,6 +195,9 @@ const VERIFY =
 const OPENS =
   '`none`: the kernel opens files without asking; their data is found and checked when it is first read, and read through ' +
   'this process';
+const NFS_EXPORT =
+  'whether file handles lead to their objects at any time, and after a new mount of the image, as an NFS server needs it (with ' +
+  '`fsid=` in exports(5)); of an image alone; `on` has no effect for other stacks';
 const STATFS =
   'whose numbers df(1) shows: those of the top layer, as in the kernel, where an image is always full, or `data`: those of the ' +
   'first data-only layer';
@@ -236,6 +237,7 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ],
   ['opens', choice('opens', ['each', 'none'], OPENS)],
   ['statfs', choice('statfs', ['top', 'data'], STATFS)],
+  ['nfs_export', choice('nfsExport', ['on', 'off'], NFS_EXPORT)],
   ['latency', choice('latency', ['normal', 'low'], LATENCY)],
   ['confine', choice('confine', ['auto', 'off'], CONFINE)],
   ['transport', choice('transport', ['dev', 'uring', 'fuse-native'], TRANSPORT)],

@@ -60,6 +60,8 @@ export class OverlayFilesystem implements Filesystem {
   /** The same of files; reads that were left for later, to be asked for again when their data is checked. */
   private opensFilesItself = false;
   private readonly laterReads = new Map<Unique, (out: Out) => number>();
+  /** Whether file handles outlive what the kernel remembers. */
+  private hasHandles = false;
   private readonly packer = new DirentPacker();
 
   constructor(overlay: Overlay, files: Files, cache: CachePolicy, visible: Visibility) {
@@ -82,6 +84,7 @@ export class OverlayFilesystem implements Filesystem {
     this.opensDirectoriesItself =
       flags.has('NO_OPENDIR_SUPPORT') && (this.overlay.immutable || flags.has('AUTO_INVAL_DATA'));
     this.opensFilesItself = !this.cache.asksToOpen && flags.has('NO_OPEN_SUPPORT');
+    this.hasHandles = flags.has('EXPORT_SUPPORT');
     this.files.begin(flags.has('PASSTHROUGH'));
   }
 
@@ -97,6 +100,15 @@ export class OverlayFilesystem implements Filesystem {
     const attr = this.overlay.attr(node);
     this.remember(node);
     const { entrySeconds, attrSeconds } = this.cache;
+    return reply.putEntryOut(out.view, 0, this.nodes.idOf(node), 0, entrySeconds, attrSeconds, attr);
+  }
+
+  lookupHandle(nodeid: Nodeid, isParent: boolean, out: Out): number {
+    if (!this.hasHandles || !(this.nodes instanceof RecalledNodes)) return -EINVAL;
+    const node = this.nodes.ofHandle(nodeid, isParent);
+    if (node === undefined) return -ESTALE;
+    const { entrySeconds, attrSeconds } = this.cache;
+    const attr = this.overlay.attr(node);
     return reply.putEntryOut(out.view, 0, this.nodes.idOf(node), 0, entrySeconds, attrSeconds, attr);
   }
 

@@ -24,6 +24,8 @@ export interface DriverOptions {
   readonly confine: 'auto' | 'off';
   /** Whose numbers statfs(2) shows: those of the top layer, as the kernel does, or of the first data-only one. */
   readonly statfs?: 'top' | 'data';
+  /** Whether file handles outlive what the kernel remembers, as an NFS server needs it. */
+  readonly nfsExport?: 'on' | 'off';
   /** Restrictions of the layers that do not hold for the mount. */
   readonly lifted?: readonly RestrictionFlag[];
   readonly transport: 'dev' | 'uring' | 'fuse-native';

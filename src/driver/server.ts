@@ -79,6 +79,7 @@ export class OverlayServer {
         passthroughDepth: wanted ? 1 : 0,
         posixAcl: acl,
         changes: !overlay.immutable,
+        handles: driver.nfsExport === 'on' && overlay.recalls,
         ioUring: ring !== undefined,
       },
       log,

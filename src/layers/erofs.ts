@@ -18,6 +18,7 @@ import {
 } from '../erofs/format.ts';
 import { type Image, openImage, readImageFile } from '../erofs/image.ts';
 import { Inode as ImageInode, type Nid } from '../erofs/inode.ts';
+import { ReachableInodes } from '../erofs/reachable.ts';
 import { findXattr, listXattrs, xattrValue, xattrValueBytes } from '../erofs/xattrs.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import {
@@ -83,6 +84,8 @@ export class ErofsLayer implements Layer {
   readonly inoLimit: number;
   readonly hasAcl: boolean;
   readonly uuid = undefined;
+  /** Read when a number from outside is first asked for. */
+  private reachable: ReachableInodes | undefined;
 
   /**
    * Makes a layer of an image in memory, which several threads may share.
@@ -111,6 +114,16 @@ export class ErofsLayer implements Layer {
 
   recall(ino: number): ErofsInode {
     return new ErofsInode(this, ino as Nid);
+  }
+
+  holds(ino: number): boolean {
+    this.reachable ??= new ReachableInodes(this.image);
+    return this.reachable.has(ino);
+  }
+
+  parent(directory: Inode): ErofsInode | undefined {
+    const nid = findDirent(this.image, directory as ErofsInode, '..');
+    return nid === undefined ? undefined : new ErofsInode(this, nid);
   }
 
   /** EROFS has one time, that of the last change of the data; stat shows it as all three. */

@@ -89,6 +89,10 @@ export interface Layer {
   readdir(directory: Inode, visit: (name: Name, dtype: number, ino?: number) => void): boolean;
   /** The inode of a number, in a layer that needs not remember what it found. Throws ErrnoError as a lookup that finds it. */
   recall?(ino: number): Inode;
+  /** Whether some name leads to the inode of a number: what `recall` takes for granted, for numbers that come from outside. */
+  holds?(ino: number): boolean;
+  /** The directory above one, in a layer that recalls; undefined where it does not say. Throws ErrnoError as `recall`. */
+  parent?(directory: Inode): Inode | undefined;
   /** The value of an xattr, not to be written to: it may be the layer's own bytes. undefined where there is none. */
   getxattr(inode: Inode, name: Name): Uint8Array | undefined;
   /** The size of that value, or -1 where there is none. */

@@ -3,8 +3,8 @@ import { descriptorCounts } from '../layers/descriptors.ts';
 import type { Data, Inode, Layer, Statfs } from '../layers/layer.ts';
 import type { Name } from '../sys/bytes.ts';
 import type { Counters } from '../sys/counters.ts';
-import { EINVAL, EIO, ENODATA, ENOENT, ErrnoError } from '../sys/errno.ts';
-import type { Attr } from '../sys/stat.ts';
+import { EINVAL, EIO, ENODATA, ENOENT, ErrnoError, ESTALE } from '../sys/errno.ts';
+import { type Attr, isDirectory } from '../sys/stat.ts';
 import { DEFAULT_MEMORY, DentryCache, type Memory } from './cache.ts';
 import { InodeNumbers } from './ino.ts';
 import { type Found, lookup, lookupInode, type Stack } from './lookup.ts';
@@ -129,6 +129,19 @@ export class Overlay implements Stack {
     if (inode === undefined) throw new ErrnoError(EIO, 'a stack that does not recall its nodes');
     const found = lookupInode(this, inode);
     return typeof found === 'number' ? found : this.node(found);
+  }
+
+  /**
+   * The node of a number that comes from outside, in a file handle, or the directory above it; only where `recalls`.
+   * @returns as `lookup`; -ESTALE where no name leads to it. Throws likewise
+   */
+  recallHandle(ino: number, isParent: boolean): Node | number {
+    const [layer] = this.layers;
+    if (!layer?.holds?.(ino)) return -ESTALE;
+    const node = this.recall(ino);
+    if (!isParent || typeof node === 'number') return node;
+    const above = isDirectory(node.top.mode) ? layer.parent?.(node.top) : undefined;
+    return above && isDirectory(above.mode) && layer.holds(above.ino) ? this.recall(above.ino) : -ESTALE;
   }
 
   private node(found: Found): Node {

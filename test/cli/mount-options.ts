@@ -175,6 +175,14 @@ t.test('options without effect', async t => {
     'index',
     'auto_unmount',
   ]);
+  const who = { images: ['img', 'img2'] };
+  for (const [rule, source, want] of [
+    ['an image alone', 'img', []],
+    ['and its objects', 'img::C', []],
+    ['two images', 'img:img2', ['nfs_export']],
+    ['a directory', 'A::img', ['nfs_export']],
+  ] as const)
+    t.same(plan(source, 'nfs_export=on', who).withoutEffect, want, `nfs_export=on: ${rule}`);
   const words =
     'rw,ro,nofail,_netdev,user,noauto,auto,dev,suid,exec,async,atime,defaults,uhelper=x,comment=y,x-systemd.automount,X-a=b';
   t.same(plan('A:B', words).withoutEffect, [], 'the words of mount(8) are not worth a word');
