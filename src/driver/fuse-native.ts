@@ -79,7 +79,6 @@ export class FuseNativeServer {
   constructor(stack: StackOptions, driver: DriverOptions, log: (line: string) => void) {
     if (driver.latency === 'low') throw new ErrnoError(EINVAL, 'latency=low: not with transport=fuse-native');
     if (driver.passthrough === 'on') throw new ErrnoError(EINVAL, 'passthrough=on: not with transport=fuse-native');
-    if (driver.nfsExport === 'on') throw new ErrnoError(EINVAL, 'nfs_export=on: not with transport=fuse-native');
     if (driver.statfs === 'data') throw new ErrnoError(EINVAL, 'statfs=data: not with transport=fuse-native');
     this.fuseNative = load();
     this.overlay = openOverlay(stack, step, memoryFor(driver));
