@@ -199,7 +199,7 @@ SHIM(lseek)
 	return reply(env, now < 0 ? -errno : now > SAFE_MAX ? -EOVERFLOW : now);
 }
 
-/* fstatfs(fd, out: Float64Array) -> 0 or -errno; the nine numbers that native.ts names into out. */
+/* fstatfs(fd, out: Float64Array) -> 0 or -errno; the ten numbers that native.ts names into out. */
 SHIM(fstatfs)
 {
 	struct args a = args_open(env, info, 2);
@@ -207,13 +207,14 @@ SHIM(fstatfs)
 	struct span out = arg_array(&a, napi_float64_array);
 	struct statfs s;
 
-	need(&a, out, 9 * sizeof(double));
+	need(&a, out, 10 * sizeof(double));
 	if (a.failed)
 		return reply(env, -a.failed);
 	if (fstatfs(fd, &s) < 0)
 		return reply(env, -errno);
-	double numbers[9] = {
+	double numbers[10] = {
 		s.f_type, s.f_bsize, s.f_blocks, s.f_bfree, s.f_bavail, s.f_files, s.f_ffree, s.f_namelen, s.f_frsize,
+		s.f_flags,
 	};
 	memcpy(out.at, numbers, sizeof numbers);
 	return reply(env, 0);

@@ -9,6 +9,7 @@ import {
   Limits,
 } from '../driver/confinement.ts';
 import { type Protection, protectionOf, protectionText } from '../driver/protection.ts';
+import type { Restriction } from '../driver/restrictions.ts';
 import { OverlayServer } from '../driver/server.ts';
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
 import { isOnTop, isSame, type Mount, MountTable, mountAt } from '../fuse/mountinfo.ts';
@@ -117,12 +118,24 @@ async function open(plan: MountPlan, log: (line: string) => void): Promise<Serve
   if (plan.driver.transport !== 'fuse-native') return new OwnServer(plan, log);
   const { FuseNativeServer } = await import('../driver/fuse-native.ts');
   const server = new FuseNativeServer(plan.stack, plan.driver, log);
-  const protection = protectionOf(plan.stack, plan.driver, 'no passthrough with transport=fuse-native');
+  const restrictions = addedTo(plan, server.restrictions);
+  const protection = protectionOf(plan.stack, plan.driver, 'no passthrough with transport=fuse-native', restrictions);
   const safety: Safety = { protection, confinement: whyUnconfined(plan) as string, counters: undefined };
   return {
     ended: server.ended,
-    mount: async (mountpoint, options) => ({ by: await server.mount(mountpoint, options), safety }),
+    mount: async (mountpoint, options) => ({
+      by: await server.mount(mountpoint, restricted(options, restrictions)),
+      safety,
+    }),
   };
+}
+
+/** Restrictions that options have not made already. */
+const addedTo = ({ fuse }: MountPlan, restrictions: readonly Restriction[]): Restriction[] =>
+  restrictions.filter(({ flag }) => !fuse.flags.includes(flag));
+
+function restricted(options: FuseMountOptions, restrictions: readonly Restriction[]): FuseMountOptions {
+  return { ...options, flags: [...options.flags, ...restrictions.map(({ flag }) => flag)] };
 }
 
 /** This thread, beside its event loop. */
@@ -147,8 +160,10 @@ class OwnServer implements Server {
 
   /** From here on no path of this thread may lead into the mount: it would wait for itself. */
   async mount(mountpoint: Name, options: FuseMountOptions, watched: boolean): Promise<Mounted> {
-    const { fd, by } = mountFuse(mountpoint, options);
-    const connected = this.server.connect(fd, this.log, trace);
+    const { plan, server } = this;
+    const restrictions = addedTo(plan, server.restrictions);
+    const { fd, by } = mountFuse(mountpoint, restricted(options, restrictions));
+    const connected = server.connect(fd, this.log, trace);
     if (typeof connected === 'string') {
       this.end(connected);
       return { by, safety: undefined };
@@ -159,7 +174,11 @@ class OwnServer implements Server {
     serve().then(this.end, (error: Error) => this.end(`serving failed: ${error.message}`));
     return {
       by,
-      safety: { protection: protectionOf(this.plan.stack, this.plan.driver, passthrough), confinement, counters },
+      safety: {
+        protection: protectionOf(plan.stack, plan.driver, passthrough, restrictions),
+        confinement,
+        counters,
+      },
     };
   }
 }

@@ -20,7 +20,7 @@ async function main(called: string, args: readonly Name[]): Promise<number> {
   if (first === '-h' || first === '--help' || first === 'help') return print(help());
   // `lowerdata SOURCE MOUNTPOINT -o …`, as mount.fuse3 calls a filesystem
   if (args.length > 1 && first !== '' && !first.startsWith('-')) {
-    return (await import('./mount.ts')).run(args, 'program');
+    return (await import('./mount.ts')).run(args, 'mount.fuse3');
   }
   process.stderr.write(args.length === 0 ? `${help()}\n` : `lowerdata: ${printable(first)}: no such command\n`);
   return 1;

@@ -1,6 +1,7 @@
 /** The `-o` language: the option names of mount(8), overlayfs, mount.composefs and FUSE, and what becomes of each. */
 import { statSync } from 'node:fs';
 import type { DriverOptions } from '../driver/options.ts';
+import { RESTRICTION_FLAGS } from '../driver/restrictions.ts';
 import type { FuseMountOptions } from '../fuse/mount.ts';
 import {
   defaultsFor,
@@ -15,7 +16,7 @@ import {
 } from '../overlay/options.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
-import { type Choices, defaultChoices, rows } from './option-table.ts';
+import { type Choices, defaultChoices, isComment, rows } from './option-table.ts';
 
 /** What people are told of each option, by name, in the order of the tables. */
 export const optionWords: ReadonlyMap<Name, OptionWords> = new Map([...stackOptionWords, ...rows]);
@@ -73,6 +74,18 @@ export function splitMountOptions(text: Name): Option[] {
   return options;
 }
 
+/**
+ * The text of an -o from mount.fuse3, which ends it with `dev` and `suid` where the user has not said `nodev` and `nosuid`,
+ * and keeps those that the user did say: they say nothing, so that they do not lift what layers demand.
+ * Source: libfuse's util/mount.fuse.c.
+ */
+export function withoutFuse3Words(text: Name): Name {
+  const says = (word: Name): boolean => `,${text},`.includes(`,${word},`);
+  const added = [...(says('nodev') ? [] : ['dev']), ...(says('nosuid') ? [] : ['suid'])];
+  const end = added.map(word => `,${word}`).join('');
+  return text.endsWith(end) ? text.slice(0, text.length - end.length) : text;
+}
+
 /** A plan in the making. */
 interface Draft {
   readonly stack: StackDraft;
@@ -82,7 +95,7 @@ interface Draft {
 
 /** Takes one option. @returns whether it is known */
 function take({ stack, choices, withoutEffect }: Draft, key: Name, value: Name | undefined): boolean {
-  if (/^[xX]-/.test(key)) return true; // comments for other programs
+  if (isComment(key)) return true;
   const row = rows.get(key);
   row?.take(choices, value, key);
   const result = row ? 'taken' : stack.set(key, value);
@@ -92,16 +105,24 @@ function take({ stack, choices, withoutEffect }: Draft, key: Name, value: Name |
 
 function finish(draft: Draft, source: Name, isImage: (path: Name) => boolean): MountPlan {
   const { stack, choices, withoutEffect } = draft;
-  const { verity, objects, fsname, subtype, allowOther, flags, maxReadBytes, driver } = choices;
+  const { verity, objects, fsname, subtype, allowOther, flags, undone, maxReadBytes, driver } = choices;
+  const lifted = RESTRICTION_FLAGS.filter(flag => undone.has(flag));
   if (verity) stack.set('verity', verity);
   if (driver.opens === 'none' && driver.passthrough === 'on')
     throw new ErrnoError(EINVAL, 'option opens=none: excludes passthrough=on, which is told at open what to read');
+  const layers = stack.hasLayers ? stack.finish(KERNEL_DEFAULTS, objects) : bareStack(stack, source, objects, isImage);
+  if (driver.nfsExport === 'on' && !isImageAlone(layers, isImage)) withoutEffect.push('nfs_export');
   return {
-    stack: stack.hasLayers ? stack.finish(KERNEL_DEFAULTS, objects) : bareStack(stack, source, objects, isImage),
-    driver,
+    stack: layers,
+    driver: { ...driver, ...(lifted.length > 0 && { lifted }) },
     fuse: { fsname: fsname ?? source, subtype, allowOther, flags: [...flags], ...(maxReadBytes && { maxReadBytes }) },
     withoutEffect,
   };
+}
+
+function isImageAlone({ layers }: StackOptions, isImage: (path: Name) => boolean): boolean {
+  const [top, ...others] = layers.filter(({ dataOnly }) => !dataOnly);
+  return top !== undefined && others.length === 0 && isImage(top.path);
 }
 
 /** The source names the layers. */

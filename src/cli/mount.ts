@@ -6,8 +6,16 @@ import { EBUSY, EINVAL, ENOTCONN, ENOTDIR, ErrnoError } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
 import { collect, newCommand, oneOf, parse } from './command.ts';
 import type { MountOrder } from './daemon.ts';
-import { isImage, type MountPlan, planMount, valuesOf } from './mount-options.ts';
-import { complain, complainIfHeard, MOUNT_FAILED, reporting, SYSTEM_ERROR, WRONG_CALL } from './report.ts';
+import { isImage, type MountPlan, planMount, valuesOf, withoutFuse3Words } from './mount-options.ts';
+import {
+  complain,
+  complainIfHeard,
+  MOUNT_FAILED,
+  reporting,
+  SYSTEM_ERROR,
+  type Wording,
+  WRONG_CALL,
+} from './report.ts';
 
 interface Flags {
   readonly options: Name[];
@@ -23,11 +31,12 @@ interface Flags {
 
 /**
  * Who calls: a person, who is told what the mount protects; mount(8), for which -f means: check everything, but do not mount;
- * another program, which expects silence.
+ * mount.fuse3, which has words of its own among the options; another program. Programs expect silence.
  */
-export type Caller = 'person' | 'mount(8)' | 'program';
+export type Caller = 'person' | 'mount(8)' | 'mount.fuse3' | 'program';
 
-export async function run(args: readonly Name[], caller: Caller = 'person'): Promise<number> {
+/** @param wording how a mount that failed is told, for a program that has words of its own for it */
+export async function run(args: readonly Name[], caller: Caller = 'person', wording?: Wording): Promise<number> {
   const command = define(caller === 'mount(8)');
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
@@ -35,7 +44,10 @@ export async function run(args: readonly Name[], caller: Caller = 'person'): Pro
   const flags = command.opts<Flags>();
   let plan: MountPlan | undefined;
   const status = await reporting(WRONG_CALL, () => {
-    plan = planOf(source, flags);
+    plan = planOf(
+      source,
+      caller === 'mount.fuse3' ? { ...flags, options: flags.options.map(withoutFuse3Words) } : flags,
+    );
     return 0;
   });
   if (!plan) return status;
@@ -47,7 +59,7 @@ export async function run(args: readonly Name[], caller: Caller = 'person'): Pro
   const ready = (protection: string): void => {
     if (caller === 'person' || flags.verbose) complainIfHeard(`${printable(target)}: ${protection}`);
   };
-  return reporting(MOUNT_FAILED, () => mount(order, flags, driver.debug, ready));
+  return reporting(MOUNT_FAILED, () => mount(order, flags, driver.debug, ready, wording), wording);
 }
 
 /** @param asHelper called by mount(8) */
@@ -101,6 +113,7 @@ async function mount(
   flags: Flags,
   debug: boolean,
   ready: (protection: string) => void,
+  wording: Wording | undefined,
 ): Promise<number> {
   const resolved = { ...order, mountpoint: resolveMountpoint(order.mountpoint) };
   if (!existsSync('/dev/fuse')) {
@@ -110,7 +123,7 @@ async function mount(
   if (flags.fake) return 0;
   if (flags.foreground || debug) {
     const { leave, serveMount } = await import('./daemon.ts');
-    const status = await reporting(MOUNT_FAILED, () => serveMount(resolved, ready, complainIfHeard));
+    const status = await reporting(MOUNT_FAILED, () => serveMount(resolved, ready, complainIfHeard), wording);
     return leave(status);
   }
   return (await import('./launch.ts')).serveInBackground(resolved, ready);

@@ -10,6 +10,8 @@ export interface Choices {
   readonly isRoot: boolean;
   readonly driver: { -readonly [K in keyof DriverOptions]: DriverOptions[K] };
   readonly flags: Set<MountFlag>;
+  /** Flags that options undo: they do not come from a layer either. */
+  readonly undone: Set<MountFlag>;
   /** Data-only layers after those of the stack. */
   objects: Name[];
   verity?: StackOptions['verity'];
@@ -34,6 +36,7 @@ export function defaultChoices(isRoot: boolean): Choices {
       transport: 'dev',
     },
     flags: new Set(isRoot ? [] : ['nosuid', 'nodev']),
+    undone: new Set(),
     objects: [],
     subtype: 'lowerdata',
     allowOther: false,
@@ -48,6 +51,8 @@ interface Row extends OptionWords {
   readonly take: Take;
   /** Whether it is named among those that have no effect: known, harmless to leave out, and worth a word. */
   readonly idle?: true;
+  /** Whether mount(8) has it for every filesystem. */
+  readonly ofEveryMount?: true;
 }
 
 /** For mount(8) and its relatives, who have read it already; or what holds anyway. */
@@ -98,11 +103,9 @@ function seconds(what: string, ...fields: ('entryTimeout' | 'attrTimeout' | 'neg
   });
 }
 
-function choice<K extends 'confine' | 'latency' | 'opens' | 'passthrough' | 'transport' | 'verify'>(
-  field: K,
-  values: readonly (DriverOptions[K] & string)[],
-  what: string,
-): Row {
+function choice<
+  K extends 'confine' | 'latency' | 'nfsExport' | 'opens' | 'passthrough' | 'statfs' | 'transport' | 'verify',
+>(field: K, values: readonly (DriverOptions[K] & string)[], what: string): Row {
   return valued(values, what, ({ driver }, value, key) => {
     const found = values.find(known => known === value);
     if (!found) throw new ErrnoError(EINVAL, `option ${key}=${printable(value)}: not one of ${values.join(', ')}`);
@@ -110,12 +113,30 @@ function choice<K extends 'confine' | 'latency' | 'opens' | 'passthrough' | 'tra
   });
 }
 
-const on = (name: MountFlag): Row => flag('as in mount(8)', ({ flags }) => void flags.add(name));
+const ofEveryMount = (row: Row): Row => ({ ...row, ofEveryMount: true });
+const on = (name: MountFlag): Row =>
+  ofEveryMount(
+    flag('as in mount(8)', ({ flags, undone }) => {
+      flags.add(name);
+      undone.delete(name);
+    }),
+  );
+/** Where a flag comes from that nobody gave. */
+const FROM_LAYERS: { readonly [K in MountFlag]?: string } = {
+  nodev:
+    ', which holds where `digest=` does not name every image of the stack, and where a directory layer is mounted so',
+  nosuid: ', which holds where a directory layer is mounted so',
+  noexec: ', which holds where a directory layer is mounted so',
+};
 /** Undoes a flag, but never one that is forced on those who are not root. */
 const off = (name: MountFlag): Row =>
-  flag(`undoes \`${name}\``, ({ flags, isRoot }) => {
-    if (isRoot || (name !== 'nosuid' && name !== 'nodev')) flags.delete(name);
-  });
+  ofEveryMount(
+    flag(`undoes \`${name}\`${FROM_LAYERS[name] ?? ''}`, ({ flags, undone, isRoot }) => {
+      if (!isRoot && (name === 'nosuid' || name === 'nodev')) return;
+      flags.delete(name);
+      undone.add(name);
+    }),
+  );
 
 function number(value: Name, key: Name): number {
   if (!/^\d{1,9}(\.\d*)?$/.test(value)) throw new ErrnoError(EINVAL, `option ${key}=${printable(value)}: not a number`);
@@ -166,12 +187,20 @@ function unescaped(value: Name): Name {
   );
 }
 
+const TRYVERITY =
+  'the same as `verity=require`: mount.composefs asks for that wherever the kernel can check, and this process always can';
 const VERIFY =
   'when data that has a digest is checked: at open alone, or at every read, too; default: `read` where this process serves ' +
   'reads, `open` with passthrough';
 const OPENS =
   '`none`: the kernel opens files without asking; their data is found and checked when it is first read, and read through ' +
   'this process';
+const NFS_EXPORT =
+  'whether file handles lead to their objects at any time, and after a new mount of the image, as an NFS server needs it (with ' +
+  '`fsid=` in exports(5)); of an image alone; `on` has no effect for other stacks and with `transport=fuse-native`';
+const STATFS =
+  'whose numbers df(1) shows: those of the top layer, as in the kernel, where an image is always full, or `data`: those of the ' +
+  'first data-only layer';
 const LATENCY =
   '`low`: no processor sleeps while requests follow each other closely, which takes power, and write access to ' +
   '/dev/cpu_dma_latency; where waking takes long, answers come two to three times as fast';
@@ -193,7 +222,7 @@ const NO_REMOTE = 'remote layers are not supported yet';
 const NO_LABELS = 'a security context can not be chosen yet';
 const FUSE = 'Of FUSE; nothing here depends on it.';
 const FUSE_OVERLAYFS = 'Of fuse-overlayfs; nothing here depends on it.';
-const MOUNT = 'For mount(8), or what holds anyway.';
+const OF_MOUNT = ofEveryMount(silent('For mount(8), or what holds anyway.'));
 
 export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   // what the mount is made of
@@ -201,7 +230,7 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ['source', text('source', 'A:B::C', 'in place of the first argument, as in composefs-fuse')],
   ['verity', { ...(stackOptionWords.get('verity') as OptionWords), take: takeVerity }],
   ['verify', choice('verify', ['open', 'read'], VERIFY)],
-  ['tryverity', chosen({ verity: 'on' }, 'the same as `verity=on`, as in mount.composefs')],
+  ['tryverity', chosen({ verity: 'require' }, TRYVERITY)],
   ['noacl', driven({ acl: false }, NOACL)],
   ['acl', driven({ acl: true }, 'POSIX access control lists count: the default')],
   ['debug', driven({ debug: true }, 'stay in the foreground, and print one line for each request and reply')],
@@ -210,6 +239,8 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
     choice('passthrough', ['auto', 'on', 'off'], "whether the kernel reads data itself, from the object's page cache"),
   ],
   ['opens', choice('opens', ['each', 'none'], OPENS)],
+  ['statfs', choice('statfs', ['top', 'data'], STATFS)],
+  ['nfs_export', choice('nfsExport', ['on', 'off'], NFS_EXPORT)],
   ['latency', choice('latency', ['normal', 'low'], LATENCY)],
   ['confine', choice('confine', ['auto', 'off'], CONFINE)],
   ['transport', choice('transport', ['dev', 'uring', 'fuse-native'], TRANSPORT)],
@@ -236,7 +267,6 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ...names('threaded fast_ino fast_ino_check writeback static_nlink fsync', idle(FUSE_OVERLAYFS)),
   ...names('idmap uidmapping gidmapping squash_to_root squash_to_uid squash_to_gid uid gid umask', refused(NO_IDS)),
   ...names('xattr_permissions noxattrs', refused('extended attributes are shown as they are')),
-  ['ino32_t', refused('inode numbers have 64 bits')],
   ['plugins', refused(NO_REMOTE)],
 
   // mount.erofs, for layers that are elsewhere
@@ -245,12 +275,9 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ...names('context fscontext defcontext rootcontext', refused(NO_LABELS)),
 
   // mount(8)
-  ...names('defaults auto noauto user nouser users nousers owner noowner group nogroup nofail fail', silent(MOUNT)),
-  ...names('_netdev loop uhelper comment helper user_id group_id rootmode setuid drop_privileges', silent(MOUNT)),
-  ...names(
-    'rw ro async nolazytime norelatime nostrictatime iversion noiversion mand nomand silent loud',
-    silent(MOUNT),
-  ),
+  ...names('defaults auto noauto user nouser users nousers owner noowner group nogroup nofail fail', OF_MOUNT),
+  ...names('_netdev loop uhelper comment helper user_id group_id rootmode setuid drop_privileges', OF_MOUNT),
+  ...names('rw ro async nolazytime norelatime nostrictatime iversion noiversion mand nomand silent loud', OF_MOUNT),
   ...(Object.keys(mountFlags) as MountFlag[]).filter(name => name !== 'ro').map(name => [name, on(name)] as const),
   ['suid', off('nosuid')],
   ['dev', off('nodev')],
@@ -258,6 +285,12 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
   ['atime', off('noatime')],
   ['diratime', off('nodiratime')],
 ]);
+
+/** Whether mount(8) has an option for every filesystem. */
+export const isOfEveryMount = (key: Name): boolean => isComment(key) || rows.get(key)?.ofEveryMount === true;
+
+/** Whether an option is one that mount(8) keeps for other programs. */
+export const isComment = (key: Name): boolean => /^[xX]-/.test(key);
 
 function names(list: string, row: Row): [Name, Row][] {
   return list.split(' ').map(name => [name, row]);

@@ -32,17 +32,25 @@ export function complainIfHeard(text: string): void {
 /** Prints text that holds byte strings. */
 export const writeBytes = (stream: NodeJS.WriteStream, text: string): void => void stream.write(nameBytes(text));
 
+/** What people read of an error. */
+export type Wording = (error: Error) => string;
+const ownWords: Wording = error => error.message;
+
 /**
  * Runs `action`; prints what it throws as an ErrnoError, or what a system call of Node threw, and gives `status`, or 2 where
  * the system has run out of something.
  */
-export async function reporting(status: number, action: () => number | Promise<number>): Promise<number> {
+export async function reporting(
+  status: number,
+  action: () => number | Promise<number>,
+  wording: Wording = ownWords,
+): Promise<number> {
   try {
     return await action();
   } catch (error) {
-    const { errno, syscall, message } = error as NodeJS.ErrnoException;
+    const { errno, syscall } = error as NodeJS.ErrnoException;
     if (!(error instanceof ErrnoError) && syscall === undefined) throw error;
-    complain(message);
+    complain(wording(error as Error));
     return [ENOMEM, EMFILE, ENFILE].includes(Math.abs(errno ?? 0)) ? SYSTEM_ERROR : status;
   }
 }

@@ -56,6 +56,8 @@ export interface Visibility {
   acl: boolean;
   /** Whether trusted.* names are listed for root: only where this process could read them anywhere. */
   trusted: boolean;
+  /** Whose numbers statfs(2) shows. */
+  statfs?: 'top' | 'data' | undefined;
 }
 
 export class OverlayFilesystem implements Filesystem {
@@ -74,6 +76,8 @@ export class OverlayFilesystem implements Filesystem {
   /** The same of files; reads that were left for later, to be asked for again when their data is checked. */
   private opensFilesItself = false;
   private readonly laterReads = new Map<Unique, (out: Out) => number>();
+  /** Whether file handles outlive what the kernel remembers. */
+  private hasHandles = false;
   private readonly packer = new DirentPacker();
 
   constructor(overlay: Overlay, files: Files, cache: CachePolicy, visible: Visibility) {
@@ -96,6 +100,7 @@ export class OverlayFilesystem implements Filesystem {
     this.opensDirectoriesItself =
       flags.has('NO_OPENDIR_SUPPORT') && (this.overlay.immutable || flags.has('AUTO_INVAL_DATA'));
     this.opensFilesItself = !this.cache.asksToOpen && flags.has('NO_OPEN_SUPPORT');
+    this.hasHandles = flags.has('EXPORT_SUPPORT');
     this.files.begin(flags.has('PASSTHROUGH'));
   }
 
@@ -128,6 +133,15 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.canonical(found);
     if (node !== found) this.overlay.remember(directory, name, node);
     return { node, attr: this.overlay.attr(node) };
+  }
+
+  lookupHandle(nodeid: Nodeid, isParent: boolean, out: Out): number {
+    if (!this.hasHandles || !(this.nodes instanceof RecalledNodes)) return -EINVAL;
+    const node = this.nodes.ofHandle(nodeid, isParent);
+    if (node === undefined) return -ESTALE;
+    const { entrySeconds, attrSeconds } = this.cache;
+    const attr = this.overlay.attr(node);
+    return reply.putEntryOut(out.view, 0, this.nodes.remember(node), 0, entrySeconds, attrSeconds, attr);
   }
 
   /** A negative entry, which the kernel keeps, unless the user wants to be asked again each time. */
@@ -258,7 +272,7 @@ export class OverlayFilesystem implements Filesystem {
   }
 
   statfs(_nodeid: Nodeid, out: Out): number {
-    return reply.putStatfsOut(out.view, 0, this.overlay.statfs());
+    return reply.putStatfsOut(out.view, 0, this.overlay.statfs(this.visible.statfs));
   }
 
   getxattr(nodeid: Nodeid, name: Name, _caller: Caller): Uint8Array | number {

@@ -33,6 +33,7 @@ import { Files } from './files.ts';
 import type { DriverOptions } from './options.ts';
 import { PathOperations } from './path-operations.ts';
 import { exactText } from './paths.ts';
+import { type Restriction, restrictionsOf } from './restrictions.ts';
 
 /** Files kept open after their last close. */
 const IDLE_FILES_MAX = 256;
@@ -62,6 +63,8 @@ type Signal = (result: number, memory: ArrayBufferLike) => void;
 export class FuseNativeServer {
   /** Settles when the connection is over; the layers are closed then. */
   readonly ended: Promise<End>;
+  /** As in OverlayServer. */
+  readonly restrictions: readonly Restriction[];
   private readonly fuseNative: FuseNativeClass;
   private readonly overlay: Overlay;
   private readonly driver: DriverOptions;
@@ -76,8 +79,10 @@ export class FuseNativeServer {
   constructor(stack: StackOptions, driver: DriverOptions, log: (line: string) => void) {
     if (driver.latency === 'low') throw new ErrnoError(EINVAL, 'latency=low: not with transport=fuse-native');
     if (driver.passthrough === 'on') throw new ErrnoError(EINVAL, 'passthrough=on: not with transport=fuse-native');
+    if (driver.statfs === 'data') throw new ErrnoError(EINVAL, 'statfs=data: not with transport=fuse-native');
     this.fuseNative = load();
     this.overlay = openOverlay(stack, step, memoryFor(driver));
+    this.restrictions = restrictionsOf(stack, driver, this.overlay.layers);
     this.driver = driver;
     this.log = log;
     this.ended = new Promise(resolve => {

@@ -123,6 +123,14 @@ export class RecalledNodes {
     return node;
   }
 
+  /** The node of a nodeid that comes from a file handle, or the directory above it; undefined where there is none. */
+  ofHandle(nodeid: Nodeid, isParent: boolean): Node | undefined {
+    const ino = nodeid === ROOT ? this.overlay.root.ino : nodeid - FIRST_NODEID;
+    if (ino < 0) return undefined;
+    const node = this.overlay.recallHandle(ino, isParent);
+    return typeof node === 'number' ? undefined : this.canonical(node);
+  }
+
   private idOf({ ino }: Node): Nodeid {
     return (ino === this.overlay.root.ino ? ROOT : ino + FIRST_NODEID) as Nodeid;
   }

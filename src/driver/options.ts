@@ -1,3 +1,5 @@
+import type { RestrictionFlag } from './restrictions.ts';
+
 /** How a tree is served over FUSE: what a mount can choose that does not change what the tree holds. */
 export interface DriverOptions {
   /** Whether the kernel reads data from the file itself: auto where it is allowed; on fails where it is not. */
@@ -20,5 +22,11 @@ export interface DriverOptions {
   readonly latency: 'normal' | 'low';
   /** Whether the process gives up what it does not need to serve. */
   readonly confine: 'auto' | 'off';
+  /** Whose numbers statfs(2) shows: those of the top layer, as the kernel does, or of the first data-only one. */
+  readonly statfs?: 'top' | 'data';
+  /** Whether file handles outlive what the kernel remembers, as an NFS server needs it. */
+  readonly nfsExport?: 'on' | 'off';
+  /** Restrictions of the layers that do not hold for the mount. */
+  readonly lifted?: readonly RestrictionFlag[];
   readonly transport: 'dev' | 'uring' | 'fuse-native';
 }

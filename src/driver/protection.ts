@@ -1,6 +1,7 @@
 /** What a mount protects against changed images and objects, and why not more. */
 import type { StackOptions } from '../overlay/options.ts';
 import type { DriverOptions } from './options.ts';
+import { LIFTS, type Restriction } from './restrictions.ts';
 
 export interface Protection {
   /** digest: the image is the one that the option `digest` names; top: so is the top layer, and others are below it. */
@@ -11,16 +12,27 @@ export interface Protection {
   readonly required: boolean;
   /** Whether the kernel reads data itself; if not, why. */
   readonly passthrough: true | string;
+  /** Flags of the mount that its layers demand; absent where there are none. */
+  readonly restrictions?: readonly Restriction[];
 }
 
-/** @param passthrough true where the kernel reads data itself, else why it does not */
-export function protectionOf(stack: StackOptions, driver: DriverOptions, passthrough: true | string): Protection {
+/**
+ * @param passthrough true where the kernel reads data itself, else why it does not
+ * @param restrictions those that the mount was made with
+ */
+export function protectionOf(
+  stack: StackOptions,
+  driver: DriverOptions,
+  passthrough: true | string,
+  restrictions: readonly Restriction[] = [],
+): Protection {
   const onRead = driver.verify === 'read' || (driver.verify === undefined && passthrough !== true);
   return {
     metadata: metadataOf(stack),
     data: stack.verity === 'off' && stack.redirects !== 'strict' ? 'none' : onRead ? 'read' : 'open',
     required: stack.verity === 'require' || stack.redirects === 'strict',
     passthrough,
+    ...(restrictions.length > 0 && { restrictions }),
   };
 }
 
@@ -37,7 +49,15 @@ const METADATA = {
 } as const;
 
 /** One line for people. */
-export function protectionText({ metadata, data, required, passthrough }: Protection): string {
+export function protectionText(protection: Protection): string {
+  const { restrictions = [] } = protection;
+  return [checksText(protection), ...restrictions.map(restrictionText)].join('; ');
+}
+
+const restrictionText = ({ flag, why }: Restriction): string =>
+  `mounted ${flag}: ${why} (option ${LIFTS[flag]} lifts it)`;
+
+function checksText({ metadata, data, required, passthrough }: Protection): string {
   const names = METADATA[metadata];
   const scope = required ? 'data of metacopy files' : 'data that has a digest';
   const reads = passthrough === true ? 'the kernel reads it itself; verify=read checks each read' : 'verify=open';

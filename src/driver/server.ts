@@ -20,6 +20,7 @@ import { Files, type Opened } from './files.ts';
 import { OverlayFilesystem } from './filesystem.ts';
 import { Measurer } from './measurer.ts';
 import type { DriverOptions } from './options.ts';
+import { type Restriction, restrictionsOf } from './restrictions.ts';
 
 /** What the kernel can do, and what is counted. */
 export interface Connected {
@@ -31,6 +32,8 @@ export interface Connected {
 }
 
 export class OverlayServer {
+  /** What the mount has to be made with, whatever options say besides. */
+  readonly restrictions: readonly Restriction[];
   private readonly driver: DriverOptions;
   private readonly overlay: Overlay;
   private readonly isPrivileged = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
@@ -43,6 +46,8 @@ export class OverlayServer {
     this.driver = driver;
     this.overlay = openOverlay(stack, step, memoryFor(driver));
     this.overlay.attr(this.overlay.root); // the mount answers when this can be said
+    this.overlay.statfs(driver.statfs);
+    this.restrictions = restrictionsOf(stack, driver, this.overlay.layers);
     if (driver.passthrough === 'on' && !this.isPrivileged) {
       throw new ErrnoError(EPERM, 'passthrough=on needs CAP_SYS_ADMIN');
     }
@@ -66,12 +71,14 @@ export class OverlayServer {
     const filesystem = new OverlayFilesystem(overlay, files, cachePolicy(overlay, driver), {
       acl: driver.acl,
       trusted: isPrivileged,
+      statfs: driver.statfs,
     });
     const dispatcher = new Dispatcher(filesystem, {
       wanted: {
         passthroughDepth: wanted ? 1 : 0,
         posixAcl: driver.acl && overlay.hasAcl,
         changes: !overlay.immutable,
+        handles: driver.nfsExport === 'on' && overlay.recalls,
         ioUring: ring !== undefined,
       },
       log,

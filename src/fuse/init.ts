@@ -65,6 +65,8 @@ export interface Wanted {
   readonly ioUring?: boolean;
   /** The tree may change: data and listings that the kernel keeps are good for as long as attributes say so. */
   readonly changes?: boolean;
+  /** File handles lead to their objects also when the kernel has forgotten those: LOOKUP of "." and ".." is answered. */
+  readonly handles?: boolean;
 }
 
 /** What kernel and filesystem agreed on. */
@@ -102,7 +104,8 @@ const accepted: ReadonlyMap<InitFlagName, When> = new Map<InitFlagName, When>([
   ['DIRECT_IO_ALLOW_MMAP', always], // files opened with DIRECT_IO can be executed and mapped
   ['PASSTHROUGH', wanted => wanted.passthroughDepth > 0],
   ['OVER_IO_URING', wanted => wanted.ioUring === true],
-  ['NO_EXPORT_SUPPORT', always], // a file handle would be stale as soon as the kernel forgets the inode
+  ['EXPORT_SUPPORT', wanted => wanted.handles === true],
+  ['NO_EXPORT_SUPPORT', wanted => wanted.handles !== true], // else a handle is stale as soon as the kernel forgets the inode
 ]);
 
 /** All that is accepted of some kernel for some filesystem. */

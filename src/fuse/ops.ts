@@ -69,6 +69,11 @@ export interface Filesystem {
 
   /** An EntryOut. Every one with a nodeid counts as a lookup, for `forget`; a missing name may be one with nodeid 0. */
   lookup(parent: Nodeid, name: Name, out: Out): number;
+  /**
+   * An EntryOut for a file handle (EXPORT_SUPPORT) whose inode the kernel has forgotten: that of a nodeid that may come from
+   * anywhere, or of the directory above it. -ESTALE: there is none.
+   */
+  lookupHandle?(nodeid: Nodeid, isParent: boolean, out: Out): number;
   /** Takes back `count` lookups. */
   forget(nodeid: Nodeid, count: number): void;
   /** An AttrOut. */
@@ -128,7 +133,12 @@ type Run = (fs: Filesystem, request: Request, out: Out) => number;
 /** Where the body of a request starts. */
 const BODY = InHeader.SIZE;
 
+/** The kernel looks up "." and ".." only for file handles. Source: linux/fs/fuse/inode.c, fuse_get_dentry, fuse_get_parent. */
 function lookup(fs: Filesystem, request: Request, out: Out): number {
+  const { bytes, end, nodeid } = request;
+  const length = end - BODY - 1;
+  if (fs.lookupHandle && isDots(bytes, BODY, length) && bytes[end - 1] === 0)
+    return fs.lookupHandle(nodeid, length === 2, out);
   const refused = checkName(request, BODY, true);
   if (refused < 0) return refused;
   return fs.lookup(request.nodeid, nameOf(request.bytes, BODY, request.end - 1), out);
@@ -253,8 +263,7 @@ function checkName({ bytes, end }: Request, from: number, isFile: boolean): numb
     const byte = bytes[i];
     if (byte === 0 || (isFile && byte === SLASH)) return -EINVAL;
   }
-  const isDots = bytes[from] === DOT && (length === 1 || (length === 2 && bytes[from + 1] === DOT));
-  return isFile && isDots ? -EINVAL : 0;
+  return isFile && isDots(bytes, from, length) ? -EINVAL : 0;
 }
 
 /** Source: linux/fs.h, as numbered on 64-bit and on 32-bit machines. */
@@ -295,6 +304,8 @@ function answerIoctl(value: Uint8Array | number, view: DataView, out: Out): numb
   bytes.set(value, IoctlOut.SIZE);
   return IoctlOut.SIZE + room;
 }
+const isDots = (bytes: Uint8Array, from: number, length: number): boolean =>
+  bytes[from] === DOT && (length === 1 || (length === 2 && bytes[from + 1] === DOT));
 
 const refuseChange: Run = () => -EROFS;
 /** For most operations this tells the kernel not to ask again on this connection. */

@@ -259,10 +259,11 @@ export class DirLayer implements Layer {
   }
 
   statfs(): Statfs {
-    const out = new Float64Array(9);
+    const out = new Float64Array(10);
     must(native.fstatfs(this.objects.rootFd, out), `statfs of layer ${this.path}`);
-    const [, bsize = 0, blocks = 0, bfree = 0, bavail = 0, files = 0, ffree = 0, namelen = 0, frsize = 0] = out;
-    return { bsize, blocks, bfree, bavail, files, ffree, namelen, frsize };
+    const [, bsize = 0, blocks = 0, bfree = 0, bavail = 0, files = 0, ffree = 0, namelen = 0, frsize = 0, flags = 0] =
+      out;
+    return { bsize, blocks, bfree, bavail, files, ffree, namelen, frsize, flags };
   }
 
   close(): void {

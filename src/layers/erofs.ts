@@ -13,12 +13,14 @@ import {
   FT_SOCK,
   FT_SYMLINK,
   NAME_MAX,
+  SLOT_BYTES,
   XATTR_INDEX_POSIX_ACL_ACCESS,
   XATTR_INDEX_POSIX_ACL_DEFAULT,
   XATTR_PREFIXES,
 } from '../erofs/format.ts';
 import { type Image, openImage, readImageFile } from '../erofs/image.ts';
 import { Inode as ImageInode, type Nid } from '../erofs/inode.ts';
+import { ReachableInodes } from '../erofs/reachable.ts';
 import { findXattr, listXattrs, xattrValue, xattrValueBytes } from '../erofs/xattrs.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import {
@@ -81,12 +83,15 @@ export class ErofsLayer implements Layer {
   readonly filesystem: string;
   readonly image: Image;
   readonly root: Inode;
+  readonly inoLimit: number;
   readonly uuid = undefined;
   /** Whether ACLs of the image count: with a composefs header that says that there are none, none do. */
   private readonly showsAcl: boolean;
   private acl: boolean | undefined;
   /** By the nid of a directory: whether its names are in order. */
   private readonly orders = new Map<Nid, boolean>();
+  /** Read when a number from outside is first asked for. */
+  private reachable: ReachableInodes | undefined;
 
   /**
    * Makes a layer of an image in memory, which several threads may share.
@@ -99,6 +104,7 @@ export class ErofsLayer implements Layer {
     try {
       this.image = openImage(bytes);
       this.root = new ErofsInode(this, this.image.rootNid);
+      this.inoLimit = Math.ceil((bytes.length - this.image.metaAt) / SLOT_BYTES); // the root is in that, if nothing else
       const { composefs } = this.image;
       this.showsAcl = composefs === undefined || (composefs.flags & COMPOSEFS_HAS_ACL) !== 0;
     } catch (error) {
@@ -120,6 +126,16 @@ export class ErofsLayer implements Layer {
 
   recall(ino: number): ErofsInode {
     return new ErofsInode(this, ino as Nid);
+  }
+
+  holds(ino: number): boolean {
+    this.reachable ??= new ReachableInodes(this.image);
+    return this.reachable.has(ino);
+  }
+
+  parent(directory: Inode): ErofsInode | undefined {
+    const nid = findDirent(this.image, directory as ErofsInode, '..');
+    return nid === undefined ? undefined : new ErofsInode(this, nid);
   }
 
   /** EROFS has one time, that of the last change of the data; stat shows it as all three. */

@@ -60,6 +60,8 @@ export interface Statfs {
   bsize: number;
   namelen: number;
   frsize: number;
+  /** ST_* bits of the mount by which a directory was reached; absent where there is none. */
+  flags?: number;
 }
 
 /** @returns whether the listing goes on */
@@ -77,6 +79,8 @@ export interface Layer {
   /** Tells filesystems apart: layers on one filesystem share it, so that hard links across them are one inode. */
   readonly filesystem: string;
   readonly root: Inode;
+  /** Every number of an inode is below this; absent where nobody knows. */
+  readonly inoLimit?: number;
   /** Whether objects may have POSIX ACLs. */
   readonly hasAcl: boolean;
   /**
@@ -115,6 +119,10 @@ export interface Layer {
   readdirFrom?(directory: Inode, position: number, visit: VisitFrom): void;
   /** The inode of a number, in a layer that needs not remember what it found. Throws ErrnoError as a lookup that finds it. */
   recall?(ino: number): Inode;
+  /** Whether some name leads to the inode of a number: what `recall` takes for granted, for numbers that come from outside. */
+  holds?(ino: number): boolean;
+  /** The directory above one, in a layer that recalls; undefined where it does not say. Throws ErrnoError as `recall`. */
+  parent?(directory: Inode): Inode | undefined;
   /** The value of an xattr, not to be written to: it may be the layer's own bytes. undefined where there is none. */
   getxattr(inode: Inode, name: Name): Uint8Array | undefined;
   /** The size of that value, or -1 where there is none. */

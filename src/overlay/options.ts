@@ -27,6 +27,8 @@ export interface RuleOptions {
   readonly semantics: 'lowerdata' | 'kernel';
   /** Whether data that is not found by path is found by its origin, where a digest vouches for it. */
   readonly followOrigin: boolean;
+  /** Whether every inode number has 32 bits, also where an entry has to be kept for each object. */
+  readonly ino32?: boolean;
 }
 
 /** A whole stack: its layers, and by which rules they are looked up. */
@@ -47,6 +49,7 @@ export interface StackChoices {
   redirects?: RuleOptions['redirects'];
   semantics?: RuleOptions['semantics'];
   followOrigin?: boolean;
+  ino32?: boolean;
   /** As in StackOptions; with it, `verity` is `require` unless that was chosen as well. */
   imageDigest?: string;
 }
@@ -182,10 +185,16 @@ const LOWERDIR = 'the layers, data-only ones after `::`; a backslash escapes `:`
 const REDIRECTS =
   'where the absolute redirect of a metacopy file may lead: every layer below, or data-only layers alone ' +
   '(default for images); `strict` also requires digests';
+const INO32 =
+  'no inode number has more than 32 bits, as in fuse-overlayfs; most have not anyway, and each that has (on a large xfs, in a ' +
+  'subvolume, on a network filesystem) takes 60 bytes for good when it is looked up';
+const DIGEST =
+  'the fs-verity digest that the (top) image must have; data is then checked as with `verity=require`, unless `verity=` says ' +
+  'otherwise';
 const FOLLOW_ORIGIN =
   'whether data that is not found by path is found by origin; needs CAP_DAC_READ_SEARCH, or `lowerdata index` in the layer';
 
-/** Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last four are ours. */
+/** Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last five are ours. */
 const rows = new Map<Name, Row>([
   ['lowerdir', taken('A:B::C', LOWERDIR, (draft, value) => draft.replaceLayers(value))],
   [
@@ -245,7 +254,8 @@ const rows = new Map<Name, Row>([
     'semantics',
     taken(['lowerdata', 'kernel'], '`kernel`: a `//` redirect is an error, as in Linux 6.18', choose('semantics')),
   ],
-  ['digest', taken('HEX', 'the fs-verity digest that the (top) image must have', takeDigest)],
+  ['ino32_t', flag(INO32, ({ given }) => (given.ino32 = true))],
+  ['digest', taken('HEX', DIGEST, takeDigest)],
 ]);
 
 /** The words of these options, by name. */
@@ -343,6 +353,7 @@ export function settleRules(given: StackChoices = {}, defaults: StackDefaults = 
     redirects: given.redirects ?? defaults.redirects,
     semantics: given.semantics ?? 'lowerdata',
     followOrigin: given.followOrigin ?? true,
+    ...(given.ino32 && { ino32: true }),
   };
 }
 

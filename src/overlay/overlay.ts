@@ -3,8 +3,8 @@ import { descriptorCounts } from '../layers/descriptors.ts';
 import type { Data, Inode, Layer, Statfs } from '../layers/layer.ts';
 import type { Name } from '../sys/bytes.ts';
 import type { Counters } from '../sys/counters.ts';
-import { EIO, ENOENT, ENOTTY, ErrnoError } from '../sys/errno.ts';
-import type { Attr } from '../sys/stat.ts';
+import { EINVAL, EIO, ENOENT, ENOTTY, ErrnoError, ESTALE } from '../sys/errno.ts';
+import { type Attr, isDirectory } from '../sys/stat.ts';
 import { DEFAULT_MEMORY, DentryCache, type Memory } from './cache.ts';
 import { InodeNumbers } from './ino.ts';
 import { type Listing, NumberedListing, PositionedListing } from './listing.ts';
@@ -79,7 +79,7 @@ export class Overlay implements Stack {
     this.immutable = layers.every(layer => layer.kind === 'image');
     this.recalls = this.immutable && layers.length === 1 && layers[0]?.recall !== undefined;
     this.dentries = memory.dentries === 0 || this.recalls ? undefined : new DentryCache(memory);
-    this.numbers = new InodeNumbers(layers.map(layer => layer.filesystem));
+    this.numbers = new InodeNumbers(layers, options.ino32);
     this.lowerdata = new Lowerdata(layers, dataLayers, this.rules.xattrs);
     this.verifier = new Verifier(this.rules.xattrs, options);
     this.root = this.rootNode();
@@ -137,6 +137,19 @@ export class Overlay implements Stack {
     if (inode === undefined) throw new ErrnoError(EIO, 'a stack that does not recall its nodes');
     const found = lookupInode(this, inode);
     return typeof found === 'number' ? found : this.node(found);
+  }
+
+  /**
+   * The node of a number that comes from outside, in a file handle, or the directory above it; only where `recalls`.
+   * @returns as `lookup`; -ESTALE where no name leads to it. Throws likewise
+   */
+  recallHandle(ino: number, isParent: boolean): Node | number {
+    const [layer] = this.layers;
+    if (!layer?.holds?.(ino)) return -ESTALE;
+    const node = this.recall(ino);
+    if (!isParent || typeof node === 'number') return node;
+    const above = isDirectory(node.top.mode) ? layer.parent?.(node.top) : undefined;
+    return above && isDirectory(above.mode) && layer.holds(above.ino) ? this.recall(above.ino) : -ESTALE;
   }
 
   private node(found: Found): Node {
@@ -245,9 +258,16 @@ export class Overlay implements Stack {
     return this.verifier.check(node, data, this.lowerdata.cameByOrigin(data));
   }
 
-  /** The numbers of the top layer's filesystem. */
-  statfs(): Statfs {
-    return (this.roots[0] as Inode).layer.statfs();
+  /**
+   * The numbers of the top layer's filesystem, as in the kernel, or of the first data-only one's, with names as long as the
+   * top layer has them. Throws ErrnoError EINVAL where there is none.
+   */
+  statfs(of: 'top' | 'data' = 'top'): Statfs {
+    const top = (this.roots[0] as Inode).layer.statfs();
+    if (of === 'top') return top;
+    const [data] = this.dataLayers;
+    if (!data) throw new ErrnoError(EINVAL, 'statfs=data: the stack has no data-only layer');
+    return { ...data.statfs(), namelen: top.namelen };
   }
 
   /** The same open layers by other rules. Only one of the two is to be closed. */

@@ -58,7 +58,7 @@ export interface Native {
   pread(fd: number, out: Uint8Array, at: number, length: number, position: number): number;
   /** lseek(2). */
   lseek(fd: number, offset: number, whence: number): number;
-  /** fstatfs(2): type, bsize, blocks, bfree, bavail, files, ffree, namelen, frsize into `out[0..8]`. */
+  /** fstatfs(2): type, bsize, blocks, bfree, bavail, files, ffree, namelen, frsize, flags into `out[0..9]`. */
   fstatfs(fd: number, out: Float64Array): number;
   /** name_to_handle_at(2) into `out`: struct file_handle (u32 handle_bytes, i32 handle_type, bytes). Returns its size. */
   nameToHandleAt(dirfd: number, path: Name, flags: number, out: Uint8Array): number;

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { type MountPlan, planMount, splitMountOptions } from '../../src/cli/mount-options.ts';
+import { type MountPlan, planMount, splitMountOptions, withoutFuse3Words } from '../../src/cli/mount-options.ts';
 import { ErrnoError } from '../../src/sys/errno.ts';
 
 interface Who {
@@ -86,13 +86,14 @@ t.test('verity, in the spellings of overlayfs and mount.composefs', async t => {
   for (const [text, want] of [
     ['', 'on'],
     ['verity', 'require'],
-    ['tryverity', 'on'],
+    ['tryverity', 'require'],
     ['verity=off', 'off'],
     ['verity=on', 'on'],
     ['verity=require', 'require'],
     ['verity=off,verity', 'require'],
     [`digest=${'ab'.repeat(32)}`, 'require'],
-    [`digest=${'ab'.repeat(32)},tryverity`, 'on'],
+    [`digest=${'ab'.repeat(32)},tryverity`, 'require'],
+    [`digest=${'ab'.repeat(32)},verity=on`, 'on'],
   ] as const) {
     t.equal(plan('A:B', text).stack.verity, want, text || 'by default');
   }
@@ -141,6 +142,32 @@ t.test('FUSE and the driver', async t => {
   }
 });
 
+t.test('what layers demand is lifted by who asks for it', async t => {
+  for (const [rule, text, isRoot, want] of [
+    ['nothing by default', '', true, undefined],
+    ['all three', 'suid,dev,exec', true, ['nosuid', 'nodev', 'noexec']],
+    ['the last one counts', 'dev,nodev', true, undefined],
+    ['defaults lift nothing', 'defaults', true, undefined],
+    ['others may have programs alone', 'suid,dev,exec', false, ['noexec']],
+  ] as const) {
+    t.same(plan('A:B', text, { isRoot }).driver.lifted, want, rule);
+  }
+});
+
+/** The texts on the left came from mount.fuse3 3.14 for what is on the right in fstab(5). */
+t.test('the words of mount.fuse3', async t => {
+  for (const [text, want] of [
+    ['ro,dev,suid', 'ro'],
+    ['rw,allow_other,dev,suid', 'rw,allow_other'],
+    ['ro,nodev,suid', 'ro,nodev'],
+    ['ro,nosuid,dev', 'ro,nosuid'],
+    ['ro,nodev,nosuid', 'ro,nodev,nosuid'],
+    ['allow_other,dev', 'allow_other,dev'],
+    ['dev', 'dev'],
+  ] as const)
+    t.equal(withoutFuse3Words(text), want, text);
+});
+
 t.test('options without effect', async t => {
   t.same(plan('A:B', 'xino=on,kernel_cache,index=off,ro,nofail,auto_unmount').withoutEffect, [
     'xino',
@@ -148,6 +175,14 @@ t.test('options without effect', async t => {
     'index',
     'auto_unmount',
   ]);
+  const who = { images: ['img', 'img2'] };
+  for (const [rule, source, want] of [
+    ['an image alone', 'img', []],
+    ['and its objects', 'img::C', []],
+    ['two images', 'img:img2', ['nfs_export']],
+    ['a directory', 'A::img', ['nfs_export']],
+  ] as const)
+    t.same(plan(source, 'nfs_export=on', who).withoutEffect, want, `nfs_export=on: ${rule}`);
   const words =
     'rw,ro,nofail,_netdev,user,noauto,auto,dev,suid,exec,async,atime,defaults,uhelper=x,comment=y,x-systemd.automount,X-a=b';
   t.same(plan('A:B', words).withoutEffect, [], 'the words of mount(8) are not worth a word');

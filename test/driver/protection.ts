@@ -93,4 +93,12 @@ t.test('in words', async t => {
     t.equal(protectionText({ metadata, data, required, passthrough }), wanted, `${metadata}, ${data}, ${passthrough}`);
   }
 });
+
+t.test('restrictions', async t => {
+  const why = 'no digest vouches for the image x';
+  const restrictions = [{ flag: 'nodev', why }] as const;
+  const protection = protectionOf(optionsOf('A::C', on), plainDriver, true, restrictions);
+  t.match(protectionText(protection), /; mounted nodev: no digest vouches for the image x \(option dev lifts it\)$/);
+  t.notMatch(protectionText(protectionOf(optionsOf('A::C', on), plainDriver, true)), /mounted/, 'none are not told');
+});
 t.end();

@@ -115,6 +115,14 @@ for (const [rule, changes, want] of [
   t.equal(out.toString('hex', 8, 16), want, rule);
 }
 
+{
+  const out = Buffer.alloc(InitOut.SIZE);
+  const request = new DataView(wire(LINUX_6_18).buffer);
+  negotiate(request, new DataView(out.buffer, out.byteOffset), { ...plain, handles: true });
+  t.equal(out.toString('hex', 12, 16), '11a0e641', 'handles that last: EXPORT_SUPPORT');
+  t.equal(out.toString('hex', 32, 36), '10000000', 'and not NO_EXPORT_SUPPORT');
+}
+
 for (const [rule, request, says] of [
   ['major 6', '0600000001000000 0000000000000000', 'the kernel speaks FUSE 6.1, which is older than 7.23'],
   ['minor 22', '0700000016000000 0000000000000000', 'the kernel speaks FUSE 7.22, which is older than 7.23'],

@@ -325,16 +325,19 @@ print(len(b''.join(os.fsencode(n) + b'\\0' for n in os.listxattr(sys.argv[1]))))
   for (const path of [fdOfFile, fdOfLink]) native.close(Number(path.slice('/proc/self/fd/'.length)));
 });
 
+/** Of f_flags alone: glibc takes it away. Source: linux/statfs.h. */
+const ST_VALID = 0x20;
+
 t.test('fstatfs and filesystemUuid', async t => {
   const program = `import fcntl, json, os, sys
 s, uuid = os.statvfs(sys.argv[1]), bytearray(17)
 try: fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x80111500, uuid)
 except OSError as e: uuid = b''
-print(json.dumps([s.f_namemax, s.f_frsize, uuid[1:].hex()]))`;
+print(json.dumps([s.f_namemax, s.f_frsize, s.f_flag, uuid[1:].hex()]))`;
   for (const path of [tree, '/proc', '/dev/shm']) {
     const fd = openOrThrow(path);
-    const [namemax, frsize, uuid] = JSON.parse(python(program, [path])) as [number, number, string];
-    const out = new Float64Array(9);
+    const [namemax, frsize, flags, uuid] = JSON.parse(python(program, [path])) as [number, number, number, string];
+    const out = new Float64Array(10);
     t.equal(native.fstatfs(fd, out), 0, path);
     const s = fs.statfsSync(path);
     t.same(
@@ -343,6 +346,7 @@ print(json.dumps([s.f_namemax, s.f_frsize, uuid[1:].hex()]))`;
       `${path}: type, bsize, blocks, files`,
     );
     t.same([out[7], out[8]], [namemax, frsize], `${path}: namelen, frsize`);
+    t.equal((out[9] as number) & ~ST_VALID, flags, `${path}: flags`);
     if (path === '/proc') t.same([out[3], out[4], out[6]], [s.bfree, s.bavail, s.ffree], `${path}: nothing is free`);
     const n = native.filesystemUuid(fd, bytes);
     if (uuid) t.equal(Buffer.from(bytes.subarray(0, n)).toString('hex'), uuid, `${path}: its uuid`);

@@ -50,7 +50,7 @@ t.test('mount, umount, openTree', needsRoot, async t => {
   t.match(line, /nosuid,nodev.* - tmpfs a\\040source /, 'with its flags and its source');
 
   const fd = openOrThrow(target);
-  const statfs = new Float64Array(9);
+  const statfs = new Float64Array(10);
   native.fstatfs(fd, statfs);
   const s = fs.statfsSync(target);
   t.same(

@@ -45,7 +45,7 @@ const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args:
   readlinkat: [[AT_FDCWD, missing, bytes], -ENOENT],
   pread: [[-1, bytes, 0, 1, 0], -EBADF],
   lseek: [[-1, 0, 0], -EBADF],
-  fstatfs: [[-1, new Float64Array(9)], -EBADF],
+  fstatfs: [[-1, new Float64Array(10)], -EBADF],
   nameToHandleAt: [[AT_FDCWD, missing, 0, bytes], -ENOENT],
   openByHandleAt: [[-1, handle, 0], -EBADF],
   fileFlags: [[-1, bytes], -EBADF],
@@ -152,7 +152,7 @@ t.test('bounds', async t => {
   const shorter = Uint8Array.from([9, ...handle.subarray(1)]);
   for (const [rule, result, want] of [
     ['statx needs 256 bytes', native.statx(fd, '', AT_EMPTY_PATH, 0x7ff, new Uint8Array(255)), -EINVAL],
-    ['fstatfs needs nine numbers', native.fstatfs(fd, new Float64Array(8)), -EINVAL],
+    ['fstatfs needs ten numbers', native.fstatfs(fd, new Float64Array(9)), -EINVAL],
     ['flags need 4 bytes', native.fileFlags(fd, new Uint8Array(3)), -EINVAL],
     ['struct fsxattr needs 28', native.fileXattr(fd, new Uint8Array(27)), -EINVAL],
     ['a uuid needs 16 bytes', native.filesystemUuid(fd, new Uint8Array(15)), -EINVAL],
