@@ -11,8 +11,9 @@ import {
 import { type Protection, protectionOf, protectionText } from '../driver/protection.ts';
 import { OverlayServer } from '../driver/server.ts';
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
-import { isOnTop, isSame, type Mount, MountTable, mountAt } from '../fuse/mountinfo.ts';
-import { type Name, printable } from '../sys/bytes.ts';
+import type { MountPoint } from '../fuse/mount-point.ts';
+import { isOnTop, isSame, type Mount, MountTable } from '../fuse/mountinfo.ts';
+import { printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { liveNumbers, serveLive } from './live.ts';
@@ -22,10 +23,10 @@ import { StateFile } from './state.ts';
 import { notifySupervisor } from './supervisor.ts';
 import { Watcher } from './watcher.ts';
 
-/** What one daemon is to mount, and where: an absolute path without symlinks. */
+/** What one daemon is to mount, and where. */
 export interface MountOrder {
   readonly plan: MountPlan;
-  readonly mountpoint: Name;
+  readonly mountpoint: MountPoint;
 }
 
 /**
@@ -41,7 +42,7 @@ export async function serveMount(
   log: (line: string) => void,
 ): Promise<number> {
   if (whyUnconfined(order.plan) === undefined) boundPrograms();
-  const watcher = new Watcher(mounter()); // it ends with this process where there is nothing to watch
+  const watcher = new Watcher(mounter(), order.mountpoint.directory); // it ends with this process where there is nothing to watch
   const server = await open(order.plan, log);
   process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
   native.prepareStreams(); // the mount may be made at /dev
@@ -49,8 +50,9 @@ export async function serveMount(
   const state = new StateFile();
   serveLive(state.socket, () => mount.safety.counters);
   const mount = await LiveMount.make(order, server, watcher, state);
-  const { mountpoint, plan } = order;
+  const { plan } = order;
   const { protection, confinement } = mount.safety;
+  const mountpoint = mount.seen.path;
   state.write({
     device: mount.seen.device,
     mountpoint,
@@ -62,6 +64,7 @@ export async function serveMount(
     confinement,
   });
   process.on('SIGUSR1', () => logNumbers(mount, log));
+  await watcher.look();
   requests.attend(mount);
   ready(`${protectionText(protection)}; ${confinementText(confinement)}`);
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
@@ -98,7 +101,7 @@ interface Server {
    * Mounts, and serves from then on. Throws ErrnoError, and leaves nothing behind then.
    * @param watched whether another process can take the mount away, so that this one need not be able to
    */
-  mount(mountpoint: Name, options: FuseMountOptions, watched: boolean): Promise<Mounted>;
+  mount(mountpoint: MountPoint, options: FuseMountOptions, watched: boolean): Promise<Mounted>;
 }
 
 interface Mounted {
@@ -146,8 +149,9 @@ class OwnServer implements Server {
   }
 
   /** From here on no path of this thread may lead into the mount: it would wait for itself. */
-  async mount(mountpoint: Name, options: FuseMountOptions, watched: boolean): Promise<Mounted> {
-    const { fd, by } = mountFuse(mountpoint, options);
+  async mount(mountpoint: MountPoint, options: FuseMountOptions, watched: boolean): Promise<Mounted> {
+    const { rootPermissions } = this.server;
+    const { fd, by } = await mountFuse(mountpoint, { ...options, rootPermissions });
     const connected = this.server.connect(fd, this.log, trace);
     if (typeof connected === 'string') {
       this.end(connected);
@@ -190,6 +194,7 @@ class LiveMount {
 
   static async make(order: MountOrder, server: Server, watcher: Watcher, state: StateFile): Promise<LiveMount> {
     const { plan, mountpoint } = order;
+    const covered = mountpoint.mountId;
     watcher.mounting(mountpoint);
     const table = new MountTable();
     let mounted: Mounted;
@@ -201,24 +206,27 @@ class LiveMount {
       throw error;
     }
     const { by, safety } = mounted;
+    const id = mountpoint.mountId;
+    const seen = id === covered ? undefined : table.read().find(mount => mount.id === id);
+    for (const descriptors of [mountpoint.release, mountpoint.close]) descriptors.call(mountpoint);
     try {
-      const seen = mountAt(table.read(), mountpoint);
-      if (seen === undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: mounted, but not in mountinfo`);
+      const shown = printable(mountpoint.shown);
+      if (seen === undefined) throw new ErrnoError(EIO, `${shown}: mounted, but not in mountinfo`);
       watcher.mounted(seen, by, state.path);
       if (safety) return new LiveMount(seen, table, watcher, by, safety);
-      throw new ErrnoError(EIO, `${printable(mountpoint)}: ${await server.ended} before it answered`);
+      throw new ErrnoError(EIO, `${shown}: ${await server.ended} before it answered`);
     } catch (error) {
-      if (await takeAway(watcher, mountpoint, by, true).catch(() => false)) await watcher.gone();
+      if (await takeAway(watcher, seen, by, true).catch(() => false)) await watcher.gone();
       state.remove();
       throw error;
     }
   }
 
   /** Where it can be unmounted: where it was made, or else, moved or bound to elsewhere. undefined: nowhere in this namespace. */
-  get place(): Name | undefined {
+  get place(): Mount | undefined {
     const mounts = this.table.read();
-    const places = mounts.filter(mount => isSame(mount, this.seen) && isOnTop(mounts, mount)).map(({ path }) => path);
-    return places.includes(this.seen.path) ? this.seen.path : places.at(-1);
+    const places = mounts.filter(mount => isSame(mount, this.seen) && isOnTop(mounts, mount));
+    return places.find(({ path }) => path === this.seen.path) ?? places.at(-1);
   }
 
   /**
@@ -230,14 +238,15 @@ class LiveMount {
   }
 
   /** @returns whether it is unmounted; false while it is in use */
-  unmount(place: Name, lazy: boolean): Promise<boolean> {
+  unmount(place: Mount, lazy: boolean): Promise<boolean> {
     return takeAway(this.watcher, place, this.by, lazy);
   }
 }
 
 /** Unmounts by the watcher, or without one from here. @returns whether it is unmounted; false while it is in use */
-function takeAway(watcher: Watcher, place: Name, by: Mounter, lazy: boolean): Promise<boolean> {
-  return watcher.isThere ? watcher.unmount(lazy) : unmountFuse(place, by, lazy);
+async function takeAway(watcher: Watcher, place: Mount | undefined, by: Mounter, lazy: boolean): Promise<boolean> {
+  if (watcher.isThere) return watcher.unmount(lazy);
+  return place === undefined || unmountFuse(place, by, lazy);
 }
 
 /** SIGTERM, SIGINT and SIGHUP: the first one unmounts, the next detaches what is busy, the third gives up on its users. */
@@ -276,12 +285,13 @@ class StopRequests {
       if (this.count > 2) this.abandon('given up while in use');
       else if (place === undefined && this.count === 1) this.abandon('unmounted');
       if (place === undefined || this.count > 2) return;
-      notifySupervisor('STOPPING=1', `STATUS=unmounting ${printable(place)}`);
+      const shown = printable(place.path);
+      notifySupervisor('STOPPING=1', `STATUS=unmounting ${shown}`);
       if (await mount.unmount(place, this.count > 1)) {
-        if (mount.place) this.log(`unmounted; ${printable(mount.place)} is the same mount, and stays`);
+        if (mount.place) this.log(`unmounted; ${printable(mount.place.path)} is the same mount, and stays`);
         return; // else serving ends now, or with the last user
       }
-      const busy = `${printable(place)} is busy and stays mounted; a second signal detaches it`;
+      const busy = `${shown} is busy and stays mounted; a second signal detaches it`;
       notifySupervisor(`STATUS=${busy}`);
       this.log(busy);
     } catch (error) {

@@ -1,11 +1,10 @@
 /** `lowerdata mount`, and what mount(8) and mount.fuse3 call. */
 import { existsSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
+import { MountPoint } from '../fuse/mount-point.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
-import { EBUSY, EINVAL, ENOTCONN, ENOTDIR, ErrnoError } from '../sys/errno.ts';
-import { realPath } from '../sys/real-path.ts';
+import { EBUSY, EINVAL, ENOTCONN, ErrnoError } from '../sys/errno.ts';
 import { collect, newCommand, oneOf, parse } from './command.ts';
-import type { MountOrder } from './daemon.ts';
 import { isImage, type MountPlan, planMount, valuesOf } from './mount-options.ts';
 import { complain, complainIfHeard, MOUNT_FAILED, reporting, SYSTEM_ERROR, WRONG_CALL } from './report.ts';
 
@@ -43,11 +42,11 @@ export async function run(args: readonly Name[], caller: Caller = 'person'): Pro
   const staysHere = flags.foreground || flags.fake || driver.debug;
   if (!staysHere) (await import('./launch.ts')).haveItWaitedFor();
   if (flags.verbose || driver.debug) tellIdle(plan);
-  const order = { plan, mountpoint: target };
   const ready = (protection: string): void => {
     if (caller === 'person' || flags.verbose) complainIfHeard(`${printable(target)}: ${protection}`);
   };
-  return reporting(MOUNT_FAILED, () => mount(order, flags, driver.debug, ready));
+  const wanted = plan;
+  return reporting(MOUNT_FAILED, () => mount(wanted, target, flags, ready));
 }
 
 /** @param asHelper called by mount(8) */
@@ -97,44 +96,42 @@ function tellIdle({ withoutEffect }: MountPlan): void {
 }
 
 async function mount(
-  order: MountOrder,
+  plan: MountPlan,
+  target: Name,
   flags: Flags,
-  debug: boolean,
   ready: (protection: string) => void,
 ): Promise<number> {
-  const resolved = { ...order, mountpoint: resolveMountpoint(order.mountpoint) };
+  const order = { plan, mountpoint: findMountpoint(target) };
   if (!existsSync('/dev/fuse')) {
     complain('/dev/fuse is missing: is the fuse module loaded, and the device there in this container?');
     return SYSTEM_ERROR;
   }
   if (flags.fake) return 0;
-  if (flags.foreground || debug) {
+  if (flags.foreground || plan.driver.debug) {
     const { leave, serveMount } = await import('./daemon.ts');
-    const status = await reporting(MOUNT_FAILED, () => serveMount(resolved, ready, complainIfHeard));
+    const status = await reporting(MOUNT_FAILED, () => serveMount(order, ready, complainIfHeard));
     return leave(status);
   }
-  return (await import('./launch.ts')).serveInBackground(resolved, ready);
+  return (await import('./launch.ts')).serveInBackground(order, ready);
 }
 
-/** Throws ErrnoError where it is no directory that can be mounted on. */
-function resolveMountpoint(path: Name): Name {
+/** Throws ErrnoError where there is no directory that can be mounted on. */
+function findMountpoint(path: Name): MountPoint {
   if (path.startsWith('/dev/fd/')) {
     throw new ErrnoError(EINVAL, `${printable(path)}: a descriptor that is mounted already can not be served yet`);
   }
+  const point = MountPoint.find(path);
+  const { shown } = point;
+  if (shown === '/proc' || shown.startsWith('/proc/')) {
+    // it would wait for its own answer
+    throw new ErrnoError(EBUSY, `mount point ${printable(path)}: the process that would serve it reads /proc`);
+  }
   try {
-    const real = realPath(path);
-    if (statSync(nameBytes(real) as Buffer).isDirectory()) return usable(real);
+    statSync(nameBytes(point.target) as Buffer);
   } catch (error) {
-    if (error instanceof ErrnoError) throw error;
     const { errno = -EINVAL, code, message } = error as NodeJS.ErrnoException;
     const dead = errno === -ENOTCONN ? ': a dead mount is there; `umount` it first' : '';
     throw new ErrnoError(-errno, `mount point ${printable(path)}: ${code ?? message}${dead}`);
   }
-  throw new ErrnoError(ENOTDIR, `mount point ${printable(path)}: not a directory`);
-}
-
-/** Throws ErrnoError EBUSY for what a process that serves a mount has to read itself: it would wait for its own answer. */
-function usable(mountpoint: Name): Name {
-  if (mountpoint !== '/proc' && !mountpoint.startsWith('/proc/')) return mountpoint;
-  throw new ErrnoError(EBUSY, `mount point ${printable(mountpoint)}: the process that would serve it reads /proc`);
+  return point;
 }

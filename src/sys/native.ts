@@ -119,10 +119,11 @@ export interface Native {
   /** execv(2): becomes the program; `words`, its name first, each end with a NUL. -E2BIG for more than 4,095. */
   execute(path: Name, words: Uint8Array): number;
   /**
-   * posix_spawn(3): starts a program in a session of its own, with `fd` as its standard input and output and no standard error.
+   * posix_spawn(3): starts a program in a session of its own, with `fd` as its standard input and output, no standard error, and
+   * `directory` as its descriptor 3.
    * Its process; nobody is told when it ends.
    */
-  spawn(path: Name, words: Uint8Array, fd: number): number;
+  spawn(path: Name, words: Uint8Array, fd: number, directory: number): number;
   /** setsid(2): no terminal sends signals from here on. */
   setsid(): number;
   /** _exit(2): ends the process at once, also while a thread blocks in a system call. */

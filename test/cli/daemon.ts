@@ -25,6 +25,7 @@ import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
 
 const MNT_DETACH = 2;
+const NOBODY = 65534;
 const MS_BIND = 4096;
 
 interface Result {
@@ -357,6 +358,19 @@ placed('in a user namespace', async (t, { directory, mnt, stack }) => {
   const result = run([...words, script, process.execPath, lowerdata, stack, mnt, `${directory}/out`], directory);
   t.same(result, { status: 0, stderr: `lowerdata: ${mnt}: ${ON_READ}CAP_DAC_READ_SEARCH` });
   t.equal(readFileSync(`${directory}/out`, 'utf8'), 'a\nb\nd\n');
+});
+
+placed('a kernel overlay that is mounted on top at once', async (t, place) => {
+  const { directory, mnt, stack } = place;
+  const over = join(directory, 'over');
+  mkdirSync(over);
+  chmodSync(join(directory, 'A'), 0o755);
+  t.equal(place.run('mount', stack, mnt, '-o', 'allow_other').status, 0);
+  const mounted = native.mount('o', nameFromText(over), 'overlay', 1, nameFromText(`lowerdir=${mnt}:${directory}/C`));
+  if (mounted < 0) return t.comment(`no overlay here: ${mounted}`);
+  const { status, stdout } = spawnSync('ls', [over], { uid: NOBODY, gid: NOBODY, encoding: 'utf8' });
+  native.umount(nameFromText(over), MNT_DETACH);
+  t.same({ status, stdout }, { status: 0, stdout: 'a\nb\nc\nd\n' }, 'lets others in');
 });
 
 placed('a supervisor hears of it', async (t, place) => {
