@@ -13,6 +13,8 @@ export interface Mount {
   readonly source: Name;
   /** The source as mountinfo spells it, without white space. */
   readonly spelledSource: string;
+  /** Who has mounted it, for filesystems in userspace; undefined for others. */
+  readonly user: number | undefined;
 }
 
 /** What tells a mount from others. A number alone does not: another one may have it as soon as the first is gone. */
@@ -49,7 +51,8 @@ export function parseMounts(text: string): Mount[] {
   for (const line of text.split('\n')) {
     const [before = '', after = ''] = line.split(' - '); // before it, a space in a path is \040
     const [id, parent, device, , path] = before.split(' ');
-    const [type, source] = after.split(' ');
+    const [type, source, options = ''] = after.split(' ');
+    const [, user] = /(?:^|,)user_id=(\d+)/.exec(options) ?? [];
     if (path === undefined || source === undefined) continue;
     mounts.push({
       id: Number(id),
@@ -59,6 +62,7 @@ export function parseMounts(text: string): Mount[] {
       type: decode(type as string),
       source: decode(source),
       spelledSource: source,
+      user: user === undefined ? undefined : Number(user),
     });
   }
   return mounts;

@@ -148,9 +148,15 @@ for (const [rule, signal] of [
       for (const name of ['A', 'B', 'bin', 'victim/mnt']) mkdirSync(join(directory, name), { recursive: true });
       const umount = spawnSync('sh', ['-c', 'command -v umount'], { encoding: 'utf8' }).stdout.trim();
       writeFileSync(join(directory, 'bin', 'umount'), swapping(directory, umount), { mode: 0o755 });
-      const mount = await ForegroundMount.make(`${directory}/A:${directory}/B`, join(directory, 'parent', 'mnt'), '', 0, {
-        env: { PATH: `${directory}/bin:${process.env.PATH}` },
-      });
+      const mount = await ForegroundMount.make(
+        `${directory}/A:${directory}/B`,
+        join(directory, 'parent', 'mnt'),
+        '',
+        0,
+        {
+          env: { PATH: `${directory}/bin:${process.env.PATH}` },
+        },
+      );
       const isThere = (name: string): boolean =>
         mountAt(readMounts(), nameFromText(join(directory, name, 'mnt'))) !== undefined;
       native.mount('victim', nameFromText(victim), 'tmpfs', 0, '');

@@ -27,6 +27,7 @@ t.test('lines', async t => {
     type: 'ext3',
     source: '/dev/root',
     spelledSource: '/dev/root',
+    user: undefined,
   });
   t.same(mounts[1], {
     id: 37,
@@ -36,6 +37,7 @@ t.test('lines', async t => {
     type: 'fuse.lowerdata',
     source: 'A:B,',
     spelledSource: 'A:B\\054',
+    user: 0,
   });
   t.equal(mountAt(mounts, '/mnt/with space\\')?.id, 38, 'the one on top is seen');
   t.equal(mountAt(mounts, '/mnt'), undefined, 'a directory is no mount');
