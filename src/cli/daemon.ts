@@ -27,6 +27,8 @@ import { Watcher } from './watcher.ts';
 export interface MountOrder {
   readonly plan: MountPlan;
   readonly mountpoint: MountPoint;
+  /** Descriptors of the caller, which layers may be given by; closed when these are open. */
+  readonly inherited: readonly number[];
 }
 
 /**
@@ -44,6 +46,7 @@ export async function serveMount(
   if (whyUnconfined(order.plan) === undefined) boundPrograms();
   const watcher = new Watcher(mounter(), order.mountpoint.directory); // it ends with this process where there is nothing to watch
   const server = await open(order.plan, log);
+  for (const fd of order.inherited) native.close(fd);
   process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
   native.prepareStreams(); // the mount may be made at /dev
   const requests = new StopRequests(log);

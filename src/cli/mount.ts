@@ -4,7 +4,10 @@ import type { Command } from 'commander';
 import { MountPoint } from '../fuse/mount-point.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EBUSY, EINVAL, ENOTCONN, ErrnoError } from '../sys/errno.ts';
+import { CHANNEL, readCall } from './argv.ts';
 import { collect, newCommand, oneOf, parse } from './command.ts';
+import type { MountOrder } from './daemon.ts';
+import { inheritedDescriptors } from './inherited.ts';
 import { isImage, type MountPlan, planMount, valuesOf } from './mount-options.ts';
 import { complain, complainIfHeard, MOUNT_FAILED, reporting, SYSTEM_ERROR, WRONG_CALL } from './report.ts';
 
@@ -27,6 +30,7 @@ interface Flags {
 export type Caller = 'person' | 'mount(8)' | 'program';
 
 export async function run(args: readonly Name[], caller: Caller = 'person'): Promise<number> {
+  const inherited = inheritedDescriptors(readCall().isDaemon ? CHANNEL : undefined);
   const command = define(caller === 'mount(8)');
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
@@ -46,7 +50,7 @@ export async function run(args: readonly Name[], caller: Caller = 'person'): Pro
     if (caller === 'person' || flags.verbose) complainIfHeard(`${printable(target)}: ${protection}`);
   };
   const wanted = plan;
-  return reporting(MOUNT_FAILED, () => mount(wanted, target, flags, ready));
+  return reporting(MOUNT_FAILED, () => mount({ plan: wanted, inherited }, target, flags, ready));
 }
 
 /** @param asHelper called by mount(8) */
@@ -96,12 +100,12 @@ function tellIdle({ withoutEffect }: MountPlan): void {
 }
 
 async function mount(
-  plan: MountPlan,
+  { plan, inherited }: Omit<MountOrder, 'mountpoint'>,
   target: Name,
   flags: Flags,
   ready: (protection: string) => void,
 ): Promise<number> {
-  const order = { plan, mountpoint: findMountpoint(target) };
+  const order = { plan, inherited, mountpoint: findMountpoint(target) };
   if (!existsSync('/dev/fuse')) {
     complain('/dev/fuse is missing: is the fuse module loaded, and the device there in this container?');
     return SYSTEM_ERROR;

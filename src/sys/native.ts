@@ -41,6 +41,8 @@ export interface Native {
   /** openat2(2); `mode` 0. Flags always include O_CLOEXEC. */
   openat2(dirfd: number, path: Name, flags: number, resolve: number): number;
   close(fd: number): number;
+  /** close_range(2); -ENOSYS before Linux 5.9, and -EINVAL for CLOSE_RANGE_CLOEXEC before 5.11. */
+  closeRange(first: number, last: number, flags: number): number;
   /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file. */
   duplicate(fd: number): number;
   /** dup3(2): `target` becomes another descriptor of the open file `fd`, and is inherited by programs. */

@@ -20,7 +20,7 @@ import t, { type Test } from 'tap';
 import { type Mount, mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
 import { nameFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
-import { lowerdata } from '../fixtures/mounted.ts';
+import { lowerdata, packageFolder } from '../fixtures/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
 
@@ -372,6 +372,36 @@ placed('a kernel overlay that is mounted on top at once', async (t, place) => {
   native.umount(nameFromText(over), MNT_DETACH);
   t.same({ status, stdout }, { status: 0, stdout: 'a\nb\nc\nd\n' }, 'lets others in');
 });
+
+/** Runs its arguments with a lock, and both ends of a pipe's write end, on descriptors that shells cannot close by number. */
+const locked = `
+import fcntl, os, subprocess, sys
+lock = os.open('lock', os.O_CREAT | os.O_RDWR); fcntl.flock(lock, fcntl.LOCK_EX)
+ends = os.pipe()
+for fd, at in [(lock, 9), (lock, 10), (lock, 40), (ends[1], 11), (ends[1], 300)]: os.dup2(fd, at)
+child = subprocess.Popen(sys.argv[2:], pass_fds=(9, 10, 11, 40, 300), stderr=subprocess.DEVNULL)
+if sys.argv[1] == 'waits': child.wait()
+else:
+    while not os.path.ismount('mnt'): pass
+    os.listdir('mnt')
+for fd in [lock, 9, 10, 40, ends[1], 11, 300]: os.close(fd)
+fcntl.flock(os.open('lock', os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
+assert os.read(ends[0], 1) == b'', 'the pipe has a writer'
+`;
+for (const [rule, waits, ...words] of [
+  ['in the background', true, 'mount'],
+  ['in the foreground', false, 'mount', '-f'],
+  ['by the launcher', true, 'bin/lowerdata', 'mount'],
+  ['by a helper of mount(8)', true, 'bin/lowerdata', '--called', 'mount.lowerdata'],
+] as const)
+  placed(`what a caller has open is not kept: ${rule}`, async (t, place) => {
+    const [first = '', ...rest] = words;
+    const program = first.startsWith('bin/') ? [join(packageFolder, first)] : [process.execPath, lowerdata, first];
+    const args = ['-c', locked, waits ? 'waits' : 'goes on', ...program, ...rest, place.stack, place.mnt];
+    const { status, stderr } = spawnSync('python3', args, { cwd: place.directory, encoding: 'utf8', timeout: 30_000 });
+    t.equal(status, 0, stderr);
+    t.equal(place.run('umount', place.mnt).status, 0);
+  });
 
 placed('a supervisor hears of it', async (t, place) => {
   const socket = join(place.directory, 'notify');
