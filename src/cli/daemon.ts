@@ -13,11 +13,12 @@ import { OverlayServer } from '../driver/server.ts';
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
 import type { MountPoint } from '../fuse/mount-point.ts';
 import { isOnTop, isSame, type Mount, MountTable } from '../fuse/mountinfo.ts';
-import { printable } from '../sys/bytes.ts';
+import { printable, withoutControls } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { liveNumbers, serveLive } from './live.ts';
 import { liveText } from './live-text.ts';
+import { LimitedLog } from './log-limit.ts';
 import type { MountPlan } from './mount-options.ts';
 import { StateFile } from './state.ts';
 import { notifySupervisor } from './supervisor.ts';
@@ -34,18 +35,20 @@ export interface MountOrder {
 /**
  * Mounts and serves until the mount is gone. A busy mount that is asked to end goes on.
  * @param ready called once, when the root of the tree can be read, with what is protected by what
- * @param log gets a line for what users should know while it is mounted
+ * @param write gets a line for what users should know while it is mounted
  * @returns the exit status: 0 after an unmount, else 1
  * Throws ErrnoError where it could not be mounted; nothing is left behind then.
  */
 export async function serveMount(
   order: MountOrder,
   ready: (protection: string) => void,
-  log: (line: string) => void,
+  write: (line: string) => void,
 ): Promise<number> {
+  const log = (line: string): void => write(withoutControls(line));
+  const limited = new LimitedLog(log);
   if (whyUnconfined(order.plan) === undefined) boundPrograms();
   const watcher = new Watcher(mounter(), order.mountpoint.directory); // it ends with this process where there is nothing to watch
-  const server = await open(order.plan, log);
+  const server = await open(order.plan, limited.say);
   for (const fd of order.inherited) native.close(fd);
   process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
   native.prepareStreams(); // the mount may be made at /dev
@@ -75,6 +78,7 @@ export async function serveMount(
   const isForced = end === 'unmounted' && (await mount.takeAwayIfDead());
   if (end === 'unmounted') await watcher.gone(); // else it takes away what is left when this process ends
   state.remove();
+  limited.summarize();
   if (end === 'unmounted' && !isForced) return 0;
   log(`${printable(mountpoint)}: ${isForced ? 'unmounted by force while in use' : end}`);
   return 1;

@@ -379,7 +379,7 @@ import fcntl, os, subprocess, sys
 lock = os.open('lock', os.O_CREAT | os.O_RDWR); fcntl.flock(lock, fcntl.LOCK_EX)
 ends = os.pipe()
 for fd, at in [(lock, 9), (lock, 10), (lock, 40), (ends[1], 11), (ends[1], 300)]: os.dup2(fd, at)
-child = subprocess.Popen(sys.argv[2:], pass_fds=(9, 10, 11, 40, 300), stderr=subprocess.DEVNULL)
+child = subprocess.Popen(sys.argv[2:], pass_fds=(9, 10, 11, 40, 300), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 if sys.argv[1] == 'waits': child.wait()
 else:
     while not os.path.ismount('mnt'): pass
