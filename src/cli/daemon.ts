@@ -21,7 +21,7 @@ import { liveText } from './live-text.ts';
 import { LimitedLog } from './log-limit.ts';
 import type { MountPlan } from './mount-options.ts';
 import { StateFile } from './state.ts';
-import { notifySupervisor } from './supervisor.ts';
+import { connectSupervisor, notifySupervisor } from './supervisor.ts';
 import { Watcher } from './watcher.ts';
 
 /** What one daemon is to mount, and where. */
@@ -46,6 +46,7 @@ export async function serveMount(
 ): Promise<number> {
   const log = (line: string): void => write(withoutControls(line));
   const limited = new LimitedLog(log);
+  connectSupervisor();
   if (whyUnconfined(order.plan) === undefined) boundPrograms();
   const watcher = new Watcher(mounter(), order.mountpoint.directory); // it ends with this process where there is nothing to watch
   const server = await open(order.plan, limited.say);

@@ -9,6 +9,7 @@ import { collect, newCommand, oneOf, parse } from './command.ts';
 import type { MountOrder } from './daemon.ts';
 import { inheritedDescriptors } from './inherited.ts';
 import { isImage, type MountPlan, planMount, valuesOf } from './mount-options.ts';
+import { isRemount, remount } from './remount.ts';
 import { complain, complainIfHeard, MOUNT_FAILED, reporting, SYSTEM_ERROR, WRONG_CALL } from './report.ts';
 
 interface Flags {
@@ -36,6 +37,7 @@ export async function run(args: readonly Name[], caller: Caller = 'person'): Pro
   if (ended !== undefined) return ended;
   const [source, target] = command.args as [Name, Name];
   const flags = command.opts<Flags>();
+  if (isRemount(flags.options)) return changeMount(target, flags);
   let plan: MountPlan | undefined;
   const status = await reporting(WRONG_CALL, () => {
     plan = planOf(source, flags);
@@ -51,6 +53,14 @@ export async function run(args: readonly Name[], caller: Caller = 'person'): Pro
   };
   const wanted = plan;
   return reporting(MOUNT_FAILED, () => mount({ plan: wanted, inherited }, target, flags, ready));
+}
+
+function changeMount(target: Name, { options, fake, verbose }: Flags): Promise<number> {
+  return reporting(MOUNT_FAILED, () => {
+    const idle = fake ? [] : remount(target, options);
+    if (verbose && idle.length > 0) complain(`not changed by remount: ${idle.map(printable).join(', ')}`);
+    return 0;
+  });
 }
 
 /** @param asHelper called by mount(8) */
@@ -83,6 +93,7 @@ export function define(asHelper = false): Command {
 }
 
 const NOTES = `At boot: \`/srv/image.cfs::/srv/objects /srv/data lowerdata ro,nofail 0 0\` in /etc/fstab, after \`lowerdata install-helper\`.
+\`-o remount,…\` changes nosuid, nodev, noexec and access times of a mount that is there, and leaves its tree as it is.
 The package has units for systemd in its folder \`systemd\`.`;
 
 function planOf(source: Name, flags: Flags): MountPlan {

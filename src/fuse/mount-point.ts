@@ -4,9 +4,10 @@
  */
 import { readFileSync } from 'node:fs';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
-import { EINVAL, ENOTDIR, ErrnoError, ESTALE, errnoName, must } from '../sys/errno.ts';
+import { EACCES, EINVAL, ENOTDIR, ErrnoError, ESTALE, errnoName, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
+import { mountAt, readMounts } from './mountinfo.ts';
 
 const O_DIRECTORY = 0o200000;
 const O_NOFOLLOW = 0o400000;
@@ -61,7 +62,10 @@ export class MountPoint extends MountPlace {
   private readonly fd: number;
 
   private constructor(fd: number, shown: Name) {
-    super(must(native.openat2(fd, '..', O_PATH | O_DIRECTORY, 0), printable(shown)), nameIn(shown));
+    const above = native.openat2(fd, '..', O_PATH | O_DIRECTORY, 0);
+    if (above < 0)
+      throw new ErrnoError(-above, `mount point ${printable(shown)}: ${errnoName(above)}${whyClosed(shown, above)}`);
+    super(above, nameIn(shown));
     this.fd = fd;
     this.shown = shown;
   }
@@ -96,12 +100,21 @@ export class MountPoint extends MountPlace {
   }
 }
 
+/** Why nobody but another user gets into a mount that is there. Source: linux/fs/fuse/dir.c, fuse_allow_current_process. */
+function whyClosed(path: Name, result: number): string {
+  const user = result === -EACCES ? mountAt(readMounts(), path)?.user : undefined;
+  const isOther = user !== undefined && user !== process.geteuid?.();
+  return isOther
+    ? `: a FUSE mount of user ${user}, which nobody else may enter without allow_other, not even root`
+    : '';
+}
+
 const pathOf = (fd: number): Name => `/proc/self/fd/${fd}`;
 const nameIn = (path: Name): Name => path.slice(path.lastIndexOf('/') + 1) || '.';
 
 function linkOf(fd: number): Name {
   const out = new Uint8Array(PATH_MAX);
-  return nameOf(out, 0, must(native.readlinkat(AT_FDCWD, pathOf(fd), out), 'mounts need /proc: /proc/self/fd'));
+  return nameOf(out, 0, must(native.readlinkat(AT_FDCWD, pathOf(fd), out), 'mounts need /proc'));
 }
 
 /** Source: proc_pid_fdinfo(5), mnt_id. */

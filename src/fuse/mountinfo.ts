@@ -1,6 +1,7 @@
 /** The mounts of this mount namespace. Source: proc_pid_mountinfo(5). */
 import { openSync, readFileSync, readSync } from 'node:fs';
 import type { Name } from '../sys/bytes.ts';
+import { EIO, ErrnoError } from '../sys/errno.ts';
 
 export interface Mount {
   readonly id: number;
@@ -8,6 +9,8 @@ export interface Mount {
   /** `major:minor` of its superblock: the same in every place where it is mounted. */
   readonly device: string;
   readonly path: Name;
+  /** Flags of this mount, not of its superblock: `ro`, `nosuid`, `relatime`. */
+  readonly flags: readonly string[];
   /** With its subtype: `fuse.lowerdata`. */
   readonly type: Name;
   readonly source: Name;
@@ -23,14 +26,20 @@ export type Identity = Pick<Mount, 'device' | 'source'>;
 /** Whether both are the same superblock, as far as can be seen. */
 export const isSame = (a: Identity, b: Identity): boolean => a.device === b.device && a.source === b.source;
 
-/** All mounts, in the order in which they were made. Asks no filesystem, so that a dead one does not stop it. */
+/** All mounts, in the order in which they were made. Asks no filesystem, so that a dead one does not stop it. Throws ErrnoError. */
 export function readMounts(): Mount[] {
-  return parseMounts(readFileSync('/proc/self/mountinfo', 'latin1'));
+  try {
+    return parseMounts(readFileSync(TABLE, 'latin1'));
+  } catch (error) {
+    const { errno = -EIO, code } = error as NodeJS.ErrnoException;
+    throw new ErrnoError(-errno, `${TABLE}: ${code}: mounts need /proc`);
+  }
 }
+const TABLE = '/proc/self/mountinfo';
 
 /** Reads the mounts again and again, also when this process can open nothing any more. */
 export class MountTable {
-  private readonly fd = openSync('/proc/self/mountinfo', 'r');
+  private readonly fd = openSync(TABLE, 'r');
 
   /** As `readMounts`. */
   read(): Mount[] {
@@ -50,7 +59,7 @@ export function parseMounts(text: string): Mount[] {
   const mounts: Mount[] = [];
   for (const line of text.split('\n')) {
     const [before = '', after = ''] = line.split(' - '); // before it, a space in a path is \040
-    const [id, parent, device, , path] = before.split(' ');
+    const [id, parent, device, , path, flags = ''] = before.split(' ');
     const [type, source, options = ''] = after.split(' ');
     const [, user] = /(?:^|,)user_id=(\d+)/.exec(options) ?? [];
     if (path === undefined || source === undefined) continue;
@@ -59,6 +68,7 @@ export function parseMounts(text: string): Mount[] {
       parent: Number(parent),
       device: device as string,
       path: decode(path),
+      flags: flags.split(','),
       type: decode(type as string),
       source: decode(source),
       spelledSource: source,

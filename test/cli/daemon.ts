@@ -22,7 +22,7 @@ import { nameFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
 import { lowerdata, packageFolder } from '../fixtures/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
-import { withoutFuse } from '../fixtures/skips.ts';
+import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
 
 const MNT_DETACH = 2;
 const NOBODY = 65534;
@@ -371,6 +371,55 @@ placed('a kernel overlay that is mounted on top at once', async (t, place) => {
   const { status, stdout } = spawnSync('ls', [over], { uid: NOBODY, gid: NOBODY, encoding: 'utf8' });
   native.umount(nameFromText(over), MNT_DETACH);
   t.same({ status, stdout }, { status: 0, stdout: 'a\nb\nc\nd\n' }, 'lets others in');
+});
+
+placed('remounted', async (t, place) => {
+  const { stack, mnt } = place;
+  place.run('mount', stack, mnt);
+  for (const [rule, options, flags] of [
+    ['with other access times', 'remount,noatime', ['ro', 'noatime']],
+    [
+      'with more flags, as mount(8) repeats those that are there',
+      'ro,noatime,user_id=0,remount,nosuid',
+      ['ro', 'nosuid', 'noatime'],
+    ],
+    ['with fewer', 'remount,suid,relatime,verity=require', ['ro', 'relatime']],
+  ] as const) {
+    t.same(place.run('mount', '-o', options, stack, mnt), { status: 0, stderr: '' }, rule);
+    t.strictSame(place.mount?.flags, flags, rule);
+  }
+  const { status, stderr } = place.run('mount', '-o', 'remount,rw', stack, mnt);
+  t.equal(status, 32);
+  t.equal(stderr, `lowerdata: ${mnt}: it cannot be made writable; give ro with remount`);
+  t.match(place.run('mount', '-o', 'remount,ro', stack, '/proc'), { status: 32, stderr: /not a mount of lowerdata/ });
+  t.same(readdirSync(mnt).sort(), ['a', 'b', 'd'], 'it goes on');
+});
+
+placed('without /proc', async (t, { directory, mnt, stack }) => {
+  const script = 'umount -l /proc && exec "$@"';
+  for (const [status, words, said] of [
+    [0, ['--version'], /^$/],
+    [0, ['ls', stack, '/'], /^$/],
+    [32, ['mount', '-f', stack, mnt], /^lowerdata: mounts need \/proc: ENOENT$/],
+    [32, ['umount', mnt], /^lowerdata: .*: mounts need \/proc$/],
+    [1, ['status'], /^lowerdata: .*: mounts need \/proc$/],
+  ] as const) {
+    const command = ['unshare', '-m', 'sh', '-c', script, 'sh', process.execPath, lowerdata, ...words];
+    t.match(run(command, directory), { status, stderr: said }, words[0]);
+  }
+});
+
+placed('on a mount of another user', async (t, { directory, mnt, stack }) => {
+  if (withoutUserMounts) return t.comment(withoutUserMounts);
+  chownSync(mnt, NOBODY, NOBODY);
+  const as = { cwd: directory, uid: NOBODY, gid: NOBODY };
+  t.equal(spawnSync(process.execPath, [lowerdata, 'mount', stack, mnt], as).status, 0);
+  const { status, stderr } = run([process.execPath, lowerdata, 'mount', stack, mnt], directory);
+  t.equal(status, 32);
+  t.equal(
+    stderr,
+    `lowerdata: mount point ${mnt}: EACCES: a FUSE mount of user 65534, which nobody else may enter without allow_other, not even root`,
+  );
 });
 
 /** Runs its arguments with a lock, and both ends of a pipe's write end, on descriptors that shells cannot close by number. */

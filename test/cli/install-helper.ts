@@ -114,6 +114,13 @@ for (const [rule, mount] of [
   });
 }
 
+placed('remounted by mount(8)', withoutFuse, async (t, directory) => {
+  const script = `mount -t lowerdata A:B mnt; mount -o remount,noatime,nosuid mnt; findmnt -no VFS-OPTIONS mnt; ls mnt; ${ended}`;
+  const { status, stdout, stderr } = shell(directory, script);
+  t.equal(status, 0, stderr);
+  t.equal(stdout, 'ro,nosuid,noatime\na\n');
+});
+
 t.test('README.md: the lines of fstab', async t => {
   const readme = readFileSync(join(packageFolder, 'README.md'), 'utf8');
   const lines = readme.match(/^\S+ +\/\S+ +(fuse\.)?lowerdata .*$/gm) ?? [];
