@@ -20,6 +20,8 @@ struct filesystem_uuid {
 	uint8_t len;
 	uint8_t uuid[16];
 };
+/* Source: linux/close_range of Linux 5.9; older headers lack its number, which all machines share. */
+#define CLOSE_RANGE 436
 #define GET_FILESYSTEM_UUID _IOR(0x15, 0, struct filesystem_uuid)
 
 /* openat2(dirfd, path, flags, resolve) -> descriptor (close-on-exec), or -errno.
@@ -82,6 +84,19 @@ SHIM(poll)
 		each[i] = (struct pollfd){ .fd = ((int32_t *)fds.at)[i], .events = events };
 	int r = poll(each, count, milliseconds);
 	return reply(env, r < 0 ? -errno : r);
+}
+
+/* closeRange(first, last, flags) -> 0 or -errno: close_range(2). Called by number: glibc before 2.34 has no wrapper. */
+SHIM(closeRange)
+{
+	struct args a = args_open(env, info, 3);
+	int first = arg_int(&a);
+	int last = arg_int(&a);
+	int flags = arg_int(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	return reply(env, syscall(CLOSE_RANGE, first, last, flags) < 0 ? -errno : 0);
 }
 
 /* duplicate(fd) -> another descriptor (close-on-exec) of the same open file, or -errno: fcntl(F_DUPFD_CLOEXEC). */

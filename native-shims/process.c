@@ -88,19 +88,20 @@ SHIM(execute)
 	return reply(env, -errno);
 }
 
-/* spawn(path, words: Uint8Array, fd) -> process, or -errno: posix_spawn(3), in a session of its own. fd is its standard input
- * and output, /dev/null its standard error. Nobody is told when it ends. */
+/* spawn(path, words: Uint8Array, fd, directory) -> process, or -errno: posix_spawn(3), in a session of its own. fd is its
+ * standard input and output, /dev/null its standard error, directory its descriptor 3. Nobody is told when it ends. */
 SHIM(spawn)
 {
 	char path[PATH_MAX], *argv[WORDS_MAX + 1];
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attributes;
-	struct args a = args_open(env, info, 3);
+	struct args a = args_open(env, info, 4);
 	pid_t process;
 
 	arg_bytes_z(&a, path, sizeof path);
 	struct span words = arg_span(&a);
 	int fd = arg_int(&a);
+	int directory = arg_int(&a);
 	if (!a.failed)
 		a.failed = split(words, argv);
 	if (a.failed)
@@ -110,6 +111,7 @@ SHIM(spawn)
 	posix_spawn_file_actions_init(&files);
 	posix_spawn_file_actions_adddup2(&files, fd, 0);
 	posix_spawn_file_actions_adddup2(&files, fd, 1);
+	posix_spawn_file_actions_adddup2(&files, directory, 3);
 	posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0);
 	int error = posix_spawn(&process, path, &files, &attributes, argv, environ);
 	posix_spawn_file_actions_destroy(&files);

@@ -3,10 +3,13 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { type Name, nameFromText } from '../sys/bytes.ts';
 
+/** The descriptor on which bin/lowerdata waits for the exit status of a daemon. */
+export const CHANNEL = 3;
+
 export interface Call {
   /** The name of the program, which may be that of a symlink. */
   readonly called: string;
-  /** Whether bin/lowerdata waits on descriptor 3 for the exit status. */
+  /** Whether bin/lowerdata waits on CHANNEL. */
   readonly isDaemon: boolean;
   readonly args: readonly Name[];
 }

@@ -55,9 +55,9 @@ export async function until(condition: () => boolean, patience: () => number): P
 /** Unmounts whatever is at a path; detaches it where it stays busy. */
 export async function takeAway(path: Name): Promise<void> {
   const start = performance.now();
-  while (isMounted(path)) {
+  for (let mount = mountAt(readMounts(), path); mount; mount = mountAt(readMounts(), path)) {
     const lazy = performance.now() - start > BUSY_MS;
-    if (!(await unmountFuse(path, mounter(), lazy))) await setTimeout(POLL_MS);
+    if (!(await unmountFuse(mount, mounter(), lazy))) await setTimeout(POLL_MS);
   }
 }
 

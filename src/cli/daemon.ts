@@ -12,46 +12,55 @@ import { type Protection, protectionOf, protectionText } from '../driver/protect
 import type { Restriction } from '../driver/restrictions.ts';
 import { OverlayServer } from '../driver/server.ts';
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
-import { isOnTop, isSame, type Mount, MountTable, mountAt } from '../fuse/mountinfo.ts';
-import { type Name, printable } from '../sys/bytes.ts';
+import type { MountPoint } from '../fuse/mount-point.ts';
+import { isOnTop, isSame, type Mount, MountTable } from '../fuse/mountinfo.ts';
+import { printable, withoutControls } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { liveNumbers, serveLive } from './live.ts';
 import { liveText } from './live-text.ts';
+import { LimitedLog } from './log-limit.ts';
 import type { MountPlan } from './mount-options.ts';
 import { StateFile } from './state.ts';
-import { notifySupervisor } from './supervisor.ts';
+import { connectSupervisor, notifySupervisor } from './supervisor.ts';
 import { Watcher } from './watcher.ts';
 
-/** What one daemon is to mount, and where: an absolute path without symlinks. */
+/** What one daemon is to mount, and where. */
 export interface MountOrder {
   readonly plan: MountPlan;
-  readonly mountpoint: Name;
+  readonly mountpoint: MountPoint;
+  /** Descriptors of the caller, which layers may be given by; closed when these are open. */
+  readonly inherited: readonly number[];
 }
 
 /**
  * Mounts and serves until the mount is gone. A busy mount that is asked to end goes on.
  * @param ready called once, when the root of the tree can be read, with what is protected by what
- * @param log gets a line for what users should know while it is mounted
+ * @param write gets a line for what users should know while it is mounted
  * @returns the exit status: 0 after an unmount, else 1
  * Throws ErrnoError where it could not be mounted; nothing is left behind then.
  */
 export async function serveMount(
   order: MountOrder,
   ready: (protection: string) => void,
-  log: (line: string) => void,
+  write: (line: string) => void,
 ): Promise<number> {
+  const log = (line: string): void => write(withoutControls(line));
+  const limited = new LimitedLog(log);
+  connectSupervisor();
   if (whyUnconfined(order.plan) === undefined) boundPrograms();
-  const watcher = new Watcher(mounter()); // it ends with this process where there is nothing to watch
-  const server = await open(order.plan, log);
+  const watcher = new Watcher(mounter(), order.mountpoint.directory); // it ends with this process where there is nothing to watch
+  const server = await open(order.plan, limited.say);
+  for (const fd of order.inherited) native.close(fd);
   process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
   native.prepareStreams(); // the mount may be made at /dev
   const requests = new StopRequests(log);
   const state = new StateFile();
   serveLive(state.socket, () => mount.safety.counters);
   const mount = await LiveMount.make(order, server, watcher, state);
-  const { mountpoint, plan } = order;
+  const { plan } = order;
   const { protection, confinement } = mount.safety;
+  const mountpoint = mount.seen.path;
   state.write({
     device: mount.seen.device,
     mountpoint,
@@ -63,6 +72,7 @@ export async function serveMount(
     confinement,
   });
   process.on('SIGUSR1', () => logNumbers(mount, log));
+  await watcher.look();
   requests.attend(mount);
   ready(`${protectionText(protection)}; ${confinementText(confinement)}`);
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
@@ -70,6 +80,7 @@ export async function serveMount(
   const isForced = end === 'unmounted' && (await mount.takeAwayIfDead());
   if (end === 'unmounted') await watcher.gone(); // else it takes away what is left when this process ends
   state.remove();
+  limited.summarize();
   if (end === 'unmounted' && !isForced) return 0;
   log(`${printable(mountpoint)}: ${isForced ? 'unmounted by force while in use' : end}`);
   return 1;
@@ -99,7 +110,7 @@ interface Server {
    * Mounts, and serves from then on. Throws ErrnoError, and leaves nothing behind then.
    * @param watched whether another process can take the mount away, so that this one need not be able to
    */
-  mount(mountpoint: Name, options: FuseMountOptions, watched: boolean): Promise<Mounted>;
+  mount(mountpoint: MountPoint, options: FuseMountOptions, watched: boolean): Promise<Mounted>;
 }
 
 interface Mounted {
@@ -159,10 +170,11 @@ class OwnServer implements Server {
   }
 
   /** From here on no path of this thread may lead into the mount: it would wait for itself. */
-  async mount(mountpoint: Name, options: FuseMountOptions, watched: boolean): Promise<Mounted> {
+  async mount(mountpoint: MountPoint, options: FuseMountOptions, watched: boolean): Promise<Mounted> {
     const { plan, server } = this;
+    const { rootPermissions } = server;
     const restrictions = addedTo(plan, server.restrictions);
-    const { fd, by } = mountFuse(mountpoint, restricted(options, restrictions));
+    const { fd, by } = await mountFuse(mountpoint, { ...restricted(options, restrictions), rootPermissions });
     const connected = server.connect(fd, this.log, trace);
     if (typeof connected === 'string') {
       this.end(connected);
@@ -209,6 +221,7 @@ class LiveMount {
 
   static async make(order: MountOrder, server: Server, watcher: Watcher, state: StateFile): Promise<LiveMount> {
     const { plan, mountpoint } = order;
+    const covered = mountpoint.mountId;
     watcher.mounting(mountpoint);
     const table = new MountTable();
     let mounted: Mounted;
@@ -220,24 +233,27 @@ class LiveMount {
       throw error;
     }
     const { by, safety } = mounted;
+    const id = mountpoint.mountId;
+    const seen = id === covered ? undefined : table.read().find(mount => mount.id === id);
+    for (const descriptors of [mountpoint.release, mountpoint.close]) descriptors.call(mountpoint);
     try {
-      const seen = mountAt(table.read(), mountpoint);
-      if (seen === undefined) throw new ErrnoError(EIO, `${printable(mountpoint)}: mounted, but not in mountinfo`);
+      const shown = printable(mountpoint.shown);
+      if (seen === undefined) throw new ErrnoError(EIO, `${shown}: mounted, but not in mountinfo`);
       watcher.mounted(seen, by, state.path);
       if (safety) return new LiveMount(seen, table, watcher, by, safety);
-      throw new ErrnoError(EIO, `${printable(mountpoint)}: ${await server.ended} before it answered`);
+      throw new ErrnoError(EIO, `${shown}: ${await server.ended} before it answered`);
     } catch (error) {
-      if (await takeAway(watcher, mountpoint, by, true).catch(() => false)) await watcher.gone();
+      if (await takeAway(watcher, seen, by, true).catch(() => false)) await watcher.gone();
       state.remove();
       throw error;
     }
   }
 
   /** Where it can be unmounted: where it was made, or else, moved or bound to elsewhere. undefined: nowhere in this namespace. */
-  get place(): Name | undefined {
+  get place(): Mount | undefined {
     const mounts = this.table.read();
-    const places = mounts.filter(mount => isSame(mount, this.seen) && isOnTop(mounts, mount)).map(({ path }) => path);
-    return places.includes(this.seen.path) ? this.seen.path : places.at(-1);
+    const places = mounts.filter(mount => isSame(mount, this.seen) && isOnTop(mounts, mount));
+    return places.find(({ path }) => path === this.seen.path) ?? places.at(-1);
   }
 
   /**
@@ -249,14 +265,15 @@ class LiveMount {
   }
 
   /** @returns whether it is unmounted; false while it is in use */
-  unmount(place: Name, lazy: boolean): Promise<boolean> {
+  unmount(place: Mount, lazy: boolean): Promise<boolean> {
     return takeAway(this.watcher, place, this.by, lazy);
   }
 }
 
 /** Unmounts by the watcher, or without one from here. @returns whether it is unmounted; false while it is in use */
-function takeAway(watcher: Watcher, place: Name, by: Mounter, lazy: boolean): Promise<boolean> {
-  return watcher.isThere ? watcher.unmount(lazy) : unmountFuse(place, by, lazy);
+async function takeAway(watcher: Watcher, place: Mount | undefined, by: Mounter, lazy: boolean): Promise<boolean> {
+  if (watcher.isThere) return watcher.unmount(lazy);
+  return place === undefined || unmountFuse(place, by, lazy);
 }
 
 /** SIGTERM, SIGINT and SIGHUP: the first one unmounts, the next detaches what is busy, the third gives up on its users. */
@@ -295,12 +312,13 @@ class StopRequests {
       if (this.count > 2) this.abandon('given up while in use');
       else if (place === undefined && this.count === 1) this.abandon('unmounted');
       if (place === undefined || this.count > 2) return;
-      notifySupervisor('STOPPING=1', `STATUS=unmounting ${printable(place)}`);
+      const shown = printable(place.path);
+      notifySupervisor('STOPPING=1', `STATUS=unmounting ${shown}`);
       if (await mount.unmount(place, this.count > 1)) {
-        if (mount.place) this.log(`unmounted; ${printable(mount.place)} is the same mount, and stays`);
+        if (mount.place) this.log(`unmounted; ${printable(mount.place.path)} is the same mount, and stays`);
         return; // else serving ends now, or with the last user
       }
-      const busy = `${printable(place)} is busy and stays mounted; a second signal detaches it`;
+      const busy = `${shown} is busy and stays mounted; a second signal detaches it`;
       notifySupervisor(`STATUS=${busy}`);
       this.log(busy);
     } catch (error) {

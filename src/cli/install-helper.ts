@@ -1,12 +1,14 @@
 /** `lowerdata install-helper`: what mount(8) calls for `mount -t lowerdata`, with an interpreter that is found without a PATH. */
-import { chmodSync, lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { chmodSync, existsSync, lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
-import { EEXIST, ErrnoError } from '../sys/errno.ts';
+import { EEXIST, EPERM, ErrnoError } from '../sys/errno.ts';
+import { moduleDirectories, packageDirectory } from '../sys/native.ts';
 import { newCommand, parse } from './command.ts';
 import { launcher } from './launch.ts';
-import { reporting, WRONG_CALL } from './report.ts';
+import { complain, reporting, WRONG_CALL } from './report.ts';
+import { writableByOthers } from './root-owned.ts';
 
 /** One for each type by which a mount may be asked for. */
 const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
@@ -23,18 +25,21 @@ export const define = (): Command =>
     .usage('[options]')
     .option('--to <dir>', 'where, if not in /sbin, where mount(8) looks')
     .option('--remove', 'remove them')
+    .option('--force', 'write them although others than root can change what they run')
     .addHelpText('after', `\n${NOTES}`);
 
 const NOTES = `They are ${HELPERS.join(' and ')}. They name this Node.js and this copy of lowerdata: when either one moves, write them again.
 Files of these names that this command has not written stay as they are.
+Root runs both when it mounts, so nobody else may be able to change them: what another user owns or can write to is refused.
 Exit status: 0, or 1 where a file was not written or removed.`;
 
 export async function run(args: readonly Name[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  const { to = PLACE, remove } = command.opts<{ to?: Name; remove?: true }>();
+  const { to = PLACE, remove, force } = command.opts<{ to?: Name; remove?: true; force?: true }>();
   return reporting(WRONG_CALL, () => {
+    if (!remove && process.geteuid?.() === 0) judgePrograms(force === true);
     const files = HELPERS.map(name => ({ name, path: nameBytes(join(to, name)) as Buffer }));
     for (const { name, path } of files) refuseForeign(`${to}/${name}`, path);
     for (const { name, path } of files)
@@ -42,6 +47,21 @@ export async function run(args: readonly Name[]): Promise<number> {
       else writeHelper(path, helperText(name));
     return 0;
   });
+}
+
+/** What the helpers run, as root. */
+const programs = (): string[] => [process.execPath, launcher, ...moduleDirectories([]).slice(1), dirname(bundle)];
+const bundle = join(packageDirectory, 'dist', 'bin', 'lowerdata.cjs');
+
+/** @throws ErrnoError EPERM, or with `force` warns, where others could have root run what they like */
+function judgePrograms(force: boolean): void {
+  for (const program of programs()) {
+    const part = existsSync(program) ? writableByOthers(program) : undefined;
+    if (part === undefined) continue;
+    const what = `${program}: root would run it, but ${part}`;
+    if (!force) throw new ErrnoError(EPERM, `${what}; install it where root alone can write, or use --force`);
+    complain(`warning: ${what}`);
+  }
 }
 
 /** @throws ErrnoError EEXIST where a file is there that this command has not written */

@@ -12,12 +12,11 @@ import { fileURLToPath } from 'node:url';
 import { nameBytes, nameFromText } from '../sys/bytes.ts';
 import { must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { readCall } from './argv.ts';
+import { CHANNEL, readCall } from './argv.ts';
 import { leave, type MountOrder, serveMount } from './daemon.ts';
 import { later } from './later.ts';
 import { logToSystem } from './supervisor.ts';
 
-const CHANNEL = 3;
 const STDERR = 2;
 /** bin/lowerdata. */
 export const launcher = fileURLToPath(new URL('../../../bin/lowerdata', import.meta.url));

@@ -79,6 +79,8 @@ function told(counters: () => ActivityCounters | undefined): string {
 
 /** A daemon that is stopped, or whose machine is out of breath, is not waited for any longer. */
 const PATIENCE_MS = 2000;
+/** What all operations and caches come to is a hundredth of it. */
+const ANSWER_MAX = 2 ** 20;
 
 /** @returns what the daemon that listens at a path tells; undefined where it does not */
 export function askDaemon(path: string): Promise<LiveNumbers | undefined> {
@@ -89,6 +91,7 @@ export function askDaemon(path: string): Promise<LiveNumbers | undefined> {
     socket.setEncoding('utf8');
     socket.on('data', piece => {
       text += piece;
+      if (text.length > ANSWER_MAX) socket.destroy();
     });
     socket.on('error', () => {}); // it has gone, or never was; `close` follows
     socket.on('close', () => {

@@ -1,12 +1,15 @@
 /** `lowerdata mount`, and what mount(8) and mount.fuse3 call. */
 import { existsSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
+import { MountPoint } from '../fuse/mount-point.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
-import { EBUSY, EINVAL, ENOTCONN, ENOTDIR, ErrnoError } from '../sys/errno.ts';
-import { realPath } from '../sys/real-path.ts';
+import { EBUSY, EINVAL, ENOTCONN, ErrnoError } from '../sys/errno.ts';
+import { CHANNEL, readCall } from './argv.ts';
 import { collect, newCommand, oneOf, parse } from './command.ts';
 import type { MountOrder } from './daemon.ts';
+import { inheritedDescriptors } from './inherited.ts';
 import { isImage, type MountPlan, planMount, valuesOf, withoutFuse3Words } from './mount-options.ts';
+import { isRemount, remount } from './remount.ts';
 import {
   complain,
   complainIfHeard,
@@ -37,11 +40,13 @@ export type Caller = 'person' | 'mount(8)' | 'mount.fuse3' | 'program';
 
 /** @param wording how a mount that failed is told, for a program that has words of its own for it */
 export async function run(args: readonly Name[], caller: Caller = 'person', wording?: Wording): Promise<number> {
+  const inherited = inheritedDescriptors(readCall().isDaemon ? CHANNEL : undefined);
   const command = define(caller === 'mount(8)');
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const [source, target] = command.args as [Name, Name];
   const flags = command.opts<Flags>();
+  if (isRemount(flags.options)) return changeMount(target, flags);
   let plan: MountPlan | undefined;
   const status = await reporting(WRONG_CALL, () => {
     plan = planOf(
@@ -55,11 +60,19 @@ export async function run(args: readonly Name[], caller: Caller = 'person', word
   const staysHere = flags.foreground || flags.fake || driver.debug;
   if (!staysHere) (await import('./launch.ts')).haveItWaitedFor();
   if (flags.verbose || driver.debug) tellIdle(plan);
-  const order = { plan, mountpoint: target };
   const ready = (protection: string): void => {
     if (caller === 'person' || flags.verbose) complainIfHeard(`${printable(target)}: ${protection}`);
   };
-  return reporting(MOUNT_FAILED, () => mount(order, flags, driver.debug, ready, wording), wording);
+  const wanted = plan;
+  return reporting(MOUNT_FAILED, () => mount({ plan: wanted, inherited }, target, flags, ready, wording), wording);
+}
+
+function changeMount(target: Name, { options, fake, verbose }: Flags): Promise<number> {
+  return reporting(MOUNT_FAILED, () => {
+    const idle = fake ? [] : remount(target, options);
+    if (verbose && idle.length > 0) complain(`not changed by remount: ${idle.map(printable).join(', ')}`);
+    return 0;
+  });
 }
 
 /** @param asHelper called by mount(8) */
@@ -92,6 +105,7 @@ export function define(asHelper = false): Command {
 }
 
 const NOTES = `At boot: \`/srv/image.cfs::/srv/objects /srv/data lowerdata ro,nofail 0 0\` in /etc/fstab, after \`lowerdata install-helper\`.
+\`-o remount,…\` changes nosuid, nodev, noexec and access times of a mount that is there, and leaves its tree as it is.
 The package has units for systemd in its folder \`systemd\`.`;
 
 function planOf(source: Name, flags: Flags): MountPlan {
@@ -109,45 +123,43 @@ function tellIdle({ withoutEffect }: MountPlan): void {
 }
 
 async function mount(
-  order: MountOrder,
+  { plan, inherited }: Omit<MountOrder, 'mountpoint'>,
+  target: Name,
   flags: Flags,
-  debug: boolean,
   ready: (protection: string) => void,
   wording: Wording | undefined,
 ): Promise<number> {
-  const resolved = { ...order, mountpoint: resolveMountpoint(order.mountpoint) };
+  const order = { plan, inherited, mountpoint: findMountpoint(target) };
   if (!existsSync('/dev/fuse')) {
     complain('/dev/fuse is missing: is the fuse module loaded, and the device there in this container?');
     return SYSTEM_ERROR;
   }
   if (flags.fake) return 0;
-  if (flags.foreground || debug) {
+  if (flags.foreground || plan.driver.debug) {
     const { leave, serveMount } = await import('./daemon.ts');
-    const status = await reporting(MOUNT_FAILED, () => serveMount(resolved, ready, complainIfHeard), wording);
+    const status = await reporting(MOUNT_FAILED, () => serveMount(order, ready, complainIfHeard), wording);
     return leave(status);
   }
-  return (await import('./launch.ts')).serveInBackground(resolved, ready);
+  return (await import('./launch.ts')).serveInBackground(order, ready);
 }
 
-/** Throws ErrnoError where it is no directory that can be mounted on. */
-function resolveMountpoint(path: Name): Name {
+/** Throws ErrnoError where there is no directory that can be mounted on. */
+function findMountpoint(path: Name): MountPoint {
   if (path.startsWith('/dev/fd/')) {
     throw new ErrnoError(EINVAL, `${printable(path)}: a descriptor that is mounted already can not be served yet`);
   }
+  const point = MountPoint.find(path);
+  const { shown } = point;
+  if (shown === '/proc' || shown.startsWith('/proc/')) {
+    // it would wait for its own answer
+    throw new ErrnoError(EBUSY, `mount point ${printable(path)}: the process that would serve it reads /proc`);
+  }
   try {
-    const real = realPath(path);
-    if (statSync(nameBytes(real) as Buffer).isDirectory()) return usable(real);
+    statSync(nameBytes(point.target) as Buffer);
   } catch (error) {
-    if (error instanceof ErrnoError) throw error;
     const { errno = -EINVAL, code, message } = error as NodeJS.ErrnoException;
     const dead = errno === -ENOTCONN ? ': a dead mount is there; `umount` it first' : '';
     throw new ErrnoError(-errno, `mount point ${printable(path)}: ${code ?? message}${dead}`);
   }
-  throw new ErrnoError(ENOTDIR, `mount point ${printable(path)}: not a directory`);
-}
-
-/** Throws ErrnoError EBUSY for what a process that serves a mount has to read itself: it would wait for its own answer. */
-function usable(mountpoint: Name): Name {
-  if (mountpoint !== '/proc' && !mountpoint.startsWith('/proc/')) return mountpoint;
-  throw new ErrnoError(EBUSY, `mount point ${printable(mountpoint)}: the process that would serve it reads /proc`);
+  return point;
 }

@@ -1,6 +1,6 @@
 /** What commands tell people, and the exit status that goes with it. */
 import { writeSync } from 'node:fs';
-import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { type Name, nameBytes, printable, withoutControls } from '../sys/bytes.ts';
 import { EMFILE, ENFILE, ENOMEM, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 
@@ -50,7 +50,12 @@ export async function reporting(
   } catch (error) {
     const { errno, syscall } = error as NodeJS.ErrnoException;
     if (!(error instanceof ErrnoError) && syscall === undefined) throw error;
-    complain(wording(error as Error));
+    complain(
+      wording(error as Error)
+        .split('\n')
+        .map(withoutControls)
+        .join('\n'),
+    );
     return [ENOMEM, EMFILE, ENFILE].includes(Math.abs(errno ?? 0)) ? SYSTEM_ERROR : status;
   }
 }

@@ -1,5 +1,5 @@
 /** What a daemon leaves in the runtime directory for `umount` and `status`: a JSON file for each mount, named by its process. */
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
+import { closeSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Confinement } from '../driver/confinement.ts';
 import type { DriverOptions } from '../driver/options.ts';
@@ -7,6 +7,7 @@ import type { Protection } from '../driver/protection.ts';
 import { type Identity, isSame } from '../fuse/mountinfo.ts';
 import type { LayerSpec } from '../overlay/options.ts';
 import type { Name } from '../sys/bytes.ts';
+import { openRuntimeDirectories, type RuntimeDirectory } from './runtime-directory.ts';
 
 export interface MountState {
   readonly pid: number;
@@ -34,32 +35,20 @@ function socketOf(file: string): string {
   return Buffer.byteLength(path) < 108 ? path : '';
 }
 
-/** Where files may be, the first that can be made first: /run/lowerdata for root, and $XDG_RUNTIME_DIR/lowerdata. */
-function directories(): string[] {
-  const { XDG_RUNTIME_DIR } = process.env;
-  const own = XDG_RUNTIME_DIR ? [join(XDG_RUNTIME_DIR, 'lowerdata')] : [];
-  return process.geteuid?.() === 0 ? ['/run/lowerdata', ...own] : own;
-}
-
 /** The file of a daemon, made while it may make one and filled in when there is something to say. */
 export class StateFile {
   /** '' where there is no place for one: root of a user namespace may have none in /run. */
-  readonly path: string;
-  private readonly fd: number;
+  readonly path: string = '';
+  private readonly fd: number = -1;
 
   /** A mount works without its file, so a failure is no error. */
   constructor() {
-    for (const directory of directories()) {
-      const path = join(directory, `${process.pid}.json`);
-      try {
-        mkdirSync(directory, { recursive: true, mode: 0o700 });
-        this.fd = openSync(path, 'w', 0o600);
-        this.path = path;
-        return;
-      } catch {}
+    for (const directory of openRuntimeDirectories(true)) {
+      const name = `${process.pid}.json`;
+      const fd = this.path ? -1 : directory.create(name);
+      if (fd >= 0) [this.fd, this.path] = [fd, join(directory.path, name)];
+      directory.close();
     }
-    this.fd = -1;
-    this.path = '';
   }
 
   /** As in MountState. */
@@ -93,30 +82,31 @@ export function readState(mount: Identity): MountState | undefined {
 
 /** What all running daemons of this user have left. */
 export function readStates(): MountState[] {
-  return directories()
-    .flatMap(at => filesIn(at).map(name => parseState(join(at, name))))
-    .filter(state => state !== undefined && isItsDaemon(state)) as MountState[];
+  return openRuntimeDirectories(false).flatMap(directory => {
+    const names = directory.names().filter(name => name.endsWith('.json'));
+    const states = names.map(name => parseState(directory, name)).filter(state => state !== undefined);
+    directory.close();
+    return states.filter(isItsDaemon);
+  });
 }
 
 /** Whether the process of a file runs: another one may have its number by now. */
 const isItsDaemon = ({ pid, pidStartedAt }: MountState): boolean => isRunning(pid) && startOf(pid) === pidStartedAt;
 
-function filesIn(at: string): string[] {
+/** @returns undefined where the daemon has gone meanwhile, or has not written yet */
+function parseState(directory: RuntimeDirectory, name: string): MountState | undefined {
   try {
-    return readdirSync(at).filter(name => name.endsWith('.json'));
-  } catch {
-    return []; // nobody has mounted anything
-  }
-}
-
-/** @returns undefined where the daemon has gone meanwhile, or somebody else wrote the file */
-function parseState(file: string): MountState | undefined {
-  try {
-    if (statSync(file).uid !== process.geteuid?.()) return undefined;
-    return { ...JSON.parse(readFileSync(file, 'utf8')), socket: socketOf(file) };
+    const state = JSON.parse(directory.read(name) ?? 'null');
+    return isState(state) ? { ...state, socket: socketOf(join(directory.path, name)) } : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** Whether a file has what is looked for first: that of another version may not. */
+function isState(value: Partial<MountState> | null): value is MountState {
+  const texts = [value?.device, value?.mountpoint, value?.source];
+  return texts.every(text => typeof text === 'string') && typeof value?.pid === 'number' && Array.isArray(value.layers);
 }
 
 /** A zombie has released everything, and may wait for its parent for ever. */

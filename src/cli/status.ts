@@ -2,8 +2,10 @@
 import type { Command } from 'commander';
 import { confinementDetails } from '../driver/confinement.ts';
 import { protectionText } from '../driver/protection.ts';
+import { isSame, type Mount, readMounts } from '../fuse/mountinfo.ts';
 import { type Name, nameFromText, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { inInitialUserNamespace } from '../sys/privileges.ts';
 import { newCommand, parse } from './command.ts';
 import { askDaemon } from './live.ts';
 import { liveText } from './live-text.ts';
@@ -36,20 +38,47 @@ export async function run(args: readonly Name[]): Promise<number> {
   const { json, metrics } = command.opts<{ json?: true; metrics?: true }>();
   return reporting(FAILED, async () => {
     if (json && metrics) throw new ErrnoError(EINVAL, '--json and --metrics exclude each other');
-    const states = mountpoint === undefined ? readStates() : [stateOf(mountpoint)];
-    const mounts = await Promise.all(states.map(async state => ({ state, live: await askDaemon(state.socket) })));
+    const shown = mountpoint === undefined ? allMounts() : [mountOf(mountpoint)];
+    const recorded = shown.filter(one => isRecorded(one));
+    const mounts = await Promise.all(recorded.map(async state => ({ state, live: await askDaemon(state.socket) })));
+    const others = shown.filter(one => !isRecorded(one)) as Mount[];
     if (metrics) await printLines(metricsOf(mounts).map(nameFromText));
-    else if (json) await printLines([nameFromText(JSON.stringify(mounts.map(asJson), undefined, 2))]);
-    else await printLines(mounts.flatMap(asText));
+    else if (json) {
+      const all = [...mounts.map(asJson), ...others.map(unrecordedAsJson)];
+      await printLines([nameFromText(JSON.stringify(all, undefined, 2))]);
+    } else await printLines([...mounts.flatMap(asText), ...others.flatMap(unrecordedAsText)]);
     return 0;
   });
 }
 
-function stateOf(mountpoint: Name): MountState {
+/** What a daemon has recorded about its mount; or only what the table of mounts tells, where it could record nothing or is dead. */
+type Shown = MountState | Mount;
+const isRecorded = (shown: Shown): shown is MountState => 'pid' in shown;
+
+/** The mounts of this user. In a user namespace, mounts of users outside of it look alike: only those with records count. */
+function allMounts(): Shown[] {
+  const table = readMounts();
+  const states = readStates();
+  const known = states.map(state => atPresent(state, table));
+  const isOther = (mount: Mount): boolean => isOwn(mount) && !states.some(state => isSame(state, mount));
+  return inInitialUserNamespace() ? [...known, ...table.filter(isOther)] : known;
+}
+
+function mountOf(mountpoint: Name): Shown {
   const mount = findMount(mountpoint);
   const state = mount && readState(mount);
-  if (!state) throw new ErrnoError(EINVAL, `${printable(mountpoint)}: not a mount of lowerdata and of this user`);
-  return state;
+  if (state) return { ...state, mountpoint: mount.path };
+  if (mount && isOwn(mount)) return mount;
+  throw new ErrnoError(EINVAL, `${printable(mountpoint)}: not a mount of lowerdata and of this user`);
+}
+
+const isOwn = ({ type, user }: Mount): boolean => type === 'fuse.lowerdata' && user === process.geteuid?.();
+
+/** With the place where it is now: it may have been moved. In another mount namespace that is not known. */
+function atPresent(state: MountState, table: readonly Mount[]): MountState {
+  const places = table.filter(mount => isSame(state, mount)).map(({ path }) => path);
+  const last = places.at(-1);
+  return last === undefined || places.includes(state.mountpoint) ? state : { ...state, mountpoint: last };
 }
 
 /** Byte strings become text, as messages show them. */
@@ -77,3 +106,22 @@ function asText({ state, live }: LiveMountState): Name[] {
     ...liveText(live),
   ].map(nameFromText);
 }
+
+const unrecordedAsText = ({ path, source }: Mount): Name[] =>
+  [printable(path), `  source      ${printable(source)}`, `  daemon      ${UNRECORDED}`].map(nameFromText);
+const UNRECORDED = 'not known: it is dead, or had no runtime directory of its own to write to';
+
+/** With the same keys, and null for what is not known. */
+const unrecordedAsJson = ({ path, source, device }: Mount): unknown => ({
+  mountpoint: printable(path),
+  source: printable(source),
+  pid: null,
+  device,
+  startedAt: null,
+  transport: null,
+  layers: [],
+  protection: null,
+  confinement: null,
+  process: null,
+  activity: null,
+});

@@ -5,10 +5,16 @@ import { native } from '../sys/native.ts';
 
 const O_NONBLOCK = 0o4000;
 
-// Both are connected while this process may: later it can open no socket any more. Below 0: nobody listens.
-const { NOTIFY_SOCKET } = process.env;
-const supervisor = NOTIFY_SOCKET ? connect(nameFromText(NOTIFY_SOCKET)) : -1;
-const systemLog = connect('/dev/log');
+/** Below 0: nobody listens. */
+let supervisor = -1;
+let systemLog = -1;
+
+/** To be called while this process may open sockets: later it can open none any more. */
+export function connectSupervisor(): void {
+  const { NOTIFY_SOCKET } = process.env;
+  if (NOTIFY_SOCKET) supervisor = connect(nameFromText(NOTIFY_SOCKET));
+  systemLog = connect('/dev/log');
+}
 
 /** Who does not listen is not waited for. */
 function connect(path: Name): number {

@@ -30,7 +30,7 @@ async function umount(path: Name, lazy: boolean): Promise<number> {
   if (!mount) return refuse(path, 'not mounted');
   const state = readState(mount);
   if (mount.type !== 'fuse.lowerdata' && !state) return refuse(path, `no mount of lowerdata, but ${mount.type}`);
-  if (!(await unmountFuse(mount.path, mounter(), lazy))) {
+  if (!(await unmountFuse(mount, mounter(), lazy))) {
     complain(`${printable(path)}: busy: files are open in it, or it is a current directory; --lazy detaches it`);
     return MOUNT_FAILED;
   }

@@ -1,20 +1,22 @@
 /**
  * A shell beside the daemon, which keeps the rights that the daemon gives up. It takes the mount away when it is told so, and
- * when the daemon is gone without a word; and it removes the daemon's files for `lowerdata status`. It holds a socket and
- * nothing else, in a session of its own, and weighs about a megabyte. Whatever it is told, it unmounts nothing but one mount
- * of FUSE, and removes nothing but those files.
+ * when the daemon is gone without a word; and it removes the daemon's files for `lowerdata status`. It holds a socket and the
+ * directory of the mount point, in a session of its own, and weighs about a megabyte. Whatever it is told, it unmounts nothing
+ * but one mount of FUSE, and removes nothing but those files.
  *
  *     mounting PATH ID         to be said before; ID is that of the mount which is there already
- *     mounted DEVICE =SOURCE BY STATE  counts once; SOURCE as mountinfo spells it
+ *     mounted DEVICE NUMBER =SOURCE BY STATE  counts once; NUMBER is DEVICE as st_dev, SOURCE as mountinfo spells it
+ *     look                     -> one line: seen, when the attributes of the root have been asked for
  *     unmount [-l [dead]]      -> one line: unmounted, busy, or what went wrong. dead: only if it is; served, where it is not
  *     gone                     the mount is not there any more; the shell ends
  */
-import { writeSync } from 'node:fs';
+import { read, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Mounter } from '../fuse/mount.ts';
-import { encodePath, type Mount, mountAt, readMounts } from '../fuse/mountinfo.ts';
-import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
+import type { MountPoint } from '../fuse/mount-point.ts';
+import { encodePath, type Mount } from '../fuse/mountinfo.ts';
+import { nameBytes, nameFromText } from '../sys/bytes.ts';
 import { EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 
@@ -23,11 +25,17 @@ import { native } from '../sys/native.ts';
  * source, which another mount can have at once when this one is gone, so that none is taken away unasked while somebody serves
  * it; before they are known, by being new at the path.
  * A mount that another one covers is left alone until that one is gone: unmounting its path would unmount the other one.
+ *
+ * Users may rename what is above a mount point, or put a symlink there. So the shell is in the directory that held the mount
+ * point before the mount was made, and tests and unmounts the name from there; a name on which something is mounted cannot be
+ * renamed. The path of a mount that was moved or bound leads to a directory first, and counts if that still has the path.
+ * umount would resolve a relative path to an absolute one, but leaves /proc/self/cwd as it is.
  */
 const SCRIPT = `
 trap '' HUP INT TERM PIPE
-cd /
-by=$1 device= source= path= before= state=
+cd -P /proc/self/fd/3 2>/dev/null || cd /
+exec 3<&-
+by=$1 device= number= source= path= before= state=
 
 covered() (
   while read -r _ parent _ _ at _; do
@@ -36,11 +44,11 @@ covered() (
   exit 1
 )
 mounts() { # those that their paths lead to; with an argument, those that another mount covers
-  while read -r id _ number _ at rest; do
+  while read -r id _ major _ at rest; do
     case $rest in *' - fuse.'*) ;; *) continue ;; esac
     if [ -n "$device" ]; then
       rest=\${rest#* - fuse.* } # the source, and options without white space
-      [ "$number" = "$device" ] && [ "=\${rest% *}" = "$source" ] || continue
+      [ "$major" = "$device" ] && [ "=\${rest% *}" = "$source" ] || continue
     else
       [ "$at" = "$path" ] && [ "$id" != "$before" ] || continue
     fi
@@ -48,7 +56,7 @@ mounts() { # those that their paths lead to; with an argument, those that anothe
     printf '%s\\n' "$at"
   done </proc/self/mountinfo
 }
-decode() { # sets at to a path without its octal escapes, which %b wants with a leading zero
+decode() { # sets at to a path without its octal escapes, which %b wants with a leading zero; name to its last part
   rest=$1 text=
   while :; do
     case $rest in
@@ -58,40 +66,66 @@ decode() { # sets at to a path without its octal escapes, which %b wants with a 
   done
   at=$(printf '%b.' "$text$rest")
   at=\${at%.}
+  name=./\${at##*/}
 }
-dead() ( # whether nobody serves what is mounted at a path: ENOTCONN, for which statfs(2) alone is sure to ask
+shown() { # the device of what is mounted at the name; nothing where that cannot be said without asking who serves it
+  stat --cached=always -c %d "$name" 2>/dev/null
+}
+enter() { # goes to the directory of a path; fails where the path leads to another one
   decode "$1"
-  case $(LC_ALL=C stat -f "$at" 2>&1) in *' not connected') exit 0 ;; *) exit 1 ;; esac
-)
-unmount() ( # a path, and -l
-  decode "$1"
+  [ -z "$number" ] || [ "$(shown)" != "$number" ] || return 0
+  above=\${at%/*}
+  cd -P "\${above:-/}" 2>/dev/null || return 1
+  [ "$(readlink /proc/self/cwd; echo .)" = "\${above:-/}
+." ] || return 1
+  is=$(shown)
+  [ -z "$is" ] || [ -z "$number" ] || [ "$is" = "$number" ]
+}
+dead() { # whether nobody serves what is mounted at the name: ENOTCONN, for which statfs(2) alone is sure to ask
+  case $(LC_ALL=C stat -f "$name" 2>&1) in *' not connected') return 0 ;; *) return 1 ;; esac
+}
+detach() { # -l, or nothing
   case $by in
-    mount) LC_ALL=C umount $2 "$at" ;;
-    *) LC_ALL=C fusermount3 -u \${2:+-z} "$at" ;;
+    mount)
+      said=$(LC_ALL=C umount -c -i $1 "/proc/self/cwd/$name" 2>&1) && return
+      case $said in *nrecognized*|*nvalid\\ option*) LC_ALL=C umount $1 "/proc/self/cwd/$name" && return ;; esac # busybox
+      printf '%s\\n' "$said"
+      return 1
+      ;;
+    *) LC_ALL=C fusermount3 -u \${1:+-z} "$name" 2>&1 ;;
   esac
+}
+removed() ( # whether a dead mount could be unmounted from a path
+  enter "$1" && dead && detach -l
 )
-requested() { # where it was made, or else the last place
+requested() ( # where it was made, or else the last place
   last=
   for place in $(mounts); do
     last=$place
     [ "$place" != "$path" ] || break
   done
-  if [ "$2" = dead ] && ! dead "$last"; then
-    echo served
-  elif [ -z "$device" ] || [ -z "$last" ]; then
+  if [ -z "$device" ] || [ -z "$last" ]; then
     echo not mounted
-  elif said=$(unmount "$last" "$1" 2>&1); then
+  elif ! enter "$last"; then
+    echo its directory was moved
+  elif [ "$2" = dead ] && ! dead; then
+    echo served
+  elif said=$(detach "$1"); then
     echo unmounted
   else
     case $said in *busy*) echo busy ;; *) echo $said ;; esac
   fi
-}
+)
 forget() { [ -z "$state" ] || rm -f "$state" "\${state%.json}.sock"; }
-while read -r word one two three four; do
+while read -r word one two three four five; do
   case $word in
     mounting) [ -n "$path" ] || path=$one before=$two ;;
-    mounted) [ -n "$device" ] || device=$one source=$two by=$three state=$four ;;
-    unmount) requested "$one" "$two" ;;
+    mounted) [ -n "$device" ] || device=$one number=$two source=$three by=$four state=$five ;;
+    look) decode "$path"; [ -d "$name" ]; echo seen ;;
+    unmount)
+      requested "$one" "$two"
+      [ -n "$(mounts)$(mounts covered)" ] || cd / # users of what is detached do not keep the directory busy
+      ;;
     gone) forget; exit 0 ;;
   esac
 done
@@ -100,7 +134,7 @@ tries=100 absent=3
 [ "$by" = mount ] || [ -n "$device" ] || absent=20 # fusermount3 may not have mounted yet
 while [ "$tries" -gt 0 ] && [ "$absent" -gt 0 ]; do # a daemon may take a while to die, and one look may miss what moves
   found=$(mounts) failed=
-  for place in $found; do dead "$place" && unmount "$place" -l || failed=1; done
+  for place in $found; do removed "$place" >/dev/null || failed=1; done
   if [ -z "$failed" ] && [ -n "$device" ] && [ -n "$(mounts covered)" ]; then
     forget
     state=
@@ -125,25 +159,36 @@ export class Watcher {
   /** What it says, once somebody listens. */
   private lines: AsyncIterator<string> | undefined;
 
-  constructor(by: Mounter) {
+  /** @param directory descriptor of the one that holds the mount point */
+  constructor(by: Mounter, directory: number) {
     const pair = new Int32Array(2);
     must(native.socketPair(pair), 'socketpair');
     const [ours = -1, theirs = -1] = pair;
     const words = ['sh', '-fc', SCRIPT, 'lowerdata-watcher', by].map(word => `${word}\0`).join('');
-    this.isThere = native.spawn('/bin/sh', nameBytes(words), theirs) > 0;
+    this.isThere = native.spawn('/bin/sh', nameBytes(words), theirs, directory) > 0;
     native.close(theirs);
     this.fd = ours;
   }
 
   /** To be said before the mount is made. */
-  mounting(path: Name): void {
-    const before = mountAt(readMounts(), path)?.id ?? 0;
-    this.say(`mounting ${encodePath(path)} ${before}`);
+  mounting(point: MountPoint): void {
+    this.say(`mounting ${encodePath(point.shown)} ${point.mountId ?? 0}`);
   }
 
   /** @param stateFile removed with the mount, and the socket beside it; '' for none */
   mounted({ device, spelledSource }: Mount, by: Mounter, stateFile: string): void {
-    this.say(`mounted ${device} =${spelledSource} ${by} ${nameFromText(stateFile)}`);
+    this.say(`mounted ${device} ${statDevice(device)} =${spelledSource} ${by} ${nameFromText(stateFile)}`);
+  }
+
+  /**
+   * Has the kernel ask for the attributes of the root. Until it knows them, what copies them when it mounts, as overlayfs does,
+   * gets a directory that nobody may enter. Whoever serves the mount cannot do that: killed at that moment, it would wait for
+   * its own answer for ever. Settles when the root is known, or the watcher has ended.
+   */
+  look(): Promise<void> {
+    if (!this.isThere) return Promise.resolve();
+    this.say('look');
+    return new Promise(done => read(this.fd, Buffer.alloc('seen\n'.length), () => done()));
   }
 
   /**
@@ -189,4 +234,10 @@ export class Watcher {
       writeSync(this.fd, nameBytes(`${line}\n`));
     } catch {} // it has ended
   }
+}
+
+/** st_dev of `major:minor`. Source: glibc's sys/sysmacros.h, makedev. */
+function statDevice(device: string): bigint {
+  const [major, minor] = device.split(':').map(BigInt) as [bigint, bigint];
+  return ((major & 0xfffff000n) << 32n) | ((major & 0xfffn) << 8n) | ((minor & 0xffffff00n) << 12n) | (minor & 0xffn);
 }

@@ -19,6 +19,7 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import type { End } from '../fuse/device.ts';
 import { type FuseMountOptions, type Mounter, type MountFlag, mounter } from '../fuse/mount.ts';
+import type { MountPoint } from '../fuse/mount-point.ts';
 import { mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { openOverlay } from '../overlay/open.ts';
 import type { StackOptions } from '../overlay/options.ts';
@@ -91,10 +92,10 @@ export class FuseNativeServer {
   }
 
   /**
-   * Mounts at an absolute path, and serves; no blocking call of this thread may touch the mount. It is taken away as any
+   * Mounts by the path of a directory, and serves; no blocking call of this thread may touch the mount. It is taken away as any
    * other. Throws ErrnoError: EINVAL for a path that can not be handed over, else EIO, with libfuse's reason on stderr.
    */
-  async mount(mountpoint: Name, options: FuseMountOptions): Promise<Mounter> {
+  async mount({ shown: mountpoint }: MountPoint, options: FuseMountOptions): Promise<Mounter> {
     const target = exactText(mountpoint);
     if (target === undefined || mountpoint.length > TEXT_BYTES_MAX) {
       throw new ErrnoError(EINVAL, `${printable(mountpoint)}: not UTF-8, or too long for transport=fuse-native`);

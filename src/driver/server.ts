@@ -55,6 +55,11 @@ export class OverlayServer {
     this.ring = driver.transport === 'uring' ? openRing() : undefined;
   }
 
+  /** Of the root directory. */
+  get rootPermissions(): number {
+    return this.overlay.attr(this.overlay.root).mode & 0o7777;
+  }
+
   /**
    * Answers the first request of a mount.
    * @param fd its /dev/fuse @param log gets a line for what users should know @param trace each message, with `debug`

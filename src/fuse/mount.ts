@@ -2,9 +2,11 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { openSync } from 'node:fs';
 import { type Name, printable } from '../sys/bytes.ts';
-import { EBUSY, EINVAL, ENOENT, EPERM, ErrnoError, errnoName, must } from '../sys/errno.ts';
+import { EBUSY, EINVAL, ENOENT, EPERM, ErrnoError, ESTALE, errnoName, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { CAP_SYS_ADMIN, hasCapability } from '../sys/privileges.ts';
+import { MountPlace, type MountPoint } from './mount-point.ts';
+import { type Mount, readMounts } from './mountinfo.ts';
 
 export interface FuseMountOptions {
   /** Shown as the source of the mount. */
@@ -15,6 +17,8 @@ export interface FuseMountOptions {
   readonly allowOther: boolean;
   /** Names out of `mountFlags`; read-only is always on. */
   readonly flags: readonly MountFlag[];
+  /** Permissions of the root directory, until the kernel has asked for them. */
+  readonly rootPermissions?: number;
   /** Bytes of one READ at most; undefined: what the kernel likes. */
   readonly maxReadBytes?: number;
 }
@@ -46,32 +50,48 @@ export interface Connection {
 
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
+const S_IFDIR = 0o40000;
 const MAX_READ_FLOOR = 4096;
 
 /** Flags that fusermount3 refuses or drops: it forces nosuid and nodev, and knows no finer access times. */
 const ONLY_MOUNT: readonly MountFlag[] = ['nosuid', 'nodev', 'nodiratime', 'relatime', 'strictatime', 'lazytime'];
 
 /**
- * Mounts at an absolute path. Throws ErrnoError with what the kernel or fusermount3 said.
+ * Mounts on a directory. Throws ErrnoError with what the kernel or fusermount3 said, and ESTALE where the directory has
+ * another name by then.
  * Nobody answers requests yet: whoever touches the mount point waits until the descriptor is served.
  */
-export function mountFuse(target: Name, options: FuseMountOptions): Connection {
-  if (mounter() === 'fusermount3') return { fd: mountByHelper(target, options), by: 'fusermount3' };
+export async function mountFuse(point: MountPoint, options: FuseMountOptions): Promise<Connection> {
+  const before = readMounts().map(({ id }) => id);
+  const covered = point.mountId;
+  const connection = connect(point, options);
+  if (point.mountId !== covered) return connection;
+  const isStray = ({ id, type, source }: Mount): boolean =>
+    !before.includes(id) && type === `fuse.${options.subtype}` && source === options.fsname;
+  const stray = readMounts().findLast(isStray);
+  if (stray) await unmountFuse(stray, connection.by, true);
+  native.close(connection.fd);
+  throw new ErrnoError(ESTALE, `mount point ${printable(point.shown)}: it was moved while it was mounted on`);
+}
+
+function connect(point: MountPoint, options: FuseMountOptions): Connection {
+  if (mounter() === 'fusermount3') return { fd: mountByHelper(point, options), by: 'fusermount3' };
   const fd = openDevice();
   const flags = ['ro' as const, ...options.flags].reduce((sum, flag) => sum | mountFlags[flag], 0);
   const type = `fuse.${options.subtype}`;
-  const result = native.mount(options.fsname, target, type, flags, dataString(fd, options));
+  const result = native.mount(options.fsname, point.target, type, flags, dataString(fd, options));
   if (result === 0) return { fd, by: 'mount' };
   native.close(fd);
-  if (result === -EPERM) return { fd: mountByHelper(target, options), by: 'fusermount3' };
-  throw new ErrnoError(-result, `mount ${printable(target)}: ${mountHint(result)}`);
+  if (result === -EPERM) return { fd: mountByHelper(point, options), by: 'fusermount3' };
+  throw new ErrnoError(-result, `mount ${printable(point.shown)}: ${mountHint(result)}`);
 }
 
 /** The data of mount(2). Source: linux/fs/fuse/inode.c, fuse_fs_parameters. */
 export function dataString(fd: number, options: FuseMountOptions): Name {
   const uid = process.geteuid?.() ?? 0;
   const gid = process.getegid?.() ?? 0;
-  return [`fd=${fd},rootmode=40000,user_id=${uid},group_id=${gid}`, ...commonOptions(options)].join(',');
+  const rootMode = (S_IFDIR | (options.rootPermissions ?? 0)).toString(8);
+  return [`fd=${fd},rootmode=${rootMode},user_id=${uid},group_id=${gid}`, ...commonOptions(options)].join(',');
 }
 
 /** The options of fusermount3. Source: libfuse's util/fusermount.c: a backslash keeps a comma in a name. */
@@ -121,14 +141,15 @@ function mountHint(result: number): string {
   return errnoName(result);
 }
 
-/** fusermount3 mounts and sends the descriptor over a socket that it inherits. */
-function mountByHelper(target: Name, options: FuseMountOptions): number {
+/** fusermount3 mounts below its current directory, and sends the descriptor over a socket that it inherits. */
+function mountByHelper(point: MountPoint, options: FuseMountOptions): number {
   const pair = new Int32Array(2);
   must(native.socketPair(pair), 'socketpair');
   const [ours = -1, theirs = -1] = pair;
   try {
-    const args = ['-o', textOf(helperOptions(options)), '--', textOf(target)];
+    const args = ['-o', textOf(helperOptions(options)), '--', `./${textOf(point.name)}`];
     const { status, stderr, error } = spawnSync('fusermount3', args, {
+      cwd: directoryOf(point),
       stdio: ['ignore', 'ignore', 'pipe', theirs],
       env: { ...process.env, _FUSE_COMMFD: '3', LC_ALL: 'C' },
       encoding: 'utf8',
@@ -142,24 +163,38 @@ function mountByHelper(target: Name, options: FuseMountOptions): number {
   }
 }
 
+/** What a program can be started in: it is looked up when the program's process has the same descriptors still. */
+const directoryOf = ({ directory }: MountPlace): string => `/proc/self/fd/${directory}`;
+
 /**
- * Unmounts what is on top at an absolute path. Lazily: it is out of sight at once, and ends with its last user.
- * @returns whether it is unmounted; false while the tree is in use. Throws ErrnoError for everything else.
+ * Unmounts a mount where mountinfo shows it. Lazily: it is out of sight at once, and ends with its last user.
+ * @returns whether it is unmounted; false while the tree is in use. Throws ErrnoError for everything else: ESTALE where
+ * another mount is seen at its path.
  */
-export async function unmountFuse(target: Name, by: Mounter, lazy: boolean): Promise<boolean> {
-  if (by === 'fusermount3') return unmountByHelper(target, lazy);
-  const result = native.umount(target, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
-  if (result === -EBUSY) return false;
-  must(result, `umount ${printable(target)}`);
-  return true;
+export async function unmountFuse(
+  { id, path }: Pick<Mount, 'id' | 'path'>,
+  by: Mounter,
+  lazy: boolean,
+): Promise<boolean> {
+  const place = MountPlace.at(path);
+  try {
+    if (place.mountId !== id) throw new ErrnoError(ESTALE, `${printable(path)}: another mount is there by now`);
+    if (by === 'fusermount3') return await unmountByHelper(place, lazy);
+    const result = native.umount(place.path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
+    if (result === -EBUSY) return false;
+    must(result, `umount ${printable(path)}`);
+    return true;
+  } finally {
+    place.close();
+  }
 }
 
 /** Not awaited by blocking: whoever serves the mount may be this process. */
-async function unmountByHelper(target: Name, lazy: boolean): Promise<boolean> {
-  const args = ['-u', ...(lazy ? ['-z'] : []), '--', textOf(target)];
-  const env = { ...process.env, LC_ALL: 'C' };
+async function unmountByHelper(place: MountPlace, lazy: boolean): Promise<boolean> {
+  const args = ['-u', ...(lazy ? ['-z'] : []), '--', `./${textOf(place.name)}`];
+  const options = { cwd: directoryOf(place), env: { ...process.env, LC_ALL: 'C' } };
   const [error, stderr] = await new Promise<[Error | null, string]>(resolve => {
-    execFile('fusermount3', args, { env }, (error, _, stderr) => resolve([error, stderr]));
+    execFile('fusermount3', args, options, (error, _, stderr) => resolve([error, stderr]));
   });
   if (!error) return true;
   if (/busy/i.test(stderr)) return false;

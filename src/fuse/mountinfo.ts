@@ -1,6 +1,7 @@
 /** The mounts of this mount namespace. Source: proc_pid_mountinfo(5). */
 import { openSync, readFileSync, readSync } from 'node:fs';
 import type { Name } from '../sys/bytes.ts';
+import { EIO, ErrnoError } from '../sys/errno.ts';
 
 export interface Mount {
   readonly id: number;
@@ -8,11 +9,15 @@ export interface Mount {
   /** `major:minor` of its superblock: the same in every place where it is mounted. */
   readonly device: string;
   readonly path: Name;
+  /** Flags of this mount, not of its superblock: `ro`, `nosuid`, `relatime`. */
+  readonly flags: readonly string[];
   /** With its subtype: `fuse.lowerdata`. */
   readonly type: Name;
   readonly source: Name;
   /** The source as mountinfo spells it, without white space. */
   readonly spelledSource: string;
+  /** Who has mounted it, for filesystems in userspace; undefined for others. */
+  readonly user: number | undefined;
 }
 
 /** What tells a mount from others. A number alone does not: another one may have it as soon as the first is gone. */
@@ -21,14 +26,20 @@ export type Identity = Pick<Mount, 'device' | 'source'>;
 /** Whether both are the same superblock, as far as can be seen. */
 export const isSame = (a: Identity, b: Identity): boolean => a.device === b.device && a.source === b.source;
 
-/** All mounts, in the order in which they were made. Asks no filesystem, so that a dead one does not stop it. */
+/** All mounts, in the order in which they were made. Asks no filesystem, so that a dead one does not stop it. Throws ErrnoError. */
 export function readMounts(): Mount[] {
-  return parseMounts(readFileSync('/proc/self/mountinfo', 'latin1'));
+  try {
+    return parseMounts(readFileSync(TABLE, 'latin1'));
+  } catch (error) {
+    const { errno = -EIO, code } = error as NodeJS.ErrnoException;
+    throw new ErrnoError(-errno, `${TABLE}: ${code}: mounts need /proc`);
+  }
 }
+const TABLE = '/proc/self/mountinfo';
 
 /** Reads the mounts again and again, also when this process can open nothing any more. */
 export class MountTable {
-  private readonly fd = openSync('/proc/self/mountinfo', 'r');
+  private readonly fd = openSync(TABLE, 'r');
 
   /** As `readMounts`. */
   read(): Mount[] {
@@ -48,17 +59,20 @@ export function parseMounts(text: string): Mount[] {
   const mounts: Mount[] = [];
   for (const line of text.split('\n')) {
     const [before = '', after = ''] = line.split(' - '); // before it, a space in a path is \040
-    const [id, parent, device, , path] = before.split(' ');
-    const [type, source] = after.split(' ');
+    const [id, parent, device, , path, flags = ''] = before.split(' ');
+    const [type, source, options = ''] = after.split(' ');
+    const [, user] = /(?:^|,)user_id=(\d+)/.exec(options) ?? [];
     if (path === undefined || source === undefined) continue;
     mounts.push({
       id: Number(id),
       parent: Number(parent),
       device: device as string,
       path: decode(path),
+      flags: flags.split(','),
       type: decode(type as string),
       source: decode(source),
       spelledSource: source,
+      user: user === undefined ? undefined : Number(user),
     });
   }
   return mounts;

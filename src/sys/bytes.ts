@@ -49,4 +49,8 @@ export function printable(name: Name): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control bytes are what is replaced
   return foreign ? name.replace(/[\x00-\x1f\\\x7f-\xff]/g, hex) : text.replace(/[\x00-\x1f\\\x7f]/g, hex);
 }
+/** Text for a terminal or a log, as one line: control characters as \xNN. */
+export const withoutControls = (text: string): string =>
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is replaced
+  text.replace(/[\x00-\x1f\x7f-\x9f]/g, hex);
 const hex = (c: string): string => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`;

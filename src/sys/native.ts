@@ -41,6 +41,8 @@ export interface Native {
   /** openat2(2); `mode` 0. Flags always include O_CLOEXEC. */
   openat2(dirfd: number, path: Name, flags: number, resolve: number): number;
   close(fd: number): number;
+  /** close_range(2); -ENOSYS before Linux 5.9, and -EINVAL for CLOSE_RANGE_CLOEXEC before 5.11. */
+  closeRange(first: number, last: number, flags: number): number;
   /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file. */
   duplicate(fd: number): number;
   /** dup3(2): `target` becomes another descriptor of the open file `fd`, and is inherited by programs. */
@@ -122,10 +124,11 @@ export interface Native {
   /** execv(2): becomes the program; `words`, its name first, each end with a NUL. -E2BIG for more than 4,095. */
   execute(path: Name, words: Uint8Array): number;
   /**
-   * posix_spawn(3): starts a program in a session of its own, with `fd` as its standard input and output and no standard error.
+   * posix_spawn(3): starts a program in a session of its own, with `fd` as its standard input and output, no standard error, and
+   * `directory` as its descriptor 3.
    * Its process; nobody is told when it ends.
    */
-  spawn(path: Name, words: Uint8Array, fd: number): number;
+  spawn(path: Name, words: Uint8Array, fd: number, directory: number): number;
   /** setsid(2): no terminal sends signals from here on. */
   setsid(): number;
   /** _exit(2): ends the process at once, also while a thread blocks in a system call. */

@@ -9,20 +9,29 @@ export const CAP_SYS_ADMIN = 21;
 const PR_CAPBSET_DROP = 24;
 const PR_SET_NO_NEW_PRIVS = 38;
 
+/** '' where /proc is not mounted: commands that only read a stack do without. */
+function contentsOf(file: string): string {
+  try {
+    return readFileSync(file, 'latin1');
+  } catch {
+    return '';
+  }
+}
+
 /** Whether a capability is effective in the calling thread, in the user namespace of the process. */
 export function hasCapability(capability: number): boolean {
-  const [, effective = '0'] = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/thread-self/status', 'latin1')) ?? [];
+  const [, effective = '0'] = /^CapEff:\s*([0-9a-f]+)$/m.exec(contentsOf('/proc/thread-self/status')) ?? [];
   return ((BigInt(`0x${effective}`) >> BigInt(capability)) & 1n) === 1n;
 }
 
 /** Whether the process is in the first user namespace, where capabilities are good for the whole system. */
 export function inInitialUserNamespace(): boolean {
-  return /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'));
+  return /^\s*0\s+0\s+4294967295\s*$/.test(contentsOf('/proc/self/uid_map'));
 }
 
 /** How many descriptors the process may have open: its soft limit. */
 export function openFilesMax(): number {
-  const [, limit = '1024'] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1')) ?? [];
+  const [, limit = '1024'] = /^Max open files\s+(\d+)/m.exec(contentsOf('/proc/self/limits')) ?? [];
   return Number(limit);
 }
 

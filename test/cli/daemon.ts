@@ -20,11 +20,12 @@ import t, { type Test } from 'tap';
 import { type Mount, mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
 import { nameFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
-import { lowerdata } from '../fixtures/mounted.ts';
+import { lowerdata, packageFolder } from '../fixtures/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
-import { withoutFuse } from '../fixtures/skips.ts';
+import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
 
 const MNT_DETACH = 2;
+const NOBODY = 65534;
 const MS_BIND = 4096;
 
 interface Result {
@@ -358,6 +359,98 @@ placed('in a user namespace', async (t, { directory, mnt, stack }) => {
   t.same(result, { status: 0, stderr: `lowerdata: ${mnt}: ${ON_READ}CAP_DAC_READ_SEARCH` });
   t.equal(readFileSync(`${directory}/out`, 'utf8'), 'a\nb\nd\n');
 });
+
+placed('a kernel overlay that is mounted on top at once', async (t, place) => {
+  const { directory, mnt, stack } = place;
+  const over = join(directory, 'over');
+  mkdirSync(over);
+  chmodSync(join(directory, 'A'), 0o755);
+  t.equal(place.run('mount', stack, mnt, '-o', 'allow_other').status, 0);
+  const mounted = native.mount('o', nameFromText(over), 'overlay', 1, nameFromText(`lowerdir=${mnt}:${directory}/C`));
+  if (mounted < 0) return t.comment(`no overlay here: ${mounted}`);
+  const { status, stdout } = spawnSync('ls', [over], { uid: NOBODY, gid: NOBODY, encoding: 'utf8' });
+  native.umount(nameFromText(over), MNT_DETACH);
+  t.same({ status, stdout }, { status: 0, stdout: 'a\nb\nc\nd\n' }, 'lets others in');
+});
+
+placed('remounted', async (t, place) => {
+  const { stack, mnt } = place;
+  place.run('mount', stack, mnt);
+  for (const [rule, options, flags] of [
+    ['with other access times', 'remount,noatime', ['ro', 'noatime']],
+    [
+      'with more flags, as mount(8) repeats those that are there',
+      'ro,noatime,user_id=0,remount,nosuid',
+      ['ro', 'nosuid', 'noatime'],
+    ],
+    ['with fewer', 'remount,suid,relatime,verity=require', ['ro', 'relatime']],
+  ] as const) {
+    t.same(place.run('mount', '-o', options, stack, mnt), { status: 0, stderr: '' }, rule);
+    t.strictSame(place.mount?.flags, flags, rule);
+  }
+  const { status, stderr } = place.run('mount', '-o', 'remount,rw', stack, mnt);
+  t.equal(status, 32);
+  t.equal(stderr, `lowerdata: ${mnt}: it cannot be made writable; give ro with remount`);
+  t.match(place.run('mount', '-o', 'remount,ro', stack, '/proc'), { status: 32, stderr: /not a mount of lowerdata/ });
+  t.same(readdirSync(mnt).sort(), ['a', 'b', 'd'], 'it goes on');
+});
+
+placed('without /proc', async (t, { directory, mnt, stack }) => {
+  const script = 'umount -l /proc && exec "$@"';
+  for (const [status, words, said] of [
+    [0, ['--version'], /^$/],
+    [0, ['ls', stack, '/'], /^$/],
+    [32, ['mount', '-f', stack, mnt], /^lowerdata: mounts need \/proc: ENOENT$/],
+    [32, ['umount', mnt], /^lowerdata: .*: mounts need \/proc$/],
+    [1, ['status'], /^lowerdata: .*: mounts need \/proc$/],
+  ] as const) {
+    const command = ['unshare', '-m', 'sh', '-c', script, 'sh', process.execPath, lowerdata, ...words];
+    t.match(run(command, directory), { status, stderr: said }, words[0]);
+  }
+});
+
+placed('on a mount of another user', async (t, { directory, mnt, stack }) => {
+  if (withoutUserMounts) return t.comment(withoutUserMounts);
+  chownSync(mnt, NOBODY, NOBODY);
+  const as = { cwd: directory, uid: NOBODY, gid: NOBODY };
+  t.equal(spawnSync(process.execPath, [lowerdata, 'mount', stack, mnt], as).status, 0);
+  const { status, stderr } = run([process.execPath, lowerdata, 'mount', stack, mnt], directory);
+  t.equal(status, 32);
+  t.equal(
+    stderr,
+    `lowerdata: mount point ${mnt}: EACCES: a FUSE mount of user 65534, which nobody else may enter without allow_other, not even root`,
+  );
+});
+
+/** Runs its arguments with a lock, and both ends of a pipe's write end, on descriptors that shells cannot close by number. */
+const locked = `
+import fcntl, os, subprocess, sys
+lock = os.open('lock', os.O_CREAT | os.O_RDWR); fcntl.flock(lock, fcntl.LOCK_EX)
+ends = os.pipe()
+for fd, at in [(lock, 9), (lock, 10), (lock, 40), (ends[1], 11), (ends[1], 300)]: os.dup2(fd, at)
+child = subprocess.Popen(sys.argv[2:], pass_fds=(9, 10, 11, 40, 300), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+if sys.argv[1] == 'waits': child.wait()
+else:
+    while not os.path.ismount('mnt'): pass
+    os.listdir('mnt')
+for fd in [lock, 9, 10, 40, ends[1], 11, 300]: os.close(fd)
+fcntl.flock(os.open('lock', os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
+assert os.read(ends[0], 1) == b'', 'the pipe has a writer'
+`;
+for (const [rule, waits, ...words] of [
+  ['in the background', true, 'mount'],
+  ['in the foreground', false, 'mount', '-f'],
+  ['by the launcher', true, 'bin/lowerdata', 'mount'],
+  ['by a helper of mount(8)', true, 'bin/lowerdata', '--called', 'mount.lowerdata'],
+] as const)
+  placed(`what a caller has open is not kept: ${rule}`, async (t, place) => {
+    const [first = '', ...rest] = words;
+    const program = first.startsWith('bin/') ? [join(packageFolder, first)] : [process.execPath, lowerdata, first];
+    const args = ['-c', locked, waits ? 'waits' : 'goes on', ...program, ...rest, place.stack, place.mnt];
+    const { status, stderr } = spawnSync('python3', args, { cwd: place.directory, encoding: 'utf8', timeout: 30_000 });
+    t.equal(status, 0, stderr);
+    t.equal(place.run('umount', place.mnt).status, 0);
+  });
 
 placed('a supervisor hears of it', async (t, place) => {
   const socket = join(place.directory, 'notify');

@@ -1,12 +1,22 @@
 /** Proves that what install-helper writes serves mount(8), an fstab and systemd, in a mount namespace with a /sbin of its own. */
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { packageFolder } from '../fixtures/mounted.ts';
+import { lowerdata, packageFolder } from '../fixtures/mounted.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
-import { without, withoutFuse } from '../fixtures/skips.ts';
+import { without, withoutFuse, withoutRoot } from '../fixtures/skips.ts';
 
 const HELPERS = ['mount.fuse.lowerdata', 'mount.lowerdata'];
 const launcher = join(packageFolder, 'bin', 'lowerdata');
@@ -27,7 +37,7 @@ placed('written, written again, removed', false, async (t, directory) => {
   const sbin = join(directory, 'sbin');
   const install = (...args: string[]) => runCommand(['install-helper', '--to', sbin, ...args]);
   for (let time = 0; time < 2; time++) {
-    t.match(install(), { status: 0, stderr: '' });
+    t.match(install('--force'), { status: 0, stderr: /^(lowerdata: warning: .*\n?)*$/ });
     t.same(readdirSync(sbin).sort(), HELPERS);
   }
   t.match(readFileSync(join(sbin, 'mount.lowerdata'), 'utf8'), `exec '${launcher}' --called mount.lowerdata "$@"\n`);
@@ -45,22 +55,41 @@ placed('what others have put there stays', false, async (t, directory) => {
     ['a directory', () => mkdirSync(file)],
   ] as const) {
     put();
-    for (const args of [[], ['--remove']]) {
+    for (const args of [['--force'], ['--remove']]) {
       const { status, stderr } = runCommand(['install-helper', '--to', sbin, ...args]);
       t.equal(status, 1, rule);
-      t.equal(stderr, `lowerdata: ${file}: not written by this command; it stays as it is`, rule);
+      t.equal(stderr.split('\n').at(-1), `lowerdata: ${file}: not written by this command; it stays as it is`, rule);
       t.same(readdirSync(sbin), ['mount.fuse.lowerdata'], `${rule}: and nothing is half done`);
     }
     spawnSync('rm', ['-r', file]);
   }
-  const { status, stderr } = runCommand(['install-helper', '--to', join(directory, 'none')]);
+  const { status, stderr } = runCommand(['install-helper', '--force', '--to', join(directory, 'none')]);
   t.equal(status, 1);
-  t.match(stderr, /^lowerdata: ENOENT: .*none\/mount\.lowerdata/);
+  t.match(stderr.split('\n').at(-1), /^lowerdata: ENOENT: .*none\/mount\.lowerdata/);
+});
+
+placed('a Node.js that a user can exchange is refused', withoutRoot, async (t, directory) => {
+  const [sbin, node] = [join(directory, 'sbin'), join(directory, 'home', 'node')];
+  mkdirSync(join(directory, 'home'));
+  copyFileSync(process.execPath, node);
+  chownSync(join(directory, 'home'), 1000, 1000);
+  const install = (...args: string[]) =>
+    spawnSync(node, [lowerdata, 'install-helper', '--to', sbin, ...args], { encoding: 'utf8' });
+  const what = `${node}: root would run it, but ${directory}/home belongs to user 1000`;
+  t.match(install(), {
+    status: 1,
+    stderr: `lowerdata: ${what}; install it where root alone can write, or use --force\n`,
+  });
+  t.same(readdirSync(sbin), [], 'nothing is written');
+  const forced = install('--force');
+  t.equal(forced.status, 0);
+  t.equal(forced.stderr.split('\n')[0], `lowerdata: warning: ${what}`);
+  t.same(readdirSync(sbin).sort(), HELPERS, 'unless that is asked for');
 });
 
 /** Runs lines of sh where /sbin holds what install-helper writes, with nothing in the environment. */
 function shell(directory: string, script: string) {
-  runCommand(['install-helper', '--to', join(directory, 'sbin')]);
+  runCommand(['install-helper', '--force', '--to', join(directory, 'sbin')]);
   const sbin = `mount -t overlay none -o lowerdir=${directory}/sbin:/usr/sbin /usr/sbin`;
   const args = ['-m', '/usr/bin/env', '-i', '/bin/sh', '-ec', `cd "$0"; ${sbin}; ${script}`, directory];
   const { status, stdout, stderr } = spawnSync('unshare', args, { encoding: 'utf8', timeout: 60_000 });
@@ -84,6 +113,13 @@ for (const [rule, mount] of [
     t.match(stdout, /^a\nfuse\.lowerdata .*A:.*B\n$/);
   });
 }
+
+placed('remounted by mount(8)', withoutFuse, async (t, directory) => {
+  const script = `mount -t lowerdata A:B mnt; mount -o remount,noatime,nosuid mnt; findmnt -no VFS-OPTIONS mnt; ls mnt; ${ended}`;
+  const { status, stdout, stderr } = shell(directory, script);
+  t.equal(status, 0, stderr);
+  t.equal(stdout, 'ro,nosuid,noatime\na\n');
+});
 
 t.test('README.md: the lines of fstab', async t => {
   const readme = readFileSync(join(packageFolder, 'README.md'), 'utf8');

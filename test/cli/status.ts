@@ -11,6 +11,7 @@ import { withScratch } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
 
 const MNT_DETACH = 2;
+const MS_MOVE = 8192;
 const NOBODY = 65534;
 const PROTECTION =
   'metadata is not checked (digest=HEX does); data that has a digest is checked when it is opened, not again unless it has fs-verity (the kernel reads it itself; verify=read checks each read)';
@@ -142,7 +143,12 @@ t.test('as root', { skip: withoutFuse, timeout: 120_000 }, async t => {
       const result = run(directory, 'status', ...args);
       t.match(result, { status: 1, stdout: '', stderr: message }, rule);
     }
-    t.equal(run(directory, 'umount', one).status, 0);
+    const elsewhere = join(directory, 'C', 'moved');
+    mkdirSync(elsewhere);
+    native.mount(nameFromText(one), nameFromText(elsewhere), '', MS_MOVE, '');
+    t.equal(run(directory, 'status', elsewhere).stdout.split('\n')[0], elsewhere, 'where it is, when it was moved');
+    t.ok(run(directory, 'status').stdout.split('\n').includes(elsewhere), 'in the list, too');
+    t.equal(run(directory, 'umount', elsewhere).status, 0);
     t.equal(run(directory, 'status', one).status, 1, 'nor what was a mount');
     t.notMatch(run(directory, 'status').stdout, one, 'which is in no list either');
   });
@@ -187,6 +193,25 @@ t.test('as an ordinary user', { skip: withoutUserMounts, timeout: 120_000 }, asy
     owner = { uid: NOBODY, gid: NOBODY };
     t.equal(run(directory, 'umount', one).status, 0);
     t.equal(run(directory, 'status').stdout, '', 'and then none is left');
+  });
+});
+
+t.test('a mount whose runtime directory belongs to another user', { skip: withoutUserMounts }, async t => {
+  placed(NOBODY, directory => {
+    const [one, precious] = [join(directory, 'one'), join(directory, 'run', 'precious')];
+    mkdirSync(join(directory, 'run', 'lowerdata'), { mode: 0o777 });
+    writeFileSync(precious, 'data');
+    chownSync(precious, NOBODY, NOBODY);
+    t.equal(run(directory, 'mount', 'A::C', one).status, 0);
+    t.strictSame(readdirSync(join(directory, 'run', 'lowerdata')), [], 'nothing is written there');
+    symlinkSync('/dev/zero', join(directory, 'run', 'lowerdata', '1.json'));
+    const { stdout } = run(directory, 'status');
+    t.match(stdout, `${one}\n  source      A::C\n  daemon      not known`, 'it is listed with what is known');
+    t.equal(run(directory, 'status', one).stdout, stdout, 'and found');
+    const [json] = JSON.parse(run(directory, 'status', '--json', one).stdout);
+    t.match(json, { mountpoint: one, source: 'A::C', pid: null, activity: null });
+    t.equal(run(directory, 'status', '--metrics').status, 0);
+    t.equal(run(directory, 'umount', one).status, 0);
   });
 });
 

@@ -21,11 +21,13 @@ const cli = dirname(lowerdata);
 const script = (mounted: string): string => `
   import { Watcher } from '${cli}/watcher.js';
   import { mounter, mountFuse } from '${cli}/../fuse/mount.js';
+  import { MountPoint } from '${cli}/../fuse/mount-point.js';
   import { mountAt, readMounts } from '${cli}/../fuse/mountinfo.js';
   const [at] = process.argv.slice(-1);
-  const watcher = new Watcher(mounter());
-  watcher.mounting(at);
-  mountFuse(at, { fsname: 'a  #b,\\\\c [d]*? - fuse.e ' + '\\xc3\\xbc '.repeat(600), subtype: 'lowerdata', allowOther: false, flags: [] });
+  const point = MountPoint.find(at);
+  const watcher = new Watcher(mounter(), point.directory);
+  watcher.mounting(point);
+  await mountFuse(point, { fsname: 'a  #b,\\\\c [d]*? - fuse.e ' + '\\xc3\\xbc '.repeat(600), subtype: 'lowerdata', allowOther: false, flags: [] });
   ${mounted}
   process.kill(process.pid, 'SIGKILL');
 `;
@@ -73,8 +75,10 @@ for (const [rule, sourceOf, isStopped] of [
         const dies = `
           import { Watcher } from '${cli}/watcher.js';
           import { readFileSync, writeSync } from 'node:fs';
-          const watcher = new Watcher('mount');
-          watcher.mounting('${directory}/own');
+          import { MountPoint } from '${cli}/../fuse/mount-point.js';
+          const point = MountPoint.find('${directory}/own');
+          const watcher = new Watcher('mount', point.directory);
+          watcher.mounting(point);
           watcher.mounted({ device: '${other.mount?.device}', spelledSource: '${sourceOf(other)}' }, 'mount', '');
           writeSync(1, readFileSync('/proc/self/task/' + process.pid + '/children', 'latin1'));
           process.kill(process.pid, 'SIGKILL');`;
@@ -94,8 +98,8 @@ for (const [rule, sourceOf, isStopped] of [
 t.test('killed before it has read what it is asked', { timeout: 60_000 }, async t => {
   const asks = `
     import { Watcher } from '${cli}/watcher.js';
-    import { readFileSync } from 'node:fs';
-    const watcher = new Watcher('mount');
+    import { openSync, readFileSync } from 'node:fs';
+    const watcher = new Watcher('mount', openSync('/', 'r'));
     const shell = Number(readFileSync('/proc/self/task/' + process.pid + '/children', 'latin1'));
     process.kill(shell, 'SIGSTOP');
     const answer = watcher.unmount(false).then(() => 'unmounted', error => error.message);
@@ -129,4 +133,43 @@ exec ${helper} "$@"
     while (top()) native.umount(nameFromText(mnt), MNT_DETACH);
   }),
 );
+/** Puts a symlink to `victim` in the place of the mount point's directory, once, at the moment when its argument is unmounted. */
+const swapping = (directory: string, umount: string): string => `#!/bin/sh
+[ -e ${directory}/kept ] || { mv ${directory}/parent ${directory}/kept && ln -s victim ${directory}/parent; }
+exec ${umount} "$@"
+`;
+for (const [rule, signal] of [
+  ['killed', 'SIGKILL'],
+  ['asked to end', 'SIGTERM'],
+] as const)
+  t.test(`${rule} while the directory of the mount point becomes a symlink`, { skip: withoutFuse }, t =>
+    withScratchAsync(async directory => {
+      const victim = join(directory, 'victim', 'mnt');
+      for (const name of ['A', 'B', 'bin', 'victim/mnt']) mkdirSync(join(directory, name), { recursive: true });
+      const umount = spawnSync('sh', ['-c', 'command -v umount'], { encoding: 'utf8' }).stdout.trim();
+      writeFileSync(join(directory, 'bin', 'umount'), swapping(directory, umount), { mode: 0o755 });
+      const mount = await ForegroundMount.make(
+        `${directory}/A:${directory}/B`,
+        join(directory, 'parent', 'mnt'),
+        '',
+        0,
+        {
+          env: { PATH: `${directory}/bin:${process.env.PATH}` },
+        },
+      );
+      const isThere = (name: string): boolean =>
+        mountAt(readMounts(), nameFromText(join(directory, name, 'mnt'))) !== undefined;
+      native.mount('victim', nameFromText(victim), 'tmpfs', 0, '');
+      try {
+        mount.signal(signal);
+        await mount.ended();
+        t.ok(await soon(() => existsSync(join(directory, 'kept')) && !isThere('kept')), 'its own mount is taken away');
+        t.ok(isThere('victim'), 'another one is not');
+      } finally {
+        await mount.clear();
+        for (const name of ['kept', 'parent', 'victim'])
+          while (isThere(name)) native.umount(nameFromText(join(directory, name, 'mnt')), MNT_DETACH);
+      }
+    }),
+  );
 t.end();

@@ -1,5 +1,5 @@
 /** Proves src/driver/confinement.ts: what the threads of real mounts have left, and what they can not do any more. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -144,7 +144,7 @@ t.test('others are let in on request alone, and then by their permissions', { sk
 
 /** What a process of root can do when it has confined itself. Its arguments: a layer, a file elsewhere. */
 const script = (before: string): string => `
-  import { spawnSync } from 'node:child_process';
+  import { spawn, spawnSync } from 'node:child_process';
   import { promises, readFileSync, writeFileSync, chmodSync } from 'node:fs';
   import { Limits } from '${new URL('../../src/driver/confinement.js', import.meta.url)}';
   import { native } from '${new URL('../../src/sys/native.js', import.meta.url)}';
@@ -186,6 +186,68 @@ for (const [rule, before, want] of [
     }),
   );
 }
+
+/** [call, arguments, what must come]: by number, as whoever runs in the process could; `other` is another process of root. */
+const attempts = (x64: boolean): readonly (readonly [string, number, string, number])[] => [
+  ['kill', x64 ? 62 : 129, 'other, 0', -1],
+  ['tkill', x64 ? 200 : 130, 'other, 0', -1],
+  ['tgkill', x64 ? 234 : 131, 'other, other, 0', -1],
+  ['tgkill of the process itself', x64 ? 234 : 131, 'process.pid, process.pid, 0', 0],
+  ['rt_sigqueueinfo', x64 ? 129 : 138, 'other, 0, 0', -1],
+  ['pidfd_open', 434, 'other, 0', -1],
+  ['process_mrelease', 448, '99, 0', -1],
+  ['setpriority', x64 ? 141 : 140, '0, other, 5', -1],
+  ['sched_setscheduler', x64 ? 144 : 119, 'other, 0, 0', -1],
+  ['sched_getaffinity', x64 ? 204 : 123, '0, 0, 0', -22],
+  ['prlimit64', x64 ? 302 : 261, 'other, 7, 0', -1],
+  ['prlimit64 of the process itself', x64 ? 302 : 261, '0, 7, 0', 0],
+  ['shmget', x64 ? 29 : 194, '0, 4096, 0o1600', -1],
+  ['msgget', x64 ? 68 : 186, '0, 0o1600', -1],
+  ['mq_open', x64 ? 240 : 180, '0, 0, 0', -1],
+  ['memfd_create', x64 ? 319 : 279, '0, 0', -1],
+  ['setuid', x64 ? 105 : 146, '65534', -1],
+  ['keyctl', x64 ? 250 : 219, '0, 0, 0', -1],
+  ['unshare', x64 ? 272 : 97, '0x10000000', -1],
+  ['a new process', x64 ? 56 : 220, '17, 0, 0', -1],
+  ['a namespace with a thread', x64 ? 56 : 220, '0x10050f00 + 0x10000000, 0, 0', -1],
+  ['clone3, which C libraries can do without', 435, '0, 0, 0', -38],
+  ['open_tree', 428, '0, 0, 0', -1],
+  ['open_tree_attr', 467, '0, 0, 0', -1],
+  ['a call of younger kernels', 470, '0, 0, 0', -38],
+  ['input for a terminal', x64 ? 16 : 29, '0, 0x5412, 0', -1],
+];
+
+t.test(
+  'system calls of a process of root that is confined',
+  { skip: withoutRoot || (['x64', 'arm64'].includes(process.arch) ? false : 'no filter') },
+  t =>
+    placed(0, directory => {
+      const cases = attempts(process.arch === 'x64');
+      const calls = cases.map(
+        ([, number, args]) => `native.callOnThread(0, ${number}, ...[${args}, 0, 0].slice(0, 3))`,
+      );
+      const program = `
+      import { once } from 'node:events';
+      import { Worker } from 'node:worker_threads';
+      import { Limits } from '${new URL('../../src/driver/confinement.js', import.meta.url)}';
+      import { native } from '${new URL('../../src/sys/native.js', import.meta.url)}';
+      const [layer, other] = [process.argv.at(-2), Number(process.argv.at(-1))];
+      new Limits({ layers: [{ path: layer, dataOnly: true }], followOrigin: false }).enter(false);
+      const results = [${calls.join(', ')}];
+      await once(new Worker('', { eval: true }), 'exit');
+      console.log(JSON.stringify(results));
+      native.exit(0);`;
+      const other = spawn('sleep', ['60'], { stdio: 'ignore' });
+      const args = ['--input-type=module', '-e', program, join(directory, 'A'), String(other.pid)];
+      const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 30_000 });
+      t.equal(other.exitCode ?? other.signalCode, null, 'the other process goes on');
+      other.kill();
+      const results = JSON.parse(stdout || '[]') as number[];
+      t.equal(results.length, cases.length, `and threads are started still ${stderr}`);
+      for (const [at, [call, , , want]] of cases.entries()) t.equal(results[at], want, call);
+      t.end();
+    }),
+);
 
 t.test('in words', async t => {
   const all = { systemCalls: true, capabilities: ['CAP_SYS_ADMIN'], files: 'layers' } as const;

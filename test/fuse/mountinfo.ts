@@ -24,18 +24,22 @@ t.test('lines', async t => {
     parent: 35,
     device: '98:0',
     path: '/mnt/parent',
+    flags: ['rw', 'noatime'],
     type: 'ext3',
     source: '/dev/root',
     spelledSource: '/dev/root',
+    user: undefined,
   });
   t.same(mounts[1], {
     id: 37,
     parent: 36,
     device: '0:40',
     path: '/mnt/with space\\',
+    flags: ['ro', 'relatime'],
     type: 'fuse.lowerdata',
     source: 'A:B,',
     spelledSource: 'A:B\\054',
+    user: 0,
   });
   t.equal(mountAt(mounts, '/mnt/with space\\')?.id, 38, 'the one on top is seen');
   t.equal(mountAt(mounts, '/mnt'), undefined, 'a directory is no mount');

@@ -1,0 +1,125 @@
+/**
+ * Places of mounts, held by descriptors. What is above a mount point may belong to users who rename it or put a symlink in its
+ * place at any moment; a name that is resolved twice can lead to two directories.
+ */
+import { readFileSync } from 'node:fs';
+import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { EACCES, EINVAL, ENOTDIR, ErrnoError, ESTALE, errnoName, must } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import { AT_FDCWD } from '../sys/statx.ts';
+import { mountAt, readMounts } from './mountinfo.ts';
+
+const O_DIRECTORY = 0o200000;
+const O_NOFOLLOW = 0o400000;
+const O_PATH = 0o10000000;
+const RESOLVE_NO_SYMLINKS = 4;
+const PATH_MAX = 4096;
+
+/** A name in a directory that a descriptor holds. */
+export class MountPlace {
+  /** O_PATH descriptor of the directory that the place is in. */
+  readonly directory: number;
+  /** Its name there; `.` for the root directory. */
+  readonly name: Name;
+
+  protected constructor(directory: number, name: Name) {
+    this.directory = directory;
+    this.name = name;
+  }
+
+  /** The place that mountinfo names: an absolute path without symlinks. Throws ErrnoError where its directory is not there. */
+  static at(path: Name): MountPlace {
+    const slash = path.lastIndexOf('/');
+    const above = path.slice(0, slash) || '/';
+    const directory = native.openat2(AT_FDCWD, above, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+    return new MountPlace(must(directory, printable(above)), path.slice(slash + 1) || '.');
+  }
+
+  /** The number of the mount that is seen there, as mountinfo has it; undefined: nothing is there. Asks no filesystem. */
+  get mountId(): number | undefined {
+    const fd = native.openat2(this.directory, this.name, O_PATH | O_NOFOLLOW, 0);
+    if (fd < 0) return undefined;
+    const id = mountIdOf(fd);
+    native.close(fd);
+    return id;
+  }
+
+  /** The place as a path for system calls that take no descriptor. */
+  get path(): Name {
+    return `${pathOf(this.directory)}/${this.name}`;
+  }
+
+  close(): void {
+    native.close(this.directory);
+  }
+}
+
+/** A directory to mount on. */
+export class MountPoint extends MountPlace {
+  /** Its absolute path without symlinks, when it was found. */
+  readonly shown: Name;
+  /** O_PATH descriptor of the directory itself. */
+  private readonly fd: number;
+
+  private constructor(fd: number, shown: Name) {
+    const above = native.openat2(fd, '..', O_PATH | O_DIRECTORY, 0);
+    if (above < 0)
+      throw new ErrnoError(-above, `mount point ${printable(shown)}: ${errnoName(above)}${whyClosed(shown, above)}`);
+    super(above, nameIn(shown));
+    this.fd = fd;
+    this.shown = shown;
+  }
+
+  /** Follows symlinks. Throws ErrnoError: ENOTDIR, ENOENT and so on; ESTALE where it is renamed at this moment. */
+  static find(path: Name): MountPoint {
+    const fd = native.openat2(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0);
+    if (fd === -ENOTDIR) throw new ErrnoError(ENOTDIR, `mount point ${printable(path)}: not a directory`);
+    if (fd < 0) throw new ErrnoError(-fd, `mount point ${printable(path)}: ${errnoName(fd)}`);
+    const point = new MountPoint(fd, linkOf(fd));
+    if (point.isThere) return point;
+    throw new ErrnoError(ESTALE, `mount point ${printable(path)}: it was moved or removed while it was looked up`);
+  }
+
+  /** Whether the directory is seen at its name. */
+  private get isThere(): boolean {
+    const fd = native.openat2(this.directory, this.name, O_PATH | O_NOFOLLOW, 0);
+    if (fd < 0) return false;
+    const isSame = linkOf(fd) === this.shown && mountIdOf(fd) === mountIdOf(this.fd);
+    native.close(fd);
+    return isSame;
+  }
+
+  /** The directory itself as a path for mount(2), until `release`. */
+  get target(): Name {
+    return pathOf(this.fd);
+  }
+
+  /** Lets go of what the mount covers, so that it is not kept busy. */
+  release(): void {
+    native.close(this.fd);
+  }
+}
+
+/** Why nobody but another user gets into a mount that is there. Source: linux/fs/fuse/dir.c, fuse_allow_current_process. */
+function whyClosed(path: Name, result: number): string {
+  const user = result === -EACCES ? mountAt(readMounts(), path)?.user : undefined;
+  const isOther = user !== undefined && user !== process.geteuid?.();
+  return isOther
+    ? `: a FUSE mount of user ${user}, which nobody else may enter without allow_other, not even root`
+    : '';
+}
+
+const pathOf = (fd: number): Name => `/proc/self/fd/${fd}`;
+const nameIn = (path: Name): Name => path.slice(path.lastIndexOf('/') + 1) || '.';
+
+function linkOf(fd: number): Name {
+  const out = new Uint8Array(PATH_MAX);
+  return nameOf(out, 0, must(native.readlinkat(AT_FDCWD, pathOf(fd), out), 'mounts need /proc'));
+}
+
+/** Source: proc_pid_fdinfo(5), mnt_id. */
+function mountIdOf(fd: number): number {
+  const [, id] = /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1')) ?? [];
+  if (id === undefined) throw new ErrnoError(EINVAL, 'mounts need /proc: /proc/self/fdinfo');
+  return Number(id);
+}
