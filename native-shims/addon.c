@@ -4,10 +4,10 @@
 #define EACH_SHIM(X)                                                                                                  \
 	X(fuseReceive) X(fuseReply) X(fuseReplyReceive) X(fuseBackingOpen) X(fuseBackingClose)                        \
 	X(mount) X(umount) X(openTree) X(socketPair) X(receiveDescriptor)                                             \
-	X(openat2) X(close) X(duplicate) X(replace) X(setStatusFlags) X(poll)                                         \
+	X(openat2) X(close) X(flock) X(duplicate) X(replace) X(setStatusFlags) X(poll)                                         \
 	X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                               \
 	X(nameToHandleAt) X(openByHandleAt) X(filesystemUuid) X(btrfsUuid)                                            \
-	X(lgetxattr) X(llistxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                            \
+	X(getxattr) X(listxattr) X(lgetxattr) X(llistxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                            \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(advise) X(addressOf)                                                     \
 	X(loopDescriptor) X(loopTimeout) X(prepareStreams)                                                            \

@@ -8,6 +8,7 @@
 #include <linux/openat2.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -81,6 +82,18 @@ SHIM(poll)
 		each[i] = (struct pollfd){ .fd = ((int32_t *)fds.at)[i], .events = events };
 	int r = poll(each, count, milliseconds);
 	return reply(env, r < 0 ? -errno : r);
+}
+
+/* flock(fd, operation) -> 0 or -errno. Waits for other holders unless operation has LOCK_NB; safe on any thread. */
+SHIM(flock)
+{
+	struct args a = args_open(env, info, 2);
+	int fd = arg_int(&a);
+	int operation = arg_int(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	return reply(env, flock(fd, operation) < 0 ? -errno : 0);
 }
 
 /* duplicate(fd) -> another descriptor (close-on-exec) of the same open file, or -errno: fcntl(F_DUPFD_CLOEXEC). */

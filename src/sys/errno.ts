@@ -29,6 +29,7 @@ export const EPIPE = 32;
 export const ERANGE = 34;
 export const ENAMETOOLONG = 36;
 export const ENOSYS = 38;
+export const ENOTEMPTY = 39;
 export const ELOOP = 40;
 export const ENODATA = 61;
 export const ETIME = 62;
@@ -73,6 +74,7 @@ const names: Record<number, string> = {
   34: 'ERANGE',
   36: 'ENAMETOOLONG',
   38: 'ENOSYS',
+  39: 'ENOTEMPTY',
   40: 'ELOOP',
   61: 'ENODATA',
   62: 'ETIME',

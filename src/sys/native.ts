@@ -41,6 +41,8 @@ export interface Native {
   /** openat2(2); `mode` 0. Flags always include O_CLOEXEC. */
   openat2(dirfd: number, path: Name, flags: number, resolve: number): number;
   close(fd: number): number;
+  /** flock(2). */
+  flock(fd: number, operation: number): number;
   /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file. */
   duplicate(fd: number): number;
   /** dup3(2): `target` becomes another descriptor of the open file `fd`, and is inherited by programs. */
@@ -70,6 +72,8 @@ export interface Native {
   btrfsUuid(fd: number, out: Uint8Array): number;
 
   // ---- xattr.c: an empty `out` asks for the size -----------------------------------------------------------------
+  getxattr(path: Name, name: Name, out: Uint8Array): number;
+  listxattr(path: Name, out: Uint8Array): number;
   lgetxattr(path: Name, name: Name, out: Uint8Array): number;
   llistxattr(path: Name, out: Uint8Array): number;
   /** getxattrat(2); `flags` may hold AT_SYMLINK_NOFOLLOW. -ENOSYS before Linux 6.13. */
