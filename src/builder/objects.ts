@@ -32,7 +32,7 @@ import {
   pathOfDescriptor,
 } from '../sys/beneath.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
-import { attempt, EEXIST, EIO, ENOENT, ENOTDIR, ENOTEMPTY, ErrnoError, errnoName, must } from '../sys/errno.ts';
+import { EEXIST, EIO, ENOENT, ENOTDIR, ENOTEMPTY, ErrnoError, errnoName, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { isRegular } from '../sys/stat.ts';
 import { identityIn, statx, statxMode, statxSize, statxVersion } from '../sys/statx.ts';
@@ -91,7 +91,7 @@ export function beginStore(path: Name): Store {
   makeDirectories(path);
   const fd = must(openDirectory(path, true), `store ${printable(path)}`);
   try {
-    for (const name of namesIn(fd, `store ${printable(path)}`)) if (STAGING.test(name)) removeDead(fd, name);
+    for (const name of listed(fd, path)) if (STAGING.test(name)) removeDead(fd, name);
     for (;;) {
       const staging = `.tmp-${randomBytes(8).toString('hex')}`;
       naming(path, () => mkdirSync(at(fd, staging), { mode: 0o700 }));
@@ -102,6 +102,12 @@ export function beginStore(path: Name): Store {
     native.close(fd);
     throw error;
   }
+}
+
+function listed(store: number, path: Name): Name[] {
+  const names = namesIn(store);
+  if (typeof names === 'number') throw new ErrnoError(-names, `store ${printable(path)}: ${errnoName(names)}`);
+  return names;
 }
 
 /** Makes a directory and those above it; node:fs tries for ever where nothing can be made, as in /proc. */
@@ -148,8 +154,8 @@ function removeDead(store: number, staging: Name): void {
 /** Removes the directory of a run with all that is in it; one that is gone is no error. */
 function removeStaging(store: number, staging: Name, stagingFd: number): void {
   for (;;) {
-    const names = attempt(() => namesIn(stagingFd, staging));
-    if (names instanceof ErrnoError) return;
+    const names = namesIn(stagingFd);
+    if (typeof names === 'number') return;
     for (const name of names) unlinkSync(bytesOf(at(stagingFd, name)));
     try {
       rmdirSync(at(store, staging));
@@ -171,7 +177,7 @@ export function abandonStore({ fd, staging, stagingFd }: Store): void {
 export function endStore({ path, fd, staging, stagingFd }: Store): void {
   try {
     removeStaging(fd, staging, stagingFd);
-    for (const name of namesIn(fd, `store ${printable(path)}`)) {
+    for (const name of listed(fd, path)) {
       if (!/^[0-9a-f]{2}$/.test(name)) continue;
       const directory = must(openDirectoryBeneath(fd, name), `${printable(path)}/${name}`);
       try {

@@ -4,7 +4,7 @@
  */
 import { pathOfDescriptor } from '../sys/beneath.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
-import { ENODATA, EOPNOTSUPP, ErrnoError, must } from '../sys/errno.ts';
+import { ENODATA, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
 import { identityIn, statxAttr, statxVersion } from '../sys/statx.ts';
@@ -123,7 +123,8 @@ class Scan {
   }
 
   #readTarget({ fd, path }: Found, inode: TreeInode): void {
-    const length = must(native.readlinkat(fd, '', this.#buffer), this.#shown(path));
+    const length = native.readlinkat(fd, '', this.#buffer);
+    if (length < 0) throw this.#failure(length, path, 'target');
     setPayload(inode, nameOf(this.#buffer, 0, length));
     inode.sizeBytes = length;
   }
@@ -132,12 +133,14 @@ class Scan {
     const place = pathOfDescriptor(fd); // of any type: an O_PATH descriptor itself is not taken
     const length = native.listxattr(place, this.#buffer);
     if (length === -EOPNOTSUPP || length === 0) return;
-    const names = nameOf(this.#buffer, 0, must(length, `${this.#shown(path)}: list of xattrs`));
+    if (length < 0) throw this.#failure(length, path, 'list of xattrs');
+    const names = nameOf(this.#buffer, 0, length);
     for (const name of names.split('\0').slice(0, -1)) {
       if (this.#options.userXattrs && !name.startsWith('user.')) continue;
       const n = native.getxattr(place, name, this.#buffer);
       if (n === -ENODATA) continue; // it went away meanwhile
-      const value = nameOf(this.#buffer, 0, must(n, `${this.#shown(path)}: xattr ${printable(name)}`));
+      if (n < 0) throw this.#failure(n, path, `xattr ${printable(name)}`);
+      const value = nameOf(this.#buffer, 0, n);
       try {
         setXattr(inode, name, value);
       } catch (error) {
@@ -145,6 +148,10 @@ class Scan {
         throw new ErrnoError(error.errno, `${this.#shown(path)}: xattr ${printable(name)}: ${error.message}`);
       }
     }
+  }
+
+  #failure(result: number, path: Name, what: string): ErrnoError {
+    return new ErrnoError(-result, `${this.#shown(path)}: ${what}: ${errnoName(result)}`);
   }
 
   #shown(path: Name): string {

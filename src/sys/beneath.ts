@@ -1,6 +1,5 @@
 /** Opening what is below a directory, by its descriptor, so that nothing that happens to the names in it leads elsewhere. */
 import { type Name, nameOf } from './bytes.ts';
-import { must } from './errno.ts';
 import { native } from './native.ts';
 
 // linux/fcntl.h, linux/openat2.h
@@ -64,15 +63,15 @@ export const openFoundDirectory = (found: number): number =>
 
 /** struct linux_dirent64. Source: getdents64(2). */
 const Dirent = { reclen: 16 /* u16 */, name: 19 } as const;
-const LISTING_BYTES = 1 << 16;
+const listing = new Uint8Array(1 << 16);
+const view = new DataView(listing.buffer);
 
-/** The names in an open directory in the order of their bytes, without `.` and `..`. Throws ErrnoError with `what` in front. */
-export function namesIn(directory: number, what: string): Name[] {
+/** The names in an open directory in the order of their bytes, without `.` and `..`; or -errno. */
+export function namesIn(directory: number): Name[] | number {
   const names: Name[] = [];
-  const listing = new Uint8Array(LISTING_BYTES);
-  const view = new DataView(listing.buffer);
   for (;;) {
-    const bytes = must(native.getdents(directory, listing), what);
+    const bytes = native.getdents(directory, listing);
+    if (bytes < 0) return bytes;
     if (bytes === 0) return names.sort();
     for (let at = 0; at < bytes; at += view.getUint16(at + Dirent.reclen, true)) {
       const from = at + Dirent.name;

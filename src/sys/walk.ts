@@ -1,7 +1,7 @@
 /** A walk through all that is below a directory, by descriptors. */
 import { findBeneath, namesIn, openFoundDirectory, openParent } from './beneath.ts';
 import { type Name, printable } from './bytes.ts';
-import { ErrnoError, ESTALE, must } from './errno.ts';
+import { ErrnoError, ESTALE, errnoName } from './errno.ts';
 import { native } from './native.ts';
 import { identityIn, statx, statxVersion } from './statx.ts';
 
@@ -69,9 +69,9 @@ class Walk<T> {
 
   #see({ fd: directory, path: place, value }: Level<T>, name: Name): void {
     const path = place === '' ? name : `${place}/${name}`;
-    const fd = must(findBeneath(directory as number, name), this.#words(path));
+    const fd = this.#must(findBeneath(directory as number, name), path);
     try {
-      must(statx(fd, ''), this.#words(path));
+      this.#must(statx(fd, ''), path);
       const below = this.#visit({ fd, name, path }, value);
       if (below !== undefined) this.#enter(fd, path, below);
     } finally {
@@ -80,12 +80,14 @@ class Walk<T> {
   }
 
   #enter(found: number, path: Name, value: T): void {
-    const fd = must(openFoundDirectory(found), this.#words(path));
+    const fd = this.#must(openFoundDirectory(found), path);
     const level: Level<T> = { fd, identity: '', path, names: [], next: 0, value };
     this.#levels.push(level);
-    must(statx(fd, ''), this.#words(path));
+    this.#must(statx(fd, ''), path);
     level.identity = identityIn(statxVersion());
-    level.names = namesIn(fd, this.#words(path));
+    const names = namesIn(fd);
+    if (typeof names === 'number') throw this.#failure(names, path);
+    level.names = names;
     const spare = this.#levels.at(-1 - OPEN_MAX);
     if (spare?.fd === undefined) return;
     native.close(spare.fd);
@@ -96,13 +98,23 @@ class Walk<T> {
   #leave(level: Level<T>): void {
     const above = this.#levels.at(-2);
     if (above && above.fd === undefined) {
-      above.fd = must(openParent(level.fd as number), this.#words(above.path));
-      must(statx(above.fd, ''), this.#words(above.path));
+      above.fd = this.#must(openParent(level.fd as number), above.path);
+      this.#must(statx(above.fd, ''), above.path);
       if (identityIn(statxVersion()) !== above.identity)
         throw new ErrnoError(ESTALE, `${this.#words(level.path)}: moved while its directory was read`);
     }
     this.#levels.pop();
     native.close(level.fd as number);
+  }
+
+  /** Paths are put together for messages alone: there are as many as objects, and they may be long. */
+  #must(result: number, path: Name): number {
+    if (result < 0) throw this.#failure(result, path);
+    return result;
+  }
+
+  #failure(result: number, path: Name): ErrnoError {
+    return new ErrnoError(-result, `${this.#words(path)}: ${errnoName(result)}`);
   }
 
   #words(path: Name): string {
