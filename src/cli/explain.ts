@@ -32,8 +32,8 @@ export async function run(args: readonly Name[]): Promise<number> {
   return forPaths(command.args, flags, async (overlay, path) => {
     explainer ??= new Explainer(overlay);
     const explanation = explainer.explain(path, flags.measure === true);
-    if (flags.json) await print(nameFromText(`${JSON.stringify(explanation)}\n`));
-    else await printLines(asText(explanation, width).map(nameFromText));
+    if (flags.json) print(nameFromText(`${JSON.stringify(explanation)}\n`));
+    else printLines(asText(explanation, width).map(nameFromText));
   });
 }
 

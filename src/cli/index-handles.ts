@@ -42,7 +42,7 @@ async function index(directory: Name): Promise<number> {
     const output = new Output(`${directory}/${HANDLE_INDEX}`);
     const entries = handlesBelow(root, directory);
     await output.write(formatHandleIndex(uuid, entries));
-    await print(nameFromText(`${printable(directory)}: ${entries.length} files\n`));
+    print(nameFromText(`${printable(directory)}: ${entries.length} files\n`));
     return 0;
   } finally {
     native.close(root);

@@ -86,7 +86,7 @@ async function build(source: Name, image: Name | undefined, flags: Flags): Promi
   if (flags.redirects) redirect(root, flags.redirects === 'data-only' ? '/' : '');
   const bytes = writeImage(root, versions);
   await output?.write(bytes);
-  if (flags.printDigest || flags.printDigestOnly) await print(`${Buffer.from(measureBytes(bytes)).toString('hex')}\n`);
+  if (flags.printDigest || flags.printDigestOnly) print(`${Buffer.from(measureBytes(bytes)).toString('hex')}\n`);
   return 0;
 }
 

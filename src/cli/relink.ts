@@ -84,7 +84,7 @@ async function convert(source: Name, flags: Flags): Promise<number> {
   if (flags.dryRun) {
     const rest = files.length - changed - refused.length;
     const summary = `${changed} to change, ${rest} to stay, ${refused.length} that can not be converted`;
-    await print(nameFromText(`${lines}${numbers}: ${summary}\n`));
+    print(nameFromText(`${lines}${numbers}: ${summary}\n`));
   } else if (refused.length > 0) {
     complainInLines(nameFromText(lines));
     complain(`${numbers}, ${refused.length} of them can not be converted: nothing is written`);

@@ -8,7 +8,7 @@ import { newCommand, parse } from './command.ts';
 import { askDaemon } from './live.ts';
 import { liveText } from './live-text.ts';
 import { type LiveMountState, metricsOf } from './metrics.ts';
-import { printLines } from './output.ts';
+import { print, printLines } from './output.ts';
 import { reporting } from './report.ts';
 import { type MountState, readState, readStates } from './state.ts';
 import { findMount } from './umount.ts';
@@ -38,9 +38,9 @@ export async function run(args: readonly Name[]): Promise<number> {
     if (json && metrics) throw new ErrnoError(EINVAL, '--json and --metrics exclude each other');
     const states = mountpoint === undefined ? readStates() : [stateOf(mountpoint)];
     const mounts = await Promise.all(states.map(async state => ({ state, live: await askDaemon(state.socket) })));
-    if (metrics) await printLines(metricsOf(mounts).map(nameFromText));
-    else if (json) await printLines([nameFromText(JSON.stringify(mounts.map(asJson), undefined, 2))]);
-    else await printLines(mounts.flatMap(asText));
+    if (metrics) printLines(metricsOf(mounts).map(nameFromText));
+    else if (json) print(nameFromText(`${JSON.stringify(mounts.map(asJson), undefined, 2)}\n`));
+    else printLines(mounts.flatMap(asText));
     return 0;
   });
 }
