@@ -9,6 +9,7 @@
 #include <linux/openat2.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -97,6 +98,18 @@ SHIM(closeRange)
 	if (a.failed)
 		return reply(env, -a.failed);
 	return reply(env, syscall(CLOSE_RANGE, first, last, flags) < 0 ? -errno : 0);
+}
+
+/* flock(fd, operation) -> 0 or -errno. Waits for other holders unless operation has LOCK_NB; safe on any thread. */
+SHIM(flock)
+{
+	struct args a = args_open(env, info, 2);
+	int fd = arg_int(&a);
+	int operation = arg_int(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	return reply(env, flock(fd, operation) < 0 ? -errno : 0);
 }
 
 /* duplicate(fd) -> another descriptor (close-on-exec) of the same open file, or -errno: fcntl(F_DUPFD_CLOEXEC). */

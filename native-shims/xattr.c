@@ -5,6 +5,35 @@
 #include <linux/limits.h> /* XATTR_NAME_MAX */
 #include <sys/xattr.h>
 
+/* getxattr(path, name, out: Uint8Array) -> bytes of the value, or -errno. Follows symlinks, /proc/self/fd/N among them. */
+SHIM(getxattr)
+{
+	char path[PATH_MAX], name[XATTR_NAME_MAX + 1];
+	struct args a = args_open(env, info, 3);
+
+	arg_bytes_z(&a, path, sizeof path);
+	arg_bytes_z(&a, name, sizeof name);
+	struct span out = arg_span(&a);
+	if (a.failed)
+		return reply(env, -a.failed);
+	ssize_t n = getxattr(path, name, out.at, out.len);
+	return reply(env, n < 0 ? -errno : n);
+}
+
+/* listxattr(path, out: Uint8Array) -> bytes of the names, each ended by a NUL, or -errno. Follows symlinks. */
+SHIM(listxattr)
+{
+	char path[PATH_MAX];
+	struct args a = args_open(env, info, 2);
+
+	arg_bytes_z(&a, path, sizeof path);
+	struct span out = arg_span(&a);
+	if (a.failed)
+		return reply(env, -a.failed);
+	ssize_t n = listxattr(path, out.at, out.len);
+	return reply(env, n < 0 ? -errno : n);
+}
+
 /* lgetxattr(path, name, out: Uint8Array) -> bytes of the value, or -errno. Does not follow a symlink at the end. */
 SHIM(lgetxattr)
 {
@@ -32,35 +61,6 @@ SHIM(llistxattr)
 	if (a.failed)
 		return reply(env, -a.failed);
 	ssize_t n = llistxattr(path, out.at, out.len);
-	return reply(env, n < 0 ? -errno : n);
-}
-
-/* getxattr(path, name, out: Uint8Array) -> bytes of the value, or -errno. Follows symlinks. */
-SHIM(getxattr)
-{
-	char path[PATH_MAX], name[XATTR_NAME_MAX + 1];
-	struct args a = args_open(env, info, 3);
-
-	arg_bytes_z(&a, path, sizeof path);
-	arg_bytes_z(&a, name, sizeof name);
-	struct span out = arg_span(&a);
-	if (a.failed)
-		return reply(env, -a.failed);
-	ssize_t n = getxattr(path, name, out.at, out.len);
-	return reply(env, n < 0 ? -errno : n);
-}
-
-/* listxattr(path, out: Uint8Array) -> bytes of the names, each ended by a NUL, or -errno. Follows symlinks. */
-SHIM(listxattr)
-{
-	char path[PATH_MAX];
-	struct args a = args_open(env, info, 2);
-
-	arg_bytes_z(&a, path, sizeof path);
-	struct span out = arg_span(&a);
-	if (a.failed)
-		return reply(env, -a.failed);
-	ssize_t n = listxattr(path, out.at, out.len);
 	return reply(env, n < 0 ? -errno : n);
 }
 

@@ -9,7 +9,7 @@
  * `-` is an unset payload, content or digest. A file whose data is reached by its origin alone has an empty payload and the
  * origin as the first xattr `trusted.overlay.origin`; anywhere else that is an xattr of the tree, as all xattrs are.
  */
-import { type Name, printable } from '../sys/bytes.ts';
+import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
 import { escapeField, escapeOptional, escapeXattr, unescapeField } from './escape.ts';
@@ -55,15 +55,34 @@ export function parseDump(lines: Iterable<Name>, strict = false): TreeInode {
 }
 
 /**
- * Cuts a stream of bytes into lines. The last one may lack its newline.
- * @param strict it may not: then ErrnoError EINVAL
+ * No line is longer. The fields but the path take 131,072 bytes at most, with every byte escaped, so that a path may have 229,376
+ * bytes, or as many more as it has no need to escape.
+ */
+export const LINE_BYTES_MAX = 1 << 20;
+
+/**
+ * Cuts a stream of bytes into lines. The last one may lack its newline. Throws ErrnoError EINVAL, naming the line, for one that is
+ * longer than LINE_BYTES_MAX.
+ * @param strict the newline may not be missing: then ErrnoError EINVAL
  */
 export function* linesOf(chunks: Iterable<Uint8Array>, strict = false): Generator<Name> {
   let rest = '';
+  let lineNumber = 1;
+  const add = (piece: Name): Name => {
+    if (rest.length + piece.length > LINE_BYTES_MAX)
+      throw new ErrnoError(EINVAL, `line ${lineNumber}: more than ${LINE_BYTES_MAX} bytes`);
+    return rest + piece; // V8 joins the pieces when the line is whole
+  };
   for (const chunk of chunks) {
-    const lines = (rest + Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString('latin1')).split('\n');
-    rest = lines.pop() as string;
-    yield* lines;
+    const text = nameOf(chunk);
+    let from = 0;
+    for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n', from)) {
+      yield add(text.slice(from, end));
+      rest = '';
+      lineNumber++;
+      from = end + 1;
+    }
+    rest = add(text.slice(from));
   }
   if (rest === '') return;
   if (strict) throw new ErrnoError(EINVAL, 'the last line has no newline');

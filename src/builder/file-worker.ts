@@ -1,35 +1,24 @@
 /**
  * One thread of the pool: digests files, and stores them.
  *
- *     workerData {store?}
- *     [{path, sizeBytes}, ...]  ->  {digests: [hex, ...]} in the same order, or {error}
+ *     workerData {store?, algorithm}
+ *     [{root, place, path, version, sizeBytes}, ...]  ->  {results: [{digest, added?}, ...]} in the same order, or {error}
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import type { Name } from '../sys/bytes.ts';
 import { EIO } from '../sys/errno.ts';
-import { measureFile, ObjectStore } from './objects.ts';
-
-export interface PoolData {
-  store: { directory: Name; staging: Name } | undefined;
-}
-export type Batch = { path: Name; sizeBytes: number }[];
-export type Answer = { digests: string[] } | { error: { errno: number; message: string } };
+import { type Answer, digestFile, type PoolData, type Task } from './digest-file.ts';
+import { ObjectStore } from './objects.ts';
 
 const port = parentPort;
 if (!port) throw new Error('file-worker.ts runs in a worker');
-const { store } = workerData as PoolData;
-const objects = store && new ObjectStore(store.directory, store.staging);
+const { store, algorithm } = workerData as PoolData;
+const objects = store && new ObjectStore(store, algorithm);
 
-port.on('message', (batch: Batch) => port.postMessage(digestBatch(batch)));
+port.on('message', (batch: Task[]) => port.postMessage(digestBatch(batch)));
 
-function digestBatch(batch: Batch): Answer {
+function digestBatch(batch: Task[]): Answer {
   try {
-    const digests = batch.map(({ path, sizeBytes }) => {
-      const digest = measureFile(path, sizeBytes);
-      objects?.add(path, sizeBytes, digest);
-      return digest;
-    });
-    return { digests };
+    return { results: batch.map(task => digestFile(task, algorithm, objects)) };
   } catch (error) {
     const { errno = EIO, message } = error as NodeJS.ErrnoException;
     return { error: { errno: Math.abs(errno), message } };

@@ -5,6 +5,8 @@
  * store/35/d02f81325122d77ec1d11baba655bc9bf8a891ab26119a41c50fa03ddfb408
  * store/.tmp-35d02f81325122d7/    copies in the making, of one run; for its owner alone
  * ```
+ * A run holds a lock (flock) on the directory of its copies as long as it lives: a directory without one is that of a dead run,
+ * and whoever uses the store next removes it.
  */
 import { randomBytes } from 'node:crypto';
 import {
@@ -16,132 +18,312 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
-  readdirSync,
-  readSync,
   renameSync,
-  rmSync,
+  rmdirSync,
   statSync,
+  unlinkSync,
 } from 'node:fs';
+import {
+  findBeneath,
+  namesIn,
+  openDirectory,
+  openDirectoryBeneath,
+  openForReading,
+  pathOfDescriptor,
+} from '../sys/beneath.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
-import { EIO, ErrnoError } from '../sys/errno.ts';
+import { EEXIST, EIO, ENOENT, ENOTDIR, ENOTEMPTY, ErrnoError, errnoName, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { measureFd } from '../verity/digest.ts';
+import { isRegular } from '../sys/stat.ts';
+import { identityIn, statx, statxMode, statxSize, statxVersion } from '../sys/statx.ts';
+import { ALGORITHMS, type Algorithm, measureFd, parametersOf } from '../verity/digest.ts';
+import type { OpenFile } from './source.ts';
 
-const SHA256 = 1;
 const BLOCK_BYTES = 4096;
 
 /** Where a store keeps the object of a digest (hex), below the store. */
 export const objectPath = (digest: string): string => `${digest.slice(0, 2)}/${digest.slice(2)}`;
 
-/** The fs-verity digest (SHA-256, blocks of 4 KiB, no salt; hex) of the first `sizeBytes` bytes of a file. */
-export function measureFile(path: Name, sizeBytes: number): string {
-  return withFile(path, constants.O_NOFOLLOW, fd => digestOf(fd, sizeBytes));
+/** The fs-verity digest (blocks of 4 KiB, no salt; hex) of the first `sizeBytes` bytes of a file. */
+export function measureFile(path: Name, sizeBytes: number, algorithm: Algorithm = 'sha256'): string {
+  return withFile(path, constants.O_NOFOLLOW, fd => digestOf(fd, sizeBytes, algorithm));
 }
 
 /** The same of all that is in a file now; symlinks are followed. */
-export function measureWhole(path: Name): string {
-  return withFile(path, 0, fd => digestOf(fd, fstatSync(fd).size));
+export function measureWhole(path: Name, algorithm: Algorithm = 'sha256'): string {
+  return withFile(path, 0, fd => digestOf(fd, fstatSync(fd).size, algorithm));
 }
 
-const digestOf = (fd: number, sizeBytes: number): string => Buffer.from(measureFd(fd, sizeBytes)).toString('hex');
-
-/** The first `sizeBytes` bytes of a file. Throws ErrnoError EIO where it has fewer. */
-export function readContent(path: Name, sizeBytes: number): Name {
-  return withFile(path, constants.O_NOFOLLOW, fd => {
-    const bytes = Buffer.alloc(sizeBytes);
-    if (readSync(fd, bytes, 0, sizeBytes, 0) < sizeBytes)
-      throw new ErrnoError(EIO, `${printable(path)} has fewer than ${sizeBytes} bytes`);
-    return bytes.toString('latin1');
-  });
+/** The same of an open file. Throws ErrnoError that names it: EIO where it has fewer bytes. */
+export function measureOpen({ fd, shown, sizeBytes }: OpenFile, algorithm: Algorithm): string {
+  try {
+    return digestOf(fd, sizeBytes, algorithm);
+  } catch (error) {
+    if (error instanceof ErrnoError) throw new ErrnoError(error.errno, `${shown}: ${error.message}`);
+    throw error;
+  }
 }
 
-const STAGING = '.tmp-';
-/** A run that has not touched its copies for so long is dead. */
-const ABANDONED_MS = 3_600_000;
+function digestOf(fd: number, sizeBytes: number, algorithm: Algorithm): string {
+  return Buffer.from(measureFd(fd, sizeBytes, parametersOf(algorithm))).toString('hex');
+}
+
+/** A store that a run adds to. The threads of the process share the descriptors. */
+export interface Store {
+  readonly path: Name;
+  readonly fd: number;
+  /** The name of the directory for copies, and a descriptor that has the lock. */
+  readonly staging: Name;
+  readonly stagingFd: number;
+}
+
+const STAGING = /^\.tmp-[0-9a-f]{16}$/;
+// sys/file.h
+const LOCK_EX = 2;
+const LOCK_NB = 4;
 
 /**
- * Makes a store where there is none, removes what dead runs have left in it, and makes a directory for the copies of this
- * run. Nobody else may enter that: a copy has the mode of its source at first, set-user-ID included, and another owner.
+ * Opens a store, or makes one where there is none, removes what dead runs have left in it, and makes a directory for the copies
+ * of this run. Nobody else may enter that: a copy has the mode of its source at first, set-user-ID included, and another owner.
+ * `endStore` has to follow. Throws ErrnoError that names the store.
  */
-export function beginStore(store: Name): Name {
-  mkdirSync(bytesOf(store), { recursive: true, mode: 0o755 });
-  for (const name of readdirSync(bytesOf(store), 'latin1')) {
-    const path = `${store}/${name}`;
-    if (name.startsWith(STAGING) && lastTouched(path) < Date.now() - ABANDONED_MS) remove(path);
+export function beginStore(path: Name): Store {
+  makeDirectories(path);
+  const fd = must(openDirectory(path, true), `store ${printable(path)}`);
+  try {
+    for (const name of listed(fd, path)) if (STAGING.test(name)) removeDead(fd, name);
+    for (;;) {
+      const staging = `.tmp-${randomBytes(8).toString('hex')}`;
+      naming(path, () => mkdirSync(at(fd, staging), { mode: 0o700 }));
+      const stagingFd = locked(fd, staging);
+      if (stagingFd !== undefined) return { path, fd, staging, stagingFd };
+    }
+  } catch (error) {
+    native.close(fd);
+    throw error;
   }
-  const staging = `${store}/${STAGING}${randomBytes(8).toString('hex')}`;
-  mkdirSync(bytesOf(staging), { mode: 0o700 });
-  return staging;
 }
 
-/** Puts the names of all objects on disk, and removes the directory of the run. */
-export function endStore(store: Name, staging: Name): void {
-  remove(staging);
-  const directories = readdirSync(bytesOf(store), 'latin1').filter(name => /^[0-9a-f]{2}$/.test(name));
-  for (const name of ['.', ...directories]) withFile(`${store}/${name}`, constants.O_DIRECTORY, fsyncSync);
+function listed(store: number, path: Name): Name[] {
+  const names = namesIn(store);
+  if (typeof names === 'number') throw new ErrnoError(-names, `store ${printable(path)}: ${errnoName(names)}`);
+  return names;
 }
 
-function lastTouched(staging: Name): number {
-  const modified = (path: Name): number => statSync(bytesOf(path), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const names = readdirSync(bytesOf(staging), 'latin1');
-  return Math.max(modified(staging), ...names.map(name => modified(`${staging}/${name}`)));
+/** Makes a directory and those above it; node:fs tries for ever where nothing can be made, as in /proc. */
+function makeDirectories(path: Name): void {
+  const ends = [...path.matchAll(/[^/]+/g)].map(({ index, 0: name }) => index + name.length);
+  for (const end of ends) {
+    const part = bytesOf(path.slice(0, end));
+    try {
+      mkdirSync(part, { mode: 0o755 });
+    } catch (error) {
+      const known = (error as NodeJS.ErrnoException).errno === -EEXIST;
+      if (known && statSync(part, { throwIfNoEntry: false })?.isDirectory()) continue;
+      throw known ? new ErrnoError(ENOTDIR, `store ${printable(path)}: ENOTDIR`) : storeError(path, error);
+    }
+  }
 }
+
+/** A descriptor of a run's new directory, with a lock; undefined where another run has taken it for that of a dead one. */
+function locked(store: number, staging: Name): number | undefined {
+  const fd = openDirectoryBeneath(store, staging);
+  if (fd < 0) return undefined;
+  native.flock(fd, LOCK_EX); // a filesystem without locks has none that others could take
+  if (statx(fd, '') === 0) {
+    const own = identityIn(statxVersion());
+    if (statx(store, staging) === 0 && identityIn(statxVersion()) === own) return fd;
+  }
+  native.close(fd);
+  return undefined;
+}
+
+/** Removes the directory of a run that holds no lock. What cannot be opened, locked or removed is not ours to remove. */
+function removeDead(store: number, staging: Name): void {
+  const fd = openDirectoryBeneath(store, staging);
+  if (fd < 0) return;
+  try {
+    if (native.flock(fd, LOCK_EX | LOCK_NB) === 0) removeStaging(store, staging, fd);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).errno === undefined) throw error;
+  } finally {
+    native.close(fd);
+  }
+}
+
+/** Removes the directory of a run with all that is in it; one that is gone is no error. */
+function removeStaging(store: number, staging: Name, stagingFd: number): void {
+  for (;;) {
+    const names = namesIn(stagingFd);
+    if (typeof names === 'number') return;
+    for (const name of names) unlinkSync(bytesOf(at(stagingFd, name)));
+    try {
+      rmdirSync(at(store, staging));
+      return;
+    } catch (error) {
+      const { errno } = error as NodeJS.ErrnoException;
+      if (errno === -ENOENT) return;
+      if (errno !== -ENOTEMPTY) throw error; // else another thread has begun one more copy
+    }
+  }
+}
+
+/** Removes the copies of this run at once: threads that still copy cannot go on. For a run that a signal ends. */
+export function abandonStore({ fd, staging, stagingFd }: Store): void {
+  removeStaging(fd, staging, stagingFd);
+}
+
+/** Puts the names of all objects on disk, removes the directory of the run, and closes the store. */
+export function endStore({ path, fd, staging, stagingFd }: Store): void {
+  try {
+    removeStaging(fd, staging, stagingFd);
+    for (const name of listed(fd, path)) {
+      if (!/^[0-9a-f]{2}$/.test(name)) continue;
+      const directory = must(openDirectoryBeneath(fd, name), `${printable(path)}/${name}`);
+      try {
+        fsyncSync(directory);
+      } finally {
+        native.close(directory);
+      }
+    }
+    fsyncSync(fd);
+  } finally {
+    native.close(stagingFd);
+    native.close(fd);
+  }
+}
+
+/** What became of an object: it is new, it was there, or something else was there in its place. */
+export type Added = 'new' | 'known' | 'replaced';
 
 /** The objects of a store. Several threads may add to one, each through its own. */
 export class ObjectStore {
-  readonly #directory: Name;
-  readonly #staging: Name;
-  /** Directories that are there for sure. */
-  readonly #made = new Set<string>();
+  readonly #store: Store;
+  readonly #algorithm: Algorithm;
 
-  /** @param staging the directory that `beginStore` has made in the store */
-  constructor(directory: Name, staging: Name) {
-    this.#directory = directory;
-    this.#staging = staging;
+  /** @param algorithm of the digests that name objects */
+  constructor(store: Store, algorithm: Algorithm = 'sha256') {
+    this.#store = store;
+    this.#algorithm = algorithm;
   }
 
   /**
-   * Copies a file's data into the store, unless it has that object. The object appears whole, on disk, or not at all; it has
-   * kernel fs-verity where the filesystem can. Throws ErrnoError EIO where the data does not have the digest (any more).
-   * @returns whether the object is new
+   * Copies a file's data into the store, unless it has that object. An object that is there is believed only after its data was
+   * measured, by the kernel where it has fs-verity; one that is not what its name says is replaced. A new object appears
+   * whole, on disk, or not at all; it has kernel fs-verity where the filesystem can.
+   * Throws ErrnoError EIO where the file's data does not have the digest (any more).
    */
-  add(source: Name, sizeBytes: number, digest: string): boolean {
-    const object = `${this.#directory}/${objectPath(digest)}`;
-    if (statSync(bytesOf(object), { throwIfNoEntry: false })?.size === sizeBytes) return false;
-    this.#makeDirectory(digest.slice(0, 2));
-    const copy = `${this.#staging}/${randomBytes(8).toString('hex')}`;
+  add(file: OpenFile, digest: string): Added {
+    const found = this.#find(file, digest);
+    if (found === 'known') return found;
+    const shown = `${printable(this.#store.path)}/${objectPath(digest)}`;
+    const directory = this.#directory(digest.slice(0, 2));
+    const copy = at(this.#store.stagingFd, randomBytes(8).toString('hex'));
     try {
-      copyFileSync(bytesOf(source), bytesOf(copy), COPY_FLAGS);
+      storing(shown, () => copyFileSync(pathOfDescriptor(file.fd), copy, COPY_FLAGS));
       withFile(copy, constants.O_NOFOLLOW, fd => {
-        if (fstatSync(fd).size !== sizeBytes || digestOf(fd, sizeBytes) !== digest)
-          throw new ErrnoError(EIO, `${printable(source)} changed while it was stored`);
-        settle(fd);
+        if (fstatSync(fd).size !== file.sizeBytes || digestOf(fd, file.sizeBytes, this.#algorithm) !== digest)
+          throw new ErrnoError(EIO, `${file.shown}: changed while it was stored`);
+        storing(shown, () => settle(fd, this.#algorithm));
       });
-      renameSync(bytesOf(copy), bytesOf(object));
+      storing(shown, () => renameSync(copy, at(directory, digest.slice(2))));
     } catch (error) {
-      remove(copy);
+      removeCopy(copy);
       throw error;
+    } finally {
+      native.close(directory);
     }
-    return true;
+    return found;
   }
 
-  #makeDirectory(name: string): void {
-    if (this.#made.has(name)) return;
-    mkdirSync(bytesOf(`${this.#directory}/${name}`), { recursive: true, mode: 0o755 });
-    this.#made.add(name);
+  /** What is there now. */
+  #find({ sizeBytes }: OpenFile, digest: string): Added {
+    const { fd: store, path } = this.#store;
+    const found = findBeneath(store, objectPath(digest));
+    if (found === -ENOENT) return 'new';
+    const shown = `${printable(path)}/${objectPath(digest)}`;
+    must(found, shown);
+    try {
+      must(statx(found, ''), shown);
+      if (!isRegular(statxMode()) || statxSize() !== sizeBytes) return 'replaced';
+      const fd = must(openForReading(found), shown);
+      try {
+        return hasDigest(fd, sizeBytes, digest, this.#algorithm) ? 'known' : 'replaced';
+      } finally {
+        native.close(fd);
+      }
+    } finally {
+      native.close(found);
+    }
+  }
+
+  /** A descriptor of a directory of objects, which is made where it is missing. */
+  #directory(name: Name): number {
+    const { fd: store, path } = this.#store;
+    const known = openDirectoryBeneath(store, name);
+    if (known !== -ENOENT) return must(known, `${printable(path)}/${name}`);
+    try {
+      mkdirSync(at(store, name), { mode: 0o755 });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).errno !== -EEXIST) throw storeError(path, error);
+    }
+    return must(openDirectoryBeneath(store, name), `${printable(path)}/${name}`);
   }
 }
 const COPY_FLAGS = constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE;
 
-/** Makes an object readable by all, puts it on disk, and asks the kernel to guard it; many filesystems can not. */
-function settle(fd: number): void {
+/** Whether an object's data has a digest. The kernel vouches for the data of one that it has measured. */
+function hasDigest(fd: number, sizeBytes: number, digest: string, algorithm: Algorithm): boolean {
+  const measured = new Uint8Array(VerityDigest.SIZE);
+  if (native.measureVerity(fd, measured) >= 0) {
+    const { number, digestBytes } = ALGORITHMS[algorithm];
+    const bytes = Buffer.from(measured.buffer, VerityDigest.digest, digestBytes);
+    if (measured[VerityDigest.algorithm] === number && bytes.toString('hex') === digest) return true;
+  }
+  try {
+    return digestOf(fd, sizeBytes, algorithm) === digest;
+  } catch (error) {
+    if (error instanceof ErrnoError && error.errno === EIO) return false; // its filesystem has lost it
+    throw error;
+  }
+}
+/** struct fsverity_digest. Source: linux/fsverity.h. */
+const VerityDigest = { algorithm: 0 /* u16 */, size: 2 /* u16 */, digest: 4, SIZE: 4 + 64 } as const;
+
+/** Makes an object readable by all, puts it on disk, and asks the kernel to guard it; many filesystems cannot. */
+function settle(fd: number, algorithm: Algorithm): void {
   fchmodSync(fd, 0o644);
   fsyncSync(fd);
-  native.enableVerity(fd, SHA256, BLOCK_BYTES);
+  native.enableVerity(fd, ALGORITHMS[algorithm].number, BLOCK_BYTES);
 }
 
 const bytesOf = (path: Name): Buffer => nameBytes(path) as Buffer;
-const remove = (path: Name): void => rmSync(bytesOf(path), { recursive: true, force: true });
+/** The path of a name in an open directory. */
+const at = (directory: number, name: Name): Name => `${pathOfDescriptor(directory)}/${name}`;
+
+function removeCopy(copy: string): void {
+  try {
+    unlinkSync(copy);
+  } catch {} // it was never made, or the run was abandoned
+}
+
+const storeError = (path: Name, error: unknown): unknown => named(`store ${printable(path)}`, error);
+const naming = <T>(path: Name, action: () => T): T => storing(`store ${printable(path)}`, action);
+
+/** Has what a system call of Node.js throws name the store's part as it was typed. */
+function storing<T>(shown: string, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw named(shown, error);
+  }
+}
+
+function named(shown: string, error: unknown): unknown {
+  const { errno, syscall } = error as NodeJS.ErrnoException;
+  if (errno === undefined || syscall === undefined) return error;
+  return new ErrnoError(-errno, `${shown}: ${errnoName(errno)}`);
+}
 
 function withFile<T>(path: Name, flags: number, use: (fd: number) => T): T {
   const fd = openSync(bytesOf(path), constants.O_RDONLY | flags);

@@ -2,12 +2,14 @@
  * A directory as a tree. Without options it is the tree that mkcomposefs 1.0.8 makes of the directory, once the digests of the
  * files are in it.
  */
-import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
-import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
-import { ENODATA, EOPNOTSUPP, ErrnoError, must } from '../sys/errno.ts';
+import { pathOfDescriptor } from '../sys/beneath.ts';
+import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { ENODATA, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
-import { readContent } from './objects.ts';
+import { identityIn, statxAttr, statxVersion } from '../sys/statx.ts';
+import { type Found, walkTree } from '../sys/walk.ts';
+import { openSource, readContent, readFound, type SourceFile, type SourceTree } from './source.ts';
 import { newInode, setPayload, setXattr, type TreeInode } from './tree.ts';
 
 /** What of a directory is taken into the tree; all of it, as mkcomposefs takes it, by default. */
@@ -34,10 +36,9 @@ export interface Scanned {
 }
 
 /** A regular file, and its inode in the tree: `digest` and `payload` are for whoever reads the data to set. */
-export interface ScannedFile {
-  /** Where it is: the path of the directory, and what is below it. */
-  path: Name;
-  inode: TreeInode;
+export interface ScannedFile extends SourceFile {
+  readonly tree: SourceTree;
+  readonly inode: TreeInode;
 }
 
 /** The image itself holds files of up to this size. Source: composefs lcfs-writer.h, LCFS_RECOMMENDED_INLINE_CONTENT_MAX. */
@@ -45,93 +46,115 @@ const INLINE_BYTES_MAX = 64;
 /** Neither a list of names nor a value is longer. Source: linux/limits.h, XATTR_LIST_MAX and XATTR_SIZE_MAX. */
 const XATTR_BYTES_MAX = 65536;
 
-/** Reads a directory and all below it. Throws what the system calls throw, and ErrnoError for xattrs that no image can hold. */
+/**
+ * Reads a directory and all below it. Everything is taken from descriptors that are opened one below the other, so that a
+ * directory whose owner changes it meanwhile leads nowhere else; only regular files are opened, to read small ones.
+ * Throws ErrnoError that names the object: what the system says, EIO for a file that changes while it is read, and E2BIG for
+ * xattrs that no image can hold.
+ */
 export function scanTree(path: Name, options: ScanOptions = {}): Scanned {
-  return new Scan(options).read(path);
+  const { tree, fd } = openSource(path);
+  try {
+    return new Scan(tree, options).read(fd);
+  } finally {
+    native.close(fd);
+  }
 }
 
 class Scan {
+  readonly #tree: SourceTree;
   readonly #options: ScanOptions;
   readonly #buffer = Buffer.alloc(XATTR_BYTES_MAX);
   /** Inodes with several names, by device and number. */
   readonly #known = new Map<string, TreeInode>();
   readonly #files: ScannedFile[] = [];
 
-  constructor(options: ScanOptions) {
+  constructor(tree: SourceTree, options: ScanOptions) {
+    this.#tree = tree;
     this.#options = options;
   }
 
-  read(path: Name): Scanned {
-    const root = this.#read(path).inode;
+  /** @param fd the directory, of which statx has just told */
+  read(fd: number): Scanned {
+    const root = this.#inode({ fd, path: '', name: '' });
+    walkTree(fd, this.#tree.path, root, (found, directory) => this.#see(found, directory));
     return { root, files: this.#files };
   }
 
-  #read(path: Name): { inode: TreeInode; link: boolean } {
-    const stat = lstatSync(nameBytes(path) as Buffer, { bigint: true });
-    const shared = this.#options.hardLinks && stat.nlink > 1n && !stat.isDirectory();
-    const key = `${stat.dev}:${stat.ino}`;
-    const known = shared ? this.#known.get(key) : undefined;
-    if (known) {
-      known.nlink++;
-      return { inode: known, link: true };
-    }
-    const inode = newInode(Number(stat.mode));
-    inode.uid = Number(stat.uid);
-    inode.gid = Number(stat.gid);
-    inode.rdev = Number(BigInt.asUintN(32, stat.rdev));
-    inode.sizeBytes = Number(stat.size);
+  /** @returns the inode of a directory, for what is in it */
+  #see(found: Found, directory: TreeInode): TreeInode | undefined {
+    const { mode, nlink } = statxAttr(0);
+    const type = mode & S_IFMT;
+    if (this.#options.skipDevices && (type === S_IFBLK || type === S_IFCHR)) return undefined;
+    const isShared = this.#options.hardLinks && nlink > 1 && !isDirectory(mode);
+    const key = identityIn(statxVersion());
+    const known = isShared ? this.#known.get(key) : undefined;
+    if (known) known.nlink++;
+    const inode = known ?? this.#inode(found);
+    if (isShared) this.#known.set(key, inode);
+    directory.entries.set(found.name, { inode, link: known !== undefined });
+    return isDirectory(mode) ? inode : undefined;
+  }
+
+  /** The inode of an object of which statx has just told. */
+  #inode(found: Found): TreeInode {
+    const { mode, uid, gid, rdev, size, mtime, mtimensec } = statxAttr(0);
+    const version = statxVersion();
+    const inode = newInode(mode);
+    inode.uid = uid;
+    inode.gid = gid;
+    inode.rdev = rdev;
+    inode.sizeBytes = size;
     if (!this.#options.useEpoch) {
-      inode.mtimensec = Number(((stat.mtimeNs % SECOND) + SECOND) % SECOND);
-      inode.mtime = Number((stat.mtimeNs - BigInt(inode.mtimensec)) / SECOND);
+      inode.mtime = mtime;
+      inode.mtimensec = mtimensec;
     }
-    if (!this.#options.skipXattrs) this.#readXattrs(path, inode);
-    this.#readData(path, inode);
-    if (shared) this.#known.set(key, inode);
-    return { inode, link: false };
+    if (!this.#options.skipXattrs) this.#readXattrs(found, inode);
+    if (isRegular(mode) && size > 0) this.#readFile(found, version, inode);
+    if (isSymlink(mode)) this.#readTarget(found, inode);
+    return inode;
   }
 
-  #readData(path: Name, inode: TreeInode): void {
-    if (isRegular(inode.mode)) this.#readFile(path, inode);
-    if (isSymlink(inode.mode)) {
-      setPayload(inode, nameOf(readlinkSync(nameBytes(path) as Buffer, 'buffer')));
-      inode.sizeBytes = inode.payload?.length ?? 0;
-    }
-    if (isDirectory(inode.mode)) this.#readNames(path, inode);
-  }
-
-  #readFile(path: Name, inode: TreeInode): void {
+  #readFile({ fd, path }: Found, version: string, inode: TreeInode): void {
     const { sizeBytes } = inode;
-    if (sizeBytes === 0) return;
-    if (sizeBytes <= INLINE_BYTES_MAX && !this.#options.metadataOnly) inode.content = readContent(path, sizeBytes);
-    else this.#files.push({ path, inode });
+    if (sizeBytes > INLINE_BYTES_MAX || this.#options.metadataOnly)
+      this.#files.push({ tree: this.#tree, path, version, inode });
+    else inode.content = readFound(fd, version, { shown: this.#shown(path), sizeBytes }, readContent);
   }
 
-  #readNames(path: Name, directory: TreeInode): void {
-    const names = readdirSync(nameBytes(path) as Buffer, 'buffer').map(bytes => nameOf(bytes));
-    for (const name of names.sort()) {
-      const entry = this.#read(`${path}/${name}`);
-      const type = entry.inode.mode & S_IFMT;
-      if (this.#options.skipDevices && (type === S_IFBLK || type === S_IFCHR)) continue;
-      directory.entries.set(name, entry);
-    }
+  #readTarget({ fd, path }: Found, inode: TreeInode): void {
+    const length = native.readlinkat(fd, '', this.#buffer);
+    if (length < 0) throw this.#failure(length, path, 'target');
+    setPayload(inode, nameOf(this.#buffer, 0, length));
+    inode.sizeBytes = length;
   }
 
-  #readXattrs(path: Name, inode: TreeInode): void {
-    const length = native.llistxattr(path, this.#buffer);
-    if (length === -EOPNOTSUPP) return;
-    const names = nameOf(this.#buffer, 0, must(length, `llistxattr ${printable(path)}`));
+  #readXattrs({ fd, path }: Found, inode: TreeInode): void {
+    const place = pathOfDescriptor(fd); // of any type: an O_PATH descriptor itself is not taken
+    const length = native.listxattr(place, this.#buffer);
+    if (length === -EOPNOTSUPP || length === 0) return;
+    if (length < 0) throw this.#failure(length, path, 'list of xattrs');
+    const names = nameOf(this.#buffer, 0, length);
     for (const name of names.split('\0').slice(0, -1)) {
       if (this.#options.userXattrs && !name.startsWith('user.')) continue;
-      const n = native.lgetxattr(path, name, this.#buffer);
+      const n = native.getxattr(place, name, this.#buffer);
       if (n === -ENODATA) continue; // it went away meanwhile
-      const value = nameOf(this.#buffer, 0, must(n, `lgetxattr ${name} of ${printable(path)}`));
+      if (n < 0) throw this.#failure(n, path, `xattr ${printable(name)}`);
+      const value = nameOf(this.#buffer, 0, n);
       try {
         setXattr(inode, name, value);
       } catch (error) {
         if (!(error instanceof ErrnoError)) throw error;
-        throw new ErrnoError(error.errno, `${printable(path)}: xattr ${name}: ${error.message}`);
+        throw new ErrnoError(error.errno, `${this.#shown(path)}: xattr ${printable(name)}: ${error.message}`);
       }
     }
   }
+
+  #failure(result: number, path: Name, what: string): ErrnoError {
+    return new ErrnoError(-result, `${this.#shown(path)}: ${what}: ${errnoName(result)}`);
+  }
+
+  #shown(path: Name): string {
+    return printable(path === '' ? this.#tree.path : `${this.#tree.path}/${path}`);
+  }
 }
-const SECOND = 1_000_000_000n;

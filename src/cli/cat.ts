@@ -27,12 +27,12 @@ async function printFile(overlay: Overlay, path: Name): Promise<void> {
   const data = overlay.open(node);
   if (typeof data === 'number') throw failure(path, -data);
   try {
+    const chunk = new Uint8Array(CHUNK_BYTES);
     for (let position = 0; ; ) {
-      const chunk = new Uint8Array(CHUNK_BYTES); // a new one each time: the last may still be on its way
       const count = data.read(chunk, 0, chunk.length, position);
       if (count < 0) throw failure(path, -count);
       if (count === 0) break;
-      await print(chunk.subarray(0, count));
+      print(chunk.subarray(0, count));
       position += count;
     }
   } finally {

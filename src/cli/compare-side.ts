@@ -1,5 +1,5 @@
 /** One side of `lowerdata compare`: an image, a dump, a directory or a stack, read as a tree. */
-import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
+import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { linesOf, parseDump } from '../builder/dumpfile.ts';
 import { digestFiles } from '../builder/file-pool.ts';
@@ -14,7 +14,9 @@ import { splitAt } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
 import { EIO, ENOENT, ErrnoError, EUCLEAN, errnoName } from '../sys/errno.ts';
+import { realPath } from '../sys/real-path.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
+import { readAll } from '../sys/streams.ts';
 import { measure } from '../verity/digest.ts';
 import { planHere } from './mount-options.ts';
 
@@ -37,7 +39,7 @@ export async function readSide(name: Name, options: SideOptions): Promise<Side> 
   const bytes = nameBytes(name) as Buffer;
   if (statSync(bytes).isDirectory()) return { root: await readDirectory(name, options), recorded: false };
   try {
-    if (!hasSuperBlock(bytes)) return { root: parseDump(linesOf([readFileSync(bytes)])), recorded: true };
+    if (!hasSuperBlock(bytes)) return { root: readDump(bytes), recorded: true };
     const image = openImage(readImageFile(name));
     if (image.composefs) return { root: readTree(image), recorded: true };
   } catch (error) {
@@ -45,6 +47,15 @@ export async function readSide(name: Name, options: SideOptions): Promise<Side> 
     throw new ErrnoError(error.errno, `${printable(name)}: ${error.message}`);
   }
   return { root: readStack(name, options), recorded: false };
+}
+
+function readDump(path: Buffer): TreeInode {
+  const fd = openSync(path, 'r');
+  try {
+    return parseDump(linesOf(readAll(fd, 'read')));
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function hasSuperBlock(path: Buffer): boolean {
@@ -58,7 +69,7 @@ function hasSuperBlock(path: Buffer): boolean {
 }
 
 async function readDirectory(path: Name, { metadata }: SideOptions): Promise<TreeInode> {
-  const { root, files } = scanTree(path, { hardLinks: true, metadataOnly: metadata });
+  const { root, files } = scanTree(realPath(path), { hardLinks: true, metadataOnly: metadata });
   if (!metadata) await digestFiles(files, { threads: availableParallelism() });
   return root;
 }

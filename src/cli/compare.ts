@@ -62,8 +62,8 @@ async function compare(nameA: Name, nameB: Name, flags: Flags): Promise<number> 
       yield difference;
     }
   }
-  if (flags.json) await print(Buffer.from(`${JSON.stringify([...counted()].map(jsonOf), null, 2)}\n`));
-  else await printLines(lines(counted()));
+  if (flags.json) print(Buffer.from(`${JSON.stringify([...counted()].map(jsonOf), null, 2)}\n`));
+  else printLines(lines(counted()));
   return status;
 }
 

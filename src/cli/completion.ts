@@ -38,7 +38,7 @@ export async function runFor(args: readonly Name[], commands: ReadonlyMap<Name, 
   return reporting(WRONG_CALL, async () => {
     const script = scripts.get(shell);
     if (!script) throw new ErrnoError(EINVAL, `${printable(shell)}: not one of ${[...scripts.keys()].join(', ')}`);
-    await print(script(await wordsOf(commands)));
+    print(script(await wordsOf(commands)));
     return 0;
   });
 }

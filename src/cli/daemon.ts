@@ -14,7 +14,7 @@ import { OverlayServer } from '../driver/server.ts';
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
 import type { MountPoint } from '../fuse/mount-point.ts';
 import { isOnTop, isSame, type Mount, MountTable } from '../fuse/mountinfo.ts';
-import { printable, withoutControls } from '../sys/bytes.ts';
+import { asOneLine, printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { liveNumbers, serveLive } from './live.ts';
@@ -45,7 +45,7 @@ export async function serveMount(
   ready: (protection: string) => void,
   write: (line: string) => void,
 ): Promise<number> {
-  const log = (line: string): void => write(withoutControls(line));
+  const log = (line: string): void => write(asOneLine(line));
   const limited = new LimitedLog(log);
   connectSupervisor();
   if (whyUnconfined(order.plan) === undefined) boundPrograms();

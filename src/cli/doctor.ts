@@ -4,7 +4,7 @@ import { type Name, nameFromText, printable } from '../sys/bytes.ts';
 import { newCommand, parse } from './command.ts';
 import { askAll, type Fact, factOf } from './facts.ts';
 import { lookAtMachine } from './machine.ts';
-import { printLines, wrapped } from './output.ts';
+import { print, printLines, wrapped } from './output.ts';
 import { probeDirectory } from './probes-directory.ts';
 import { baseProbes, kernelProbes } from './probes-kernel.ts';
 import { mountProbes } from './probes-mount.ts';
@@ -44,7 +44,8 @@ export async function run(args: readonly Name[]): Promise<number> {
   const { json } = command.opts<{ json?: true }>();
   return reporting(NO_MOUNTS, async () => {
     const report = examine(command.args);
-    await printLines((json ? [JSON.stringify(report, undefined, 2)] : asText(report)).map(nameFromText));
+    if (json) print(nameFromText(`${JSON.stringify(report, undefined, 2)}\n`));
+    else printLines(asText(report).map(nameFromText));
     return report.conclusion.mounts === null ? NO_MOUNTS : 0;
   });
 }

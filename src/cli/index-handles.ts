@@ -1,18 +1,20 @@
 /** `lowerdata index`: notes where the files of a directory are by their handles, so that ordinary users can follow origins. */
-import { lstatSync, opendirSync } from 'node:fs';
 import type { Command } from 'commander';
 import { formatHandleIndex, HANDLE_INDEX, handleText } from '../layers/handle-index.ts';
-import { type Name, nameBytes, nameFromText, printable } from '../sys/bytes.ts';
+import { openDirectory } from '../sys/beneath.ts';
+import { type Name, nameFromText, printable } from '../sys/bytes.ts';
 import { EOPNOTSUPP, ErrnoError, must } from '../sys/errno.ts';
 import { readHandle, readUuid } from '../sys/handles.ts';
 import { native } from '../sys/native.ts';
+import { isDirectory, isRegular } from '../sys/stat.ts';
+import { statx, statxDevice, statxDeviceIs, statxMode } from '../sys/statx.ts';
+import { walkTree } from '../sys/walk.ts';
 import { newCommand, parse } from './command.ts';
-import { Output, print } from './output.ts';
+import { print } from './output.ts';
+import { Output } from './output-file.ts';
 import { reporting } from './report.ts';
 
 const FAILED = 1;
-const O_DIRECTORY = 0o200000;
-const AT_FDCWD = -100;
 
 export const define = (): Command =>
   newCommand('lowerdata index')
@@ -33,38 +35,33 @@ export async function run(args: readonly Name[]): Promise<number> {
 }
 
 async function index(directory: Name): Promise<number> {
-  const { dev } = lstatSync(nameBytes(directory) as Buffer);
-  const root = must(native.openat2(AT_FDCWD, directory, O_DIRECTORY, 0), printable(directory));
+  const root = must(openDirectory(directory, true), printable(directory));
   try {
     const uuid = readUuid(root);
     if (/^\0*$/.test(uuid)) throw new ErrnoError(EOPNOTSUPP, `${printable(directory)}: its filesystem has no uuid`);
     const output = new Output(`${directory}/${HANDLE_INDEX}`);
-    const entries: [string, Name][] = [];
-    for (const path of files(directory, '', dev)) {
-      const handle = readHandle(root, path);
-      if (typeof handle === 'number') must(handle, `${printable(directory)}/${printable(path)}: file handle`);
-      else entries.push([handleText(handle), path]);
-    }
+    const entries = handlesBelow(root, directory);
     await output.write(formatHandleIndex(uuid, entries));
-    await print(nameFromText(`${printable(directory)}: ${entries.length} files\n`));
+    print(nameFromText(`${printable(directory)}: ${entries.length} files\n`));
     return 0;
   } finally {
     native.close(root);
   }
 }
 
-/** The paths of all regular files below a directory, on its filesystem; symlinks are not followed. */
-function* files(root: Name, below: Name, dev: number): Generator<Name> {
-  const directory = opendirSync(nameBytes(`${root}/${below}`) as Buffer & string, { encoding: 'latin1' });
-  try {
-    for (let entry = directory.readSync(); entry; entry = directory.readSync()) {
-      const path = below === '' ? entry.name : `${below}/${entry.name}`;
-      if (path === HANDLE_INDEX) continue;
-      if (entry.isFile()) yield path;
-      else if (entry.isDirectory() && lstatSync(nameBytes(`${root}/${path}`) as Buffer).dev === dev)
-        yield* files(root, path, dev);
-    }
-  } finally {
-    directory.closeSync();
-  }
+/** The handles and paths of all regular files below a directory, on its filesystem; symlinks are not followed. */
+function handlesBelow(root: number, shown: Name): [string, Name][] {
+  const entries: [string, Name][] = [];
+  must(statx(root, ''), printable(shown));
+  const device = statxDevice();
+  walkTree(root, shown, true, ({ fd, path }) => {
+    const mode = statxMode();
+    if (isDirectory(mode) && statxDeviceIs(device)) return true;
+    if (!isRegular(mode) || path === HANDLE_INDEX) return undefined;
+    const handle = readHandle(fd, '');
+    if (typeof handle === 'number') must(handle, `${printable(shown)}/${printable(path)}: file handle`);
+    else entries.push([handleText(handle), path]);
+    return undefined;
+  });
+  return entries;
 }

@@ -37,7 +37,7 @@ const questions = new Map<Name, Question>([
   ['dump', { text: ofTrees(printDump), json: ofTreesJson(dumpJson) }],
   ['objects', objects],
   ['missing-objects', missing],
-  ['measure-file', { text: paths => paths.map(measureWhole), json: measureJson }],
+  ['measure-file', { text: paths => paths.map(path => measureWhole(path)), json: measureJson }],
   ['print', { text: printImages }],
 ]);
 
@@ -70,9 +70,9 @@ async function answer(name: Name, known: readonly Name[], paths: readonly Name[]
     throw new ErrnoError(EINVAL, `${printable(name)}: not one of ${known.join(', ')}`);
   const wrong = flags.filter.find(filter => filter.includes('/'));
   if (wrong !== undefined) throw new ErrnoError(EINVAL, `--filter=${printable(wrong)}: one name, without a slash`);
-  if (!flags.json) await printLines(question.text(paths, flags));
+  if (!flags.json) printLines(question.text(paths, flags));
   else if (!question.json) throw new ErrnoError(EINVAL, `${name} has no JSON`);
-  else await print(Buffer.from(`${JSON.stringify(question.json(paths, flags), null, 2)}\n`));
+  else print(Buffer.from(`${JSON.stringify(question.json(paths, flags), null, 2)}\n`));
   return 0;
 }
 

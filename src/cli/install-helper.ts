@@ -1,12 +1,13 @@
 /** `lowerdata install-helper`: what mount(8) calls for `mount -t lowerdata`, with an interpreter that is found without a PATH. */
-import { chmodSync, existsSync, lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { type Name, nameBytes, nameFromText, printable } from '../sys/bytes.ts';
 import { EEXIST, EPERM, ErrnoError } from '../sys/errno.ts';
 import { moduleDirectories, packageDirectory } from '../sys/native.ts';
 import { newCommand, parse } from './command.ts';
 import { launcher } from './launch.ts';
+import { Output } from './output-file.ts';
 import { complain, reporting, WRONG_CALL } from './report.ts';
 import { writableByOthers } from './root-owned.ts';
 
@@ -38,13 +39,13 @@ export async function run(args: readonly Name[]): Promise<number> {
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const { to = PLACE, remove, force } = command.opts<{ to?: Name; remove?: true; force?: true }>();
-  return reporting(WRONG_CALL, () => {
+  return reporting(WRONG_CALL, async () => {
     if (!remove && process.geteuid?.() === 0) judgePrograms(force === true);
-    const files = HELPERS.map(name => ({ name, path: nameBytes(join(to, name)) as Buffer }));
-    for (const { name, path } of files) refuseForeign(`${to}/${name}`, path);
+    const files = HELPERS.map(name => ({ name, path: join(to, name) }));
+    for (const { name, path } of files) refuseForeign(`${to}/${name}`, nameBytes(path) as Buffer);
     for (const { name, path } of files)
-      if (remove) rmSync(path, { force: true });
-      else writeHelper(path, helperText(name));
+      if (remove) rmSync(nameBytes(path) as Buffer, { force: true });
+      else await new Output(path).write(nameBytes(nameFromText(helperText(name))), 0o755); // a mount may be under way
     return 0;
   });
 }
@@ -84,16 +85,3 @@ exec ${quoted(resolve(launcher))} --called ${name} "$@"
 
 /** A path as one word of the shell. */
 const quoted = (path: string): string => `'${path.replaceAll("'", "'\\''")}'`;
-
-/** Whole, or not at all: a mount may be under way. */
-function writeHelper(path: Buffer, text: string): void {
-  const temporary = Buffer.concat([path, Buffer.from(`.new-${process.pid}`)]);
-  try {
-    writeFileSync(temporary, text, { flag: 'wx' });
-    chmodSync(temporary, 0o755);
-    renameSync(temporary, path);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
-  }
-}

@@ -43,10 +43,7 @@ export async function run(args: readonly Name[]): Promise<number> {
     const node = findPath(overlay, path, !flags.long && !flags.directory);
     const isList = isDirectory(node.top.mode) && !flags.directory;
     const heading = isList && several ? [...(lists++ > 0 ? [''] : []), `${path}:`] : [];
-    await printLines([
-      ...heading,
-      ...lines(overlay, isList ? entries(overlay, node, flags) : [{ name: path, node }], flags),
-    ]);
+    printLines([...heading, ...lines(overlay, isList ? entries(overlay, node, flags) : [{ name: path, node }], flags)]);
   });
 }
 

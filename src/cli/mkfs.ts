@@ -1,21 +1,24 @@
 /** `lowerdata mkfs`: makes a composefs image of a directory or a dump file. */
-import { closeSync, lstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
 import { linesOf, parseDump } from '../builder/dumpfile.ts';
 import { digestFiles } from '../builder/file-pool.ts';
-import { beginStore, endStore, objectPath } from '../builder/objects.ts';
+import { abandonStore, beginStore, endStore, objectPath } from '../builder/objects.ts';
 import { type ScannedFile, scanTree } from '../builder/scan.ts';
-import { type TreeInode, walk } from '../builder/tree.ts';
+import { setPayload, type TreeInode, walk } from '../builder/tree.ts';
 import { writeImage } from '../builder/write.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
-import { EINVAL, ENOTDIR, ErrnoError } from '../sys/errno.ts';
+import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { isRegular } from '../sys/stat.ts';
+import { readAll } from '../sys/streams.ts';
 import { measureBytes } from '../verity/digest.ts';
 import { newCommand, oneOf, parse, spelledOut, threadsOf } from './command.ts';
-import { Output, print } from './output.ts';
+import { cleaningUp } from './interruption.ts';
+import { print } from './output.ts';
+import { Output } from './output-file.ts';
 import { showProgress } from './progress.ts';
-import { reporting } from './report.ts';
+import { complain, naming, reporting } from './report.ts';
 
 const FAILED = 1;
 const THREADS_MAX = 9999;
@@ -83,7 +86,7 @@ async function build(source: Name, image: Name | undefined, flags: Flags): Promi
   if (flags.redirects) redirect(root, flags.redirects === 'data-only' ? '/' : '');
   const bytes = writeImage(root, versions);
   await output?.write(bytes);
-  if (flags.printDigest || flags.printDigestOnly) await print(`${Buffer.from(measureBytes(bytes)).toString('hex')}\n`);
+  if (flags.printDigest || flags.printDigestOnly) print(`${Buffer.from(measureBytes(bytes)).toString('hex')}\n`);
   return 0;
 }
 
@@ -115,26 +118,19 @@ function readDump(path: Name): TreeInode {
   const strict = process.env.CFS_PARSE_STRICT !== undefined;
   const fd = path === '-' ? 0 : openSync(nameBytes(path) as Buffer, 'r');
   try {
-    return parseDump(linesOf(chunksOf(fd), strict), strict);
+    return parseDump(linesOf(readAll(fd, printable(path)), strict), strict);
   } finally {
     if (fd !== 0) closeSync(fd);
   }
 }
 
-function* chunksOf(fd: number): Generator<Uint8Array> {
-  const buffer = Buffer.alloc(1 << 20);
-  for (let n = readSync(fd, buffer); n > 0; n = readSync(fd, buffer)) yield buffer.subarray(0, n);
-}
-
 async function readDirectory(path: Name, flags: Flags, threads: number): Promise<TreeInode> {
-  if (!lstatSync(nameBytes(path) as Buffer).isDirectory())
-    throw new ErrnoError(ENOTDIR, `${printable(path)}: not a directory`);
   const { useEpoch, skipDevices, skipXattrs, userXattrs, hardlinks, external, digests } = flags;
   const options = { useEpoch, skipDevices, skipXattrs, userXattrs, hardLinks: hardlinks, metadataOnly: external };
   const { root, files } = scanTree(path, options);
   if (!external || digests) await digest(files, flags.digestStore, threads);
   for (const { path: place, inode } of files)
-    inode.payload = external ? place.slice(path.length + 1) : objectPath(inode.digest as string);
+    naming(`${path}/${place}`, () => setPayload(inode, external ? place : objectPath(inode.digest as string)));
   return root;
 }
 
@@ -143,11 +139,18 @@ async function digest(files: ScannedFile[], directory: Name | undefined, threads
     files.length,
     files.reduce((sum, { inode }) => sum + inode.sizeBytes, 0),
   );
-  const store = directory === undefined ? undefined : { directory, staging: beginStore(directory) };
+  const store = directory === undefined ? undefined : beginStore(directory);
+  const replaced = (object: Name): void => complain(`${printable(object)}: was not what its name says: replaced`);
+  const abandon = (): void => {
+    if (store) abandonStore(store);
+    bar.stop();
+  };
   try {
-    await digestFiles(files, { threads, progress: bar.update, ...(store && { store }) });
+    await cleaningUp(abandon, () =>
+      digestFiles(files, { threads, replaced, progress: bar.update, ...(store && { store }) }),
+    );
   } finally {
-    if (store) endStore(store.directory, store.staging);
+    if (store) endStore(store);
     bar.stop();
   }
 }

@@ -1,5 +1,5 @@
 /** A progress bar on the terminal. */
-import { Presets, SingleBar } from 'cli-progress';
+import { type Options, Presets, SingleBar } from 'cli-progress';
 
 export interface Progress {
   /** So many files, and bytes of them, are done. */
@@ -8,10 +8,20 @@ export interface Progress {
   stop(): void;
 }
 
+/** `59s`, `1m05s`, `2h00m`; the package itself rounds to `1m60s`. */
+export function durationText(seconds: number): string {
+  if (!Number.isFinite(seconds)) return '?'; // nothing is done yet
+  const two = (n: number): string => String(n).padStart(2, '0');
+  const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
+  if (h > 0) return `${h}h${two(m)}m`;
+  return m > 0 ? `${m}m${two(s)}s` : `${s}s`;
+}
+const OPTIONS: Options = { clearOnComplete: true, hideCursor: true, formatTime: durationText };
+
 /** Shows how much of so many files, and bytes of them, is done; nothing unless stderr is a terminal. */
 export function showProgress(totalFiles: number, totalBytes: number): Progress {
   const format = `{bar} {files} of ${totalFiles} files, {megabytes} of ${megabytes(totalBytes)} MB, {eta_formatted} left`;
-  const options = { format, clearOnComplete: true, hideCursor: true };
+  const options = { ...OPTIONS, format };
   const bar = new SingleBar(options, Presets.shades_classic);
   if (process.stderr.isTTY) bar.start(totalBytes, 0, { files: 0, megabytes: 0 });
   return {
@@ -24,7 +34,7 @@ const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
 
 /** Shows how many of so many steps are done; nothing unless stderr is a terminal. */
 export function showSteps(total: number): { step(): void; stop(): void } {
-  const options = { format: '{bar} {value} of {total}, {eta_formatted} left', clearOnComplete: true, hideCursor: true };
+  const options = { ...OPTIONS, format: '{bar} {value} of {total}, {eta_formatted} left' };
   const bar = new SingleBar(options, Presets.shades_classic);
   if (process.stderr.isTTY) bar.start(total, 0);
   return { step: () => bar.increment(), stop: () => bar.stop() };

@@ -1,6 +1,6 @@
 /** What commands tell people, and the exit status that goes with it. */
 import { writeSync } from 'node:fs';
-import { type Name, nameBytes, printable, withoutControls } from '../sys/bytes.ts';
+import { asOneLine, type Name, nameBytes, printable, withoutControls } from '../sys/bytes.ts';
 import { EMFILE, ENFILE, ENOMEM, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 
@@ -11,10 +11,20 @@ export const MOUNT_FAILED = 32;
 
 const STDERR = 2;
 
-/** One line on stderr. One that can not be written is no reason to end. @param text UTF-16, as `printable` gives it */
+/**
+ * One line on stderr; control characters show as \xNN. One that cannot be written is no reason to end.
+ * @param text UTF-16, as `printable` gives it
+ */
 export function complain(text: string): void {
+  writeToStderr(Buffer.from(`lowerdata: ${asOneLine(text)}\n`)); // Node.js quotes paths as they are
+}
+
+/** Lines of byte strings on stderr, each with its newline; control characters show as \xNN. */
+export const complainInLines = (text: Name): void => writeToStderr(nameBytes(withoutControls(text, '\n\t')));
+
+function writeToStderr(bytes: Uint8Array): void {
   try {
-    writeSync(STDERR, `lowerdata: ${text}\n`); // process.stderr takes a millisecond to come up, and never lets go of a pipe
+    writeSync(STDERR, bytes); // process.stderr takes a millisecond to come up, and never lets go of a pipe
   } catch {}
 }
 
@@ -28,9 +38,6 @@ export function complainIfHeard(text: string): void {
   const line = text.length > LINE_MAX ? `${text.slice(0, LINE_MAX)}…` : text;
   if (native.poll(Int32Array.of(STDERR), POLLOUT, 0) > 0) complain(line);
 }
-
-/** Prints text that holds byte strings. */
-export const writeBytes = (stream: NodeJS.WriteStream, text: string): void => void stream.write(nameBytes(text));
 
 /** What people read of an error. */
 export type Wording = (error: Error) => string;
@@ -50,12 +57,7 @@ export async function reporting(
   } catch (error) {
     const { errno, syscall } = error as NodeJS.ErrnoException;
     if (!(error instanceof ErrnoError) && syscall === undefined) throw error;
-    complain(
-      wording(error as Error)
-        .split('\n')
-        .map(withoutControls)
-        .join('\n'),
-    );
+    for (const line of wording(error as Error).split('\n')) complain(line);
     return [ENOMEM, EMFILE, ENFILE].includes(Math.abs(errno ?? 0)) ? SYSTEM_ERROR : status;
   }
 }

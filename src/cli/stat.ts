@@ -2,11 +2,11 @@
 import type { Command } from 'commander';
 import type { Overlay } from '../overlay/overlay.ts';
 import { findPath } from '../overlay/path.ts';
-import { type Name, printable } from '../sys/bytes.ts';
+import { type Name, nameFromText, printable } from '../sys/bytes.ts';
 import { type Attr, isRegular, isSymlink } from '../sys/stat.ts';
 import { arrow, deviceNumbers, fileType, modeText, octal, timeText } from './attributes.ts';
 import { parse } from './command.ts';
-import { printLines } from './output.ts';
+import { print, printLines } from './output.ts';
 import { forPaths, newStackCommand } from './stack.ts';
 
 /** One object, as --json prints it. Text that is no UTF-8, and control characters, are \xNN; times are [s, ns]. */
@@ -42,9 +42,9 @@ export async function run(args: readonly Name[]): Promise<number> {
   const found: Description[] = [];
   const status = await forPaths(command.args, flags, async (overlay, path) => {
     if (json) found.push(describe(overlay, path, dereference));
-    else await printLines(text(overlay, path, dereference));
+    else printLines(text(overlay, path, dereference));
   });
-  if (json) await printLines([Buffer.from(JSON.stringify(found, null, 2), 'utf8').toString('latin1')]);
+  if (json) print(nameFromText(`${JSON.stringify(found, null, 2)}\n`));
   return status;
 }
 

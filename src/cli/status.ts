@@ -10,7 +10,7 @@ import { newCommand, parse } from './command.ts';
 import { askDaemon } from './live.ts';
 import { liveText } from './live-text.ts';
 import { type LiveMountState, metricsOf } from './metrics.ts';
-import { printLines } from './output.ts';
+import { print, printLines } from './output.ts';
 import { reporting } from './report.ts';
 import { type MountState, readState, readStates } from './state.ts';
 import { findMount } from './umount.ts';
@@ -42,11 +42,11 @@ export async function run(args: readonly Name[]): Promise<number> {
     const recorded = shown.filter(one => isRecorded(one));
     const mounts = await Promise.all(recorded.map(async state => ({ state, live: await askDaemon(state.socket) })));
     const others = shown.filter(one => !isRecorded(one)) as Mount[];
-    if (metrics) await printLines(metricsOf(mounts).map(nameFromText));
+    if (metrics) printLines(metricsOf(mounts).map(nameFromText));
     else if (json) {
       const all = [...mounts.map(asJson), ...others.map(unrecordedAsJson)];
-      await printLines([nameFromText(JSON.stringify(all, undefined, 2))]);
-    } else await printLines([...mounts.flatMap(asText), ...others.flatMap(unrecordedAsText)]);
+      print(nameFromText(`${JSON.stringify(all, undefined, 2)}\n`));
+    } else printLines([...mounts.flatMap(asText), ...others.flatMap(unrecordedAsText)]);
     return 0;
   });
 }

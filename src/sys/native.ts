@@ -43,6 +43,8 @@ export interface Native {
   close(fd: number): number;
   /** close_range(2); -ENOSYS before Linux 5.9, and -EINVAL for CLOSE_RANGE_CLOEXEC before 5.11. */
   closeRange(first: number, last: number, flags: number): number;
+  /** flock(2). */
+  flock(fd: number, operation: number): number;
   /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file. */
   duplicate(fd: number): number;
   /** dup3(2): `target` becomes another descriptor of the open file `fd`, and is inherited by programs. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { linesOf, parseDump, printDump } from '../../src/builder/dumpfile.ts';
+import { LINE_BYTES_MAX, linesOf, parseDump, printDump } from '../../src/builder/dumpfile.ts';
 import { escapeField, escapeOptional, escapeXattr, unescapeField } from '../../src/builder/escape.ts';
 import { EINVAL } from '../../src/sys/errno.ts';
 
@@ -267,3 +267,33 @@ t.doesNotThrow(
     ),
   'lines do not depend on where the stream is cut',
 );
+
+t.test('lines that do not end', async t => {
+  const bytes = Buffer.alloc(1 << 16, 'x');
+  function* endless(): Generator<Uint8Array> {
+    yield Buffer.from('/ 0 40755 1 0 0 0 0.0 - - -\n');
+    for (;;) yield bytes;
+  }
+  t.throws(
+    () => [...linesOf(endless())],
+    { errno: EINVAL, message: /^line 2: more than 1048576 bytes$/ },
+    'are refused',
+  );
+  const once = Buffer.alloc(LINE_BYTES_MAX + 1, 'x');
+  t.throws(() => [...linesOf([once])], { errno: EINVAL, message: /^line 1: more/ }, 'in one piece, too');
+  const single = Array.from({ length: 300_000 }, () => Buffer.from('x'));
+  t.equal([...linesOf(single)][0]?.length, 300_000, 'byte for byte in time that grows with the length');
+  const name = '\\x01';
+  const longest = [
+    `/${name.repeat(255)}`,
+    '5000 100644 1 0 0 0 0.0',
+    name.repeat(4095),
+    name.repeat(5000),
+    'ab'.repeat(32),
+    `user.x=${'\\x02'.repeat(16_000)}`,
+  ].join(' ');
+  t.doesNotThrow(
+    () => parseDump(linesOf([Buffer.from(`/ 0 40755 1 0 0 0 0.0 - - -\n${longest}\n`)])),
+    'the longest line is none of them',
+  );
+});

@@ -112,6 +112,32 @@ function sortXattrs(lines: string[]): string[] {
   });
 }
 
+t.test('a directory that changes after it was scanned', async t =>
+  withScratchAsync(async scratch => {
+    for (const [rule, change, message] of [
+      ['a file that grows', 'echo more >>d/f', /d\/f: changed while it was read/],
+      ['a file that shrinks', 'truncate -s 100 d/f', /d\/f: changed while it was read/],
+      ['a file with other bytes', 'printf y | dd of=d/f conv=notrunc status=none', /d\/f: changed while it was read/],
+      ['another file of the same size', 'cp -p d/f g; mv g d/f', /d\/f: changed while it was read/],
+      ['a fifo', 'rm d/f; mkfifo d/f', /d\/f: changed while it was read/],
+      ['a symlink to the same file', 'mv d/f g; ln -s ../g d/f', /d\/f: changed while it was read/],
+      ['nothing', 'rm d/f', /d\/f: ENOENT/],
+      ['a symlink for its directory', 'mv d e; ln -s e d', /d\/f: ELOOP/],
+      ['another directory for its directory', 'mv d e; mkdir d; cp -p e/f d', /d\/f: changed while it was read/],
+      ['another root', 'mv ../root ../old; cp -a ../old ../root', /root: another directory since it was scanned/],
+      ['a symlink for the root', 'mv ../root ../old; ln -s old ../root', /root: not a directory/],
+    ] as const) {
+      const root = join(scratch, 'root');
+      run('rm', '-rf', root, join(scratch, 'old'));
+      mkdirSync(join(root, 'd'), { recursive: true });
+      writeFileSync(join(root, 'd', 'f'), 'x'.repeat(1000));
+      const { files } = scanTree(nameFromText(root), { skipXattrs: true });
+      run('sh', '-c', `cd '${root}' && ${change}`);
+      await t.rejects(digestFiles(files, { threads: 1 }), { message }, `refused: ${rule}`);
+    }
+  }),
+);
+
 /**
  * Published packages, scanned with the options of `mkcomposefs --use-epoch`. The .tgz files are not part of the project:
  * `npm pack typescript@5.9.2 lodash@4.17.21 express@4.21.2` in a directory that LOWERDATA_PACKAGES names.

@@ -1,7 +1,18 @@
 /** The store of `mkfs --digest-store`, when a build is killed, and when an object is damaged. */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import t from 'tap';
@@ -9,6 +20,7 @@ import { noProgram, run } from '../fixtures/kernel-mount.ts';
 import { lowerdata } from '../fixtures/mounted.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratch, withScratchAsync } from '../fixtures/scratch.ts';
+import { without, withoutRoot } from '../fixtures/skips.ts';
 
 t.setTimeout(300_000); // many processes are started
 
@@ -92,6 +104,116 @@ t.test('a build that is killed leaves whole objects', { skip: noProgram('fsverit
   }),
 );
 
+/** Starts a build that takes long, and calls `use` when it copies. */
+async function whileItCopies(
+  directory: string,
+  args: string[],
+  use: (child: ReturnType<typeof spawn>) => void,
+): Promise<{ signal: NodeJS.Signals | null; left: string[] }> {
+  const [tree, store] = [join(directory, 'slow'), join(directory, 'slow-store')];
+  if (!existsSync(tree)) {
+    mkdirSync(tree);
+    for (let i = 0; i < 4; i++) {
+      writeFileSync(join(tree, `f${i}`), String(i));
+      truncateSync(join(tree, `f${i}`), 250_000_000);
+    }
+  }
+  const all = [lowerdata, 'mkfs', ...args, '--digest-store', store, tree, join(directory, 'slow-image')];
+  const child = spawn(process.execPath, all, { stdio: 'ignore' });
+  const ended = new Promise<NodeJS.Signals | null>(resolve => child.on('exit', (_, signal) => resolve(signal)));
+  const copies = (): string[] => (existsSync(store) ? readdirSync(store).filter(name => name.startsWith('.tmp-')) : []);
+  while (copies().length === 0 && child.exitCode === null) await setTimeout(10);
+  await setTimeout(100);
+  use(child);
+  const signal = await ended;
+  return { signal, left: copies() };
+}
+
+t.test('a build that is interrupted', async t =>
+  withScratchAsync(async directory => {
+    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+      for (const threads of [1, 2]) {
+        const rule = `${name}, ${threads} threads`;
+        const { signal, left } = await whileItCopies(directory, [`--threads=${threads}`], child => child.kill(name));
+        t.equal(signal, name, `${rule}: ends it`);
+        t.same(left, [], `${rule}: leaves no copies`);
+      }
+    const killed = await whileItCopies(directory, [], child => child.kill('SIGKILL'));
+    t.equal(killed.left.length, 1, 'killed, it leaves them');
+    makeTree(join(directory, 'tree'));
+    const args = [
+      'mkfs',
+      '--digest-store',
+      join(directory, 'slow-store'),
+      join(directory, 'tree'),
+      join(directory, 'i'),
+    ];
+    t.equal(runCommand(args).status, 0);
+    t.notOk(
+      readdirSync(join(directory, 'slow-store')).some(name => name.startsWith('.tmp-')),
+      'to the next build, which removes them at once',
+    );
+    let other = -1;
+    const living = await whileItCopies(directory, [], child => {
+      other = runCommand(args).status ?? -1;
+      child.kill('SIGTERM');
+    });
+    t.same([other, living.left], [0, []], 'another build at the same time changes nothing for either');
+  }),
+);
+
+/** Exchanges two names for ever, as nobody. */
+const EXCHANGER = `
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+a, b = (os.fsencode(path) for path in sys.argv[1:])
+os.setgid(65534)
+os.setuid(65534)
+print('ready', flush=True)
+while libc.renameat2(-100, a, -100, b, 2) == 0: pass
+sys.exit(ctypes.get_errno())
+`;
+
+t.test('a tree whose owner changes it meanwhile', { skip: withoutRoot || without('python3') }, async t =>
+  withScratchAsync(async directory => {
+    chmodSync(directory, 0o711);
+    const at = (...names: string[]): string => join(directory, ...names);
+    mkdirSync(at('private'), { mode: 0o700 });
+    mkdirSync(at('tree', 'd'), { recursive: true });
+    for (let i = 0; i < 60; i++)
+      for (const [kind, times] of [
+        ['small', 3],
+        ['large', 1000],
+      ] as const) {
+        writeFileSync(at('private', `${kind}${i}`), 'TOP SECRET '.repeat(times), { mode: 0o600 });
+        writeFileSync(at('tree', 'd', `${kind}${i}`), `NO SECRET${i % 10} `.repeat(times));
+      }
+    symlinkSync(at('private'), at('tree', 'e'));
+    run('chown', '-Rh', '65534:65534', at('tree'));
+    const attacker = spawn('python3', ['-c', EXCHANGER, at('tree', 'd'), at('tree', 'e')], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    try {
+      await new Promise(resolve => attacker.stdout.once('data', resolve));
+      let stolen = 0;
+      let refused = 0;
+      for (let round = 0; round < 15; round++) {
+        rmSync(at('image'), { force: true });
+        const { status, stderr } = runCommand(['mkfs', '--digest-store', at('store'), at('tree'), at('image')]);
+        if (status !== 0) {
+          refused++;
+          t.match(stderr, `lowerdata: ${at('tree')}/`, 'what it could not read is named');
+        }
+        if (spawnSync('grep', ['-rq', 'TOP SECRET', at('store'), at('image')]).status === 0) stolen++;
+      }
+      t.equal(attacker.exitCode, null, 'it is attacked all the time');
+      t.equal(stolen, 0, `no byte from elsewhere in image or store; ${refused} of 15 builds were refused`);
+    } finally {
+      attacker.kill();
+    }
+  }),
+);
+
 t.test('a damaged object', async t =>
   withScratch(directory => {
     const at = (name: string): string => join(directory, name);
@@ -103,5 +225,9 @@ t.test('a damaged object', async t =>
     writeFileSync(object, 'cut');
     t.equal(runCommand(['mkfs', '--digest-store', at('store'), at('tree'), at('image')]).status, 0, 'again');
     t.equal(statSync(object).size, 1 << 16, 'an object that was cut short is replaced');
+    writeFileSync(object, Buffer.alloc(1 << 16, 'y'));
+    const { status, stderr } = runCommand(['mkfs', '--digest-store', at('store'), at('tree'), at('image')]);
+    t.same([status, stderr], [0, `lowerdata: ${object}: was not what its name says: replaced`], 'it is told of');
+    t.ok(readFileSync(object).equals(Buffer.alloc(1 << 16, 'x')), 'one with other bytes, too');
   }),
 );

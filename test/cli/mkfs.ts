@@ -5,12 +5,14 @@ import {
   linkSync,
   lstatSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { must } from '../../src/sys/errno.ts';
@@ -22,7 +24,7 @@ import { withMount } from '../fixtures/mounted.ts';
 import { realImage } from '../fixtures/real-tree.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratch, withScratchAsync } from '../fixtures/scratch.ts';
-import { withoutFuse, withoutRoot } from '../fixtures/skips.ts';
+import { without, withoutFuse, withoutRoot } from '../fixtures/skips.ts';
 
 t.setTimeout(300_000); // many processes are started
 
@@ -173,7 +175,8 @@ t.test('strict dumps', async t => {
 for (const [rule, args, message] of [
   ['no image', ['/etc'], 'no image to write is named'],
   ['an image and none', ['--print-digest-only', '/etc', 'image'], /writes no image, and one is named/],
-  ['a missing source', ['/nonexistent', 'image'], /ENOENT.*\/nonexistent/],
+  ['a missing source', ['/nonexistent', 'image'], /\/nonexistent: ENOENT/],
+  ['a symlink as source', ['/proc/self/root', 'image'], '/proc/self/root: not a directory'],
   ['a file as source', ['/etc/passwd', 'image'], '/etc/passwd: not a directory'],
   ['a missing place for the image', ['/etc', '/nonexistent/image'], /ENOENT.*\/nonexistent/],
   ['a version that is none', ['--min-version=2', '/etc', 'image'], 'version 2: there are 0 and 1'],
@@ -202,6 +205,27 @@ t.test('redirects', async t => {
       t.same(stored, want, rule);
     }
   });
+});
+
+t.test('a tree that is deeper than paths are long', { skip: without('python3') }, async t => {
+  const directory = mkdtempSync(join(tmpdir(), 'lowerdata-'));
+  const program = `import os
+for name in ('deep', *['d' * 200] * 60): os.mkdir(name); os.chdir(name)
+open('small', 'w').write('small'); open('large', 'w').write('large' * 99)`;
+  try {
+    run('sh', '-c', 'cd "$0" && python3 -c "$1"', directory, program);
+    const made = runCommand(['mkfs', '--digest-store=store', 'deep', 'image'], { directory });
+    t.same([made.status, made.stderr], [0, ''], 'becomes an image');
+    const { stdout } = runCommand(['info', 'dump', 'image'], { directory });
+    t.match(stdout, /^\/(d{200}\/){60}large 495 /m, 'of all its names');
+    t.match(stdout, /^\/(d{200}\/){60}small 5 .* small /m, 'and the data of small files');
+    const again = runCommand(['mkfs', '--from-file', '-', '-'], { input: stdout });
+    t.equal(sha256(again.stdout), sha256(readFileSync(join(directory, 'image'))), 'that comes back from its dump');
+    const external = runCommand(['mkfs', '--external', 'deep', 'image'], { directory });
+    t.match(external.stderr, /deep\/(d{200}\/){60}large: 12065 bytes; 4095 are allowed$/, 'no redirect can be so long');
+  } finally {
+    run('rm', '-rf', directory); // node:fs has too long a path
+  }
 });
 
 t.test('the tree of a published package', async t => {

@@ -1,7 +1,16 @@
 /** Proves src/sys/bytes.ts. The bytes of integers are those of Python's struct.pack('<Q') and ('<q'). */
 import fc from 'fast-check';
 import t from 'tap';
-import { getI64, getU64, nameBytes, nameFromText, nameOf, printable, putU64 } from '../../src/sys/bytes.ts';
+import {
+  getI64,
+  getU64,
+  nameBytes,
+  nameFromText,
+  nameOf,
+  printable,
+  putU64,
+  withoutControls,
+} from '../../src/sys/bytes.ts';
 
 const AT = 3; // an odd place between guard bytes
 function viewOf(hex: string): DataView {
@@ -103,3 +112,14 @@ fc.assert(
   fc.property(fc.uint8Array({ maxLength: 300 }), bytes => Buffer.compare(nameBytes(nameOf(bytes)), bytes) === 0),
 );
 t.pass('bytes are the same after nameOf and nameBytes');
+
+for (const [rule, name, shown] of [
+  ['ASCII', 'a b\\c~', 'a b\\c~'],
+  ['UTF-8 of two, three and four bytes', nameFromText('äö€😀'), nameFromText('äö€😀')],
+  ['control characters', '\x1b[31m\x00\x07\x7f\r', '\\x1b[31m\\x00\\x07\\x7f\\x0d'],
+  ['control characters of two bytes', nameFromText('\u009b31m\u0080'), '\\xc2\\x9b31m\\xc2\\x80'],
+  ['bytes that are no UTF-8', '\xff\x9bx\xc3', '\\xff\\x9bx\\xc3'],
+  ['a surrogate, and more bytes than needed', '\xed\xa0\x80\xc0\xaf', '\\xed\\xa0\\x80\\xc0\\xaf'],
+  ['what is kept', 'a\n\tb', 'a\n\\x09b'],
+] as const)
+  t.equal(withoutControls(name, '\n'), shown, `withoutControls: ${rule}`);

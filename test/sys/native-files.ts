@@ -5,6 +5,7 @@ import { sha256, sha512 } from '@noble/hashes/sha2.js';
 import t from 'tap';
 import {
   EACCES,
+  EAGAIN,
   EBADF,
   ECHILD,
   EEXIST,
@@ -273,6 +274,13 @@ print(len(b''.join(os.fsencode(n) + b'\\0' for n in os.listxattr(path))))`;
     ['a namespace that does not exist', native.lgetxattr(file, 'nothing.x', none), -EOPNOTSUPP],
     ['a link is not followed', native.lgetxattr(link, 'user.plain', none), -ENODATA],
     ['a descriptor for its path alone', native.fgetxattr(pathOnly, 'user.plain', none), -EBADF],
+    ['getxattr: a link is followed', native.getxattr(link, 'user.plain', none), 5],
+    [
+      'getxattr: by a descriptor for the path alone',
+      native.getxattr(`/proc/self/fd/${pathOnly}`, 'user.plain', none),
+      5,
+    ],
+    ['listxattr: a link is followed', native.listxattr(link, none), listBytes],
     ['llistxattr: the size', native.llistxattr(file, none), listBytes],
     ['flistxattr: the size', native.flistxattr(fd, none), listBytes],
     ['llistxattr: too small', native.llistxattr(file, three), -ERANGE],
@@ -292,6 +300,21 @@ print(len(b''.join(os.fsencode(n) + b'\\0' for n in os.listxattr(path))))`;
   }
   native.close(fd);
   native.close(pathOnly);
+});
+
+t.test('flock', async t => {
+  const [EXCLUSIVE, SHARED, UNLOCK, NONBLOCK] = [2, 1, 8, 4];
+  const [a, b] = [openOrThrow(tree), openOrThrow(tree)];
+  for (const [rule, fd, operation, want] of [
+    ['a directory', a, EXCLUSIVE, 0],
+    ['by another open file', b, EXCLUSIVE | NONBLOCK, -EAGAIN],
+    ['let go', a, UNLOCK, 0],
+    ['then by the other', b, SHARED | NONBLOCK, 0],
+  ] as const)
+    t.equal(native.flock(fd, operation), want, rule);
+  native.close(b);
+  t.equal(native.flock(a, EXCLUSIVE | NONBLOCK), 0, 'it ends with its descriptor');
+  native.close(a);
 });
 
 t.test('getxattr and listxattr', async t => {

@@ -37,6 +37,7 @@ const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args:
   openat2: [[AT_FDCWD, missing, 0, 0], -ENOENT],
   close: [[-1], -EBADF],
   closeRange: [[2, 1, 0], -EINVAL],
+  flock: [[-1, 2], -EBADF],
   duplicate: [[-1], -EBADF],
   replace: [[-1, 1000], -EBADF],
   setStatusFlags: [[-1, 0], -EBADF],

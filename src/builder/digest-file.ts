@@ -1,0 +1,31 @@
+/** What a thread does with a file of a scanned directory, and how it is asked to. */
+import type { Name } from '../sys/bytes.ts';
+import type { Algorithm } from '../verity/digest.ts';
+import { type Added, measureOpen, type ObjectStore, type Store } from './objects.ts';
+import { readSource, type SourceFile } from './source.ts';
+
+export interface PoolData {
+  readonly store: Store | undefined;
+  readonly algorithm: Algorithm;
+}
+/** One file. */
+export interface Task extends SourceFile {
+  /** A descriptor of the scanned directory, which all threads of the process share, and its path. */
+  readonly root: number;
+  readonly place: Name;
+  readonly sizeBytes: number;
+}
+export interface Digested {
+  readonly digest: string;
+  /** undefined: there is no store. */
+  readonly added: Added | undefined;
+}
+export type Answer = { results: Digested[] } | { error: { errno: number; message: string } };
+
+/** Digests a file, and stores it, from one descriptor. Throws ErrnoError that names it. */
+export function digestFile(task: Task, algorithm: Algorithm, objects: ObjectStore | undefined): Digested {
+  return readSource(task.root, task.place, task, task.sizeBytes, file => {
+    const digest = measureOpen(file, algorithm);
+    return { digest, added: objects?.add(file, digest) };
+  });
+}

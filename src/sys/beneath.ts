@@ -1,0 +1,82 @@
+/** Opening what is below a directory, by its descriptor, so that nothing that happens to the names in it leads elsewhere. */
+import { type Name, nameOf } from './bytes.ts';
+import { native } from './native.ts';
+
+// linux/fcntl.h, linux/openat2.h
+const O_NONBLOCK = 0o4000;
+const O_DIRECTORY = 0o200000;
+const O_NOFOLLOW = 0o400000;
+const O_PATH = 0o10000000;
+const RESOLVE_NO_MAGICLINKS = 0x2;
+const RESOLVE_NO_SYMLINKS = 0x4;
+const RESOLVE_BENEATH = 0x8;
+const CONFINED = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+const AT_FDCWD = -100;
+/** A system call takes paths below 4,096 bytes. */
+const PATH_BYTES = 4000;
+
+/** Opens a directory that a user has named, for reading its names. @param follow whether it may be a symlink to one */
+export function openDirectory(path: Name, follow: boolean): number {
+  return native.openat2(AT_FDCWD, path, O_DIRECTORY | (follow ? 0 : O_NOFOLLOW), 0);
+}
+
+/**
+ * A descriptor (O_PATH) of what a path leads to, a symlink itself too, or -errno. A path of any length is taken piece by piece;
+ * a symlink on the way is -ELOOP. To open it so has no effect on a device or a fifo.
+ */
+export const findBeneath = (directory: number, path: Name): number => openPieces(directory, path, O_PATH | O_NOFOLLOW);
+
+/** Opens a directory below another one for reading its names, or -errno. */
+export const openDirectoryBeneath = (directory: number, path: Name): number =>
+  openPieces(directory, path, O_DIRECTORY | O_NOFOLLOW);
+
+function openPieces(directory: number, path: Name, flags: number): number {
+  let at = directory;
+  let rest = path;
+  while (rest.length > PATH_BYTES) {
+    const end = rest.lastIndexOf('/', PATH_BYTES);
+    const next = native.openat2(at, rest.slice(0, end), O_PATH | O_DIRECTORY | O_NOFOLLOW, CONFINED);
+    if (at !== directory) native.close(at);
+    if (next < 0) return next;
+    at = next;
+    rest = rest.slice(end + 1);
+  }
+  const fd = native.openat2(at, rest, flags, CONFINED);
+  if (at !== directory) native.close(at);
+  return fd;
+}
+
+/** The directory that holds an open one, for reading its names, or -errno. */
+export const openParent = (directory: number): number =>
+  native.openat2(directory, '..', O_DIRECTORY | O_NOFOLLOW, RESOLVE_NO_MAGICLINKS);
+
+/** A path of the object itself that a descriptor stands for; names below it are looked up in that directory. */
+export const pathOfDescriptor = (fd: number): Name => `/proc/self/fd/${fd}`;
+
+/** Opens for reading what a descriptor of findBeneath stands for, or -errno: a regular file, as devices would take notice. */
+export const openForReading = (found: number): number =>
+  native.openat2(AT_FDCWD, pathOfDescriptor(found), O_NONBLOCK, 0);
+
+/** Opens for its names the directory that a descriptor of findBeneath stands for, or -errno. */
+export const openFoundDirectory = (found: number): number =>
+  native.openat2(AT_FDCWD, pathOfDescriptor(found), O_DIRECTORY, 0);
+
+/** struct linux_dirent64. Source: getdents64(2). */
+const Dirent = { reclen: 16 /* u16 */, name: 19 } as const;
+const listing = new Uint8Array(1 << 16);
+const view = new DataView(listing.buffer);
+
+/** The names in an open directory in the order of their bytes, without `.` and `..`; or -errno. */
+export function namesIn(directory: number): Name[] | number {
+  const names: Name[] = [];
+  for (;;) {
+    const bytes = native.getdents(directory, listing);
+    if (bytes < 0) return bytes;
+    if (bytes === 0) return names.sort();
+    for (let at = 0; at < bytes; at += view.getUint16(at + Dirent.reclen, true)) {
+      const from = at + Dirent.name;
+      const name = nameOf(listing, from, listing.indexOf(0, from));
+      if (name !== '.' && name !== '..') names.push(name);
+    }
+  }
+}

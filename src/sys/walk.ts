@@ -1,0 +1,123 @@
+/** A walk through all that is below a directory, by descriptors. */
+import { findBeneath, namesIn, openFoundDirectory, openParent } from './beneath.ts';
+import { type Name, printable } from './bytes.ts';
+import { ErrnoError, ESTALE, errnoName } from './errno.ts';
+import { native } from './native.ts';
+import { identityIn, statx, statxVersion } from './statx.ts';
+
+/** So many directories on the way are kept open; others are opened again, as the parents of those below them. */
+const OPEN_MAX = 64;
+
+/** What a walk has come to. */
+export interface Found {
+  /** A descriptor (O_PATH) of the object, which is closed when the visitor returns. statx has just been asked about it. */
+  readonly fd: number;
+  readonly name: Name;
+  /** From the directory of the walk. */
+  readonly path: Name;
+}
+
+/**
+ * @param parent what was given for the directory that holds the object
+ * @returns what to give for those in it, if this is a directory to walk through; else undefined
+ */
+export type Visit<T> = (found: Found, parent: T) => T | undefined;
+
+/** A directory on the way. */
+interface Level<T> {
+  /** undefined: closed for the sake of those below. */
+  fd: number | undefined;
+  identity: string;
+  readonly path: Name;
+  names: readonly Name[];
+  next: number;
+  readonly value: T;
+}
+
+/**
+ * Visits all objects below an open directory, a directory before what is in it, names in the order of their bytes. Depth is not
+ * limited; symlinks are visited, not followed.
+ * @param shown the path of the directory, for messages; throws ErrnoError with it for what can not be opened, and ESTALE where a
+ *   directory was moved meanwhile
+ */
+export function walkTree<T>(root: number, shown: Name, value: T, visit: Visit<T>): void {
+  new Walk(shown, visit).run(root, value);
+}
+
+class Walk<T> {
+  readonly #shown: Name;
+  readonly #visit: Visit<T>;
+  readonly #levels: Level<T>[] = [];
+
+  constructor(shown: Name, visit: Visit<T>) {
+    this.#shown = shown;
+    this.#visit = visit;
+  }
+
+  run(root: number, value: T): void {
+    try {
+      this.#enter(root, '', value);
+      for (let level = this.#levels.at(-1); level; level = this.#levels.at(-1)) {
+        const name = level.names[level.next++];
+        if (name === undefined) this.#leave(level);
+        else this.#see(level, name);
+      }
+    } finally {
+      for (const { fd } of this.#levels) if (fd !== undefined) native.close(fd);
+    }
+  }
+
+  #see({ fd: directory, path: place, value }: Level<T>, name: Name): void {
+    const path = place === '' ? name : `${place}/${name}`;
+    const fd = this.#must(findBeneath(directory as number, name), path);
+    try {
+      this.#must(statx(fd, ''), path);
+      const below = this.#visit({ fd, name, path }, value);
+      if (below !== undefined) this.#enter(fd, path, below);
+    } finally {
+      native.close(fd);
+    }
+  }
+
+  #enter(found: number, path: Name, value: T): void {
+    const fd = this.#must(openFoundDirectory(found), path);
+    const level: Level<T> = { fd, identity: '', path, names: [], next: 0, value };
+    this.#levels.push(level);
+    this.#must(statx(fd, ''), path);
+    level.identity = identityIn(statxVersion());
+    const names = namesIn(fd);
+    if (typeof names === 'number') throw this.#failure(names, path);
+    level.names = names;
+    const spare = this.#levels.at(-1 - OPEN_MAX);
+    if (spare?.fd === undefined) return;
+    native.close(spare.fd);
+    spare.fd = undefined;
+  }
+
+  /** Goes up. A directory that was closed is opened again, and has to be the one that was left. */
+  #leave(level: Level<T>): void {
+    const above = this.#levels.at(-2);
+    if (above && above.fd === undefined) {
+      above.fd = this.#must(openParent(level.fd as number), above.path);
+      this.#must(statx(above.fd, ''), above.path);
+      if (identityIn(statxVersion()) !== above.identity)
+        throw new ErrnoError(ESTALE, `${this.#words(level.path)}: moved while its directory was read`);
+    }
+    this.#levels.pop();
+    native.close(level.fd as number);
+  }
+
+  /** Paths are put together for messages alone: there are as many as objects, and they may be long. */
+  #must(result: number, path: Name): number {
+    if (result < 0) throw this.#failure(result, path);
+    return result;
+  }
+
+  #failure(result: number, path: Name): ErrnoError {
+    return new ErrnoError(-result, `${this.#words(path)}: ${errnoName(result)}`);
+  }
+
+  #words(path: Name): string {
+    return printable(path === '' ? this.#shown : `${this.#shown}/${path}`);
+  }
+}
