@@ -12,6 +12,7 @@
 import { type Name, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
+import { algorithmOfHex } from '../verity/algorithms.ts';
 import { escapeField, escapeOptional, escapeXattr, unescapeField } from './escape.ts';
 import { ORIGIN } from './stage.ts';
 import {
@@ -298,8 +299,8 @@ function parseTarget(text: Name): Name {
 
 function parseDigest(text: Name): string | undefined {
   const digest = parseOptional(text);
-  if (digest !== undefined && !/^[0-9a-f]{64}$/i.test(digest))
-    throw new ErrnoError(EINVAL, `${quoted(digest)} is not 64 hex digits`);
+  if (digest !== undefined && algorithmOfHex(digest) === undefined)
+    throw new ErrnoError(EINVAL, `${quoted(digest)} is neither 64 nor 128 hex digits`);
   return digest?.toLowerCase();
 }
 

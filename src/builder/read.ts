@@ -12,12 +12,8 @@ import { listXattrs, xattrValue } from '../erofs/xattrs.ts';
 import { type Name, nameOf } from '../sys/bytes.ts';
 import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink, S_IFCHR, S_IFMT } from '../sys/stat.ts';
-import { METACOPY, ORIGIN, REDIRECT } from './stage.ts';
+import { digestInMetacopy, METACOPY, ORIGIN, REDIRECT } from './stage.ts';
 import { CONTENT_BYTES_MAX, isWhiteout, newInode, PATH_BYTES_MAX, type TreeInode } from './tree.ts';
-
-/** The metacopy value with a SHA-256 digest: a header of 4 bytes, 32 of digest. */
-const METACOPY_BYTES = 36;
-const DIGEST_AT = 4;
 
 /** What of an image is read. */
 export interface ReadOptions {
@@ -99,8 +95,7 @@ function takeXattr(inode: TreeInode, name: Name, value: Name): void {
       if (isRegular(inode.mode)) inode.payload = value.length > 1 && value[0] === '/' ? value.slice(1) : value;
       return;
     case METACOPY:
-      if (isRegular(inode.mode) && value.length === METACOPY_BYTES)
-        inode.digest = Buffer.from(value.slice(DIGEST_AT), 'latin1').toString('hex');
+      if (isRegular(inode.mode)) inode.digest = digestInMetacopy(value);
       return;
     case 'trusted.overlay.overlay.whiteout':
       if (isRegular(inode.mode)) {

@@ -12,7 +12,7 @@
 import type { Name } from '../sys/bytes.ts';
 import { isDirectory, isRegular } from '../sys/stat.ts';
 import { objectPath } from './objects.ts';
-import { METACOPY, ORIGIN, REDIRECT, type StagedInode } from './stage.ts';
+import { digestInMetacopy, METACOPY, metacopyOf, ORIGIN, REDIRECT, type StagedInode } from './stage.ts';
 
 export const TARGETS = ['origin', 'data-only', 'absolute'] as const;
 export type Target = (typeof TARGETS)[number];
@@ -24,7 +24,7 @@ export interface ExternalFile {
   readonly sizeBytes: number;
   /** The value of the xattr up to the first NUL, which ends it; undefined: there is none. */
   readonly redirect: Name | undefined;
-  /** Of SHA-256, in hex. */
+  /** In hex: 64 digits of SHA-256, 128 of SHA-512. */
   readonly digest: string | undefined;
   /** What is changed. */
   readonly inode: StagedInode;
@@ -66,12 +66,14 @@ function externalFile(path: Name, inode: StagedInode): ExternalFile {
   return { path, sizeBytes: inode.sizeBytes, redirect, digest: digestOf(inode.xattrs.get(METACOPY) ?? ''), inode };
 }
 
-/** The digest of a metacopy value (struct ovl_metacopy: version 0, 36 bytes, any flags, algorithm 1, SHA-256), if it has one. */
+/** The digest of a metacopy value that is well-formed, whatever its flags. */
 function digestOf(metacopy: Name): string | undefined {
-  const [version, length, , algorithm] = metacopy;
-  if (metacopy.length !== 36 || version !== '\0' || length !== '\x24' || algorithm !== '\x01') return undefined;
-  return Buffer.from(metacopy.slice(4), 'latin1').toString('hex');
+  const digest = digestInMetacopy(metacopy);
+  const wellFormed = metacopyOf(digest).replace(FLAGS, '$1');
+  return wellFormed === metacopy.replace(FLAGS, '$1') ? digest : undefined;
 }
+/** The third byte of struct ovl_metacopy. */
+const FLAGS = /^(..)./s;
 
 /**
  * Converts files in place; where any is refused, what was done to the others is of no use.
@@ -123,5 +125,5 @@ function toPath({ digest, inode }: ExternalFile, target: 'data-only' | 'absolute
 
 const WITHOUT_DIGEST: Refusal = {
   code: 'ENOVERITY',
-  message: 'the file has no SHA-256 digest, which is to tell its object',
+  message: 'the file has no digest, which is to tell its object',
 };

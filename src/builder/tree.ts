@@ -23,7 +23,7 @@ export interface TreeInode {
   origin: Name | undefined;
   /** The bytes of a regular file that the image itself holds. */
   content: Name | undefined;
-  /** The fs-verity digest of a regular file's data: 64 lower-case hex digits. */
+  /** The fs-verity digest of a regular file's data in lower-case hex: 64 digits of SHA-256, or 128 of SHA-512. */
   digest: string | undefined;
   /** Values by full name. */
   xattrs: Map<Name, Name>;

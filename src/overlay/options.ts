@@ -1,6 +1,7 @@
 /** Which layers a stack has and by which rules it is looked up, from the option text of a mount. Asks no filesystem. */
 import { type Name, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { digestFromText } from '../verity/algorithms.ts';
 
 /** One layer: the path by which it is opened, relative to the current directory of whoever mounts. */
 export interface LayerSpec {
@@ -33,7 +34,7 @@ export interface RuleOptions {
 export interface StackOptions extends RuleOptions {
   /** Normal layers, top first, then the data-only ones in order. */
   readonly layers: readonly LayerSpec[];
-  /** The fs-verity digest (SHA-256, lower-case hex) that the top layer, an image, must have. */
+  /** The fs-verity digest that the top layer, an image, must have: `[sha256:|sha512:]HEX`. */
   readonly imageDigest?: string;
 }
 
@@ -185,6 +186,10 @@ const REDIRECTS =
 const FOLLOW_ORIGIN =
   'whether data that is not found by path is found by origin; needs CAP_DAC_READ_SEARCH, or `lowerdata index` in the layer';
 
+const DIGEST =
+  'the fs-verity digest that the (top) image must have: `sha256:` and 64 digits or `sha512:` and 128; ' +
+  'the number of digits is enough';
+
 /** Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last four are ours. */
 const rows = new Map<Name, Row>([
   ['lowerdir', taken('A:B::C', LOWERDIR, (draft, value) => draft.replaceLayers(value))],
@@ -245,7 +250,7 @@ const rows = new Map<Name, Row>([
     'semantics',
     taken(['lowerdata', 'kernel'], '`kernel`: a `//` redirect is an error, as in Linux 6.18', choose('semantics')),
   ],
-  ['digest', taken('HEX', 'the fs-verity digest that the (top) image must have', takeDigest)],
+  ['digest', taken('[ALGORITHM:]HEX', DIGEST, takeDigest)],
 ]);
 
 /** The words of these options, by name. */
@@ -262,13 +267,13 @@ function choose<K extends 'verity' | 'redirects' | 'semantics'>(key: K): (draft:
 }
 
 function takeDigest({ given }: StackDraft, value: Name): void {
-  if (!/^[0-9a-f]{64}$/i.test(value)) {
+  given.imageDigest = digestFromText(value);
+  if (given.imageDigest === undefined) {
     throw new ErrnoError(
       EINVAL,
-      `digest=${printable(value)}: not the 64 hexadecimal digits of an fs-verity SHA-256 digest`,
+      `digest=${printable(value)}: not the 64 hexadecimal digits of an fs-verity SHA-256 digest, nor the 128 of SHA-512`,
     );
   }
-  given.imageDigest = value.toLowerCase();
 }
 
 function refuseUpper(): never {

@@ -5,9 +5,9 @@ import { CacheCounts } from '../sys/counters.ts';
 import { EFBIG, EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { identityIn } from '../sys/statx.ts';
+import { ALGORITHMS, type Algorithm, PARAMETERS } from '../verity/algorithms.ts';
 import { measure, measureLeaves } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
-import { ALGORITHMS, type Algorithm, DEFAULTS } from '../verity/hash.ts';
 import { VerityTree } from '../verity/tree.ts';
 import { type Digest, METACOPY_BYTES_MAX, parseDigest } from './metacopy.ts';
 import type { Node } from './node.ts';
@@ -34,9 +34,6 @@ export interface Measured {
   /** The kernel has measured it, and checks every block that is read. */
   readonly byKernel: boolean;
 }
-
-/** By algorithm: blocks of 4 KiB, no salt. */
-const PARAMETERS = { sha256: DEFAULTS, sha512: { ...DEFAULTS, algorithm: 'sha512' } } as const;
 
 /** What was found out about the last version of an object that was measured. */
 interface Known {

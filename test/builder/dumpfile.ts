@@ -12,6 +12,7 @@ const nameOf255 = 'n'.repeat(255);
 for (const [rule, ...lines] of [
   ['a root alone', root],
   ['a file with its data elsewhere', root, `/f 1000 100644 1 1000 1001 0 1695368732.385062094 ab/cd - ${digest}`],
+  ['a digest of SHA-512', root, `/f 1000 100644 1 0 0 0 0.0 ab/cd - ${digest}${digest}`],
   ['a file with its content', root, '/f 10 100644 1 0 0 0 0.0 - some-text\\n -'],
   ['a content of every kind of byte', root, '/f 6 100644 1 0 0 0 0.0 - \\x00\\xff\\x20=\\\\\\t -'],
   ['a content that is a dash', root, '/f 1 100644 1 0 0 0 0.0 - \\x2d -'],
@@ -182,7 +183,12 @@ for (const [rule, message, ...lines] of [
     root,
     `/l 0 120777 1 0 0 0 0.0 ${'x'.repeat(4096)} - -`,
   ],
-  ['a digest cut short', 'line 2: digest: "abc" is not 64 hex digits', root, '/f 0 100644 1 0 0 0 0.0 - - abc'],
+  [
+    'a digest cut short',
+    'line 2: digest: "abc" is neither 64 nor 128 hex digits',
+    root,
+    '/f 0 100644 1 0 0 0 0.0 - - abc',
+  ],
   ['an xattr without =', 'line 1: xattr: "user.a" has no =', `${root} user.a`],
   ['two spaces', 'line 1: xattr: "" has no =', `${root}  user.a=`],
   ['an xattr without a name', 'line 1: xattr: a name of 0 bytes; 1 to 255 are allowed', `${root} =v`],

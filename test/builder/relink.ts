@@ -16,6 +16,8 @@ const bytesOfDigest = '\xab'.repeat(32);
 const objectName = `ab/${'ab'.repeat(31)}`;
 const root = '/ 4096 40755 2 0 0 0 0.0 - - -';
 const metacopy = `\0\x24\0\x01${bytesOfDigest}`;
+const long = `\0\x44\0\x02${bytesOfDigest}${bytesOfDigest}`;
+const withFlags = metacopy.replace('\0\x01', '\xff\x01');
 const never = (): never => {
   throw new Error('no origin is asked for');
 };
@@ -83,6 +85,27 @@ for (const [rule, target, before, want, changed] of [
   ['a path to its origin', 'origin', { metacopy, redirect: '/a' }, { ...empty, origin: 'new' }, 1],
   ['a file without redirect to its origin', 'origin', { metacopy }, { ...empty, origin: 'new' }, 1],
   ['another origin', 'origin', empty, { ...empty, origin: 'new' }, 1],
+  [
+    'with flags',
+    'origin',
+    { metacopy: withFlags, redirect: '/a' },
+    { ...empty, metacopy: withFlags, origin: 'new' },
+    1,
+  ],
+  [
+    'a digest of SHA-512 to its origin',
+    'origin',
+    { metacopy: long, redirect: '/a' },
+    { ...empty, metacopy: long, origin: 'new' },
+    1,
+  ],
+  [
+    'from origin to the name of such a digest',
+    'absolute',
+    { ...empty, metacopy: long },
+    { metacopy: long, redirect: `/${objectName}${digest}` },
+    1,
+  ],
   ['the same origin', 'origin', { ...empty, origin: 'new' }, { ...empty, origin: 'new' }, 0],
 ] as const)
   t.same(
@@ -94,7 +117,7 @@ for (const [rule, target, before, want, changed] of [
 for (const [rule, target, before] of [
   ['to origin without a digest', 'origin', { metacopy: '', redirect: '/a' }],
   ['from origin without a digest', 'absolute', { metacopy: '', redirect: '' }],
-  ['with a digest of SHA-512', 'origin', { metacopy: `\0\x44\0\x02${'x'.repeat(64)}`, redirect: '/a' }],
+  ['with the algorithm of the other length', 'origin', { metacopy: `\0\x24\0\x02${bytesOfDigest}`, redirect: '/a' }],
   ['with another version', 'origin', { metacopy: `\x01\x24\0\x01${bytesOfDigest}`, redirect: '/a' }],
   ['with a length that is not its own', 'origin', { metacopy: `\0\x20\0\x01${bytesOfDigest}`, redirect: '/a' }],
 ] as const)
