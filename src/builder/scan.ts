@@ -3,7 +3,7 @@
  * files are in it.
  */
 import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
-import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
+import { type Name, nameBytes, nameOf, printable, secondsOf } from '../sys/bytes.ts';
 import { ENODATA, EOPNOTSUPP, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
@@ -82,7 +82,7 @@ class Scan {
     inode.sizeBytes = Number(stat.size);
     if (!this.#options.useEpoch) {
       inode.mtimensec = Number(((stat.mtimeNs % SECOND) + SECOND) % SECOND);
-      inode.mtime = Number((stat.mtimeNs - BigInt(inode.mtimensec)) / SECOND);
+      inode.mtime = secondsOf((stat.mtimeNs - BigInt(inode.mtimensec)) / SECOND);
     }
     if (!this.#options.skipXattrs) this.#readXattrs(path, inode);
     this.#readData(path, inode);

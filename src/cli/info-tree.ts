@@ -2,10 +2,10 @@
 
 import { firstNames } from '../builder/dumpfile.ts';
 import { escapeField } from '../builder/escape.ts';
-import { type TreeInode, walk } from '../builder/tree.ts';
+import { pathOf, type TreeInode, walk } from '../builder/tree.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../sys/stat.ts';
-import { fileType, octal } from './attributes.ts';
+import { fileType, octal, timeJson } from './attributes.ts';
 
 /** A line a name: `PATH/<tab>`, `PATH<tab>-> TARGET`, `PATH<tab>@ OBJECT` or `PATH`, as hard links always show. */
 export function* listText(root: TreeInode): Generator<Name> {
@@ -39,14 +39,14 @@ export function dumpJson(root: TreeInode): unknown[] {
   return [...walk(root)].map(([path, { inode, link }]) => ({
     path: printable(path || '/'),
     type: fileType(inode.mode).name,
-    ...(link && { hardLinkTo: printable(first.get(inode) ?? '') }),
+    ...(link && { hardLinkTo: printable(pathOf(first.get(inode))) }),
     size: inode.sizeBytes,
     mode: octal(inode.mode),
     nlink: inode.nlink,
     uid: inode.uid,
     gid: inode.gid,
     ...(inode.rdev !== 0 && { device: `${rdevMajor(inode.rdev)}:${rdevMinor(inode.rdev)}` }),
-    mtime: [inode.mtime, inode.mtimensec],
+    mtime: timeJson(inode.mtime, inode.mtimensec),
     ...payloadJson(inode),
     ...(inode.content !== undefined && { content: printable(inode.content) }),
     ...(inode.digest !== undefined && { digest: inode.digest }),

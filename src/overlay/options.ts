@@ -187,8 +187,8 @@ const FOLLOW_ORIGIN =
   'whether data that is not found by path is found by origin; needs CAP_DAC_READ_SEARCH, or `lowerdata index` in the layer';
 
 const DIGEST =
-  'the fs-verity digest that the (top) image must have: `sha256:` and 64 digits or `sha512:` and 128; ' +
-  'the number of digits is enough';
+  'the fs-verity digest that the (top) image must have: 64 digits of SHA-256 or 128 of SHA-512; `sha256:` or `sha512:` may ' +
+  'stand before them';
 
 /** Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last four are ours. */
 const rows = new Map<Name, Row>([
@@ -250,7 +250,7 @@ const rows = new Map<Name, Row>([
     'semantics',
     taken(['lowerdata', 'kernel'], '`kernel`: a `//` redirect is an error, as in Linux 6.18', choose('semantics')),
   ],
-  ['digest', taken('[ALGORITHM:]HEX', DIGEST, takeDigest)],
+  ['digest', taken('HEX', DIGEST, takeDigest)],
 ]);
 
 /** The words of these options, by name. */

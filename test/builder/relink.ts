@@ -5,6 +5,7 @@ import { parseDump } from '../../src/builder/dumpfile.ts';
 import { readStaged } from '../../src/builder/read-staged.ts';
 import { type ExternalFile, externalFiles, type Relinked, relink, type Target } from '../../src/builder/relink.ts';
 import { type StagedInode, stageTree } from '../../src/builder/stage.ts';
+import { pathOf } from '../../src/builder/tree.ts';
 import { writeStaged } from '../../src/builder/write.ts';
 import { openImage } from '../../src/erofs/image.ts';
 import { fieldsOf } from '../fixtures/fields.ts';
@@ -35,7 +36,7 @@ function imageWith(xattrs: Record<string, string>): [StagedInode, StagedInode] {
 function after(xattrs: Record<string, string>, target: Target, originOf: () => string = never): unknown[] {
   const [top, file] = imageWith(xattrs);
   const { changed, refused } = relink(externalFiles(top), target, originOf);
-  const refusal = refused.map(([{ path }, { code }]) => `${path}: ${code}`);
+  const refusal = refused.map(([{ place }, { code }]) => `${pathOf(place)}: ${code}`);
   return [...refusal, Object.fromEntries([...file.xattrs].map(([name, value]) => [name.slice(16), value])), changed];
 }
 
@@ -139,7 +140,10 @@ t.test('the files of an image', async t => {
     ]),
     0,
   );
-  const files = [...externalFiles(first as StagedInode)].map(({ inode, ...file }) => file);
+  const files = [...externalFiles(first as StagedInode)].map(({ inode, place, ...file }) => ({
+    path: pathOf(place),
+    ...file,
+  }));
   t.same(files, [
     { path: '/a', sizeBytes: 9, redirect: `/${objectName}`, digest },
     { path: '/d/x', sizeBytes: 8, redirect: '/x', digest: undefined },
@@ -148,7 +152,7 @@ t.test('the files of an image', async t => {
   const refusal = { code: 'ENOENT', message: 'gone' };
   const { changed, refused } = relink(externalFiles(first as StagedInode), 'origin', () => refusal);
   t.same(
-    [changed, refused.map(([{ path }, { code }]) => `${path} ${code}`)],
+    [changed, refused.map(([{ place }, { code }]) => `${pathOf(place)} ${code}`)],
     [0, ['/a ENOENT', '/d/x ENOVERITY', '/d-x ENOVERITY']],
     'all that are refused are told',
   );
