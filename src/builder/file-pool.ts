@@ -2,6 +2,7 @@
 import { Worker } from 'node:worker_threads';
 import type { Name } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
+import type { Algorithm } from '../verity/digest.ts';
 import type { Answer, Batch, PoolData } from './file-worker.ts';
 import { measureFile, ObjectStore } from './objects.ts';
 
@@ -18,6 +19,8 @@ export interface PoolOptions {
   threads: number;
   /** A store to put the data into, and its directory for copies. By default the data stays where it is. */
   store?: { directory: Name; staging: Name };
+  /** Of the digests; sha256 by default. */
+  algorithm?: Algorithm;
   /** Told now and then how much is done. */
   progress?: (files: number, bytes: number) => void;
 }
@@ -36,11 +39,11 @@ export async function digestFiles(files: readonly PoolFile[], options: PoolOptio
   else digestHere(files, options);
 }
 
-function digestHere(files: readonly PoolFile[], { store, progress }: PoolOptions): void {
-  const objects = store && new ObjectStore(store.directory, store.staging);
+function digestHere(files: readonly PoolFile[], { store, algorithm, progress }: PoolOptions): void {
+  const objects = store && new ObjectStore(store.directory, store.staging, algorithm);
   let bytes = 0;
   for (const [i, { path, inode }] of files.entries()) {
-    const digest = measureFile(path, inode.sizeBytes);
+    const digest = measureFile(path, inode.sizeBytes, algorithm);
     objects?.add(path, inode.sizeBytes, digest);
     inode.digest = digest;
     bytes += inode.sizeBytes;
@@ -61,7 +64,8 @@ class Pool {
   }
 
   async run(threads: number): Promise<void> {
-    const workerData: PoolData = { store: this.#options.store };
+    const { store, algorithm } = this.#options;
+    const workerData: PoolData = { store, algorithm };
     const workers = Array.from(
       { length: threads },
       () => new Worker(new URL('./file-worker.js', import.meta.url), { workerData }),

@@ -25,25 +25,26 @@ import {
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { measureFd } from '../verity/digest.ts';
+import { ALGORITHMS, type Algorithm, measureFd, parametersOf } from '../verity/digest.ts';
 
-const SHA256 = 1;
 const BLOCK_BYTES = 4096;
 
 /** Where a store keeps the object of a digest (hex), below the store. */
 export const objectPath = (digest: string): string => `${digest.slice(0, 2)}/${digest.slice(2)}`;
 
-/** The fs-verity digest (SHA-256, blocks of 4 KiB, no salt; hex) of the first `sizeBytes` bytes of a file. */
-export function measureFile(path: Name, sizeBytes: number): string {
-  return withFile(path, constants.O_NOFOLLOW, fd => digestOf(fd, sizeBytes));
+/** The fs-verity digest (blocks of 4 KiB, no salt; hex) of the first `sizeBytes` bytes of a file. */
+export function measureFile(path: Name, sizeBytes: number, algorithm: Algorithm = 'sha256'): string {
+  return withFile(path, constants.O_NOFOLLOW, fd => digestOf(fd, sizeBytes, algorithm));
 }
 
 /** The same of all that is in a file now; symlinks are followed. */
-export function measureWhole(path: Name): string {
-  return withFile(path, 0, fd => digestOf(fd, fstatSync(fd).size));
+export function measureWhole(path: Name, algorithm: Algorithm = 'sha256'): string {
+  return withFile(path, 0, fd => digestOf(fd, fstatSync(fd).size, algorithm));
 }
 
-const digestOf = (fd: number, sizeBytes: number): string => Buffer.from(measureFd(fd, sizeBytes)).toString('hex');
+function digestOf(fd: number, sizeBytes: number, algorithm: Algorithm): string {
+  return Buffer.from(measureFd(fd, sizeBytes, parametersOf(algorithm))).toString('hex');
+}
 
 /** The first `sizeBytes` bytes of a file. Throws ErrnoError EIO where it has fewer. */
 export function readContent(path: Name, sizeBytes: number): Name {
@@ -91,13 +92,15 @@ function lastTouched(staging: Name): number {
 export class ObjectStore {
   readonly #directory: Name;
   readonly #staging: Name;
+  readonly #algorithm: Algorithm;
   /** Directories that are there for sure. */
   readonly #made = new Set<string>();
 
-  /** @param staging the directory that `beginStore` has made in the store */
-  constructor(directory: Name, staging: Name) {
+  /** @param staging the directory that `beginStore` has made in the store @param algorithm of the digests that name objects */
+  constructor(directory: Name, staging: Name, algorithm: Algorithm = 'sha256') {
     this.#directory = directory;
     this.#staging = staging;
+    this.#algorithm = algorithm;
   }
 
   /**
@@ -113,9 +116,9 @@ export class ObjectStore {
     try {
       copyFileSync(bytesOf(source), bytesOf(copy), COPY_FLAGS);
       withFile(copy, constants.O_NOFOLLOW, fd => {
-        if (fstatSync(fd).size !== sizeBytes || digestOf(fd, sizeBytes) !== digest)
+        if (fstatSync(fd).size !== sizeBytes || digestOf(fd, sizeBytes, this.#algorithm) !== digest)
           throw new ErrnoError(EIO, `${printable(source)} changed while it was stored`);
-        settle(fd);
+        settle(fd, this.#algorithm);
       });
       renameSync(bytesOf(copy), bytesOf(object));
     } catch (error) {
@@ -134,10 +137,10 @@ export class ObjectStore {
 const COPY_FLAGS = constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE;
 
 /** Makes an object readable by all, puts it on disk, and asks the kernel to guard it; many filesystems can not. */
-function settle(fd: number): void {
+function settle(fd: number, algorithm: Algorithm): void {
   fchmodSync(fd, 0o644);
   fsyncSync(fd);
-  native.enableVerity(fd, SHA256, BLOCK_BYTES);
+  native.enableVerity(fd, ALGORITHMS[algorithm].number, BLOCK_BYTES);
 }
 
 const bytesOf = (path: Name): Buffer => nameBytes(path) as Buffer;

@@ -1,8 +1,7 @@
 /** `lowerdata bench`: how long lookups take, beside the kernel and other programs. */
-import { writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Command } from 'commander';
-import { type Name, nameBytes, nameFromText, printable } from '../sys/bytes.ts';
+import { type Name, nameFromText, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { BUILT_IN, chosenTargets, DEFAULT_TARGETS } from './bench-choice.ts';
@@ -17,6 +16,7 @@ import { chosenWorkloads, possibleWorkloads, WORKLOADS, type Workload } from './
 import { collect, newCommand, parse } from './command.ts';
 import { type MountPlan, planHere } from './mount-options.ts';
 import { print } from './output.ts';
+import { Output } from './output-file.ts';
 import { showSteps } from './progress.ts';
 import { complain, reporting } from './report.ts';
 
@@ -95,9 +95,10 @@ async function bench(source: Name, flags: Flags): Promise<number> {
     notes: [...chosen.notes, ...notes, ...reference.notes, ...warnings(chosen.targets, mountPlan)],
     large: reference.large,
   };
-  const paint = flags.svg === undefined ? undefined : await loadPainter();
+  const picture = flags.svg === undefined ? undefined : new Output(flags.svg);
+  const paint = picture && (await loadPainter());
   const report = await untilSignal(signal => measure(plan, facts, signal));
-  if (paint) writeFileSync(nameBytes(flags.svg as Name) as Buffer, paint(report));
+  if (paint) await picture?.write(Buffer.from(paint(report)));
   await show(report, flags.json === true);
   return report.targets.some(({ error }) => error !== undefined) ? FAILED : 0;
 }

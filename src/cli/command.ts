@@ -2,7 +2,8 @@
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { type Name, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
-import { WRONG_CALL, writeBytes } from './report.ts';
+import { print } from './output.ts';
+import { complain, complainInLines, WRONG_CALL } from './report.ts';
 
 /** A command whose arguments, and so its messages, are byte strings. Options may come after arguments. */
 export function newCommand(name: string): Command {
@@ -14,8 +15,8 @@ export function newCommand(name: string): Command {
       argumentDescription: ({ description }) => description,
     })
     .configureOutput({
-      writeOut: text => writeBytes(process.stdout, text),
-      writeErr: text => writeBytes(process.stderr, text.replace(/^error: /, 'lowerdata: ')),
+      writeOut: print,
+      writeErr: text => complainInLines(text.replace(/^error: /, 'lowerdata: ')),
     });
 }
 
@@ -25,8 +26,10 @@ export function parse(command: Command, args: readonly Name[]): number | undefin
     command.parse(args, { from: 'user' });
     return undefined;
   } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    return error.exitCode === 0 ? 0 : WRONG_CALL;
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_CALL;
+    if (!(error instanceof ErrnoError)) throw error;
+    complain(error.message); // the help could not be printed
+    return WRONG_CALL;
   }
 }
 

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { Explainer, type Explanation, type LookupStory, type TraceEvent } from '../overlay/explain.ts';
 import { type Name, nameFromText } from '../sys/bytes.ts';
 import { parse } from './command.ts';
-import { print, printLines, wrapped as wrapWords } from './output.ts';
+import { print, printLines, terminalColumns, wrapped as wrapWords } from './output.ts';
 import { forPaths, newStackCommand } from './stack.ts';
 
 interface Flags {
@@ -27,7 +27,7 @@ export async function run(args: readonly Name[]): Promise<number> {
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const flags = command.opts<Flags>();
-  const width = Math.max(40, process.stdout.columns ?? 80);
+  const width = Math.max(40, terminalColumns());
   let explainer: Explainer | undefined;
   return forPaths(command.args, flags, async (overlay, path) => {
     explainer ??= new Explainer(overlay);

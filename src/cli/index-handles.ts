@@ -7,7 +7,8 @@ import { EOPNOTSUPP, ErrnoError, must } from '../sys/errno.ts';
 import { readHandle, readUuid } from '../sys/handles.ts';
 import { native } from '../sys/native.ts';
 import { newCommand, parse } from './command.ts';
-import { Output, print } from './output.ts';
+import { print } from './output.ts';
+import { Output } from './output-file.ts';
 import { reporting } from './report.ts';
 
 const FAILED = 1;

@@ -37,7 +37,7 @@ const questions = new Map<Name, Question>([
   ['dump', { text: ofTrees(printDump), json: ofTreesJson(dumpJson) }],
   ['objects', objects],
   ['missing-objects', missing],
-  ['measure-file', { text: paths => paths.map(measureWhole), json: measureJson }],
+  ['measure-file', { text: paths => paths.map(path => measureWhole(path)), json: measureJson }],
   ['print', { text: printImages }],
 ]);
 

@@ -1,11 +1,12 @@
 /** `lowerdata install-helper`: what mount(8) calls for `mount -t lowerdata`, with an interpreter that is found without a PATH. */
-import { chmodSync, lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { lstatSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { type Name, nameBytes, nameFromText, printable } from '../sys/bytes.ts';
 import { EEXIST, ErrnoError } from '../sys/errno.ts';
 import { newCommand, parse } from './command.ts';
 import { launcher } from './launch.ts';
+import { Output } from './output-file.ts';
 import { reporting, WRONG_CALL } from './report.ts';
 
 /** One for each type by which a mount may be asked for. */
@@ -34,12 +35,12 @@ export async function run(args: readonly Name[]): Promise<number> {
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const { to = PLACE, remove } = command.opts<{ to?: Name; remove?: true }>();
-  return reporting(WRONG_CALL, () => {
-    const files = HELPERS.map(name => ({ name, path: nameBytes(join(to, name)) as Buffer }));
-    for (const { name, path } of files) refuseForeign(`${to}/${name}`, path);
+  return reporting(WRONG_CALL, async () => {
+    const files = HELPERS.map(name => ({ name, path: join(to, name) }));
+    for (const { name, path } of files) refuseForeign(`${to}/${name}`, nameBytes(path) as Buffer);
     for (const { name, path } of files)
-      if (remove) rmSync(path, { force: true });
-      else writeHelper(path, helperText(name));
+      if (remove) rmSync(nameBytes(path) as Buffer, { force: true });
+      else await new Output(path).write(nameBytes(nameFromText(helperText(name))), 0o755); // a mount may be under way
     return 0;
   });
 }
@@ -64,16 +65,3 @@ exec ${quoted(resolve(launcher))} --called ${name} "$@"
 
 /** A path as one word of the shell. */
 const quoted = (path: string): string => `'${path.replaceAll("'", "'\\''")}'`;
-
-/** Whole, or not at all: a mount may be under way. */
-function writeHelper(path: Buffer, text: string): void {
-  const temporary = Buffer.concat([path, Buffer.from(`.new-${process.pid}`)]);
-  try {
-    writeFileSync(temporary, text, { flag: 'wx' });
-    chmodSync(temporary, 0o755);
-    renameSync(temporary, path);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
-  }
-}

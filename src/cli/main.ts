@@ -4,6 +4,8 @@ import { readFileSync } from 'node:fs';
 import { type Name, printable } from '../sys/bytes.ts';
 import { type Call, readCall } from './argv.ts';
 import { commands } from './commands.ts';
+import { closeStdout, print } from './output.ts';
+import { complain, complainInLines, reporting, WRONG_CALL } from './report.ts';
 
 /** What mount(8) and mount.fuse3 call by name. */
 const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
@@ -16,18 +18,19 @@ async function main(called: string, args: readonly Name[]): Promise<number> {
   if (TOOLS.includes(called)) return (await import('./tools.ts')).runTool(called, args);
   const command = commands.get(first);
   if (command) return (await command.load()).run(args.slice(1));
-  if (first === '-V' || first === '--version') return print(`lowerdata ${version()}`);
-  if (first === '-h' || first === '--help' || first === 'help') return print(help());
+  if (first === '-V' || first === '--version') return reporting(WRONG_CALL, () => say(`lowerdata ${version()}`));
+  if (first === '-h' || first === '--help' || first === 'help') return reporting(WRONG_CALL, () => say(help()));
   // `lowerdata SOURCE MOUNTPOINT -o …`, as mount.fuse3 calls a filesystem
   if (args.length > 1 && first !== '' && !first.startsWith('-')) {
     return (await import('./mount.ts')).run(args, 'program');
   }
-  process.stderr.write(args.length === 0 ? `${help()}\n` : `lowerdata: ${printable(first)}: no such command\n`);
-  return 1;
+  if (args.length === 0) complainInLines(`${help()}\n`);
+  else complain(`${printable(first)}: no such command`);
+  return WRONG_CALL;
 }
 
-function print(text: string): number {
-  process.stdout.write(`${text}\n`);
+function say(text: string): number {
+  print(`${text}\n`);
   return 0;
 }
 
@@ -48,7 +51,10 @@ async function start({ called, args, isDaemon }: Call): Promise<void> {
   if (isDaemon) (await import('./launch.ts')).detach();
   const status = await main(called, args);
   if (isDaemon) (await import('./launch.ts')).leaveAsDaemon(status);
-  process.exitCode = status;
+  process.exitCode = await reporting(Math.max(status, WRONG_CALL), () => {
+    closeStdout();
+    return status;
+  });
 }
 
 void start(readCall());

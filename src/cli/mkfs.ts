@@ -13,7 +13,8 @@ import { EINVAL, ENOTDIR, ErrnoError } from '../sys/errno.ts';
 import { isRegular } from '../sys/stat.ts';
 import { measureBytes } from '../verity/digest.ts';
 import { newCommand, oneOf, parse, spelledOut, threadsOf } from './command.ts';
-import { Output, print } from './output.ts';
+import { print } from './output.ts';
+import { Output } from './output-file.ts';
 import { showProgress } from './progress.ts';
 import { reporting } from './report.ts';
 

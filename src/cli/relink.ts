@@ -14,9 +14,10 @@ import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { MeasurePool } from '../verity/measure-pool.ts';
 import { newCommand, oneOf, parse, threadsOf } from './command.ts';
 import { pathList } from './option-table.ts';
-import { Output, print } from './output.ts';
+import { print } from './output.ts';
+import { Output } from './output-file.ts';
 import { showProgress } from './progress.ts';
-import { complain, naming, reporting, writeBytes } from './report.ts';
+import { complain, complainInLines, naming, reporting } from './report.ts';
 
 const FAILED = 1;
 
@@ -86,7 +87,7 @@ async function convert(source: Name, flags: Flags): Promise<number> {
     const summary = `${changed} to change, ${rest} to stay, ${refused.length} that can not be converted`;
     await print(nameFromText(`${lines}${numbers}: ${summary}\n`));
   } else if (refused.length > 0) {
-    writeBytes(process.stderr, nameFromText(lines));
+    complainInLines(nameFromText(lines));
     complain(`${numbers}, ${refused.length} of them can not be converted: nothing is written`);
   } else await output?.write(changed === 0 ? bytes : writeStaged(inodes, version));
   return refused.length > 0 ? FAILED : 0;

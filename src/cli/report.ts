@@ -1,6 +1,6 @@
 /** What commands tell people, and the exit status that goes with it. */
 import { writeSync } from 'node:fs';
-import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { type Name, nameBytes, printable, withoutControls } from '../sys/bytes.ts';
 import { EMFILE, ENFILE, ENOMEM, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 
@@ -11,10 +11,23 @@ export const MOUNT_FAILED = 32;
 
 const STDERR = 2;
 
-/** One line on stderr. One that can not be written is no reason to end. @param text UTF-16, as `printable` gives it */
+/**
+ * One line on stderr; control characters show as \xNN. One that cannot be written is no reason to end.
+ * @param text UTF-16, as `printable` gives it
+ */
 export function complain(text: string): void {
+  const line = text.replace(CONTROLS, c => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  writeToStderr(Buffer.from(`lowerdata: ${line}\n`));
+}
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is replaced
+const CONTROLS = /[\x00-\x1f\x7f-\x9f]/g; // Node.js quotes paths as they are
+
+/** Lines of byte strings on stderr, each with its newline; control characters show as \xNN. */
+export const complainInLines = (text: Name): void => writeToStderr(nameBytes(withoutControls(text, '\n\t')));
+
+function writeToStderr(bytes: Uint8Array): void {
   try {
-    writeSync(STDERR, `lowerdata: ${text}\n`); // process.stderr takes a millisecond to come up, and never lets go of a pipe
+    writeSync(STDERR, bytes); // process.stderr takes a millisecond to come up, and never lets go of a pipe
   } catch {}
 }
 
@@ -28,9 +41,6 @@ export function complainIfHeard(text: string): void {
   const line = text.length > LINE_MAX ? `${text.slice(0, LINE_MAX)}…` : text;
   if (native.poll(Int32Array.of(STDERR), POLLOUT, 0) > 0) complain(line);
 }
-
-/** Prints text that holds byte strings. */
-export const writeBytes = (stream: NodeJS.WriteStream, text: string): void => void stream.write(nameBytes(text));
 
 /**
  * Runs `action`; prints what it throws as an ErrnoError, or what a system call of Node threw, and gives `status`, or 2 where

@@ -5,6 +5,7 @@ import type { Overlay } from '../overlay/overlay.ts';
 import type { Name } from '../sys/bytes.ts';
 import { collect, newCommand } from './command.ts';
 import { planHere } from './mount-options.ts';
+import { stdoutFailed } from './output.ts';
 import { reporting, WRONG_CALL } from './report.ts';
 
 const FAILED = 1;
@@ -34,7 +35,10 @@ export async function forPaths(
     const { stack } = planHere(source, options);
     const overlay = openOverlay(stack);
     let status = 0;
-    for (const path of paths) status = Math.max(status, await reporting(FAILED, () => one(overlay, path, use)));
+    for (const path of paths) {
+      status = Math.max(status, await reporting(FAILED, () => one(overlay, path, use)));
+      if (stdoutFailed()) break; // it was told of once
+    }
     overlay.close();
     return status;
   });

@@ -6,7 +6,7 @@ import type { Layer } from '../layers/layer.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ELOOP, ErrnoError } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
-import { algorithmOfHex, digestFromText, PARAMETERS } from '../verity/algorithms.ts';
+import { algorithmOfHex, digestFromText, parametersOf } from '../verity/algorithms.ts';
 import { measureBytes } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
 import { DEFAULT_MEMORY, type Memory } from './cache.ts';
@@ -83,7 +83,7 @@ function openImageLayer(path: Name, digest: string | undefined): Layer {
   if (algorithm === undefined)
     throw new ErrnoError(EINVAL, `layer ${printable(path)}: ${printable(digest)} is not an fs-verity digest`);
   return openErofsLayer(path, bytes => {
-    const found = Buffer.from(measureBytes(bytes, PARAMETERS[algorithm])).toString('hex');
+    const found = Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
     if (found === wanted) return;
     throw new VerityError('EWRONGVERITY', `layer ${printable(path)}: the image is ${found}, not ${wanted}`);
   });

@@ -5,7 +5,7 @@ import { CacheCounts } from '../sys/counters.ts';
 import { EFBIG, EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { identityIn } from '../sys/statx.ts';
-import { ALGORITHMS, type Algorithm, PARAMETERS } from '../verity/algorithms.ts';
+import { ALGORITHMS, type Algorithm, parametersOf } from '../verity/algorithms.ts';
 import { measure, measureLeaves } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
 import { VerityTree } from '../verity/tree.ts';
@@ -145,7 +145,7 @@ export class Check {
     const { data, sizeBytes, algorithm } = this;
     const read = (out: Uint8Array, at: number, length: number, position: number): number =>
       data.read(out, at, length, position);
-    const parameters = PARAMETERS[algorithm];
+    const parameters = parametersOf(algorithm);
     const measured = withLeaves
       ? measureLeaves(read, sizeBytes, parameters)
       : { digest: measure(read, sizeBytes, parameters) };
@@ -167,7 +167,7 @@ export class Check {
   /** The data, every block of which is compared with what was measured each time it is read. */
   checkedData(leaves: Uint8Array): Data {
     const { data, sizeBytes, algorithm } = this;
-    return new CheckedData(data, sizeBytes, new VerityTree(PARAMETERS[algorithm], sizeBytes, leaves));
+    return new CheckedData(data, sizeBytes, new VerityTree(parametersOf(algorithm), sizeBytes, leaves));
   }
 }
 

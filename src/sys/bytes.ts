@@ -68,4 +68,20 @@ export function printable(name: Name): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control bytes are what is replaced
   return foreign ? name.replace(/[\x00-\x1f\\\x7f-\xff]/g, hex) : text.replace(/[\x00-\x1f\\\x7f]/g, hex);
 }
+
+/** UTF-8 that stands for one character, but for the control characters U+0080 to U+009F; or a byte that is not for terminals. */
+const PIECE = new RegExp(
+  [
+    '\\xc2[\\xa0-\\xbf]|[\\xc3-\\xdf][\\x80-\\xbf]',
+    '\\xe0[\\xa0-\\xbf][\\x80-\\xbf]|[\\xe1-\\xec\\xee\\xef][\\x80-\\xbf]{2}|\\xed[\\x80-\\x9f][\\x80-\\xbf]',
+    '\\xf0[\\x90-\\xbf][\\x80-\\xbf]{2}|[\\xf1-\\xf3][\\x80-\\xbf]{3}|\\xf4[\\x80-\\x8f][\\x80-\\xbf]{2}',
+    '[\\x00-\\x1f\\x7f-\\xff]',
+  ].join('|'),
+  'g',
+);
+
+/** Bytes as a terminal may show them: control characters, and what is no UTF-8, as \xNN. @param kept control characters that stay */
+export function withoutControls(name: Name, kept: string): Name {
+  return name.replace(PIECE, piece => (piece.length > 1 || kept.includes(piece) ? piece : hex(piece)));
+}
 const hex = (c: string): string => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`;

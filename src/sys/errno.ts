@@ -25,6 +25,7 @@ export const ENOTTY = 25;
 export const EFBIG = 27;
 export const ENOSPC = 28;
 export const EROFS = 30;
+export const EPIPE = 32;
 export const ERANGE = 34;
 export const ENAMETOOLONG = 36;
 export const ENOSYS = 38;
@@ -68,6 +69,7 @@ const names: Record<number, string> = {
   27: 'EFBIG',
   28: 'ENOSPC',
   30: 'EROFS',
+  32: 'EPIPE',
   34: 'ERANGE',
   36: 'ENAMETOOLONG',
   38: 'ENOSYS',
@@ -84,6 +86,7 @@ const names: Record<number, string> = {
   111: 'ECONNREFUSED',
   116: 'ESTALE',
   117: 'EUCLEAN',
+  122: 'EDQUOT',
 };
 
 /** The name of an errno number, of either sign: `ENOENT`, or `errno 999` for one without a name here. */

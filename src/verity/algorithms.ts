@@ -12,11 +12,12 @@ export interface Parameters {
 /** SHA-256, blocks of 4 KiB, no salt: what composefs uses. */
 export const DEFAULTS: Parameters = { algorithm: 'sha256', blockBytes: 4096, salt: new Uint8Array(0) };
 
-/** By algorithm: blocks of 4 KiB, no salt. */
-export const PARAMETERS: Readonly<Record<Algorithm, Parameters>> = {
+/** The parameters of composefs for each algorithm: one object each, for which hashers and buffers are kept. */
+const DEFAULTS_OF: Readonly<Record<Algorithm, Parameters>> = {
   sha256: DEFAULTS,
   sha512: { ...DEFAULTS, algorithm: 'sha512' },
 };
+export const parametersOf = (algorithm: Algorithm): Parameters => DEFAULTS_OF[algorithm];
 
 /** By algorithm: its number in the descriptor, and the bytes of a digest and of the block that the salt is padded to. */
 export const ALGORITHMS = {

@@ -12,6 +12,10 @@ const digests = [
   [30_000_001, '5d77fe281866b917578ff051b712a2ebecd260b50938a3558ea284082d032764'],
 ] as const;
 
+/** Of one byte of zero. Source: fsverity digest --compact --hash-alg=sha512. */
+const SHA512_OF_A_ZERO =
+  '9fcf5172b085b1c8f9365eecb37a1869e193a4705654a5829f11939cd01d5c0fd97276be8cd9d49f76cfc8dcfeb80f8128e3548a1de50b56912b9e3fc7bde27b';
+
 const pending = (path: string, sizeBytes: number): PoolFile => ({ path, inode: { sizeBytes, digest: undefined } });
 
 t.test('digests of files', async t =>
@@ -41,6 +45,9 @@ t.test('digests of files', async t =>
       ] as const)
         await t.rejects(digestFiles([...files(), file], { threads }), { message }, rule);
     }
+    const [file] = files() as [PoolFile];
+    await digestFiles([file], { threads: 1, algorithm: 'sha512' });
+    t.equal(file.inode.digest, SHA512_OF_A_ZERO, 'SHA-512 where that is asked for');
     await t.resolves(digestFiles([], { threads: 4 }), 'no files');
   }),
 );

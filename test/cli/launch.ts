@@ -215,4 +215,92 @@ t.test('by a symlink elsewhere, as npm installs it', t =>
     t.equal(stdout, `lowerdata ${version}\n`);
   }),
 );
+
+/** Calls the command as it is installed by one of its names, in a directory that has trees with odd names and an image. */
+function byName(directory: string, line: string): { status: number | null; stdout: string; stderr: string } {
+  const names = [
+    'mkcomposefs',
+    'composefs-info',
+    'mount.composefs',
+    'composefs-fuse',
+    'mount.lowerdata',
+    'lowerdata',
+    'ld',
+  ];
+  if (!existsSync(join(directory, 'bin'))) {
+    mkdirSync(join(directory, 'bin'));
+    for (const name of names) symlinkSync(launcher, join(directory, 'bin', name));
+    for (const name of ['tree', 'a:b', 'mount', '--background']) {
+      mkdirSync(join(directory, name));
+      writeFileSync(join(directory, name, 'f'), name);
+    }
+  }
+  const { status, stdout, stderr } = spawnSync('/bin/sh', ['-c', line], {
+    cwd: directory,
+    encoding: 'latin1',
+    timeout: 20_000,
+    env: { ...process.env, PATH: `${join(directory, 'bin')}:${process.env.PATH}` },
+  });
+  return { status, stdout, stderr };
+}
+
+t.test('names by which it mounts nothing', t =>
+  withScratchAsync(async directory => {
+    for (const [rule, line] of [
+      ['a path', 'mkcomposefs ./tree -'],
+      ['a colon', 'mkcomposefs a:b -'],
+      ['a command of lowerdata', 'mkcomposefs mount -'],
+      ['an option of the launcher', 'mkcomposefs -- --background -'],
+      ['an absolute path', 'mkcomposefs "$PWD/tree" -'],
+    ] as const) {
+      const { status, stdout, stderr } = byName(directory, line);
+      t.same([status, stderr], [0, ''], `${rule}: ${line}`);
+      t.equal(stdout.slice(1024, 1028), '\xe2\xe1\xf5\xe0', `${rule}: the image is there when it ends`); // the magic of EROFS
+    }
+    byName(directory, 'mkcomposefs tree x.cfs; cp x.cfs a:b.cfs');
+    for (const [rule, line, want] of [
+      ['its first argument is no question', 'composefs-info ./x.cfs', 1],
+      ['it has a question', 'composefs-info dump ./a:b.cfs', 0],
+    ] as const) {
+      const { status, stdout, stderr } = byName(directory, line);
+      t.equal(status, want, `composefs-info: ${rule}`);
+      t.match(stdout + stderr, want === 0 ? /^\/f /m : /lowerdata: /m, `composefs-info: ${rule}: an answer`);
+    }
+  }),
+);
+
+t.test('names by which it mounts', { skip: withoutFuse }, t =>
+  withScratchAsync(async directory => {
+    byName(directory, 'mkcomposefs --digest-store=objects tree x.cfs; cp x.cfs a:b.cfs; mkdir mnt; mkdir nothing');
+    const [mnt, f] = [join(directory, 'mnt'), ['f']];
+    for (const [line, want] of [
+      ['mount.composefs -o basedir=objects ./x.cfs mnt', f],
+      ['mount.composefs -o basedir=objects a:b.cfs mnt', f],
+      ['composefs-fuse -o source=./a:b.cfs,basedir=objects mnt', f],
+      ['mount.lowerdata ./tree mnt', f],
+      ['lowerdata ./tree mnt', f],
+      ['lowerdata tree:mount mnt', f],
+      ['ld ./tree mnt', f],
+      ['ld mount tree mnt', f],
+    ] as const)
+      try {
+        const { status, stderr } = byName(directory, line);
+        t.equal(status, 0, `${line}: ${stderr}`);
+        t.same(readdirSync(mnt), want, line);
+      } finally {
+        while (isMounted(mnt)) native.umount(nameFromText(mnt), MNT_DETACH);
+      }
+  }),
+);
+
+t.test('a checkout that is not built', t =>
+  withScratchAsync(async directory => {
+    cpSync(join(packageFolder, 'bin'), join(directory, 'bin'), { recursive: true });
+    for (const args of [['--help'], ['mount', 'a', 'b']]) {
+      const { status, stderr } = spawnSync(join(directory, 'bin', 'lowerdata'), args, { encoding: 'utf8' });
+      t.equal(status, 2, args.join(' '));
+      t.equal(stderr, `lowerdata: ${directory} is not built: run \`npm run build\` there\n`, 'one line says so');
+    }
+  }),
+);
 t.end();

@@ -1,0 +1,95 @@
+/** Files that commands write: whole, or not at all. */
+import { randomBytes } from 'node:crypto';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  fsyncSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
+import { isatty } from 'node:tty';
+import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { realPath } from '../sys/real-path.ts';
+import { writeAll } from '../sys/streams.ts';
+import { cleaningUp } from './interruption.ts';
+import { print } from './output.ts';
+
+const bytesOf = (path: Name): Buffer => nameBytes(path) as Buffer;
+const STDOUT = 1;
+
+/** Where a command writes its result. */
+export class Output {
+  readonly #path: Name;
+  /** The file that a symlink leads to; undefined where bytes go right into what is there, a pipe or device. */
+  readonly #target: Name | undefined;
+
+  /** @param path `-` is stdout. Throws, before any work is done, where nothing could be written there. */
+  constructor(path: Name) {
+    this.#path = path;
+    if (path === '-') {
+      if (isatty(STDOUT)) throw new ErrnoError(EINVAL, 'an image is not written to a terminal');
+      return;
+    }
+    const known = statSync(bytesOf(path), { throwIfNoEntry: false });
+    if (known?.isDirectory()) throw new ErrnoError(EINVAL, `${printable(path)} is a directory`);
+    if (known && !known.isFile()) return;
+    this.#target = known ? realPath(path) : path;
+    accessSync(bytesOf(this.#target.replace(/[^/]*$/s, '') || '.'), constants.W_OK);
+  }
+
+  /**
+   * Throws where not all of it could be written; a file that was there is then as it was.
+   * @param mode of the file; by default the one that it has, or that new files have
+   */
+  async write(bytes: Uint8Array, mode?: number): Promise<void> {
+    if (this.#path === '-') print(bytes);
+    else if (this.#target === undefined)
+      await writeTo(this.#path, constants.O_WRONLY, fd => writePieces(fd, bytes, printable(this.#path)));
+    else await replace(this.#path, this.#target, bytes, mode);
+  }
+}
+
+/** Puts a file in the place of another, or of none. @param shown the path as it was typed */
+async function replace(shown: Name, path: Name, bytes: Uint8Array, mode: number | undefined): Promise<void> {
+  const wanted = mode ?? statSync(bytesOf(path), { throwIfNoEntry: false })?.mode;
+  const temporary = `${path}.tmp-${randomBytes(6).toString('hex')}`;
+  const remove = (): void => rmSync(bytesOf(temporary), { force: true });
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
+  try {
+    await cleaningUp(remove, async () => {
+      await writeTo(temporary, flags, async fd => {
+        if (wanted !== undefined) fchmodSync(fd, wanted & 0o7777);
+        await writePieces(fd, bytes, printable(shown));
+        fsyncSync(fd);
+      });
+      renameSync(bytesOf(temporary), bytesOf(path));
+    });
+  } catch (error) {
+    remove();
+    throw error;
+  }
+}
+
+async function writeTo(path: Name, flags: number, write: (fd: number) => Promise<void>): Promise<void> {
+  const fd = openSync(bytesOf(path), flags, 0o666);
+  try {
+    await write(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Signals are looked at in between. */
+async function writePieces(fd: number, bytes: Uint8Array, what: string): Promise<void> {
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+    await setImmediate();
+    writeAll(fd, bytes.subarray(at, at + PIECE_BYTES), what);
+  }
+}
+const PIECE_BYTES = 1 << 24;
