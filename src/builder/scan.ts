@@ -20,7 +20,10 @@ export interface ScanOptions {
   skipXattrs?: boolean;
   /** Takes `user.*` xattrs alone. */
   userXattrs?: boolean;
-  /** Names of one inode share an inode of the image. By default each name gets its own, as in mkcomposefs. */
+  /**
+   * Names of one inode share an inode of the image; those of whiteouts, which overlayfs links to each other, never do. By default
+   * each name gets its own, as in mkcomposefs.
+   */
   hardLinks?: boolean;
   /** Opens no file: the image will not even hold the small ones. */
   metadataOnly?: boolean;
@@ -68,7 +71,8 @@ class Scan {
 
   #read(path: Name): { inode: TreeInode; link: boolean } {
     const stat = lstatSync(nameBytes(path) as Buffer, { bigint: true });
-    const shared = this.#options.hardLinks && stat.nlink > 1n && !stat.isDirectory();
+    const isLinked = stat.nlink > 1n && !stat.isDirectory() && !(stat.isCharacterDevice() && stat.rdev === 0n);
+    const shared = this.#options.hardLinks && isLinked;
     const key = `${stat.dev}:${stat.ino}`;
     const known = shared ? this.#known.get(key) : undefined;
     if (known) {

@@ -4,11 +4,12 @@ import { escapeField } from '../builder/escape.ts';
 import { type Place, pathOf, sortedEntries, type TreeEntry, type TreeInode, walkPlaces } from '../builder/tree.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
-import { measureBytes } from '../verity/digest.ts';
+import { type Algorithm, algorithmOfHex, measureBytes, parametersOf } from '../verity/digest.ts';
 import { fileType, octal } from './attributes.ts';
 import { collect, newCommand, parse } from './command.ts';
-import { readSide, type Side } from './compare-side.ts';
-import { print, printLines } from './output.ts';
+import { readSides, type Side } from './compare-side.ts';
+import { listLines, valueLines } from './json-lines.ts';
+import { printLines } from './output.ts';
 import { reporting } from './report.ts';
 
 /** Exit statuses of cmp(1) and diff(1). */
@@ -51,8 +52,7 @@ export async function run(args: readonly Name[]): Promise<number> {
 }
 
 async function compare(nameA: Name, nameB: Name, flags: Flags): Promise<number> {
-  const a = await readSide(nameA, flags);
-  const b = await readSide(nameB, flags);
+  const [a, b] = await readSides([nameA, nameB], flags);
   const ignored = new Set(flags.ignore);
   let status = 0;
   function* counted(): Generator<Difference> {
@@ -62,8 +62,7 @@ async function compare(nameA: Name, nameB: Name, flags: Flags): Promise<number> 
       yield difference;
     }
   }
-  if (flags.json) await print(Buffer.from(`${JSON.stringify([...counted()].map(jsonOf), null, 2)}\n`));
-  else await printLines(lines(counted()));
+  printLines(flags.json ? listLines(jsonOf(counted())) : lines(counted()));
   return status;
 }
 
@@ -75,9 +74,10 @@ function* lines(list: Iterable<Difference>): Generator<Name> {
     );
 }
 
-function jsonOf({ place, field, a, b }: Difference): object {
+function* jsonOf(list: Iterable<Difference>): Generator<Name[]> {
   const shown = (value: Name | undefined): string | null => (value === undefined ? null : printable(value));
-  return { path: printable(pathOf(place) || '/'), field: printable(field), a: shown(a), b: shown(b) };
+  for (const { place, field, a, b } of list)
+    yield valueLines({ path: printable(pathOf(place) || '/'), field: printable(field), a: shown(a), b: shown(b) });
 }
 
 /** What differs, in the order of the paths; of a name that one side lacks, the type alone. */
@@ -161,14 +161,15 @@ class Facts {
 }
 
 function* compareData(place: Place, a: TreeInode, b: TreeInode): Generator<Difference> {
-  const [dataOfA, dataOfB] = [dataOf(a), dataOf(b)];
+  const algorithm = algorithmOfHex(a.digest ?? b.digest ?? '') ?? 'sha256';
+  const [dataOfA, dataOfB] = [dataOf(a, algorithm), dataOf(b, algorithm)];
   if (dataOfA !== undefined && dataOfB !== undefined) yield* differ(place, 'data', dataOfA, dataOfB);
 }
 
 /** The digest of a file's data, or the error that reading it gives; undefined where it is not known. */
-function dataOf({ mode, sizeBytes, content, digest }: TreeInode): string | undefined {
+function dataOf({ mode, sizeBytes, content, digest }: TreeInode, algorithm: Algorithm): string | undefined {
   if (!isRegular(mode)) return undefined;
   if (content !== undefined || sizeBytes === 0)
-    return Buffer.from(measureBytes(nameBytes(content ?? ''))).toString('hex');
+    return Buffer.from(measureBytes(nameBytes(content ?? ''), parametersOf(algorithm))).toString('hex');
   return digest;
 }
