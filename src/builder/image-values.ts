@@ -17,6 +17,27 @@ const OVERLAP_BYTES_MAX = 1 << 24;
 /** What the xattrs of one inode may take. Source: composefs lcfs-writer.h, LCFS_INODE_XATTR_MAX. */
 const XATTRS_BYTES_MAX = 65535;
 
+/** Bytes that the areas of an image's inodes may have together, each taken once: what overlaps is refused before it multiplies. */
+export class AreaBudget {
+  readonly #imageBytes: number;
+  #left: number;
+
+  constructor({ sizeBytes }: Image) {
+    this.#imageBytes = sizeBytes;
+    this.#left = sizeBytes + OVERLAP_BYTES_MAX;
+  }
+
+  /** Throws ErrnoError EUCLEAN where that is too much. */
+  take({ nid }: Inode, bytes: number): void {
+    this.#left -= bytes;
+    if (this.#left < 0)
+      throw new ErrnoError(
+        EUCLEAN,
+        `nid ${nid}: inodes overlap: up to this one they have more bytes than the image, which has ${this.#imageBytes}`,
+      );
+  }
+}
+
 interface Xattr {
   readonly name: Name;
   readonly value: Name;
@@ -25,19 +46,18 @@ interface Xattr {
 /** Reads the values of one image, of every inode once. Throws ErrnoError EUCLEAN where their areas overlap too much. */
 export class ImageValues {
   readonly #image: Image;
-  /** Bytes that further areas may have. */
-  #left: number;
+  readonly #budget: AreaBudget;
   /** Shared xattrs, by the place of their entries. */
   readonly #shared = new Map<number, Xattr>();
 
   constructor(image: Image) {
     this.#image = image;
-    this.#left = image.sizeBytes + OVERLAP_BYTES_MAX;
+    this.#budget = new AreaBudget(image);
   }
 
   /** Lists a directory, as `listDirents`. */
   dirents(inode: Inode, visit: (name: Name, nid: Nid) => void): void {
-    this.#take(inode, inode.sizeBytes);
+    this.#budget.take(inode, inode.sizeBytes);
     listDirents(this.#image, inode, visit);
   }
 
@@ -46,7 +66,7 @@ export class ImageValues {
    * can have, EFBIG where they take more than an inode of composefs may have.
    */
   xattrs(inode: Inode, visit: (name: Name, value: Name) => void): void {
-    this.#take(inode, inode.xattrBytes);
+    this.#budget.take(inode, inode.xattrBytes);
     const end = inode.xattrAt + inode.xattrBytes;
     let bytes = 0;
     listXattrs(this.#image, inode, (stored, entry) => {
@@ -63,7 +83,7 @@ export class ImageValues {
   data(inode: Inode, max: number): Name {
     const { nid, sizeBytes } = inode;
     if (sizeBytes > max) throw new ErrnoError(EUCLEAN, `nid ${nid}: ${sizeBytes} bytes; ${max} are allowed`);
-    this.#take(inode, sizeBytes);
+    this.#budget.take(inode, sizeBytes);
     const bytes = new Uint8Array(sizeBytes);
     readData(this.#image, inode, bytes, 0, sizeBytes, 0);
     return nameOf(bytes);
@@ -73,7 +93,7 @@ export class ImageValues {
   takeChunkMap(inode: Inode): void {
     if (inode.layout !== LAYOUT_CHUNK_BASED) return;
     const chunkBytes = this.#image.blockBytes * 2 ** (inode.u & CHUNK_BITS_MASK);
-    this.#take(inode, Math.ceil(inode.sizeBytes / chunkBytes) * BLOCK_MAP_BYTES);
+    this.#budget.take(inode, Math.ceil(inode.sizeBytes / chunkBytes) * BLOCK_MAP_BYTES);
   }
 
   #xattr({ nid }: Inode, name: Name, entry: number): Xattr {
@@ -86,18 +106,9 @@ export class ImageValues {
     let xattr = this.#shared.get(entry);
     if (xattr === undefined) {
       xattr = this.#xattr(inode, name, entry);
-      this.#take(inode, name.length + xattr.value.length);
+      this.#budget.take(inode, name.length + xattr.value.length);
       this.#shared.set(entry, xattr);
     }
     return xattr;
-  }
-
-  #take({ nid }: Inode, bytes: number): void {
-    this.#left -= bytes;
-    if (this.#left < 0)
-      throw new ErrnoError(
-        EUCLEAN,
-        `nid ${nid}: inodes overlap: up to this one they have more bytes than the image, which has ${this.#image.sizeBytes}`,
-      );
   }
 }

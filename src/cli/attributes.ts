@@ -71,6 +71,14 @@ export function timeText(seconds: Seconds, nanoseconds: number): string {
   return `${day} ${time}.${String(nanoseconds).padStart(9, '0')} +0000`;
 }
 
+/** `2026-11-24 00:26`; the seconds themselves where no date has them, as in ls(1). */
+export function minuteText(seconds: Seconds): string {
+  const isDate = Math.abs(Number(seconds)) <= DATE_SECONDS_MAX;
+  return isDate ? timeText(seconds, 0).replace(/:\d\d\.\d+ .*$/, '') : String(seconds);
+}
+/** Source: ECMA-262, "Time Values and Time Range". */
+const DATE_SECONDS_MAX = 8.64e12;
+
 /** Seconds and nanoseconds for JSON: seconds beyond 2^53, which its readers would round, are a string. */
 export function timeJson(seconds: Seconds, nanoseconds: number): [number | string, number] {
   return [typeof seconds === 'bigint' ? String(seconds) : seconds, nanoseconds];

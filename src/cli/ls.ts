@@ -6,7 +6,7 @@ import { findPath } from '../overlay/path.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { attempt, ErrnoError, errnoName } from '../sys/errno.ts';
 import { isDirectory, isSymlink } from '../sys/stat.ts';
-import { arrow, deviceNumbers, modeText, timeText } from './attributes.ts';
+import { arrow, deviceNumbers, minuteText, modeText } from './attributes.ts';
 import { parse } from './command.ts';
 import { printLines } from './output.ts';
 import { complain } from './report.ts';
@@ -86,7 +86,7 @@ function rowOrBroken(overlay: Overlay, name: Name, node: Node): Name[] {
 function row(overlay: Overlay, name: Name, node: Node): Name[] {
   const attr = overlay.attr(node);
   const size = deviceNumbers(attr)?.join(', ') ?? String(attr.size);
-  const time = timeText(attr.mtime, attr.mtimensec).slice(0, 'yyyy-mm-dd hh:mm'.length);
+  const time = minuteText(attr.mtime);
   const target = isSymlink(attr.mode) ? overlay.readlink(node) : undefined;
   return [
     modeText(attr.mode),

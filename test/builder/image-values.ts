@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { printImage } from '../../src/builder/print.ts';
 import { readTree } from '../../src/builder/read.ts';
 import { readStaged } from '../../src/builder/read-staged.ts';
 import { newInode } from '../../src/builder/tree.ts';
@@ -103,6 +104,11 @@ for (const [rule, image] of [
   t.throws(() => readTree(openImage(image)), refused, `refused as a tree: ${rule}`);
   t.throws(() => readStaged(openImage(image)), refused, `refused for a new image: ${rule}`);
 }
+t.match(
+  [...printImage(sharedDirents(40))].filter(line => line.includes('inodes overlap')),
+  { length: 31 },
+  'a listing of all bytes shows as corrupt what it leaves out',
+);
 t.equal(readTree(openImage(sharedData(3))).entries.size, 3, 'a few files may have the same blocks');
 t.equal(readStaged(openImage(sharedData(3))).length, 4, 'in a new image, too');
 
