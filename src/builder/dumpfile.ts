@@ -6,12 +6,13 @@
  * path       size mode  nlink uid gid rdev mtime     payload content digest xattrs
  * ```
  * The mode is octal, with `@` in front for a further hard link, whose payload is the path of the first name.
- * `-` is an unset payload, content or digest. A file whose data is reached by its origin alone has an empty payload and the
+ * `-` is an unset payload, content or digest; a line may end before them, which leaves them empty. A file whose data is reached by its origin alone has an empty payload and the
  * origin as the first xattr `trusted.overlay.origin`; anywhere else that is an xattr of the tree, as all xattrs are.
  */
-import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { type Name, nameOf, printable, secondsOf } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
+import { algorithmOfHex } from '../verity/algorithms.ts';
 import { escapeField, escapeOptional, escapeXattr, unescapeField } from './escape.ts';
 import { ORIGIN } from './stage.ts';
 import {
@@ -20,11 +21,14 @@ import {
   hasFileType,
   NAME_BYTES_MAX,
   newInode,
+  type Place,
+  pathOf,
   setPayload,
   setXattr,
   type TreeEntry,
   type TreeInode,
   walk,
+  walkPlaces,
 } from './tree.ts';
 
 const FIELDS = [
@@ -41,6 +45,8 @@ const FIELDS = [
   'digest',
 ] as const;
 type Field = (typeof FIELDS)[number];
+/** A line may end after this one. Source: composefs tools/mkcomposefs.c, tree_from_dump_line. */
+const LAST_NEEDED: Field = 'mtime';
 /** The raw text of a line's fields; '' for those that a short line lacks. */
 type Line = Record<Field, Name> & { xattrs: Name; complete: boolean };
 
@@ -213,7 +219,7 @@ function splitLine(text: Name): Line {
   const line = {} as Line;
   let from = 0;
   for (const name of FIELDS) {
-    line.complete = from <= text.length;
+    if (name === LAST_NEEDED) line.complete = from <= text.length;
     const space = text.indexOf(' ', from);
     const to = space < 0 ? text.length : space;
     line[name] = text.slice(from, to);
@@ -225,7 +231,7 @@ function splitLine(text: Name): Line {
 
 /** Fills in all that a line says but the mode. */
 function fillInode(inode: TreeInode, line: Line, strict: boolean): void {
-  if (!line.complete) throw new ErrnoError(EINVAL, `fewer than ${FIELDS.length} fields`);
+  if (!line.complete) throw new ErrnoError(EINVAL, `fewer than ${FIELDS.indexOf(LAST_NEEDED) + 1} fields`);
   inode.sizeBytes = field('size', () => parseNumber(line.size, FILE_BYTES_MAX));
   for (const name of ['nlink', 'uid', 'gid'] as const)
     inode[name] = field(name, () => parseNumber(line[name], U32_MAX));
@@ -246,7 +252,8 @@ function fillData(inode: TreeInode, line: Line, strict: boolean): void {
     refuse('content', `${content.length} bytes, while the size is ${inode.sizeBytes}`);
   const payload = field('payload', () => parsePath(line.payload));
   if (payload !== undefined) field('payload', () => setPayload(inode, payload));
-  inode.digest = field('digest', () => parseDigest(line.digest));
+  const isElsewhere = isRegular(inode.mode) && inode.sizeBytes > 0 && !content;
+  inode.digest = field('digest', () => parseDigest(line.digest, isElsewhere));
   if (isSymlink(inode.mode)) {
     if (!payload) refuse('payload', 'a symlink needs a target');
     if (strict && inode.sizeBytes !== payload.length)
@@ -262,11 +269,13 @@ function fillData(inode: TreeInode, line: Line, strict: boolean): void {
 }
 
 function fillTime(inode: TreeInode, text: Name): void {
-  const parts = /^(-?[0-9]+)\.([0-9]+)$/.exec(text);
+  const parts = /^(-?[0-9]{1,40})\.([0-9]+)$/.exec(text);
   if (!parts) throw new ErrnoError(EINVAL, `${quoted(text)} is not seconds.nanoseconds`);
-  inode.mtime = Number(parts[1]);
-  if (!Number.isSafeInteger(inode.mtime)) throw new ErrnoError(EINVAL, `${parts[1]} seconds are past 2^53`);
-  inode.mtimensec = parseNumber(parts[2] as string, 999_999_999);
+  const [, seconds = '', nanoseconds = ''] = parts;
+  const exact = BigInt(seconds);
+  if (BigInt.asIntN(64, exact) !== exact) throw new ErrnoError(EINVAL, `${seconds} seconds are past 2^63`);
+  inode.mtime = secondsOf(exact);
+  inode.mtimensec = parseNumber(nanoseconds, U32_MAX); // an image may hold more than a second of them
 }
 
 function fillXattrs(inode: TreeInode, text: Name): void {
@@ -315,10 +324,12 @@ function parseTarget(text: Name): Name {
   return parseText(text);
 }
 
-function parseDigest(text: Name): string | undefined {
+/** @param isNeeded the image would record it: an empty field, which may be a line cut short, is refused */
+function parseDigest(text: Name, isNeeded: boolean): string | undefined {
+  if (text === '' && !isNeeded) return undefined;
   const digest = parseOptional(text);
-  if (digest !== undefined && !/^[0-9a-f]{64}$/i.test(digest))
-    throw new ErrnoError(EINVAL, `${quoted(digest)} is not 64 hex digits`);
+  if (digest !== undefined && algorithmOfHex(digest) === undefined)
+    throw new ErrnoError(EINVAL, `${quoted(digest)} is neither 64 nor 128 hex digits`);
   return digest?.toLowerCase();
 }
 
@@ -337,16 +348,16 @@ function quoted(text: Name): string {
 export function* printDump(root: TreeInode): Generator<Name> {
   const first = firstNames(root);
   for (const [path, { inode, link }] of walk(root))
-    yield printLine(path || '/', inode, link ? first.get(inode) : undefined);
+    yield printLine(path || '/', inode, link ? pathOf(first.get(inode)) : undefined);
 }
 
-/** The path under which each inode that is hard linked has its place. */
-export function firstNames(root: TreeInode): Map<TreeInode, Name> {
+/** Where each inode that is hard linked has its place in the tree. */
+export function firstNames(root: TreeInode): Map<TreeInode, Place> {
   const linked = new Set<TreeInode>();
-  for (const [, { inode, link }] of walk(root)) if (link) linked.add(inode);
-  const first = new Map<TreeInode, Name>();
+  for (const [, { inode, link }] of walkPlaces(root)) if (link) linked.add(inode);
+  const first = new Map<TreeInode, Place>();
   if (linked.size > 0)
-    for (const [path, { inode, link }] of walk(root)) if (!link && linked.has(inode)) first.set(inode, path);
+    for (const [place, { inode, link }] of walkPlaces(root)) if (!link && linked.has(inode)) first.set(inode, place);
   return first;
 }
 

@@ -7,6 +7,7 @@
  * An inode starts at a slot of 32 bytes. Its tail (the last part of a directory or file, a symlink's target, a chunk map) never
  * crosses a block, so slots are left empty where it would. Source: the images of mkcomposefs 1.0.8; fs/erofs/erofs_fs.h.
  */
+
 import {
   BLOCK_MAP_BYTES,
   CHUNK_BITS_MASK,
@@ -20,6 +21,7 @@ import {
   SUPER_AT,
   SuperBlock,
 } from '../erofs/format.ts';
+import type { Seconds } from '../sys/bytes.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
 import type { StagedChild, StagedInode } from './stage.ts';
 import { align, type InodeXattrs, type SharedXattrs, shareXattrs } from './xattrs.ts';
@@ -58,7 +60,7 @@ export interface Layout {
   blocksAt: number;
   sizeBytes: number;
   /** The earliest mtime; compact inodes have it. */
-  mtime: number;
+  mtime: Seconds;
   mtimensec: number;
 }
 

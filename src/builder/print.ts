@@ -38,6 +38,7 @@ import { getI64, type Name, nameOf } from '../sys/bytes.ts';
 import { ErrnoError } from '../sys/errno.ts';
 import { isDirectory, S_IFMT } from '../sys/stat.ts';
 import { escapeField } from './escape.ts';
+import { AreaBudget } from './image-values.ts';
 
 /** Widths of the fields that are listed; other bytes of a structure show as padding. */
 type Widths<Table> = { [Field in keyof Table]?: number };
@@ -130,9 +131,11 @@ class Listing {
   readonly #image: Image;
   readonly #claims: Claim[] = [];
   readonly #seen = new Set<string>();
+  readonly #budget: AreaBudget;
 
   constructor(image: Image) {
     this.#image = image;
+    this.#budget = new AreaBudget(image);
   }
 
   claimAll(): void {
@@ -212,6 +215,7 @@ class Listing {
     if (extended) this.#fields(`nid ${nid}`, at, InodeExtended, EXTENDED);
     else this.#fields(`nid ${nid}`, at, InodeCompact, COMPACT);
     this.#guard(nid, () => this.#xattrs(inode));
+    if (isDirectory(inode.mode)) this.#budget.take(inode, inode.sizeBytes);
     if (isDirectory(inode.mode)) listDirents(this.#image, inode, visit); // refuses a size that would list without end
     if (inode.layout === LAYOUT_CHUNK_BASED) this.#chunkMap(inode);
     this.#data(inode);
@@ -219,6 +223,7 @@ class Listing {
 
   #xattrs(inode: Inode): void {
     if (inode.xattrBytes === 0) return;
+    this.#budget.take(inode, inode.xattrBytes);
     const { view, sharedAt } = this.#image;
     const owner = `nid ${inode.nid}`;
     this.#fields(owner, inode.xattrAt, XattrHeader, XATTR);

@@ -12,19 +12,20 @@
 import type { Name } from '../sys/bytes.ts';
 import { isDirectory, isRegular } from '../sys/stat.ts';
 import { objectPath } from './objects.ts';
-import { METACOPY, ORIGIN, REDIRECT, type StagedInode } from './stage.ts';
+import { digestInMetacopy, METACOPY, metacopyOf, ORIGIN, REDIRECT, type StagedInode } from './stage.ts';
+import type { Place } from './tree.ts';
 
 export const TARGETS = ['origin', 'data-only', 'absolute'] as const;
 export type Target = (typeof TARGETS)[number];
 
 /** A regular file whose data is elsewhere. */
 export interface ExternalFile {
-  /** The first of its paths on a walk depth first, names in byte order. */
-  readonly path: Name;
+  /** The first of its places on a walk depth first, names in byte order. */
+  readonly place: Place;
   readonly sizeBytes: number;
   /** The value of the xattr up to the first NUL, which ends it; undefined: there is none. */
   readonly redirect: Name | undefined;
-  /** Of SHA-256, in hex. */
+  /** In hex: 64 digits of SHA-256, 128 of SHA-512. */
   readonly digest: string | undefined;
   /** What is changed. */
   readonly inode: StagedInode;
@@ -46,32 +47,34 @@ export interface Relinked {
 /** The files of an image whose data is elsewhere, each inode once. @param root the first inode that `readStaged` gives */
 export function* externalFiles(root: StagedInode): Generator<ExternalFile> {
   const seen = new Set<StagedInode>();
-  const pending: [Name, StagedInode][] = [['', root]];
+  const pending: [Place, StagedInode][] = [[undefined, root]];
   for (let next = pending.pop(); next; next = pending.pop()) {
-    const [path, inode] = next;
-    if (isRegular(inode.mode) && inode.xattrs.has(METACOPY) && !seen.has(inode)) yield externalFile(path, inode);
+    const [place, inode] = next;
+    if (isRegular(inode.mode) && inode.xattrs.has(METACOPY) && !seen.has(inode)) yield externalFile(place, inode);
     seen.add(inode);
     if (!isDirectory(inode.mode)) continue;
     for (let i = inode.children.length - 1; i >= 0; i--) {
       const { name, inode: child } = inode.children[i] as StagedInode['children'][0];
-      if (name !== '.' && name !== '..') pending.push([`${path}/${name}`, child]);
+      if (name !== '.' && name !== '..') pending.push([{ above: place, name }, child]);
     }
   }
 }
 
-function externalFile(path: Name, inode: StagedInode): ExternalFile {
+function externalFile(place: Place, inode: StagedInode): ExternalFile {
   const value = inode.xattrs.get(REDIRECT);
   const end = value?.indexOf('\0') ?? -1;
   const redirect = end < 0 ? value : value?.slice(0, end);
-  return { path, sizeBytes: inode.sizeBytes, redirect, digest: digestOf(inode.xattrs.get(METACOPY) ?? ''), inode };
+  return { place, sizeBytes: inode.sizeBytes, redirect, digest: digestOf(inode.xattrs.get(METACOPY) ?? ''), inode };
 }
 
-/** The digest of a metacopy value (struct ovl_metacopy: version 0, 36 bytes, any flags, algorithm 1, SHA-256), if it has one. */
+/** The digest of a metacopy value that is well-formed, whatever its flags. */
 function digestOf(metacopy: Name): string | undefined {
-  const [version, length, , algorithm] = metacopy;
-  if (metacopy.length !== 36 || version !== '\0' || length !== '\x24' || algorithm !== '\x01') return undefined;
-  return Buffer.from(metacopy.slice(4), 'latin1').toString('hex');
+  const digest = digestInMetacopy(metacopy);
+  const wellFormed = metacopyOf(digest).replace(FLAGS, '$1');
+  return wellFormed === metacopy.replace(FLAGS, '$1') ? digest : undefined;
 }
+/** The third byte of struct ovl_metacopy. */
+const FLAGS = /^(..)./s;
 
 /**
  * Converts files in place; where any is refused, what was done to the others is of no use.
@@ -123,5 +126,5 @@ function toPath({ digest, inode }: ExternalFile, target: 'data-only' | 'absolute
 
 const WITHOUT_DIGEST: Refusal = {
   code: 'ENOVERITY',
-  message: 'the file has no SHA-256 digest, which is to tell its object',
+  message: 'the file has no digest, which is to tell its object',
 };

@@ -22,7 +22,10 @@ export interface ScanOptions {
   skipXattrs?: boolean;
   /** Takes `user.*` xattrs alone. */
   userXattrs?: boolean;
-  /** Names of one inode share an inode of the image. By default each name gets its own, as in mkcomposefs. */
+  /**
+   * Names of one inode share an inode of the image; those of whiteouts, which overlayfs links to each other, never do. By default
+   * each name gets its own, as in mkcomposefs.
+   */
   hardLinks?: boolean;
   /** Opens no file: the image will not even hold the small ones. */
   metadataOnly?: boolean;
@@ -83,10 +86,11 @@ class Scan {
 
   /** @returns the inode of a directory, for what is in it */
   #see(found: Found, directory: TreeInode): TreeInode | undefined {
-    const { mode, nlink } = statxAttr(0);
+    const { mode, nlink, rdev } = statxAttr(0);
     const type = mode & S_IFMT;
+    const isWhiteout = type === S_IFCHR && rdev === 0; // which overlayfs links as it likes
     if (this.#options.skipDevices && (type === S_IFBLK || type === S_IFCHR)) return undefined;
-    const isShared = this.#options.hardLinks && nlink > 1 && !isDirectory(mode);
+    const isShared = this.#options.hardLinks && nlink > 1 && !isDirectory(mode) && !isWhiteout;
     const key = identityIn(statxVersion());
     const known = isShared ? this.#known.get(key) : undefined;
     if (known) known.nlink++;

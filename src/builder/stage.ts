@@ -7,6 +7,7 @@
 import type { Name } from '../sys/bytes.ts';
 import { EFBIG, EINVAL, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, isRegular, S_IFCHR, S_IFMT, S_IFREG } from '../sys/stat.ts';
+import { ALGORITHMS, algorithmOfHex } from '../verity/algorithms.ts';
 import { FILE_BYTES_MAX, hasFileType, isWhiteout, newInode, type TreeEntry, type TreeInode } from './tree.ts';
 
 /** The version of these rules, which the image's header records: 1 also marks directories of whiteouts as opaque=x. */
@@ -133,16 +134,31 @@ function escaped(xattrs: Map<Name, Name>): Map<Name, Name> {
   return copy;
 }
 
-/** Marks a file whose data is below: where it is, and its digest (struct ovl_metacopy: version, length, flags, SHA-256). */
+/** Marks a file whose data is below: where it is, and its digest. */
 function markMetacopy(inode: StagedInode): void {
   if (inode.sizeBytes === 0 || inode.content !== undefined) return;
   const { digest, payload, origin, xattrs } = inode;
-  const header = '\x00\x24\x00\x01';
-  xattrs.set(METACOPY, digest ? header + Buffer.from(digest, 'hex').toString('latin1') : '');
+  xattrs.set(METACOPY, metacopyOf(digest));
   if (payload) xattrs.set(REDIRECT, `/${payload}`);
   if (origin === undefined) return;
   xattrs.set(ORIGIN, origin);
   if (payload === '') xattrs.set(REDIRECT, ''); // no path: the origin alone
+}
+
+/** struct ovl_metacopy: version, length, flags, algorithm, digest; empty without a digest. */
+export function metacopyOf(digest: string | undefined): Name {
+  const algorithm = algorithmOfHex(digest ?? '');
+  if (digest === undefined || algorithm === undefined) return '';
+  const { number, digestBytes } = ALGORITHMS[algorithm];
+  const header = String.fromCharCode(0, METACOPY_HEADER_BYTES + digestBytes, 0, number);
+  return header + Buffer.from(digest, 'hex').toString('latin1');
+}
+const METACOPY_HEADER_BYTES = 4;
+
+/** The digest in a metacopy value, whose length tells the algorithm; undefined where it has none. */
+export function digestInMetacopy(value: Name): string | undefined {
+  const digest = Buffer.from(value.slice(METACOPY_HEADER_BYTES), 'latin1').toString('hex');
+  return algorithmOfHex(digest) === undefined ? undefined : digest;
 }
 
 /** Turns a whiteout into an empty file that the next overlay takes for one, and marks its directory. */

@@ -1,5 +1,5 @@
 /** A tree of inodes in memory: what a directory, a dump file or an image is read into, and what an image is made from. */
-import type { Name } from '../sys/bytes.ts';
+import type { Name, Seconds } from '../sys/bytes.ts';
 import { E2BIG, ENAMETOOLONG, ERANGE, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from '../sys/stat.ts';
 
@@ -15,7 +15,7 @@ export interface TreeInode {
   rdev: number;
   sizeBytes: number;
   /** Seconds since 1970, negative before; and nanoseconds. */
-  mtime: number;
+  mtime: Seconds;
   mtimensec: number;
   /** A symlink's target; the path of a regular file's data below the data layer, '' where the origin alone leads there. */
   payload: Name | undefined;
@@ -23,7 +23,7 @@ export interface TreeInode {
   origin: Name | undefined;
   /** The bytes of a regular file that the image itself holds. */
   content: Name | undefined;
-  /** The fs-verity digest of a regular file's data: 64 lower-case hex digits. */
+  /** The fs-verity digest of a regular file's data in lower-case hex: 64 digits of SHA-256, or 128 of SHA-512. */
   digest: string | undefined;
   /** Values by full name. */
   xattrs: Map<Name, Name>;
@@ -109,13 +109,28 @@ export function sortedEntries(directory: TreeInode): [Name, TreeEntry][] {
   return [...directory.entries].sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
+/** Where a name is: as a list, the paths of a deep tree share what they have in common. undefined is the root. */
+export type Place = { readonly above: Place; readonly name: Name } | undefined;
+
+/** The path of a place; the root's is "". */
+export function pathOf(place: Place): Name {
+  const names: Name[] = [];
+  for (let at = place; at; at = at.above) names.push(`/${at.name}`);
+  return names.reverse().join('');
+}
+
 /** Every name below `root`, a directory before its names, names in byte order. The root's path is "". */
 export function* walk(root: TreeInode): Generator<[path: Name, entry: TreeEntry]> {
-  const pending: [Name, TreeEntry][] = [['', { inode: root, link: false }]];
+  for (const [place, entry] of walkPlaces(root)) yield [pathOf(place), entry];
+}
+
+/** The same with places, for what keeps them. */
+export function* walkPlaces(root: TreeInode): Generator<[place: Place, entry: TreeEntry]> {
+  const pending: [Place, TreeEntry][] = [[undefined, { inode: root, link: false }]];
   for (let next = pending.pop(); next; next = pending.pop()) {
     yield next;
-    const [path, { inode, link }] = next;
+    const [above, { inode, link }] = next;
     if (link || !isDirectory(inode.mode)) continue;
-    for (const [name, entry] of sortedEntries(inode).reverse()) pending.push([`${path}/${name}`, entry]);
+    for (const [name, entry] of sortedEntries(inode).reverse()) pending.push([{ above, name }, entry]);
   }
 }

@@ -60,28 +60,37 @@ export const align = (n: number, multiple: number): number => Math.ceil(n / mult
  * @param inodes the xattrs of every inode of the image, once
  */
 export function shareXattrs(inodes: Iterable<ReadonlyMap<Name, Name>>): SharedXattrs {
-  const uses = new Map<string, { name: Name; value: Name; count: number }>();
-  for (const xattrs of inodes)
-    for (const [name, value] of xattrs) {
-      const use = uses.get(keyOf(name, value));
-      if (use) use.count++;
-      else uses.set(keyOf(name, value), { name, value, count: 1 });
-    }
-  const places = new Map<string, number>();
+  const uses = new Map<Name, Map<Name, Use>>();
+  for (const xattrs of inodes) for (const [name, value] of xattrs) count(uses, name, value);
   const table: StoredXattr[] = [];
   let sizeBytes = 0;
-  for (const { name, value } of [...uses.values()].filter(use => use.count > 1).sort(descending)) {
-    const xattr = storedXattr(name, value);
-    places.set(keyOf(name, value), sizeBytes);
+  const shared = [...uses.values()].flatMap(values => [...values.values()].filter(use => use.count > 1));
+  for (const use of shared.sort(descending)) {
+    const xattr = storedXattr(use.name, use.value);
+    use.place = sizeBytes;
     table.push(xattr);
     sizeBytes += entryBytes(xattr);
   }
   const bits = new Map<Name, number>();
-  return { table, sizeBytes, assign: xattrs => assignXattrs(xattrs, places, bits) };
+  return { table, sizeBytes, assign: xattrs => assignXattrs(xattrs, uses, bits) };
 }
 
-/** Names hold no NUL, so the pair can be told from every other. */
-const keyOf = (name: Name, value: Name): string => `${name}\0${value}`;
+/** One pair of name and value: how many inodes have it, and its place in the table, if that is more than one. */
+interface Use {
+  readonly name: Name;
+  readonly value: Name;
+  count: number;
+  place: number | undefined;
+}
+
+/** By name, then by value: a text of both would be a copy of each value for each inode. */
+function count(uses: Map<Name, Map<Name, Use>>, name: Name, value: Name): void {
+  const values = uses.get(name) ?? new Map<Name, Use>();
+  if (values.size === 0) uses.set(name, values);
+  const use = values.get(value);
+  if (use) use.count++;
+  else values.set(value, { name, value, count: 1, place: undefined });
+}
 
 function descending(a: { name: Name; value: Name }, b: { name: Name; value: Name }): number {
   if (a.name !== b.name) return a.name < b.name ? 1 : -1;
@@ -91,14 +100,14 @@ function descending(a: { name: Name; value: Name }, b: { name: Name; value: Name
 
 function assignXattrs(
   xattrs: ReadonlyMap<Name, Name>,
-  places: ReadonlyMap<string, number>,
+  uses: ReadonlyMap<Name, ReadonlyMap<Name, Use>>,
   bits: Map<Name, number>,
 ): InodeXattrs {
   const result: InodeXattrs = { filter: XATTR_FILTER_DEFAULT, shared: [], inline: [], sizeBytes: 0 };
   for (const [name, value] of xattrs) {
     const xattr = storedXattr(name, value);
     result.filter = (result.filter & ~filterBit(name, xattr, bits)) >>> 0;
-    const place = places.get(keyOf(name, value));
+    const place = uses.get(name)?.get(value)?.place;
     if (place !== undefined && result.shared.length < SHARED_MAX) {
       result.shared.push(place);
       result.sizeBytes += SHARED_ID_BYTES;

@@ -1,5 +1,5 @@
 /** Attributes as ls(1) and stat(1) print them. */
-import type { Name } from '../sys/bytes.ts';
+import type { Name, Seconds } from '../sys/bytes.ts';
 import {
   type Attr,
   rdevMajor,
@@ -61,14 +61,27 @@ export function deviceNumbers({ mode, rdev }: Attr): [number, number] | undefine
 }
 
 /** `2026-11-24 00:26:31.000000001 +0000` */
-export function timeText(seconds: number, nanoseconds: number): string {
-  const date = new Date(seconds * 1000);
+export function timeText(seconds: Seconds, nanoseconds: number): string {
+  const date = new Date(Number(seconds) * 1000);
   if (Number.isNaN(date.getTime())) return `${seconds} s after 1970`; // beyond what Date can hold
   const [day, time] = date
     .toISOString()
     .replace(/^\+0*(?=\d{4})/, '')
     .split(/[T.]/);
   return `${day} ${time}.${String(nanoseconds).padStart(9, '0')} +0000`;
+}
+
+/** `2026-11-24 00:26`; the seconds themselves where no date has them, as in ls(1). */
+export function minuteText(seconds: Seconds): string {
+  const isDate = Math.abs(Number(seconds)) <= DATE_SECONDS_MAX;
+  return isDate ? timeText(seconds, 0).replace(/:\d\d\.\d+ .*$/, '') : String(seconds);
+}
+/** Source: ECMA-262, "Time Values and Time Range". */
+const DATE_SECONDS_MAX = 8.64e12;
+
+/** Seconds and nanoseconds for JSON: seconds beyond 2^53, which its readers would round, are a string. */
+export function timeJson(seconds: Seconds, nanoseconds: number): [number | string, number] {
+  return [typeof seconds === 'bigint' ? String(seconds) : seconds, nanoseconds];
 }
 
 /** ` -> target` after a symlink's name. */

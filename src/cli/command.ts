@@ -62,6 +62,9 @@ export function argumentOneOf(name: string, what: string, values: readonly strin
   return argument;
 }
 
+/** The values of `--algorithm`. */
+export const ALGORITHM_NAMES: readonly string[] = ['sha256', 'sha512'];
+
 /** For an option that may be given more than once. */
 export const collect = (value: Name, before: Name[]): Name[] => [...before, value];
 

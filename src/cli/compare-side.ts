@@ -17,8 +17,9 @@ import { EIO, ENOENT, ErrnoError, EUCLEAN, errnoName } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
 import { readAll } from '../sys/streams.ts';
-import { measure } from '../verity/digest.ts';
+import { type Algorithm, algorithmOfHex, measure, parametersOf } from '../verity/digest.ts';
 import { planHere } from './mount-options.ts';
+import { naming } from './report.ts';
 
 export interface Side {
   readonly root: TreeInode;
@@ -33,20 +34,31 @@ export interface SideOptions {
   readonly metadata?: boolean;
 }
 
-/** Reads a side by its name. Throws ErrnoError that names it, or what a system call threw. */
-export async function readSide(name: Name, options: SideOptions): Promise<Side> {
-  if (splitAt(name, ':').length > 1) return { root: readStack(name, options), recorded: false };
+/**
+ * Reads both sides by their names. Data that is looked at is measured by the algorithm of the digest that the other side has
+ * recorded for it. Throws ErrnoError that names the side, or what a system call threw.
+ */
+export async function readSides(names: readonly [Name, Name], options: SideOptions): Promise<[Side, Side]> {
+  const [a, b] = [readRecorded(names[0]), readRecorded(names[1])];
+  return [a ?? (await readData(names[0], b?.root, options)), b ?? (await readData(names[1], a?.root, options))];
+}
+
+/** An image or a dump; undefined for what is neither. */
+function readRecorded(name: Name): Side | undefined {
   const bytes = nameBytes(name) as Buffer;
-  if (statSync(bytes).isDirectory()) return { root: await readDirectory(name, options), recorded: false };
-  try {
+  if (splitAt(name, ':').length > 1 || statSync(bytes).isDirectory()) return undefined;
+  return naming(name, () => {
     if (!hasSuperBlock(bytes)) return { root: readDump(bytes), recorded: true };
     const image = openImage(readImageFile(name));
-    if (image.composefs) return { root: readTree(image), recorded: true };
-  } catch (error) {
-    if (!(error instanceof ErrnoError)) throw error;
-    throw new ErrnoError(error.errno, `${printable(name)}: ${error.message}`);
-  }
-  return { root: readStack(name, options), recorded: false };
+    return image.composefs && { root: readTree(image), recorded: true };
+  });
+}
+
+/** A directory or a stack. @param other what is recorded on the other side */
+async function readData(name: Name, other: TreeInode | undefined, options: SideOptions): Promise<Side> {
+  const isDirectory = splitAt(name, ':').length === 1 && statSync(nameBytes(name) as Buffer).isDirectory();
+  const root = isDirectory ? await readDirectory(name, other, options) : readStack(name, other, options);
+  return { root, recorded: false };
 }
 
 function readDump(path: Buffer): TreeInode {
@@ -68,16 +80,31 @@ function hasSuperBlock(path: Buffer): boolean {
   }
 }
 
-async function readDirectory(path: Name, { metadata }: SideOptions): Promise<TreeInode> {
+async function readDirectory(path: Name, other: TreeInode | undefined, { metadata }: SideOptions): Promise<TreeInode> {
   const { root, files } = scanTree(realPath(path), { hardLinks: true, metadataOnly: metadata });
-  if (!metadata) await digestFiles(files, { threads: availableParallelism() });
+  if (metadata) return root;
+  const algorithms = files.map(file => algorithmOf(inodeAt(other, `/${file.path}`)));
+  for (const algorithm of ['sha256', 'sha512'] as const)
+    await digestFiles(
+      files.filter((_, i) => algorithms[i] === algorithm),
+      { threads: availableParallelism(), algorithm },
+    );
   return root;
 }
 
-function readStack(name: Name, { options, metadata = false }: SideOptions): TreeInode {
+/** By which algorithm a file is to be measured, so that its digest can be compared with the one that is recorded. */
+const algorithmOf = (recorded: TreeInode | undefined): Algorithm => algorithmOfHex(recorded?.digest ?? '') ?? 'sha256';
+
+function inodeAt(root: TreeInode | undefined, path: Name): TreeInode | undefined {
+  let inode = root;
+  for (const name of path.split('/')) if (name !== '') inode = inode?.entries.get(name)?.inode;
+  return inode;
+}
+
+function readStack(name: Name, other: TreeInode | undefined, { options, metadata = false }: SideOptions): TreeInode {
   const overlay = openOverlay(planHere(name, options).stack);
   try {
-    return new StackReader(overlay, metadata).read();
+    return new StackReader(overlay, metadata).read(other);
   } finally {
     overlay.close();
   }
@@ -94,28 +121,30 @@ class StackReader {
     this.#metadata = metadata;
   }
 
-  read(): TreeInode {
-    const root = this.#inode(this.#overlay.root);
-    const pending: [Node, TreeInode][] = [[this.#overlay.root, root]];
-    for (const [node, directory] of pending)
+  /** @param other what is recorded on the other side */
+  read(other: TreeInode | undefined): TreeInode {
+    const root = this.#inode(this.#overlay.root, other);
+    const pending: [Node, TreeInode, TreeInode | undefined][] = [[this.#overlay.root, root, other]];
+    for (const [node, directory, recorded] of pending)
       for (const { name } of this.#overlay.list(node)) {
         const found = this.#overlay.lookup(node, name);
         if (found === -ENOENT) continue; // a whiteout, which is listed where directories are not merged
         if (typeof found === 'number') throw new ErrnoError(-found, `${printable(name)}: ${errnoName(found)}`);
         const known = this.#seen.get(found.ino);
         if (known && isDirectory(known.mode)) throw new ErrnoError(EUCLEAN, `${printable(name)}: a second name of it`);
-        const inode = known ?? this.#inode(found);
+        const its = recorded?.entries.get(name)?.inode;
+        const inode = known ?? this.#inode(found, its);
         directory.entries.set(name, { inode, link: known !== undefined });
-        if (isDirectory(inode.mode)) pending.push([found, inode]);
+        if (isDirectory(inode.mode)) pending.push([found, inode, its]);
       }
     return root;
   }
 
-  #inode(node: Node): TreeInode {
+  #inode(node: Node, recorded: TreeInode | undefined): TreeInode {
     const { mode, nlink, uid, gid, rdev, size, mtime, mtimensec } = this.#overlay.attr(node);
     const inode = { ...newInode(mode), nlink, uid, gid, rdev, sizeBytes: size, mtime, mtimensec };
     if (isSymlink(mode)) inode.payload = this.#overlay.readlink(node);
-    if (isRegular(mode) && size > 0 && !this.#metadata) inode.digest = this.#digest(node);
+    if (isRegular(mode) && size > 0 && !this.#metadata) inode.digest = this.#digest(node, algorithmOf(recorded));
     for (const name of this.#overlay.listxattr(node)) {
       const value = this.#overlay.getxattr(node, name);
       if (typeof value !== 'number') inode.xattrs.set(name, nameOf(value));
@@ -125,14 +154,14 @@ class StackReader {
   }
 
   /** The digest of a file's data, or the name of the error that a reader gets. */
-  #digest(node: Node): string {
+  #digest(node: Node, algorithm: Algorithm): string {
     try {
       const data = this.#overlay.open(node);
       if (typeof data === 'number') return errnoName(data);
       const read = (out: Uint8Array, at: number, length: number, position: number): number =>
         data.read(out, at, length, position);
       try {
-        return Buffer.from(measure(read, data.sizeBytes)).toString('hex');
+        return Buffer.from(measure(read, data.sizeBytes, parametersOf(algorithm))).toString('hex');
       } finally {
         data.close();
       }

@@ -1,14 +1,15 @@
 /** `lowerdata compare`: two trees, field by field. */
 import type { Command } from 'commander';
 import { escapeField } from '../builder/escape.ts';
-import { sortedEntries, type TreeEntry, type TreeInode, walk } from '../builder/tree.ts';
+import { type Place, pathOf, sortedEntries, type TreeEntry, type TreeInode, walkPlaces } from '../builder/tree.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
-import { measureBytes } from '../verity/digest.ts';
+import { type Algorithm, algorithmOfHex, measureBytes, parametersOf } from '../verity/digest.ts';
 import { fileType, octal } from './attributes.ts';
 import { collect, newCommand, parse } from './command.ts';
-import { readSide, type Side } from './compare-side.ts';
-import { print, printLines } from './output.ts';
+import { readSides, type Side } from './compare-side.ts';
+import { listLines, valueLines } from './json-lines.ts';
+import { printLines } from './output.ts';
 import { reporting } from './report.ts';
 
 /** Exit statuses of cmp(1) and diff(1). */
@@ -24,7 +25,7 @@ interface Flags {
 
 /** A field that differs; undefined on the side that does not have it. */
 interface Difference {
-  readonly path: Name;
+  readonly place: Place;
   readonly field: Name;
   readonly a: Name | undefined;
   readonly b: Name | undefined;
@@ -51,8 +52,7 @@ export async function run(args: readonly Name[]): Promise<number> {
 }
 
 async function compare(nameA: Name, nameB: Name, flags: Flags): Promise<number> {
-  const a = await readSide(nameA, flags);
-  const b = await readSide(nameB, flags);
+  const [a, b] = await readSides([nameA, nameB], flags);
   const ignored = new Set(flags.ignore);
   let status = 0;
   function* counted(): Generator<Difference> {
@@ -62,36 +62,37 @@ async function compare(nameA: Name, nameB: Name, flags: Flags): Promise<number> 
       yield difference;
     }
   }
-  if (flags.json) print(Buffer.from(`${JSON.stringify([...counted()].map(jsonOf), null, 2)}\n`));
-  else printLines(lines(counted()));
+  printLines(flags.json ? listLines(jsonOf(counted())) : lines(counted()));
   return status;
 }
 
 function* lines(list: Iterable<Difference>): Generator<Name> {
   const shown = (value: Name | undefined): Name => (value === undefined ? '-' : escapeField(value));
-  for (const { path, field, a, b } of list)
-    yield [escapeField(path), field.split(' ').map(escapeField).join(' '), shown(a), shown(b)].join('\t');
+  for (const { place, field, a, b } of list)
+    yield [escapeField(pathOf(place) || '/'), field.split(' ').map(escapeField).join(' '), shown(a), shown(b)].join(
+      '\t',
+    );
 }
 
-function jsonOf({ path, field, a, b }: Difference): object {
+function* jsonOf(list: Iterable<Difference>): Generator<Name[]> {
   const shown = (value: Name | undefined): string | null => (value === undefined ? null : printable(value));
-  return { path: printable(path), field: printable(field), a: shown(a), b: shown(b) };
+  for (const { place, field, a, b } of list)
+    yield valueLines({ path: printable(pathOf(place) || '/'), field: printable(field), a: shown(a), b: shown(b) });
 }
 
 /** What differs, in the order of the paths; of a name that one side lacks, the type alone. */
 function* differences(a: Side, b: Side): Generator<Difference> {
   const facts = new Facts(a.recorded && b.recorded);
   const groups = [linkGroups(a.root), linkGroups(b.root)] as const;
-  const pending: [Name, TreeInode | undefined, TreeInode | undefined][] = [['', a.root, b.root]];
+  const pending: [Place, TreeInode | undefined, TreeInode | undefined][] = [[undefined, a.root, b.root]];
   for (let next = pending.pop(); next; next = pending.pop()) {
     const [place, inA, inB] = next;
-    const path = place || '/';
     if (inA && inB) {
-      yield* facts.compare(path, inA, inB);
-      yield* differ(path, 'link', groups[0].get(inA), groups[1].get(inB));
-    } else yield* differ(path, 'type', inA && fileType(inA.mode).name, inB && fileType(inB.mode).name);
+      yield* facts.compare(place, inA, inB);
+      yield* differ(place, 'link', groups[0](inA), groups[1](inB));
+    } else yield* differ(place, 'type', inA && fileType(inA.mode).name, inB && fileType(inB.mode).name);
     for (const name of allNames(inA, inB).reverse())
-      pending.push([`${place}/${name}`, childOf(inA, name)?.inode, childOf(inB, name)?.inode]);
+      pending.push([{ above: place, name }, childOf(inA, name)?.inode, childOf(inB, name)?.inode]);
   }
 }
 
@@ -102,20 +103,19 @@ function allNames(a: TreeInode | undefined, b: TreeInode | undefined): Name[] {
   return [...new Set([...(namesA as Name[]), ...(namesB as Name[])])].sort();
 }
 
-/** The first path, in byte order, of each inode that has several. */
-function linkGroups(root: TreeInode): Map<TreeInode, Name> {
-  const first = new Map<TreeInode, Name>();
-  const groups = new Map<TreeInode, Name>();
-  for (const [path, { inode }] of walk(root)) {
-    const known = first.get(inode);
-    if (known === undefined) first.set(inode, path);
-    else groups.set(inode, known);
+/** Tells the first path, in byte order, of an inode that has several. */
+function linkGroups(root: TreeInode): (inode: TreeInode) => Name | undefined {
+  const first = new Map<TreeInode, Place>();
+  const linked = new Set<TreeInode>();
+  for (const [place, { inode }] of walkPlaces(root)) {
+    if (first.has(inode)) linked.add(inode);
+    else first.set(inode, place);
   }
-  return groups;
+  return inode => (linked.has(inode) ? pathOf(first.get(inode)) : undefined);
 }
 
-function* differ(path: Name, field: Name, a: Name | undefined, b: Name | undefined): Generator<Difference> {
-  if (a !== b) yield { path, field, a, b };
+function* differ(place: Place, field: Name, a: Name | undefined, b: Name | undefined): Generator<Difference> {
+  if (a !== b) yield { place, field, a, b };
 }
 
 /** What can be said of an inode. Sizes and link counts of directories are a matter of each filesystem, so they do not count. */
@@ -127,16 +127,16 @@ class Facts {
     this.#recorded = recorded;
   }
 
-  *compare(path: Name, a: TreeInode, b: TreeInode): Generator<Difference> {
+  *compare(place: Place, a: TreeInode, b: TreeInode): Generator<Difference> {
     const factsOfB = this.#list(b);
     const known = new Map(factsOfB);
     const facts = this.#list(a);
     for (const [field, value] of facts) {
-      yield* differ(path, field, value, known.get(field));
+      yield* differ(place, field, value, known.get(field));
       known.delete(field);
     }
-    for (const [field, value] of known) yield* differ(path, field, undefined, value);
-    if (!this.#recorded) yield* compareData(path, a, b);
+    for (const [field, value] of known) yield* differ(place, field, undefined, value);
+    if (!this.#recorded) yield* compareData(place, a, b);
   }
 
   #list(inode: TreeInode): [Name, Name | undefined][] {
@@ -160,15 +160,16 @@ class Facts {
   }
 }
 
-function* compareData(path: Name, a: TreeInode, b: TreeInode): Generator<Difference> {
-  const [dataOfA, dataOfB] = [dataOf(a), dataOf(b)];
-  if (dataOfA !== undefined && dataOfB !== undefined) yield* differ(path, 'data', dataOfA, dataOfB);
+function* compareData(place: Place, a: TreeInode, b: TreeInode): Generator<Difference> {
+  const algorithm = algorithmOfHex(a.digest ?? b.digest ?? '') ?? 'sha256';
+  const [dataOfA, dataOfB] = [dataOf(a, algorithm), dataOf(b, algorithm)];
+  if (dataOfA !== undefined && dataOfB !== undefined) yield* differ(place, 'data', dataOfA, dataOfB);
 }
 
 /** The digest of a file's data, or the error that reading it gives; undefined where it is not known. */
-function dataOf({ mode, sizeBytes, content, digest }: TreeInode): string | undefined {
+function dataOf({ mode, sizeBytes, content, digest }: TreeInode, algorithm: Algorithm): string | undefined {
   if (!isRegular(mode)) return undefined;
   if (content !== undefined || sizeBytes === 0)
-    return Buffer.from(measureBytes(nameBytes(content ?? ''))).toString('hex');
+    return Buffer.from(measureBytes(nameBytes(content ?? ''), parametersOf(algorithm))).toString('hex');
   return digest;
 }

@@ -2,10 +2,10 @@
 
 import { firstNames } from '../builder/dumpfile.ts';
 import { escapeField } from '../builder/escape.ts';
-import { type TreeInode, walk } from '../builder/tree.ts';
+import { type Place, pathOf, type TreeInode, walk } from '../builder/tree.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../sys/stat.ts';
-import { fileType, octal } from './attributes.ts';
+import { fileType, octal, timeJson } from './attributes.ts';
 
 /** A line a name: `PATH/<tab>`, `PATH<tab>-> TARGET`, `PATH<tab>@ OBJECT` or `PATH`, as hard links always show. */
 export function* listText(root: TreeInode): Generator<Name> {
@@ -26,33 +26,35 @@ export function* objectsOf(root: TreeInode): Generator<Name> {
   for (const [, { inode }] of walk(root)) if (isRegular(inode.mode) && inode.payload) yield inode.payload;
 }
 
-export function listJson(root: TreeInode): unknown[] {
-  return [...walk(root)].map(([path, { inode }]) => ({
-    path: printable(path || '/'),
-    type: fileType(inode.mode).name,
-    ...payloadJson(inode),
-  }));
+export function* listJson(root: TreeInode): Generator<unknown> {
+  for (const [path, { inode }] of walk(root))
+    yield { path: printable(path || '/'), type: fileType(inode.mode).name, ...payloadJson(inode) };
 }
 
-export function dumpJson(root: TreeInode): unknown[] {
+export function* dumpJson(root: TreeInode): Generator<unknown> {
   const first = firstNames(root);
-  return [...walk(root)].map(([path, { inode, link }]) => ({
+  for (const [path, { inode, link }] of walk(root)) yield entryJson(path, inode, link ? first.get(inode) : undefined);
+}
+
+/** @param target of a further hard link: where its inode has its place */
+function entryJson(path: Name, inode: TreeInode, target: Place): unknown {
+  return {
     path: printable(path || '/'),
     type: fileType(inode.mode).name,
-    ...(link && { hardLinkTo: printable(first.get(inode) ?? '') }),
+    ...(target && { hardLinkTo: printable(pathOf(target)) }),
     size: inode.sizeBytes,
     mode: octal(inode.mode),
     nlink: inode.nlink,
     uid: inode.uid,
     gid: inode.gid,
     ...(inode.rdev !== 0 && { device: `${rdevMajor(inode.rdev)}:${rdevMinor(inode.rdev)}` }),
-    mtime: [inode.mtime, inode.mtimensec],
+    mtime: timeJson(inode.mtime, inode.mtimensec),
     ...payloadJson(inode),
     ...(inode.content !== undefined && { content: printable(inode.content) }),
     ...(inode.digest !== undefined && { digest: inode.digest }),
     ...(inode.origin !== undefined && { origin: Buffer.from(inode.origin, 'latin1').toString('hex') }),
     ...(inode.xattrs.size > 0 && { xattrs: xattrsJson(inode) }),
-  }));
+  };
 }
 
 function payloadJson({ mode, payload }: TreeInode): object {

@@ -4,9 +4,9 @@ import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { findPath } from '../overlay/path.ts';
 import { type Name, printable } from '../sys/bytes.ts';
-import { ErrnoError, errnoName } from '../sys/errno.ts';
+import { attempt, ErrnoError, errnoName } from '../sys/errno.ts';
 import { isDirectory, isSymlink } from '../sys/stat.ts';
-import { arrow, deviceNumbers, modeText, timeText } from './attributes.ts';
+import { arrow, deviceNumbers, minuteText, modeText } from './attributes.ts';
 import { parse } from './command.ts';
 import { printLines } from './output.ts';
 import { complain } from './report.ts';
@@ -67,16 +67,23 @@ function listed(overlay: Overlay, directory: Node, name: Name): Listed[] {
 
 function lines(overlay: Overlay, list: readonly Listed[], { long }: Flags): Name[] {
   if (!long) return list.map(({ name }) => name);
-  const rows = list.map(({ name, node }) => (typeof node === 'number' ? broken(name, node) : row(overlay, name, node)));
+  const rows = list.map(({ name, node }) =>
+    typeof node === 'number' ? broken(name, node) : rowOrBroken(overlay, name, node),
+  );
   const widths = [0, 1, 2, 3, 4].map(column => Math.max(...rows.map(cells => cells[column]?.length ?? 0)));
   return rows.map(cells => cells.map((cell, i) => (i === 0 || i > 4 ? cell : cell.padStart(widths[i] ?? 0))).join(' '));
+}
+
+function rowOrBroken(overlay: Overlay, name: Name, node: Node): Name[] {
+  const cells = attempt(() => row(overlay, name, node));
+  return cells instanceof ErrnoError ? broken(name, -cells.errno) : cells;
 }
 
 /** Mode, links, owner, group, size or device, time, name. */
 function row(overlay: Overlay, name: Name, node: Node): Name[] {
   const attr = overlay.attr(node);
   const size = deviceNumbers(attr)?.join(', ') ?? String(attr.size);
-  const time = timeText(attr.mtime, attr.mtimensec).slice(0, 'yyyy-mm-dd hh:mm'.length);
+  const time = minuteText(attr.mtime);
   const target = isSymlink(attr.mode) ? overlay.readlink(node) : undefined;
   return [
     modeText(attr.mode),

@@ -12,8 +12,8 @@ import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { isRegular } from '../sys/stat.ts';
 import { readAll } from '../sys/streams.ts';
-import { measureBytes } from '../verity/digest.ts';
-import { newCommand, oneOf, parse, spelledOut, threadsOf } from './command.ts';
+import { type Algorithm, measureBytes, parametersOf } from '../verity/digest.ts';
+import { ALGORITHM_NAMES, newCommand, oneOf, parse, spelledOut, threadsOf } from './command.ts';
 import { cleaningUp } from './interruption.ts';
 import { print } from './output.ts';
 import { Output } from './output-file.ts';
@@ -40,6 +40,7 @@ interface Flags {
   readonly digests?: true;
   readonly hardlinks?: true;
   readonly redirects?: Name;
+  readonly algorithm?: Name;
 }
 
 /** @param asTool called as mkcomposefs, which has fewer options */
@@ -69,13 +70,17 @@ export function define(asTool = false): Command {
     .option('--min-version <n>', 'the format to write, 0 or 1 (default 0)')
     .option('--max-version <n>', 'the format to write for trees with whiteouts (default 1)')
     .option('--threads <n>', 'how many threads digest and copy (default: all processors)');
-  if (asTool) return command;
+  if (asTool) return command.option('--hardlinks', HARDLINKS);
   return command
+    .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
     .option('--external', 'copy no data: redirect each file to its path below the source, as a data-only layer')
     .option('--digests', "with --external: read all files, and record their data's digests")
-    .option('--hardlinks', 'keep hard links; else each name becomes a file of its own')
+    .option('--hardlinks', HARDLINKS)
     .addOption(oneOf('--redirects <kind>', 'absolute, or data-only for redirects that begin with //', REDIRECTS));
 }
+
+const ALGORITHM = "sha256 (default) or sha512: of the digests of files, and of the image's that is printed";
+const HARDLINKS = 'keep hard links; else each name becomes a file of its own';
 
 async function build(source: Name, image: Name | undefined, flags: Flags): Promise<number> {
   checkFlags(flags, image);
@@ -86,18 +91,23 @@ async function build(source: Name, image: Name | undefined, flags: Flags): Promi
   if (flags.redirects) redirect(root, flags.redirects === 'data-only' ? '/' : '');
   const bytes = writeImage(root, versions);
   await output?.write(bytes);
-  if (flags.printDigest || flags.printDigestOnly) print(`${Buffer.from(measureBytes(bytes)).toString('hex')}\n`);
+  if (flags.printDigest || flags.printDigestOnly)
+    print(`${hexDigest(bytes, flags.algorithm as Algorithm | undefined)}\n`);
   return 0;
 }
 
+const hexDigest = (bytes: Uint8Array, algorithm: Algorithm = 'sha256'): string =>
+  Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
+
 function checkFlags(flags: Flags, image: Name | undefined): void {
-  const { printDigestOnly, external, digests, fromFile, digestStore, redirects } = flags;
+  const { printDigestOnly, external, digests, fromFile, digestStore, redirects, algorithm } = flags;
   for (const [refused, why] of [
     [image === undefined && !printDigestOnly, 'no image to write is named'],
     [image !== undefined && printDigestOnly, '--print-digest-only writes no image, and one is named'],
     [external && fromFile, '--external needs a directory'],
     [external && digestStore !== undefined, '--external leaves the data where it is, --digest-store does not'],
     [digests && !external, '--digests goes with --external'],
+    [algorithm !== undefined && !ALGORITHM_NAMES.includes(algorithm), `--algorithm=${algorithm}: sha256 or sha512`],
     [redirects !== undefined && !REDIRECTS.includes(redirects), `--redirects=${redirects}: absolute or data-only`],
   ] as const)
     if (refused) throw new ErrnoError(EINVAL, printable(why));
@@ -128,13 +138,15 @@ async function readDirectory(path: Name, flags: Flags, threads: number): Promise
   const { useEpoch, skipDevices, skipXattrs, userXattrs, hardlinks, external, digests } = flags;
   const options = { useEpoch, skipDevices, skipXattrs, userXattrs, hardLinks: hardlinks, metadataOnly: external };
   const { root, files } = scanTree(path, options);
-  if (!external || digests) await digest(files, flags.digestStore, threads);
+  if (!external || digests) await digest(files, flags, threads);
   for (const { path: place, inode } of files)
     naming(`${path}/${place}`, () => setPayload(inode, external ? place : objectPath(inode.digest as string)));
   return root;
 }
 
-async function digest(files: ScannedFile[], directory: Name | undefined, threads: number): Promise<void> {
+async function digest(files: ScannedFile[], flags: Flags, threads: number): Promise<void> {
+  const directory = flags.digestStore;
+  const algorithm = flags.algorithm as Algorithm | undefined;
   const bar = showProgress(
     files.length,
     files.reduce((sum, { inode }) => sum + inode.sizeBytes, 0),
@@ -147,7 +159,13 @@ async function digest(files: ScannedFile[], directory: Name | undefined, threads
   };
   try {
     await cleaningUp(abandon, () =>
-      digestFiles(files, { threads, replaced, progress: bar.update, ...(store && { store }) }),
+      digestFiles(files, {
+        threads,
+        replaced,
+        progress: bar.update,
+        ...(store && { store }),
+        ...(algorithm && { algorithm }),
+      }),
     );
   } finally {
     if (store) endStore(store);

@@ -34,13 +34,19 @@ export function print(what: Name | Uint8Array): void {
 /** Prints each line, with a newline. A terminal shows a newline that is part of a line as \x0a. */
 export function printLines(lines: Iterable<Name>): void {
   let text = '';
-  for (const line of lines) {
-    text += `${forStdout(line, '\t')}\n`;
-    if (text.length < PRINT_BYTES) continue;
-    print(text);
+  const flush = (): void => {
+    const whole = text;
     text = '';
+    print(whole);
+  };
+  try {
+    for (const line of lines) {
+      text += `${forStdout(line, '\t')}\n`;
+      if (text.length >= PRINT_BYTES) flush();
+    }
+  } finally {
+    flush(); // an error does not take away the lines before it
   }
-  print(text);
 }
 const PRINT_BYTES = 1 << 16;
 

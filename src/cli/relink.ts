@@ -5,6 +5,7 @@ import { objectPath } from '../builder/objects.ts';
 import { readStaged } from '../builder/read-staged.ts';
 import { type ExternalFile, externalFiles, type Refusal, relink, TARGETS, type Target } from '../builder/relink.ts';
 import type { StagedInode } from '../builder/stage.ts';
+import { pathOf } from '../builder/tree.ts';
 import { writeStaged } from '../builder/write.ts';
 import { openImage, readImageFile } from '../erofs/image.ts';
 import { ObjectOrigins, type WantedObject } from '../overlay/object-origins.ts';
@@ -146,5 +147,5 @@ function pathsOf({ redirect, digest }: ExternalFile): Name[] {
 const keyOf = (file: ExternalFile): string => JSON.stringify([file.sizeBytes, file.digest, ...pathsOf(file)]);
 
 function problemLine(file: ExternalFile, { code, message, object }: Refusal): string {
-  return `${printable(file.path)}: ${object ?? printable(pathsOf(file)[0] ?? '-')}: ${code}: ${message}\n`;
+  return `${printable(pathOf(file.place))}: ${object ?? printable(pathsOf(file)[0] ?? '-')}: ${code}: ${message}\n`;
 }

@@ -55,10 +55,41 @@ export async function reporting(
   try {
     return await action();
   } catch (error) {
-    const { errno, syscall } = error as NodeJS.ErrnoException;
-    if (!(error instanceof ErrnoError) && syscall === undefined) throw error;
-    for (const line of wording(error as Error).split('\n')) complain(line);
-    return [ENOMEM, EMFILE, ENFILE].includes(Math.abs(errno ?? 0)) ? SYSTEM_ERROR : status;
+    return report(error, status, wording);
+  }
+}
+
+/** Prints an error as `reporting` does, and gives the status; throws what is no error of a system call. */
+export function report(error: unknown, status: number, wording: Wording = ownWords): number {
+  const { errno, syscall } = error as NodeJS.ErrnoException;
+  if (!(error instanceof ErrnoError) && syscall === undefined) throw error;
+  for (const line of wording(error as Error).split('\n')) complain(line);
+  return [ENOMEM, EMFILE, ENFILE].includes(Math.abs(errno ?? 0)) ? SYSTEM_ERROR : status;
+}
+
+/** Reads one path after the other: one that cannot be read is told of, and the others are read all the same. */
+export class Attempts {
+  /** 0, or that of what failed. */
+  status = 0;
+  readonly #failed: number;
+
+  /** @param failed the exit status where a path cannot be read */
+  constructor(failed: number) {
+    this.#failed = failed;
+  }
+
+  /** What `read` gives for each path; the path is in its errors already. */
+  *each<T>(paths: Iterable<Name>, read: (path: Name) => T): Generator<readonly [path: Name, value: T]> {
+    for (const path of paths) {
+      let value: T;
+      try {
+        value = read(path);
+      } catch (error) {
+        this.status = Math.max(this.status, report(error, this.#failed));
+        continue;
+      }
+      yield [path, value];
+    }
   }
 }
 

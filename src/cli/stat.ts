@@ -4,7 +4,7 @@ import type { Overlay } from '../overlay/overlay.ts';
 import { findPath } from '../overlay/path.ts';
 import { type Name, nameFromText, printable } from '../sys/bytes.ts';
 import { type Attr, isRegular, isSymlink } from '../sys/stat.ts';
-import { arrow, deviceNumbers, fileType, modeText, octal, timeText } from './attributes.ts';
+import { arrow, deviceNumbers, fileType, modeText, octal, timeJson, timeText } from './attributes.ts';
 import { parse } from './command.ts';
 import { print, printLines } from './output.ts';
 import { forPaths, newStackCommand } from './stack.ts';
@@ -21,8 +21,8 @@ interface Description {
   size: number;
   blocks: number;
   rdev?: [number, number];
-  mtime: [number, number];
-  ctime: [number, number];
+  mtime: [number | string, number];
+  ctime: [number | string, number];
   target?: string;
   /** Values in base64. */
   xattrs: Record<string, string>;
@@ -63,8 +63,8 @@ function describe(overlay: Overlay, path: Name, follow: boolean): Description {
     size: attr.size,
     blocks: attr.blocks,
     ...(rdev && { rdev }),
-    mtime: [attr.mtime, attr.mtimensec],
-    ctime: [attr.ctime, attr.ctimensec],
+    mtime: timeJson(attr.mtime, attr.mtimensec),
+    ctime: timeJson(attr.ctime, attr.ctimensec),
     ...(isSymlink(attr.mode) && { target: printable(overlay.readlink(node)) }),
     xattrs: Object.fromEntries(
       overlay

@@ -3,7 +3,7 @@ import type { Nodeid } from '../fuse/ops.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';
-import { type Name, nameBytes, nameFromText, printable } from '../sys/bytes.ts';
+import { type Name, nameBytes, nameFromText, printable, type Seconds } from '../sys/bytes.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError } from '../sys/errno.ts';
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
@@ -192,8 +192,8 @@ function fill(out: Uint8Array, bytes: Uint8Array): number {
 }
 
 /** fuse-native takes what is negative for a date in the far future. */
-const milliseconds = (seconds: number, nanoseconds: number): number =>
-  Math.max(0, seconds * 1000 + Math.floor(nanoseconds / 1e6));
+const milliseconds = (seconds: Seconds, nanoseconds: number): number =>
+  Math.max(0, Number(seconds) * 1000 + Math.floor(nanoseconds / 1e6));
 
 const clamped = (numbers: Statvfs): Statvfs =>
   Object.fromEntries(Object.entries(numbers).map(([name, number]) => [name, Math.min(number, U32_MAX)]));

@@ -1,6 +1,6 @@
 /** An EROFS image in memory: reads the file, checks the superblock, refuses what the reader cannot take. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { getI64, getU64, type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { getSeconds, getU64, type Name, nameBytes, printable, type Seconds } from '../sys/bytes.ts';
 import { EFBIG, EINVAL, EIO, ENOMEM, EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { hugeMemory } from '../sys/memory.ts';
 import { isDirectory } from '../sys/stat.ts';
@@ -48,7 +48,7 @@ export interface Image {
   /** The inode whose data holds the long xattr prefixes; 0: they are in the image itself. */
   readonly prefixNid: Nid;
   /** mtime of compact inodes counts from `epoch` seconds and has these nanoseconds. */
-  readonly epoch: number;
+  readonly epoch: Seconds;
   readonly fixedNsec: number;
   /** The bits of a chunk's device_id that count; 0 where the image has no other device. */
   readonly deviceMask: number;
@@ -89,7 +89,7 @@ export function openImage(bytes: Uint8Array): Image {
     sharedAt: u32(SuperBlock.xattr_blkaddr) * blockBytes,
     rootNid: (wide ? getU64(view, SUPER_AT + SuperBlock.rootnid_8b) : low) as Nid,
     prefixNid: (packed ? getU64(view, SUPER_AT + SuperBlock.packed_nid) : 0) as Nid,
-    epoch: getI64(view, SUPER_AT + SuperBlock.epoch),
+    epoch: getSeconds(view, SUPER_AT + SuperBlock.epoch),
     fixedNsec: u32(SuperBlock.fixed_nsec),
     deviceMask: devices === 0 ? 0 : 2 ** (32 - Math.clz32(devices)) - 1,
     featureCompat,

@@ -1,5 +1,5 @@
 /** Decodes inodes, compact and extended. Source: Linux fs/erofs/erofs_fs.h; inode.c of 6.18 for what is refused. */
-import { getI64, getU64 } from '../sys/bytes.ts';
+import { getSeconds, getU64, type Seconds, secondsOf } from '../sys/bytes.ts';
 import { EFBIG, EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from '../sys/stat.ts';
 import {
@@ -33,7 +33,7 @@ export class Inode {
   readonly rdev: number;
   readonly sizeBytes: number;
   /** Seconds since 1970; nanoseconds. */
-  readonly mtime: number;
+  readonly mtime: Seconds;
   readonly mtimensec: number;
   /** LAYOUT_* of format.ts. */
   readonly layout: number;
@@ -72,7 +72,7 @@ export class Inode {
       this.nlink = v.getUint32(at + InodeExtended.i_nlink, true);
       this.uid = v.getUint32(at + InodeExtended.i_uid, true);
       this.gid = v.getUint32(at + InodeExtended.i_gid, true);
-      this.mtime = getI64(v, at + InodeExtended.i_mtime);
+      this.mtime = getSeconds(v, at + InodeExtended.i_mtime);
       this.mtimensec = v.getUint32(at + InodeExtended.i_mtime_nsec, true);
       if (this.sizeBytes > Number.MAX_SAFE_INTEGER) throw new ErrnoError(EFBIG, `nid ${nid}: size ${this.sizeBytes}`);
     } else {
@@ -84,11 +84,17 @@ export class Inode {
       this.nlink = single ? 1 : nlink;
       this.uid = v.getUint16(at + InodeCompact.i_uid, true);
       this.gid = v.getUint16(at + InodeCompact.i_gid, true);
-      this.mtime = image.epoch + v.getUint32(at + InodeCompact.i_mtime, true);
+      this.mtime = laterBy(image.epoch, v.getUint32(at + InodeCompact.i_mtime, true));
       this.mtimensec = image.fixedNsec;
     }
     if (this.xattrAt + this.xattrBytes > image.sizeBytes) throw outside(nid);
   }
+}
+
+/** Adds seconds; the sum wraps at 2^63, as in the kernel. */
+function laterBy(epoch: Seconds, seconds: number): Seconds {
+  const sum = typeof epoch === 'number' ? epoch + seconds : Number.NaN;
+  return Number.isSafeInteger(sum) ? sum : secondsOf(BigInt.asIntN(64, BigInt(epoch) + BigInt(seconds)));
 }
 
 export const NO_BLOCK = -1;

@@ -1,5 +1,5 @@
 /** Writes the bodies of replies, by the tables of abi.ts. Every function returns the size of what it wrote. */
-import { putU64 } from '../sys/bytes.ts';
+import { putU64, type Seconds } from '../sys/bytes.ts';
 import { type Attr, rdevMajor, rdevMinor } from '../sys/stat.ts';
 import { AttrOut, EntryOut, FuseAttr, Kstatfs, LseekOut, OpenOut, Statx, StatxOut } from './abi.ts';
 
@@ -121,7 +121,7 @@ export function putStatxOut(v: DataView, at: number, attrValid: number, attr: At
   return StatxOut.SIZE;
 }
 
-function putStatxTime(v: DataView, at: number, seconds: number, nanoseconds: number): void {
+function putStatxTime(v: DataView, at: number, seconds: Seconds, nanoseconds: number): void {
   putU64(v, at, seconds);
   v.setUint32(at + 8, nanoseconds, true);
 }

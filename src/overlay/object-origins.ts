@@ -4,6 +4,7 @@ import type { Data } from '../layers/layer.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import { ENOENT, ENOTUNIQ, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
 import { readHandle } from '../sys/handles.ts';
+import { algorithmOfHex } from '../verity/algorithms.ts';
 import type { MeasurePool, WithWork } from '../verity/measure-pool.ts';
 import type { Outcome, Work } from '../verity/measure-worker.ts';
 import { formatOrigin } from './origin.ts';
@@ -14,7 +15,7 @@ export interface WantedObject {
   /** Where it may be below a base directory: the first path that any of them has is it. */
   readonly paths: readonly Name[];
   readonly sizeBytes: number;
-  /** The fs-verity digest of SHA-256, in hex. */
+  /** The fs-verity digest in hex: 64 digits of SHA-256, or 128 of SHA-512. */
   readonly digest: string;
 }
 
@@ -99,9 +100,10 @@ export class ObjectOrigins {
         continue;
       }
       const { data } = opened;
-      const digest = digestByKernel(data, 'sha256');
+      const algorithm = algorithmOfHex(object.digest) ?? 'sha256';
+      const digest = digestByKernel(data, algorithm);
       if (digest === undefined) {
-        const work: Work = { fd: data.fd, sizeBytes: data.sizeBytes, algorithm: 'sha256', withLeaves: false };
+        const work: Work = { fd: data.fd, sizeBytes: data.sizeBytes, algorithm, withLeaves: false };
         yield { index, opened, work };
         continue;
       }

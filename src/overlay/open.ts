@@ -6,6 +6,7 @@ import type { Layer } from '../layers/layer.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ELOOP, ErrnoError } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
+import { algorithmOfHex, digestFromText, parametersOf } from '../verity/algorithms.ts';
 import { measureBytes } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
 import { DEFAULT_MEMORY, type Memory } from './cache.ts';
@@ -58,10 +59,10 @@ export function openOverlay(options: StackOptions, judge: Judge = step, memory: 
 
 /**
  * Opens one layer: a directory, or a file that is an EROFS image, which is read into memory.
- * @param digest the fs-verity digest (SHA-256, lower-case hex) that the image must have
+ * @param digest the fs-verity digest that the image must have: `[sha256:|sha512:]HEX`
  * @param attrSeconds how long attributes of a directory may be out of date
- * Throws ErrnoError that names the layer, as `openOverlay`; EINVAL for a directory where a digest is given, VerityError
- * EIO where the image has another one.
+ * Throws ErrnoError that names the layer, as `openOverlay`; EINVAL for a directory where a digest is given, and for a digest
+ * that is none; VerityError EIO where the image has another one.
  */
 export function openLayer(path: Name, digest?: string, attrSeconds: number = DEFAULT_MEMORY.attrSeconds): Layer {
   const stat = statLayer(path);
@@ -76,10 +77,15 @@ export function openLayer(path: Name, digest?: string, attrSeconds: number = DEF
 
 /** The digest is that of the bytes in memory, which are used from then on, whatever becomes of the file; but not before. */
 function openImageLayer(path: Name, digest: string | undefined): Layer {
+  if (digest === undefined) return openErofsLayer(path);
+  const wanted = digestFromText(digest);
+  const algorithm = algorithmOfHex(wanted ?? '');
+  if (algorithm === undefined)
+    throw new ErrnoError(EINVAL, `layer ${printable(path)}: ${printable(digest)} is not an fs-verity digest`);
   return openErofsLayer(path, bytes => {
-    const found = digest === undefined ? undefined : Buffer.from(measureBytes(bytes)).toString('hex');
-    if (found === digest) return;
-    throw new VerityError('EWRONGVERITY', `layer ${printable(path)}: the image is ${found}, not ${digest}`);
+    const found = Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
+    if (found === wanted) return;
+    throw new VerityError('EWRONGVERITY', `layer ${printable(path)}: the image is ${found}, not ${wanted}`);
   });
 }
 

@@ -1,6 +1,7 @@
 /** Which layers a stack has and by which rules it is looked up, from the option text of a mount. Asks no filesystem. */
 import { type Name, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { digestFromText } from '../verity/algorithms.ts';
 
 /** One layer: the path by which it is opened, relative to the current directory of whoever mounts. */
 export interface LayerSpec {
@@ -35,7 +36,7 @@ export interface RuleOptions {
 export interface StackOptions extends RuleOptions {
   /** Normal layers, top first, then the data-only ones in order. */
   readonly layers: readonly LayerSpec[];
-  /** The fs-verity digest (SHA-256, lower-case hex) that the top layer, an image, must have. */
+  /** The fs-verity digest that the top layer, an image, must have: `[sha256:|sha512:]HEX`. */
   readonly imageDigest?: string;
 }
 
@@ -189,8 +190,8 @@ const INO32 =
   'no inode number has more than 32 bits, as in fuse-overlayfs; most have not anyway, and each that has (on a large xfs, in a ' +
   'subvolume, on a network filesystem) takes 60 bytes for good when it is looked up';
 const DIGEST =
-  'the fs-verity digest that the (top) image must have; data is then checked as with `verity=require`, unless `verity=` says ' +
-  'otherwise';
+  'the fs-verity digest that the (top) image must have: 64 digits of SHA-256 or 128 of SHA-512; `sha256:` or `sha512:` may ' +
+  'stand before them; data is then checked as with `verity=require`, unless `verity=` says otherwise';
 const FOLLOW_ORIGIN =
   'whether data that is not found by path is found by origin; needs CAP_DAC_READ_SEARCH, or `lowerdata index` in the layer';
 
@@ -272,13 +273,13 @@ function choose<K extends 'verity' | 'redirects' | 'semantics'>(key: K): (draft:
 }
 
 function takeDigest({ given }: StackDraft, value: Name): void {
-  if (!/^[0-9a-f]{64}$/i.test(value)) {
+  given.imageDigest = digestFromText(value);
+  if (given.imageDigest === undefined) {
     throw new ErrnoError(
       EINVAL,
-      `digest=${printable(value)}: not the 64 hexadecimal digits of an fs-verity SHA-256 digest`,
+      `digest=${printable(value)}: not the 64 hexadecimal digits of an fs-verity SHA-256 digest, nor the 128 of SHA-512`,
     );
   }
-  given.imageDigest = value.toLowerCase();
 }
 
 function refuseUpper(): never {

@@ -5,9 +5,9 @@ import { CacheCounts } from '../sys/counters.ts';
 import { EFBIG, EIO, ENXIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { identityIn } from '../sys/statx.ts';
+import { ALGORITHMS, type Algorithm, parametersOf } from '../verity/algorithms.ts';
 import { measure, measureLeaves } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
-import { ALGORITHMS, type Algorithm, DEFAULTS } from '../verity/hash.ts';
 import { VerityTree } from '../verity/tree.ts';
 import { type Digest, METACOPY_BYTES_MAX, parseDigest } from './metacopy.ts';
 import type { Node } from './node.ts';
@@ -34,9 +34,6 @@ export interface Measured {
   /** The kernel has measured it, and checks every block that is read. */
   readonly byKernel: boolean;
 }
-
-/** By algorithm: blocks of 4 KiB, no salt. */
-const PARAMETERS = { sha256: DEFAULTS, sha512: { ...DEFAULTS, algorithm: 'sha512' } } as const;
 
 /** What was found out about the last version of an object that was measured. */
 interface Known {
@@ -155,7 +152,7 @@ export class Check {
     const { data, sizeBytes, algorithm } = this;
     const read = (out: Uint8Array, at: number, length: number, position: number): number =>
       data.read(out, at, length, position);
-    const parameters = PARAMETERS[algorithm];
+    const parameters = parametersOf(algorithm);
     const measured = withLeaves
       ? measureLeaves(read, sizeBytes, parameters)
       : { digest: measure(read, sizeBytes, parameters) };
@@ -182,7 +179,7 @@ export class Check {
   /** The data, every block of which is compared with what was measured each time it is read. */
   checkedData(leaves: Uint8Array): Data {
     const { data, sizeBytes, algorithm } = this;
-    return new CheckedData(data, sizeBytes, new VerityTree(PARAMETERS[algorithm], sizeBytes, leaves));
+    return new CheckedData(data, sizeBytes, new VerityTree(parametersOf(algorithm), sizeBytes, leaves));
   }
 }
 

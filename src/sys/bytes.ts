@@ -15,8 +15,27 @@ export function getI64(v: DataView, at: number): number {
   return v.getUint32(at, true) + v.getInt32(at + 4, true) * U32;
 }
 
-/** Writes an integer between -2^63 and 2^64 (two's complement); exact for safe integers. */
-export function putU64(v: DataView, at: number, value: number): void {
+/** Seconds since 1970: a number, or a bigint beyond 2^53, where a number would lose digits. */
+export type Seconds = number | bigint;
+
+/** A number where that is exact. */
+export function secondsOf(exact: bigint): Seconds {
+  const number = Number(exact);
+  return Number.isSafeInteger(number) ? number : exact;
+}
+
+/** Reads a signed 64-bit number of seconds. */
+export function getSeconds(v: DataView, at: number): Seconds {
+  const number = getI64(v, at);
+  return Number.isSafeInteger(number) ? number : v.getBigInt64(at, true);
+}
+
+/** Writes an integer between -2^63 and 2^64 (two's complement); exact for bigints and safe integers. */
+export function putU64(v: DataView, at: number, value: number | bigint): void {
+  if (typeof value === 'bigint') {
+    v.setBigUint64(at, value, true); // reduced modulo 2^64
+    return;
+  }
   const high = Math.floor(value / U32);
   v.setUint32(at, value - high * U32, true);
   v.setUint32(at + 4, high, true); // reduced modulo 2^32

@@ -1,4 +1,5 @@
 /** File types and attributes, in the spellings of stat(2), getdents(2) and EROFS. */
+import type { Seconds } from './bytes.ts';
 
 export const S_IFMT = 0o170000;
 export const S_IFSOCK = 0o140000;
@@ -37,14 +38,14 @@ export interface Attr {
   size: number;
   blocks: number;
   blksize: number;
-  atime: number;
+  atime: Seconds;
   atimensec: number;
-  mtime: number;
+  mtime: Seconds;
   mtimensec: number;
-  ctime: number;
+  ctime: Seconds;
   ctimensec: number;
   /** When it was made; absent where the filesystem does not know. */
-  btime?: number | undefined;
+  btime?: Seconds | undefined;
   btimensec?: number | undefined;
 }
 

@@ -1,5 +1,5 @@
 /** statx(2): asks for an object's attributes and reads them from the reply. */
-import { getI64, getU64, type Name, nameOf } from './bytes.ts';
+import { getI64, getSeconds, getU64, type Name, nameOf } from './bytes.ts';
 import { native } from './native.ts';
 import { type Attr, makeRdev } from './stat.ts';
 
@@ -130,13 +130,13 @@ export function statxAttr(ino: number): Attr {
     size: statxSize(),
     blocks: getU64(view, Statx.blocks),
     blksize: view.getUint32(Statx.blksize, true),
-    atime: getI64(view, Statx.atime + Timestamp.sec),
+    atime: getSeconds(view, Statx.atime + Timestamp.sec),
     atimensec: view.getUint32(Statx.atime + Timestamp.nsec, true),
-    mtime: getI64(view, Statx.mtime + Timestamp.sec),
+    mtime: getSeconds(view, Statx.mtime + Timestamp.sec),
     mtimensec: view.getUint32(Statx.mtime + Timestamp.nsec, true),
-    ctime: getI64(view, Statx.ctime + Timestamp.sec),
+    ctime: getSeconds(view, Statx.ctime + Timestamp.sec),
     ctimensec: view.getUint32(Statx.ctime + Timestamp.nsec, true),
-    btime: hasBtime ? getI64(view, Statx.btime + Timestamp.sec) : undefined,
+    btime: hasBtime ? getSeconds(view, Statx.btime + Timestamp.sec) : undefined,
     btimensec: hasBtime ? view.getUint32(Statx.btime + Timestamp.nsec, true) : undefined,
   };
 }

@@ -12,9 +12,10 @@
 import { putU64 } from '../sys/bytes.ts';
 import { EINVAL, EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { ALGORITHMS, type BlockHasher, blockHasher, DEFAULTS, type Parameters } from './hash.ts';
+import { ALGORITHMS, DEFAULTS, type Parameters } from './algorithms.ts';
+import { type BlockHasher, blockHasher } from './hash.ts';
 
-export { ALGORITHMS, type Algorithm, DEFAULTS, type Parameters, parametersOf } from './hash.ts';
+export { ALGORITHMS, type Algorithm, algorithmOfHex, DEFAULTS, type Parameters, parametersOf } from './algorithms.ts';
 
 /** Reads up to `length` bytes at `position` into `out[at..]`: the count, which is less only at the end, or -errno. */
 export type Read = (out: Uint8Array, at: number, length: number, position: number) => number;

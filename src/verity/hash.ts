@@ -7,32 +7,7 @@
  */
 import { EINVAL, ENOSYS, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-
-/** The hash functions of fs-verity. */
-export type Algorithm = 'sha256' | 'sha512';
-
-/** What a digest depends on besides the data. `blockBytes` is a power of two from 1,024 to 65,536; a salt has up to 32 bytes. */
-export interface Parameters {
-  algorithm: Algorithm;
-  blockBytes: number;
-  salt: Uint8Array;
-}
-
-/** SHA-256, blocks of 4 KiB, no salt: what composefs uses. */
-export const DEFAULTS: Parameters = { algorithm: 'sha256', blockBytes: 4096, salt: new Uint8Array(0) };
-
-/** The parameters of composefs for each algorithm: one object each, for which hashers and buffers are kept. */
-const DEFAULTS_OF: Readonly<Record<Algorithm, Parameters>> = {
-  sha256: DEFAULTS,
-  sha512: { ...DEFAULTS, algorithm: 'sha512' },
-};
-export const parametersOf = (algorithm: Algorithm): Parameters => DEFAULTS_OF[algorithm];
-
-/** By algorithm: its number in the descriptor, and the bytes of a digest and of the block that the salt is padded to. */
-export const ALGORITHMS = {
-  sha256: { number: 1, digestBytes: 32, padBytes: 64 },
-  sha512: { number: 2, digestBytes: 64, padBytes: 128 },
-} as const;
+import { ALGORITHMS, type Parameters } from './algorithms.ts';
 
 /** Hashes blocks by the parameters that it was made for. */
 export interface BlockHasher {

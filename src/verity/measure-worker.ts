@@ -8,8 +8,8 @@
 import { parentPort } from 'node:worker_threads';
 import { EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
+import { type Algorithm, DEFAULTS } from './algorithms.ts';
 import { leavesBytes, Measurement } from './digest.ts';
-import { type Algorithm, DEFAULTS } from './hash.ts';
 
 /** What is to be measured: the first `sizeBytes` bytes of an open file, in blocks of 4 KiB without a salt. */
 export interface Work {

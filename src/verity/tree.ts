@@ -3,9 +3,10 @@
  * levels above only lead from them to the digest, so they need not be kept.
  */
 import { EINVAL, EIO, ErrnoError, must } from '../sys/errno.ts';
+import type { Parameters } from './algorithms.ts';
 import { leavesBytes, type Read } from './digest.ts';
 import { VerityError } from './error.ts';
-import { BLOCK_BYTES_MAX, type BlockHasher, blockHasher, type Parameters } from './hash.ts';
+import { BLOCK_BYTES_MAX, type BlockHasher, blockHasher } from './hash.ts';
 
 /** What was measured, by blocks: 32 bytes for 4 KiB of data. */
 export class VerityTree {

@@ -5,6 +5,7 @@ import { parseDump } from '../../src/builder/dumpfile.ts';
 import { readStaged } from '../../src/builder/read-staged.ts';
 import { type ExternalFile, externalFiles, type Relinked, relink, type Target } from '../../src/builder/relink.ts';
 import { type StagedInode, stageTree } from '../../src/builder/stage.ts';
+import { pathOf } from '../../src/builder/tree.ts';
 import { writeStaged } from '../../src/builder/write.ts';
 import { openImage } from '../../src/erofs/image.ts';
 import { fieldsOf } from '../fixtures/fields.ts';
@@ -16,6 +17,8 @@ const bytesOfDigest = '\xab'.repeat(32);
 const objectName = `ab/${'ab'.repeat(31)}`;
 const root = '/ 4096 40755 2 0 0 0 0.0 - - -';
 const metacopy = `\0\x24\0\x01${bytesOfDigest}`;
+const long = `\0\x44\0\x02${bytesOfDigest}${bytesOfDigest}`;
+const withFlags = metacopy.replace('\0\x01', '\xff\x01');
 const never = (): never => {
   throw new Error('no origin is asked for');
 };
@@ -33,7 +36,7 @@ function imageWith(xattrs: Record<string, string>): [StagedInode, StagedInode] {
 function after(xattrs: Record<string, string>, target: Target, originOf: () => string = never): unknown[] {
   const [top, file] = imageWith(xattrs);
   const { changed, refused } = relink(externalFiles(top), target, originOf);
-  const refusal = refused.map(([{ path }, { code }]) => `${path}: ${code}`);
+  const refusal = refused.map(([{ place }, { code }]) => `${pathOf(place)}: ${code}`);
   return [...refusal, Object.fromEntries([...file.xattrs].map(([name, value]) => [name.slice(16), value])), changed];
 }
 
@@ -83,6 +86,27 @@ for (const [rule, target, before, want, changed] of [
   ['a path to its origin', 'origin', { metacopy, redirect: '/a' }, { ...empty, origin: 'new' }, 1],
   ['a file without redirect to its origin', 'origin', { metacopy }, { ...empty, origin: 'new' }, 1],
   ['another origin', 'origin', empty, { ...empty, origin: 'new' }, 1],
+  [
+    'with flags',
+    'origin',
+    { metacopy: withFlags, redirect: '/a' },
+    { ...empty, metacopy: withFlags, origin: 'new' },
+    1,
+  ],
+  [
+    'a digest of SHA-512 to its origin',
+    'origin',
+    { metacopy: long, redirect: '/a' },
+    { ...empty, metacopy: long, origin: 'new' },
+    1,
+  ],
+  [
+    'from origin to the name of such a digest',
+    'absolute',
+    { ...empty, metacopy: long },
+    { metacopy: long, redirect: `/${objectName}${digest}` },
+    1,
+  ],
   ['the same origin', 'origin', { ...empty, origin: 'new' }, { ...empty, origin: 'new' }, 0],
 ] as const)
   t.same(
@@ -94,7 +118,7 @@ for (const [rule, target, before, want, changed] of [
 for (const [rule, target, before] of [
   ['to origin without a digest', 'origin', { metacopy: '', redirect: '/a' }],
   ['from origin without a digest', 'absolute', { metacopy: '', redirect: '' }],
-  ['with a digest of SHA-512', 'origin', { metacopy: `\0\x44\0\x02${'x'.repeat(64)}`, redirect: '/a' }],
+  ['with the algorithm of the other length', 'origin', { metacopy: `\0\x24\0\x02${bytesOfDigest}`, redirect: '/a' }],
   ['with another version', 'origin', { metacopy: `\x01\x24\0\x01${bytesOfDigest}`, redirect: '/a' }],
   ['with a length that is not its own', 'origin', { metacopy: `\0\x20\0\x01${bytesOfDigest}`, redirect: '/a' }],
 ] as const)
@@ -116,7 +140,10 @@ t.test('the files of an image', async t => {
     ]),
     0,
   );
-  const files = [...externalFiles(first as StagedInode)].map(({ inode, ...file }) => file);
+  const files = [...externalFiles(first as StagedInode)].map(({ inode, place, ...file }) => ({
+    path: pathOf(place),
+    ...file,
+  }));
   t.same(files, [
     { path: '/a', sizeBytes: 9, redirect: `/${objectName}`, digest },
     { path: '/d/x', sizeBytes: 8, redirect: '/x', digest: undefined },
@@ -125,7 +152,7 @@ t.test('the files of an image', async t => {
   const refusal = { code: 'ENOENT', message: 'gone' };
   const { changed, refused } = relink(externalFiles(first as StagedInode), 'origin', () => refusal);
   t.same(
-    [changed, refused.map(([{ path }, { code }]) => `${path} ${code}`)],
+    [changed, refused.map(([{ place }, { code }]) => `${pathOf(place)} ${code}`)],
     [0, ['/a ENOENT', '/d/x ENOVERITY', '/d-x ENOVERITY']],
     'all that are refused are told',
   );

@@ -104,6 +104,27 @@ t.test('a directory becomes a tree', { skip: withoutRoot }, async t =>
   }),
 );
 
+t.test('whiteouts that overlayfs has linked to each other', { skip: withoutRoot }, async t =>
+  withScratchAsync(async scratch => {
+    run('mknod', '-m', '644', join(scratch, 'a'), 'c', '0', '0');
+    linkSync(join(scratch, 'a'), join(scratch, 'b'));
+    run('mknod', '-m', '644', join(scratch, 'c'), 'c', '1', '3');
+    linkSync(join(scratch, 'c'), join(scratch, 'd'));
+    const lines = (await dump(scratch, { hardLinks: true, useEpoch: true })).slice(1);
+    const device = '20644 2 0 0 259 0.0';
+    t.same(
+      lines,
+      [
+        '/a 0 20644 1 0 0 0 0.0 - - -',
+        '/b 0 20644 1 0 0 0 0.0 - - -',
+        `/c 0 ${device} - - -`,
+        `/d 0 @${device} /c - -`,
+      ],
+      'are no hard links, as other devices are',
+    );
+  }),
+);
+
 /** The order of xattrs is that of the filesystem. */
 function sortXattrs(lines: string[]): string[] {
   return lines.map(line => {

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { goldenFolder, goldenImages } from '../fixtures/golden-images.ts';
+import { lowerdata } from '../fixtures/mounted.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 
@@ -78,6 +79,49 @@ withScratch(directory => {
   const measured = '3d248ca542a24fc62d1c43b916eae5016878e2533c88238480b26128a1f1af95';
   t.equal(runCommand(['info', 'measure-file', at('empty')]).stdout, `${measured}\n`, 'the digest of a file');
 
+  /** Source: fsverity digest --compact --hash-alg=sha512. */
+  const long =
+    'ccf9e5aea1c2a64efa2f2354a6024b90dffde6bbc017825045dce374474e13d10adb9dadcc6ca8e17a3c075fbd31336e8f266ae6fa93a6c3bed66f9e784e5abf';
+  t.equal(
+    runCommand(['info', '--algorithm=sha512', 'measure-file', at('empty')]).stdout,
+    `${long}\n`,
+    'of SHA-512 where that is asked for',
+  );
+
+  writeFileSync(at('junk'), Buffer.alloc(8192));
+  const listed = `${list.join('\n')}`;
+  for (const [rule, args, want] of [
+    ['a file that is not there', ['measure-file', at('empty'), at('none'), at('empty')], `${measured}\n${measured}\n`],
+    ['an image that is not there', ['ls', image, at('none'), image], listed + listed],
+    ['one that is none', ['dump', image, at('junk'), image], dump + dump],
+    ['in a listing of all bytes', ['print', at('junk'), image], runCommand(['info', 'print', image]).stdout],
+    ['among objects', ['objects', image, at('none')], '/x \xffy\nab/one\nx\n'],
+  ] as const) {
+    const { status, stdout, stderr } = runCommand(['info', ...args]);
+    t.same([status, stdout], [1, want], `${rule} does not hide the others`);
+    t.match(stderr, /^lowerdata: .*(none|junk)/, `and is told of: ${rule}`);
+  }
+  symlinkSync(lowerdata, at('composefs-info'));
+  const tool = runCommand(['measure-file', at('empty'), at('none')], { as: at('composefs-info') });
+  t.same([tool.status, tool.stdout], [1, `${measured}\n`], 'measure-file of composefs-info, too');
+
+  mkdirSync(at('outside'));
+  writeFileSync(at('outside/secret'), '');
+  symlinkSync(at('outside/secret'), at('base/ab/link'));
+  symlinkSync('..', at('base/up'));
+  mkdirSync(at('base/ab/directory'));
+  const places = ['../outside/secret', 'ab/directory', 'ab/link', 'ab/one', 'up/outside/secret'];
+  const leads = places.map((payload, i) => `/f${i} 9 100644 1 0 0 0 0.0 ${payload} - -\n`).join('');
+  runCommand(['mkfs', '--from-file', '-', at('leads')], { input: `/ 4096 40755 2 0 0 0 0.0 - - -\n${leads}` });
+  t.equal(
+    runCommand(['info', '--basedir', at('base'), 'missing-objects', at('leads')]).stdout,
+    places
+      .filter(place => place !== 'ab/one')
+      .join('\n')
+      .concat('\n'),
+    'what lies outside of the base directory, and what is no regular file, is missing as it is for a mount',
+  );
+
   const json = (...args: string[]): unknown => JSON.parse(runCommand(['info', '--json', ...args]).stdout);
   t.match(
     json('dump', image),
@@ -117,7 +161,6 @@ withScratch(directory => {
   t.match(json('dump', at('origin')), [{ entries: [{}, { object: '', origin: '00fb' }] }], 'an origin in hex');
   t.equal(runCommand(['info', 'objects', at('origin')]).stdout, '', 'what has no path is not listed as an object');
 
-  writeFileSync(at('junk'), Buffer.alloc(8192));
   writeFileSync(at('damaged'), readFileSync(image).fill(0xff, 1152, 1400));
   for (const [rule, args, message] of [
     ['no question', [], /missing required argument 'question'/],
@@ -132,6 +175,12 @@ withScratch(directory => {
     ['no image at all', ['ls', at('junk')], /junk: not an EROFS image/],
     ['a damaged image', ['ls', at('damaged')], /damaged: /],
     ['a base that is no directory', ['--basedir', image, 'missing-objects', image], /image: not a directory/],
+    [
+      'another algorithm',
+      ['--algorithm=md5', 'measure-file', image],
+      'lowerdata: --algorithm=md5: not one of sha256, sha512',
+    ],
+    ['an algorithm for an image', ['--algorithm=sha512', 'ls', image], 'lowerdata: --algorithm goes with measure-file'],
     ['a listing as JSON', ['--json', 'print', image], 'lowerdata: print has no JSON'],
   ] as const) {
     const { status, stdout, stderr } = runCommand(['info', ...args]);

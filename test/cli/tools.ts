@@ -1,4 +1,13 @@
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { goldenDumps } from '../fixtures/golden-dumps.ts';
@@ -29,12 +38,14 @@ withScratch(directory => {
   const listing = runCommand(['info', 'ls', golden]).stdout;
   mkdirSync(join(directory, 'source'));
   writeFileSync(join(directory, 'source', 'file'), 'x'.repeat(100));
+  linkSync(join(directory, 'source', 'file'), join(directory, 'source', 'link'));
   for (const [rule, program, args, status, stdout] of [
     ['an image', 'mkcomposefs', ['--from-file', '--print-digest', dump, 'image'], 0, digest],
     ['options after arguments', 'mkcomposefs', [dump, '--print-digest-only', '--from-file'], 0, digest],
     ['the start of an option', 'mkcomposefs', ['--from', '--print-digest-o', dump], 0, digest],
     ['a start of two options', 'mkcomposefs', ['--skip', dump, 'image'], 1, ''],
     ['a value apart', 'mkcomposefs', ['--digest-store', 'objects', 'source', 'stored'], 0, ''],
+    ['hard links, as composefs-rs has them', 'mkcomposefs', ['--hardlinks', 'source', 'linked'], 0, ''],
     ['what it does not have', 'mkcomposefs', ['--external', 'source', 'image'], 1, ''],
     ['no argument', 'mkcomposefs', [], 1, ''],
     ['three arguments', 'mkcomposefs', ['source', 'image', 'other'], 1, ''],
@@ -50,6 +61,11 @@ withScratch(directory => {
     ['no source', 'composefs-fuse', ['-o', 'basedir=objects', 'source'], 1, ''],
   ] as const)
     t.same(pick(tool(directory, program, ...args)), { status, stdout }, `${program}: ${rule}`);
+  t.match(
+    tool(directory, 'composefs-info', 'dump', 'linked').stdout,
+    /^\/file 100 100644 2 .*\n\/link 100 @100644 2 \S+ \S+ 0 \S+ \/file /m,
+    'mkcomposefs --hardlinks keeps them',
+  );
   t.equal(
     Buffer.compare(readFileSync(join(directory, 'image')), readFileSync(golden)),
     0,

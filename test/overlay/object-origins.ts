@@ -64,7 +64,10 @@ t.test('objects of one filesystem', { skip, timeout: 60_000 }, t =>
         t.equal(new DataView(value.buffer, value.byteOffset).getUint32(21, true), Number(inode), `${rule}: its inode`);
         t.equal(contents(origin ? layer.openHandle(origin.handle) : -ENOENT), 'right', `${rule}: opened by it`);
       }
+      const sha512 = { ...wanted('right'), digest: fsverityDigest(at('base/right'), 'sha512') };
+      t.equal(await findOne(bases, sha512), await findOne(bases, wanted('right')), 'by a digest of SHA-512');
       for (const [rule, object, code, place] of [
+        ['of another digest of SHA-512', { ...sha512, paths: ['other'] }, 'EWRONGVERITY', at('base/other')],
         ['missing', wanted('none/at', 'all'), 'ENOENT', 'none/at'],
         ['a directory', wanted('directory'), 'ENOENT', 'directory'],
         ['a fifo', wanted('fifo'), 'ENOENT', 'fifo'],

@@ -19,6 +19,7 @@ import { goldenFolder } from '../fixtures/golden-images.ts';
 import { noProgram, run } from '../fixtures/kernel-mount.ts';
 import { nodeAt, openStack, optionsOf, scratch } from '../fixtures/layers.ts';
 import { descriptors, python } from '../fixtures/native.ts';
+import { fsverityDigest } from '../fixtures/verity.ts';
 
 const golden = join(goldenFolder, 'images', 'small-1.cfs');
 
@@ -129,7 +130,16 @@ t.test('images as layers', async t => {
   t.equal(openStack(t, `${home}/link::${objects}`).immutable, true, 'also by a symlink; data does not change the tree');
   t.equal(openStack(t, `${home}/A:${image}`).immutable, false, 'a directory can change, even over an image');
 
-  const digest = run('fsverity', 'digest', '--compact', image).trim();
+  for (const algorithm of ['sha256', 'sha512'] as const) {
+    const hex = fsverityDigest(image, algorithm);
+    for (const imageDigest of [hex, `${algorithm}:${hex}`])
+      t.equal(openStack(t, image, { imageDigest }).immutable, true, `an image of the right digest: ${algorithm}`);
+    const other = hex.replace(/./g, '0');
+    t.throws(() => openOverlay(optionsOf(image, { imageDigest: other })), { name: 'EIO' }, `another: ${algorithm}`);
+  }
+  const invalid = { imageDigest: 'ab' };
+  t.throws(() => openOverlay(optionsOf(image, invalid)), { name: 'EINVAL' }, 'a digest that is none');
+  const digest = fsverityDigest(image);
   const overlay = openStack(t, `${image}::${objects}`, { imageDigest: digest });
   renameSync(image, `${image}.old`);
   t.ok(overlay.list(overlay.root).length > 0, 'an image of the right digest stays in use when its file goes');

@@ -232,12 +232,27 @@ t.test('features', async t => {
   ] as const) {
     t.equal(features(stackOf(text, defaults)), want, rule);
   }
-  t.equal(stackOf(`lowerdir=A:B,digest=${'0A'.repeat(32)}`).imageDigest, '0a'.repeat(32), 'a digest in lower case');
-  t.match(
-    outcome(() => String(stackOf('lowerdir=A:B,digest=0a'))),
-    /^EINVAL digest=0a: not the 64/,
-    'a short digest',
-  );
+  const [sha256, sha512] = ['0a'.repeat(32), '0a'.repeat(64)];
+  for (const [rule, text, want] of [
+    ['a digest of SHA-256', sha256, sha256],
+    ['in lower case', sha256.toUpperCase(), sha256],
+    ['with the name of the algorithm', `sha256:${sha256}`, sha256],
+    ['a digest of SHA-512', sha512, sha512],
+    ['with its name', `sha512:${sha512}`, sha512],
+  ] as const)
+    t.equal(stackOf(`lowerdir=A:B,digest=${text}`).imageDigest, want, rule);
+  for (const [rule, text] of [
+    ['a short digest', '0a'],
+    ['the name of another algorithm', `sha512:${sha256}`],
+    ['an unknown algorithm', `md5:${sha256}`],
+  ] as const) {
+    const message = new RegExp(`^EINVAL digest=${text}: not the 64`);
+    t.match(
+      outcome(() => String(stackOf(`lowerdir=A:B,digest=${text}`))),
+      message,
+      rule,
+    );
+  }
   t.equal(stackOf('lowerdir=A:B').semantics, 'lowerdata');
   t.equal(stackOf('lowerdir=A:B,semantics=kernel').semantics, 'kernel');
 });

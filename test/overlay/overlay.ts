@@ -23,7 +23,7 @@ function kernels(path: string): string {
 
 function ours(overlay: Overlay, path: string): string {
   const a = overlay.attr(nodeAt(overlay, path));
-  const ns = (seconds: number, nsec: number): bigint => BigInt(seconds) * 1_000_000_000n + BigInt(nsec);
+  const ns = (seconds: number | bigint, nsec: number): bigint => BigInt(seconds) * 1_000_000_000n + BigInt(nsec);
   const times = `${ns(a.atime, a.atimensec)} ${ns(a.mtime, a.mtimensec)} ${ns(a.ctime, a.ctimensec)}`;
   const rdev = `${rdevMajor(a.rdev)}:${rdevMinor(a.rdev)}`;
   return `${a.mode.toString(8)} ${a.nlink} ${a.uid}:${a.gid} ${rdev} ${a.size} blocks ${a.blocks} ino ${a.ino} ${times}`;

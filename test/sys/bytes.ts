@@ -3,12 +3,14 @@ import fc from 'fast-check';
 import t from 'tap';
 import {
   getI64,
+  getSeconds,
   getU64,
   nameBytes,
   nameFromText,
   nameOf,
   printable,
   putU64,
+  secondsOf,
   withoutControls,
 } from '../../src/sys/bytes.ts';
 
@@ -37,6 +39,23 @@ for (const [rule, value, hex] of [
   t.equal(hexOf(v), `eeeeee${hex}eeeeee`, `putU64: ${rule}`);
   t.equal(getU64(viewOf(hex), AT), value, `getU64: ${rule}`);
   if (value < 2 ** 63) t.equal(getI64(viewOf(hex), AT), value, `getI64: ${rule}`);
+}
+
+for (const [rule, value, hex] of [
+  ['zero', 0, '0000000000000000'],
+  ['a second before 1970', -1, 'ffffffffffffffff'],
+  ['the largest safe integer', Number.MAX_SAFE_INTEGER, 'ffffffffffff1f00'],
+  ['2^53', 2n ** 53n, '0000000000002000'],
+  ['2^53 + 1', 2n ** 53n + 1n, '0100000000002000'],
+  ['-2^53 - 1', -(2n ** 53n) - 1n, 'ffffffffffffdfff'],
+  ['2^63 - 1', 2n ** 63n - 1n, 'ffffffffffffff7f'],
+  ['-2^63', -(2n ** 63n), '0000000000000080'],
+] as const) {
+  const v = viewOf('7777777777777777');
+  putU64(v, AT, value);
+  t.equal(hexOf(v), `eeeeee${hex}eeeeee`, `seconds are written: ${rule}`);
+  t.equal(getSeconds(viewOf(hex), AT), value, `and read: ${rule}`);
+  t.equal(secondsOf(BigInt(value)), value, `and are a number where that is exact: ${rule}`);
 }
 
 for (const [rule, value, hex] of [

@@ -2,15 +2,8 @@ import { execFileSync } from 'node:child_process';
 import * as sha2 from '@noble/hashes/sha2.js';
 import t from 'tap';
 import { EIO, ENOSYS } from '../../src/sys/errno.ts';
-import {
-  addonHasher,
-  blockHasher,
-  chooseImplementation,
-  cryptoHasher,
-  DEFAULTS,
-  nobleHasher,
-  type Parameters,
-} from '../../src/verity/hash.ts';
+import { DEFAULTS, type Parameters } from '../../src/verity/algorithms.ts';
+import { addonHasher, blockHasher, chooseImplementation, cryptoHasher, nobleHasher } from '../../src/verity/hash.ts';
 import { bytesOf, definedDigest, definedHashes, everyParameter, hex, named } from '../fixtures/digests.ts';
 
 const noOpenssl = process.versions.openssl === undefined ? 'this Node has no OpenSSL' : false;

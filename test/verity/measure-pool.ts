@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { sha256, sha512 } from '@noble/hashes/sha2.js';
 import t, { type Test } from 'tap';
 import { EBADF, EINTR, EIO } from '../../src/sys/errno.ts';
-import type { Algorithm } from '../../src/verity/hash.ts';
+import type { Algorithm } from '../../src/verity/algorithms.ts';
 import { MeasurePool } from '../../src/verity/measure-pool.ts';
 import type { Outcome, Work } from '../../src/verity/measure-worker.ts';
 import { noProgram } from '../fixtures/kernel-mount.ts';

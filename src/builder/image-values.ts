@@ -1,0 +1,114 @@
+/**
+ * What an image holds of names, xattrs and data, read into strings that together take no more than the image warrants: a
+ * shared xattr is one string for all its inodes, and inodes whose areas overlap are refused before they multiply.
+ */
+import { readData } from '../erofs/data.ts';
+import { listDirents } from '../erofs/dirents.ts';
+import { BLOCK_MAP_BYTES, CHUNK_BITS_MASK, LAYOUT_CHUNK_BASED } from '../erofs/format.ts';
+import type { Image } from '../erofs/image.ts';
+import type { Inode, Nid } from '../erofs/inode.ts';
+import { listXattrs, xattrValue } from '../erofs/xattrs.ts';
+import { type Name, nameOf } from '../sys/bytes.ts';
+import { EFBIG, ErrnoError, EUCLEAN } from '../sys/errno.ts';
+import { XATTR_NAME_BYTES_MAX } from './tree.ts';
+
+/** What inodes may have in common, besides shared xattrs: no image of mkcomposefs or composefs-rs has any of it. */
+const OVERLAP_BYTES_MAX = 1 << 24;
+/** What the xattrs of one inode may take. Source: composefs lcfs-writer.h, LCFS_INODE_XATTR_MAX. */
+const XATTRS_BYTES_MAX = 65535;
+
+/** Bytes that the areas of an image's inodes may have together, each taken once: what overlaps is refused before it multiplies. */
+export class AreaBudget {
+  readonly #imageBytes: number;
+  #left: number;
+
+  constructor({ sizeBytes }: Image) {
+    this.#imageBytes = sizeBytes;
+    this.#left = sizeBytes + OVERLAP_BYTES_MAX;
+  }
+
+  /** Throws ErrnoError EUCLEAN where that is too much. */
+  take({ nid }: Inode, bytes: number): void {
+    this.#left -= bytes;
+    if (this.#left < 0)
+      throw new ErrnoError(
+        EUCLEAN,
+        `nid ${nid}: inodes overlap: up to this one they have more bytes than the image, which has ${this.#imageBytes}`,
+      );
+  }
+}
+
+interface Xattr {
+  readonly name: Name;
+  readonly value: Name;
+}
+
+/** Reads the values of one image, of every inode once. Throws ErrnoError EUCLEAN where their areas overlap too much. */
+export class ImageValues {
+  readonly #image: Image;
+  readonly #budget: AreaBudget;
+  /** Shared xattrs, by the place of their entries. */
+  readonly #shared = new Map<number, Xattr>();
+
+  constructor(image: Image) {
+    this.#image = image;
+    this.#budget = new AreaBudget(image);
+  }
+
+  /** Lists a directory, as `listDirents`. */
+  dirents(inode: Inode, visit: (name: Name, nid: Nid) => void): void {
+    this.#budget.take(inode, inode.sizeBytes);
+    listDirents(this.#image, inode, visit);
+  }
+
+  /**
+   * Hands each xattr to `visit`, as `listXattrs`. Throws ErrnoError: EUCLEAN for a corrupt area and for a name that no file
+   * can have, EFBIG where they take more than an inode of composefs may have.
+   */
+  xattrs(inode: Inode, visit: (name: Name, value: Name) => void): void {
+    this.#budget.take(inode, inode.xattrBytes);
+    const end = inode.xattrAt + inode.xattrBytes;
+    let bytes = 0;
+    listXattrs(this.#image, inode, (stored, entry) => {
+      const isInline = entry >= inode.xattrAt && entry < end;
+      const { name, value } = isInline ? this.#xattr(inode, stored, entry) : this.#sharedXattr(inode, stored, entry);
+      bytes += name.length + value.length;
+      if (bytes > XATTRS_BYTES_MAX)
+        throw new ErrnoError(EFBIG, `nid ${inode.nid}: more than ${XATTRS_BYTES_MAX} bytes of xattrs`);
+      visit(name, value);
+    });
+  }
+
+  /** The data of an inode, which has at most `max` bytes. Throws ErrnoError EUCLEAN where it has more. */
+  data(inode: Inode, max: number): Name {
+    const { nid, sizeBytes } = inode;
+    if (sizeBytes > max) throw new ErrnoError(EUCLEAN, `nid ${nid}: ${sizeBytes} bytes; ${max} are allowed`);
+    this.#budget.take(inode, sizeBytes);
+    const bytes = new Uint8Array(sizeBytes);
+    readData(this.#image, inode, bytes, 0, sizeBytes, 0);
+    return nameOf(bytes);
+  }
+
+  /** To be called before a chunk map is gone through. */
+  takeChunkMap(inode: Inode): void {
+    if (inode.layout !== LAYOUT_CHUNK_BASED) return;
+    const chunkBytes = this.#image.blockBytes * 2 ** (inode.u & CHUNK_BITS_MASK);
+    this.#budget.take(inode, Math.ceil(inode.sizeBytes / chunkBytes) * BLOCK_MAP_BYTES);
+  }
+
+  #xattr({ nid }: Inode, name: Name, entry: number): Xattr {
+    if (name.length > XATTR_NAME_BYTES_MAX || name === '' || name.includes('\0'))
+      throw new ErrnoError(EUCLEAN, `nid ${nid}: an xattr name of ${name.length} bytes, or with a NUL`);
+    return { name, value: nameOf(xattrValue(this.#image, entry)) };
+  }
+
+  #sharedXattr(inode: Inode, name: Name, entry: number): Xattr {
+    let xattr = this.#shared.get(entry);
+    if (xattr === undefined) {
+      xattr = this.#xattr(inode, name, entry);
+      this.#budget.take(inode, name.length + xattr.value.length);
+      this.#shared.set(entry, xattr);
+    }
+    return xattr;
+  }
+}

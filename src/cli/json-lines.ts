@@ -1,0 +1,37 @@
+/** JSON as JSON.stringify(…, null, 2) gives it, line by line: the text of a large tree takes many times its memory. */
+import { type Name, nameFromText } from '../sys/bytes.ts';
+
+/** The lines of a value. */
+export const valueLines = (value: unknown): Name[] => nameFromText(JSON.stringify(value, null, 2)).split('\n');
+
+/** The lines of an array, made of those of its elements. */
+export function* listLines(elements: Iterable<Iterable<Name>>): Generator<Name> {
+  let last = '['; // it waits for a comma
+  for (const element of elements) {
+    let comma = last === '[' ? '' : ',';
+    for (const line of element) {
+      yield last + comma;
+      last = `  ${line}`;
+      comma = '';
+    }
+  }
+  if (last === '[') return yield '[]';
+  yield last;
+  yield ']';
+}
+
+/** The lines of an object, made of those of its values. */
+export function* objectLines(fields: readonly (readonly [key: string, value: Iterable<Name>])[]): Generator<Name> {
+  yield '{';
+  for (const [i, [key, value]] of fields.entries()) {
+    let last = `  ${JSON.stringify(key)}:`;
+    let space = ' ';
+    for (const line of value) {
+      if (space === '  ') yield last;
+      last = space === ' ' ? `${last} ${line}` : `  ${line}`;
+      space = '  ';
+    }
+    yield i < fields.length - 1 ? `${last},` : last;
+  }
+  yield '}';
+}
