@@ -188,7 +188,6 @@ export const systemCalls = {
   open_by_handle_at: [304, 265],
   socket: [41, 198],
   bind: [49, 200],
-  listen: [50, 201],
   connect: [42, 203],
   sendto: [44, 206],
   sendmsg: [46, 211],
