@@ -56,6 +56,66 @@ SHIM(openTree)
 	return reply(env, fd < 0 ? -errno : fd);
 }
 
+/* fsopen(type) -> descriptor (close-on-exec) of a filesystem in the making, or -errno: fsopen(2).
+ * These four are called by number, as open_tree(2) is. */
+SHIM(fsopen)
+{
+	char type[NAME_MAX + 1];
+	struct args a = args_open(env, info, 1);
+
+	arg_bytes_z(&a, type, sizeof type);
+	if (a.failed)
+		return reply(env, -a.failed);
+	long fd = syscall(SYS_fsopen, type, 1u /* FSOPEN_CLOEXEC */);
+	return reply(env, fd < 0 ? -errno : fd);
+}
+
+/* fsconfig(fd, command, key, value, aux) -> 0 or -errno: fsconfig(2). An empty string is a NULL. */
+SHIM(fsconfig)
+{
+	char key[NAME_MAX + 1], value[PATH_MAX];
+	struct args a = args_open(env, info, 5);
+	int fd = arg_int(&a);
+	unsigned command = arg_int(&a);
+
+	arg_bytes_z(&a, key, sizeof key);
+	arg_bytes_z(&a, value, sizeof value);
+	int aux = arg_int(&a);
+	if (a.failed)
+		return reply(env, -a.failed);
+	long result = syscall(SYS_fsconfig, fd, command, *key ? key : NULL, *value ? value : NULL, aux);
+	return reply(env, result < 0 ? -errno : 0);
+}
+
+/* fsmount(fd, attributes) -> descriptor (O_PATH, close-on-exec) of a mount that is nowhere yet, or -errno: fsmount(2). */
+SHIM(fsmount)
+{
+	struct args a = args_open(env, info, 2);
+	int fd = arg_int(&a);
+	unsigned attributes = arg_int(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	long mount = syscall(SYS_fsmount, fd, 1u /* FSMOUNT_CLOEXEC */, attributes);
+	return reply(env, mount < 0 ? -errno : mount);
+}
+
+/* moveMount(fromDirfd, from, toDirfd, to, flags) -> 0 or -errno: move_mount(2). */
+SHIM(moveMount)
+{
+	char from[PATH_MAX], to[PATH_MAX];
+	struct args a = args_open(env, info, 5);
+	int from_dirfd = arg_int(&a);
+
+	arg_bytes_z(&a, from, sizeof from);
+	int to_dirfd = arg_int(&a);
+	arg_bytes_z(&a, to, sizeof to);
+	unsigned flags = arg_int(&a);
+	if (a.failed)
+		return reply(env, -a.failed);
+	return reply(env, syscall(SYS_move_mount, from_dirfd, from, to_dirfd, to, flags) < 0 ? -errno : 0);
+}
+
 /* socketPair(pair: Int32Array) -> 0 or -errno: two connected stream sockets, close-on-exec, into pair[0..1]. */
 SHIM(socketPair)
 {

@@ -10,7 +10,8 @@ import {
 } from '../driver/confinement.ts';
 import { type Protection, protectionOf, protectionText } from '../driver/protection.ts';
 import type { Restriction } from '../driver/restrictions.ts';
-import { OverlayServer } from '../driver/server.ts';
+import { type Connected, OverlayServer } from '../driver/server.ts';
+import { DetachedMount } from '../fuse/detached-mount.ts';
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
 import type { MountPoint } from '../fuse/mount-point.ts';
 import { isOnTop, isSame, type Mount, MountTable } from '../fuse/mountinfo.ts';
@@ -172,18 +173,21 @@ class OwnServer implements Server {
   /** From here on no path of this thread may lead into the mount: it would wait for itself. */
   async mount(mountpoint: MountPoint, options: FuseMountOptions, watched: boolean): Promise<Mounted> {
     const { plan, server } = this;
-    const { rootPermissions } = server;
     const restrictions = addedTo(plan, server.restrictions);
-    const { fd, by } = await mountFuse(mountpoint, { ...restricted(options, restrictions), rootPermissions });
+    const made = { ...restricted(options, restrictions), rootPermissions: server.rootPermissions };
+    const detached = server.mountsMerged ? DetachedMount.make(made) : undefined;
+    const { fd, by } = detached ?? (await mountFuse(mountpoint, made));
     const connected = server.connect(fd, this.log, trace);
     if (typeof connected === 'string') {
       this.end(connected);
+      detached?.close();
       return { by, safety: undefined };
     }
-    const { passthrough, counters, serve } = connected;
+    const { passthrough, counters } = connected;
+    if (detached) await this.place(detached, mountpoint, connected);
     const limits = watched ? this.limits : 'there is no shell that would unmount';
     const confinement = typeof limits === 'string' ? limits : limits.enter(passthrough === true);
-    serve().then(this.end, (error: Error) => this.end(`serving failed: ${error.message}`));
+    if (!detached) this.serve(connected);
     return {
       by,
       safety: {
@@ -192,6 +196,24 @@ class OwnServer implements Server {
         counters,
       },
     };
+  }
+
+  /** Serves already, and nobody but a shell of this process can ask before the mount is in its place. */
+  private async place(detached: DetachedMount, mountpoint: MountPoint, connected: Connected): Promise<void> {
+    this.serve(connected);
+    try {
+      const name = connected.holdMerged(true);
+      const taken = await Promise.race([detached.take(name), this.ended]);
+      if (typeof taken === 'string') throw new ErrnoError(EIO, `${printable(mountpoint.shown)}: ${taken} too early`);
+      if (!taken) connected.holdMerged(false);
+      await detached.place(mountpoint);
+    } finally {
+      detached.close();
+    }
+  }
+
+  private serve({ serve }: Connected): void {
+    serve().then(this.end, (error: Error) => this.end(`serving failed: ${error.message}`));
   }
 }
 

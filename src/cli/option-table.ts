@@ -215,8 +215,8 @@ const DENTRY_CACHE =
 const CONFINE =
   'whether the process of the mount gives up all that serving does not need, as far as the kernel can do that';
 const NOACL =
-  'POSIX access control lists do not count; spares users who do not own the root a message for each path where a layer is a ' +
-  'directory: the kernel asks for the list of the root each time';
+  'POSIX access control lists do not count; in mounts by fusermount3 with a directory layer it spares users who do not own the ' +
+  'root a message for each path: the kernel asks for the list of the root each time';
 const NO_IDS = 'owners can not be mapped yet';
 const NO_REMOTE = 'remote layers are not supported yet';
 const NO_LABELS = 'a security context can not be chosen yet';

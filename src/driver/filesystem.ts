@@ -39,7 +39,7 @@ import { NameCount } from './activity.ts';
 import type { CachePolicy } from './cache.ts';
 import { Directories } from './directories.ts';
 import type { Files, Opened } from './files.ts';
-import { Nodes, RecalledNodes } from './nodes.ts';
+import { isRoot, MERGED, Nodes, RecalledNodes } from './nodes.ts';
 
 const W_OK = 2;
 // Source: asm-generic/fcntl.h
@@ -50,6 +50,9 @@ const O_TRUNC = 0o1000;
 const UNKNOWN_INO = 0xffffffff;
 /** `.` and `..` come first, at the positions 0 and 1; those of a listing are this much lower. */
 const DOTS = 2;
+
+/** Shown by findmnt(8), and as the root of the mount by mountinfo: overlayfs calls that directory so. */
+export const MERGED_NAME: Name = 'merged';
 
 export interface Visibility {
   /** Whether POSIX ACLs exist here at all. */
@@ -79,6 +82,8 @@ export class OverlayFilesystem implements Filesystem {
   /** Whether file handles outlive what the kernel remembers. */
   private hasHandles = false;
   private readonly packer = new DirentPacker();
+  /** Whether the kernel's root holds nothing but MERGED_NAME, which is the root of the tree. */
+  holdsMerged = false;
 
   constructor(overlay: Overlay, files: Files, cache: CachePolicy, visible: Visibility) {
     this.overlay = overlay;
@@ -107,6 +112,7 @@ export class OverlayFilesystem implements Filesystem {
   // ---- names -------------------------------------------------------------------------------------------------------
 
   lookup(parent: Nodeid, name: Name, out: Out): number {
+    if (parent === ROOT && this.holdsMerged) return this.lookupMerged(name, out);
     const directory = this.nodes.get(parent);
     if (directory === undefined) return -ESTALE;
     if (!isDirectory(directory.top.mode)) return -ENOTDIR;
@@ -115,6 +121,13 @@ export class OverlayFilesystem implements Filesystem {
     const nodeid = this.remember(found.node, directory);
     const { entrySeconds, attrSeconds } = this.cache;
     return reply.putEntryOut(out.view, 0, nodeid, 0, entrySeconds, attrSeconds, found.attr);
+  }
+
+  /** The name is not kept: the kernel asks for it anew where it is to be one of the tree again. */
+  private lookupMerged(name: Name, out: Out): number {
+    if (name !== MERGED_NAME) return -ENOENT;
+    const { overlay, cache } = this;
+    return reply.putEntryOut(out.view, 0, MERGED, 0, 0, cache.attrSeconds, overlay.attr(overlay.root));
   }
 
   /** Looks a name up: a second time where what was remembered of it is not there any more. */
@@ -203,7 +216,7 @@ export class OverlayFilesystem implements Filesystem {
 
   /** The root is its own parent here: the kernel puts the directory around the mount in its place. */
   private parentIno(nodeid: Nodeid, node: Node): number {
-    if (nodeid === ROOT) return node.ino;
+    if (isRoot(nodeid)) return node.ino;
     return this.overlay.parentIno(node) ?? this.parents.get(nodeid) ?? UNKNOWN_INO;
   }
 

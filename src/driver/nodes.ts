@@ -12,6 +12,10 @@ interface Known {
 
 /** 1 is the root. */
 const FIRST_NODEID = 2;
+/** The root once more, as the one directory in the kernel's root. No object has this number: inodes are not that many. */
+export const MERGED = Number.MAX_SAFE_INTEGER as Nodeid;
+
+export const isRoot = (nodeid: Nodeid): boolean => nodeid === ROOT || nodeid === MERGED;
 
 /**
  * Nodes that are kept, with the kernel's count of lookups, until it has forgotten them. A nodeid is one object's for good: one
@@ -34,7 +38,7 @@ export class Nodes {
 
   /** The node, or undefined for a nodeid that the kernel was never given or has forgotten. */
   get(nodeid: Nodeid): Node | undefined {
-    return nodeid === ROOT ? this.root : this.known.get(nodeid)?.node;
+    return isRoot(nodeid) ? this.root : this.known.get(nodeid)?.node;
   }
 
   /**
@@ -112,7 +116,7 @@ export class RecalledNodes {
 
   /** The node; throws ErrnoError for a nodeid that the kernel was never given, if there is no such inode. */
   get(nodeid: Nodeid): Node | undefined {
-    if (nodeid === ROOT) return this.overlay.root;
+    if (isRoot(nodeid)) return this.overlay.root;
     if (nodeid < FIRST_NODEID) return undefined;
     const ino = nodeid - FIRST_NODEID;
     const recent = this.recent[ino % PLACES];

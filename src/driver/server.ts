@@ -8,6 +8,7 @@ import { openOverlay } from '../overlay/open.ts';
 import type { StackOptions } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { step } from '../overlay/step.ts';
+import type { Name } from '../sys/bytes.ts';
 import { CpuLatency } from '../sys/cpu-latency.ts';
 import { EPERM, ErrnoError } from '../sys/errno.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, openFilesMax } from '../sys/privileges.ts';
@@ -17,7 +18,7 @@ import { Backing } from './backing.ts';
 import { cachePolicy, memoryFor } from './cache.ts';
 import { wantsPassthrough } from './confinement.ts';
 import { Files, type Opened } from './files.ts';
-import { OverlayFilesystem } from './filesystem.ts';
+import { MERGED_NAME, OverlayFilesystem } from './filesystem.ts';
 import { Measurer } from './measurer.ts';
 import type { DriverOptions } from './options.ts';
 import { type Restriction, restrictionsOf } from './restrictions.ts';
@@ -27,6 +28,11 @@ export interface Connected {
   /** true where it reads data itself; else why it does not. */
   readonly passthrough: true | string;
   readonly counters: ActivityCounters;
+  /**
+   * Has the kernel's root hold one directory alone, which is the root of the tree, or else the tree itself, as at first.
+   * @returns the name of that directory
+   */
+  readonly holdMerged: (isHeld: boolean) => Name;
   /** Serves from here on. Settles with how the connection ended; rejects with ErrnoError where it can not be served. */
   readonly serve: () => Promise<End>;
 }
@@ -55,6 +61,23 @@ export class OverlayServer {
     this.ring = driver.transport === 'uring' ? openRing() : undefined;
   }
 
+  /**
+   * Whether a directory in the kernel's root is better mounted than that root. The kernel makes its root before it hears of
+   * ACLs, and asks for the ACL of that inode anew for each path that a user walks; it keeps those of all others. File handles
+   * lead to the kernel's root.
+   */
+  get mountsMerged(): boolean {
+    return this.asksForAcls && !this.hasHandles;
+  }
+
+  private get asksForAcls(): boolean {
+    return this.driver.acl && this.overlay.hasAcl;
+  }
+
+  private get hasHandles(): boolean {
+    return this.driver.nfsExport === 'on' && this.overlay.recalls;
+  }
+
   /** Of the root directory. */
   get rootPermissions(): number {
     return this.overlay.attr(this.overlay.root).mode & 0o7777;
@@ -81,9 +104,9 @@ export class OverlayServer {
     const dispatcher = new Dispatcher(filesystem, {
       wanted: {
         passthroughDepth: wanted ? 1 : 0,
-        posixAcl: driver.acl && overlay.hasAcl,
+        posixAcl: this.asksForAcls,
         changes: !overlay.immutable,
-        handles: driver.nfsExport === 'on' && overlay.recalls,
+        handles: this.hasHandles,
         ioUring: ring !== undefined,
       },
       log,
@@ -99,6 +122,10 @@ export class OverlayServer {
         files: files.counters,
         names: filesystem.counters,
         caches: filesystem.caches,
+      },
+      holdMerged: isHeld => {
+        filesystem.holdsMerged = isHeld;
+        return MERGED_NAME;
       },
       serve: () => session.run().finally(() => latency?.close()),
     };

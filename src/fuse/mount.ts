@@ -62,29 +62,60 @@ const ONLY_MOUNT: readonly MountFlag[] = ['nosuid', 'nodev', 'nodiratime', 'rela
  * Nobody answers requests yet: whoever touches the mount point waits until the descriptor is served.
  */
 export async function mountFuse(point: MountPoint, options: FuseMountOptions): Promise<Connection> {
-  const before = readMounts().map(({ id }) => id);
-  const covered = point.mountId;
+  const placement = new Placement(point, options);
   const connection = connect(point, options);
-  if (point.mountId !== covered) return connection;
-  const isStray = ({ id, type, source }: Mount): boolean =>
-    !before.includes(id) && type === `fuse.${options.subtype}` && source === options.fsname;
-  const stray = readMounts().findLast(isStray);
-  if (stray) await unmountFuse(stray, connection.by, true);
-  native.close(connection.fd);
-  throw new ErrnoError(ESTALE, `mount point ${printable(point.shown)}: it was moved while it was mounted on`);
+  try {
+    await placement.check(connection.by);
+    return connection;
+  } catch (error) {
+    native.close(connection.fd);
+    throw error;
+  }
+}
+
+/** Finds out whether a mount is where it was to be: the directory may get another name at any moment. */
+export class Placement {
+  private readonly point: MountPoint;
+  private readonly options: FuseMountOptions;
+  private readonly before = readMounts().map(({ id }) => id);
+  private readonly covered: number | undefined;
+
+  /** To be made before the mount is. */
+  constructor(point: MountPoint, options: FuseMountOptions) {
+    this.point = point;
+    this.options = options;
+    this.covered = point.mountId;
+  }
+
+  /** Throws ErrnoError: ESTALE where the mount is not seen at the mount point; it is taken away then. */
+  async check(by: Mounter): Promise<void> {
+    const { point, options, before } = this;
+    if (point.mountId !== this.covered) return;
+    const isStray = ({ id, type, source }: Mount): boolean =>
+      !before.includes(id) && type === `fuse.${options.subtype}` && source === options.fsname;
+    const stray = readMounts().findLast(isStray);
+    if (stray) await unmountFuse(stray, by, true);
+    throw new ErrnoError(ESTALE, `mount point ${printable(point.shown)}: it was moved while it was mounted on`);
+  }
 }
 
 function connect(point: MountPoint, options: FuseMountOptions): Connection {
   if (mounter() === 'fusermount3') return { fd: mountByHelper(point, options), by: 'fusermount3' };
   const fd = openDevice();
-  const flags = ['ro' as const, ...options.flags].reduce((sum, flag) => sum | mountFlags[flag], 0);
   const type = `fuse.${options.subtype}`;
+  const flags = flagsOf(options).reduce((sum, flag) => sum | mountFlags[flag], 0);
   const result = native.mount(options.fsname, point.target, type, flags, dataString(fd, options));
   if (result === 0) return { fd, by: 'mount' };
   native.close(fd);
   if (result === -EPERM) return { fd: mountByHelper(point, options), by: 'fusermount3' };
-  throw new ErrnoError(-result, `mount ${printable(point.shown)}: ${mountHint(result)}`);
+  throw mountFailed(point, result);
 }
+
+/** With `ro`, which is always on. */
+export const flagsOf = ({ flags }: FuseMountOptions): MountFlag[] => ['ro', ...flags];
+
+export const mountFailed = ({ shown }: MountPoint, result: number): ErrnoError =>
+  new ErrnoError(-result, `mount ${printable(shown)}: ${mountHint(result)}`);
 
 /** The data of mount(2). Source: linux/fs/fuse/inode.c, fuse_fs_parameters. */
 export function dataString(fd: number, options: FuseMountOptions): Name {
@@ -125,7 +156,8 @@ function commonOptions({ allowOther, maxReadBytes }: FuseMountOptions): string[]
   return options;
 }
 
-function openDevice(): number {
+/** /dev/fuse, not connected yet. Throws ErrnoError. */
+export function openDevice(): number {
   try {
     return openSync('/dev/fuse', 'r+');
   } catch (error) {

@@ -32,6 +32,14 @@ export interface Native {
   umount(target: Name, flags: number): number;
   /** open_tree(2). */
   openTree(dirfd: number, path: Name, flags: number): number;
+  /** fsopen(2): a filesystem that is to be configured. */
+  fsopen(type: Name): number;
+  /** fsconfig(2); an empty string stands for none. */
+  fsconfig(fd: number, command: number, key: Name, value: Name, aux: number): number;
+  /** fsmount(2): a mount that is not in any directory yet, and ends with its descriptor unless it is moved into one. */
+  fsmount(fd: number, attributes: number): number;
+  /** move_mount(2). */
+  moveMount(fromDirfd: number, from: Name, toDirfd: number, to: Name, flags: number): number;
   /** socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC): both descriptors into `pair`. */
   socketPair(pair: Int32Array): number;
   /** recvmsg(2) of one byte with one descriptor (SCM_RIGHTS, close-on-exec); -EPROTO where none came. */

@@ -5,7 +5,7 @@
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { EBADF, EINVAL, ENAMETOOLONG, ENODATA, ENOENT, ESRCH, errnoName } from '../../src/sys/errno.ts';
+import { EBADF, EINVAL, ENAMETOOLONG, ENODATA, ENODEV, ENOENT, ESRCH, errnoName } from '../../src/sys/errno.ts';
 import { type Native, native } from '../../src/sys/native.ts';
 import { descriptors, openOrThrow } from '../fixtures/native.ts';
 
@@ -32,6 +32,10 @@ const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args:
   mount: [['none', missing, 'tmpfs', 0, ''], -ENOENT],
   umount: [[missing, 0], -ENOENT],
   openTree: [[AT_FDCWD, missing, 0], -ENOENT],
+  fsopen: [['no-such-type'], -ENODEV],
+  fsconfig: [[1000, 6, '', '', 0], -EBADF],
+  fsmount: [[-1, 0], -EBADF],
+  moveMount: [[AT_FDCWD, missing, AT_FDCWD, missing, 0], -ENOENT],
   socketPair: [[new Int32Array(1)], -EINVAL],
   receiveDescriptor: [[-1], -EBADF],
   openat2: [[AT_FDCWD, missing, 0, 0], -ENOENT],

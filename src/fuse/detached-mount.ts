@@ -1,0 +1,134 @@
+/** A FUSE filesystem that answers before anybody can see it, so that a directory in it can be mounted in its place. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import type { Name } from '../sys/bytes.ts';
+import { native } from '../sys/native.ts';
+import { AT_FDCWD } from '../sys/statx.ts';
+import {
+  type Connection,
+  dataString,
+  type FuseMountOptions,
+  flagsOf,
+  type MountFlag,
+  mounter,
+  mountFailed,
+  openDevice,
+  Placement,
+} from './mount.ts';
+import type { MountPoint } from './mount-point.ts';
+
+// Source: linux/mount.h
+const FSCONFIG_SET_FLAG = 0;
+const FSCONFIG_SET_STRING = 1;
+const FSCONFIG_CMD_CREATE = 6;
+const OPEN_TREE_CLONE = 1;
+const MOVE_MOUNT_F_EMPTY_PATH = 4;
+const MOVE_MOUNT_T_SYMLINKS = 0x10;
+
+/** MOUNT_ATTR_* of the flags that a mount has. */
+const ATTRIBUTES: Partial<Record<MountFlag, number>> = {
+  ro: 0x1,
+  nosuid: 0x2,
+  nodev: 0x4,
+  noexec: 0x8,
+  relatime: 0,
+  noatime: 0x10,
+  strictatime: 0x20,
+  nodiratime: 0x80,
+};
+/** Flags that a filesystem has. */
+const PARAMETERS: readonly MountFlag[] = ['ro', 'sync', 'dirsync', 'lazytime'];
+
+/** Goes to a directory and stays there until it is told to end. */
+const GO = 'cd -P "/proc/self/fd/3/$0" && echo there && read -r end';
+
+export class DetachedMount implements Connection {
+  readonly fd: number;
+  readonly by = 'mount';
+  private readonly options: FuseMountOptions;
+  /** Of all of it. */
+  private readonly whole: number;
+  /** Of the directory that is mounted in its place. */
+  private part = -1;
+
+  private constructor(fd: number, whole: number, options: FuseMountOptions) {
+    this.fd = fd;
+    this.whole = whole;
+    this.options = options;
+  }
+
+  /**
+   * Mounts nowhere. undefined: it cannot be done here, or not with these options. Linux before 5.2 and many filters of system
+   * calls do not know it, and a source has 255 bytes at most.
+   */
+  static make(options: FuseMountOptions): DetachedMount | undefined {
+    if (mounter() !== 'mount') return undefined;
+    const fd = openDevice();
+    const whole = mountNowhere(fd, options);
+    if (whole >= 0) return new DetachedMount(fd, whole, options);
+    native.close(fd);
+    return undefined;
+  }
+
+  /**
+   * Takes one directory of the filesystem to be mounted alone, while this process answers. Another process has to look it up:
+   * whoever serves a mount, and is killed while it waits for its own answer, waits for ever.
+   * @returns whether it is taken; Linux before 6.15 refuses that
+   */
+  async take(name: Name): Promise<boolean> {
+    const shell = spawn('/bin/sh', ['-c', GO, name], { stdio: ['pipe', 'pipe', 'ignore', this.whole], env: {} });
+    const ended = new Promise<void>(done => shell.once('close', () => done()).once('error', () => done()));
+    try {
+      if (await isThere(shell, ended)) this.part = native.openTree(AT_FDCWD, `/proc/${shell.pid}/cwd`, OPEN_TREE_CLONE);
+    } finally {
+      shell.kill('SIGKILL');
+      await ended; // it would keep the filesystem busy
+    }
+    return this.part >= 0;
+  }
+
+  /** Mounts what was taken, or else all of it. Throws ErrnoError as mountFuse does. */
+  async place(point: MountPoint): Promise<void> {
+    const placement = new Placement(point, this.options);
+    const mount = this.part < 0 ? this.whole : this.part;
+    const flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS;
+    const result = native.moveMount(mount, '', AT_FDCWD, point.target, flags);
+    if (result < 0) throw mountFailed(point, result);
+    await placement.check(this.by);
+  }
+
+  /** What is in its place stays. */
+  close(): void {
+    native.close(this.whole);
+    if (this.part >= 0) native.close(this.part);
+  }
+}
+
+/** @returns a descriptor, or -errno */
+function mountNowhere(fd: number, options: FuseMountOptions): number {
+  const context = native.fsopen('fuse');
+  if (context < 0) return context;
+  try {
+    const flags = flagsOf(options);
+    const strings = [`source=${options.fsname}`, `subtype=${options.subtype}`, ...dataString(fd, options).split(',')];
+    for (const parameter of [...strings, ...flags.filter(flag => PARAMETERS.includes(flag))]) {
+      const [, key = '', value] = /^([^=]*)(?:=(.*))?$/s.exec(parameter) ?? [];
+      const command = value === undefined ? FSCONFIG_SET_FLAG : FSCONFIG_SET_STRING;
+      const result = native.fsconfig(context, command, key, value ?? '', 0);
+      if (result < 0) return result;
+    }
+    const result = native.fsconfig(context, FSCONFIG_CMD_CREATE, '', '', 0);
+    if (result < 0) return result;
+    return native.fsmount(
+      context,
+      flags.reduce((sum, flag) => sum | (ATTRIBUTES[flag] ?? 0), 0),
+    );
+  } finally {
+    native.close(context);
+  }
+}
+
+/** Whether the shell has got where it was to go. */
+function isThere(shell: ChildProcess, ended: Promise<void>): Promise<boolean> {
+  const said = new Promise<boolean>(done => shell.stdout?.once('data', () => done(true)));
+  return Promise.race([said, ended.then(() => false)]);
+}
