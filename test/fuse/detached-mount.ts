@@ -50,12 +50,12 @@ for (const [rule, name, isTaken, want] of [
   ['one that is not there', 'none', false, ['corrupt', 'crowd', 'hello', 'large', 'link', 'long', 'usr']],
   ['what is no directory', 'hello', false, ['corrupt', 'crowd', 'hello', 'large', 'link', 'long', 'usr']],
 ] as const) {
-  t.test(`${rule} is taken`, { skip }, t =>
+  t.test(`taking ${rule}`, { skip }, t =>
     served(async (detached, mnt, seen) => {
       const point = MountPoint.find(nameFromText(mnt));
       const taken = await detached.take(name);
       if (isTaken && !taken) return t.comment('Linux before 6.15 refuses that');
-      t.equal(taken, isTaken, 'or not');
+      t.equal(taken, isTaken, 'is done or refused');
       t.equal(seen(), undefined, 'nothing is seen yet');
       await detached.place(point);
       detached.close();
