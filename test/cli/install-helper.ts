@@ -55,7 +55,7 @@ placed('what others have put there stays', false, async (t, directory) => {
   }
   const { status, stderr } = runCommand(['install-helper', '--to', join(directory, 'none')]);
   t.equal(status, 1);
-  t.match(stderr, /^lowerdata: ENOENT: .*none\/mount\.lowerdata/);
+  t.match(stderr, /none\/mount\.lowerdata: ENOENT$/);
 });
 
 /** Runs lines of sh where /sbin holds what install-helper writes, with nothing in the environment. */
