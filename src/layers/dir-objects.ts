@@ -2,6 +2,7 @@
  * The objects of a directory layer: finds them by name, and gives descriptors (O_PATH) of them. What a name led to can be another
  * object a moment later, so that every descriptor is compared with the inode before it is used.
  */
+import { CONFINED } from '../sys/beneath.ts';
 import { type Name, nameOf } from '../sys/bytes.ts';
 import { openSparing, spareDescriptors } from '../sys/descriptors.ts';
 import * as errno from '../sys/errno.ts';
@@ -21,13 +22,10 @@ const O_NOFOLLOW = 0o400000;
 const O_CLOEXEC = 0o2000000;
 const O_PATH = 0o10000000;
 const RESOLVE_NO_XDEV = 0x1;
-const RESOLVE_NO_MAGICLINKS = 0x2;
-const RESOLVE_NO_SYMLINKS = 0x4;
-const RESOLVE_BENEATH = 0x8;
 const OPEN_TREE_CLONE = 1;
 
 /** How everything below a layer's root is resolved. */
-export const CONFINED: number = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
+export const WITHIN: number = CONFINED | RESOLVE_NO_XDEV;
 export const PATH_MAX = 4096;
 
 /** What the way to an object gives where it, or a directory on the way, is not there any more. */
@@ -68,7 +66,7 @@ export class DirObjects {
 
   /** What a name leads to now. Throws ErrnoError as Layer.lookup. */
   find(parent: DirInode, name: Name): DirInode | undefined {
-    const fd = openIn(this.directory(parent), name, O_PATH | O_NOFOLLOW, CONFINED);
+    const fd = openIn(this.directory(parent), name, O_PATH | O_NOFOLLOW, WITHIN);
     if (fd === -errno.ENOENT || fd === -errno.ENAMETOOLONG) return undefined;
     if (fd < 0) throw this.failure(fd, parent.pathOf(name));
     const result = this.describe(fd);
@@ -146,7 +144,7 @@ export class DirObjects {
   /** Opens what the object's name leads to, and holds it. @returns the descriptor; -ESTALE where that is another object */
   private reopened(it: DirInode): number {
     const { from, path } = this.wayTo(it);
-    const fd = openIn(from, path, O_PATH | O_NOFOLLOW, CONFINED);
+    const fd = openIn(from, path, O_PATH | O_NOFOLLOW, WITHIN);
     if (GONE.includes(fd)) return -errno.ESTALE;
     if (fd < 0) throw this.failure(fd, it.path);
     const result = this.describe(fd);
