@@ -121,7 +121,7 @@ export class DirLayer implements Layer {
     const length = native.getxattr(pathOfDescriptor(this.objects.descriptor(it)), name, this.value);
     if (length >= 0) return length;
     if (length === -errno.ENODATA || length === -errno.EOPNOTSUPP) return -1;
-    throw this.failure(length, it);
+    throw this.failureByPath(length, it);
   }
 
   /**
@@ -141,7 +141,7 @@ export class DirLayer implements Layer {
     const it = inode as DirInode;
     const length = native.listxattr(pathOfDescriptor(this.objects.descriptor(it)), this.value);
     if (length === -errno.EOPNOTSUPP) return [];
-    if (length < 0) throw this.failure(length, it);
+    if (length < 0) throw this.failureByPath(length, it);
     return nameOf(this.value, 0, length).split('\0').slice(0, -1);
   }
 
@@ -252,6 +252,15 @@ export class DirLayer implements Layer {
 
   private failure(result: number, { path }: DirInode): ErrnoError {
     return this.objects.failure(result, path);
+  }
+
+  /** Of a call that goes by the path of a descriptor. */
+  private failureByPath(result: number, it: DirInode): ErrnoError {
+    if (result !== -errno.ENOENT) return this.failure(result, it);
+    return new ErrnoError(
+      errno.ENOENT,
+      `layer ${this.path}: ${it.path}: xattrs are read by way of /proc, which is missing`,
+    );
   }
 }
 
