@@ -279,7 +279,6 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (!this.visible.acl && isAcl(name)) return -EOPNOTSUPP;
-    if (name.endsWith('.') && name.indexOf('.') === name.length - 1) return -EINVAL; // a namespace without a name
     return this.overlay.getxattr(node, name);
   }
 
