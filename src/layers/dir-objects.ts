@@ -37,6 +37,9 @@ const GONE: readonly number[] = [-errno.ENOENT, -errno.ENOTDIR, -errno.ELOOP];
 export const openIn = (directoryFd: number, path: Name, flags: number, resolve: number): number =>
   openSparing(() => native.openat2(directoryFd, path, flags, resolve));
 
+/** The layer whose object was opened or asked for last: it may be in use. */
+let latest: DirObjects | undefined;
+
 export class DirObjects {
   readonly root: DirInode;
   readonly rootFd: number;
@@ -50,7 +53,9 @@ export class DirObjects {
   private readonly numbers: LayerNumbers;
   /** The object that was opened last, whose descriptor is the next one to be asked for more often than not. */
   private held: { readonly inode: DirInode; readonly fd: number } | undefined;
-  private readonly keepHeld = spareDescriptors(() => this.letGo());
+  private readonly keepHeld = spareDescriptors(() => {
+    if (latest !== this) this.letGo();
+  });
 
   /** Opens the layer's root. Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) gives them. */
   constructor(layer: DirLayer, path: Name) {
@@ -98,13 +103,14 @@ export class DirObjects {
 
   /** A descriptor of the object, to be used at once. Throws ErrnoError ESTALE where its name leads to another one. */
   descriptor(it: DirInode): number {
-    if (isDirectory(it.mode)) return this.directory(it);
-    return this.held?.inode === it ? this.held.fd : this.mustReopen(it);
+    if (this.held?.inode === it) return this.held.fd; // also of a directory: what was only looked up does not stay open
+    return isDirectory(it.mode) ? this.directory(it) : this.mustReopen(it);
   }
 
   /** The same, and the last answer of statx is about it. */
   described(it: DirInode): number {
     if (this.held?.inode !== it) return this.mustReopen(it);
+    latest = this;
     must(sx.statx(this.held.fd, ''), `layer ${this.layer.path}`);
     return this.held.fd;
   }

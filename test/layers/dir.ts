@@ -222,4 +222,14 @@ t.test('numbers of objects on other filesystems than their layer', { skip: witho
   t.equal(again.filesystem, layer.filesystem);
   t.not(open(t, join(home, 'A')).filesystem, layer.filesystem, 'other filesystems are told apart');
 });
+
+t.test('a directory that is looked up again and again keeps one descriptor', t => {
+  const home = scratch(t);
+  plant(home, dir({ d: dir({ f: file('x') }) }));
+  const layer = open(t, home);
+  const before = descriptors();
+  for (let i = 0; i < 100; i++) layer.xattrBytes(at(layer, '/d'), 'user.x');
+  t.ok(descriptors() - before <= 1, `${descriptors() - before} more`);
+  t.end();
+});
 t.end();
