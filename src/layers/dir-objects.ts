@@ -89,11 +89,22 @@ export class DirObjects {
   /** Whether the object is what its name leads to. If so, the last answer of statx is about it. */
   isThere(it: DirInode): boolean {
     if (!it.parent) return this.describe(this.rootFd) === 0;
-    if (!this.isClone) return this.reopened(it) >= 0;
-    const result = sx.statx(this.directory(it.parent), it.name);
-    if (GONE.includes(result)) return false;
-    if (result < 0) throw this.failure(result, it.path);
-    return sx.statxBirth() === undefined ? this.reopened(it) >= 0 : this.isSeen(it);
+    try {
+      if (!this.isClone) return this.reopened(it) >= 0;
+      const result = sx.statx(this.directory(it.parent), it.name);
+      if (GONE.includes(result)) return false;
+      if (result < 0) throw this.failure(result, it.path);
+      return sx.statxBirth() === undefined ? this.reopened(it) >= 0 : this.isSeen(it);
+    } catch (error) {
+      if (error instanceof ErrnoError && error.errno === errno.ESTALE) return false; // the directory that held it is gone
+      throw error;
+    }
+  }
+
+  /** Whether a directory is open, wherever its name leads. If so, the last answer of statx is about it. */
+  isOpen(it: DirInode): boolean {
+    const fd = isDirectory(it.mode) ? descriptorOf(it) : undefined;
+    return fd !== undefined && sx.statx(fd, '') === 0;
   }
 
   /** Whether an open file is the object. If so, the last answer of statx is about it. */
@@ -129,6 +140,7 @@ export class DirObjects {
   /** Notes that the object is not where it was. @returns the error that says so */
   stale(it: DirInode): ErrnoError {
     it.isStale = true;
+    it.staleAtMs = performance.now();
     return this.failure(-errno.ESTALE, it.path);
   }
 
@@ -201,6 +213,7 @@ export class DirObjects {
   private hold(inode: DirInode, fd: number): number {
     this.letGo();
     this.held = { inode, fd };
+    latest = this;
     return fd;
   }
 

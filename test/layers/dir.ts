@@ -232,4 +232,23 @@ t.test('a directory that is looked up again and again keeps one descriptor', t =
   t.ok(descriptors() - before <= 1, `${descriptors() - before} more`);
   t.end();
 });
+
+t.test('an open file in a directory that is renamed, and was closed meanwhile', t => {
+  const home = scratch(t);
+  plant(home, dir({ d: dir({ f: file('x') }), other: dir({ f: file('y') }) }));
+  const layer = open(t, home);
+  const found = at(layer, '/d/f');
+  const data = layer.open(found);
+  python(
+    `import os, sys
+os.rename(sys.argv[1] + '/d', sys.argv[1] + '/e')
+for i in range(${DESCRIPTORS_MAX + 1}): os.makedirs(sys.argv[1] + '/more/d%d/s' % i)`,
+    [home],
+  );
+  for (let i = 0; i <= DESCRIPTORS_MAX; i++) at(layer, `/more/d${i}/s`);
+  t.equal(layer.attr(found, data.fd).size, 1, 'is what it is');
+  t.throws(() => layer.attr(found), { name: 'ESTALE' }, 'but not for who has it not open');
+  data.close();
+  t.end();
+});
 t.end();
