@@ -35,6 +35,9 @@ const GONE: readonly number[] = [-errno.ENOENT, -errno.ENOTDIR, -errno.ELOOP];
 export const openIn = (directoryFd: number, path: Name, flags: number, resolve: number): number =>
   openSparing(() => native.openat2(directoryFd, path, flags, resolve));
 
+/** The layer whose object was opened or asked for last: it may be in use. */
+let latest: DirObjects | undefined;
+
 export class DirObjects {
   readonly root: DirInode;
   readonly rootFd: number;
@@ -48,7 +51,9 @@ export class DirObjects {
   private readonly numbers: LayerNumbers;
   /** The object that was opened last, whose descriptor is the next one to be asked for more often than not. */
   private held: { readonly inode: DirInode; readonly fd: number } | undefined;
-  private readonly keepHeld = spareDescriptors(() => this.letGo());
+  private readonly keepHeld = spareDescriptors(() => {
+    if (latest !== this) this.letGo();
+  });
 
   /** Opens the layer's root. Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) gives them. */
   constructor(layer: DirLayer, path: Name) {
@@ -82,11 +87,22 @@ export class DirObjects {
   /** Whether the object is what its name leads to. If so, the last answer of statx is about it. */
   isThere(it: DirInode): boolean {
     if (!it.parent) return this.describe(this.rootFd) === 0;
-    if (!this.isClone) return this.reopened(it) >= 0;
-    const result = sx.statx(this.directory(it.parent), it.name);
-    if (GONE.includes(result)) return false;
-    if (result < 0) throw this.failure(result, it.path);
-    return sx.statxBirth() === undefined ? this.reopened(it) >= 0 : this.isSeen(it);
+    try {
+      if (!this.isClone) return this.reopened(it) >= 0;
+      const result = sx.statx(this.directory(it.parent), it.name);
+      if (GONE.includes(result)) return false;
+      if (result < 0) throw this.failure(result, it.path);
+      return sx.statxBirth() === undefined ? this.reopened(it) >= 0 : this.isSeen(it);
+    } catch (error) {
+      if (error instanceof ErrnoError && error.errno === errno.ESTALE) return false; // the directory that held it is gone
+      throw error;
+    }
+  }
+
+  /** Whether a directory is open, wherever its name leads. If so, the last answer of statx is about it. */
+  isOpen(it: DirInode): boolean {
+    const fd = isDirectory(it.mode) ? descriptorOf(it) : undefined;
+    return fd !== undefined && sx.statx(fd, '') === 0;
   }
 
   /** Whether an open file is the object. If so, the last answer of statx is about it. */
@@ -96,13 +112,14 @@ export class DirObjects {
 
   /** A descriptor of the object, to be used at once. Throws ErrnoError ESTALE where its name leads to another one. */
   descriptor(it: DirInode): number {
-    if (isDirectory(it.mode)) return this.directory(it);
-    return this.held?.inode === it ? this.held.fd : this.mustReopen(it);
+    if (this.held?.inode === it) return this.held.fd; // also of a directory: what was only looked up does not stay open
+    return isDirectory(it.mode) ? this.directory(it) : this.mustReopen(it);
   }
 
   /** The same, and the last answer of statx is about it. */
   described(it: DirInode): number {
     if (this.held?.inode !== it) return this.mustReopen(it);
+    latest = this;
     must(sx.statx(this.held.fd, ''), `layer ${this.layer.path}`);
     return this.held.fd;
   }
@@ -121,6 +138,7 @@ export class DirObjects {
   /** Notes that the object is not where it was. @returns the error that says so */
   stale(it: DirInode): ErrnoError {
     it.isStale = true;
+    it.staleAtMs = performance.now();
     return this.failure(-errno.ESTALE, it.path);
   }
 
@@ -193,6 +211,7 @@ export class DirObjects {
   private hold(inode: DirInode, fd: number): number {
     this.letGo();
     this.held = { inode, fd };
+    latest = this;
     return fd;
   }
 

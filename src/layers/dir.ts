@@ -66,24 +66,44 @@ export class DirLayer implements Layer {
     return true;
   }
 
-  /** @param openFd an open file, which is the object wherever its name leads by now */
   attr(inode: Inode, openFd = -1): Attr {
     const it = inode as DirInode;
     if (!this.isFresh(it.attrAtMs)) {
-      const isFound = this.objects.isThere(it) || (openFd >= 0 && this.objects.isOpenAs(openFd, it));
-      if (!isFound) throw this.objects.stale(it);
+      if (this.objects.isThere(it)) it.isStale = false;
+      else if (!this.isOpenAs(it, openFd)) {
+        if (!it.wasJustStale || !this.objects.isOpen(it)) throw this.objects.stale(it);
+        return sx.statxAttr(it.ino); // of a working directory, say
+      }
       it.refresh();
     }
     return { ...it.attr }; // the caller may change it
   }
 
-  recheck(inode: Inode): void {
+  private isOpenAs(it: DirInode, openFd: number): boolean {
+    return openFd >= 0 && this.objects.isOpenAs(openFd, it);
+  }
+
+  recheck(inode: Inode, openFd = -1): void {
     const it = inode as DirInode;
     const { mode, uid, gid } = it.attr;
-    if (!this.objects.isThere(it)) throw this.objects.stale(it);
-    if (sx.statxMode() === mode && sx.statxUid() === uid && sx.statxGid() === gid) return;
+    const isThere = this.objects.isThere(it);
+    const isFound = isThere || (it.wasJustStale && this.isOpenAs(it, openFd));
+    if (!isFound) throw this.objects.stale(it);
+    const isSame = sx.statxMode() === mode && sx.statxUid() === uid && sx.statxGid() === gid;
+    if (isSame && this.hasSameAcl(it, isThere ? undefined : openFd)) return;
     it.attrAtMs = Number.NEGATIVE_INFINITY; // the lookup that follows is to tell them
-    throw new ErrnoError(errno.ESTALE, `layer ${this.path}: ${it.path}: its owner or mode has changed`);
+    throw new ErrnoError(errno.ESTALE, `layer ${this.path}: ${it.path}: its owner, mode or ACL has changed`);
+  }
+
+  /** Whether the object that the last statx was about has the ACL that was told. @param openFd where its name leads elsewhere */
+  private hasSameAcl(it: DirInode, openFd: number | undefined): boolean {
+    const { acl } = it;
+    const changed = sx.statxChanged();
+    if (acl === undefined || acl.changed === changed) return true;
+    const length = native.getxattr(pathOfDescriptor(openFd ?? this.objects.descriptor(it)), ACL, this.value);
+    const isSame = nameOf(this.value, 0, Math.max(length, 0)) === acl.value;
+    it.acl = isSame ? { value: acl.value, changed } : undefined;
+    return isSame;
   }
 
   private isFresh(sinceMs: number): boolean {
@@ -111,6 +131,7 @@ export class DirLayer implements Layer {
 
   getxattr(inode: Inode, name: Name): Uint8Array | undefined {
     const length = this.xattrBytes(inode, name);
+    if (name === ACL) (inode as DirInode).tellAcl(nameOf(this.value, 0, Math.max(length, 0)));
     return length < 0 ? undefined : this.value.slice(0, length);
   }
 
@@ -275,3 +296,5 @@ function attributesOf(fd: number, kind: 'flags' | 'fsxattr'): Uint8Array | numbe
 }
 
 const TRUSTED = 'trusted.';
+/** Who may open an object, besides what its mode says. */
+const ACL = 'system.posix_acl_access';
