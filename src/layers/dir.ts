@@ -69,7 +69,7 @@ export class DirLayer implements Layer {
   attr(inode: Inode, openFd = -1): Attr {
     const it = inode as DirInode;
     if (!this.isFresh(it.attrAtMs)) {
-      if (this.objects.isThere(it)) it.isStale = false;
+      if (this.isThere(it, openFd)) it.isStale = false;
       else if (!this.isOpenAs(it, openFd)) {
         if (!it.wasJustStale || !this.objects.isOpen(it)) throw this.objects.stale(it);
         return sx.statxAttr(it.ino); // of a working directory, say
@@ -77,6 +77,17 @@ export class DirLayer implements Layer {
       it.refresh();
     }
     return { ...it.attr }; // the caller may change it
+  }
+
+  /** Whether the object is where it was: or where there is no descriptor to look by, whether it is open. */
+  private isThere(it: DirInode, openFd: number): boolean {
+    try {
+      return this.objects.isThere(it);
+    } catch (error) {
+      const isFull = error instanceof ErrnoError && [errno.EMFILE, errno.ENFILE].includes(error.errno);
+      if (isFull && this.isOpenAs(it, openFd)) return true;
+      throw error;
+    }
   }
 
   private isOpenAs(it: DirInode, openFd: number): boolean {

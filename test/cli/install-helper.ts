@@ -148,7 +148,7 @@ t.test('systemd finds nothing wrong with the units', { skip: without('systemd-an
     const service = join(directory, 'lowerdata@.service');
     const text = readFileSync(service, 'utf8');
     t.match(text, /^ExecStart=lowerdata mount /m);
-    writeFileSync(service, text.replace('ExecStart=lowerdata', `ExecStart=${launcher}`)); // not on the PATH of systemd here
+    writeFileSync(service, text.replace(/^(Exec\w+=)lowerdata/gm, `$1${launcher}`)); // not on the PATH of systemd here
     cpSync(service, join(directory, 'lowerdata@data.service'));
     const files = readdirSync(directory).filter(name => !name.includes('@.'));
     t.same(files.sort(), ['lowerdata@data.service', 'srv-data.mount']);
