@@ -14,7 +14,7 @@ import {
 import { setImmediate } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
-import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { EINVAL, ErrnoError, errnoName } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
 import { writeAll } from '../sys/streams.ts';
 import { cleaningUp } from './interruption.ts';
@@ -36,11 +36,12 @@ export class Output {
       if (isatty(STDOUT)) throw new ErrnoError(EINVAL, 'an image is not written to a terminal');
       return;
     }
-    const known = statSync(bytesOf(path), { throwIfNoEntry: false });
+    const known = naming(path, () => statSync(bytesOf(path), { throwIfNoEntry: false }));
     if (known?.isDirectory()) throw new ErrnoError(EINVAL, `${printable(path)} is a directory`);
     if (known && !known.isFile()) return;
     this.#target = known ? realPath(path) : path;
-    accessSync(bytesOf(this.#target.replace(/[^/]*$/s, '') || '.'), constants.W_OK);
+    const directory = bytesOf(this.#target.replace(/[^/]*$/s, '') || '.');
+    naming(path, () => accessSync(directory, constants.W_OK));
   }
 
   /**
@@ -55,6 +56,17 @@ export class Output {
   }
 }
 
+/** Has what a system call throws name the path as it was typed. */
+function naming<T>(path: Name, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    const { errno, syscall } = error as NodeJS.ErrnoException;
+    if (errno === undefined || syscall === undefined) throw error;
+    throw new ErrnoError(-errno, `${printable(path)}: ${errnoName(errno)}`);
+  }
+}
+
 /** Puts a file in the place of another, or of none. @param shown the path as it was typed */
 async function replace(shown: Name, path: Name, bytes: Uint8Array, mode: number | undefined): Promise<void> {
   const wanted = mode ?? statSync(bytesOf(path), { throwIfNoEntry: false })?.mode;
@@ -66,7 +78,7 @@ async function replace(shown: Name, path: Name, bytes: Uint8Array, mode: number 
       await writeTo(temporary, flags, async fd => {
         if (wanted !== undefined) fchmodSync(fd, wanted & 0o7777);
         await writePieces(fd, bytes, printable(shown));
-        fsyncSync(fd);
+        naming(shown, () => fsyncSync(fd));
       });
       renameSync(bytesOf(temporary), bytesOf(path));
     });

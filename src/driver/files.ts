@@ -93,7 +93,7 @@ export class Files {
    * @returns the handle, a negative errno, or LATER; throws as Overlay.find, Overlay.check and a Check do
    */
   open(nodeid: Nodeid, node: Node, unique?: Unique): Opened | number {
-    node.top.layer.recheck?.(node.top);
+    node.top.layer.recheck?.(node.top, this.openFd(nodeid));
     const file = this.ready(nodeid, node, unique, ready => this.grant(ready));
     return typeof file === 'number' ? file : this.grant(file);
   }

@@ -257,12 +257,17 @@ export class OverlayFilesystem implements Filesystem {
 
   getattr(nodeid: Nodeid, out: Out): number {
     const attr = this.attr(nodeid);
-    return typeof attr === 'number' ? attr : reply.putAttrOut(out.view, 0, this.cache.attrSeconds, attr);
+    return typeof attr === 'number' ? attr : reply.putAttrOut(out.view, 0, this.attrSeconds(nodeid), attr);
   }
 
   statx(nodeid: Nodeid, out: Out): number {
     const attr = this.attr(nodeid);
-    return typeof attr === 'number' ? attr : reply.putStatxOut(out.view, 0, this.cache.attrSeconds, attr);
+    return typeof attr === 'number' ? attr : reply.putStatxOut(out.view, 0, this.attrSeconds(nodeid), attr);
+  }
+
+  /** None for an object that is not where it was: whoever walks to its old name is to be told so. */
+  private attrSeconds(nodeid: Nodeid): number {
+    return this.nodes.get(nodeid)?.top.isStale ? 0 : this.cache.attrSeconds;
   }
 
   private attr(nodeid: Nodeid): Attr | number {
@@ -292,7 +297,6 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (!this.visible.acl && isAcl(name)) return -EOPNOTSUPP;
-    if (name.endsWith('.') && name.indexOf('.') === name.length - 1) return -EINVAL; // a namespace without a name
     return this.overlay.getxattr(node, name);
   }
 

@@ -5,6 +5,9 @@ import * as sx from '../sys/statx.ts';
 import type { DirLayer } from './dir.ts';
 import type { Inode } from './layer.ts';
 
+/** How long the kernel takes at most to ask again after ESTALE. It does so at once, but this process may be slow to read it. */
+const RETRY_MS = 1000;
+
 export class DirInode implements Inode {
   readonly layer: DirLayer;
   readonly ino: number;
@@ -16,10 +19,14 @@ export class DirInode implements Inode {
   parent: DirInode | undefined;
   name: Name;
   isStale = false;
+  /** When that was said last. */
+  staleAtMs = Number.NEGATIVE_INFINITY;
   moves = 0;
   /** What whoever asks for attributes was told last, and when that was so, by performance.now. */
   attr: Attr;
   attrAtMs: number;
+  /** The ACL that whoever asks was told last, '' where there is none, and the change time of the object before that. */
+  acl: { readonly value: Name; readonly changed: string } | undefined;
   /** The names of its xattrs, each ended by a NUL, and when; undefined: not asked, or not to be had. */
   xattrNames: Name | undefined;
   xattrNamesAtMs = 0;
@@ -35,6 +42,7 @@ export class DirInode implements Inode {
     this.rdev = sx.statxRdev();
     this.attr = sx.statxAttr(ino);
     this.attrAtMs = performance.now();
+    this.acl = undefined;
     this.xattrNames = undefined;
   }
 
@@ -54,6 +62,15 @@ export class DirInode implements Inode {
     this.attr = found.attr;
     this.attrAtMs = found.attrAtMs;
     this.isStale = false;
+  }
+
+  /** Whether whoever asks now is likely to have been told a moment ago that it is stale, and to have no name to look up again. */
+  get wasJustStale(): boolean {
+    return this.isStale && performance.now() - this.staleAtMs < RETRY_MS;
+  }
+
+  tellAcl(value: Name): void {
+    this.acl = { value, changed: sx.changedText(this.attr) };
   }
 
   /** Takes the attributes that the last statx has told. */

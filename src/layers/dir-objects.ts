@@ -2,6 +2,7 @@
  * The objects of a directory layer: finds them by name, and gives descriptors (O_PATH) of them. What a name led to can be another
  * object a moment later, so that every descriptor is compared with the inode before it is used.
  */
+import { CONFINED } from '../sys/beneath.ts';
 import { type Name, nameOf } from '../sys/bytes.ts';
 import { openSparing, spareDescriptors } from '../sys/descriptors.ts';
 import * as errno from '../sys/errno.ts';
@@ -21,13 +22,10 @@ const O_NOFOLLOW = 0o400000;
 const O_CLOEXEC = 0o2000000;
 const O_PATH = 0o10000000;
 const RESOLVE_NO_XDEV = 0x1;
-const RESOLVE_NO_MAGICLINKS = 0x2;
-const RESOLVE_NO_SYMLINKS = 0x4;
-const RESOLVE_BENEATH = 0x8;
 const OPEN_TREE_CLONE = 1;
 
 /** How everything below a layer's root is resolved. */
-export const CONFINED: number = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
+export const WITHIN: number = CONFINED | RESOLVE_NO_XDEV;
 export const PATH_MAX = 4096;
 
 /** What the way to an object gives where it, or a directory on the way, is not there any more. */
@@ -36,6 +34,9 @@ const GONE: readonly number[] = [-errno.ENOENT, -errno.ENOTDIR, -errno.ELOOP];
 /** openat2(2), which never fails for descriptors that can be spared. */
 export const openIn = (directoryFd: number, path: Name, flags: number, resolve: number): number =>
   openSparing(() => native.openat2(directoryFd, path, flags, resolve));
+
+/** The layer whose object was opened or asked for last: it may be in use. */
+let latest: DirObjects | undefined;
 
 export class DirObjects {
   readonly root: DirInode;
@@ -50,7 +51,9 @@ export class DirObjects {
   private readonly numbers: LayerNumbers;
   /** The object that was opened last, whose descriptor is the next one to be asked for more often than not. */
   private held: { readonly inode: DirInode; readonly fd: number } | undefined;
-  private readonly keepHeld = spareDescriptors(() => this.letGo());
+  private readonly keepHeld = spareDescriptors(() => {
+    if (latest !== this) this.letGo();
+  });
 
   /** Opens the layer's root. Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) gives them. */
   constructor(layer: DirLayer, path: Name) {
@@ -68,7 +71,7 @@ export class DirObjects {
 
   /** What a name leads to now. Throws ErrnoError as Layer.lookup. */
   find(parent: DirInode, name: Name): DirInode | undefined {
-    const fd = openIn(this.directory(parent), name, O_PATH | O_NOFOLLOW, CONFINED);
+    const fd = openIn(this.directory(parent), name, O_PATH | O_NOFOLLOW, WITHIN);
     if (fd === -errno.ENOENT || fd === -errno.ENAMETOOLONG) return undefined;
     if (fd < 0) throw this.failure(fd, parent.pathOf(name));
     const result = this.describe(fd);
@@ -84,11 +87,22 @@ export class DirObjects {
   /** Whether the object is what its name leads to. If so, the last answer of statx is about it. */
   isThere(it: DirInode): boolean {
     if (!it.parent) return this.describe(this.rootFd) === 0;
-    if (!this.isClone) return this.reopened(it) >= 0;
-    const result = sx.statx(this.directory(it.parent), it.name);
-    if (GONE.includes(result)) return false;
-    if (result < 0) throw this.failure(result, it.path);
-    return sx.statxBirth() === undefined ? this.reopened(it) >= 0 : this.isSeen(it);
+    try {
+      if (!this.isClone) return this.reopened(it) >= 0;
+      const result = sx.statx(this.directory(it.parent), it.name);
+      if (GONE.includes(result)) return false;
+      if (result < 0) throw this.failure(result, it.path);
+      return sx.statxBirth() === undefined ? this.reopened(it) >= 0 : this.isSeen(it);
+    } catch (error) {
+      if (error instanceof ErrnoError && error.errno === errno.ESTALE) return false; // the directory that held it is gone
+      throw error;
+    }
+  }
+
+  /** Whether a directory is open, wherever its name leads. If so, the last answer of statx is about it. */
+  isOpen(it: DirInode): boolean {
+    const fd = isDirectory(it.mode) ? descriptorOf(it) : undefined;
+    return fd !== undefined && sx.statx(fd, '') === 0;
   }
 
   /** Whether an open file is the object. If so, the last answer of statx is about it. */
@@ -98,13 +112,14 @@ export class DirObjects {
 
   /** A descriptor of the object, to be used at once. Throws ErrnoError ESTALE where its name leads to another one. */
   descriptor(it: DirInode): number {
-    if (isDirectory(it.mode)) return this.directory(it);
-    return this.held?.inode === it ? this.held.fd : this.mustReopen(it);
+    if (this.held?.inode === it) return this.held.fd; // also of a directory: what was only looked up does not stay open
+    return isDirectory(it.mode) ? this.directory(it) : this.mustReopen(it);
   }
 
   /** The same, and the last answer of statx is about it. */
   described(it: DirInode): number {
     if (this.held?.inode !== it) return this.mustReopen(it);
+    latest = this;
     must(sx.statx(this.held.fd, ''), `layer ${this.layer.path}`);
     return this.held.fd;
   }
@@ -123,6 +138,7 @@ export class DirObjects {
   /** Notes that the object is not where it was. @returns the error that says so */
   stale(it: DirInode): ErrnoError {
     it.isStale = true;
+    it.staleAtMs = performance.now();
     return this.failure(-errno.ESTALE, it.path);
   }
 
@@ -146,7 +162,7 @@ export class DirObjects {
   /** Opens what the object's name leads to, and holds it. @returns the descriptor; -ESTALE where that is another object */
   private reopened(it: DirInode): number {
     const { from, path } = this.wayTo(it);
-    const fd = openIn(from, path, O_PATH | O_NOFOLLOW, CONFINED);
+    const fd = openIn(from, path, O_PATH | O_NOFOLLOW, WITHIN);
     if (GONE.includes(fd)) return -errno.ESTALE;
     if (fd < 0) throw this.failure(fd, it.path);
     const result = this.describe(fd);
@@ -195,6 +211,7 @@ export class DirObjects {
   private hold(inode: DirInode, fd: number): number {
     this.letGo();
     this.held = { inode, fd };
+    latest = this;
     return fd;
   }
 

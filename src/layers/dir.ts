@@ -3,6 +3,7 @@
  * then on the object is that inode: whatever is read of it is read by a descriptor that was compared with it, so that nobody who
  * renames, links or mounts in the layer has another object's data, names or attributes shown in its place.
  */
+import { entriesIn, pathOfDescriptor } from '../sys/beneath.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError, must } from '../sys/errno.ts';
@@ -11,7 +12,7 @@ import { native } from '../sys/native.ts';
 import { type Attr, isRegular } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
 import type { DirInode } from './dir-inode.ts';
-import { CONFINED, DirObjects, openIn, PATH_MAX } from './dir-objects.ts';
+import { DirObjects, openIn, PATH_MAX, WITHIN } from './dir-objects.ts';
 import { FileData } from './file-data.ts';
 import { HANDLE_INDEX, HandleIndex, handleText, INDEX_BYTES_MAX } from './handle-index.ts';
 import type { Data, Inode, Layer, Statfs } from './layer.ts';
@@ -23,11 +24,7 @@ const O_NOFOLLOW = 0o400000;
 const O_NOATIME = 0o1000000;
 const O_PATH = 0o10000000;
 
-const LISTING_BYTES = 64 * 1024;
 const XATTR_BYTES = 64 * 1024;
-
-/** struct linux_dirent64. Source: getdents64(2). */
-const Dirent = { ino: 0 /* u64 */, off: 8 /* u64 */, reclen: 16 /* u16 */, type: 18 /* u8 */, name: 19 } as const;
 
 export class DirLayer implements Layer {
   readonly kind = 'directory';
@@ -38,7 +35,6 @@ export class DirLayer implements Layer {
   private readonly memoryMs: number;
   /** Read when the first file is to be opened by its handle, and may not be. */
   private handleIndex: HandleIndex | 'none' | undefined;
-  private readonly listing = new Uint8Array(LISTING_BYTES);
   private readonly value = new Uint8Array(XATTR_BYTES);
 
   /**
@@ -70,24 +66,55 @@ export class DirLayer implements Layer {
     return true;
   }
 
-  /** @param openFd an open file, which is the object wherever its name leads by now */
   attr(inode: Inode, openFd = -1): Attr {
     const it = inode as DirInode;
     if (!this.isFresh(it.attrAtMs)) {
-      const isFound = this.objects.isThere(it) || (openFd >= 0 && this.objects.isOpenAs(openFd, it));
-      if (!isFound) throw this.objects.stale(it);
+      if (this.isThere(it, openFd)) it.isStale = false;
+      else if (!this.isOpenAs(it, openFd)) {
+        if (!it.wasJustStale || !this.objects.isOpen(it)) throw this.objects.stale(it);
+        return sx.statxAttr(it.ino); // of a working directory, say
+      }
       it.refresh();
     }
     return { ...it.attr }; // the caller may change it
   }
 
-  recheck(inode: Inode): void {
+  /** Whether the object is where it was: or where there is no descriptor to look by, whether it is open. */
+  private isThere(it: DirInode, openFd: number): boolean {
+    try {
+      return this.objects.isThere(it);
+    } catch (error) {
+      const isFull = error instanceof ErrnoError && [errno.EMFILE, errno.ENFILE].includes(error.errno);
+      if (isFull && this.isOpenAs(it, openFd)) return true;
+      throw error;
+    }
+  }
+
+  private isOpenAs(it: DirInode, openFd: number): boolean {
+    return openFd >= 0 && this.objects.isOpenAs(openFd, it);
+  }
+
+  recheck(inode: Inode, openFd = -1): void {
     const it = inode as DirInode;
     const { mode, uid, gid } = it.attr;
-    if (!this.objects.isThere(it)) throw this.objects.stale(it);
-    if (sx.statxMode() === mode && sx.statxUid() === uid && sx.statxGid() === gid) return;
+    const isThere = this.objects.isThere(it);
+    const isFound = isThere || (it.wasJustStale && this.isOpenAs(it, openFd));
+    if (!isFound) throw this.objects.stale(it);
+    const isSame = sx.statxMode() === mode && sx.statxUid() === uid && sx.statxGid() === gid;
+    if (isSame && this.hasSameAcl(it, isThere ? undefined : openFd)) return;
     it.attrAtMs = Number.NEGATIVE_INFINITY; // the lookup that follows is to tell them
-    throw new ErrnoError(errno.ESTALE, `layer ${this.path}: ${it.path}: its owner or mode has changed`);
+    throw new ErrnoError(errno.ESTALE, `layer ${this.path}: ${it.path}: its owner, mode or ACL has changed`);
+  }
+
+  /** Whether the object that the last statx was about has the ACL that was told. @param openFd where its name leads elsewhere */
+  private hasSameAcl(it: DirInode, openFd: number | undefined): boolean {
+    const { acl } = it;
+    const changed = sx.statxChanged();
+    if (acl === undefined || acl.changed === changed) return true;
+    const length = native.getxattr(pathOfDescriptor(openFd ?? this.objects.descriptor(it)), ACL, this.value);
+    const isSame = nameOf(this.value, 0, Math.max(length, 0)) === acl.value;
+    it.acl = isSame ? { value: acl.value, changed } : undefined;
+    return isSame;
   }
 
   private isFresh(sinceMs: number): boolean {
@@ -104,33 +131,18 @@ export class DirLayer implements Layer {
 
   readdir(directory: Inode, visit: (name: Name, dtype: number) => void): boolean {
     const at = directory as DirInode;
-    const fd = openIn(this.objects.directory(at), '.', O_DIRECTORY, CONFINED);
+    const fd = openIn(this.objects.directory(at), '.', O_DIRECTORY, WITHIN);
     if (fd < 0) throw this.failure(fd, at);
-    try {
-      for (const [name, dtype] of this.entries(fd)) visit(name, dtype);
-      return false;
-    } finally {
-      native.close(fd);
-    }
-  }
-
-  /** All entries of an open directory, read before the first is handed out: a visitor may ask this layer again. */
-  private entries(fd: number): [Name, number][] {
-    const entries: [Name, number][] = [];
-    const view = new DataView(this.listing.buffer);
-    for (;;) {
-      const bytes = must(native.getdents(fd, this.listing), `listing of layer ${this.path}`);
-      if (bytes === 0) return entries;
-      for (let at = 0; at < bytes; at += view.getUint16(at + Dirent.reclen, true)) {
-        const from = at + Dirent.name;
-        const name = nameOf(this.listing, from, this.listing.indexOf(0, from));
-        if (name !== '.' && name !== '..') entries.push([name, this.listing[at + Dirent.type] as number]);
-      }
-    }
+    const entries = entriesIn(fd); // all before the first is handed out: a visitor may ask this layer again
+    native.close(fd);
+    if (typeof entries === 'number') throw this.failure(entries, at);
+    for (const [name, dtype] of entries) visit(name, dtype);
+    return false;
   }
 
   getxattr(inode: Inode, name: Name): Uint8Array | undefined {
     const length = this.xattrBytes(inode, name);
+    if (name === ACL) (inode as DirInode).tellAcl(nameOf(this.value, 0, Math.max(length, 0)));
     return length < 0 ? undefined : this.value.slice(0, length);
   }
 
@@ -138,10 +150,10 @@ export class DirLayer implements Layer {
   xattrBytes(inode: Inode, name: Name): number {
     const it = inode as DirInode;
     if (name.startsWith(TRUSTED) && this.lacksXattr(it, name)) return -1;
-    const length = native.getxattr(linkTo(this.objects.descriptor(it)), name, this.value);
+    const length = native.getxattr(pathOfDescriptor(this.objects.descriptor(it)), name, this.value);
     if (length >= 0) return length;
     if (length === -errno.ENODATA || length === -errno.EOPNOTSUPP) return -1;
-    throw this.failure(length, it);
+    throw this.failureByPath(length, it);
   }
 
   /**
@@ -150,7 +162,7 @@ export class DirLayer implements Layer {
    */
   private lacksXattr(it: DirInode, name: Name): boolean {
     if (it.xattrNames === undefined || !this.isFresh(it.xattrNamesAtMs)) {
-      const length = native.listxattr(linkTo(this.objects.descriptor(it)), this.value);
+      const length = native.listxattr(pathOfDescriptor(this.objects.descriptor(it)), this.value);
       it.xattrNames = length < 0 ? undefined : nameOf(this.value, 0, length);
       it.xattrNamesAtMs = performance.now();
     }
@@ -159,16 +171,16 @@ export class DirLayer implements Layer {
 
   listxattr(inode: Inode): Name[] {
     const it = inode as DirInode;
-    const length = native.listxattr(linkTo(this.objects.descriptor(it)), this.value);
+    const length = native.listxattr(pathOfDescriptor(this.objects.descriptor(it)), this.value);
     if (length === -errno.EOPNOTSUPP) return [];
-    if (length < 0) throw this.failure(length, it);
+    if (length < 0) throw this.failureByPath(length, it);
     return nameOf(this.value, 0, length).split('\0').slice(0, -1);
   }
 
   fileAttributes(inode: Inode, kind: 'flags' | 'fsxattr'): Uint8Array | number {
     const it = inode as DirInode;
     const isFile = isRegular(it.mode);
-    const fd = isFile ? this.open(it).fd : openIn(this.objects.directory(it), '.', O_DIRECTORY, CONFINED);
+    const fd = isFile ? this.open(it).fd : openIn(this.objects.directory(it), '.', O_DIRECTORY, WITHIN);
     if (fd < 0) throw this.failure(fd, it);
     const value = attributesOf(fd, kind);
     native.close(fd);
@@ -193,7 +205,7 @@ export class DirLayer implements Layer {
    * Like all files in two steps, because opening a device or a fifo has effects.
    */
   private openConfined(path: Name, shown: Name): Data | number {
-    return this.openFound(openIn(this.objects.rootFd, path, O_PATH | O_NOFOLLOW, CONFINED), shown);
+    return this.openFound(openIn(this.objects.rootFd, path, O_PATH | O_NOFOLLOW, WITHIN), shown);
   }
 
   openHandle(handle: Handle): Data | number {
@@ -242,8 +254,8 @@ export class DirLayer implements Layer {
   /** The same, of one that statx was asked about last, and that stays open. */
   private openSeen(found: number, shown: Name): Data | number {
     if (!isRegular(sx.statxMode())) return -errno.ENOENT;
-    let fd = openIn(sx.AT_FDCWD, linkTo(found), O_NONBLOCK | O_NOATIME, 0);
-    if (fd === -errno.EPERM) fd = openIn(sx.AT_FDCWD, linkTo(found), O_NONBLOCK, 0); // not the owner: no O_NOATIME
+    let fd = openIn(sx.AT_FDCWD, pathOfDescriptor(found), O_NONBLOCK | O_NOATIME, 0);
+    if (fd === -errno.EPERM) fd = openIn(sx.AT_FDCWD, pathOfDescriptor(found), O_NONBLOCK, 0); // not the owner: no O_NOATIME
     return fd < 0 ? fd : new FileData(fd, this.path, shown, true);
   }
 
@@ -273,6 +285,15 @@ export class DirLayer implements Layer {
   private failure(result: number, { path }: DirInode): ErrnoError {
     return this.objects.failure(result, path);
   }
+
+  /** Of a call that goes by the path of a descriptor. */
+  private failureByPath(result: number, it: DirInode): ErrnoError {
+    if (result !== -errno.ENOENT) return this.failure(result, it);
+    return new ErrnoError(
+      errno.ENOENT,
+      `layer ${this.path}: ${it.path}: xattrs are read by way of /proc, which is missing`,
+    );
+  }
 }
 
 /** Source: linux/fs.h. */
@@ -286,6 +307,5 @@ function attributesOf(fd: number, kind: 'flags' | 'fsxattr'): Uint8Array | numbe
 }
 
 const TRUSTED = 'trusted.';
-
-/** A path by which system calls that take no descriptor with O_PATH reach its object, whatever names lead to by now. */
-const linkTo = (fd: number): Name => `/proc/self/fd/${fd}`;
+/** Who may open an object, besides what its mode says. */
+const ACL = 'system.posix_acl_access';

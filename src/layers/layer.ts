@@ -95,15 +95,17 @@ export interface Layer {
   adopt?(known: Inode, found: Inode): boolean;
   /**
    * What stat(2) shows of the object; `ino` is that of the inode. Like everything below that is asked about an inode, it throws
-   * ErrnoError ESTALE where the name of the object leads to another one, or to nothing: a lookup then finds what is there.
+   * ErrnoError ESTALE where the name of the object leads to another one, or to nothing: a lookup then finds what is there. Who
+   * asks about a directory again at once has no name to look up, and gets an answer while a descriptor of it is open.
    * @param openFd an open file that may be the object; if it is, its name does not matter
    */
   attr(inode: Inode, openFd?: number): Attr;
   /**
-   * Throws ErrnoError ESTALE likewise, and where mode or owner are not what `attr` gave last: whoever opens the object was let in
+   * Throws ErrnoError ESTALE likewise, and where mode, owner or ACL are not what was told last: whoever opens the object was let in
    * by those. Absent where nothing can change.
+   * @param openFd as for `attr`, for who asks again at once: a file is opened by /proc/PID/fd without its name
    */
-  recheck?(inode: Inode): void;
+  recheck?(inode: Inode, openFd?: number): void;
   /** The target of a symlink. Throws ErrnoError EINVAL for anything else. */
   readlink(inode: Inode): Name;
   /**

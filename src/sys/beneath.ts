@@ -10,7 +10,8 @@ const O_PATH = 0o10000000;
 const RESOLVE_NO_MAGICLINKS = 0x2;
 const RESOLVE_NO_SYMLINKS = 0x4;
 const RESOLVE_BENEATH = 0x8;
-const CONFINED = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+/** How openat2(2) resolves what must not lead out of a directory. */
+export const CONFINED: number = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
 const AT_FDCWD = -100;
 /** A system call takes paths below 4,096 bytes. */
 const PATH_BYTES = 4000;
@@ -62,21 +63,27 @@ export const openFoundDirectory = (found: number): number =>
   native.openat2(AT_FDCWD, pathOfDescriptor(found), O_DIRECTORY, 0);
 
 /** struct linux_dirent64. Source: getdents64(2). */
-const Dirent = { reclen: 16 /* u16 */, name: 19 } as const;
+const Dirent = { reclen: 16 /* u16 */, type: 18 /* u8 */, name: 19 } as const;
 const listing = new Uint8Array(1 << 16);
 const view = new DataView(listing.buffer);
 
-/** The names in an open directory in the order of their bytes, without `.` and `..`; or -errno. */
-export function namesIn(directory: number): Name[] | number {
-  const names: Name[] = [];
+/** The names in an open directory, without `.` and `..`, each with its DT_* number, in the filesystem's order; or -errno. */
+export function entriesIn(directory: number): [Name, number][] | number {
+  const entries: [Name, number][] = [];
   for (;;) {
     const bytes = native.getdents(directory, listing);
     if (bytes < 0) return bytes;
-    if (bytes === 0) return names.sort();
+    if (bytes === 0) return entries;
     for (let at = 0; at < bytes; at += view.getUint16(at + Dirent.reclen, true)) {
       const from = at + Dirent.name;
       const name = nameOf(listing, from, listing.indexOf(0, from));
-      if (name !== '.' && name !== '..') names.push(name);
+      if (name !== '.' && name !== '..') entries.push([name, listing[at + Dirent.type] as number]);
     }
   }
+}
+
+/** The names alone, in the order of their bytes; or -errno. */
+export function namesIn(directory: number): Name[] | number {
+  const entries = entriesIn(directory);
+  return typeof entries === 'number' ? entries : entries.map(([name]) => name).sort();
 }

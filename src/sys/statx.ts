@@ -95,6 +95,14 @@ export function statxIsSettled(): boolean {
 const COARSE_MS = 3000;
 const FINE_MS = 100;
 
+/** The change time, as text. */
+export const changedText = ({ ctime, ctimensec }: Pick<Attr, 'ctime' | 'ctimensec'>): string => `${ctime}.${ctimensec}`;
+export const statxChanged = (): string =>
+  changedText({
+    ctime: getSeconds(view, Statx.ctime + Timestamp.sec),
+    ctimensec: view.getUint32(Statx.ctime + Timestamp.nsec, true),
+  });
+
 export const statxMountId = (): number => getU64(view, Statx.mnt_id);
 
 /** Words of struct statx that change when the contents of the object may have changed. */

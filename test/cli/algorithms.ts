@@ -24,6 +24,30 @@ function makeTree(root: string): void {
   for (const name of ['dir/small', 'dir/other', 'large', 'dir', '.']) utimesSync(join(root, name), 7, 7);
 }
 
+t.test('the digest that another implementation publishes', async t => {
+  // composefs-rs 0.9, integration tests: the id of the image of an OCI layer with usr/, a file and a hard link of it.
+  const published =
+    'd06f1f6a73f62ed48e05ce9442ff045cdf2a9f5ba1ec623795de3d6177a253d9' +
+    '1076459795d94f55d8c3d71dab458bb3fc0071255a50c0a4896d86ffdc870b9a';
+  const dump = `/ 0 40755 3 0 0 0 1234567890.0 - - -
+/hello-link.txt 22 100644 2 0 0 0 1234567890.0 - hello\\x20from\\x20test\\x20layer\\n -
+/hello.txt 0 @120000 - - - - 0.0 /hello-link.txt - -
+/usr 0 40755 2 0 0 0 1234567890.0 - - -
+`;
+  withScratch(directory => {
+    const image = join(directory, 'image');
+    const made = runCommand(
+      ['mkfs', '--from-file', '--min-version=1', '--algorithm=sha512', '--print-digest', '-', image],
+      { input: dump },
+    );
+    t.same(made, { status: 0, stdout: `${published}\n`, stderr: '' }, 'mkfs');
+    const measured = runCommand(['info', '--algorithm=sha512', 'measure-file', image]);
+    t.equal(measured.stdout, `${published}\n`, 'measure-file');
+    const read = runCommand(['cat', '-o', `digest=sha512:${published}`, image, '/hello-link.txt']);
+    t.same(read, { status: 0, stdout: 'hello from test layer\n', stderr: '' }, 'digest=');
+  });
+});
+
 withScratch(directory => {
   const at = (name: string): string => join(directory, name);
   const lowerdata = (...args: string[]) => runCommand(args, { directory, env: { XDG_CACHE_HOME: at('cache') } });

@@ -97,14 +97,14 @@ t.test('malformed headers', t => {
 t.test('exceptions', t => {
   const open = (nodeid: number): Uint8Array => request(Opcode.OPEN, nodeid, Buffer.alloc(8));
   const xattr = Buffer.concat([Buffer.alloc(8), Buffer.from('user.throws\0')]);
-  for (const [rule, bytes, error, line] of [
-    ['an ErrnoError', open(7), EUCLEAN, 'OPEN nodeid 7: EUCLEAN: nid 36: no data'],
-    ['a nodeid that is unknown', open(99), ESTALE, 'OPEN nodeid 99: ESTALE: no such node'],
-    ['a fault of ours', request(Opcode.GETXATTR, 3, xattr), EIO, 'GETXATTR nodeid 3: EIO: RangeError: out of range'],
+  for (const [rule, bytes, error, logged] of [
+    ['an ErrnoError', open(7), EUCLEAN, ['OPEN nodeid 7: EUCLEAN: nid 36: no data']],
+    ['what the kernel is to look up again', open(99), ESTALE, []],
+    ['a fault of ours', request(Opcode.GETXATTR, 3, xattr), EIO, ['GETXATTR nodeid 3: EIO: RangeError: out of range']],
   ] as const) {
     lines.length = 0;
     t.equal(handle(bytes)?.error, error, rule);
-    t.strictSame(lines, [line], `${rule}: logged once`);
+    t.strictSame(lines, logged, `${rule}: what is logged`);
   }
   for (const [rule, result] of [
     ['a result beyond errnos', -512],

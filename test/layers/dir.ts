@@ -222,4 +222,33 @@ t.test('numbers of objects on other filesystems than their layer', { skip: witho
   t.equal(again.filesystem, layer.filesystem);
   t.not(open(t, join(home, 'A')).filesystem, layer.filesystem, 'other filesystems are told apart');
 });
+
+t.test('a directory that is looked up again and again keeps one descriptor', t => {
+  const home = scratch(t);
+  plant(home, dir({ d: dir({ f: file('x') }) }));
+  const layer = open(t, home);
+  const before = descriptors();
+  for (let i = 0; i < 100; i++) layer.xattrBytes(at(layer, '/d'), 'user.x');
+  t.ok(descriptors() - before <= 1, `${descriptors() - before} more`);
+  t.end();
+});
+
+t.test('an open file in a directory that is renamed, and was closed meanwhile', t => {
+  const home = scratch(t);
+  plant(home, dir({ d: dir({ f: file('x') }), other: dir({ f: file('y') }) }));
+  const layer = open(t, home);
+  const found = at(layer, '/d/f');
+  const data = layer.open(found);
+  python(
+    `import os, sys
+os.rename(sys.argv[1] + '/d', sys.argv[1] + '/e')
+for i in range(${DESCRIPTORS_MAX + 1}): os.makedirs(sys.argv[1] + '/more/d%d/s' % i)`,
+    [home],
+  );
+  for (let i = 0; i <= DESCRIPTORS_MAX; i++) at(layer, `/more/d${i}/s`);
+  t.equal(layer.attr(found, data.fd).size, 1, 'is what it is');
+  t.throws(() => layer.attr(found), { name: 'ESTALE' }, 'but not for who has it not open');
+  data.close();
+  t.end();
+});
 t.end();

@@ -154,6 +154,53 @@ t.test('a mode that was taken back counts at the next open', { skip: withoutFuse
   });
 });
 
+t.test('an ACL that was taken back counts at the next open', { skip: withoutFuse, timeout: 60_000 }, async t => {
+  const setAcl = `import os, struct, sys
+entries = [(1, 6, -1), (2, int(sys.argv[2]), ${NOBODY}), (4, 0, -1), (16, 4, -1), (32, 0, -1)]
+value = struct.pack('<I', 2) + b''.join(struct.pack('<HHi', *entry) for entry in entries)
+os.setxattr(sys.argv[1], 'system.posix_acl_access', value)`;
+  await withLayers(async home => {
+    const file = join(home, 'D', 'file');
+    writeFileSync(file, 'open', { mode: 0o600 });
+    python(setAcl, [file, '4']);
+    await mounted(t, home, 'allow_other', () => {
+      t.equal(asNobody('cat M/file', home), 'open', 'the ACL lets nobody in');
+      python(setAcl, [file, '0']);
+      t.equal(asNobody('cat M/file', home), 'cat: M/file: Permission denied', 'the mode is the same');
+    });
+  });
+});
+
+/** What somebody does who has an object open, or works in it, while its name goes away. */
+const holders: readonly (readonly [rule: string, script: string])[] = [
+  [
+    'a working directory that is renamed',
+    'mkdir D/a D/a/s; echo x >D/a/f; cd M/a; ls; mv $h/D/a $h/D/b; ls; cat f; stat -c %F . s; find . | sort',
+  ],
+  ['a working directory that is removed', 'mkdir D/a; echo x >D/a/f; cd M/a; ls; rm -r $h/D/a; stat -c %F .; ls -d .'],
+  [
+    'a file that is removed, and opened again',
+    'echo x >D/f; exec 3<M/f; rm D/f; cat /proc/self/fd/3; stat -Lc %s /proc/self/fd/3',
+  ],
+  [
+    'a file whose directory is removed',
+    'mkdir D/a; echo x >D/a/f; exec 3<M/a/f; rm -r D/a; cat <&3; cat /proc/self/fd/3; stat -Lc %s /proc/self/fd/3',
+  ],
+];
+
+for (const options of ['', 'attr_timeout=0', 'timeout=0,negative_timeout=0'])
+  t.test(`what is in use stays so: ${options || 'by default'}`, { skip: withoutFuse, timeout: 120_000 }, async t => {
+    for (const [rule, script] of holders)
+      await withLayers(async home => {
+        const steps = `h=$PWD; ${script}`;
+        const byKernel = kernelShows(home, steps);
+        emptied(home);
+        await mounted(t, home, `allow_other${options && `,${options}`}`, () => {
+          t.equal(asNobody(steps, home), byKernel, `${rule}: as in the kernel`);
+        });
+      });
+  });
+
 /** Steps, with the word `wait` before what is to be seen, and what is seen where nothing is remembered any more. */
 const renames: readonly (readonly [rule: string, script: string, fresh: string])[] = [
   [

@@ -275,7 +275,7 @@ t.test('refusals', { skip, timeout: 300_000 }, t =>
         /ENOENT/,
         /ENOENT/,
         /ENOENT/,
-        '/n7581/n7c99: 5a/a8e08a511d5198b0ece75b7aef4fe2feaa0e3b624ea389498e1db0eaf17057: ENOVERITY: the file has no SHA-256 digest, which is to tell its object',
+        '/n7581/n7c99: 5a/a8e08a511d5198b0ece75b7aef4fe2feaa0e3b624ea389498e1db0eaf17057: ENOVERITY: the file has no digest, which is to tell its object',
       ],
       'a file without a digest',
     );
