@@ -21,7 +21,6 @@ const FSCONFIG_SET_FLAG = 0;
 const FSCONFIG_SET_STRING = 1;
 const FSCONFIG_CMD_CREATE = 6;
 const OPEN_TREE_CLONE = 1;
-const OPEN_TREE_CLOEXEC = 0o2000000;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const MOVE_MOUNT_T_SYMLINKS = 0x10;
 
@@ -80,7 +79,7 @@ export class DetachedMount implements Connection {
     const shell = spawn('/bin/sh', ['-c', GO, name], { stdio: [...stdio], env: {}, detached: true }); // no ^C for it alone
     const ended = new Promise<void>(done => shell.once('close', () => done()).once('error', () => done()));
     try {
-      if (await isThere(shell, ended)) this.part = openTree(`/proc/${shell.pid}/cwd`);
+      if (await isThere(shell, ended)) this.part = native.openTree(AT_FDCWD, `/proc/${shell.pid}/cwd`, OPEN_TREE_CLONE);
     } finally {
       shell.kill('SIGKILL');
       await ended; // it would keep the filesystem busy
@@ -104,8 +103,6 @@ export class DetachedMount implements Connection {
     if (this.part >= 0) native.close(this.part);
   }
 }
-
-const openTree = (path: Name): number => native.openTree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
 /** @returns a descriptor, or -errno */
 function mountNowhere(fd: number, options: FuseMountOptions): number {
