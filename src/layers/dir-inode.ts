@@ -54,6 +54,12 @@ export class DirInode implements Inode {
     return this.ino === other.ino && this.birth === other.birth;
   }
 
+  /** Whether the way to another inode leads through this one, as far as is known. */
+  isAbove(other: DirInode): boolean {
+    for (let at = other.parent; at; at = at.parent) if (at === this) return true;
+    return false;
+  }
+
   /** Takes the name and the attributes of another inode of the same object, which was found later. */
   follow(found: DirInode): void {
     if (this.parent !== found.parent || this.name !== found.name) this.moves++;

@@ -60,9 +60,10 @@ export class DirLayer implements Layer {
   }
 
   adopt(known: Inode, found: Inode): boolean {
-    const it = known as DirInode;
-    if (!it.isSame(found as DirInode)) return false;
-    if (known !== found) it.follow(found as DirInode);
+    const [it, other] = [known as DirInode, found as DirInode];
+    if (it === other) return true;
+    if (!it.isSame(other) || it.isAbove(other)) return false; // a directory that was moved below itself: the way there is old
+    it.follow(other);
     return true;
   }
 

@@ -1,5 +1,5 @@
 /** A directory as a layer, against node:fs and python, which ask the same directory by its path. */
-import { appendFileSync, lstatSync, readdirSync, statfsSync } from 'node:fs';
+import { appendFileSync, lstatSync, readdirSync, renameSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import t from 'tap';
@@ -250,5 +250,22 @@ for i in range(${DESCRIPTORS_MAX + 1}): os.makedirs(sys.argv[1] + '/more/d%d/s' 
   t.throws(() => layer.attr(found), { name: 'ESTALE' }, 'but not for who has it not open');
   data.close();
   t.end();
+});
+
+t.test('a directory that is moved into one that was in it', async t => {
+  const home = scratch(t);
+  plant(home, dir({ a: dir({ b: dir({ f: file('in b') }) }) }));
+  const layer = open(t, home);
+  const a = at(layer, '/a');
+  const b = layer.lookup(a, 'b') as Inode;
+  listing(layer, b); // stays open
+  renameSync(join(home, 'a', 'b'), join(home, 'b'));
+  renameSync(join(home, 'a'), join(home, 'b', 'a'));
+  const found = layer.lookup(b, 'a') as Inode;
+  t.equal(found.ino, a.ino, 'is found there');
+  t.equal(layer.adopt(a, found), false, 'but the way to it does not lead through itself');
+  t.equal(layer.attr(found).ino, a.ino);
+  t.equal(layer.adopt(b, at(layer, '/b')), true, 'what is found elsewhere is there');
+  t.equal(contents(layer.open(layer.lookup(b, 'f') as Inode)), 'in b');
 });
 t.end();
