@@ -38,8 +38,8 @@ const ATTRIBUTES: Partial<Record<MountFlag, number>> = {
 /** Flags that a filesystem has. */
 const PARAMETERS: readonly MountFlag[] = ['ro', 'sync', 'dirsync', 'lazytime'];
 
-/** Goes to a directory and stays there until it is told to end. */
-const GO = 'cd -P "/proc/self/fd/3/$0" && echo there && read -r end';
+/** Goes to a directory and stays there until it is told to end. Without -P, or getcwd(3) would list all that is beside it. */
+const GO = 'cd -L "/proc/self/fd/3/$0" && echo there && read -r end';
 
 export class DetachedMount implements Connection {
   readonly fd: number;

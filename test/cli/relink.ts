@@ -121,7 +121,7 @@ t.test('what is refused leaves no image', async t =>
       ['another target', [small, '-o', out, '--to=path'], '--to=path: not one of origin, data-only, absolute'],
       ['no place to write to', [small, ...to], 'no image to write is named: -o NEW'],
       ['a directory to write to', [small, ...to, '-o', directory], `${directory} is a directory`],
-      ['a missing place', [small, ...to, '-o', at('none/out')], /ENOENT.*none/],
+      ['a missing place', [small, ...to, '-o', at('none/out')], /none.*ENOENT/],
       [
         'origin without a store',
         [small, '-o', out, '--to=origin'],
