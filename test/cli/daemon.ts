@@ -65,14 +65,28 @@ class Place {
   }
 }
 
-/** The daemon of a mount, by its arguments: the command ran in the directory of the mount point. */
+/** The daemon of a mount: by its arguments and, where these are relative, by its watcher, which is beside the mount point. */
 function daemonOf(mountpoint: string): number {
+  const home = dirname(mountpoint);
   const pid = readdirSync('/proc').find(entry => {
     const words = /^\d+$/.test(entry) ? commandLine(entry) : [];
-    return words.includes('--daemon') && words.some(word => resolve(dirname(mountpoint), word) === mountpoint);
+    if (!words.includes('--daemon')) return false;
+    return (
+      words.includes(mountpoint) || (words.some(word => resolve(home, word) === mountpoint) && isBeside(entry, home))
+    );
   });
   if (!pid) throw new Error(`no daemon for ${mountpoint}`);
   return Number(pid);
+}
+
+/** Whether a child of a process is in a directory. */
+function isBeside(pid: string, directory: string): boolean {
+  try {
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ');
+    return children.some(child => readlinkSync(`/proc/${child}/cwd`) === directory);
+  } catch {
+    return false; // it has gone meanwhile
+  }
 }
 
 function run([program = '', ...args]: string[], cwd: string, env = process.env): Result {
