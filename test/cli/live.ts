@@ -191,12 +191,13 @@ mounted('SIGUSR1', '', async (t, mount) => {
   );
   t.match(
     lines.join('\n'),
-    /running +for .*\n(?:.*\n)+.* LOOKUP +1 .*\n(?:.*\n)+.* dentries +1 +65,536 +0 +1 +0\.0%\n/,
+    /running +for .*\n(?:.*\n)+.* LOOKUP +[12] .*\n(?:.*\n)+.* dentries +1 +65,536 +0 +1 +0\.0%\n/,
   );
   t.equal(lstatSync(join(mount.root, 'name2')).size, 2, 'and it goes on');
 });
 
 mounted('metrics', 'negative_timeout=0', async (t, mount, names) => {
+  const before = countOf(activity(mount), 'LOOKUP'); // of the directory that is the root
   for (const name of names) lstatSync(join(mount.root, name));
   t.notOk(existsSync(join(mount.root, 'none')));
   const text = ask(mount, '--metrics');
@@ -210,7 +211,7 @@ mounted('metrics', 'negative_timeout=0', async (t, mount, names) => {
       )?.value;
   t.equal(value('up'), 1);
   t.equal(value('info', { mountpoint: mount.root, transport: 'dev', pid: String(mount.daemon.pid) }), 1);
-  t.equal(value('request_duration_seconds_count', { operation: 'LOOKUP' }), NAMES + 1);
+  t.equal(value('request_duration_seconds_count', { operation: 'LOOKUP' }), before + NAMES + 1);
   t.equal(value('errors_total', { operation: 'LOOKUP', errno: 'ENOENT' }), 1);
   t.equal(value('missing_names_total'), 1);
   t.equal(value('cache_entries', { cache: 'dentries' }), NAMES + 1);
