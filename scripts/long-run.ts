@@ -141,7 +141,7 @@ class Daemon {
     this.child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     createInterface({ input: this.child.stderr as NodeJS.ReadableStream }).on('line', line => {
       if (/: metadata /.test(line)) this.ready = true;
-      else if (!/^lowerdata: (OPEN|READ) nodeid \d+: EIO: EWRONGVERITY: layer \S+objects: /.test(line))
+      else if (!/^lowerdata: (OPEN|READ)( nodeid \d+)?: EIO: EWRONGVERITY: layer \S+objects: /.test(line))
         this.strange.push(line);
     });
   }

@@ -120,7 +120,11 @@ function check(input: Uint8Array): void {
 /** Each name with all fields of its inode. */
 const fieldsOf = (root: TreeInode): Name[] =>
   [...walk(root)].map(([path, { inode, link }]) =>
-    JSON.stringify([path, link, { ...inode, xattrs: [...inode.xattrs], entries: inode.entries.size }]),
+    JSON.stringify([
+      path,
+      link,
+      { ...inode, mtime: String(inode.mtime), xattrs: [...inode.xattrs], entries: inode.entries.size },
+    ]),
   );
 
 /** What an image keeps of a tree, it keeps for good. */

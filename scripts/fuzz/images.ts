@@ -124,6 +124,9 @@ function check(input: Uint8Array): void {
   if (lot % OVERLAY_LOTS === 0) askOverlay(input, Math.floor(lot / OVERLAY_LOTS));
 }
 
+/** Seconds beyond 2^53 are no numbers. */
+const exactly = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? `${value}` : value);
+
 /** The image above itself, and as its own data-only layer. */
 function askOverlay(input: Uint8Array, lot: number): void {
   const overlay = attempt(() => {
@@ -140,7 +143,7 @@ function interrogate(bytes: Uint8Array): string {
   const answers: string[] = [];
   const queue: Inode[] = [layer.root];
   for (const inode of queue) {
-    answers.push(JSON.stringify(layer.attr(inode)), ...askXattrs(layer, inode));
+    answers.push(JSON.stringify(layer.attr(inode), exactly), ...askXattrs(layer, inode));
     if (isSymlink(inode.mode)) answers.push(told(attempt(() => layer.readlink(inode))));
     if (isRegular(inode.mode)) answers.push(...askData(layer, inode));
     if (isDirectory(inode.mode)) answers.push(...askNames(layer, inode, queue));

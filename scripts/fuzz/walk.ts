@@ -74,7 +74,8 @@ function checkNode(overlay: Overlay, node: Node): void {
   const attr = attempt(() => overlay.attr(node));
   if (!(attr instanceof ErrnoError)) {
     const numbers = Object.values(attr).filter(value => value !== undefined); // there may be no birth time
-    demand(numbers.every(Number.isFinite), `an attribute that is no number: ${JSON.stringify(attr)}`);
+    const isNumber = (value: unknown): boolean => typeof value === 'bigint' || Number.isFinite(value);
+    demand(numbers.every(isNumber), `an attribute that is no number: ${Object.entries(attr).join(' ')}`);
     demand(attr.ino === node.ino && attr.mode === node.top.mode, 'the attributes are of another object');
   }
   const names = attempt(() => overlay.listxattr(node));
