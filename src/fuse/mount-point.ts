@@ -3,15 +3,13 @@
  * place at any moment; a name that is resolved twice can lead to two directories.
  */
 import { readFileSync } from 'node:fs';
+import { O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/beneath.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import { EACCES, EINVAL, ENOTDIR, ErrnoError, ESTALE, errnoName, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
 import { mountAt, readMounts } from './mountinfo.ts';
 
-const O_DIRECTORY = 0o200000;
-const O_NOFOLLOW = 0o400000;
-const O_PATH = 0o10000000;
 const RESOLVE_NO_SYMLINKS = 4;
 const PATH_MAX = 4096;
 

@@ -2,7 +2,7 @@
  * The objects of a directory layer: finds them by name, and gives descriptors (O_PATH) of them. What a name led to can be another
  * object a moment later, so that every descriptor is compared with the inode before it is used.
  */
-import { CONFINED } from '../sys/beneath.ts';
+import { CONFINED, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/beneath.ts';
 import { type Name, nameOf } from '../sys/bytes.ts';
 import { openSparing, spareDescriptors } from '../sys/descriptors.ts';
 import * as errno from '../sys/errno.ts';
@@ -17,10 +17,7 @@ import { DirInode } from './dir-inode.ts';
 import { type LayerNumbers, numbersOf } from './numbers.ts';
 
 // linux/fcntl.h, linux/openat2.h, linux/mount.h
-const O_DIRECTORY = 0o200000;
-const O_NOFOLLOW = 0o400000;
 const O_CLOEXEC = 0o2000000;
-const O_PATH = 0o10000000;
 const RESOLVE_NO_XDEV = 0x1;
 const OPEN_TREE_CLONE = 1;
 

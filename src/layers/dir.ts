@@ -3,7 +3,7 @@
  * then on the object is that inode: whatever is read of it is read by a descriptor that was compared with it, so that nobody who
  * renames, links or mounts in the layer has another object's data, names or attributes shown in its place.
  */
-import { entriesIn, pathOfDescriptor } from '../sys/beneath.ts';
+import { entriesIn, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH, pathOfDescriptor } from '../sys/beneath.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError, must } from '../sys/errno.ts';
@@ -18,11 +18,7 @@ import { HANDLE_INDEX, HandleIndex, handleText, INDEX_BYTES_MAX } from './handle
 import type { Data, Inode, Layer, Statfs } from './layer.ts';
 
 // linux/fcntl.h
-const O_NONBLOCK = 0o4000;
-const O_DIRECTORY = 0o200000;
-const O_NOFOLLOW = 0o400000;
 const O_NOATIME = 0o1000000;
-const O_PATH = 0o10000000;
 
 const XATTR_BYTES = 64 * 1024;
 

@@ -3,10 +3,10 @@ import { type Name, nameOf } from './bytes.ts';
 import { native } from './native.ts';
 
 // linux/fcntl.h, linux/openat2.h
-const O_NONBLOCK = 0o4000;
-const O_DIRECTORY = 0o200000;
-const O_NOFOLLOW = 0o400000;
-const O_PATH = 0o10000000;
+export const O_NONBLOCK = 0o4000;
+export const O_DIRECTORY = 0o200000;
+export const O_NOFOLLOW = 0o400000;
+export const O_PATH = 0o10000000;
 const RESOLVE_NO_MAGICLINKS = 0x2;
 const RESOLVE_NO_SYMLINKS = 0x4;
 const RESOLVE_BENEATH = 0x8;
