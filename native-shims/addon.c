@@ -7,7 +7,7 @@
 	X(openat2) X(close) X(closeRange) X(flock) X(duplicate) X(replace) X(setStatusFlags) X(poll)                  \
 	X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                               \
 	X(nameToHandleAt) X(openByHandleAt) X(fileFlags) X(fileXattr) X(filesystemUuid) X(btrfsUuid)                  \
-	X(lgetxattr) X(llistxattr) X(getxattr) X(listxattr) X(fgetxattr) X(flistxattr)                                \
+	X(lgetxattr) X(getxattr) X(listxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                 \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(advise) X(addressOf)                                                     \
 	X(loopDescriptor) X(loopTimeout) X(prepareStreams)                                                            \

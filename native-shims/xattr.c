@@ -3,7 +3,18 @@
 
 #include <errno.h>
 #include <linux/limits.h> /* XATTR_NAME_MAX */
+#include <sys/syscall.h>
 #include <sys/xattr.h>
+#include <unistd.h>
+
+/* Source: linux/xattr.h and asm-generic/unistd.h of Linux 6.13; older headers lack them. */
+struct xattr_arguments {
+	uint64_t value;
+	uint32_t size;
+	uint32_t flags;
+};
+#define NUMBER_GETXATTRAT 464
+#define NUMBER_LISTXATTRAT 465
 
 /* getxattr(path, name, out: Uint8Array) -> bytes of the value, or -errno. Follows symlinks, /proc/self/fd/N among them. */
 SHIM(getxattr)
@@ -49,18 +60,38 @@ SHIM(lgetxattr)
 	return reply(env, n < 0 ? -errno : n);
 }
 
-/* llistxattr(path, out: Uint8Array) -> bytes of the names, each ended by a NUL, or -errno.
- * Does not follow a symlink at the end. */
-SHIM(llistxattr)
+/* getxattrat(dirfd, path, flags, name, out: Uint8Array) -> bytes of the value, or -errno; ENOSYS before Linux 6.13. */
+SHIM(getxattrat)
 {
-	char path[PATH_MAX];
-	struct args a = args_open(env, info, 2);
+	char path[PATH_MAX], name[XATTR_NAME_MAX + 1];
+	struct args a = args_open(env, info, 5);
+	int dirfd = arg_int(&a);
 
 	arg_bytes_z(&a, path, sizeof path);
+	int flags = arg_int(&a);
+	arg_bytes_z(&a, name, sizeof name);
+	struct span out = arg_span(&a);
+	struct xattr_arguments value = { .value = (uintptr_t)out.at, .size = out.len };
+	if (a.failed)
+		return reply(env, -a.failed);
+	long n = syscall(NUMBER_GETXATTRAT, dirfd, path, flags, name, &value, sizeof value);
+	return reply(env, n < 0 ? -errno : n);
+}
+
+/* listxattrat(dirfd, path, flags, out: Uint8Array) -> bytes of the names, each ended by a NUL, or -errno; ENOSYS before
+ * Linux 6.13. */
+SHIM(listxattrat)
+{
+	char path[PATH_MAX];
+	struct args a = args_open(env, info, 4);
+	int dirfd = arg_int(&a);
+
+	arg_bytes_z(&a, path, sizeof path);
+	int flags = arg_int(&a);
 	struct span out = arg_span(&a);
 	if (a.failed)
 		return reply(env, -a.failed);
-	ssize_t n = llistxattr(path, out.at, out.len);
+	long n = syscall(NUMBER_LISTXATTRAT, dirfd, path, flags, out.at, out.len);
 	return reply(env, n < 0 ? -errno : n);
 }
 

@@ -23,16 +23,10 @@ import {
   statSync,
   unlinkSync,
 } from 'node:fs';
-import {
-  findBeneath,
-  namesIn,
-  openDirectory,
-  openDirectoryBeneath,
-  openForReading,
-  pathOfDescriptor,
-} from '../sys/beneath.ts';
+import { findBeneath, namesIn, openDirectory, openDirectoryBeneath, openForReading } from '../sys/beneath.ts';
 import { type Name, nameBytes, printable } from '../sys/bytes.ts';
 import { EEXIST, EIO, ENOENT, ENOTDIR, ENOTEMPTY, ErrnoError, errnoName, must } from '../sys/errno.ts';
+import { pathOfDescriptor } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isRegular } from '../sys/stat.ts';
 import { identityIn, statx, statxMode, statxSize, statxVersion } from '../sys/statx.ts';

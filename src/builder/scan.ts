@@ -2,9 +2,9 @@
  * A directory as a tree. Without options it is the tree that mkcomposefs 1.0.8 makes of the directory, once the digests of the
  * files are in it.
  */
-import { pathOfDescriptor } from '../sys/beneath.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import { ENODATA, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
+import { getXattr, listXattrs } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
 import { identityIn, statxAttr, statxVersion } from '../sys/statx.ts';
@@ -134,14 +134,13 @@ class Scan {
   }
 
   #readXattrs({ fd, path }: Found, inode: TreeInode): void {
-    const place = pathOfDescriptor(fd); // of any type: an O_PATH descriptor itself is not taken
-    const length = native.listxattr(place, this.#buffer);
+    const length = listXattrs(fd, this.#buffer);
     if (length === -EOPNOTSUPP || length === 0) return;
     if (length < 0) throw this.#failure(length, path, 'list of xattrs');
     const names = nameOf(this.#buffer, 0, length);
     for (const name of names.split('\0').slice(0, -1)) {
       if (this.#options.userXattrs && !name.startsWith('user.')) continue;
-      const n = native.getxattr(place, name, this.#buffer);
+      const n = getXattr(fd, name, this.#buffer);
       if (n === -ENODATA) continue; // it went away meanwhile
       if (n < 0) throw this.#failure(n, path, `xattr ${printable(name)}`);
       const value = nameOf(this.#buffer, 0, n);

@@ -93,9 +93,32 @@ export class Files {
    * @returns the handle, a negative errno, or LATER; throws as Overlay.find, Overlay.check and a Check do
    */
   open(nodeid: Nodeid, node: Node, unique?: Unique): Opened | number {
-    node.top.layer.recheck?.(node.top, this.openFd(nodeid));
-    const file = this.ready(nodeid, node, unique, ready => this.grant(ready));
-    return typeof file === 'number' ? file : this.grant(file);
+    const file = this.rechecked(nodeid, node);
+    if (typeof file === 'number') return file;
+    const ready = this.ready(file, node, unique, later => this.grant(later));
+    return typeof ready === 'number' ? ready : this.grant(ready);
+  }
+
+  /** A file that is kept or found, whose node is what the kernel was told. */
+  private rechecked(nodeid: Nodeid, node: Node): File | number {
+    const kept = this.kept(nodeid);
+    const hasOwnData = node.data === undefined;
+    if (kept || !hasOwnData) this.recheck(node, kept);
+    const file = kept ?? this.find(nodeid, node);
+    if (typeof file === 'number' || kept || !hasOwnData) return file;
+    try {
+      this.recheck(node, file);
+    } catch (error) {
+      this.dispose(file);
+      throw error;
+    }
+    return file;
+  }
+
+  /** @param file of the node, whose own descriptor spares a search for its name */
+  private recheck({ top }: Node, file: File | undefined): void {
+    const fd = file?.node.data === undefined ? (file?.data.fd ?? -1) : -1;
+    top.layer.recheck?.(top, fd, file !== undefined && file.users > 0);
   }
 
   /**
@@ -104,24 +127,24 @@ export class Files {
    * @returns as `open`
    */
   unopened(nodeid: Nodeid, node: Node, unique?: Unique): Data | number {
-    const file = this.ready(nodeid, node, unique, ready => this.rest(ready));
+    const file = this.kept(nodeid) ?? this.find(nodeid, node);
     if (typeof file === 'number') return file;
-    this.rest(file);
-    return file.reads;
+    const ready = this.ready(file, node, unique, later => this.rest(later));
+    if (typeof ready === 'number') return ready;
+    this.rest(ready);
+    return ready.reads;
   }
 
   /**
-   * Finds a file and checks it. @param later makes an answer of it, where that was left for later
+   * Checks a file. @param later makes an answer of it, where that was left for later
    * @returns the file, ready to be read, a negative errno, or LATER
    */
   private ready(
-    nodeid: Nodeid,
+    file: File,
     node: Node,
     unique: Unique | undefined,
     later: (file: File) => Opened | number,
   ): File | number {
-    const file = this.kept(nodeid) ?? this.find(nodeid, node);
-    if (typeof file === 'number') return file;
     try {
       const { data } = file;
       if (file.unchecked) return file;

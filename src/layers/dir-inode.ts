@@ -26,7 +26,7 @@ export class DirInode implements Inode {
   attr: Attr;
   attrAtMs: number;
   /** The ACL that whoever asks was told last, '' where there is none, and the change time of the object before that. */
-  acl: { readonly value: Name; readonly changed: string } | undefined;
+  acl: { readonly value: Name; readonly changed: sx.Changed } | undefined;
   /** The names of its xattrs, each ended by a NUL, and when; undefined: not asked, or not to be had. */
   xattrNames: Name | undefined;
   xattrNamesAtMs = 0;
@@ -75,8 +75,23 @@ export class DirInode implements Inode {
     return this.isStale && performance.now() - this.staleAtMs < RETRY_MS;
   }
 
+  /** @param names of its xattrs, as they are now */
+  tellXattrNames(names: Name | undefined): void {
+    this.xattrNames = names;
+    this.xattrNamesAtMs = performance.now();
+  }
+
   tellAcl(value: Name): void {
-    this.acl = { value, changed: sx.changedText(this.attr) };
+    const { ctime, ctimensec } = this.attr;
+    this.acl = { value, changed: { ctime, ctimensec } };
+  }
+
+  /**
+   * Whether the last statx, of this object, shows a change time that was told before, and that no later change can have: it has the
+   * same name, mode, owner and ACL. A filesystem that does not count a rename as a change shows the new name later.
+   */
+  get isUnchanged(): boolean {
+    return sx.statxChangedIs(this.attr) && sx.statxIsSettled();
   }
 
   /** Takes the attributes that the last statx has told. */

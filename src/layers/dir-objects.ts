@@ -25,6 +25,8 @@ const OPEN_TREE_CLONE = 1;
 export const WITHIN: number = CONFINED | RESOLVE_NO_XDEV;
 export const PATH_MAX = 4096;
 
+/** What a lookup of a name gives where there is none. */
+const MISSING: readonly number[] = [-errno.ENOENT, -errno.ENAMETOOLONG];
 /** What the way to an object gives where it, or a directory on the way, is not there any more. */
 const GONE: readonly number[] = [-errno.ENOENT, -errno.ENOTDIR, -errno.ELOOP];
 
@@ -44,6 +46,8 @@ export class DirObjects {
   private readonly mountId: number;
   /** Whether the root is that of a private clone, in which nothing is mounted. */
   private readonly isClone: boolean;
+  /** Whether `findByName` can do without descriptors. */
+  private readonly isSeenByName: boolean;
   private readonly device: sx.Device;
   private readonly numbers: LayerNumbers;
   /** The object that was opened last, whose descriptor is the next one to be asked for more often than not. */
@@ -58,6 +62,7 @@ export class DirObjects {
     const { fd, isClone } = openRoot(path, `layer ${layer.path}`);
     this.rootFd = fd;
     this.isClone = isClone;
+    this.isSeenByName = isClone && countsRenames(fd);
     must(sx.statx(fd, ''), `layer ${layer.path}`);
     this.mountId = sx.statxMountId();
     this.device = sx.statxDevice();
@@ -68,8 +73,30 @@ export class DirObjects {
 
   /** What a name leads to now. Throws ErrnoError as Layer.lookup. */
   find(parent: DirInode, name: Name): DirInode | undefined {
+    const found = this.isSeenByName ? this.findByName(parent, name) : 'unsure';
+    return found === 'unsure' ? this.findByDescriptor(parent, name) : found;
+  }
+
+  /**
+   * The same by two questions about a name, in the place of four about a descriptor. Both answers are about one object if it has
+   * not changed since before the first one: to be renamed is a change. Another error than a miss leaves it unsure, too.
+   */
+  private findByName(parent: DirInode, name: Name): DirInode | undefined | 'unsure' {
+    const directory = this.directory(parent);
+    const sinceMs = Date.now();
+    const length = native.listxattrat(directory, name, sx.AT_SYMLINK_NOFOLLOW, xattrNames);
+    if (MISSING.includes(length)) return undefined;
+    if (length < 0 || sx.statx(directory, name) < 0) return 'unsure';
+    const birth = sx.statxBirth();
+    if (birth === undefined || sx.statxMountId() !== this.mountId || !sx.statxIsSettled(sinceMs)) return 'unsure';
+    const inode = new DirInode(this.layer, parent, name, this.ino(), birth);
+    inode.tellXattrNames(nameOf(xattrNames, 0, length));
+    return inode;
+  }
+
+  private findByDescriptor(parent: DirInode, name: Name): DirInode | undefined {
     const fd = openIn(this.directory(parent), name, O_PATH | O_NOFOLLOW, WITHIN);
-    if (fd === -errno.ENOENT || fd === -errno.ENAMETOOLONG) return undefined;
+    if (MISSING.includes(fd)) return undefined;
     if (fd < 0) throw this.failure(fd, parent.pathOf(name));
     const result = this.describe(fd);
     if (result < 0) {
@@ -193,8 +220,8 @@ export class DirObjects {
 
   /** The number of the object of the last statx. */
   private ino(): number {
-    const { major, minor } = sx.statxDevice();
-    const isOwnDevice = major === this.device.major && minor === this.device.minor;
+    const isOwnDevice = sx.statxDeviceIs(this.device);
+    const { major, minor } = isOwnDevice ? this.device : sx.statxDevice();
     return this.numbers.of({ major, minor, inoHigh: sx.statxInoHigh(), inoLow: sx.statxInoLow() }, isOwnDevice);
   }
 
@@ -216,6 +243,22 @@ export class DirObjects {
     if (this.held) native.close(this.held.fd);
     this.held = undefined;
   }
+}
+
+const xattrNames = new Uint8Array(256);
+
+/** Local filesystems where being renamed is a change, by the kernel's own clock. Source: linux/magic.h, their rename functions. */
+const COUNTING_RENAMES: readonly number[] = [
+  0xef53, // ext2, ext3, ext4
+  0x58465342, // xfs
+  0x9123683e, // btrfs
+  0xf2f52010, // f2fs
+  0x01021994, // tmpfs
+];
+
+function countsRenames(fd: number): boolean {
+  const numbers = new Float64Array(10);
+  return native.fstatfs(fd, numbers) === 0 && COUNTING_RENAMES.includes(numbers[0] as number);
 }
 
 /** A descriptor (O_PATH) of a layer's root: of a private clone of its mount where the process may make one. */

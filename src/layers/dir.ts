@@ -3,10 +3,12 @@
  * then on the object is that inode: whatever is read of it is read by a descriptor that was compared with it, so that nobody who
  * renames, links or mounts in the layer has another object's data, names or attributes shown in its place.
  */
-import { entriesIn, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH, pathOfDescriptor } from '../sys/beneath.ts';
+import { entriesIn, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH } from '../sys/beneath.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { openSparing } from '../sys/descriptors.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError, must } from '../sys/errno.ts';
+import { getXattr, listXattrs, reopen } from '../sys/found.ts';
 import { type Handle, openHandle, readHandle, readUuid } from '../sys/handles.ts';
 import { native } from '../sys/native.ts';
 import { type Attr, isRegular } from '../sys/stat.ts';
@@ -67,10 +69,10 @@ export class DirLayer implements Layer {
     const it = inode as DirInode;
     if (!this.isFresh(it.attrAtMs)) {
       if (this.isThere(it, openFd)) it.isStale = false;
-      else if (!this.isOpenAs(it, openFd)) {
-        if (!it.wasJustStale || !this.objects.isOpen(it)) throw this.objects.stale(it);
+      else if (this.isOpenAs(it, openFd)) it.isStale = true;
+      else if (it.wasJustStale && this.objects.isOpen(it))
         return sx.statxAttr(it.ino); // of a working directory, say
-      }
+      else throw this.objects.stale(it);
       it.refresh();
     }
     return { ...it.attr }; // the caller may change it
@@ -91,14 +93,15 @@ export class DirLayer implements Layer {
     return openFd >= 0 && this.objects.isOpenAs(openFd, it);
   }
 
-  recheck(inode: Inode, openFd = -1): void {
+  recheck(inode: Inode, fd: number, isInUse: boolean): void {
     const it = inode as DirInode;
+    if (!it.isStale && this.isOpenAs(it, fd) && it.isUnchanged) return;
     const { mode, uid, gid } = it.attr;
     const isThere = this.objects.isThere(it);
-    const isFound = isThere || (it.wasJustStale && this.isOpenAs(it, openFd));
+    const isFound = isThere || (isInUse && it.wasJustStale && this.isOpenAs(it, fd));
     if (!isFound) throw this.objects.stale(it);
     const isSame = sx.statxMode() === mode && sx.statxUid() === uid && sx.statxGid() === gid;
-    if (isSame && this.hasSameAcl(it, isThere ? undefined : openFd)) return;
+    if (isSame && this.hasSameAcl(it, isThere ? undefined : fd)) return;
     it.attrAtMs = Number.NEGATIVE_INFINITY; // the lookup that follows is to tell them
     throw new ErrnoError(errno.ESTALE, `layer ${this.path}: ${it.path}: its owner, mode or ACL has changed`);
   }
@@ -106,9 +109,9 @@ export class DirLayer implements Layer {
   /** Whether the object that the last statx was about has the ACL that was told. @param openFd where its name leads elsewhere */
   private hasSameAcl(it: DirInode, openFd: number | undefined): boolean {
     const { acl } = it;
+    if (acl === undefined || sx.statxChangedIs(acl.changed)) return true;
     const changed = sx.statxChanged();
-    if (acl === undefined || acl.changed === changed) return true;
-    const length = native.getxattr(pathOfDescriptor(openFd ?? this.objects.descriptor(it)), ACL, this.value);
+    const length = getXattr(openFd ?? this.objects.descriptor(it), ACL, this.value);
     const isSame = nameOf(this.value, 0, Math.max(length, 0)) === acl.value;
     it.acl = isSame ? { value: acl.value, changed } : undefined;
     return isSame;
@@ -147,7 +150,7 @@ export class DirLayer implements Layer {
   xattrBytes(inode: Inode, name: Name): number {
     const it = inode as DirInode;
     if (name.startsWith(TRUSTED) && this.lacksXattr(it, name)) return -1;
-    const length = native.getxattr(pathOfDescriptor(this.objects.descriptor(it)), name, this.value);
+    const length = getXattr(this.objects.descriptor(it), name, this.value);
     if (length >= 0) return length;
     if (length === -errno.ENODATA || length === -errno.EOPNOTSUPP) return -1;
     throw this.failureByPath(length, it);
@@ -159,16 +162,15 @@ export class DirLayer implements Layer {
    */
   private lacksXattr(it: DirInode, name: Name): boolean {
     if (it.xattrNames === undefined || !this.isFresh(it.xattrNamesAtMs)) {
-      const length = native.listxattr(pathOfDescriptor(this.objects.descriptor(it)), this.value);
-      it.xattrNames = length < 0 ? undefined : nameOf(this.value, 0, length);
-      it.xattrNamesAtMs = performance.now();
+      const length = listXattrs(this.objects.descriptor(it), this.value);
+      it.tellXattrNames(length < 0 ? undefined : nameOf(this.value, 0, length));
     }
     return it.xattrNames === '' || (it.xattrNames !== undefined && !`\0${it.xattrNames}`.includes(`\0${name}\0`));
   }
 
   listxattr(inode: Inode): Name[] {
     const it = inode as DirInode;
-    const length = native.listxattr(pathOfDescriptor(this.objects.descriptor(it)), this.value);
+    const length = listXattrs(this.objects.descriptor(it), this.value);
     if (length === -errno.EOPNOTSUPP) return [];
     if (length < 0) throw this.failureByPath(length, it);
     return nameOf(this.value, 0, length).split('\0').slice(0, -1);
@@ -251,8 +253,8 @@ export class DirLayer implements Layer {
   /** The same, of one that statx was asked about last, and that stays open. */
   private openSeen(found: number, shown: Name): Data | number {
     if (!isRegular(sx.statxMode())) return -errno.ENOENT;
-    let fd = openIn(sx.AT_FDCWD, pathOfDescriptor(found), O_NONBLOCK | O_NOATIME, 0);
-    if (fd === -errno.EPERM) fd = openIn(sx.AT_FDCWD, pathOfDescriptor(found), O_NONBLOCK, 0); // not the owner: no O_NOATIME
+    let fd = openSparing(() => reopen(found, O_NONBLOCK | O_NOATIME));
+    if (fd === -errno.EPERM) fd = openSparing(() => reopen(found, O_NONBLOCK)); // not the owner: no O_NOATIME
     return fd < 0 ? fd : new FileData(fd, this.path, shown, true);
   }
 

@@ -103,9 +103,10 @@ export interface Layer {
   /**
    * Throws ErrnoError ESTALE likewise, and where mode, owner or ACL are not what was told last: whoever opens the object was let in
    * by those. Absent where nothing can change.
-   * @param openFd as for `attr`, for who asks again at once: a file is opened by /proc/PID/fd without its name
+   * @param fd an open file that may be the object; if it is, and has not changed since, its name need not be asked for
+   * @param isInUse whether somebody has that file open. Who asks again at once opens it by /proc/PID/fd, say, without its name
    */
-  recheck?(inode: Inode, openFd?: number): void;
+  recheck?(inode: Inode, fd: number, isInUse: boolean): void;
   /** The target of a symlink. Throws ErrnoError EINVAL for anything else. */
   readlink(inode: Inode): Name;
   /**

@@ -28,6 +28,8 @@ interface Dentry {
   readonly atMs: number;
   /** Of the node's top, then: since it was found elsewhere, nothing says that it is here, too. */
   readonly moves: number | undefined;
+  /** Of the directory, whose number another one may have now. */
+  readonly birth: Name | undefined;
 }
 
 /** Of one dentry with its node, an inode of a layer, its attributes and what the cache itself needs. */
@@ -57,7 +59,7 @@ export class DentryCache {
 
   get(parent: Node, name: Name): Node | number | undefined {
     const dentry = this.dentries.get(key(parent, name));
-    const isKnown = dentry !== undefined && this.holds(dentry);
+    const isKnown = dentry !== undefined && dentry.birth === parent.top.birth && this.holds(dentry);
     this.counts.asked(isKnown);
     return isKnown ? dentry.found : undefined;
   }
@@ -71,7 +73,7 @@ export class DentryCache {
 
   set(parent: Node, name: Name, found: Node | number): void {
     const moves = typeof found === 'number' ? undefined : found.top.moves;
-    this.dentries.set(key(parent, name), { found, atMs: performance.now(), moves });
+    this.dentries.set(key(parent, name), { found, atMs: performance.now(), moves, birth: parent.top.birth });
     this.counts.holds(this.dentries, this.max);
   }
 
@@ -84,7 +86,7 @@ export class DentryCache {
   }
 }
 
-const key = ({ ino, top }: Node, name: Name): string => `${ino} ${top.birth ?? ''}/${name}`;
+const key = ({ ino }: Node, name: Name): string => `${ino}/${name}`;
 
 function sizeBytes({ found }: Dentry, { length }: string): number {
   const long = Math.max(0, length - SHORT_KEY);

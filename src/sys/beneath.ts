@@ -1,5 +1,6 @@
 /** Opening what is below a directory, by its descriptor, so that nothing that happens to the names in it leads elsewhere. */
 import { type Name, nameOf } from './bytes.ts';
+import { reopen } from './found.ts';
 import { native } from './native.ts';
 
 // linux/fcntl.h, linux/openat2.h
@@ -51,16 +52,11 @@ function openPieces(directory: number, path: Name, flags: number): number {
 export const openParent = (directory: number): number =>
   native.openat2(directory, '..', O_DIRECTORY | O_NOFOLLOW, RESOLVE_NO_MAGICLINKS);
 
-/** A path of the object itself that a descriptor stands for; names below it are looked up in that directory. */
-export const pathOfDescriptor = (fd: number): Name => `/proc/self/fd/${fd}`;
-
 /** Opens for reading what a descriptor of findBeneath stands for, or -errno: a regular file, as devices would take notice. */
-export const openForReading = (found: number): number =>
-  native.openat2(AT_FDCWD, pathOfDescriptor(found), O_NONBLOCK, 0);
+export const openForReading = (found: number): number => reopen(found, O_NONBLOCK);
 
 /** Opens for its names the directory that a descriptor of findBeneath stands for, or -errno. */
-export const openFoundDirectory = (found: number): number =>
-  native.openat2(AT_FDCWD, pathOfDescriptor(found), O_DIRECTORY, 0);
+export const openFoundDirectory = (found: number): number => reopen(found, O_DIRECTORY);
 
 /** struct linux_dirent64. Source: getdents64(2). */
 const Dirent = { reclen: 16 /* u16 */, type: 18 /* u8 */, name: 19 } as const;

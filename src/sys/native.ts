@@ -87,10 +87,13 @@ export interface Native {
 
   // ---- xattr.c: an empty `out` asks for the size -----------------------------------------------------------------
   lgetxattr(path: Name, name: Name, out: Uint8Array): number;
-  llistxattr(path: Name, out: Uint8Array): number;
   /** These follow symlinks. */
   getxattr(path: Name, name: Name, out: Uint8Array): number;
   listxattr(path: Name, out: Uint8Array): number;
+  /** getxattrat(2); `flags` may hold AT_SYMLINK_NOFOLLOW. -ENOSYS before Linux 6.13. */
+  getxattrat(dirfd: number, path: Name, flags: number, name: Name, out: Uint8Array): number;
+  /** listxattrat(2), likewise. */
+  listxattrat(dirfd: number, path: Name, flags: number, out: Uint8Array): number;
   fgetxattr(fd: number, name: Name, out: Uint8Array): number;
   flistxattr(fd: number, out: Uint8Array): number;
 

@@ -83,25 +83,27 @@ export function statxBirth(): Name | undefined {
 }
 
 /**
- * Whether the change time of the answer is so old that a change from now on must give another one. A filesystem whose inodes have
- * no room for nanoseconds counts whole seconds, FAT every second one; others take the time of the kernel's last tick. Where a
- * server's clock is ahead, nothing is settled.
+ * Whether the change time of the answer is so old that a change after `sinceMs` (by Date.now) must give another one. A filesystem
+ * whose inodes have no room for nanoseconds counts whole seconds, FAT every second one; others take the time of the kernel's last
+ * tick. Where a server's clock is ahead, nothing is settled.
  */
-export function statxIsSettled(): boolean {
+export function statxIsSettled(sinceMs: number = Date.now()): boolean {
   const nanoseconds = view.getUint32(Statx.ctime + Timestamp.nsec, true);
   const changedMs = getI64(view, Statx.ctime + Timestamp.sec) * 1000 + nanoseconds / 1e6;
-  return Date.now() - changedMs > (nanoseconds === 0 ? COARSE_MS : FINE_MS);
+  return sinceMs - changedMs > (nanoseconds === 0 ? COARSE_MS : FINE_MS);
 }
 const COARSE_MS = 3000;
 const FINE_MS = 100;
 
-/** The change time, as text. */
-export const changedText = ({ ctime, ctimensec }: Pick<Attr, 'ctime' | 'ctimensec'>): string => `${ctime}.${ctimensec}`;
-export const statxChanged = (): string =>
-  changedText({
-    ctime: getSeconds(view, Statx.ctime + Timestamp.sec),
-    ctimensec: view.getUint32(Statx.ctime + Timestamp.nsec, true),
-  });
+/** When an object was changed last. */
+export type Changed = Pick<Attr, 'ctime' | 'ctimensec'>;
+export const statxChanged = (): Changed => ({
+  ctime: getSeconds(view, Statx.ctime + Timestamp.sec),
+  ctimensec: view.getUint32(Statx.ctime + Timestamp.nsec, true),
+});
+export const statxChangedIs = ({ ctime, ctimensec }: Changed): boolean =>
+  view.getUint32(Statx.ctime + Timestamp.nsec, true) === ctimensec &&
+  getSeconds(view, Statx.ctime + Timestamp.sec) === ctime;
 
 export const statxMountId = (): number => getU64(view, Statx.mnt_id);
 

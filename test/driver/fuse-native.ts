@@ -121,7 +121,7 @@ t.test('fuse-native', { skip: withoutFuse || withoutFuseNative }, async t => {
       t.equal(getxattr('user.value', 0), 300, 'the size of an xattr');
       t.equal(getxattr('user.value', 299), -ERANGE, 'a value that the caller has no room for');
       t.equal(getxattr('system.posix_acl_access', 100), -EOPNOTSUPP, 'ACLs do not exist');
-      t.equal(native.llistxattr(nameFromText(file), new Uint8Array(5)), -ERANGE, 'nor room for the names');
+      t.equal(native.listxattr(nameFromText(file), new Uint8Array(5)), -ERANGE, 'nor room for the names');
       t.throws(() => writeFileSync(join(root, 'new'), ''), { code: 'EROFS' }, 'read-only');
       t.equal(native.mount('', nameFromText(root), '', MS_REMOUNT, ''), 0, 'remounted to be written');
       t.throws(() => writeFileSync(join(root, 'new'), ''), { code: 'EROFS' }, 'it refuses to create');

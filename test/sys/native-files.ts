@@ -14,6 +14,7 @@ import {
   ELOOP,
   ENODATA,
   ENOENT,
+  ENOSYS,
   ENOTDIR,
   ENOTTY,
   EOPNOTSUPP,
@@ -281,14 +282,12 @@ print(len(b''.join(os.fsencode(n) + b'\\0' for n in os.listxattr(path))))`;
       5,
     ],
     ['listxattr: a link is followed', native.listxattr(link, none), listBytes],
-    ['llistxattr: the size', native.llistxattr(file, none), listBytes],
     ['flistxattr: the size', native.flistxattr(fd, none), listBytes],
-    ['llistxattr: too small', native.llistxattr(file, three), -ERANGE],
     ['flistxattr: too small', native.flistxattr(fd, three), -ERANGE],
   ] as const)
     t.equal(result, want, rule);
   for (const [rule, n] of [
-    ['llistxattr', native.llistxattr(file, bytes)],
+    ['listxattr', native.listxattr(file, bytes)],
     ['flistxattr', native.flistxattr(fd, bytes)],
   ] as const) {
     const names = text(bytes.subarray(0, n)).split('\0');
@@ -315,6 +314,33 @@ t.test('flock', async t => {
   native.close(b);
   t.equal(native.flock(a, EXCLUSIVE | NONBLOCK), 0, 'it ends with its descriptor');
   native.close(a);
+});
+
+const kernel = native.listxattrat(AT_FDCWD, '/', 0, none) === -ENOSYS ? 'needs Linux 6.13' : false;
+t.test('getxattrat and listxattrat', { skip: kernel }, async t => {
+  const NOFOLLOW = 0x100;
+  const program = `import os, sys
+os.setxattr(sys.argv[1], 'user.plain', b'value')
+print(len(b''.join(os.fsencode(n) + b'\\0' for n in os.listxattr(sys.argv[1]))))`;
+  const listBytes = Number(python(program, [file]));
+  const folder = openOrThrow(tree, O_PATH);
+  const three = bytes.subarray(0, 3);
+  for (const [rule, result, want] of [
+    ['the size', native.getxattrat(folder, 'file', NOFOLLOW, 'user.plain', none), 5],
+    ['a value', native.getxattrat(folder, 'file', NOFOLLOW, 'user.plain', bytes), 5],
+    ['no such name', native.getxattrat(folder, 'file', NOFOLLOW, 'user.none', none), -ENODATA],
+    ['too small', native.getxattrat(folder, 'file', NOFOLLOW, 'user.plain', three), -ERANGE],
+    ['a link is not followed', native.getxattrat(folder, 'link', NOFOLLOW, 'user.plain', none), -ENODATA],
+    ['or is', native.getxattrat(folder, 'link', 0, 'user.plain', none), 5],
+    ['the names: the size', native.listxattrat(folder, 'file', NOFOLLOW, none), listBytes],
+    ['the names: too small', native.listxattrat(folder, 'file', NOFOLLOW, three), -ERANGE],
+  ] as const)
+    t.equal(result, want, rule);
+  native.getxattrat(folder, 'file', NOFOLLOW, 'user.plain', bytes);
+  t.equal(text(bytes.subarray(0, 5)), 'value');
+  const names = text(bytes.subarray(0, native.listxattrat(folder, 'file', NOFOLLOW, bytes))).split('\0');
+  t.ok(names.includes('user.plain') && names.at(-1) === '', 'each name is ended by a NUL');
+  native.close(folder);
 });
 
 t.test('getxattr and listxattr', async t => {
