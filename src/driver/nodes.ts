@@ -6,6 +6,7 @@ import type { Overlay } from '../overlay/overlay.ts';
 import { S_IFMT } from '../sys/stat.ts';
 
 interface Known {
+  readonly nodeid: Nodeid;
   node: Node;
   lookups: number;
 }
@@ -23,8 +24,10 @@ export const isRoot = (nodeid: Nodeid): boolean => nodeid === ROOT || nodeid ===
  */
 export class Nodes {
   private readonly known = new Map<Nodeid, Known>();
-  /** The nodeid of the object that has a number now, so that the names of a hard link share it. */
-  private readonly nodeids = new Map<number, Nodeid>();
+  /** The same by the number that the object has now, so that the names of a hard link share a nodeid. */
+  private readonly byIno = new Map<number, Known>();
+  /** What `canonical` found last: most often that is remembered next. */
+  private latest: Known | undefined;
   private readonly root: Node;
   private next = FIRST_NODEID;
 
@@ -48,30 +51,30 @@ export class Nodes {
   canonical(node: Node): Node {
     if (node.ino === this.root.ino) return this.root;
     const known = this.knownAs(node);
+    this.latest = known;
     return known === undefined || isStale(known.node) ? node : known.node;
   }
 
   /** Counts a lookup of a canonical node that the kernel is told of. @returns its nodeid */
   remember(node: Node): Nodeid {
     if (node.ino === this.root.ino) return ROOT;
-    const known = this.knownAs(node);
+    const known = this.latest?.node === node ? this.latest : this.knownAs(node);
     if (known === undefined) return this.add(node);
     known.node = node;
     known.lookups++;
-    return this.nodeids.get(node.ino) as Nodeid;
+    return known.nodeid;
   }
 
   private add(node: Node): Nodeid {
-    const nodeid = this.next++ as Nodeid;
-    this.known.set(nodeid, { node, lookups: 1 });
-    this.nodeids.set(node.ino, nodeid);
-    return nodeid;
+    const known: Known = { nodeid: this.next++ as Nodeid, node, lookups: 1 };
+    this.known.set(known.nodeid, known);
+    this.byIno.set(node.ino, known);
+    return known.nodeid;
   }
 
   /** What is known of the object of a node. */
   private knownAs(node: Node): Known | undefined {
-    const nodeid = this.nodeids.get(node.ino);
-    const known = nodeid === undefined ? undefined : this.known.get(nodeid);
+    const known = this.byIno.get(node.ino);
     return known && isSameObject(known.node, node) ? known : undefined;
   }
 
@@ -81,8 +84,9 @@ export class Nodes {
     if (known === undefined) return false;
     known.lookups -= count;
     if (known.lookups > 0) return false;
+    if (this.latest === known) this.latest = undefined;
     const { ino } = known.node;
-    if (this.nodeids.get(ino) === nodeid) this.nodeids.delete(ino);
+    if (this.byIno.get(ino) === known) this.byIno.delete(ino);
     return this.known.delete(nodeid);
   }
 }
