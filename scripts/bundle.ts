@@ -22,7 +22,13 @@ const bundles: readonly (readonly [file: string, entry: string])[] = [
 const bundleOf = (entry: string): string | undefined => bundles.find(row => row[1] === entry)?.[0];
 
 /** Loaded on demand by a mount, and so part of the bundle; all other commands are loaded from where they are. */
-const ON_DEMAND = ['mount', 'daemon', 'launch', 'umount', 'tools'].map(name => join(from, 'cli', `${name}.js`));
+const ON_DEMAND = [
+  'cli/commands/mount.js',
+  'cli/commands/umount.js',
+  'cli/composefs-tools.js',
+  'mount/daemon.js',
+  'mount/launch.js',
+].map(name => join(from, name));
 
 /** An expression for the place of a file of dist. */
 const placeOf = (file: string): string => `require('node:path').join(__dirname, '${relative(to, file)}')`;

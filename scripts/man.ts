@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type CommandWords, wordsOf } from '../src/cli/command-words.ts';
 import { commands } from '../src/cli/commands.ts';
-import { optionWords } from '../src/cli/mount-options.ts';
+import { optionWords } from '../src/mount/plan.ts';
 
 const folder = new URL('../man/', import.meta.url);
 const { version, description } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));

@@ -10,20 +10,15 @@
  */
 
 // Images: bytes to a tree and back, directories and composefs-dump(5) to a tree, files to objects.
-export { linesOf, parseDump, printDump } from './builder/dumpfile.ts';
-export { digestFiles, type PoolFile, type PoolOptions } from './builder/file-pool.ts';
-export { beginStore, endStore, measureFile, objectPath } from './builder/objects.ts';
-export { printImage } from './builder/print.ts';
-export { type ReadOptions, readTree } from './builder/read.ts';
-export { type Scanned, type ScannedFile, type ScanOptions, scanTree } from './builder/scan.ts';
-export type { ComposefsVersion } from './builder/stage.ts';
-export { newInode, setPayload, setXattr, type TreeEntry, type TreeInode, walk as walkTree } from './builder/tree.ts';
-export { type WriteOptions, writeImage } from './builder/write.ts';
+export { linesOf, parseDump, printDump } from './composefs/dumpfile.ts';
+export { printImage } from './composefs/print.ts';
+export { type ReadOptions, readTree } from './composefs/read.ts';
+export { type Scanned, type ScannedFile, type ScanOptions, scanTree } from './composefs/scan.ts';
+export type { ComposefsVersion } from './composefs/stage.ts';
+export { newInode, setPayload, setXattr, type TreeEntry, type TreeInode, walk as walkTree } from './composefs/tree.ts';
+export { type WriteOptions, writeImage } from './composefs/write.ts';
 export { type Composefs, type Image, openImage, readImageFile } from './erofs/image.ts';
 export type { Nid } from './erofs/inode.ts';
-// A layer, and what one has to answer: implement `Layer` for a source of your own.
-export { ErofsLayer } from './layers/erofs.ts';
-export type { Data, Inode, Layer, Statfs } from './layers/layer.ts';
 // Why a path leads where it leads, and where a stack is not what it seems.
 export {
   type DataStory,
@@ -32,10 +27,13 @@ export {
   type LookupStory,
   Recorder,
   type TraceEvent,
-} from './overlay/explain.ts';
-export { HAZARDS, type Hazard, type HazardCode, hazards } from './overlay/hazards.ts';
+} from './inspect/explain.ts';
+export { HAZARDS, type Hazard, type HazardCode, hazards } from './inspect/hazards.ts';
 // A stack of layers: lookup, listing, attributes, data and its digest.
-export { type InventoryEntry, inventory } from './overlay/inventory.ts';
+export { type InventoryEntry, inventory } from './inspect/inventory.ts';
+// A layer, and what one has to answer: implement `Layer` for a source of your own.
+export { ErofsLayer } from './layers/erofs.ts';
+export type { Data, Inode, Layer, Statfs } from './layers/layer.ts';
 // The rules of lookup: `step` judges one dentry, and a Judge may take its place.
 export { type Digest, parseDigest } from './overlay/metacopy.ts';
 export type { Node } from './overlay/node.ts';
@@ -65,6 +63,8 @@ export { isWhiteout, type Judge, opaqueness, type Rules, type Search, step } fro
 export { RULES, type RuleName, type Trace } from './overlay/trace.ts';
 export type { Check, Measured } from './overlay/verifier.ts';
 export { OverlayXattrs } from './overlay/xattrs.ts';
+export { digestFiles, type PoolFile, type PoolOptions } from './store/file-pool.ts';
+export { beginStore, endStore, measureFile, objectPath } from './store/objects.ts';
 // Byte strings, errors, modes and device numbers.
 export { type Name, nameBytes, nameFromText, nameOf, printable } from './sys/bytes.ts';
 export { attempt, ErrnoError, errnoName } from './sys/errno.ts';

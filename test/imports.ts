@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import t from 'tap';
-import { goldenFolder } from './fixtures/golden-images.ts';
+import { goldenFolder } from './fixtures/images/golden-images.ts';
 
 /** The map: a folder's files may import those of these folders, of their own, and of sys. */
 const arrows: Readonly<Record<string, readonly string[]>> = {

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import t from 'tap';
 import ts from 'typescript';
-import { packageFolder } from './fixtures/mounted.ts';
+import { packageFolder } from './fixtures/mounts/mounted.ts';
 
 t.setTimeout(120_000);
 

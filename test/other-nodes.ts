@@ -4,7 +4,7 @@ import { chmodSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import t from 'tap';
 import { scratch } from './fixtures/layers.ts';
-import { packageFolder } from './fixtures/mounted.ts';
+import { packageFolder } from './fixtures/mounts/mounted.ts';
 
 t.setTimeout(900_000);
 
@@ -14,9 +14,9 @@ const FILES = [
   'sys/native',
   'sys/native-files',
   'verity/hash',
-  'cli/launch',
-  'cli/live',
-  'mount/digests',
+  'mount/launch',
+  'mount/control-socket',
+  'trust/digests',
 ];
 const DOWNLOAD_MS = 200_000;
 

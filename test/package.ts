@@ -3,12 +3,12 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t from 'tap';
-import { newInode, setPayload, type TreeInode } from '../src/builder/tree.ts';
-import { writeImage } from '../src/builder/write.ts';
-import { goldenDumps } from './fixtures/golden-dumps.ts';
-import { goldenFolder } from './fixtures/golden-images.ts';
+import { newInode, setPayload, type TreeInode } from '../src/composefs/tree.ts';
+import { writeImage } from '../src/composefs/write.ts';
+import { goldenDumps } from './fixtures/images/golden-dumps.ts';
+import { goldenFolder } from './fixtures/images/golden-images.ts';
 import { scratch } from './fixtures/layers.ts';
-import { packageFolder } from './fixtures/mounted.ts';
+import { packageFolder } from './fixtures/mounts/mounted.ts';
 
 t.setTimeout(600_000);
 

@@ -17,12 +17,12 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { planMount } from '../../src/cli/mount-options.ts';
 import { DirentPacker } from '../../src/fuse/dirents.ts';
 import { scanTree, writeImage } from '../../src/index.ts';
 import { DirLayer } from '../../src/layers/dir.ts';
 import { openErofsLayer } from '../../src/layers/erofs.ts';
 import type { Layer } from '../../src/layers/layer.ts';
+import { planMount } from '../../src/mount/plan.ts';
 import { measureBytes } from '../../src/verity/digest.ts';
 
 const ROUNDS = 11;

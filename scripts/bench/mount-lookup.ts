@@ -19,8 +19,8 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { BenchReport, BenchRow } from '../../src/cli/bench-report.ts';
-import { table } from '../../src/cli/bench-table.ts';
+import type { BenchReport, BenchRow } from '../../src/bench/report.ts';
+import { table } from '../../src/bench/table.ts';
 import { uringObstacle } from '../../src/fuse/uring.ts';
 
 const packageFolder = new URL('../../../', import.meta.url).pathname;

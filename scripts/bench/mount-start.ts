@@ -14,8 +14,8 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { newInode } from '../../src/builder/tree.ts';
-import { writeImage } from '../../src/builder/write.ts';
+import { newInode } from '../../src/composefs/tree.ts';
+import { writeImage } from '../../src/composefs/write.ts';
 
 const IMAGE_BYTES = 10_000_000;
 const IDLE_SECONDS = 5;

@@ -2,10 +2,10 @@
  * Damaged dumps: a text is refused with EINVAL and a place, or it is a tree that prints as a text that is read as the same
  * tree, and of which an image can be made and read.
  */
-import { parseDump, printDump } from '../../src/builder/dumpfile.ts';
-import { readTree } from '../../src/builder/read.ts';
-import { isWhiteout, type TreeInode, walk } from '../../src/builder/tree.ts';
-import { writeImage } from '../../src/builder/write.ts';
+import { parseDump, printDump } from '../../src/composefs/dumpfile.ts';
+import { readTree } from '../../src/composefs/read.ts';
+import { isWhiteout, type TreeInode, walk } from '../../src/composefs/tree.ts';
+import { writeImage } from '../../src/composefs/write.ts';
 import { openImage } from '../../src/erofs/image.ts';
 import type { Name } from '../../src/sys/bytes.ts';
 import { attempt, EFBIG, EINVAL, ErrnoError } from '../../src/sys/errno.ts';

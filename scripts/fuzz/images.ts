@@ -3,10 +3,10 @@
  * image is read, walks end, and what is listed can be looked up or has an errno.
  */
 
-import { parseDump } from '../../src/builder/dumpfile.ts';
-import { readTree } from '../../src/builder/read.ts';
-import { readStaged } from '../../src/builder/read-staged.ts';
-import { writeImage } from '../../src/builder/write.ts';
+import { parseDump } from '../../src/composefs/dumpfile.ts';
+import { readTree } from '../../src/composefs/read.ts';
+import { readStaged } from '../../src/composefs/read-staged.ts';
+import { writeImage } from '../../src/composefs/write.ts';
 import * as f from '../../src/erofs/format.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import type { Inode } from '../../src/layers/layer.ts';
@@ -14,7 +14,7 @@ import { settleRules } from '../../src/overlay/options.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { attempt, ErrnoError } from '../../src/sys/errno.ts';
 import { isDirectory, isRegular, isSymlink, S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
-import { craft, nidOf } from '../../test/fixtures/craft.ts';
+import { craft, nidOf } from '../../test/fixtures/images/craft.ts';
 import { damageBytes, damageField, type Place, reshape } from './mutate.ts';
 import { placesOf } from './places.ts';
 import { overlayXattrs } from './stacks.ts';

@@ -2,7 +2,7 @@
  * Option texts as somebody who mounts might hand them over: they are refused with EINVAL and a word, or make a plan whose
  * layers can be spelled in such a text again. The first line of an input is the source, each other one an `-o`.
  */
-import { type MountPlan, optionWords, planMount } from '../../src/cli/mount-options.ts';
+import { type MountPlan, optionWords, planMount } from '../../src/mount/plan.ts';
 import { LAYERS_MAX } from '../../src/overlay/options.ts';
 import type { Name } from '../../src/sys/bytes.ts';
 import { nameBytes, nameOf } from '../../src/sys/bytes.ts';

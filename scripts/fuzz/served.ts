@@ -2,7 +2,7 @@
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { escapeXattr } from '../../src/builder/escape.ts';
+import { escapeXattr } from '../../src/composefs/escape.ts';
 import { DirLayer } from '../../src/layers/dir.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import type { Layer } from '../../src/layers/layer.ts';

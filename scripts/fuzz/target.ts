@@ -1,5 +1,5 @@
 /** What is fuzzed: a way to make inputs, and what must hold for every input, whatever its bytes. */
-import { seeded } from '../../test/fixtures/wire.ts';
+import { seeded } from '../../test/fixtures/mounts/wire.ts';
 
 /** One part of the program, as inputs of bytes. */
 export interface Target {

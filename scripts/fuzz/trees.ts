@@ -1,8 +1,8 @@
 /** Trees to begin with, as lines of composefs-dump(5), and images of them: made by our own writer. */
-import { linesOf, parseDump } from '../../src/builder/dumpfile.ts';
-import type { StagedInode } from '../../src/builder/stage.ts';
-import type { TreeInode } from '../../src/builder/tree.ts';
-import { writeStaged } from '../../src/builder/write.ts';
+import { linesOf, parseDump } from '../../src/composefs/dumpfile.ts';
+import type { StagedInode } from '../../src/composefs/stage.ts';
+import type { TreeInode } from '../../src/composefs/tree.ts';
+import { writeStaged } from '../../src/composefs/write.ts';
 import { type Name, nameBytes } from '../../src/sys/bytes.ts';
 import { isDirectory } from '../../src/sys/stat.ts';
 import type { Random } from './target.ts';

@@ -1,9 +1,9 @@
 /** Walks a stack as programs do, and checks what it says of itself. */
 
+import { Explainer, Recorder } from '../../src/inspect/explain.ts';
+import { hazards } from '../../src/inspect/hazards.ts';
+import { inventory } from '../../src/inspect/inventory.ts';
 import type { Inode } from '../../src/layers/layer.ts';
-import { Explainer, Recorder } from '../../src/overlay/explain.ts';
-import { hazards } from '../../src/overlay/hazards.ts';
-import { inventory } from '../../src/overlay/inventory.ts';
 import type { Node } from '../../src/overlay/node.ts';
 import type { Overlay } from '../../src/overlay/overlay.ts';
 import { isWhiteout } from '../../src/overlay/step.ts';

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Boots Debian's newest kernel in QEMU and runs checks.ts there, with a real fs-verity: TAP on standard output. Run it after
-# `npm run build`, when something about fs-verity has changed; test/mount/verity-vm.ts does. Needs qemu-system-x86,
+# `npm run build`, when something about fs-verity has changed; test/mounted/verity-vm.ts does. Needs qemu-system-x86,
 # e2fsprogs, fsverity, attr and apt-get, but neither root nor KVM; installs nothing. Takes one to two minutes.
 # Exit status: 0 all checks pass, 1 one fails or the guest died, 77 something is missing: the reason is on standard error.
 set -euo pipefail

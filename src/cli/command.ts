@@ -2,8 +2,8 @@
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { type Name, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
-import { print } from './output.ts';
-import { complain, complainInLines, WRONG_CALL } from './report.ts';
+import { print } from '../terminal/output.ts';
+import { complain, complainInLines, WRONG_CALL } from '../terminal/report.ts';
 
 /** A command whose arguments, and so its messages, are byte strings. Options may come after arguments. */
 export function newCommand(name: string): Command {

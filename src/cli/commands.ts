@@ -19,15 +19,19 @@ export interface Entry {
 export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
   [
     'mount',
-    { usage: 'mount A:B::C|IMAGE MOUNTPOINT', what: 'mount a stack or an image', load: () => import('./mount.ts') },
+    {
+      usage: 'mount A:B::C|IMAGE MOUNTPOINT',
+      what: 'mount a stack or an image',
+      load: () => import('./commands/mount.ts'),
+    },
   ],
-  ['umount', { usage: 'umount MOUNTPOINT', what: 'unmount it', load: () => import('./umount.ts') }],
+  ['umount', { usage: 'umount MOUNTPOINT', what: 'unmount it', load: () => import('./commands/umount.ts') }],
   [
     'install-helper',
     {
       usage: 'install-helper',
       what: 'have mount(8) and /etc/fstab know the type lowerdata',
-      load: () => import('./install-helper.ts'),
+      load: () => import('./commands/install-helper.ts'),
     },
   ],
   [
@@ -35,18 +39,18 @@ export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
     {
       usage: 'status [MOUNTPOINT]',
       what: 'show what mounts are made of, what protects them, and what they are doing',
-      load: () => import('./status.ts'),
+      load: () => import('./commands/status.ts'),
     },
   ],
-  ['ls', { usage: 'ls STACK PATH...', what: 'list directories', load: () => import('./ls.ts') }],
-  ['cat', { usage: 'cat STACK PATH...', what: 'print files', load: () => import('./cat.ts') }],
-  ['stat', { usage: 'stat STACK PATH...', what: 'show attributes', load: () => import('./stat.ts') }],
+  ['ls', { usage: 'ls STACK PATH...', what: 'list directories', load: () => import('./commands/ls.ts') }],
+  ['cat', { usage: 'cat STACK PATH...', what: 'print files', load: () => import('./commands/cat.ts') }],
+  ['stat', { usage: 'stat STACK PATH...', what: 'show attributes', load: () => import('./commands/stat.ts') }],
   [
     'check',
     {
       usage: 'check STACK',
       what: 'find redirects that another layer captures, and missing data',
-      load: () => import('./check.ts'),
+      load: () => import('./commands/check.ts'),
     },
   ],
   [
@@ -54,7 +58,7 @@ export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
     {
       usage: 'explain STACK PATH...',
       what: 'show which rules of lookup lead where',
-      load: () => import('./explain.ts'),
+      load: () => import('./commands/explain.ts'),
     },
   ],
   [
@@ -62,7 +66,7 @@ export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
     {
       usage: 'mkfs DIR IMAGE',
       what: 'make an image of a directory',
-      load: () => import('./mkfs.ts'),
+      load: () => import('./commands/mkfs.ts'),
     },
   ],
   [
@@ -70,7 +74,7 @@ export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
     {
       usage: 'relink IMAGE -o NEW --to HOW',
       what: 'convert how an image leads to its objects',
-      load: () => import('./relink.ts'),
+      load: () => import('./commands/relink.ts'),
     },
   ],
   [
@@ -78,16 +82,16 @@ export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
     {
       usage: 'bench STACK',
       what: 'measure how long lookups take, beside the kernel',
-      load: () => import('./bench.ts'),
+      load: () => import('./commands/bench.ts'),
     },
   ],
-  ['fsck', { usage: 'fsck STACK', what: 'check every object of a stack', load: () => import('./fsck.ts') }],
+  ['fsck', { usage: 'fsck STACK', what: 'check every object of a stack', load: () => import('./commands/fsck.ts') }],
   [
     'index',
     {
       usage: 'index DIR...',
       what: 'note handles, for users who may not open files by them',
-      load: () => import('./index-handles.ts'),
+      load: () => import('./commands/index.ts'),
     },
   ],
   [
@@ -95,7 +99,7 @@ export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
     {
       usage: 'info QUESTION IMAGE...',
       what: 'show what is in images',
-      load: () => import('./info.ts'),
+      load: () => import('./commands/info.ts'),
     },
   ],
   [
@@ -103,7 +107,7 @@ export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
     {
       usage: 'doctor [DIR...]',
       what: 'show what this machine can do, and what would change that',
-      load: () => import('./doctor.ts'),
+      load: () => import('./commands/doctor.ts'),
     },
   ],
   [
@@ -111,7 +115,7 @@ export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
     {
       usage: 'compare A B',
       what: 'compare two trees, field by field',
-      load: () => import('./compare.ts'),
+      load: () => import('./commands/compare.ts'),
     },
   ],
   [
@@ -120,7 +124,7 @@ export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
       usage: 'completion bash|zsh|fish',
       what: 'print what has a shell complete commands',
       load: async () => {
-        const { define, runFor } = await import('./completion.ts');
+        const { define, runFor } = await import('./commands/completion.ts');
         return { define, run: args => runFor(args, commands) };
       },
     },

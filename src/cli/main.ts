@@ -1,11 +1,11 @@
 #!/usr/bin/env node
 /** The command line. */
 import { readFileSync } from 'node:fs';
+import { type Call, readCall } from '../mount/argv.ts';
 import { type Name, printable } from '../sys/bytes.ts';
-import { type Call, readCall } from './argv.ts';
+import { closeStdout, print } from '../terminal/output.ts';
+import { complain, complainInLines, reporting, WRONG_CALL } from '../terminal/report.ts';
 import { commands } from './commands.ts';
-import { closeStdout, print } from './output.ts';
-import { complain, complainInLines, reporting, WRONG_CALL } from './report.ts';
 
 /** What mount(8) and mount.fuse3 call by name. */
 const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
@@ -14,15 +14,15 @@ const TOOLS = ['mkcomposefs', 'composefs-info', 'mount.composefs', 'composefs-fu
 
 async function main(called: string, args: readonly Name[]): Promise<number> {
   const [first = ''] = args;
-  if (HELPERS.includes(called)) return (await import('./mount.ts')).run(args, 'mount(8)');
-  if (TOOLS.includes(called)) return (await import('./tools.ts')).runTool(called, args);
+  if (HELPERS.includes(called)) return (await import('./commands/mount.ts')).run(args, 'mount(8)');
+  if (TOOLS.includes(called)) return (await import('./composefs-tools.ts')).runTool(called, args);
   const command = commands.get(first);
   if (command) return (await command.load()).run(args.slice(1));
   if (first === '-V' || first === '--version') return reporting(WRONG_CALL, () => say(`lowerdata ${version()}`));
   if (first === '-h' || first === '--help' || first === 'help') return reporting(WRONG_CALL, () => say(help()));
   // `lowerdata SOURCE MOUNTPOINT -o …`, as mount.fuse3 calls a filesystem
   if (args.length > 1 && first !== '' && !first.startsWith('-')) {
-    return (await import('./mount.ts')).run(args, 'mount.fuse3');
+    return (await import('./commands/mount.ts')).run(args, 'mount.fuse3');
   }
   if (args.length === 0) complainInLines(`${help()}\n`);
   else complain(`${printable(first)}: no such command`);
@@ -48,9 +48,9 @@ const FOOTER = '`lowerdata COMMAND --help` shows the options of a command.';
 
 /** The exit status goes to whoever waits for this process. */
 async function start({ called, args, isDaemon }: Call): Promise<void> {
-  if (isDaemon) (await import('./launch.ts')).detach();
+  if (isDaemon) (await import('../mount/launch.ts')).detach();
   const status = await main(called, args);
-  if (isDaemon) (await import('./launch.ts')).leaveAsDaemon(status);
+  if (isDaemon) (await import('../mount/launch.ts')).leaveAsDaemon(status);
   process.exitCode = await reporting(Math.max(status, WRONG_CALL), () => {
     closeStdout();
     return status;

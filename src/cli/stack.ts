@@ -1,12 +1,12 @@
 /** A stack that is read without a mount: how commands name it, open it, and find paths in it. */
 import type { Command } from 'commander';
+import { planHere } from '../mount/plan.ts';
 import { openOverlay } from '../overlay/open.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Name } from '../sys/bytes.ts';
+import { stdoutFailed } from '../terminal/output.ts';
+import { reporting, WRONG_CALL } from '../terminal/report.ts';
 import { collect, newCommand } from './command.ts';
-import { planHere } from './mount-options.ts';
-import { stdoutFailed } from './output.ts';
-import { reporting, WRONG_CALL } from './report.ts';
 
 const FAILED = 1;
 

@@ -13,8 +13,8 @@ import { statSync } from 'node:fs';
 import type { LayerSpec, StackOptions } from '../overlay/options.ts';
 import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
 import { ESRCH } from '../sys/errno.ts';
-import { knowsHandles, landlockVersion, Ruleset } from '../sys/landlock.ts';
 import { moduleDirectories, native } from '../sys/native.ts';
+import { knowsHandles, landlockVersion, Ruleset } from '../sys/security/landlock.ts';
 import {
   boundCapabilities,
   CAP_DAC_READ_SEARCH,
@@ -23,9 +23,9 @@ import {
   inInitialUserNamespace,
   refuseNewPrivileges,
   setCapabilities,
-} from '../sys/privileges.ts';
-import { type ArgumentRule, applyToAllThreads, type Refused, refusal } from '../sys/seccomp.ts';
-import { knowsSystemCalls, type SystemCall, systemCalls } from '../sys/system-calls.ts';
+} from '../sys/security/privileges.ts';
+import { type ArgumentRule, applyToAllThreads, type Refused, refusal } from '../sys/security/seccomp.ts';
+import { knowsSystemCalls, type SystemCall, systemCalls } from '../sys/security/system-calls.ts';
 import { onEveryThread, type Thread } from '../sys/threads.ts';
 import { hashPackages } from '../verity/hash.ts';
 import type { DriverOptions } from './options.ts';

@@ -27,7 +27,7 @@ import type { Overlay } from '../overlay/overlay.ts';
 import { step } from '../overlay/step.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ENOSYS, ErrnoError } from '../sys/errno.ts';
-import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/privileges.ts';
+import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/security/privileges.ts';
 import { Backing } from './backing.ts';
 import { type CachePolicy, cachePolicy, memoryFor } from './cache.ts';
 import { Files } from './files.ts';

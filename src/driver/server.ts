@@ -11,7 +11,7 @@ import { step } from '../overlay/step.ts';
 import type { Name } from '../sys/bytes.ts';
 import { CpuLatency } from '../sys/cpu-latency.ts';
 import { EPERM, ErrnoError } from '../sys/errno.ts';
-import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, openFilesMax } from '../sys/privileges.ts';
+import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, openFilesMax } from '../sys/security/privileges.ts';
 import { MeasurePool } from '../verity/measure-pool.ts';
 import type { ActivityCounters } from './activity.ts';
 import { Backing } from './backing.ts';

@@ -4,7 +4,7 @@ import { openSync } from 'node:fs';
 import { type Name, printable } from '../sys/bytes.ts';
 import { EBUSY, EINVAL, ENOENT, EPERM, ErrnoError, ESTALE, errnoName, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { CAP_SYS_ADMIN, hasCapability } from '../sys/privileges.ts';
+import { CAP_SYS_ADMIN, hasCapability } from '../sys/security/privileges.ts';
 import { MountPlace, type MountPoint } from './mount-point.ts';
 import { type Mount, readMounts } from './mountinfo.ts';
 

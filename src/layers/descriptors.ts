@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache';
 import { CacheCounts } from '../sys/counters.ts';
 import { spareDescriptors } from '../sys/descriptors.ts';
 import { native } from '../sys/native.ts';
-import { openFilesMax } from '../sys/privileges.ts';
+import { openFilesMax } from '../sys/security/privileges.ts';
 
 /** An eighth of what the process may have open, and no more than 1,024: each one keeps an inode in the kernel's memory. */
 export const DESCRIPTORS_MAX: number = Math.max(64, Math.min(1024, Math.floor(openFilesMax() / 8)));

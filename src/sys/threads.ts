@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { ENOSYS, ESRCH } from './errno.ts';
 import { native } from './native.ts';
-import { machineOf, type SystemCall, systemCalls } from './system-calls.ts';
+import { machineOf, type SystemCall, systemCalls } from './security/system-calls.ts';
 
 /** The number of a thread of this process, as in /proc/self/task. */
 export type Thread = number;

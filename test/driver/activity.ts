@@ -13,9 +13,9 @@ import { Overlay } from '../../src/overlay/overlay.ts';
 import type { Check } from '../../src/overlay/verifier.ts';
 import { getU64 } from '../../src/sys/bytes.ts';
 import { dir, file, meta } from '../fixtures/fake-layer.ts';
+import { metacopyOf, noFsverity } from '../fixtures/images/verity.ts';
 import { nodeAt, openStack, plant, scratch } from '../fixtures/layers.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
-import { metacopyOf, noFsverity } from '../fixtures/verity.ts';
 
 class GrantingBacking extends Backing {
   private next = 1;

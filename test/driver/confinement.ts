@@ -7,7 +7,7 @@ import { confinementDetails, confinementText } from '../../src/driver/confinemen
 import { mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
 import { nameFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
-import { lowerdata } from '../fixtures/mounted.ts';
+import { lowerdata } from '../fixtures/mounts/mounted.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutFuseUring, withoutRoot, withoutUserMounts } from '../fixtures/skips.ts';
 

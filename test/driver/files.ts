@@ -14,10 +14,10 @@ import type { Check } from '../../src/overlay/verifier.ts';
 import { nameOf } from '../../src/sys/bytes.ts';
 import { EMFILE, ENOENT, ErrnoError, errnoName } from '../../src/sys/errno.ts';
 import { dir, FakeLayer, file, meta, type Spec } from '../fixtures/fake-layer.ts';
+import { metacopyOf, noFsverity } from '../fixtures/images/verity.ts';
 import { nodeAt, openStack, plainOptions, plant, scratch } from '../fixtures/layers.ts';
 import { descriptors } from '../fixtures/native.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
-import { metacopyOf, noFsverity } from '../fixtures/verity.ts';
 
 /** Whether the kernel reads files itself; `to others`: not those of this test. */
 type Grants = boolean | 'to others';

@@ -5,13 +5,13 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { readState } from '../../src/cli/state.ts';
 import { type Mount, mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
+import { readState } from '../../src/mount/state.ts';
 import { nameFromText } from '../../src/sys/bytes.ts';
 import { EOPNOTSUPP, ERANGE } from '../../src/sys/errno.ts';
 import { native } from '../../src/sys/native.ts';
 import { runOracle } from '../fixtures/corpus.ts';
-import { lowerdata } from '../fixtures/mounted.ts';
+import { lowerdata } from '../fixtures/mounts/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
 

@@ -9,10 +9,10 @@ import type { Unique } from '../../src/fuse/ops.ts';
 import { EINTR, EIO, ErrnoError, errnoName } from '../../src/sys/errno.ts';
 import { MeasurePool } from '../../src/verity/measure-pool.ts';
 import type { Outcome, Work } from '../../src/verity/measure-worker.ts';
-import { noProgram } from '../fixtures/kernel-mount.ts';
+import { fsverityDigest } from '../fixtures/images/verity.ts';
 import { scratch } from '../fixtures/layers.ts';
+import { noProgram } from '../fixtures/mounts/kernel-mount.ts';
 import { descriptors } from '../fixtures/native.ts';
-import { fsverityDigest } from '../fixtures/verity.ts';
 
 /** A measurement that ends when the test says so. */
 interface Measurement {

@@ -7,7 +7,7 @@ import type { Inode, Layer } from '../../src/layers/layer.ts';
 import type { Node } from '../../src/overlay/node.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { dir, FakeLayer, file, link } from '../fixtures/fake-layer.ts';
-import { goldenImages } from '../fixtures/golden-images.ts';
+import { goldenImages } from '../fixtures/images/golden-images.ts';
 import { nodeAt, plainOptions } from '../fixtures/layers.ts';
 
 const overlay = new Overlay([new FakeLayer('A', dir({ f: file(), g: file(), l: link('f') }))], [], plainOptions);

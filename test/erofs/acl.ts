@@ -2,8 +2,8 @@ import t from 'tap';
 import { mayHaveAcl } from '../../src/erofs/acl.ts';
 import * as f from '../../src/erofs/format.ts';
 import { openImage } from '../../src/erofs/image.ts';
-import { type CraftedInode, craft, type Xattr } from '../fixtures/craft.ts';
-import { directory, regular } from '../fixtures/hostile-mount.ts';
+import { type CraftedInode, craft, type Xattr } from '../fixtures/images/craft.ts';
+import { directory, regular } from '../fixtures/mounts/hostile-mount.ts';
 
 const access: Xattr = [f.XATTR_INDEX_POSIX_ACL_ACCESS, '', '\x02\0\0\0'];
 const preset: Xattr = [f.XATTR_INDEX_POSIX_ACL_DEFAULT, '', '\x02\0\0\0'];

@@ -5,7 +5,7 @@ import { type Image, openImage } from '../../src/erofs/image.ts';
 import { Inode, type Nid } from '../../src/erofs/inode.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
-import { type CraftedInode, craft, nidOf } from '../fixtures/craft.ts';
+import { type CraftedInode, craft, nidOf } from '../fixtures/images/craft.ts';
 
 const BLOCK = 512;
 const data = Uint8Array.from({ length: 6 * BLOCK + 77 }, (_, i) => (i % 251) + 1);

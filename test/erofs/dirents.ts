@@ -5,8 +5,8 @@ import { openImage } from '../../src/erofs/image.ts';
 import { Inode, type Nid } from '../../src/erofs/inode.ts';
 import type { Name } from '../../src/sys/bytes.ts';
 import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
-import { type CraftedImage, craft } from '../fixtures/craft.ts';
-import { sameAsKernel } from '../fixtures/kernel-mount.ts';
+import { type CraftedImage, craft } from '../fixtures/images/craft.ts';
+import { sameAsKernel } from '../fixtures/mounts/kernel-mount.ts';
 
 function directoryOf(names: Name[], blockBits = 9): CraftedImage {
   const entries = ['.', '..', ...names].map(name => [name, name.length < 3 ? 0 : 1, name.length < 3 ? 2 : 1] as const);

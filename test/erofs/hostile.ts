@@ -4,7 +4,7 @@ import { ErofsLayer } from '../../src/layers/erofs.ts';
 import type { Inode } from '../../src/layers/layer.ts';
 import { ErrnoError } from '../../src/sys/errno.ts';
 import { isDirectory, isRegular, isSymlink } from '../../src/sys/stat.ts';
-import { goldenImages } from '../fixtures/golden-images.ts';
+import { goldenImages } from '../fixtures/images/golden-images.ts';
 
 /** Objects that one walk looks at, at most: a damaged tree may be a graph with cycles. */
 const OBJECTS_MAX = 1000;

@@ -5,9 +5,9 @@ import * as f from '../../src/erofs/format.ts';
 import { openImage, readImageFile } from '../../src/erofs/image.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
-import { type CraftedImage, craft } from '../fixtures/craft.ts';
-import { goldenImages } from '../fixtures/golden-images.ts';
-import { sameAsKernel } from '../fixtures/kernel-mount.ts';
+import { type CraftedImage, craft } from '../fixtures/images/craft.ts';
+import { goldenImages } from '../fixtures/images/golden-images.ts';
+import { sameAsKernel } from '../fixtures/mounts/kernel-mount.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 
 const small = goldenImages().find(([name]) => name === 'small-0.cfs') as [string, string];

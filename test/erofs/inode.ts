@@ -3,8 +3,8 @@ import * as f from '../../src/erofs/format.ts';
 import { openImage } from '../../src/erofs/image.ts';
 import { Inode, type Nid } from '../../src/erofs/inode.ts';
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK } from '../../src/sys/stat.ts';
-import { type CraftedImage, craft, type Entry, nidOf } from '../fixtures/craft.ts';
-import { sameAsKernel } from '../fixtures/kernel-mount.ts';
+import { type CraftedImage, craft, type Entry, nidOf } from '../fixtures/images/craft.ts';
+import { sameAsKernel } from '../fixtures/mounts/kernel-mount.ts';
 
 const types = [
   [S_IFREG, f.FT_REG_FILE, 0],

@@ -6,9 +6,9 @@ import { openImage } from '../../src/erofs/image.ts';
 import { ReachableInodes } from '../../src/erofs/reachable.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import type { Inode } from '../../src/layers/layer.ts';
-import { craft } from '../fixtures/craft.ts';
-import { goldenImages } from '../fixtures/golden-images.ts';
-import { directory, regular } from '../fixtures/hostile-mount.ts';
+import { craft } from '../fixtures/images/craft.ts';
+import { goldenImages } from '../fixtures/images/golden-images.ts';
+import { directory, regular } from '../fixtures/mounts/hostile-mount.ts';
 
 /** The numbers of all that lookup finds below the root of a layer, and of the root. */
 function found(layer: ErofsLayer): Set<number> {

@@ -4,8 +4,8 @@ import { type Image, openImage } from '../../src/erofs/image.ts';
 import { Inode, type Nid } from '../../src/erofs/inode.ts';
 import { findXattr, listXattrs, xattrValue } from '../../src/erofs/xattrs.ts';
 import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
-import { type CraftedImage, craft, nidOf } from '../fixtures/craft.ts';
-import { sameAsKernel } from '../fixtures/kernel-mount.ts';
+import { type CraftedImage, craft, nidOf } from '../fixtures/images/craft.ts';
+import { sameAsKernel } from '../fixtures/mounts/kernel-mount.ts';
 
 const LONG = f.XATTR_LONG_PREFIX;
 

@@ -9,9 +9,9 @@ import { MountPoint } from '../../src/fuse/mount-point.ts';
 import { type Mount, mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
 import { nameFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
+import { serveTiny } from '../fixtures/mounts/tiny-mount.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
-import { serveTiny } from '../fixtures/tiny-mount.ts';
 
 const MNT_DETACH = 2;
 const options: FuseMountOptions = {

@@ -4,7 +4,7 @@ import t from 'tap';
 import { EntryOut } from '../../src/fuse/abi.ts';
 import { DirentPacker } from '../../src/fuse/dirents.ts';
 import { putEntryOut } from '../../src/fuse/reply.ts';
-import { hexLines } from '../fixtures/wire.ts';
+import { hexLines } from '../fixtures/mounts/wire.ts';
 
 const room = Buffer.alloc(4096, 0xee);
 const out = { bytes: room, view: new DataView(room.buffer, room.byteOffset, room.length) };

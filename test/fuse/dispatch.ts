@@ -5,8 +5,8 @@ import { Dispatcher } from '../../src/fuse/dispatch.ts';
 import { LATER, type Nodeid, rows, type Settled, type Unique } from '../../src/fuse/ops.ts';
 import type { Out } from '../../src/fuse/reply.ts';
 import { EINVAL, EIO, ENOSYS, EPROTO, EROFS, ErrnoError, ESTALE, EUCLEAN } from '../../src/sys/errno.ts';
-import { noting, TinyFilesystem } from '../fixtures/tiny-fs.ts';
-import { seeded } from '../fixtures/wire.ts';
+import { noting, TinyFilesystem } from '../fixtures/mounts/tiny-fs.ts';
+import { seeded } from '../fixtures/mounts/wire.ts';
 
 const calls: string[] = [];
 const lines: string[] = [];

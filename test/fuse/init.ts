@@ -4,7 +4,7 @@ import { InitOut } from '../../src/fuse/abi.ts';
 import type { Wanted } from '../../src/fuse/init.ts';
 import { negotiate } from '../../src/fuse/init.ts';
 import { EPROTO } from '../../src/sys/errno.ts';
-import { hexLines, wire } from '../fixtures/wire.ts';
+import { hexLines, wire } from '../fixtures/mounts/wire.ts';
 
 const plain: Wanted = { passthroughDepth: 0, posixAcl: false };
 const everything: Wanted = { passthroughDepth: 2, posixAcl: true };

@@ -17,8 +17,8 @@ import {
   EROFS,
   EUCLEAN,
 } from '../../src/sys/errno.ts';
-import { noting, TinyFilesystem } from '../fixtures/tiny-fs.ts';
-import { hexLines } from '../fixtures/wire.ts';
+import { noting, TinyFilesystem } from '../fixtures/mounts/tiny-fs.ts';
+import { hexLines } from '../fixtures/mounts/wire.ts';
 
 const calls: string[] = [];
 const dispatcher = new Dispatcher(noting(new TinyFilesystem(), calls), {

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { Fopen } from '../../src/fuse/abi.ts';
 import * as reply from '../../src/fuse/reply.ts';
-import { hexLines } from '../fixtures/wire.ts';
+import { hexLines } from '../fixtures/mounts/wire.ts';
 
 const attr = {
   ino: 2 ** 40 + 5,

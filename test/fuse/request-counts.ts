@@ -6,7 +6,7 @@ import { LATER, type Nodeid, type Settled, type Unique } from '../../src/fuse/op
 import type { Out } from '../../src/fuse/reply.ts';
 import { RequestCounts, type RequestNumbers } from '../../src/fuse/request-counts.ts';
 import { EIO, ENODATA } from '../../src/sys/errno.ts';
-import { TinyFilesystem } from '../fixtures/tiny-fs.ts';
+import { TinyFilesystem } from '../fixtures/mounts/tiny-fs.ts';
 
 const totals = ({ operations }: RequestNumbers): Record<string, number> =>
   Object.fromEntries(operations.map(({ operation, count }) => [operation, count]));

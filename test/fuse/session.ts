@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import t from 'tap';
 import { must } from '../../src/sys/errno.ts';
 import { native } from '../../src/sys/native.ts';
+import { CROWD, crowdName } from '../fixtures/mounts/tiny-fs.ts';
+import { withTinyMount } from '../fixtures/mounts/tiny-mount.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutFuseUring } from '../fixtures/skips.ts';
-import { CROWD, crowdName } from '../fixtures/tiny-fs.ts';
-import { withTinyMount } from '../fixtures/tiny-mount.ts';
 
 const TRANSPORTS = [
   ['dev', withoutFuse],

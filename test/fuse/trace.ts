@@ -3,7 +3,7 @@ import t from 'tap';
 import { OutHeader } from '../../src/fuse/abi.ts';
 import { Reply } from '../../src/fuse/dispatch.ts';
 import { traceTo } from '../../src/fuse/trace.ts';
-import { wire } from '../fixtures/wire.ts';
+import { wire } from '../fixtures/mounts/wire.ts';
 
 const lines: string[] = [];
 const tracer = traceTo(line => lines.push(line));

@@ -15,9 +15,9 @@ import * as f from '../../src/erofs/format.ts';
 import { ErofsLayer, openErofsLayer } from '../../src/layers/erofs.ts';
 import * as errno from '../../src/sys/errno.ts';
 import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from '../../src/sys/stat.ts';
-import { craft, type Entry, type Xattr } from '../fixtures/craft.ts';
-import { goldenImages } from '../fixtures/golden-images.ts';
-import { noErofs, noProgram, run, withKernelMount } from '../fixtures/kernel-mount.ts';
+import { craft, type Entry, type Xattr } from '../fixtures/images/craft.ts';
+import { goldenImages } from '../fixtures/images/golden-images.ts';
+import { noErofs, noProgram, run, withKernelMount } from '../fixtures/mounts/kernel-mount.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 import { differences, layerTree, mountedTree } from '../fixtures/tree.ts';
 

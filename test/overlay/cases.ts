@@ -1,7 +1,7 @@
 /**
  * Every case of the kernel's conformance corpus that needs no filesystem of its own, looked up without a mount.
  * What only a mount can show (listxattr of another user, operations on open files, whole-stack errors) is left to
- * test/mount/conformance.ts.
+ * test/mounted/conformance.ts.
  */
 import { createHash } from 'node:crypto';
 import t from 'tap';

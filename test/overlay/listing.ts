@@ -3,8 +3,8 @@ import * as f from '../../src/erofs/format.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import { type Listing, NumberedListing, PositionedListing } from '../../src/overlay/listing.ts';
 import { DT_DIR, DT_REG } from '../../src/sys/stat.ts';
-import { craft } from '../fixtures/craft.ts';
-import { directory as craftedDirectory, regular } from '../fixtures/hostile-mount.ts';
+import { craft } from '../fixtures/images/craft.ts';
+import { directory as craftedDirectory, regular } from '../fixtures/mounts/hostile-mount.ts';
 
 type Place = readonly [name: string, next: number];
 const entriesOf = (text: string): { name: string; dtype: number }[] => [...text].map(name => ({ name, dtype: DT_REG }));

@@ -15,11 +15,11 @@ import { openOverlay, openStack as openText } from '../../src/overlay/open.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
 import { step } from '../../src/overlay/step.ts';
 import { nameFromText } from '../../src/sys/bytes.ts';
-import { goldenFolder } from '../fixtures/golden-images.ts';
-import { noProgram, run } from '../fixtures/kernel-mount.ts';
+import { goldenFolder } from '../fixtures/images/golden-images.ts';
+import { fsverityDigest } from '../fixtures/images/verity.ts';
 import { nodeAt, openStack, optionsOf, scratch } from '../fixtures/layers.ts';
+import { noProgram, run } from '../fixtures/mounts/kernel-mount.ts';
 import { descriptors, python } from '../fixtures/native.ts';
-import { fsverityDigest } from '../fixtures/verity.ts';
 
 const golden = join(goldenFolder, 'images', 'small-1.cfs');
 

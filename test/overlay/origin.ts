@@ -11,10 +11,10 @@ import { OriginFinder } from '../../src/overlay/origin-finder.ts';
 import { EPERM, EXDEV } from '../../src/sys/errno.ts';
 import { type Handle, readHandle } from '../../src/sys/handles.ts';
 import { contents } from '../fixtures/dir-layer.ts';
-import { withExt4, withFilesystem, withoutExt4, withoutFilesystem } from '../fixtures/ext4.ts';
 import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
-import { goldenFolder } from '../fixtures/golden-images.ts';
-import { noProgram, run } from '../fixtures/kernel-mount.ts';
+import { goldenFolder } from '../fixtures/images/golden-images.ts';
+import { withExt4, withFilesystem, withoutExt4, withoutFilesystem } from '../fixtures/mounts/ext4.ts';
+import { noProgram, run } from '../fixtures/mounts/kernel-mount.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 
 /** As kernel overlayfs wrote it on ext4 (Linux 6.18): version, magic, len, flags, type; uuid; inode, generation. */

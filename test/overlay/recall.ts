@@ -5,11 +5,11 @@ import { FT_DIR, FT_REG_FILE } from '../../src/erofs/format.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import type { Node } from '../../src/overlay/node.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
-import { craft, type Entry } from '../fixtures/craft.ts';
 import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
-import { goldenImages } from '../fixtures/golden-images.ts';
-import { directory, regular } from '../fixtures/hostile-mount.ts';
+import { craft, type Entry } from '../fixtures/images/craft.ts';
+import { goldenImages } from '../fixtures/images/golden-images.ts';
 import { plainOptions } from '../fixtures/layers.ts';
+import { directory, regular } from '../fixtures/mounts/hostile-mount.ts';
 
 const DT_DIR = 4;
 const data = (): FakeLayer => new FakeLayer('C', dir());

@@ -8,9 +8,9 @@ import { Overlay } from '../../src/overlay/overlay.ts';
 import { Verifier } from '../../src/overlay/verifier.ts';
 import { OverlayXattrs } from '../../src/overlay/xattrs.ts';
 import { dir, FakeLayer, file, meta, type Spec } from '../fixtures/fake-layer.ts';
+import { metacopyOf, noFsverity } from '../fixtures/images/verity.ts';
 import { nodeAt, opened, openStack, plainOptions, plant, scratch } from '../fixtures/layers.ts';
 import { descriptors } from '../fixtures/native.ts';
-import { metacopyOf, noFsverity } from '../fixtures/verity.ts';
 
 type Verity = StackOptions['verity'];
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { fuzz, replay, type TargetName, targets } from '../../scripts/fuzz/run.ts';
-import { goldenFolder } from '../fixtures/golden-images.ts';
+import { goldenFolder } from '../fixtures/images/golden-images.ts';
 
 const SECONDS = 60;
 

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import t from 'tap';
-import { packageFolder } from '../fixtures/mounted.ts';
+import { packageFolder } from '../fixtures/mounts/mounted.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
 
 const SECONDS = 24;

@@ -3,9 +3,9 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { optionWords } from '../../src/cli/mount-options.ts';
+import { optionWords } from '../../src/mount/plan.ts';
 import { commandNames, optionNames } from '../fixtures/help.ts';
-import { packageFolder } from '../fixtures/mounted.ts';
+import { packageFolder } from '../fixtures/mounts/mounted.ts';
 import { without } from '../fixtures/skips.ts';
 
 const folder = join(packageFolder, 'dist', 'man');

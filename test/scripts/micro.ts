@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { packageFolder } from '../fixtures/mounted.ts';
+import { packageFolder } from '../fixtures/mounts/mounted.ts';
 
 const script = join(packageFolder, 'dist/scripts/bench/micro.js');
 const names = ['image-lookup', 'directory-lookup', 'readdirplus-entry', 'merkle-root', 'option-parse'];

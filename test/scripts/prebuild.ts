@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Script } from 'node:vm';
 import t from 'tap';
 import { scratch } from '../fixtures/layers.ts';
-import { packageFolder } from '../fixtures/mounted.ts';
+import { packageFolder } from '../fixtures/mounts/mounted.ts';
 import { without, withoutFuse } from '../fixtures/skips.ts';
 
 t.setTimeout(600_000);

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import t from 'tap';
-import { packageFolder } from '../fixtures/mounted.ts';
+import { packageFolder } from '../fixtures/mounts/mounted.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
 
 t.setTimeout(300_000);

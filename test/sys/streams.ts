@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { EBADF, ENOSPC } from '../../src/sys/errno.ts';
 import { readAll, writeAll } from '../../src/sys/streams.ts';
-import { run } from '../fixtures/kernel-mount.ts';
+import { run } from '../fixtures/mounts/kernel-mount.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 
 function withFile<T>(path: string, flags: number, use: (fd: number) => T): T {

@@ -7,7 +7,7 @@ import { native } from '../../src/sys/native.ts';
 import { isDirectory } from '../../src/sys/stat.ts';
 import { statxMode } from '../../src/sys/statx.ts';
 import { type Found, walkTree } from '../../src/sys/walk.ts';
-import { run } from '../fixtures/kernel-mount.ts';
+import { run } from '../fixtures/mounts/kernel-mount.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 import { without } from '../fixtures/skips.ts';
 

@@ -24,9 +24,9 @@ import {
   hex,
   named,
   programDigest,
-} from '../fixtures/digests.ts';
-import { goldenFolder, goldenImages } from '../fixtures/golden-images.ts';
-import { noProgram } from '../fixtures/kernel-mount.ts';
+} from '../fixtures/images/digests.ts';
+import { goldenFolder, goldenImages } from '../fixtures/images/golden-images.ts';
+import { noProgram } from '../fixtures/mounts/kernel-mount.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 
 const BLOCK = 4096;

@@ -4,7 +4,7 @@ import t from 'tap';
 import { EIO, ENOSYS } from '../../src/sys/errno.ts';
 import { DEFAULTS, type Parameters } from '../../src/verity/algorithms.ts';
 import { addonHasher, blockHasher, chooseImplementation, cryptoHasher, nobleHasher } from '../../src/verity/hash.ts';
-import { bytesOf, definedDigest, definedHashes, everyParameter, hex, named } from '../fixtures/digests.ts';
+import { bytesOf, definedDigest, definedHashes, everyParameter, hex, named } from '../fixtures/images/digests.ts';
 
 const noOpenssl = process.versions.openssl === undefined ? 'this Node has no OpenSSL' : false;
 const implementations = [

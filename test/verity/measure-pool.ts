@@ -9,10 +9,10 @@ import { EBADF, EINTR, EIO } from '../../src/sys/errno.ts';
 import type { Algorithm } from '../../src/verity/algorithms.ts';
 import { MeasurePool } from '../../src/verity/measure-pool.ts';
 import type { Outcome, Work } from '../../src/verity/measure-worker.ts';
-import { noProgram } from '../fixtures/kernel-mount.ts';
+import { fsverityDigest } from '../fixtures/images/verity.ts';
 import { scratch } from '../fixtures/layers.ts';
+import { noProgram } from '../fixtures/mounts/kernel-mount.ts';
 import { descriptors } from '../fixtures/native.ts';
-import { fsverityDigest } from '../fixtures/verity.ts';
 
 const BLOCK = 4096;
 const SLICE = 1 << 20;

@@ -1,0 +1,113 @@
+/** Other programs that can mount the stack of a benchmark. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { mountAt, readMounts } from '../fuse/mountinfo.ts';
+import type { MountPlan } from '../mount/plan.ts';
+import type { LayerSpec } from '../overlay/options.ts';
+import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { EINVAL, EIO, ErrnoError, errnoName } from '../sys/errno.ts';
+import {
+  absolute,
+  escaped,
+  HURRY_MS,
+  isMounted,
+  makeDirectory,
+  mountpointIn,
+  PATIENCE_MS,
+  type Running,
+  type Target,
+  takeAway,
+  until,
+} from './targets.ts';
+import { serverOf, usageFromNow } from './usage.ts';
+
+/**
+ * A program, in the foreground or the background: a line for the shell in which {image} (the normal layers, colons between
+ * them), {objects} (the data-only ones, likewise), {stack} (all of them as `A:B::C`, escaped) and {mnt} are replaced.
+ * Throws ErrnoError EINVAL for a text that is no `name=command`.
+ */
+export function peerTarget(text: Name, { stack }: MountPlan): Target {
+  const [, name, command] = /^([^=\s]+)=(.*)$/s.exec(text) ?? [];
+  if (name === undefined || !command?.includes('{mnt}'))
+    throw new ErrnoError(EINVAL, `--peer ${printable(text)}: not name=command with {mnt} in it`);
+  return shellTarget(name, command, stack.layers);
+}
+
+/** The program fuse-overlayfs, which takes directories and has no data-only layers. */
+export const fuseOverlayfsTarget = ({ stack, fuse: { allowOther } }: MountPlan): Target =>
+  shellTarget(
+    'fuse-overlayfs',
+    `exec fuse-overlayfs -f -o lowerdir={stack}${allowOther ? ',allow_other' : ''} {mnt}`,
+    stack.layers,
+  );
+
+function shellTarget(name: Name, command: Name, layers: readonly LayerSpec[]): Target {
+  const paths = (dataOnly: boolean): Name =>
+    layers
+      .filter(layer => layer.dataOnly === dataOnly)
+      .map(({ path }) => absolute(path))
+      .join(':');
+  const words: Record<Name, Name> = { image: paths(false), objects: paths(true), stack: lowerdir(layers) };
+  return {
+    name: printable(name),
+    start: (place, signal) => {
+      const mnt = mountpointIn(place);
+      const line = command.replace(/\{(image|objects|stack|mnt)\}/g, (_, word: Name) => quoted(words[word] ?? mnt));
+      return startPeer(line, place, signal);
+    },
+  };
+}
+
+/** Layers as one text, each with `:` before it, or `::` where it is data-only. */
+function lowerdir(layers: readonly LayerSpec[]): Name {
+  const pieces = layers.map(({ path, dataOnly }) => `${dataOnly ? '::' : ':'}${escaped(absolute(path))}`);
+  return pieces.join('').slice(1);
+}
+
+/** A path as one word of the shell. */
+const quoted = (path: Name): Name => (/^[\w/.:@%+=-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);
+
+async function startPeer(line: Name, place: Name, signal: AbortSignal): Promise<Running> {
+  const mountpoint = mountpointIn(place);
+  const log = nameBytes(`${place}/log`) as Buffer;
+  makeDirectory(mountpoint);
+  const output = openSync(log, 'w'); // no pipe: a program in the background outlives whoever reads
+  const child = spawn('sh', ['-c', Buffer.from(line, 'latin1').toString()], {
+    detached: true,
+    stdio: ['ignore', output, output],
+  });
+  closeSync(output);
+  const stop = (): Promise<void> => stopPeer(child, mountpoint);
+  const failed = (): boolean => hasEnded(child) && child.exitCode !== 0;
+  const settled = await until(
+    () => isMounted(mountpoint) || failed(),
+    () => (signal.aborted ? HURRY_MS : PATIENCE_MS), // it may be about to mount
+  );
+  const mount = settled ? mountAt(readMounts(), mountpoint) : undefined;
+  if (mount) {
+    const server = serverOf(mount.device);
+    return { stop, ...(server !== undefined && { usage: usageFromNow(server) }) };
+  }
+  await stop();
+  const how = failed() ? (child.signalCode ?? `exit status ${child.exitCode}`) : 'no mount came';
+  throw new ErrnoError(EIO, `${how}: ${readFileSync(log, 'utf8').trim() || errnoName(EIO)}`);
+}
+
+const hasEnded = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null;
+
+async function stopPeer(child: ChildProcess, mountpoint: Name): Promise<void> {
+  await takeAway(mountpoint);
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    if (
+      await until(
+        () => hasEnded(child),
+        () => HURRY_MS,
+      )
+    )
+      break;
+    try {
+      process.kill(-(child.pid as number), signal); // the shell, and what it has started
+    } catch {} // it has ended meanwhile
+  }
+  await takeAway(mountpoint);
+}

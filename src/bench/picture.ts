@@ -1,0 +1,205 @@
+/**
+ * The report of a benchmark as a picture: how times are distributed, and how they compare, one panel a workload.
+ *
+ *     workload   target  ░░▒▓●▓▒░ │    times, logarithmic: ● p50, │ p99, shade: how many      ●  p50 of the first target's
+ *
+ * Drawn by Observable Plot into the document of linkedom, which needs no browser; colours are for light and dark surroundings.
+ */
+import type * as Plot from '@observablehq/plot';
+import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import type { BenchReport, BenchRow } from './report.ts';
+
+type PlotModule = typeof Plot;
+/** What Plot draws into. */
+type Page = NonNullable<Plot.PlotOptions['document']>;
+
+/** Draws. @returns an SVG document */
+export type Painter = (report: BenchReport) => string;
+
+/** Loads what a picture is drawn with. Throws ErrnoError EINVAL where the packages, which are optional, are not installed. */
+export async function loadPainter(): Promise<Painter> {
+  try {
+    const [plot, { parseHTML }] = await Promise.all([import('@observablehq/plot'), import('linkedom')]);
+    const { document } = parseHTML('<html></html>');
+    return report => paint(report, plot, document);
+  } catch (error) {
+    const [reason] = (error as Error).message.split('\n');
+    throw new ErrnoError(EINVAL, `--svg needs the npm packages @observablehq/plot and linkedom: ${reason}`);
+  }
+}
+
+const [WIDTH, TIMES_WIDTH, HEAD_HEIGHT, MARGIN] = [1000, 660, 86, 20];
+const [LANE_HEIGHT, GAP_HEIGHT, AXIS_HEIGHT] = [15, 12, 44];
+const FONT = 'font-family: system-ui, "Segoe UI", "DejaVu Sans", sans-serif; font-size: 12px;';
+/** Of targets, in their order, on a light ground and on a dark one: told apart also by those who see few colours. */
+const LIGHT = ['#0969da', '#bc4c00', '#1a7f37', '#8250df', '#9a6700', '#bf3989', '#57606a'];
+const DARK = ['#58a6ff', '#f0883e', '#3fb950', '#bc8cff', '#d29922', '#f778ba', '#8b949e'];
+const INK = { light: '#1f2328', dark: '#e6edf3' } as const;
+const GROUND = { light: '#fefefe', dark: '#0d1117' } as const;
+
+function paint(report: BenchReport, plot: PlotModule, document: Page): string {
+  const [clients] = report.rows.map(row => row.clients);
+  const rows = report.rows.filter(row => row.clients === clients);
+  const targets = report.targets.map(({ name }) => name).filter(name => rows.some(({ target }) => target === name));
+  const scene: Scene = {
+    rows,
+    targets,
+    plot,
+    document,
+    height: heightOf(rows),
+    bucketRatio: report.histogramBucketRatio,
+  };
+  const pieces = [
+    `<style>${styles()}</style>`,
+    `<rect width="${WIDTH}" height="${HEAD_HEIGHT + scene.height + MARGIN}" rx="10" fill="${GROUND.light}"/>`,
+    ...head(report, targets, clients ?? 1),
+    placed(times(scene), MARGIN),
+    placed(ratios(scene), TIMES_WIDTH),
+  ];
+  const size = `width="${WIDTH}" height="${HEAD_HEIGHT + scene.height + MARGIN}"`;
+  const box = `viewBox="0 0 ${WIDTH} ${HEAD_HEIGHT + scene.height + MARGIN}"`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" ${size} ${box} role="img">\n${pieces.join('\n')}\n</svg>\n`;
+}
+
+interface Scene {
+  readonly rows: readonly BenchRow[];
+  readonly targets: readonly string[];
+  readonly plot: PlotModule;
+  readonly document: Page;
+  readonly height: number;
+  readonly bucketRatio: number;
+}
+
+function heightOf(rows: readonly BenchRow[]): number {
+  const workloads = new Set(rows.map(({ workload }) => workload)).size;
+  const lanes = new Set(rows.map(({ target }) => target)).size;
+  return workloads * (lanes * LANE_HEIGHT + GAP_HEIGHT) + AXIS_HEIGHT;
+}
+
+/** Light colours are attributes, which every program that shows SVG understands; a dark ground replaces each of them. */
+function styles(): string {
+  const pairs = [...LIGHT, INK.light, GROUND.light].map((light, i) => [light, [...DARK, INK.dark, GROUND.dark][i]]);
+  const dark = pairs.map(([light, dark]) => `[fill="${light}"]{fill:${dark}}[stroke="${light}"]{stroke:${dark}}`);
+  return [
+    `svg{color:${INK.light};${FONT}}.title{font-size:17px;font-weight:600}`,
+    `@media (prefers-color-scheme:dark){svg{color:${INK.dark}}${dark.join('')}}`,
+  ].join('\n');
+}
+
+const escaped = (text: string): string => text.replace(/[<>&"]/g, sign => `&#${sign.charCodeAt(0)};`);
+const colourOf = (i: number): string => LIGHT[i % LIGHT.length] as string;
+
+function* head(report: BenchReport, targets: readonly string[], clients: number): Generator<string> {
+  const { machine, rounds, entries } = report;
+  const times = rounds === 1 ? '1 round' : `${rounds} rounds`;
+  const many = clients === 1 ? '1 client' : `${clients} clients`;
+  const line = `${entries} names · ${times} · ${many} · ${machine.processor} · Linux ${machine.kernel}`;
+  yield `<text x="${MARGIN}" y="30" class="title" fill="currentColor">How long one operation takes</text>`;
+  yield `<text x="${MARGIN}" y="50" fill="currentColor">${escaped(line)}</text>`;
+  let x = MARGIN;
+  for (const [i, name] of targets.entries()) {
+    yield `<circle cx="${x + 5}" cy="68" r="5" fill="${colourOf(i)}"/><text x="${x + 15}" y="72" fill="currentColor">${escaped(name)}</text>`;
+    x += 36 + name.length * 7;
+  }
+  yield `<text x="${x + 10}" y="72" fill="currentColor">● p50   | p99   shade: share of operations</text>`;
+}
+
+/** An SVG of its own at a place. */
+const placed = (svg: string, x: number): string => svg.replace('<svg ', `<svg x="${x}" y="${HEAD_HEIGHT}" `);
+
+/** What both panels share: workloads from top to bottom, targets in each. */
+function panel({ rows, targets, document, height }: Scene): Plot.PlotOptions {
+  return {
+    document,
+    height,
+    marginTop: 4,
+    marginBottom: AXIS_HEIGHT - 4,
+    style: { background: 'none', overflow: 'visible' },
+    fy: { domain: [...new Set(rows.map(({ workload }) => workload))], label: null, padding: 0.14, axis: null },
+    y: { domain: [...targets], axis: null, padding: 0.1 },
+    color: { type: 'ordinal', domain: [...targets], range: targets.map((_, i) => colourOf(i)) },
+  };
+}
+
+function times(scene: Scene): string {
+  const { plot, rows, bucketRatio } = scene;
+  const strips = rows.flatMap(({ workload, target, histogram }) => {
+    const most = Math.max(...histogram.map(([, count]) => count));
+    return histogram.map(([from, count]) => ({
+      fy: workload,
+      y: target,
+      x1: from,
+      x2: from * bucketRatio,
+      share: 0.12 + 0.6 * Math.sqrt(count / most),
+    }));
+  });
+  const common = { fy: 'workload', y: 'target', stroke: 'target', strokeWidth: 2 } as const;
+  return drawn(scene, {
+    width: TIMES_WIDTH - 2 * MARGIN,
+    marginLeft: 110,
+    x: { type: 'log', label: 'time of one operation →', tickFormat: shortTime, grid: true },
+    marks: [
+      plot.axisFy({ anchor: 'left', label: null, tickSize: 0 }),
+      plot.barX(strips, { x1: 'x1', x2: 'x2', y: 'y', fy: 'fy', fill: 'y', fillOpacity: 'share' }),
+      plot.tickX(rows, { ...common, x: row => row.microseconds.p99 }),
+      plot.dot(rows, { ...common, x: row => row.microseconds.p50, fill: GROUND.light, r: 3.5 }),
+    ],
+    opacity: { type: 'identity' },
+  });
+}
+
+function ratios(scene: Scene): string {
+  const { plot, rows, targets } = scene;
+  const others = rows.filter(({ target, ratio }) => target !== targets[0] && ratio.p50 !== null && ratio.p50 > 0);
+  const x = ({ ratio }: BenchRow): number => ratio.p50 as number;
+  const ends = decades([0.5, 2, ...others.map(x)]);
+  return drawn(scene, {
+    width: WIDTH - TIMES_WIDTH - MARGIN,
+    marginLeft: 50,
+    marginRight: 50,
+    x: {
+      type: 'log',
+      domain: [ends[0], ends.at(-1)],
+      ticks: ends,
+      label: `p50 as a multiple of that of ${targets[0]} →`,
+      tickFormat: (value: number) => `${value}×`,
+      grid: true,
+    },
+    marks: [
+      plot.ruleX([1], { stroke: colourOf(0), strokeWidth: 2 }),
+      plot.ruleY(others, { x1: 1, x2: x, y: 'target', fy: 'workload', stroke: 'target', strokeWidth: 2 }),
+      plot.dot(others, { x, y: 'target', fy: 'workload', fill: 'target', r: 4 }),
+      ...labels(scene, others, x),
+    ],
+  });
+}
+
+/** The numbers, on the side of their dots where no line is. */
+function labels({ plot }: Scene, rows: readonly BenchRow[], x: (row: BenchRow) => number): Plot.Markish[] {
+  return [false, true].map(isLess => {
+    const place = isLess ? ({ dx: -8, textAnchor: 'end' } as const) : ({ dx: 8, textAnchor: 'start' } as const);
+    return plot.text(
+      rows.filter(row => x(row) < 1 === isLess),
+      { x, y: 'target', fy: 'workload', text: row => `${Number(x(row).toPrecision(2))}×`, fontSize: 11, ...place },
+    );
+  });
+}
+
+/** The powers of ten among numbers, and the next ones around them. */
+function decades(numbers: readonly number[]): number[] {
+  const [first, last] = [Math.floor(Math.log10(Math.min(...numbers))), Math.ceil(Math.log10(Math.max(...numbers)))];
+  return Array.from({ length: last - first + 1 }, (_, i) => Number(`1e${first + i}`));
+}
+
+/** As text. Hundredths of a pixel are enough. */
+function drawn(scene: Scene, options: Plot.PlotOptions): string {
+  const svg = scene.plot.plot({ ...panel(scene), ...options });
+  return svg.outerHTML.replace(/\d+\.\d{3,}(?![\d×])/g, (digits: string) => String(Number(Number(digits).toFixed(2))));
+}
+
+/** Microseconds in the unit that suits them. */
+function shortTime(microseconds: number): string {
+  if (microseconds < 1) return `${Math.round(microseconds * 1000)} ns`;
+  if (microseconds < 1000) return `${microseconds} µs`;
+  return microseconds < 1e6 ? `${microseconds / 1000} ms` : `${microseconds / 1e6} s`;
+}

@@ -1,0 +1,153 @@
+/** What a benchmark has found, in numbers. */
+import { cpus, release } from 'node:os';
+import { BUCKET_RATIO, type Histogram, histogramOf } from './histogram.ts';
+import type { Measured, Sample } from './run.ts';
+import type { Usage } from './usage.ts';
+import type { Workload } from './workloads.ts';
+
+export interface BenchRow {
+  readonly workload: string;
+  readonly clients: number;
+  readonly target: string;
+  /** Of one round. */
+  readonly operations: number;
+  readonly rounds: number;
+  /** One operation: the medians of the rounds' p50 and p99, and the longest of all. */
+  readonly microseconds: { readonly p50: number; readonly p99: number; readonly max: number };
+  /** The p50 of each round, in their order: how far apart they are says how far to trust their median. */
+  readonly roundMicroseconds: readonly number[];
+  /** All operations of a round, as the clock on the wall has it: the median. */
+  readonly seconds: number;
+  /** To the first target in the same round, the median: of p50, and of the seconds. null without a first target. */
+  readonly ratio: Ratio;
+  /** The same, to the object itself: null where that was not measured. */
+  readonly ofObject: Ratio | null;
+  /** By the seconds of a round: the median. null where no data is read. 1 MB is a million bytes. */
+  readonly megabytesPerSecond: number | null;
+  /** All operations of all rounds. */
+  readonly histogram: Histogram;
+}
+
+interface Ratio {
+  readonly p50: number | null;
+  readonly seconds: number | null;
+}
+
+export interface BenchReport {
+  readonly bench: 'lookup';
+  readonly stack: string;
+  readonly options: readonly string[];
+  readonly rounds: number;
+  readonly seed: number;
+  readonly entries: number;
+  readonly directories: number;
+  readonly machine: {
+    readonly processor: string;
+    readonly processors: number;
+    readonly kernel: string;
+    readonly node: string;
+  };
+  readonly notes: readonly string[];
+  /** The large file, how much of it is read, and the plain file that has its data. */
+  readonly large: { readonly path: string; readonly sizeBytes: number; readonly object: string | null } | null;
+  /** How many times as long the upper bound of a bucket is as its lower one. */
+  readonly histogramBucketRatio: number;
+  readonly workloads: readonly Pick<Workload, 'name' | 'what' | 'kind'>[];
+  readonly targets: readonly BenchTarget[];
+  readonly rows: readonly BenchRow[];
+}
+
+interface BenchTarget {
+  readonly name: string;
+  /** Why it was not, or not always, measured. */
+  readonly error?: string;
+  /** What its server has used while it was measured: all rounds together, and at most. Absent where it has none that is known. */
+  readonly server?: Usage;
+}
+
+/** What there is to say besides the measurements. */
+export type BenchFacts = Pick<
+  BenchReport,
+  'stack' | 'options' | 'rounds' | 'seed' | 'entries' | 'directories' | 'notes' | 'large'
+>;
+
+/** @param targets in the order of the report; the first one is that which the others are compared with */
+export function reportOf(
+  facts: BenchFacts,
+  workloads: readonly Workload[],
+  targets: readonly string[],
+  { samples, errors, useless, usage }: Measured,
+): BenchReport {
+  return {
+    bench: 'lookup',
+    ...facts,
+    machine: { processor: cpus()[0]?.model ?? '', processors: cpus().length, kernel: release(), node: process.version },
+    notes: [...facts.notes, ...[...useless].map(([program, why]) => `${program} is left out: ${why}.`)],
+    histogramBucketRatio: BUCKET_RATIO,
+    workloads: workloads.map(({ name, what, kind }) => ({ name, what, kind })),
+    targets: targets.map(name => {
+      const [error, server] = [errors.get(name), usage.get(name)];
+      return { name, ...(error !== undefined && { error }), ...(server && { server }) };
+    }),
+    rows: rowsOf(workloads, targets, samples),
+  };
+}
+
+function rowsOf(workloads: readonly Workload[], targets: readonly string[], samples: readonly Sample[]): BenchRow[] {
+  const rows: BenchRow[] = [];
+  for (const workload of workloads)
+    for (const clients of new Set(samples.map(sample => sample.clients))) {
+      const here = samples.filter(sample => sample.workload === workload.name && sample.clients === clients);
+      const of = (name: string | undefined): Sample[] => here.filter(({ target }) => target === name);
+      for (const target of targets) {
+        const own = of(target);
+        if (own.length > 0) rows.push(rowOf(own, workload, of(targets[0]), of('object')));
+      }
+    }
+  return rows;
+}
+
+function rowOf(own: readonly Sample[], pass: Workload, base: readonly Sample[], object: readonly Sample[]): BenchRow {
+  const { workload, clients, target, operations } = own[0] as Sample;
+  const microseconds = {
+    p50: rounded(median(own.map(({ p50 }) => p50)) / 1000),
+    p99: rounded(median(own.map(({ p99 }) => p99)) / 1000),
+    max: rounded(Math.max(...own.map(({ max }) => max)) / 1000),
+  };
+  const seconds = median(own.map(({ seconds }) => seconds));
+  return {
+    workload,
+    clients,
+    target,
+    operations,
+    rounds: own.length,
+    microseconds,
+    roundMicroseconds: own.map(({ p50 }) => rounded(p50 / 1000)),
+    seconds,
+    ratio: ratioOf(own, base),
+    ofObject: object.length > 0 ? ratioOf(own, object) : null,
+    megabytesPerSecond: 'bytes' in pass ? rounded((operations * pass.bytes) / seconds / 1e6) : null,
+    histogram: histogramOf(own.map(({ counts }) => counts)),
+  };
+}
+
+/** To other samples, each of the same round: the medians. */
+function ratioOf(own: readonly Sample[], base: readonly Sample[]): Ratio {
+  const ratio = (field: 'p50' | 'seconds'): number | null => {
+    const ratios = own.flatMap(sample => {
+      const other = base.find(({ round }) => round === sample.round);
+      return other && other[field] > 0 ? sample[field] / other[field] : [];
+    });
+    return ratios.length > 0 ? Number(median(ratios).toPrecision(4)) : null;
+  };
+  return { p50: ratio('p50'), seconds: ratio('seconds') };
+}
+
+const rounded = (number: number): number => Number(number.toFixed(3));
+
+function median(numbers: readonly number[]): number {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const [upper = 0, lower = 0] = [sorted[middle], sorted[middle - 1]];
+  return sorted.length % 2 === 1 ? upper : (lower + upper) / 2;
+}

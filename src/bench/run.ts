@@ -1,0 +1,175 @@
+/** The rounds of a benchmark: every target in turn, each time mounted afresh. */
+import { chmodSync, mkdirSync, mkdtempSync, realpathSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
+import { ECHILD, ErrnoError } from '../sys/errno.ts';
+import type { ClientUser } from './client.ts';
+import { Clients, type Timing } from './clients.ts';
+import { type Counts, countTimes } from './histogram.ts';
+import type { BenchNames } from './names.ts';
+import { type Running, removePlace, type Target } from './targets.ts';
+import type { Usage } from './usage.ts';
+import { GROUPS, type Pass, type Place, type Workload, warmUp } from './workloads.ts';
+
+export interface BenchPlan {
+  readonly targets: readonly Target[];
+  readonly workloads: readonly Workload[];
+  readonly names: BenchNames;
+  readonly rounds: number;
+  /** How many clients ask at a time: one entry for each time that all is measured. */
+  readonly clients: readonly number[];
+  /** Who they are, if not the user of this process. */
+  readonly user?: ClientUser | undefined;
+}
+
+/** What one target took for one workload in one round, in nanoseconds. */
+export interface Sample {
+  readonly target: string;
+  readonly workload: string;
+  readonly clients: number;
+  readonly round: number;
+  readonly operations: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
+  readonly counts: Counts;
+  readonly seconds: number;
+}
+
+export interface Measured {
+  readonly samples: readonly Sample[];
+  /** Why a target is not, or no longer, measured. */
+  readonly errors: ReadonlyMap<string, string>;
+  /** Why a program of the stack is not, or no longer, started. */
+  readonly useless: ReadonlyMap<string, string>;
+  /** The most that the servers of a target have used in a round. */
+  readonly usage: ReadonlyMap<string, Usage>;
+}
+
+/**
+ * Measures. Nothing is mounted, and no file is left, when it settles.
+ * @param step called after each target of each round
+ * @param signal makes it end, and reject with the signal's reason
+ */
+export async function runBench(plan: BenchPlan, step: () => void, signal: AbortSignal): Promise<Measured> {
+  const home = nameFromText(mkdtempSync(join(realpathSync(tmpdir()), 'lowerdata-bench-')));
+  if (plan.user) chmodSync(nameBytes(home) as Buffer, 0o711);
+  const clients = new Clients(Math.max(...plan.clients), plan.names, plan.user, signal);
+  try {
+    const rounds = new Rounds(plan, home, clients, signal);
+    await rounds.run(step);
+    return rounds;
+  } finally {
+    removePlace(home);
+    if (!signal.aborted) await clients.stop(); // else a thread may be in a call
+  }
+}
+
+class Rounds implements Measured {
+  readonly samples: Sample[] = [];
+  readonly errors = new Map<string, string>();
+  readonly useless = new Map<string, string>();
+  readonly usage = new Map<string, Usage>();
+  readonly #plan: BenchPlan;
+  readonly #home: Name;
+  readonly #clients: Clients;
+  readonly #signal: AbortSignal;
+
+  constructor(plan: BenchPlan, home: Name, clients: Clients, signal: AbortSignal) {
+    this.#plan = plan;
+    this.#home = home;
+    this.#clients = clients;
+    this.#signal = signal;
+  }
+
+  async run(step: () => void): Promise<void> {
+    const { targets, rounds, clients } = this.#plan;
+    for (let round = 0; round < rounds; round++)
+      for (const count of clients)
+        for (let i = 0; i < targets.length; i++) {
+          // another one begins each round, so that none is always the one that finds caches cold
+          await this.#measure(targets[(i + round) % targets.length] as Target, round, count);
+          step();
+        }
+  }
+
+  async #measure(target: Target, round: number, clients: number): Promise<void> {
+    if (this.errors.has(target.name)) return;
+    try {
+      await this.#groups(target, round, clients);
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      const isOrdinary = error instanceof ErrnoError || (error as NodeJS.ErrnoException).syscall !== undefined;
+      if (!isOrdinary) throw error;
+      this.errors.set(target.name, (error as Error).message);
+    }
+  }
+
+  async #groups(target: Target, round: number, clients: number): Promise<void> {
+    const workloads = this.#plan.workloads.filter(({ kind }) => kind === 'data' || !target.dataOnly);
+    const passes = new Set(workloads.map(warmUp).filter(pass => pass !== undefined));
+    if (passes.size > 0)
+      await this.#mounted(target, async place => {
+        for (const pass of passes) await this.#pass(pass, () => this.#clients.pass(place, pass, clients));
+      });
+    for (const name of GROUPS) {
+      const group = workloads.filter(({ group }) => group === name);
+      if (group.length === 0 || this.useless.has(name)) continue;
+      await this.#mounted(target, async place => {
+        for (const workload of group) {
+          const timing = await this.#pass(workload, () => this.#clients.measure(place, workload, clients));
+          if (timing) this.#keep(target.name, workload.name, clients, round, timing);
+        }
+      });
+    }
+  }
+  /** @returns undefined for a program that is no use, here or with another target: all are asked the same */
+  async #pass(pass: Pass, action: () => Promise<Timing>): Promise<Timing | undefined> {
+    if (pass.operation !== 'start') return action();
+    if (this.useless.has(pass.program)) return undefined;
+    try {
+      return await action();
+    } catch (error) {
+      if (!(error instanceof ErrnoError) || error.errno !== ECHILD) throw error;
+      this.useless.set(pass.program, error.message);
+      return undefined;
+    }
+  }
+
+  #keep(target: string, workload: string, clients: number, round: number, timing: Timing): void {
+    this.samples.push({ target, workload, clients, round, ...summary(timing) });
+  }
+
+  /** Calls `use` while the target is mounted, and notes what its server has used. */
+  async #mounted(target: Target, use: (place: Place) => Promise<void>): Promise<void> {
+    this.#signal.throwIfAborted();
+    const place = `${this.#home}/${target.name.replaceAll('/', '_')}`;
+    mkdirSync(nameBytes(place) as Buffer);
+    let running: Running | undefined;
+    try {
+      running = await target.start(place, this.#signal);
+      this.#signal.throwIfAborted();
+      await use({ root: `${place}/mnt`, ...(running.large !== undefined && { large: running.large }) });
+      this.#note(target.name, running.usage?.());
+    } finally {
+      await running?.stop();
+      removePlace(place);
+    }
+  }
+
+  #note(name: string, usage: Usage | undefined): void {
+    if (!usage) return;
+    const { processorSeconds = 0, peakBytes = 0 } = this.usage.get(name) ?? {};
+    this.usage.set(name, {
+      processorSeconds: processorSeconds + usage.processorSeconds,
+      peakBytes: Math.max(peakBytes, usage.peakBytes),
+    });
+  }
+}
+
+function summary({ nanoseconds, seconds }: Timing): Omit<Sample, 'target' | 'workload' | 'clients' | 'round'> {
+  const sorted = nanoseconds.sort();
+  const at = (part: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0;
+  return { operations: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1), counts: countTimes(sorted), seconds };
+}

@@ -1,0 +1,178 @@
+/** What a benchmark measures: ways to mount the same stack, each of which can be taken away whatever happens. */
+import { spawn } from 'node:child_process';
+import { mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import { text } from 'node:stream/consumers';
+import { setTimeout } from 'node:timers/promises';
+import { mounter, unmountFuse } from '../fuse/mount.ts';
+import { mountAt, readMounts } from '../fuse/mountinfo.ts';
+import { launcher } from '../mount/launch.ts';
+import { isImage, type MountPlan } from '../mount/plan.ts';
+import { isRunning, readState } from '../mount/state.ts';
+import type { LayerSpec } from '../overlay/options.ts';
+import { type Name, nameBytes, nameFromText, printable } from '../sys/bytes.ts';
+import { EIO, ErrnoError, must } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import { complain } from '../terminal/report.ts';
+import { type Usage, usageFromNow } from './usage.ts';
+
+export interface Target {
+  readonly name: string;
+  /** It shows nothing but the large file. */
+  readonly dataOnly?: true;
+  /** Mounts at `mnt` in an empty directory. Throws, and leaves no mount behind, where that fails. */
+  start(place: Name, signal: AbortSignal): Promise<Running>;
+}
+
+export interface Running {
+  /** Where the large file is, if not at its path below the mount. */
+  readonly large?: Name;
+  /** What the server has used until now; absent where there is none, or none that is known. */
+  readonly usage?: () => Usage | undefined;
+  stop(): Promise<void>;
+}
+
+const POLL_MS = 5;
+/** How long a mount may take to appear, and its server to end. */
+export const PATIENCE_MS = 10_000;
+/** The same when nobody waits for it any more. */
+export const HURRY_MS = 2000;
+/** How long a mount may be busy before it is detached. */
+const BUSY_MS = 500;
+const MS_RDONLY = 1;
+
+export const mountpointIn = (place: Name): Name => `${place}/mnt`;
+export const isMounted = (path: Name): boolean => mountAt(readMounts(), path) !== undefined;
+
+export async function until(condition: () => boolean, patience: () => number): Promise<boolean> {
+  const start = performance.now();
+  while (!condition()) {
+    if (performance.now() - start > patience()) return false;
+    await setTimeout(POLL_MS);
+  }
+  return true;
+}
+
+/** Unmounts whatever is at a path; detaches it where it stays busy. */
+export async function takeAway(path: Name): Promise<void> {
+  const start = performance.now();
+  for (let mount = mountAt(readMounts(), path); mount; mount = mountAt(readMounts(), path)) {
+    const lazy = performance.now() - start > BUSY_MS;
+    if (!(await unmountFuse(mount, mounter(), lazy))) await setTimeout(POLL_MS);
+  }
+}
+
+/**
+ * Removes a directory with what a target has made in it. Nothing is removed through a mount: rmdir refuses one. What a program
+ * has left in its own mount point stays, and so does the directory.
+ */
+export function removePlace(place: Name): void {
+  try {
+    for (const entry of readdirSync(nameBytes(place) as Buffer, { withFileTypes: true, encoding: 'buffer' })) {
+      const path = nameBytes(`${place}/${entry.name.toString('latin1')}`) as Buffer;
+      if (entry.isDirectory()) rmdirSync(path);
+      else unlinkSync(path);
+    }
+    rmdirSync(nameBytes(place) as Buffer);
+  } catch (error) {
+    complain(`${printable(place)} is left: ${(error as Error).message}`);
+  }
+}
+
+export const makeDirectory = (path: Name): void => void mkdirSync(nameBytes(path) as Buffer);
+
+/** This driver, in the background, as `lowerdata mount` starts it. @param options the text of each `-o` */
+export function driverTarget(name: string, source: Name, options: readonly Name[]): Target {
+  return {
+    name,
+    start: async place => {
+      const mountpoint = mountpointIn(place);
+      makeDirectory(mountpoint);
+      await mountInBackground([...options.flatMap(text => ['-o', text]), '--', source, mountpoint]);
+      const mount = mountAt(readMounts(), mountpoint);
+      const pid = mount && readState(mount)?.pid;
+      return {
+        ...(pid !== undefined && { usage: usageFromNow(pid) }),
+        stop: async () => {
+          await takeAway(mountpoint);
+          if (pid !== undefined)
+            await until(
+              () => !isRunning(pid),
+              () => HURRY_MS,
+            );
+        },
+      };
+    },
+  };
+}
+
+async function mountInBackground(args: readonly Name[]): Promise<void> {
+  const words = ['--background', 'mount', ...args].map(arg => Buffer.from(arg, 'latin1').toString());
+  const child = spawn(launcher, words, {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { ...process.env, LOWERDATA_NODE: process.execPath },
+  });
+  const status = new Promise(resolve => child.on('error', resolve).on('close', resolve));
+  const said = (await text(child.stderr)).replace(/^lowerdata: /, '').trim();
+  const how = await status;
+  if (how !== 0) throw new ErrnoError(EIO, said || `exit status ${how}`);
+}
+
+/** The kernel: each image as EROFS, and overlayfs over all layers. It checks no digests: objects seldom have fs-verity. */
+export function kernelTarget({ stack }: MountPlan): Target {
+  const { layers, metacopy, redirectDir, userxattr } = stack;
+  const flags = [
+    `metacopy=${metacopy ? 'on' : 'off'}`,
+    `redirect_dir=${redirectDir}`,
+    ...(userxattr ? ['userxattr'] : []),
+  ];
+  return {
+    name: 'kernel',
+    start: async place => {
+      const made: Name[] = [];
+      const mount = (source: Name, target: Name, type: Name, data: Name): void => {
+        makeDirectory(target);
+        const result = native.mount(source, target, type, MS_RDONLY, data);
+        must(result, `mount -t ${type} ${printable(source)}`);
+        made.unshift(target);
+      };
+      const stop = async (): Promise<void> => {
+        for (const path of made) await takeAway(path);
+      };
+      try {
+        mountStack(place, layers, flags, mount);
+      } catch (error) {
+        await stop();
+        throw error;
+      }
+      return { stop };
+    },
+  };
+}
+
+type Mount = (source: Name, target: Name, type: Name, data: Name) => void;
+
+function mountStack(place: Name, layers: readonly LayerSpec[], flags: readonly Name[], mount: Mount): void {
+  const [only, ...others] = layers;
+  if (only && others.length === 0 && isImage(only.path)) {
+    mount(only.path, mountpointIn(place), 'erofs', ''); // overlayfs takes no fewer than two layers
+    return;
+  }
+  const lowerdir = layers.map(({ path, dataOnly }, i) => {
+    let at = absolute(path);
+    if (!dataOnly && isImage(path)) {
+      at = `${place}/layer${i}`;
+      mount(path, at, 'erofs', '');
+    }
+    return `${i === 0 ? '' : dataOnly ? '::' : ':'}${escaped(at)}`;
+  });
+  mount('overlay', mountpointIn(place), 'overlay', [...flags, `lowerdir=${lowerdir.join('')}`].join(','));
+}
+
+/** The plain file in its layer that has the data of the large file: what no filesystem on top of it can be faster than, but by chance. */
+export function objectTarget(object: Name): Target {
+  return { name: 'object', dataOnly: true, start: async () => ({ large: object, stop: async () => {} }) };
+}
+
+/** A path as a word of `lowerdir=`. */
+export const escaped = (path: Name): Name => path.replace(/[\\:,]/g, '\\$&');
+export const absolute = (path: Name): Name => (path.startsWith('/') ? path : `${nameFromText(process.cwd())}/${path}`);

@@ -1,0 +1,208 @@
+/** What a benchmark does with a mount: the workloads, and what each one asks of a client. */
+import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { BenchOperation } from '../sys/native.ts';
+import type { ClientOrder } from './client.ts';
+import { type BenchNames, generator, LARGE_BYTES_MIN, type LargeFile, type Program } from './names.ts';
+
+/** A kind of operation with a list of names. */
+interface PathsPass {
+  readonly operation: keyof typeof BenchOperation;
+  readonly names: 'directories' | 'any' | 'missing' | 'files';
+}
+
+/** Parts of the large file: reads of so many bytes, or looks at a page of so many that is mapped. */
+interface LargePass {
+  readonly operation: 'read-at' | 'touch';
+  readonly order: 'sequential' | 'random';
+  readonly bytes: number;
+}
+
+/** A program that does nothing, from its start until it has ended. */
+interface StartPass {
+  readonly operation: 'start';
+  readonly program: Program;
+}
+
+export type Pass = PathsPass | LargePass | StartPass;
+
+/** In which order workloads are measured. */
+export const GROUPS = ['open', 'read', 'sequential', 'random', 'mmap', 'node', 'python3', 'names'] as const;
+
+export type Workload = Pass & {
+  readonly name: string;
+  readonly what: string;
+  /** Which numbers it is about: single names, bytes, or programs. */
+  readonly kind: 'names' | 'data' | 'start';
+  /** Workloads of one group share a mount, in this order; another group has a fresh one. */
+  readonly group: (typeof GROUPS)[number];
+  /** What comes before it, untimed: nothing, the kernel forgets names and inodes, or is shown something. */
+  readonly before: 'nothing' | 'drop' | Pass;
+};
+
+const READ_BYTES = 128 * 1024;
+const PAGE_BYTES = 4096;
+const RANDOM_READS = 4096;
+const STARTS = 16;
+
+const list: Pass = { operation: 'list', names: 'directories' };
+const stat: Pass = { operation: 'stat', names: 'any' };
+const miss: Pass = { operation: 'miss', names: 'missing' };
+const open: Pass = { operation: 'open', names: 'files' };
+const read: Pass = { operation: 'read', names: 'files' };
+const known: Pass = { operation: 'stat', names: 'files' };
+const sequential: Pass = { operation: 'read-at', order: 'sequential', bytes: READ_BYTES };
+const random: Pass = { operation: 'read-at', order: 'random', bytes: PAGE_BYTES };
+const mmap: Pass = { operation: 'touch', order: 'sequential', bytes: PAGE_BYTES };
+const starts: Readonly<Record<Program, Pass>> = {
+  node: { operation: 'start', program: 'node' },
+  python3: { operation: 'start', program: 'python3' },
+};
+
+type Words = Pick<Workload, 'name' | 'what' | 'kind' | 'group' | 'before'>;
+
+/** A workload, and the same once more, when the kernel knows what it asks for. */
+const twice = (words: Words, pass: Pass): Workload[] => [
+  { ...words, ...pass },
+  { ...words, name: `${words.name}-again`, what: 'the same again', before: pass, ...pass },
+];
+const names = (name: string, group: 'names' | 'open' | 'read', what: string, before: 'drop' | Pass, pass: Pass) =>
+  twice({ name, what, kind: 'names', group, before }, pass);
+const data = (name: 'sequential' | 'random' | 'mmap', what: string, pass: Pass): Workload[] =>
+  twice({ name, what, kind: 'data', group: name, before: 'nothing' }, pass);
+const start = (program: Program, what: string): Workload[] =>
+  twice({ name: program, what, kind: 'start', group: program, before: 'nothing' }, starts[program]);
+
+export const WORKLOADS: readonly Workload[] = [
+  ...names('walk', 'names', 'list a directory with attributes, cold', 'drop', list).slice(0, 1),
+  ...names('stat', 'names', 'stat in random order, cold', 'drop', stat),
+  ...names('miss', 'names', 'look up what is not there, in known directories', stat, miss),
+  ...names('open', 'open', 'open and close known small files', known, open),
+  ...names('read', 'read', 'open, read and close known small files', known, read),
+  ...data('sequential', 'read 128 KiB of an open large file, in order', sequential),
+  ...data('random', 'read 4 KiB of it, anywhere', random),
+  ...data('mmap', 'map it, and look at a page of it, in order', mmap),
+  ...start('node', 'run `node -e 0` from the mount to its end'),
+  ...start('python3', 'run `python3 -c pass` from the mount to its end'),
+];
+
+/**
+ * What has the kernel know the data of files before anything is measured, whoever mounts them: what is measured is not the disk.
+ * undefined for a workload that reads none.
+ */
+export function warmUp(workload: Workload): Pass | undefined {
+  if (workload.kind === 'data') return sequential;
+  if (workload.operation === 'start') return starts[workload.program];
+  return workload.group === 'names' ? undefined : read;
+}
+
+/** Those that are named, in the order above. Throws ErrnoError EINVAL for a name that is none. */
+export function chosenWorkloads(text: Name | undefined): Workload[] {
+  const names = text === undefined ? WORKLOADS.map(({ name }) => name) : text.split(',');
+  for (const name of names)
+    if (!WORKLOADS.some(workload => workload.name === name)) {
+      const all = WORKLOADS.map(workload => workload.name).join(', ');
+      throw new ErrnoError(EINVAL, `--workloads: ${printable(name)}: not one of ${all}`);
+    }
+  return WORKLOADS.filter(({ name }) => names.includes(name));
+}
+
+/**
+ * Those that the stack has something for, and a sentence about each group of others.
+ * Throws ErrnoError EINVAL with these sentences where none is left.
+ */
+export function possibleWorkloads(
+  workloads: readonly Workload[],
+  names: BenchNames,
+): { workloads: Workload[]; notes: string[] } {
+  const notes = new Set<string>();
+  const possible = workloads.filter(workload => {
+    const why = missingFor(workload, names);
+    if (why !== undefined) notes.add(why);
+    return why === undefined;
+  });
+  if (possible.length === 0) throw new ErrnoError(EINVAL, [...notes].join(' '));
+  return { workloads: possible, notes: [...notes] };
+}
+
+function missingFor(workload: Workload, { files, large, programs }: BenchNames): string | undefined {
+  const { kind, group } = workload;
+  if (kind === 'data' && !large)
+    return `sequential, random and mmap are left out: the stack has no file of ${LARGE_BYTES_MIN >> 20} MiB or more.`;
+  if (workload.operation === 'start' && !programs.has(workload.program))
+    return `${group} is left out: the stack has no program of that name.`;
+  if ((group === 'open' || group === 'read') && files.length === 0)
+    return 'open and read are left out: the stack has no small files with data.';
+  return undefined;
+}
+
+/** Where a target shows the stack. */
+export interface Place {
+  readonly root: Name;
+  /** The large file, where it is not at its path below the root. */
+  readonly large?: Name;
+}
+
+/** What one client has to do for a pass. */
+export interface Share {
+  readonly order: ClientOrder;
+  /** What its i-th operation is about, for messages. */
+  readonly nameAt: (i: number) => Name;
+}
+
+/** What each of `count` clients has to do for a pass: together, all of it. */
+export function sharesOf(pass: Pass, place: Place, names: BenchNames, count: number): Share[] {
+  return Array.from({ length: count }, (_, client) => {
+    if ('names' in pass) return pathsShare(pass, place, names, client, count);
+    if (pass.operation === 'start') return startShare(pass, place, names, client, count);
+    return largeShare(pass, place, names, client, count);
+  });
+}
+
+function pathsShare(
+  { operation, names }: PathsPass,
+  { root }: Place,
+  all: BenchNames,
+  client: number,
+  count: number,
+): Share {
+  const share = all[names].filter((_, at) => at % count === client);
+  const paths = nameBytes(share.map(name => `${name}\0`).join(''));
+  const order: ClientOrder = { kind: 'paths', root, operation: BenchOperation[operation], paths, count: share.length };
+  return { order, nameAt: i => share[i] ?? '.' };
+}
+
+function startShare(
+  { program }: StartPass,
+  { root }: Place,
+  { programs }: BenchNames,
+  client: number,
+  count: number,
+): Share {
+  const [option, value] = program === 'node' ? ['-e', '0'] : ['-c', 'pass'];
+  const name = programs.get(program) as Name;
+  const share = Math.max(0, Math.ceil((STARTS - client) / count));
+  const order: ClientOrder = { kind: 'runs', path: `${root}/${name}`, option, value, count: share };
+  return { order, nameAt: () => name };
+}
+
+function largeShare(pass: LargePass, place: Place, names: BenchNames, client: number, count: number): Share {
+  const large = names.large as LargeFile;
+  const offsets = offsetsOf(pass, large);
+  const [begin, end] = [client, client + 1].map(i => Math.floor((offsets.length * i) / count));
+  const order: ClientOrder = {
+    kind: pass.operation === 'touch' ? 'touches' : 'reads',
+    path: place.large ?? `${place.root}/${large.path}`,
+    offsets: offsets.slice(begin, end),
+    bytes: pass.bytes,
+  };
+  return { order, nameAt: () => large.path };
+}
+
+/** In order, or anywhere: the same places each time. */
+function offsetsOf({ order, bytes }: LargePass, { sizeBytes, seed }: LargeFile): Float64Array {
+  const parts = Math.floor(sizeBytes / bytes);
+  if (order === 'sequential') return Float64Array.from({ length: parts }, (_, i) => i * bytes);
+  const next = generator(seed);
+  return Float64Array.from({ length: RANDOM_READS }, () => Math.floor(next() * parts) * bytes);
+}

@@ -1,0 +1,63 @@
+/** `lowerdata check`: where a stack is not what it seems. */
+import type { Command } from 'commander';
+import { HAZARDS, type Hazard, hazards } from '../../inspect/hazards.ts';
+import { planHere } from '../../mount/plan.ts';
+import { openOverlay } from '../../overlay/open.ts';
+import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { print } from '../../terminal/output.ts';
+import { reporting } from '../../terminal/report.ts';
+import { collect, newCommand, parse } from '../command.ts';
+
+const CLEAN = 0;
+const FOUND = 1;
+const FAILED = 2;
+
+interface Flags {
+  readonly options: Name[];
+  readonly json?: true;
+}
+
+export const define = (): Command =>
+  newCommand('lowerdata check')
+    .description(
+      'Find redirects that another layer captures, data that is not there, and files that the kernel sees otherwise. ' +
+        'No data is read; `lowerdata fsck` does that.',
+    )
+    .usage('[options] A:B::C|IMAGE')
+    .argument('<stack>', 'the layers, as for mount')
+    .option('-o, --options <list>', 'mount options that change what the stack shows', collect, [])
+    .option('--json', 'a JSON object a line')
+    .addHelpText('after', HELP);
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended === 0 ? 0 : FAILED;
+  const flags = command.opts<Flags>();
+  return reporting(FAILED, () => check(command.args[0] as Name, flags));
+}
+
+const HELP = `
+What is found: ${Object.keys(HAZARDS).join(', ')}.
+Exit status: 0 nothing, 1 something, 2 it could not be done.`;
+
+async function check(source: Name, { options, json }: Flags): Promise<number> {
+  const overlay = openOverlay(planHere(source, options).stack);
+  let status = CLEAN;
+  for (const hazard of hazards(overlay)) {
+    await print(nameFromText(`${json ? asJson(hazard) : asText(hazard)}\n`));
+    status = FOUND;
+  }
+  overlay.close();
+  return status;
+}
+
+function asJson({ path, code, layer, detail }: Hazard): string {
+  const { what, help } = HAZARDS[code];
+  return JSON.stringify({ path: printable(path), code, ...(layer && { layer }), what, detail, help });
+}
+
+function asText({ path, code, layer, detail }: Hazard): string {
+  const { what, help } = HAZARDS[code];
+  return `${printable(path)}: ${code}${layer ? ` by ${layer}` : ''}: ${what} (${detail}); ${help}`;
+}

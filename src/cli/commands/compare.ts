@@ -1,0 +1,175 @@
+/** `lowerdata compare`: two trees, field by field. */
+import type { Command } from 'commander';
+import { escapeField } from '../../composefs/escape.ts';
+import { type Place, pathOf, sortedEntries, type TreeEntry, type TreeInode, walkPlaces } from '../../composefs/tree.ts';
+import { readSides, type Side } from '../../inspect/compare-side.ts';
+import { type Name, nameBytes, printable } from '../../sys/bytes.ts';
+import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor, S_IFBLK, S_IFCHR, S_IFMT } from '../../sys/stat.ts';
+import { fileType, octal } from '../../terminal/attributes.ts';
+import { listLines, valueLines } from '../../terminal/json-lines.ts';
+import { printLines } from '../../terminal/output.ts';
+import { reporting } from '../../terminal/report.ts';
+import { type Algorithm, algorithmOfHex, measureBytes, parametersOf } from '../../verity/digest.ts';
+import { collect, newCommand, parse } from '../command.ts';
+
+/** Exit statuses of cmp(1) and diff(1). */
+const DIFFERENT = 1;
+const TROUBLE = 2;
+
+interface Flags {
+  readonly options: Name[];
+  readonly metadata?: true;
+  readonly ignore: Name[];
+  readonly json?: true;
+}
+
+/** A field that differs; undefined on the side that does not have it. */
+interface Difference {
+  readonly place: Place;
+  readonly field: Name;
+  readonly a: Name | undefined;
+  readonly b: Name | undefined;
+}
+
+export const define = (): Command =>
+  newCommand('lowerdata compare')
+    .description('Compare two trees: each field that differs is a line of path, field, value in A, value in B.')
+    .usage('[options] A B')
+    .argument('<a>', 'an image, a dump, a directory (a mount, for one), or a stack A:B::C')
+    .argument('<b>', 'another one')
+    .option('-o, --options <list>', 'mount options of stacks', collect, [])
+    .option('--metadata', "leave files' data alone")
+    .option('--ignore <field>', 'a field that does not count; may be repeated', collect, [])
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExit status: 0 where they are the same, 1 where they differ, 2 for trouble.');
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended === 0 ? 0 : TROUBLE;
+  const [a, b] = command.args as [Name, Name];
+  return reporting(TROUBLE, () => compare(a, b, command.opts<Flags>()));
+}
+
+async function compare(nameA: Name, nameB: Name, flags: Flags): Promise<number> {
+  const [a, b] = await readSides([nameA, nameB], flags);
+  const ignored = new Set(flags.ignore);
+  let status = 0;
+  function* counted(): Generator<Difference> {
+    for (const difference of differences(a, b)) {
+      if (ignored.has(difference.field) || ignored.has(difference.field.replace(/ .*/s, ''))) continue;
+      status = DIFFERENT;
+      yield difference;
+    }
+  }
+  printLines(flags.json ? listLines(jsonOf(counted())) : lines(counted()));
+  return status;
+}
+
+function* lines(list: Iterable<Difference>): Generator<Name> {
+  const shown = (value: Name | undefined): Name => (value === undefined ? '-' : escapeField(value));
+  for (const { place, field, a, b } of list)
+    yield [escapeField(pathOf(place) || '/'), field.split(' ').map(escapeField).join(' '), shown(a), shown(b)].join(
+      '\t',
+    );
+}
+
+function* jsonOf(list: Iterable<Difference>): Generator<Name[]> {
+  const shown = (value: Name | undefined): string | null => (value === undefined ? null : printable(value));
+  for (const { place, field, a, b } of list)
+    yield valueLines({ path: printable(pathOf(place) || '/'), field: printable(field), a: shown(a), b: shown(b) });
+}
+
+/** What differs, in the order of the paths; of a name that one side lacks, the type alone. */
+function* differences(a: Side, b: Side): Generator<Difference> {
+  const facts = new Facts(a.recorded && b.recorded);
+  const groups = [linkGroups(a.root), linkGroups(b.root)] as const;
+  const pending: [Place, TreeInode | undefined, TreeInode | undefined][] = [[undefined, a.root, b.root]];
+  for (let next = pending.pop(); next; next = pending.pop()) {
+    const [place, inA, inB] = next;
+    if (inA && inB) {
+      yield* facts.compare(place, inA, inB);
+      yield* differ(place, 'link', groups[0](inA), groups[1](inB));
+    } else yield* differ(place, 'type', inA && fileType(inA.mode).name, inB && fileType(inB.mode).name);
+    for (const name of allNames(inA, inB).reverse())
+      pending.push([{ above: place, name }, childOf(inA, name)?.inode, childOf(inB, name)?.inode]);
+  }
+}
+
+const childOf = (inode: TreeInode | undefined, name: Name): TreeEntry | undefined => inode?.entries.get(name);
+
+function allNames(a: TreeInode | undefined, b: TreeInode | undefined): Name[] {
+  const [namesA, namesB] = [a, b].map(inode => (inode ? sortedEntries(inode).map(([name]) => name) : []));
+  return [...new Set([...(namesA as Name[]), ...(namesB as Name[])])].sort();
+}
+
+/** Tells the first path, in byte order, of an inode that has several. */
+function linkGroups(root: TreeInode): (inode: TreeInode) => Name | undefined {
+  const first = new Map<TreeInode, Place>();
+  const linked = new Set<TreeInode>();
+  for (const [place, { inode }] of walkPlaces(root)) {
+    if (first.has(inode)) linked.add(inode);
+    else first.set(inode, place);
+  }
+  return inode => (linked.has(inode) ? pathOf(first.get(inode)) : undefined);
+}
+
+function* differ(place: Place, field: Name, a: Name | undefined, b: Name | undefined): Generator<Difference> {
+  if (a !== b) yield { place, field, a, b };
+}
+
+/** What can be said of an inode. Sizes and link counts of directories are a matter of each filesystem, so they do not count. */
+class Facts {
+  readonly #recorded: boolean;
+
+  /** @param recorded both sides record where data is; else the data itself counts, where both sides know it */
+  constructor(recorded: boolean) {
+    this.#recorded = recorded;
+  }
+
+  *compare(place: Place, a: TreeInode, b: TreeInode): Generator<Difference> {
+    const factsOfB = this.#list(b);
+    const known = new Map(factsOfB);
+    const facts = this.#list(a);
+    for (const [field, value] of facts) {
+      yield* differ(place, field, value, known.get(field));
+      known.delete(field);
+    }
+    for (const [field, value] of known) yield* differ(place, field, undefined, value);
+    if (!this.#recorded) yield* compareData(place, a, b);
+  }
+
+  #list(inode: TreeInode): [Name, Name | undefined][] {
+    const { mode, nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec, payload, origin, content, digest, xattrs } =
+      inode;
+    const facts: [Name, Name | undefined][] = [
+      ['type', fileType(mode).name],
+      ['mode', octal(mode)],
+      ['uid', String(uid)],
+      ['gid', String(gid)],
+      ['mtime', `${mtime}.${String(mtimensec).padStart(9, '0')}`],
+    ];
+    const type = mode & S_IFMT;
+    if (!isDirectory(mode)) facts.push(['nlink', String(nlink)], ['size', String(sizeBytes)]);
+    if (type === S_IFCHR || type === S_IFBLK) facts.push(['device', `${rdevMajor(rdev)}:${rdevMinor(rdev)}`]);
+    if (isSymlink(mode)) facts.push(['target', payload]);
+    if (isRegular(mode) && this.#recorded)
+      facts.push(['object', payload], ['origin', origin], ['content', content], ['digest', digest]);
+    for (const [name, value] of [...xattrs].sort()) facts.push([`xattr ${name}`, value]);
+    return facts;
+  }
+}
+
+function* compareData(place: Place, a: TreeInode, b: TreeInode): Generator<Difference> {
+  const algorithm = algorithmOfHex(a.digest ?? b.digest ?? '') ?? 'sha256';
+  const [dataOfA, dataOfB] = [dataOf(a, algorithm), dataOf(b, algorithm)];
+  if (dataOfA !== undefined && dataOfB !== undefined) yield* differ(place, 'data', dataOfA, dataOfB);
+}
+
+/** The digest of a file's data, or the error that reading it gives; undefined where it is not known. */
+function dataOf({ mode, sizeBytes, content, digest }: TreeInode, algorithm: Algorithm): string | undefined {
+  if (!isRegular(mode)) return undefined;
+  if (content !== undefined || sizeBytes === 0)
+    return Buffer.from(measureBytes(nameBytes(content ?? ''), parametersOf(algorithm))).toString('hex');
+  return digest;
+}

@@ -1,0 +1,95 @@
+/** `lowerdata doctor`: what this machine can do as this user, and what would change that. */
+import type { Command } from 'commander';
+import { askAll, type Fact, factOf } from '../../doctor/facts.ts';
+import { lookAtMachine } from '../../doctor/machine.ts';
+import { probeDirectory } from '../../doctor/probes-directory.ts';
+import { baseProbes, kernelProbes } from '../../doctor/probes-kernel.ts';
+import { mountProbes } from '../../doctor/probes-mount.ts';
+import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { print, printLines, wrapped } from '../../terminal/output.ts';
+import { reporting } from '../../terminal/report.ts';
+import { newCommand, parse } from '../command.ts';
+
+const NO_MOUNTS = 1;
+const WIDTH = 80;
+
+/** What follows from all facts. */
+interface Conclusion {
+  /** By which means mounts are made; null where none can be. */
+  readonly mounts: 'mount' | 'fusermount3' | null;
+  /** Who reads data of a mount. */
+  readonly data: 'kernel' | 'lowerdata' | null;
+  readonly origins: 'handles' | 'index';
+  readonly text: string;
+}
+
+interface Report {
+  readonly facts: readonly Fact[];
+  readonly directories: readonly { readonly path: string; readonly facts: readonly Fact[] }[];
+  readonly conclusion: Conclusion;
+}
+
+export const define = (): Command =>
+  newCommand('lowerdata doctor')
+    .description('Show what this machine can do as this user; for what it can not, why, and what would change that.')
+    .usage('[options] [DIR...]')
+    .argument('[dirs...]', 'directories, such as object stores, whose filesystems are looked at, too')
+    .option('--json', 'a JSON object: facts, directories, conclusion')
+    .addHelpText('after', '\nThe exit status is 0 where this user can mount, else 1. Nothing is changed.');
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  const { json } = command.opts<{ json?: true }>();
+  return reporting(NO_MOUNTS, async () => {
+    const report = examine(command.args);
+    if (json) print(nameFromText(`${JSON.stringify(report, undefined, 2)}\n`));
+    else printLines(asText(report).map(nameFromText));
+    return report.conclusion.mounts === null ? NO_MOUNTS : 0;
+  });
+}
+
+function examine(paths: readonly Name[]): Report {
+  const machine = lookAtMachine();
+  const facts = askAll([...baseProbes, ...mountProbes, ...kernelProbes], machine);
+  const directories = paths.map(path => ({ path: printable(path), facts: probeDirectory(path, machine) }));
+  return { facts, directories, conclusion: conclude(facts) };
+}
+
+function conclude(facts: readonly Fact[]): Conclusion {
+  const has = (name: string): boolean => factOf(facts, name).ok;
+  const means = has('mount') ? 'mount' : has('fusermount3') ? 'fusermount3' : null;
+  const mounts = has('fuse-device') ? means : null;
+  const data = mounts === null ? null : has('passthrough') ? 'kernel' : 'lowerdata';
+  const origins = has('open-by-handle') ? 'handles' : 'index';
+  const first =
+    mounts === null
+      ? `do not work: ${whyNot(facts)}`
+      : `work by ${mounts === 'mount' ? factOf(facts, mounts).value : mounts}`;
+  const second = data === null ? [] : [`data is read by ${READERS[data]}`];
+  const text = `${[`As this user mounts ${first}`, ...second, `origins are followed by ${WAYS[origins]}`].join('; ')}.`;
+  return { mounts, data, origins, text };
+}
+
+const READERS = { kernel: 'the kernel itself (passthrough)', lowerdata: 'the process of the mount' } as const;
+const WAYS = { handles: 'open_by_handle_at(2)', index: 'the index of `lowerdata index` alone' } as const;
+
+function whyNot(facts: readonly Fact[]): string {
+  const missing = ['fuse-device', 'fusermount3'].map(name => factOf(facts, name)).find(({ ok }) => !ok);
+  return missing?.why ?? 'for a reason unknown';
+}
+
+function asText({ facts, directories, conclusion }: Report): string[] {
+  const blocks = directories.flatMap(({ path, facts }) => ['', path, ...facts.flatMap(factLines)]);
+  return [...facts.flatMap(factLines), ...blocks, '', ...wrapped('', conclusion.text, WIDTH)];
+}
+
+/** What there is; else why it is not there, and below that what would change it. */
+function factLines({ name, ok, value, why, help }: Fact): string[] {
+  const start = `${ok ? 'yes' : 'no '}  ${name.padEnd(NAME_COLUMNS)}`;
+  if (ok) return wrapped(start, value ?? '', WIDTH);
+  const first = wrapped(start, [value, why].filter(part => part !== null).join(': '), WIDTH);
+  return [...first, ...wrapped(`${' '.repeat(start.length)}→ `, help ?? '', WIDTH)];
+}
+const NAME_COLUMNS = 'overlay-data-only  '.length;

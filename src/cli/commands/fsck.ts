@@ -1,0 +1,151 @@
+/** `lowerdata fsck`: whether every object of a stack is there, and is what it must be. */
+import type { Command } from 'commander';
+import { FsckJournal } from '../../inspect/fsck-journal.ts';
+import { inventory } from '../../inspect/inventory.ts';
+import { type Counts, ObjectCheck, type Problem } from '../../inspect/object-check.ts';
+import { planHere } from '../../mount/plan.ts';
+import { openOverlay } from '../../overlay/open.ts';
+import type { StackOptions } from '../../overlay/options.ts';
+import type { Overlay } from '../../overlay/overlay.ts';
+import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { EIO, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
+import { print } from '../../terminal/output.ts';
+import { showProgress } from '../../terminal/progress.ts';
+import { complain, reporting } from '../../terminal/report.ts';
+import { MeasurePool } from '../../verity/measure-pool.ts';
+import { collect, newCommand, parse, threadsOf } from '../command.ts';
+
+/** Exit statuses of fsck(8). */
+const CLEAN = 0;
+const ERRORS_LEFT = 4;
+const OPERATIONAL_ERROR = 8;
+const WRONG_CALL = 16;
+const CANCELLED = 32;
+const THREADS_MAX = 999;
+
+interface Flags {
+  readonly options: Name[];
+  readonly json?: true;
+  readonly enableVerity?: true;
+  readonly threads?: Name;
+  readonly restart?: true;
+}
+
+export const define = (): Command =>
+  newCommand('lowerdata fsck')
+    .description('Check that every object of a stack is there, has its size and its digest. All data is read.')
+    .usage('[options] A:B::C|IMAGE')
+    .argument('<stack>', 'the layers, as for mount')
+    .option('-o, --options <list>', 'mount options that change what the stack shows', collect, [])
+    .option('--json', 'a JSON object a line: the problems, then the numbers')
+    .option('--enable-verity', 'turn fs-verity of the kernel on for good objects, where their filesystem has it')
+    .option('--threads <n>', 'how many threads measure (default: all processors)')
+    .option('--restart', 'check again what an interrupted run has found good')
+    .addHelpText('after', HELP);
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended === 0 ? 0 : WRONG_CALL;
+  const flags = command.opts<Flags>();
+  let stack: StackOptions | undefined;
+  let threads: number | undefined;
+  await reporting(WRONG_CALL, () => {
+    threads = threadsOf(flags.threads, THREADS_MAX);
+    stack = stackOf(command.args[0] as Name, flags);
+    return 0;
+  });
+  if (!stack) return WRONG_CALL;
+  try {
+    return await check(stack, new MeasurePool(threads), flags);
+  } catch (error) {
+    const { errno, syscall, message } = error as NodeJS.ErrnoException;
+    if (!(error instanceof ErrnoError) && syscall === undefined) throw error;
+    complain(message);
+    return errno === EIO || errno === EUCLEAN ? ERRORS_LEFT : OPERATIONAL_ERROR;
+  }
+}
+
+const HELP = `
+A problem is a path and EWRONGVERITY (another digest), ENOVERITY (none, with verity=require), EWRONGSIZE, or an errno.
+Ctrl-C ends it; the next run goes on with the objects that were not checked.
+Exit status, as of fsck(8): 0 no problems, 4 problems, 8 it could not be done, 16 a wrong call, 32 cancelled.`;
+
+async function check(stack: StackOptions, pool: MeasurePool, flags: Flags): Promise<number> {
+  const overlay = openOverlay(stack);
+  const journal = new FsckJournal(stack, flags.enableVerity ? 'fsck-verity' : 'fsck');
+  if (flags.restart) journal.remove();
+  const cancel = new AbortController();
+  process.once('SIGINT', () => cancel.abort()).once('SIGTERM', () => cancel.abort());
+  const counts = await checkObjects({ overlay, pool, journal, signal: cancel.signal, flags });
+  const { aborted } = cancel.signal;
+  if (aborted) journal.flush();
+  else journal.remove();
+  await print(flags.json ? jsonLine({ ...counts, cancelled: aborted }) : nameFromText(`${summary(counts, aborted)}\n`));
+  overlay.close();
+  await pool.close();
+  if (aborted) return CANCELLED;
+  return counts.problems > 0 ? ERRORS_LEFT : CLEAN;
+}
+
+/** Digests are checked, whatever the option says for a mount. */
+function stackOf(source: Name, { options }: Flags): StackOptions {
+  const { stack } = planHere(source, options);
+  return { ...stack, verity: stack.verity === 'off' ? 'on' : stack.verity };
+}
+
+interface Run {
+  readonly overlay: Overlay;
+  readonly pool: MeasurePool;
+  readonly journal: FsckJournal;
+  readonly signal: AbortSignal;
+  readonly flags: Flags;
+}
+
+/** Finds all files first, so that it is known how much there is to do. */
+async function checkObjects({ overlay, pool, journal, signal, flags }: Run): Promise<Counts> {
+  const files = [...inventory(overlay)];
+  const objects = files.filter(file => 'node' in file && file.node.data !== undefined);
+  const sizeOf = (file: (typeof files)[number]): number => ('node' in file ? file.node.top.sizeBytes : 0);
+  const bar = showProgress(
+    objects.length,
+    objects.reduce((sum, file) => sum + sizeOf(file), 0),
+  );
+  let [done, bytes] = [0, 0];
+  const progress = (more: number, moreBytes: number): void => {
+    done += more;
+    bytes += moreBytes;
+    bar.update(done, bytes);
+  };
+  const report = (problem: Problem): void => void print(flags.json ? jsonLine(shown(problem)) : textLine(problem));
+  const options = { overlay, pool, journal, signal, report, progress, enableVerity: flags.enableVerity === true };
+  const objectCheck = new ObjectCheck(options);
+  try {
+    await objectCheck.run(files);
+  } finally {
+    bar.stop();
+  }
+  return objectCheck.counts;
+}
+
+const shown = ({ path, ...problem }: Problem): unknown => ({ path: printable(path), ...problem });
+const jsonLine = (value: unknown): Name => nameFromText(`${JSON.stringify(value)}\n`);
+const textLine = ({ path, code, message }: Problem): Name =>
+  nameFromText(`${printable(path)}: ${message.startsWith(code) ? message : `${code}: ${message}`}\n`);
+
+function summary(counts: Counts, cancelled: boolean): string {
+  const { files, objects, bytes, shared, known, withoutDigest, problems } = counts;
+  const { verityEnabled, verityThere, verityImpossible } = counts;
+  const parts = [
+    `${files} files, ${objects} with data elsewhere (${(bytes / 1e6).toFixed(0)} MB)`,
+    ...(shared > 0 ? [`${shared} share an object with another`] : []),
+    ...(known > 0 ? [`${known} known from an interrupted run`] : []),
+    ...(withoutDigest > 0 ? [`${withoutDigest} without a digest`] : []),
+    ...(verityEnabled > 0 ? [`fs-verity enabled for ${verityEnabled}`] : []),
+    ...(verityThere > 0 ? [`${verityThere} had fs-verity`] : []),
+    ...(verityImpossible > 0 ? [`${verityImpossible} on a filesystem without fs-verity`] : []),
+    problems === 0 ? 'no problems' : `${problems} problems`,
+    ...(cancelled ? ['cancelled: run it again to go on'] : []),
+  ];
+  return parts.join('; ');
+}

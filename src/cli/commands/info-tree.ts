@@ -1,0 +1,67 @@
+/** A tree as `lowerdata info` shows it. The text is that of composefs-info 1.0.8, byte for byte. */
+
+import { firstNames } from '../../composefs/dumpfile.ts';
+import { escapeField } from '../../composefs/escape.ts';
+import { type Place, pathOf, type TreeInode, walk } from '../../composefs/tree.ts';
+import { type Name, printable } from '../../sys/bytes.ts';
+import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../../sys/stat.ts';
+import { fileType, octal, timeJson } from '../../terminal/attributes.ts';
+
+/** A line a name: `PATH/<tab>`, `PATH<tab>-> TARGET`, `PATH<tab>@ OBJECT` or `PATH`, as hard links always show. */
+export function* listText(root: TreeInode): Generator<Name> {
+  for (const [path, { inode, link }] of walk(root)) {
+    if (path === '') continue;
+    const name = path.split(' ').map(escapeField).join(' ');
+    const { mode, payload } = inode;
+    if (link) yield name;
+    else if (isDirectory(mode)) yield `${name}/\t`;
+    else if (isSymlink(mode)) yield `${name}\t-> ${escapeField(payload ?? '')}`;
+    else if (isRegular(mode) && payload !== undefined) yield `${name}\t@ ${escapeField(payload)}`;
+    else yield name;
+  }
+}
+
+/** The paths of the files' data below a data layer; a path may come again. */
+export function* objectsOf(root: TreeInode): Generator<Name> {
+  for (const [, { inode }] of walk(root)) if (isRegular(inode.mode) && inode.payload) yield inode.payload;
+}
+
+export function* listJson(root: TreeInode): Generator<unknown> {
+  for (const [path, { inode }] of walk(root))
+    yield { path: printable(path || '/'), type: fileType(inode.mode).name, ...payloadJson(inode) };
+}
+
+export function* dumpJson(root: TreeInode): Generator<unknown> {
+  const first = firstNames(root);
+  for (const [path, { inode, link }] of walk(root)) yield entryJson(path, inode, link ? first.get(inode) : undefined);
+}
+
+/** @param target of a further hard link: where its inode has its place */
+function entryJson(path: Name, inode: TreeInode, target: Place): unknown {
+  return {
+    path: printable(path || '/'),
+    type: fileType(inode.mode).name,
+    ...(target && { hardLinkTo: printable(pathOf(target)) }),
+    size: inode.sizeBytes,
+    mode: octal(inode.mode),
+    nlink: inode.nlink,
+    uid: inode.uid,
+    gid: inode.gid,
+    ...(inode.rdev !== 0 && { device: `${rdevMajor(inode.rdev)}:${rdevMinor(inode.rdev)}` }),
+    mtime: timeJson(inode.mtime, inode.mtimensec),
+    ...payloadJson(inode),
+    ...(inode.content !== undefined && { content: printable(inode.content) }),
+    ...(inode.digest !== undefined && { digest: inode.digest }),
+    ...(inode.origin !== undefined && { origin: Buffer.from(inode.origin, 'latin1').toString('hex') }),
+    ...(inode.xattrs.size > 0 && { xattrs: xattrsJson(inode) }),
+  };
+}
+
+function payloadJson({ mode, payload }: TreeInode): object {
+  if (payload === undefined) return {};
+  return isSymlink(mode) ? { target: printable(payload) } : { object: printable(payload) };
+}
+
+function xattrsJson({ xattrs }: TreeInode): Record<string, string> {
+  return Object.fromEntries([...xattrs].map(([name, value]) => [printable(name), printable(value)]));
+}

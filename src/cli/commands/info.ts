@@ -1,0 +1,173 @@
+/** `lowerdata info`: what is in composefs images, and the digests of files. */
+import { statSync } from 'node:fs';
+import type { Command } from 'commander';
+import { printDump } from '../../composefs/dumpfile.ts';
+import { printImage } from '../../composefs/print.ts';
+import { readTree } from '../../composefs/read.ts';
+import type { TreeInode } from '../../composefs/tree.ts';
+import { openImage, readImageFile } from '../../erofs/image.ts';
+import { ObjectDirectory } from '../../inspect/object-directory.ts';
+import { measureWhole } from '../../store/objects.ts';
+import { type Name, nameBytes, printable } from '../../sys/bytes.ts';
+import { EINVAL, ENOTDIR, ErrnoError } from '../../sys/errno.ts';
+import { listLines, objectLines, valueLines } from '../../terminal/json-lines.ts';
+import { printLines } from '../../terminal/output.ts';
+import { Attempts, naming, reporting } from '../../terminal/report.ts';
+import type { Algorithm } from '../../verity/digest.ts';
+import { ALGORITHM_NAMES, argumentOneOf, collect, newCommand, oneOf, parse, spelledOut } from '../command.ts';
+import { dumpJson, listJson, listText, objectsOf } from './info-tree.ts';
+
+const FAILED = 1;
+
+interface Flags {
+  readonly basedir?: Name;
+  readonly filter: Name[];
+  readonly algorithm?: Name;
+  readonly json?: true;
+}
+
+/** What can be asked of images and files: as lines of text, and as those of JSON. */
+interface Question {
+  text(asked: Asked): Iterable<Name>;
+  json?(asked: Asked): Iterable<Name>;
+}
+
+/** Of what it is asked. */
+interface Asked {
+  readonly paths: readonly Name[];
+  readonly flags: Flags;
+  readonly attempts: Attempts;
+}
+
+/** The first five are those of composefs-info. */
+const questions = new Map<Name, Question>([
+  ['ls', { text: ofTrees(listText), json: ofTreesJson(listJson) }],
+  ['dump', { text: ofTrees(printDump), json: ofTreesJson(dumpJson) }],
+  ['objects', { text: listObjects, json: asked => textsJson(listObjects(asked)) }],
+  ['missing-objects', { text: missingObjects, json: asked => textsJson(missingObjects(asked)) }],
+  ['measure-file', { text: measureText, json: measureJson }],
+  ['print', { text: printImages }],
+]);
+
+const known = (asTool: boolean): Name[] => [...questions.keys()].filter(name => !asTool || name !== 'print');
+
+/** @param asTool called as composefs-info, which knows less */
+export function define(asTool = false): Command {
+  const command = newCommand(asTool ? 'composefs-info' : 'lowerdata info')
+    .description('Show what is in composefs images.')
+    .usage('[options] QUESTION IMAGE...')
+    .addArgument(argumentOneOf('<question>', known(asTool).join(', '), known(asTool)))
+    .argument('<images...>', 'images; files for measure-file')
+    .option('--basedir <path>', 'where missing-objects looks for objects')
+    .option('--filter <name>', 'only this name of the root, and what is below; may be repeated', collect, []);
+  if (asTool) return command;
+  return command
+    .addOption(oneOf('--algorithm <name>', 'for measure-file: sha256 (default) or sha512', ALGORITHM_NAMES))
+    .option('--json', 'print JSON; bytes that are no text show as \\xNN');
+}
+
+export async function run(args: readonly Name[], asTool = false): Promise<number> {
+  const command = define(asTool);
+  const ended = parse(command, asTool ? spelledOut(command, args) : args);
+  if (ended !== undefined) return ended;
+  const [name, ...paths] = command.args as [Name, ...Name[]];
+  return reporting(FAILED, () => answer(name, known(asTool), paths, command.opts<Flags>()));
+}
+
+function answer(name: Name, known: readonly Name[], paths: readonly Name[], flags: Flags): number {
+  const question = questions.get(name);
+  if (!question || !known.includes(name))
+    throw new ErrnoError(EINVAL, `${printable(name)}: not one of ${known.join(', ')}`);
+  const wrong = flags.filter.find(filter => filter.includes('/'));
+  if (wrong !== undefined) throw new ErrnoError(EINVAL, `--filter=${printable(wrong)}: one name, without a slash`);
+  const { algorithm } = flags;
+  if (algorithm !== undefined && !ALGORITHM_NAMES.includes(algorithm))
+    throw new ErrnoError(EINVAL, `--algorithm=${printable(algorithm)}: not one of ${ALGORITHM_NAMES.join(', ')}`);
+  if (algorithm !== undefined && name !== 'measure-file')
+    throw new ErrnoError(EINVAL, `--algorithm goes with measure-file: an image has its own`);
+  if (flags.json && !question.json) throw new ErrnoError(EINVAL, `${name} has no JSON`);
+  const attempts = new Attempts(FAILED);
+  const asked = { paths, flags, attempts };
+  printLines((flags.json && question.json?.(asked)) || question.text(asked));
+  return attempts.status;
+}
+
+function readImage(path: Name, { filter }: Flags): TreeInode {
+  const bytes = readImageFile(path);
+  return naming(path, () => {
+    const image = openImage(bytes);
+    if (!image.composefs) throw new ErrnoError(EINVAL, 'an EROFS image, but not of composefs');
+    return readTree(image, filter.length > 0 ? { toplevel: new Set(filter) } : {});
+  });
+}
+
+const trees = ({ paths, flags, attempts }: Asked) => attempts.each(paths, path => readImage(path, flags));
+
+/** The lines of one image after the other. */
+function ofTrees(show: (root: TreeInode) => Iterable<Name>): Question['text'] {
+  return function* (asked) {
+    for (const [, root] of trees(asked)) yield* show(root);
+  };
+}
+
+function ofTreesJson(show: (root: TreeInode) => Iterable<unknown>): Question['text'] {
+  return asked =>
+    listLines(
+      mapped(trees(asked), ([path, root]) => {
+        const entries = listLines(mapped(show(root), valueLines));
+        return objectLines([
+          ['image', valueLines(printable(path))],
+          ['entries', entries],
+        ]);
+      }),
+    );
+}
+
+/** The paths of all objects, each once, in byte order. */
+function listObjects(asked: Asked): Name[] {
+  const found = new Set<Name>();
+  for (const [, root] of trees(asked)) for (const object of objectsOf(root)) found.add(object);
+  return [...found].sort();
+}
+
+/** Those that the base directory does not have; without one, all. */
+function missingObjects(asked: Asked): Name[] {
+  const { basedir } = asked.flags;
+  if (basedir === undefined) return listObjects(asked);
+  if (!statSync(nameBytes(basedir) as Buffer).isDirectory())
+    throw new ErrnoError(ENOTDIR, `${printable(basedir)}: not a directory`);
+  const directory = new ObjectDirectory(basedir);
+  try {
+    const found = asked.attempts.each(listObjects(asked), object => directory.has(object));
+    return [...found].filter(([, isThere]) => !isThere).map(([object]) => object);
+  } finally {
+    directory.close();
+  }
+}
+
+const textsJson = (texts: Iterable<Name>): Iterable<Name> =>
+  listLines(mapped(texts, text => valueLines(printable(text))));
+
+const digests = ({ paths, flags, attempts }: Asked) =>
+  attempts.each(paths, path => measureWhole(path, flags.algorithm as Algorithm | undefined));
+
+function* measureText(asked: Asked): Generator<Name> {
+  for (const [, digest] of digests(asked)) yield digest;
+}
+
+function measureJson(asked: Asked): Iterable<Name> {
+  return listLines(mapped(digests(asked), ([path, digest]) => valueLines({ file: printable(path), digest })));
+}
+
+function* printImages({ paths, attempts }: Asked): Generator<Name> {
+  const listings = attempts.each(paths, path => {
+    const bytes = readImageFile(path);
+    naming(path, () => openImage(bytes));
+    return printImage(bytes);
+  });
+  for (const [, listing] of listings) yield* listing;
+}
+
+function* mapped<T, U>(all: Iterable<T>, change: (one: T) => U): Generator<U> {
+  for (const one of all) yield change(one);
+}

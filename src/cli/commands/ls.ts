@@ -1,0 +1,102 @@
+/** `lowerdata ls`: directories of a stack. */
+import type { Command } from 'commander';
+import type { Node } from '../../overlay/node.ts';
+import type { Overlay } from '../../overlay/overlay.ts';
+import { findPath } from '../../overlay/path.ts';
+import { type Name, printable } from '../../sys/bytes.ts';
+import { attempt, ErrnoError, errnoName } from '../../sys/errno.ts';
+import { isDirectory, isSymlink } from '../../sys/stat.ts';
+import { arrow, deviceNumbers, minuteText, modeText } from '../../terminal/attributes.ts';
+import { printLines } from '../../terminal/output.ts';
+import { complain } from '../../terminal/report.ts';
+import { parse } from '../command.ts';
+import { forPaths, newStackCommand } from '../stack.ts';
+
+interface Flags {
+  readonly options: Name[];
+  readonly long?: true;
+  readonly all?: true;
+  readonly directory?: true;
+}
+
+/** What is listed under a name; an errno where lookup fails, though the directory lists it. */
+interface Listed {
+  readonly name: Name;
+  readonly node: Node | number;
+}
+
+export const define = (): Command =>
+  newStackCommand('ls')
+    .description('List directories of a stack, without a mount: a name a line, in the order of bytes.')
+    .option('-l, --long', 'mode, links, owner, group, size and time (UTC), too')
+    .option('-a, --all', 'names that begin with a dot, too')
+    .option('-d, --directory', 'the directories themselves');
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  const flags = command.opts<Flags>();
+  const several = command.args.length > 2;
+  let lists = 0;
+  return forPaths(command.args, flags, async (overlay, path) => {
+    const node = findPath(overlay, path, !flags.long && !flags.directory);
+    const isList = isDirectory(node.top.mode) && !flags.directory;
+    const heading = isList && several ? [...(lists++ > 0 ? [''] : []), `${path}:`] : [];
+    printLines([...heading, ...lines(overlay, isList ? entries(overlay, node, flags) : [{ name: path, node }], flags)]);
+  });
+}
+
+function entries(overlay: Overlay, directory: Node, { all }: Flags): Listed[] {
+  const names = overlay.list(directory).map(({ name }) => name);
+  return names
+    .filter(name => all || !name.startsWith('.'))
+    .sort((a, b) => (a < b ? -1 : 1))
+    .flatMap(name => listed(overlay, directory, name));
+}
+
+/** A whiteout that is listed where directories are not merged is not there. */
+function listed(overlay: Overlay, directory: Node, name: Name): Listed[] {
+  try {
+    return [{ name, node: overlay.lookup(directory, name) }];
+  } catch (error) {
+    if (error instanceof ErrnoError) return [{ name, node: -error.errno }];
+    throw error;
+  }
+}
+
+function lines(overlay: Overlay, list: readonly Listed[], { long }: Flags): Name[] {
+  if (!long) return list.map(({ name }) => name);
+  const rows = list.map(({ name, node }) =>
+    typeof node === 'number' ? broken(name, node) : rowOrBroken(overlay, name, node),
+  );
+  const widths = [0, 1, 2, 3, 4].map(column => Math.max(...rows.map(cells => cells[column]?.length ?? 0)));
+  return rows.map(cells => cells.map((cell, i) => (i === 0 || i > 4 ? cell : cell.padStart(widths[i] ?? 0))).join(' '));
+}
+
+function rowOrBroken(overlay: Overlay, name: Name, node: Node): Name[] {
+  const cells = attempt(() => row(overlay, name, node));
+  return cells instanceof ErrnoError ? broken(name, -cells.errno) : cells;
+}
+
+/** Mode, links, owner, group, size or device, time, name. */
+function row(overlay: Overlay, name: Name, node: Node): Name[] {
+  const attr = overlay.attr(node);
+  const size = deviceNumbers(attr)?.join(', ') ?? String(attr.size);
+  const time = minuteText(attr.mtime);
+  const target = isSymlink(attr.mode) ? overlay.readlink(node) : undefined;
+  return [
+    modeText(attr.mode),
+    String(attr.nlink),
+    String(attr.uid),
+    String(attr.gid),
+    size,
+    time,
+    name + arrow(target),
+  ];
+}
+
+function broken(name: Name, errno: number): Name[] {
+  complain(`${printable(name)}: ${errnoName(errno)}`);
+  return ['??????????', '?', '?', '?', '?', '?', name];
+}

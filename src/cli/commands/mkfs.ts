@@ -1,0 +1,184 @@
+/** `lowerdata mkfs`: makes a composefs image of a directory or a dump file. */
+import { closeSync, openSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import type { Command } from 'commander';
+import { linesOf, parseDump } from '../../composefs/dumpfile.ts';
+import { type ScannedFile, scanTree } from '../../composefs/scan.ts';
+import { setPayload, type TreeInode, walk } from '../../composefs/tree.ts';
+import { writeImage } from '../../composefs/write.ts';
+import { digestFiles } from '../../store/file-pool.ts';
+import { abandonStore, beginStore, endStore, objectPath } from '../../store/objects.ts';
+import { type Name, nameBytes, printable } from '../../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../../sys/errno.ts';
+import { isRegular } from '../../sys/stat.ts';
+import { readAll } from '../../sys/streams.ts';
+import { cleaningUp } from '../../terminal/interruption.ts';
+import { print } from '../../terminal/output.ts';
+import { Output } from '../../terminal/output-file.ts';
+import { showProgress } from '../../terminal/progress.ts';
+import { complain, naming, reporting } from '../../terminal/report.ts';
+import { type Algorithm, measureBytes, parametersOf } from '../../verity/digest.ts';
+import { ALGORITHM_NAMES, newCommand, oneOf, parse, spelledOut, threadsOf } from '../command.ts';
+
+const FAILED = 1;
+const THREADS_MAX = 9999;
+const REDIRECTS = ['absolute', 'data-only'];
+
+interface Flags {
+  readonly digestStore?: Name;
+  readonly useEpoch?: true;
+  readonly skipDevices?: true;
+  readonly skipXattrs?: true;
+  readonly userXattrs?: true;
+  readonly printDigest?: true;
+  readonly printDigestOnly?: true;
+  readonly fromFile?: true;
+  readonly minVersion?: Name;
+  readonly maxVersion?: Name;
+  readonly threads?: Name;
+  readonly external?: true;
+  readonly digests?: true;
+  readonly hardlinks?: true;
+  readonly redirects?: Name;
+  readonly algorithm?: Name;
+}
+
+/** @param asTool called as mkcomposefs, which has fewer options */
+export async function run(args: readonly Name[], asTool = false): Promise<number> {
+  const command = define(asTool);
+  const ended = parse(command, asTool ? spelledOut(command, args) : args);
+  if (ended !== undefined) return ended;
+  const [source, image] = command.args as [Name, Name?];
+  return reporting(FAILED, () => build(source, image, command.opts<Flags>()));
+}
+
+/** @param asTool called as mkcomposefs */
+export function define(asTool = false): Command {
+  const command = newCommand(asTool ? 'mkcomposefs' : 'lowerdata mkfs')
+    .description('Make a composefs image.')
+    .usage('[options] SOURCE IMAGE')
+    .argument('<source>', 'a directory; with --from-file a dump, `-` for stdin')
+    .argument('[image]', 'the file to write, `-` for stdout')
+    .option('--digest-store <path>', "copy the files' data into this directory, named by digest")
+    .option('--use-epoch', 'set all times to 0')
+    .option('--skip-devices', 'leave block and character devices out')
+    .option('--skip-xattrs', 'leave extended attributes out')
+    .option('--user-xattrs', 'take user.* attributes alone')
+    .option('--print-digest', "print the image's fs-verity digest")
+    .option('--print-digest-only', 'print it, and write no image')
+    .option('--from-file', 'the source is a dump: text in the format composefs-dump(5)')
+    .option('--min-version <n>', 'the format to write, 0 or 1 (default 0)')
+    .option('--max-version <n>', 'the format to write for trees with whiteouts (default 1)')
+    .option('--threads <n>', 'how many threads digest and copy (default: all processors)');
+  if (asTool) return command.option('--hardlinks', HARDLINKS);
+  return command
+    .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
+    .option('--external', 'copy no data: redirect each file to its path below the source, as a data-only layer')
+    .option('--digests', "with --external: read all files, and record their data's digests")
+    .option('--hardlinks', HARDLINKS)
+    .addOption(oneOf('--redirects <kind>', 'absolute, or data-only for redirects that begin with //', REDIRECTS));
+}
+
+const ALGORITHM = "sha256 (default) or sha512: of the digests of files, and of the image's that is printed";
+const HARDLINKS = 'keep hard links; else each name becomes a file of its own';
+
+async function build(source: Name, image: Name | undefined, flags: Flags): Promise<number> {
+  checkFlags(flags, image);
+  const versions = versionsOf(flags);
+  const threads = threadsOf(flags.threads, THREADS_MAX) ?? availableParallelism();
+  const output = image === undefined ? undefined : new Output(image);
+  const root = flags.fromFile ? readDump(source) : await readDirectory(source, flags, threads);
+  if (flags.redirects) redirect(root, flags.redirects === 'data-only' ? '/' : '');
+  const bytes = writeImage(root, versions);
+  await output?.write(bytes);
+  if (flags.printDigest || flags.printDigestOnly)
+    print(`${hexDigest(bytes, flags.algorithm as Algorithm | undefined)}\n`);
+  return 0;
+}
+
+const hexDigest = (bytes: Uint8Array, algorithm: Algorithm = 'sha256'): string =>
+  Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
+
+function checkFlags(flags: Flags, image: Name | undefined): void {
+  const { printDigestOnly, external, digests, fromFile, digestStore, redirects, algorithm } = flags;
+  for (const [refused, why] of [
+    [image === undefined && !printDigestOnly, 'no image to write is named'],
+    [image !== undefined && printDigestOnly, '--print-digest-only writes no image, and one is named'],
+    [external && fromFile, '--external needs a directory'],
+    [external && digestStore !== undefined, '--external leaves the data where it is, --digest-store does not'],
+    [digests && !external, '--digests goes with --external'],
+    [algorithm !== undefined && !ALGORITHM_NAMES.includes(algorithm), `--algorithm=${algorithm}: sha256 or sha512`],
+    [redirects !== undefined && !REDIRECTS.includes(redirects), `--redirects=${redirects}: absolute or data-only`],
+  ] as const)
+    if (refused) throw new ErrnoError(EINVAL, printable(why));
+}
+
+/** Where one is given, the other's default is 0, as in mkcomposefs; a maximum below the minimum means nothing. */
+function versionsOf({ minVersion, maxVersion }: Flags): { minVersion: 0 | 1; maxVersion: 0 | 1 } {
+  if (minVersion === undefined && maxVersion === undefined) return { minVersion: 0, maxVersion: 1 };
+  const version = (text = '0'): 0 | 1 => {
+    if (text !== '0' && text !== '1') throw new ErrnoError(EINVAL, `version ${printable(text)}: there are 0 and 1`);
+    return text === '0' ? 0 : 1;
+  };
+  return { minVersion: version(minVersion), maxVersion: version(maxVersion) };
+}
+
+/** CFS_PARSE_STRICT makes the C programs strict, so it does here. */
+function readDump(path: Name): TreeInode {
+  const strict = process.env.CFS_PARSE_STRICT !== undefined;
+  const fd = path === '-' ? 0 : openSync(nameBytes(path) as Buffer, 'r');
+  try {
+    return parseDump(linesOf(readAll(fd, printable(path)), strict), strict);
+  } finally {
+    if (fd !== 0) closeSync(fd);
+  }
+}
+
+async function readDirectory(path: Name, flags: Flags, threads: number): Promise<TreeInode> {
+  const { useEpoch, skipDevices, skipXattrs, userXattrs, hardlinks, external, digests } = flags;
+  const options = { useEpoch, skipDevices, skipXattrs, userXattrs, hardLinks: hardlinks, metadataOnly: external };
+  const { root, files } = scanTree(path, options);
+  if (!external || digests) await digest(files, flags, threads);
+  for (const { path: place, inode } of files)
+    naming(`${path}/${place}`, () => setPayload(inode, external ? place : objectPath(inode.digest as string)));
+  return root;
+}
+
+async function digest(files: ScannedFile[], flags: Flags, threads: number): Promise<void> {
+  const directory = flags.digestStore;
+  const algorithm = flags.algorithm as Algorithm | undefined;
+  const bar = showProgress(
+    files.length,
+    files.reduce((sum, { inode }) => sum + inode.sizeBytes, 0),
+  );
+  const store = directory === undefined ? undefined : beginStore(directory);
+  const replaced = (object: Name): void => complain(`${printable(object)}: was not what its name says: replaced`);
+  const abandon = (): void => {
+    if (store) abandonStore(store);
+    bar.stop();
+  };
+  try {
+    await cleaningUp(abandon, () =>
+      digestFiles(files, {
+        threads,
+        replaced,
+        progress: bar.update,
+        ...(store && { store }),
+        ...(algorithm && { algorithm }),
+      }),
+    );
+  } finally {
+    if (store) endStore(store);
+    bar.stop();
+  }
+}
+
+/** Gives all redirects of files the same start; the image has one slash more. */
+function redirect(root: TreeInode, start: '' | '/'): void {
+  const seen = new Set<TreeInode>();
+  for (const [, { inode }] of walk(root)) {
+    if (!isRegular(inode.mode) || !inode.payload || seen.has(inode)) continue;
+    seen.add(inode);
+    inode.payload = start + inode.payload.replace(/^\/+/, '');
+  }
+}

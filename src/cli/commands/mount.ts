@@ -1,0 +1,165 @@
+/** `lowerdata mount`, and what mount(8) and mount.fuse3 call. */
+import { existsSync, statSync } from 'node:fs';
+import type { Command } from 'commander';
+import { MountPoint } from '../../fuse/mount-point.ts';
+import { CHANNEL, readCall } from '../../mount/argv.ts';
+import type { MountOrder } from '../../mount/daemon.ts';
+import { inheritedDescriptors } from '../../mount/inherited.ts';
+import { isImage, type MountPlan, planMount, valuesOf, withoutFuse3Words } from '../../mount/plan.ts';
+import { isRemount, remount } from '../../mount/remount.ts';
+import { type Name, nameBytes, printable } from '../../sys/bytes.ts';
+import { EBUSY, EINVAL, ENOTCONN, ErrnoError } from '../../sys/errno.ts';
+import {
+  complain,
+  complainIfHeard,
+  MOUNT_FAILED,
+  reporting,
+  SYSTEM_ERROR,
+  type Wording,
+  WRONG_CALL,
+} from '../../terminal/report.ts';
+import { collect, newCommand, oneOf, parse } from '../command.ts';
+
+interface Flags {
+  readonly options: Name[];
+  readonly foreground?: true;
+  readonly fake?: true;
+  readonly verbose?: true;
+  readonly sloppy?: true;
+  readonly debug?: true;
+  readonly transport?: Name;
+  readonly semantics?: Name;
+  readonly verity?: Name;
+}
+
+/**
+ * Who calls: a person, who is told what the mount protects; mount(8), for which -f means: check everything, but do not mount;
+ * mount.fuse3, which has words of its own among the options; another program. Programs expect silence.
+ */
+export type Caller = 'person' | 'mount(8)' | 'mount.fuse3' | 'program';
+
+/** @param wording how a mount that failed is told, for a program that has words of its own for it */
+export async function run(args: readonly Name[], caller: Caller = 'person', wording?: Wording): Promise<number> {
+  const inherited = inheritedDescriptors(readCall().isDaemon ? CHANNEL : undefined);
+  const command = define(caller === 'mount(8)');
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  const [source, target] = command.args as [Name, Name];
+  const flags = command.opts<Flags>();
+  if (isRemount(flags.options)) return changeMount(target, flags);
+  let plan: MountPlan | undefined;
+  const status = await reporting(WRONG_CALL, () => {
+    plan = planOf(
+      source,
+      caller === 'mount.fuse3' ? { ...flags, options: flags.options.map(withoutFuse3Words) } : flags,
+    );
+    return 0;
+  });
+  if (!plan) return status;
+  const { driver } = plan;
+  const staysHere = flags.foreground || flags.fake || driver.debug;
+  if (!staysHere) (await import('../../mount/launch.ts')).haveItWaitedFor();
+  if (flags.verbose || driver.debug) tellIdle(plan);
+  const ready = (protection: string): void => {
+    if (caller === 'person' || flags.verbose) complainIfHeard(`${printable(target)}: ${protection}`);
+  };
+  const wanted = plan;
+  return reporting(MOUNT_FAILED, () => mount({ plan: wanted, inherited }, target, flags, ready, wording), wording);
+}
+
+function changeMount(target: Name, { options, fake, verbose }: Flags): Promise<number> {
+  return reporting(MOUNT_FAILED, () => {
+    const idle = fake ? [] : remount(target, options);
+    if (verbose && idle.length > 0) complain(`not changed by remount: ${idle.map(printable).join(', ')}`);
+    return 0;
+  });
+}
+
+/** @param asHelper called by mount(8) */
+export function define(asHelper = false): Command {
+  const command = newCommand('lowerdata mount')
+    .description(
+      'Mount a composefs image, or a stack of layers: normal ones, top first, then data-only ones after `::`.',
+    )
+    .usage('[options] A:B::C|IMAGE MOUNTPOINT')
+    .argument('<source>', 'the layers, or only a name if an option gives them')
+    .argument('<mountpoint>', 'a directory')
+    .option('-o, --options <list>', 'mount options, separated by commas', collect, [])
+    .option('-d, --debug', 'stay in the foreground and print each message')
+    .option('-v, --verbose', 'name the options that have no effect')
+    .option('-s, --sloppy', 'ignore unknown options')
+    .option('-n, --no-mtab', 'without effect, for mount(8)')
+    .option('-N, --namespace <ns>', 'without effect, for mount(8)')
+    .option('-t, --types <type>', 'without effect, for mount(8)')
+    .addOption(oneOf('--transport <kind>', 'dev or fuse-native', valuesOf('transport')))
+    .addOption(
+      oneOf('--semantics <kind>', 'lowerdata, or kernel for the rules of Linux 6.18 only', valuesOf('semantics')),
+    )
+    .addOption(oneOf('--verity <mode>', 'off, on or require', valuesOf('verity')))
+    .addHelpText('after', `\n${NOTES}`);
+  return asHelper
+    ? command.option('-f, --fake', 'check everything, but do not mount')
+    : command
+        .option('-f, --foreground', 'stay in the foreground')
+        .option('--fake', 'check everything, but do not mount');
+}
+
+const NOTES = `At boot: \`/srv/image.cfs::/srv/objects /srv/data lowerdata ro,nofail 0 0\` in /etc/fstab, after \`lowerdata install-helper\`.
+\`-o remount,…\` changes nosuid, nodev, noexec and access times of a mount that is there, and leaves its tree as it is.
+The package has units for systemd in its folder \`systemd\`.`;
+
+function planOf(source: Name, flags: Flags): MountPlan {
+  const texts = [...flags.options];
+  if (flags.debug) texts.push('debug');
+  for (const key of ['transport', 'semantics', 'verity'] as const) {
+    if (flags[key] !== undefined) texts.push(`${key}=${flags[key]}`);
+  }
+  const isRoot = process.geteuid?.() === 0;
+  return planMount({ source, texts, sloppy: flags.sloppy === true, isRoot, isImage });
+}
+
+function tellIdle({ withoutEffect }: MountPlan): void {
+  if (withoutEffect.length > 0) complain(`without effect here: ${withoutEffect.map(printable).join(', ')}`);
+}
+
+async function mount(
+  { plan, inherited }: Omit<MountOrder, 'mountpoint'>,
+  target: Name,
+  flags: Flags,
+  ready: (protection: string) => void,
+  wording: Wording | undefined,
+): Promise<number> {
+  const order = { plan, inherited, mountpoint: findMountpoint(target) };
+  if (!existsSync('/dev/fuse')) {
+    complain('/dev/fuse is missing: is the fuse module loaded, and the device there in this container?');
+    return SYSTEM_ERROR;
+  }
+  if (flags.fake) return 0;
+  if (flags.foreground || plan.driver.debug) {
+    const { leave, serveMount } = await import('../../mount/daemon.ts');
+    const status = await reporting(MOUNT_FAILED, () => serveMount(order, ready, complainIfHeard), wording);
+    return leave(status);
+  }
+  return (await import('../../mount/launch.ts')).serveInBackground(order, ready);
+}
+
+/** Throws ErrnoError where there is no directory that can be mounted on. */
+function findMountpoint(path: Name): MountPoint {
+  if (path.startsWith('/dev/fd/')) {
+    throw new ErrnoError(EINVAL, `${printable(path)}: a descriptor that is mounted already can not be served yet`);
+  }
+  const point = MountPoint.find(path);
+  const { shown } = point;
+  if (shown === '/proc' || shown.startsWith('/proc/')) {
+    // it would wait for its own answer
+    throw new ErrnoError(EBUSY, `mount point ${printable(path)}: the process that would serve it reads /proc`);
+  }
+  try {
+    statSync(nameBytes(point.target) as Buffer);
+  } catch (error) {
+    const { errno = -EINVAL, code, message } = error as NodeJS.ErrnoException;
+    const dead = errno === -ENOTCONN ? ': a dead mount is there; `umount` it first' : '';
+    throw new ErrnoError(-errno, `mount point ${printable(path)}: ${code ?? message}${dead}`);
+  }
+  return point;
+}

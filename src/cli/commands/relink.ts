@@ -1,0 +1,158 @@
+/** `lowerdata relink`: converts where an image's files look for their data. */
+
+import type { Command } from 'commander';
+import { readStaged } from '../../composefs/read-staged.ts';
+import {
+  type ExternalFile,
+  externalFiles,
+  type Refusal,
+  relink,
+  TARGETS,
+  type Target,
+} from '../../composefs/relink.ts';
+import type { StagedInode } from '../../composefs/stage.ts';
+import { pathOf } from '../../composefs/tree.ts';
+import { writeStaged } from '../../composefs/write.ts';
+import { openImage, readImageFile } from '../../erofs/image.ts';
+import { ObjectOrigins, type WantedObject } from '../../inspect/object-origins.ts';
+import { pathList } from '../../mount/options.ts';
+import { objectPath } from '../../store/objects.ts';
+import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../../sys/errno.ts';
+import { print } from '../../terminal/output.ts';
+import { Output } from '../../terminal/output-file.ts';
+import { showProgress } from '../../terminal/progress.ts';
+import { complain, complainInLines, naming, reporting } from '../../terminal/report.ts';
+import { MeasurePool } from '../../verity/measure-pool.ts';
+import { newCommand, oneOf, parse, threadsOf } from '../command.ts';
+
+const FAILED = 1;
+
+interface Flags {
+  readonly output?: Name;
+  readonly to?: Name;
+  readonly basedir?: Name;
+  readonly dryRun?: true;
+  readonly threads?: Name;
+}
+
+/** What is to be done, checked. */
+interface Plan {
+  readonly target: Target;
+  readonly directories: readonly Name[];
+  readonly threads: number | undefined;
+}
+
+export const define = (): Command =>
+  newCommand('lowerdata relink')
+    .description('Convert how an image leads to its objects. Nothing else of it changes.')
+    .usage('[options] IMAGE -o NEW --to origin|data-only|absolute')
+    .argument('<image>', 'a composefs image')
+    .option('-o, --output <path>', 'the image to write, `-` for stdout; may be the same one')
+    .addOption(oneOf('--to <how>', 'origin, data-only or absolute', TARGETS))
+    .option('--basedir <list>', 'for origin: the directories that have the objects, DIR[:DIR]...')
+    .option('--dry-run', 'say what would be done, and write nothing')
+    .option('--threads <n>', 'for origin: how many threads measure (default: all processors)')
+    .addHelpText('after', HELP);
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  return reporting(FAILED, () => convert(command.args[0] as Name, command.opts<Flags>()));
+}
+
+const HELP = `
+absolute   redirect /ab/cd...: a path that every layer below is asked for
+data-only  redirect //ab/cd...: the same path, in data-only layers alone
+origin     an empty redirect, and a file handle: an object may be renamed and moved within its filesystem, which has to have a
+           uuid. To open files needs CAP_DAC_READ_SEARCH, and a layer on that filesystem.
+Kernel overlayfs knows the first alone, and refuses files with the others: EINVAL.
+
+For origin each object is looked for below the base directories by the path of its redirect, then by the name that its digest
+gives it, and its size and digest are checked. From origin back, a file leads to the name that its digest gives its object.
+An image of mkcomposefs or lowerdata comes back byte for byte, from origin if its store was named by digest; one of another
+tool comes back in the layout of mkcomposefs. One that needs no change is copied.
+
+A file that can not be converted is a line of path, object and reason: ENOVERITY (it has no digest), ENOENT (no base directory
+has the object), EWRONGSIZE, EWRONGVERITY (another digest), EOPNOTSUPP (a filesystem without file handles, or without a uuid),
+ENOTUNIQ (two filesystems have the uuid), or what a system call says. If there is one, nothing is written.
+Exit status: 0 done, 1 nothing is written.`;
+
+async function convert(source: Name, flags: Flags): Promise<number> {
+  const plan = planOf(flags);
+  const output = flags.dryRun ? undefined : new Output(flags.output ?? '');
+  const bytes = readImageFile(source);
+  const { inodes, version } = naming(source, () => readComposefs(bytes));
+  const files = [...externalFiles(inodes[0] as StagedInode)];
+  const origins = plan.target === 'origin' ? await findOrigins(files, plan) : new Map<string, Name | Refusal>();
+  const { changed, refused } = relink(files, plan.target, file => origins.get(keyOf(file)) as Name | Refusal);
+  const lines = refused.map(refusal => problemLine(...refusal)).join('');
+  const numbers = `${printable(source)}: ${files.length} files with data elsewhere`;
+  if (flags.dryRun) {
+    const rest = files.length - changed - refused.length;
+    const summary = `${changed} to change, ${rest} to stay, ${refused.length} that can not be converted`;
+    print(nameFromText(`${lines}${numbers}: ${summary}\n`));
+  } else if (refused.length > 0) {
+    complainInLines(nameFromText(lines));
+    complain(`${numbers}, ${refused.length} of them can not be converted: nothing is written`);
+  } else await output?.write(changed === 0 ? bytes : writeStaged(inodes, version));
+  return refused.length > 0 ? FAILED : 0;
+}
+
+function planOf({ output, to, basedir, dryRun, threads }: Flags): Plan {
+  const target = TARGETS.find(known => known === to);
+  const directories = basedir === undefined ? [] : pathList(basedir);
+  for (const [refused, why] of [
+    [to === undefined, `--to is missing: one of ${TARGETS.join(', ')}`],
+    [target === undefined, `--to=${to}: not one of ${TARGETS.join(', ')}`],
+    [output === undefined && !dryRun, 'no image to write is named: -o NEW'],
+    [target === 'origin' && basedir === undefined, '--to=origin needs --basedir: where the objects are'],
+    [target !== 'origin' && basedir !== undefined, `--basedir goes with --to=origin, --to=${to} looks at no object`],
+    [directories.includes(''), `--basedir=${basedir}: an empty path`],
+  ] as const)
+    if (refused) throw new ErrnoError(EINVAL, printable(why));
+  return { target: target as Target, directories, threads: threadsOf(threads, THREADS_MAX) };
+}
+const THREADS_MAX = 999;
+
+function readComposefs(bytes: Uint8Array): { inodes: StagedInode[]; version: number } {
+  const image = openImage(bytes);
+  if (!image.composefs) throw new ErrnoError(EINVAL, 'an EROFS image, but not of composefs');
+  return { inodes: readStaged(image), version: image.composefs.composefsVersion };
+}
+
+/** The origin of each object that a file with a digest leads to, by `keyOf`. */
+async function findOrigins(files: readonly ExternalFile[], plan: Plan): Promise<Map<string, Name | Refusal>> {
+  const wanted = new Map<string, WantedObject>();
+  for (const file of files) {
+    const { sizeBytes, digest } = file;
+    if (digest !== undefined) wanted.set(keyOf(file), { paths: pathsOf(file), sizeBytes, digest });
+  }
+  const objects = [...wanted.values()];
+  const totalBytes = objects.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const pool = new MeasurePool(plan.threads);
+  const origins = new ObjectOrigins(plan.directories, pool);
+  const bar = showProgress(objects.length, totalBytes);
+  try {
+    const found = await origins.find(objects, bar.update);
+    return new Map([...wanted.keys()].map((key, i) => [key, found[i] as Name | Refusal]));
+  } finally {
+    bar.stop();
+    origins.close();
+    await pool.close();
+  }
+}
+
+/** Where a file's object may be below a base directory. */
+function pathsOf({ redirect, digest }: ExternalFile): Name[] {
+  const path = redirect?.startsWith('/') ? redirect.replace(/^\/+/, '') : '';
+  return [...new Set([path, digest === undefined ? '' : objectPath(digest)])].filter(place => place !== '');
+}
+
+/** The same for files with the same object. */
+const keyOf = (file: ExternalFile): string => JSON.stringify([file.sizeBytes, file.digest, ...pathsOf(file)]);
+
+function problemLine(file: ExternalFile, { code, message, object }: Refusal): string {
+  return `${printable(pathOf(file.place))}: ${object ?? printable(pathsOf(file)[0] ?? '-')}: ${code}: ${message}\n`;
+}

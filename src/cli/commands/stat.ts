@@ -1,0 +1,108 @@
+/** `lowerdata stat`: attributes and xattrs of what is in a stack. */
+import type { Command } from 'commander';
+import type { Overlay } from '../../overlay/overlay.ts';
+import { findPath } from '../../overlay/path.ts';
+import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { type Attr, isRegular, isSymlink } from '../../sys/stat.ts';
+import { arrow, deviceNumbers, fileType, modeText, octal, timeJson, timeText } from '../../terminal/attributes.ts';
+import { print, printLines } from '../../terminal/output.ts';
+import { parse } from '../command.ts';
+import { forPaths, newStackCommand } from '../stack.ts';
+
+/** One object, as --json prints it. Text that is no UTF-8, and control characters, are \xNN; times are [s, ns]. */
+interface Description {
+  path: string;
+  type: string;
+  mode: string;
+  uid: number;
+  gid: number;
+  nlink: number;
+  ino: number;
+  size: number;
+  blocks: number;
+  rdev?: [number, number];
+  mtime: [number | string, number];
+  ctime: [number | string, number];
+  target?: string;
+  /** Values in base64. */
+  xattrs: Record<string, string>;
+}
+
+export const define = (): Command =>
+  newStackCommand('stat')
+    .description('Show attributes and extended attributes in a stack, without a mount. Symlinks are not followed.')
+    .option('-L, --dereference', 'follow symlinks')
+    .option('--json', 'a JSON array');
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  const { dereference = false, json, ...flags } = command.opts<{ options: Name[]; dereference?: true; json?: true }>();
+  const found: Description[] = [];
+  const status = await forPaths(command.args, flags, async (overlay, path) => {
+    if (json) found.push(describe(overlay, path, dereference));
+    else printLines(text(overlay, path, dereference));
+  });
+  if (json) print(nameFromText(`${JSON.stringify(found, null, 2)}\n`));
+  return status;
+}
+
+function describe(overlay: Overlay, path: Name, follow: boolean): Description {
+  const node = findPath(overlay, path, follow);
+  const attr = overlay.attr(node);
+  const rdev = deviceNumbers(attr);
+  return {
+    path: printable(path),
+    type: fileType(attr.mode).name,
+    mode: octal(attr.mode),
+    uid: attr.uid,
+    gid: attr.gid,
+    nlink: attr.nlink,
+    ino: attr.ino,
+    size: attr.size,
+    blocks: attr.blocks,
+    ...(rdev && { rdev }),
+    mtime: timeJson(attr.mtime, attr.mtimensec),
+    ctime: timeJson(attr.ctime, attr.ctimensec),
+    ...(isSymlink(attr.mode) && { target: printable(overlay.readlink(node)) }),
+    xattrs: Object.fromEntries(
+      overlay
+        .listxattr(node)
+        .map(name => [printable(name), Buffer.from(xattr(overlay, node, name)).toString('base64')]),
+    ),
+  };
+}
+
+function text(overlay: Overlay, path: Name, follow: boolean): Name[] {
+  const node = findPath(overlay, path, follow);
+  const attr = overlay.attr(node);
+  const target = isSymlink(attr.mode) ? overlay.readlink(node) : undefined;
+  const device = deviceNumbers(attr);
+  return [
+    `  File: ${path}${arrow(target)}`,
+    `  Size: ${attr.size}  Blocks: ${attr.blocks}  ${typeWords(attr)}`,
+    ` Inode: ${attr.ino}  Links: ${attr.nlink}${device ? `  Device type: ${device.join(', ')}` : ''}`,
+    `Access: (${octal(attr.mode)}/${modeText(attr.mode)})  Uid: ${attr.uid}  Gid: ${attr.gid}`,
+    `Modify: ${timeText(attr.mtime, attr.mtimensec)}`,
+    `Change: ${timeText(attr.ctime, attr.ctimensec)}`,
+    ...overlay.listxattr(node).map(name => ` Xattr: ${name}=${quoted(xattr(overlay, node, name))}`),
+  ];
+}
+
+/** stat(1) has words for files without data. */
+function typeWords({ mode, size }: Attr): string {
+  return isRegular(mode) && size === 0 ? 'regular empty file' : fileType(mode).words;
+}
+
+function xattr(overlay: Overlay, node: Parameters<Overlay['getxattr']>[0], name: Name): Uint8Array {
+  const value = overlay.getxattr(node, name);
+  return typeof value === 'number' ? new Uint8Array() : value; // the layer has lost it since it was listed
+}
+
+/** As getfattr(1) prints values: text in quotes, anything else in hexadecimal. */
+function quoted(value: Uint8Array): Name {
+  const bytes = Buffer.from(value);
+  const isText = bytes.every(byte => byte >= 0x20 && byte < 0x7f);
+  return isText ? `"${bytes.toString('latin1').replace(/["\\]/g, '\\$&')}"` : `0x${bytes.toString('hex')}`;
+}

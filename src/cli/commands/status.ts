@@ -1,0 +1,127 @@
+/** `lowerdata status`: what the mounts of this user are made of, what protects them, and what they are doing. */
+import type { Command } from 'commander';
+import { confinementDetails } from '../../driver/confinement.ts';
+import { protectionText } from '../../driver/protection.ts';
+import { isSame, type Mount, readMounts } from '../../fuse/mountinfo.ts';
+import { liveText } from '../../mount/activity-text.ts';
+import { askDaemon } from '../../mount/control-socket.ts';
+import { type LiveMountState, metricsOf } from '../../mount/prometheus.ts';
+import { type MountState, readState, readStates } from '../../mount/state.ts';
+import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../../sys/errno.ts';
+import { inInitialUserNamespace } from '../../sys/security/privileges.ts';
+import { print, printLines } from '../../terminal/output.ts';
+import { reporting } from '../../terminal/report.ts';
+import { newCommand, parse } from '../command.ts';
+import { findMount } from './umount.ts';
+
+const FAILED = 1;
+
+export const define = (): Command =>
+  newCommand('lowerdata status')
+    .description('Show what mounts are made of, what protects them, and what they are doing.')
+    .usage('[options] [MOUNTPOINT]')
+    .argument('[mountpoint]', 'one mount; all of this user without it')
+    .option('--json', 'a JSON array, one object a mount')
+    .option('--metrics', 'the numbers in the text format of Prometheus')
+    .addHelpText('after', `\n${NOTES}`);
+
+const NOTES = `Numbers are counted since the mount, and times until the answer is made. A \`check\` compares data with its digest: it was
+\`measured\`, \`remembered\` from an earlier check, measured by the kernel, or failed. What the kernel answers from its own caches
+is in none of these numbers. SIGUSR1 has a daemon write them to its log.`;
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  const [mountpoint] = command.args as [Name?];
+  const { json, metrics } = command.opts<{ json?: true; metrics?: true }>();
+  return reporting(FAILED, async () => {
+    if (json && metrics) throw new ErrnoError(EINVAL, '--json and --metrics exclude each other');
+    const shown = mountpoint === undefined ? allMounts() : [mountOf(mountpoint)];
+    const recorded = shown.filter(one => isRecorded(one));
+    const mounts = await Promise.all(recorded.map(async state => ({ state, live: await askDaemon(state.socket) })));
+    const others = shown.filter(one => !isRecorded(one)) as Mount[];
+    if (metrics) printLines(metricsOf(mounts).map(nameFromText));
+    else if (json) {
+      const all = [...mounts.map(asJson), ...others.map(unrecordedAsJson)];
+      print(nameFromText(`${JSON.stringify(all, undefined, 2)}\n`));
+    } else printLines([...mounts.flatMap(asText), ...others.flatMap(unrecordedAsText)]);
+    return 0;
+  });
+}
+
+/** What a daemon has recorded about its mount; or only what the table of mounts tells, where it could record nothing or is dead. */
+type Shown = MountState | Mount;
+const isRecorded = (shown: Shown): shown is MountState => 'pid' in shown;
+
+/** The mounts of this user. In a user namespace, mounts of users outside of it look alike: only those with records count. */
+function allMounts(): Shown[] {
+  const table = readMounts();
+  const states = readStates();
+  const known = states.map(state => atPresent(state, table));
+  const isOther = (mount: Mount): boolean => isOwn(mount) && !states.some(state => isSame(state, mount));
+  return inInitialUserNamespace() ? [...known, ...table.filter(isOther)] : known;
+}
+
+function mountOf(mountpoint: Name): Shown {
+  const mount = findMount(mountpoint);
+  const state = mount && readState(mount);
+  if (state) return { ...state, mountpoint: mount.path };
+  if (mount && isOwn(mount)) return mount;
+  throw new ErrnoError(EINVAL, `${printable(mountpoint)}: not a mount of lowerdata and of this user`);
+}
+
+const isOwn = ({ type, user }: Mount): boolean => type === 'fuse.lowerdata' && user === process.geteuid?.();
+
+/** With the place where it is now: it may have been moved. In another mount namespace that is not known. */
+function atPresent(state: MountState, table: readonly Mount[]): MountState {
+  const places = table.filter(mount => isSame(state, mount)).map(({ path }) => path);
+  const last = places.at(-1);
+  return last === undefined || places.includes(state.mountpoint) ? state : { ...state, mountpoint: last };
+}
+
+/** Byte strings become text, as messages show them. */
+function asJson({ state, live }: LiveMountState): unknown {
+  const { layers, mountpoint, source, pidStartedAt: _, socket: __, ...rest } = state;
+  return {
+    mountpoint: printable(mountpoint),
+    source: printable(source),
+    ...rest,
+    layers: layers.map(({ path, dataOnly }) => ({ path: printable(path), dataOnly })),
+    process: live?.process ?? null,
+    activity: live?.activity ?? null,
+  };
+}
+
+function asText({ state, live }: LiveMountState): Name[] {
+  const { mountpoint, source, pid, startedAt, transport, layers, protection, confinement } = state;
+  return [
+    printable(mountpoint),
+    `  source      ${printable(source)}`,
+    `  layers      ${layers.map(({ path, dataOnly }) => `${dataOnly ? '::' : ''}${printable(path)}`).join(' ')}`,
+    `  daemon      ${pid}, since ${new Date(startedAt).toISOString()}, transport ${transport}`,
+    `  protection  ${protectionText(protection)}`,
+    `  confinement ${confinementDetails(confinement)}`,
+    ...liveText(live),
+  ].map(nameFromText);
+}
+
+const unrecordedAsText = ({ path, source }: Mount): Name[] =>
+  [printable(path), `  source      ${printable(source)}`, `  daemon      ${UNRECORDED}`].map(nameFromText);
+const UNRECORDED = 'not known: it is dead, or had no runtime directory of its own to write to';
+
+/** With the same keys, and null for what is not known. */
+const unrecordedAsJson = ({ path, source, device }: Mount): unknown => ({
+  mountpoint: printable(path),
+  source: printable(source),
+  pid: null,
+  device,
+  startedAt: null,
+  transport: null,
+  layers: [],
+  protection: null,
+  confinement: null,
+  process: null,
+  activity: null,
+});

@@ -1,0 +1,74 @@
+/** `lowerdata umount`: takes a mount away, and waits until its daemon has gone. */
+import { setTimeout } from 'node:timers/promises';
+import type { Command } from 'commander';
+import { mounter, unmountFuse } from '../../fuse/mount.ts';
+import { isSame, type Mount, mountAt, readMounts } from '../../fuse/mountinfo.ts';
+import { isRunning, readState } from '../../mount/state.ts';
+import { type Name, printable } from '../../sys/bytes.ts';
+import { realPath } from '../../sys/real-path.ts';
+import { complain, MOUNT_FAILED, reporting, WRONG_CALL } from '../../terminal/report.ts';
+import { newCommand, parse } from '../command.ts';
+
+export const define = (): Command =>
+  newCommand('lowerdata umount')
+    .description('Unmount what `lowerdata mount` has mounted.')
+    .usage('[options] MOUNTPOINT')
+    .argument('<mountpoint>', 'where it is mounted')
+    .option('-l, --lazy', 'detach it now, though it is in use; it ends with its last user');
+
+export async function run(args: readonly Name[]): Promise<number> {
+  const command = define();
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  const [path] = command.args as [Name];
+  const { lazy = false } = command.opts<{ lazy?: boolean }>();
+  return reporting(MOUNT_FAILED, () => umount(path, lazy));
+}
+
+async function umount(path: Name, lazy: boolean): Promise<number> {
+  const mount = findMount(path);
+  if (!mount) return refuse(path, 'not mounted');
+  const state = readState(mount);
+  if (mount.type !== 'fuse.lowerdata' && !state) return refuse(path, `no mount of lowerdata, but ${mount.type}`);
+  if (!(await unmountFuse(mount, mounter(), lazy))) {
+    complain(`${printable(path)}: busy: files are open in it, or it is a current directory; --lazy detaches it`);
+    return MOUNT_FAILED;
+  }
+  if (readMounts().some(other => isSame(other, mount))) return 0; // it is mounted elsewhere, too
+  if (state && !lazy) await gone(state.pid);
+  return 0;
+}
+
+function refuse(path: Name, why: string): number {
+  complain(`${printable(path)}: ${why}`);
+  return WRONG_CALL;
+}
+
+/** The mount at a path. Only what is above the mount point is asked for its real path: the mount itself may be dead. */
+export function findMount(path: Name): Mount | undefined {
+  const mounts = readMounts();
+  const trimmed = path.replace(/(?<=.)\/+$/s, '');
+  const slash = trimmed.lastIndexOf('/');
+  const last = trimmed.slice(slash + 1);
+  const above = slash < 0 ? '.' : trimmed.slice(0, slash) || '/';
+  const parent = last === '.' || last === '..' ? undefined : pathIfThere(above);
+  const found = parent !== undefined && mountAt(mounts, `${parent === '/' ? '' : parent}/${last}`);
+  if (found) return found;
+  const real = pathIfThere(path); // a symlink
+  return real === undefined ? undefined : mountAt(mounts, real);
+}
+
+function pathIfThere(path: Name): Name | undefined {
+  try {
+    return realPath(path);
+  } catch {
+    return undefined;
+  }
+}
+
+const POLL_MS = 5;
+const PATIENCE_MS = 10_000;
+
+async function gone(pid: number): Promise<void> {
+  for (let waited = 0; waited < PATIENCE_MS && isRunning(pid); waited += POLL_MS) await setTimeout(POLL_MS);
+}

@@ -1,0 +1,237 @@
+/**
+ * The programs of composefs by their own names: a symlink of that name to this command takes their arguments.
+ * What they print on stdout and their exit status are kept; messages on stderr are ours.
+ */
+import { COMPOSEFS_MAGIC, ComposefsHeader } from '../erofs/format.ts';
+import { isOfEveryMount } from '../mount/options.ts';
+import { splitOptions } from '../overlay/options.ts';
+import { type Name, printable } from '../sys/bytes.ts';
+import { EACCES, EINVAL, EISDIR, ENOENT, ENOTDIR, EPERM, ErrnoError, errnoName } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import { AT_FDCWD } from '../sys/statx.ts';
+import { reporting } from '../terminal/report.ts';
+import { collect, newCommand, parse } from './command.ts';
+
+type Run = (args: readonly Name[]) => Promise<number>;
+
+/** They know one failure. */
+const FAILED = 1;
+
+/** fcntl.h: a FIFO that nobody writes does not stop whoever opens it. */
+const O_NONBLOCK = 0o4000;
+
+const tools = new Map<string, Run>([
+  ['mkcomposefs', async args => (await import('./commands/mkfs.ts')).run(args, true)],
+  ['composefs-info', async args => (await import('./commands/info.ts')).run(args, true)],
+  ['mount.composefs', mountComposefs],
+  ['composefs-fuse', composefsFuse],
+]);
+
+/** Runs one of the four. @returns its exit status */
+export async function runTool(name: string, args: readonly Name[]): Promise<number> {
+  const run = tools.get(name);
+  if (!run) throw new ErrnoError(EINVAL, `${name}: no such program`);
+  return (await run(args)) === 0 ? 0 : FAILED;
+}
+
+/** What each option of mount.composefs becomes; undefined where it is nothing to us. */
+const MOUNT_OPTIONS: Record<Name, (value: Name | undefined) => Name | undefined> = {
+  basedir: value => `basedir=${baseDirectories(needed('basedir', value)).map(escapedPath).join(':')}`,
+  digest: value => `digest=${needed('digest', value)}`,
+  verity: () => 'verity=require',
+  tryverity: () => 'verity=require', // the program asks for that wherever the kernel can check, and we always can
+  ro: () => 'ro',
+  rw: () => undefined,
+  statfs: value => `statfs=${needed('statfs', value)}`, // ours, for those who mount by fstab(5)
+  upperdir: () => refuse('upperdir: a writable layer is not supported yet'),
+  workdir: () => refuse('workdir: a writable layer is not supported yet'),
+  idmap: () => refuse('idmap: owners can not be mapped yet'),
+};
+
+/** The program takes no more than its own; mount(8) hands those over that fstab(5) has for every filesystem. */
+const MOUNT_SYNOPSIS = '[-fnsv] [-N NAMESPACE] [-t composefs] -o basedir=DIR[:DIR][,OPTION...] IMAGE MOUNTPOINT';
+
+async function mountComposefs(args: readonly Name[]): Promise<number> {
+  const command = newCommand('mount.composefs')
+    .description('Mount a composefs image.')
+    .usage(MOUNT_SYNOPSIS)
+    .argument('<image>', 'the image')
+    .argument('<mountpoint>', 'a directory')
+    .option('-t <type>', 'composefs, and no other')
+    .option('-o <options>', `${Object.keys(MOUNT_OPTIONS).join(', ')}, and those of mount(8)`, collect, [])
+    .option('-f', 'check everything, but do not mount')
+    .option('-s', 'ignore unknown options')
+    .option('-v', 'say what the mount protects, and which options have no effect')
+    .option('-n', 'without effect, for mount(8)')
+    .option('-N <namespace>', 'without effect, for mount(8)');
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  const [image, mountpoint] = command.args as [Name, Name];
+  const { t: type = 'composefs', o: texts, f, s, v } = command.opts<MountFlags>();
+  return reporting(FAILED, async () => {
+    if (type !== 'composefs' && type !== 'fuse.composefs') refuse(`-t ${printable(type)}: composefs is meant`);
+    const options = mountOptions(texts, s === true);
+    refuseOtherFiles(image, MOUNT_WORDS);
+    if (process.geteuid?.() === 0) options.push('allow_other'); // as the kernel's mounts
+    const flags = [...(f ? ['--fake'] : []), ...(v ? ['-v'] : [])];
+    const { run } = await import('./commands/mount.ts');
+    const called = [...flags, '-o', unchecked(options).join(','), '--', escapedPath(image), mountpoint];
+    return run(called, 'program', error => MOUNT_WORDS.failed(printable(image), reasonOf(error, image)));
+  });
+}
+
+interface MountFlags {
+  readonly t?: Name;
+  readonly o: Name[];
+  readonly f?: true;
+  readonly s?: true;
+  readonly v?: true;
+}
+
+/**
+ * The options for `lowerdata mount`. Where the program counts the last -o alone, all count: a digest that is given must not
+ * be lost. Throws EINVAL for what is unknown, wrong or missing.
+ */
+function mountOptions(texts: readonly Name[], sloppy: boolean): Name[] {
+  const options: Name[] = [];
+  for (const { key, value } of texts.flatMap(splitOptions)) {
+    const become = Object.hasOwn(MOUNT_OPTIONS, key) ? MOUNT_OPTIONS[key] : undefined;
+    if (become) {
+      const taken = become(value === undefined ? undefined : withoutBackslashes(value));
+      if (taken !== undefined) options.push(taken);
+    } else if (isOfEveryMount(key)) options.push(optionText(key, value));
+    else if (!sloppy) refuse(`option ${printable(key)}: unknown`);
+  }
+  if (!options.some(option => option.startsWith('basedir='))) refuse('basedir= is missing: where the objects are');
+  return options;
+}
+
+/** The programs check data only where that is asked for; a digest of the image asks for it. */
+function unchecked(options: readonly Name[]): Name[] {
+  const asked = options.some(option => /^(digest|verity)(=|$)/.test(option));
+  return asked ? [...options] : ['verity=off', ...options];
+}
+
+/** How a program tells of an image that it can not use. */
+interface ImageWords {
+  readonly unopened: (image: string, reason: string) => string;
+  readonly failed: (image: string, reason: string) => string;
+}
+const MOUNT_WORDS: ImageWords = {
+  unopened: (image, reason) => `Failed to open ${image}: ${reason}`,
+  failed: (image, reason) => `Failed to mount composefs ${image}: ${reason}`,
+};
+const FUSE_WORDS: ImageWords = {
+  unopened: (image, reason) => `Failed to open ${image}: ${reason}`,
+  failed: (image, reason) => `${image}: ${reason}`,
+};
+
+/** A directory or any other EROFS image is a layer to us, but the programs take images of composefs alone. */
+function refuseOtherFiles(image: Name, { unopened, failed }: ImageWords): void {
+  const shown = printable(image);
+  const fd = native.openat2(AT_FDCWD, image, O_NONBLOCK, 0);
+  if (fd < 0) throw new ErrnoError(-fd, unopened(shown, errnoText(fd)));
+  try {
+    const header = new Uint8Array(ComposefsHeader.magic + 4);
+    const count = native.pread(fd, header, 0, header.length, 0);
+    if (count < 0) throw new ErrnoError(-count, failed(shown, errnoText(count)));
+    const magic = new DataView(header.buffer).getUint32(ComposefsHeader.magic, true); // 0 where the file is too short
+    if (magic === COMPOSEFS_MAGIC) return;
+    throw new ErrnoError(EINVAL, failed(shown, 'Invalid argument: not a composefs image (wrong cfs magic)'));
+  } finally {
+    native.close(fd);
+  }
+}
+
+/** Why an image could not be mounted, in the program's words where scripts look for them. */
+function reasonOf(error: Error, image: Name): string {
+  const { code, what } = error as Error & { code?: unknown; what?: string };
+  if (code !== 'EWRONGVERITY') return withWords(error);
+  const hint = hasVerity(image) ? '' : '; Image has no fs-verity of the kernel, so all of it was measured';
+  return `Image has wrong fs-verity: ${what}${hint}`;
+}
+
+/** The words of strerror(3) for what upstream's tests and scripts look for. */
+const ERRNO_WORDS: Readonly<Record<number, string>> = {
+  [EPERM]: 'Operation not permitted',
+  [ENOENT]: 'No such file or directory',
+  [EACCES]: 'Permission denied',
+  [ENOTDIR]: 'Not a directory',
+  [EISDIR]: 'Is a directory',
+  [EINVAL]: 'Invalid argument',
+};
+const errnoText = (errno: number): string => ERRNO_WORDS[Math.abs(errno)] ?? errnoName(errno);
+
+/** A message with the words of its errno, if it has not got them. */
+function withWords(error: Error): string {
+  const words = error instanceof ErrnoError ? ERRNO_WORDS[error.errno] : undefined;
+  return words === undefined || error.message.includes(words) ? error.message : `${words}: ${error.message}`;
+}
+
+/** Whether the kernel has a digest for a file. */
+function hasVerity(path: Name): boolean {
+  const fd = native.openat2(AT_FDCWD, path, O_NONBLOCK, 0);
+  if (fd < 0) return false;
+  const size = native.measureVerity(fd, new Uint8Array(VERITY_BYTES_MAX));
+  native.close(fd);
+  return size >= 0;
+}
+/** struct fsverity_digest with a digest of SHA-512. */
+const VERITY_BYTES_MAX = 4 + 64;
+
+/** Directories between colons, which it has no escape for. */
+function baseDirectories(value: Name): Name[] {
+  const directories = value.split(':');
+  if (directories.includes('')) refuse(`basedir=${printable(value)}: an empty path`);
+  return directories;
+}
+
+function needed(key: Name, value: Name | undefined): Name {
+  return value ?? refuse(`${key}: a value is missing`);
+}
+
+function refuse(why: string): never {
+  throw new ErrnoError(EINVAL, why);
+}
+
+const optionText = (key: Name, value: Name | undefined): Name => (value === undefined ? key : `${key}=${value}`);
+
+const withoutBackslashes = (text: Name): Name => text.replace(/\\(.?)/gs, '$1');
+
+/** A path as it is spelled in options and stacks. */
+const escapedPath = (path: Name): Name => path.replace(/[,:\\"]/g, '\\$&');
+
+/** Its image and objects come as options; what libfuse takes besides, `lowerdata mount` knows too. */
+async function composefsFuse(args: readonly Name[]): Promise<number> {
+  const command = newCommand('composefs-fuse')
+    .description('Mount a composefs image with FUSE.')
+    .usage('[-fds] -o source=IMAGE,basedir=DIR[,noacl][,OPTION...] MOUNTPOINT')
+    .argument('<mountpoint>', 'a directory')
+    .option('-o <options>', 'mount options', (text: Name, before: Name[]) => [...before, text], [])
+    .option('-f', 'stay in the foreground')
+    .option('-d', 'the same, and print each message')
+    .option('-s', 'without effect');
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  const [mountpoint] = command.args as [Name];
+  const { o: texts, f, d } = command.opts<{ o: Name[]; f?: true; d?: true }>();
+  return reporting(FAILED, async () => {
+    const { source, basedir, rest } = fuseOptions(texts);
+    refuseOtherFiles(source, FUSE_WORDS);
+    const options = unchecked([`basedir=${escapedPath(basedir)}`, ...rest]);
+    const flags = [...(f ? ['-f'] : []), ...(d ? ['-d'] : [])];
+    const { run } = await import('./commands/mount.ts');
+    return run([...flags, '-o', options.join(','), '--', escapedPath(source), mountpoint], 'program');
+  });
+}
+
+/** The two paths, of which colons are a part, and all other options as they are. */
+function fuseOptions(texts: readonly Name[]): { source: Name; basedir: Name; rest: Name[] } {
+  const paths = new Map<Name, Name>();
+  const rest: Name[] = [];
+  for (const { key, value } of texts.flatMap(splitOptions))
+    if (key === 'source' || key === 'basedir') paths.set(key, withoutBackslashes(needed(key, value)));
+    else rest.push(optionText(key, value));
+  const path = (key: Name): Name => paths.get(key) ?? refuse(`${key}= is missing`);
+  return { source: path('source'), basedir: path('basedir'), rest };
+}

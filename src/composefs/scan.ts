@@ -1,0 +1,164 @@
+/**
+ * A directory as a tree. Without options it is the tree that mkcomposefs 1.0.8 makes of the directory, once the digests of the
+ * files are in it.
+ */
+
+import { openSource, readContent, readFound, type SourceFile, type SourceTree } from '../store/source.ts';
+import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { ENODATA, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
+import { getXattr, listXattrs } from '../sys/found.ts';
+import { native } from '../sys/native.ts';
+import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
+import { identityIn, statxAttr, statxVersion } from '../sys/statx.ts';
+import { type Found, walkTree } from '../sys/walk.ts';
+import { newInode, setPayload, setXattr, type TreeInode } from './tree.ts';
+
+/** What of a directory is taken into the tree; all of it, as mkcomposefs takes it, by default. */
+export interface ScanOptions {
+  /** mtime of everything is 0. */
+  useEpoch?: boolean;
+  /** Leaves block and character devices out, whiteouts among them. */
+  skipDevices?: boolean;
+  /** Leaves all xattrs out. */
+  skipXattrs?: boolean;
+  /** Takes `user.*` xattrs alone. */
+  userXattrs?: boolean;
+  /**
+   * Names of one inode share an inode of the image; those of whiteouts, which overlayfs links to each other, never do. By default
+   * each name gets its own, as in mkcomposefs.
+   */
+  hardLinks?: boolean;
+  /** Opens no file: the image will not even hold the small ones. */
+  metadataOnly?: boolean;
+}
+
+/** What a directory holds. */
+export interface Scanned {
+  root: TreeInode;
+  /** The files whose data the image will not hold, without digest and payload yet. */
+  files: ScannedFile[];
+}
+
+/** A regular file, and its inode in the tree: `digest` and `payload` are for whoever reads the data to set. */
+export interface ScannedFile extends SourceFile {
+  readonly tree: SourceTree;
+  readonly inode: TreeInode;
+}
+
+/** The image itself holds files of up to this size. Source: composefs lcfs-writer.h, LCFS_RECOMMENDED_INLINE_CONTENT_MAX. */
+const INLINE_BYTES_MAX = 64;
+/** Neither a list of names nor a value is longer. Source: linux/limits.h, XATTR_LIST_MAX and XATTR_SIZE_MAX. */
+const XATTR_BYTES_MAX = 65536;
+
+/**
+ * Reads a directory and all below it. Everything is taken from descriptors that are opened one below the other, so that a
+ * directory whose owner changes it meanwhile leads nowhere else; only regular files are opened, to read small ones.
+ * Throws ErrnoError that names the object: what the system says, EIO for a file that changes while it is read, and E2BIG for
+ * xattrs that no image can hold.
+ */
+export function scanTree(path: Name, options: ScanOptions = {}): Scanned {
+  const { tree, fd } = openSource(path);
+  try {
+    return new Scan(tree, options).read(fd);
+  } finally {
+    native.close(fd);
+  }
+}
+
+class Scan {
+  readonly #tree: SourceTree;
+  readonly #options: ScanOptions;
+  readonly #buffer = Buffer.alloc(XATTR_BYTES_MAX);
+  /** Inodes with several names, by device and number. */
+  readonly #known = new Map<string, TreeInode>();
+  readonly #files: ScannedFile[] = [];
+
+  constructor(tree: SourceTree, options: ScanOptions) {
+    this.#tree = tree;
+    this.#options = options;
+  }
+
+  /** @param fd the directory, of which statx has just told */
+  read(fd: number): Scanned {
+    const root = this.#inode({ fd, path: '', name: '' });
+    walkTree(fd, this.#tree.path, root, (found, directory) => this.#see(found, directory));
+    return { root, files: this.#files };
+  }
+
+  /** @returns the inode of a directory, for what is in it */
+  #see(found: Found, directory: TreeInode): TreeInode | undefined {
+    const { mode, nlink, rdev } = statxAttr(0);
+    const type = mode & S_IFMT;
+    const isWhiteout = type === S_IFCHR && rdev === 0; // which overlayfs links as it likes
+    if (this.#options.skipDevices && (type === S_IFBLK || type === S_IFCHR)) return undefined;
+    const isShared = this.#options.hardLinks && nlink > 1 && !isDirectory(mode) && !isWhiteout;
+    const key = identityIn(statxVersion());
+    const known = isShared ? this.#known.get(key) : undefined;
+    if (known) known.nlink++;
+    const inode = known ?? this.#inode(found);
+    if (isShared) this.#known.set(key, inode);
+    directory.entries.set(found.name, { inode, link: known !== undefined });
+    return isDirectory(mode) ? inode : undefined;
+  }
+
+  /** The inode of an object of which statx has just told. */
+  #inode(found: Found): TreeInode {
+    const { mode, uid, gid, rdev, size, mtime, mtimensec } = statxAttr(0);
+    const version = statxVersion();
+    const inode = newInode(mode);
+    inode.uid = uid;
+    inode.gid = gid;
+    inode.rdev = rdev;
+    inode.sizeBytes = size;
+    if (!this.#options.useEpoch) {
+      inode.mtime = mtime;
+      inode.mtimensec = mtimensec;
+    }
+    if (!this.#options.skipXattrs) this.#readXattrs(found, inode);
+    if (isRegular(mode) && size > 0) this.#readFile(found, version, inode);
+    if (isSymlink(mode)) this.#readTarget(found, inode);
+    return inode;
+  }
+
+  #readFile({ fd, path }: Found, version: string, inode: TreeInode): void {
+    const { sizeBytes } = inode;
+    if (sizeBytes > INLINE_BYTES_MAX || this.#options.metadataOnly)
+      this.#files.push({ tree: this.#tree, path, version, inode });
+    else inode.content = readFound(fd, version, { shown: this.#shown(path), sizeBytes }, readContent);
+  }
+
+  #readTarget({ fd, path }: Found, inode: TreeInode): void {
+    const length = native.readlinkat(fd, '', this.#buffer);
+    if (length < 0) throw this.#failure(length, path, 'target');
+    setPayload(inode, nameOf(this.#buffer, 0, length));
+    inode.sizeBytes = length;
+  }
+
+  #readXattrs({ fd, path }: Found, inode: TreeInode): void {
+    const length = listXattrs(fd, this.#buffer);
+    if (length === -EOPNOTSUPP || length === 0) return;
+    if (length < 0) throw this.#failure(length, path, 'list of xattrs');
+    const names = nameOf(this.#buffer, 0, length);
+    for (const name of names.split('\0').slice(0, -1)) {
+      if (this.#options.userXattrs && !name.startsWith('user.')) continue;
+      const n = getXattr(fd, name, this.#buffer);
+      if (n === -ENODATA) continue; // it went away meanwhile
+      if (n < 0) throw this.#failure(n, path, `xattr ${printable(name)}`);
+      const value = nameOf(this.#buffer, 0, n);
+      try {
+        setXattr(inode, name, value);
+      } catch (error) {
+        if (!(error instanceof ErrnoError)) throw error;
+        throw new ErrnoError(error.errno, `${this.#shown(path)}: xattr ${printable(name)}: ${error.message}`);
+      }
+    }
+  }
+
+  #failure(result: number, path: Name, what: string): ErrnoError {
+    return new ErrnoError(-result, `${this.#shown(path)}: ${what}: ${errnoName(result)}`);
+  }
+
+  #shown(path: Name): string {
+    return printable(path === '' ? this.#tree.path : `${this.#tree.path}/${path}`);
+  }
+}

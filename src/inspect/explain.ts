@@ -1,0 +1,224 @@
+/** Why a path leads where it leads: what lookup did, layer by layer, from its own words. */
+import type { Inode } from '../layers/layer.ts';
+import type { Node } from '../overlay/node.ts';
+import type { Overlay } from '../overlay/overlay.ts';
+import { findPath } from '../overlay/path.ts';
+import { step } from '../overlay/step.ts';
+import { RULES, type RuleName, type Trace } from '../overlay/trace.ts';
+import { type Name, printable } from '../sys/bytes.ts';
+import { ErrnoError, errnoName } from '../sys/errno.ts';
+import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
+
+/** One thing that happened; texts are as messages show byte strings. */
+export type TraceEvent =
+  | { readonly layer: string; readonly asked: string }
+  | { readonly component: string; readonly found: string }
+  | { readonly rule: RuleName; readonly text: string };
+
+/** One name looked up in one directory of the overlay. */
+export interface LookupStory {
+  readonly name: string;
+  readonly events: readonly TraceEvent[];
+  readonly outcome: string;
+}
+
+/** How the data of a regular file is found, and what checks it. */
+export interface DataStory {
+  readonly events: readonly TraceEvent[];
+  /** Where it is, or the name of an errno. */
+  readonly outcome: string;
+  readonly sizeBytes?: number;
+  readonly verity: string;
+}
+
+/** One path: a story for each name that was looked up on the way, symlinks included, and that of the data at its end. */
+export interface Explanation {
+  readonly path: string;
+  readonly lookups: readonly LookupStory[];
+  readonly data?: DataStory;
+  /** What Linux 6.18 does with the same options. */
+  readonly kernel: { readonly same: boolean; readonly outcome: string; readonly data?: string; readonly rule?: string };
+}
+
+/** Explains paths of one stack. */
+export class Explainer {
+  private readonly overlay: Overlay;
+  private readonly kernel: Overlay;
+
+  constructor(overlay: Overlay) {
+    this.overlay = overlay;
+    this.kernel = overlay.withRules({ semantics: 'kernel', redirects: 'kernel', verity: 'off' }, step);
+  }
+
+  /**
+   * Explains a path; symlinks on the way are followed, not the last one. @param measure whether data that nobody has measured
+   * is read and measured now
+   */
+  explain(path: Name, measure = false): Explanation {
+    const { lookups, data } = tell(this.overlay, path, measure);
+    const kernel = tell(this.kernel, path, false);
+    const outcome = lookups.at(-1)?.outcome ?? 'the root';
+    const same =
+      kernel.lookups.length === lookups.length &&
+      kernel.lookups.every((one, i) => one.outcome === lookups[i]?.outcome) &&
+      kernel.data?.outcome === data?.outcome;
+    return {
+      path: printable(path),
+      lookups,
+      ...(data && { data }),
+      kernel: { same, outcome: kernel.lookups.at(-1)?.outcome ?? outcome, ...(same ? {} : deviation(kernel)) },
+    };
+  }
+}
+
+/** The last rule that Linux came to, and its data. */
+function deviation({ lookups, data }: Told): { data?: string; rule?: string } {
+  const rules = (lookups.at(-1)?.events ?? []).filter(event => 'rule' in event);
+  const last = rules.at(-1);
+  return { ...(data && { data: data.outcome }), ...(last && 'rule' in last && { rule: `${last.rule}: ${last.text}` }) };
+}
+
+interface Told {
+  readonly lookups: LookupStory[];
+  readonly data?: DataStory;
+}
+
+function tell(overlay: Overlay, path: Name, measure: boolean): Told {
+  const recorder = new Recorder();
+  overlay.trace = recorder;
+  try {
+    const node = findPath(overlay, path, false);
+    const { lookups } = recorder;
+    return isRegular(node.top.mode) ? { lookups, data: dataStory(overlay, node, recorder, measure) } : { lookups };
+  } catch (error) {
+    if (!(error instanceof ErrnoError)) throw error;
+    recorder.fail(error);
+    return { lookups: recorder.lookups };
+  } finally {
+    overlay.trace = undefined;
+  }
+}
+
+function dataStory(overlay: Overlay, node: Node, recorder: Recorder, measure: boolean): DataStory {
+  const events = recorder.begin();
+  try {
+    const data = overlay.find(node);
+    if (typeof data === 'number') return { events, outcome: errnoName(data), verity: 'nothing to check' };
+    try {
+      return {
+        events,
+        outcome: data.place,
+        sizeBytes: data.sizeBytes,
+        verity: verityStory(overlay, node, data, measure),
+      };
+    } finally {
+      data.close();
+    }
+  } catch (error) {
+    if (!(error instanceof ErrnoError)) throw error;
+    return { events, outcome: `${error.name}: ${error.message}`, verity: 'nothing to check' };
+  }
+}
+
+type Data = Exclude<ReturnType<Overlay['find']>, number>;
+
+/** What checks the data at open, and what comes of it. */
+function verityStory(overlay: Overlay, node: Node, data: Data, measure: boolean): string {
+  try {
+    const check = overlay.check(node, data);
+    if (check === undefined) return node.data === undefined ? 'none: its data is its own' : unchecked(overlay);
+    const wanted = `${check.algorithm}:${Buffer.from(check.digest).toString('hex')}`;
+    const known = check.known(false);
+    if (known) return `${wanted}, as ${known.byKernel ? 'the kernel has measured it' : 'measured before'}`;
+    if (!measure) return `${wanted}, to be measured at open`;
+    check.measure(false);
+    return `${wanted}, as measured now`;
+  } catch (error) {
+    if (error instanceof ErrnoError) return `${error.name}: ${error.message}`;
+    throw error;
+  }
+}
+
+const unchecked = ({ options }: Overlay): string =>
+  options.verity === 'off' ? 'none: verity=off' : 'none: its metacopy xattr has no digest';
+
+/** Which rule decided, and the layer that was being asked then. */
+export interface Decision {
+  readonly layer?: string;
+  readonly rule: string;
+}
+
+/** What is only the last word on what was decided before. */
+const CONCLUSIONS: readonly RuleName[] = ['L7', 'L8', 'P-O3'];
+
+/** Writes down what it is told. */
+export class Recorder implements Trace {
+  readonly lookups: LookupStory[] = [];
+  private events: TraceEvent[] = [];
+  private name = '';
+  private isOpen = false;
+
+  /** Begins something that is no lookup. @returns what will be told */
+  begin(): readonly TraceEvent[] {
+    this.events = [];
+    return this.events;
+  }
+
+  /** What decided the last lookup. */
+  decision(): Decision {
+    let layer: string | undefined;
+    let decision: Decision = { rule: 'nothing' };
+    for (const event of this.lookups.at(-1)?.events ?? []) {
+      if ('layer' in event) layer = event.layer;
+      if ('rule' in event && !CONCLUSIONS.includes(event.rule))
+        decision = { ...(layer !== undefined && { layer }), rule: `${event.rule} ${event.text}` };
+    }
+    return decision;
+  }
+
+  lookup(name: Name): void {
+    this.name = printable(name);
+    this.begin();
+    this.isOpen = true;
+  }
+
+  layer(path: string, name: Name): void {
+    this.events.push({ layer: path, asked: printable(name) });
+  }
+
+  component(name: Name, found: Inode | undefined): void {
+    this.events.push({ component: printable(name), found: found ? typeOf(found) : 'nothing' });
+  }
+
+  rule(rule: RuleName, detail?: string): void {
+    this.events.push({ rule, text: detail === undefined ? RULES[rule] : `${RULES[rule]}: ${detail}` });
+  }
+
+  outcome(found: Node | number): void {
+    this.end(typeof found === 'number' ? errnoName(found) : nodeText(found));
+  }
+
+  /** What was thrown, where it ended a lookup. */
+  fail(error: ErrnoError): void {
+    if (this.isOpen) this.end(`${error.name}: ${error.message}`);
+  }
+
+  private end(outcome: string): void {
+    this.lookups.push({ name: this.name, events: this.events, outcome });
+    this.isOpen = false;
+  }
+}
+
+function typeOf({ mode }: Inode): string {
+  if (isDirectory(mode)) return 'directory';
+  if (isRegular(mode)) return 'regular file';
+  return isSymlink(mode) ? 'symlink' : 'special file';
+}
+
+function nodeText({ top, stack, data }: Node): string {
+  const layers = stack.map(({ layer }) => layer.path).join(', ');
+  const what = `${typeOf(top)} of ${layers}`;
+  if (data === undefined) return what;
+  if (typeof data !== 'string') return `${what}, data of ${data.layer.path}`;
+  return data === '' ? `${what}, data by its origin` : `${what}, data at ${printable(data)} in data-only layers`;
+}

@@ -1,0 +1,179 @@
+/**
+ * Where a stack is not what it seems: redirects that another layer captures, data that is not there, and what today's kernel
+ * sees otherwise. Source: thread "[PATCH v2 00/13] Overlayfs lazy lookup of lowerdata", linux-unionfs, May 2023.
+ */
+
+import type { Node } from '../overlay/node.ts';
+import type { Overlay } from '../overlay/overlay.ts';
+import { isDataRedirect } from '../overlay/redirect.ts';
+import { step } from '../overlay/step.ts';
+import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { attempt, EPERM, ErrnoError, EXDEV, errnoName } from '../sys/errno.ts';
+import { isRegular } from '../sys/stat.ts';
+import { type Decision, Recorder } from './explain.ts';
+import { type InventoryEntry, inventory } from './inventory.ts';
+
+/** Each hazard: what it means, and what helps. */
+export const HAZARDS = {
+  captured: {
+    what: "a file of another layer is at the redirect's path, and is taken for the data",
+    help: 'mount with redirects=data-only, or `lowerdata relink --to data-only`, or put the layers in another order',
+  },
+  hidden: {
+    what: "a directory of another layer is on the redirect's path, and hides the data",
+    help: 'mount with redirects=data-only, or `lowerdata relink --to data-only`, or put the layers in another order',
+  },
+  rewritten: {
+    what: 'a redirect of a directory in another layer leads the search for the data elsewhere',
+    help: 'mount with redirects=data-only, or `lowerdata relink --to data-only`',
+  },
+  missing: {
+    what: 'no data-only layer has the data',
+    help: 'add the layer that has it; `lowerdata fsck` checks them all',
+  },
+  'no-data-layer': {
+    what: 'a redirect begins with //, and the stack has no data-only layer',
+    help: 'add one after `::`',
+  },
+  'foreign-origin': {
+    what: "the data has an origin alone, on a filesystem that none of the layers' is, or more than one",
+    help: '`lowerdata relink --to data-only` where the objects are, or add a layer of that filesystem',
+  },
+  'stale-origin': {
+    what: 'the data has an origin alone, and that file is gone',
+    help: '`lowerdata relink --to origin` again',
+  },
+  'unreadable-origin': { what: 'the data has an origin alone', help: 'check as root, or with CAP_DAC_READ_SEARCH' },
+  size: {
+    what: 'the data has another size than its metadata says',
+    help: '`lowerdata fsck` tells which objects are wrong',
+  },
+  'not-followed': { what: 'the kernel follows this redirect with other options alone', help: 'mount with metacopy=on' },
+  'needs-lowerdata': {
+    what: 'Linux 6.18 refuses this redirect',
+    help: '`lowerdata relink --to absolute` for the kernel',
+  },
+  broken: { what: 'it can not be looked up', help: '`lowerdata explain` tells why' },
+} as const;
+/** The name of a hazard. */
+export type HazardCode = keyof typeof HAZARDS;
+
+/** One hazard of one path; HAZARDS says what its code means. */
+export interface Hazard {
+  readonly path: Name;
+  readonly code: HazardCode;
+  /** The layer that is in the way, where one is. */
+  readonly layer?: string;
+  readonly detail: string;
+}
+
+/**
+ * All hazards of a stack, whatever its options say about redirects: each file is looked up as the kernel does it, and as one
+ * whose absolute redirect leads to data-only layers alone. Without such layers, redirects lead to normal ones on purpose.
+ */
+export function* hazards(overlay: Overlay): Generator<Hazard> {
+  const redirects = overlay.dataLayers.length > 0 ? 'data-only' : 'kernel';
+  const ours = overlay.withRules({ semantics: 'lowerdata', redirects, verity: 'off' });
+  const kernel = overlay.withRules({ semantics: 'kernel', redirects: 'kernel', verity: 'off' }, step);
+  for (const found of inventory(ours)) {
+    if ('error' in found) yield brokenHazard(ours, found);
+    else if (found.node.data !== undefined) yield* fileHazards(ours, kernel, found);
+  }
+}
+
+type File = Extract<InventoryEntry, { node: Node }>;
+type Broken = Extract<InventoryEntry, { error: ErrnoError }>;
+
+function brokenHazard(overlay: Overlay, { path, parent, name, error }: Broken): Hazard {
+  const detail = error.message;
+  if (overlay.dataLayers.length === 0 && redirectsOf(overlay, parent, name).some(isDataRedirect))
+    return { path, code: 'no-data-layer', detail };
+  return { path, code: 'broken', detail };
+}
+
+/** The redirects of the regular files that the layers of a directory have under a name, as far as they can be read. */
+function redirectsOf({ rules }: Overlay, { stack }: Node, name: Name): Name[] {
+  if (name === '') return [];
+  return stack.flatMap(directory => {
+    const value = attempt(() => {
+      const inode = directory.layer.lookup(directory, name);
+      return inode && isRegular(inode.mode) ? inode.layer.getxattr(inode, rules.xattrs.redirect) : undefined;
+    });
+    return value && !(value instanceof ErrnoError) ? [nameOf(value)] : [];
+  });
+}
+
+/** What opening the data came to, and how the kernel's lookup ended. */
+interface Story {
+  readonly data: DataFound;
+  readonly kernel: Node | number;
+  /** The layer and the rule that decided the kernel's lookup. */
+  readonly decision: Decision;
+}
+type DataFound =
+  | { readonly place: string; readonly sizeBytes: number }
+  | { readonly missing: number; readonly why: string };
+
+function* fileHazards(ours: Overlay, kernel: Overlay, file: File): Generator<Hazard> {
+  const data = openData(ours, file.node);
+  const recorder = new Recorder();
+  kernel.trace = recorder;
+  const found = attempt(() => kernel.lookup(file.parent, file.name));
+  kernel.trace = undefined;
+  if (found instanceof ErrnoError) return;
+  const story: Story = { data, kernel: found, decision: recorder.decision() };
+  const meantForNormal = 'missing' in data && typeof found !== 'number' && typeof found.data === 'object';
+  if (meantForNormal) return;
+  const { path, node } = file;
+  const differs = kernelHazard(ours, file, story);
+  if (differs) yield { path, ...differs };
+  if ('missing' in data) yield { path, ...missingHazard(node, data) };
+  else if (data.sizeBytes !== node.top.sizeBytes) {
+    yield { path, code: 'size', detail: `${data.place} has ${data.sizeBytes} bytes, not ${node.top.sizeBytes}` };
+  }
+}
+
+type Told = Omit<Hazard, 'path'>;
+
+/** How the kernel's lookup of a file differs, whose data is at a path in data-only layers, or has an origin alone. */
+function kernelHazard(ours: Overlay, { parent, name, node }: File, { kernel, decision }: Story): Told | undefined {
+  const { data } = node;
+  if (typeof data !== 'string') return undefined;
+  const { rule, ...layer } = decision;
+  if (typeof kernel === 'number') {
+    const detail = `${errnoName(kernel)}: ${rule}`;
+    if (kernel === -EPERM) return { code: 'not-followed', detail };
+    const isOurs = data === '' || redirectsOf(ours, parent, name).some(isDataRedirect);
+    return isOurs ? { code: 'needs-lowerdata', detail } : { code: 'hidden', ...layer, detail };
+  }
+  if (typeof kernel.data === 'object') {
+    const { path } = kernel.data.layer;
+    return { code: 'captured', layer: path, detail: `${printable(data)} is a file of ${path}, too` };
+  }
+  if (kernel.data === data) return undefined;
+  return { code: 'rewritten', ...layer, detail: `${printable(data)} becomes ${printable(String(kernel.data))}` };
+}
+
+function missingHazard({ data }: Node, { missing, why }: Extract<DataFound, { missing: number }>): Told {
+  if (missing === EPERM) return { code: 'unreadable-origin', detail: why };
+  if (data !== '') return { code: 'missing', detail: `${printable(String(data))}: ${errnoName(missing)}` };
+  return { code: missing === EXDEV ? 'foreign-origin' : 'stale-origin', detail: why };
+}
+
+/** Opens a file's data and closes it again. */
+function openData(overlay: Overlay, node: Node): DataFound {
+  const recorder = new Recorder();
+  const events = recorder.begin();
+  overlay.trace = recorder;
+  const data = attempt(() => overlay.find(node));
+  overlay.trace = undefined;
+  if (data instanceof ErrnoError) return { missing: EPERM, why: data.message };
+  if (typeof data === 'number') {
+    const last = events.at(-1);
+    const why = last && 'rule' in last ? last.text : errnoName(data);
+    return { missing: why.endsWith('EXDEV') ? EXDEV : -data, why };
+  }
+  const { place, sizeBytes } = data;
+  data.close();
+  return { place, sizeBytes };
+}

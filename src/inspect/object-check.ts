@@ -1,0 +1,192 @@
+/** Checks the objects of a stack: each is there, has its size and its digest. */
+import type { Data } from '../layers/layer.ts';
+import type { Node } from '../overlay/node.ts';
+import type { Overlay } from '../overlay/overlay.ts';
+import type { Check } from '../overlay/verifier.ts';
+import { type Name, printable } from '../sys/bytes.ts';
+import { EEXIST, EIO, ENOTTY, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import { ALGORITHMS, DEFAULTS } from '../verity/algorithms.ts';
+import { VerityError } from '../verity/error.ts';
+import type { MeasurePool, WithWork } from '../verity/measure-pool.ts';
+import type { Outcome, Work } from '../verity/measure-worker.ts';
+import type { InventoryEntry } from './inventory.ts';
+
+/** Something that is wrong, with the first path that shows it. `code` is EWRONGVERITY, ENOVERITY, EWRONGSIZE or an errno's name. */
+export interface Problem {
+  readonly path: Name;
+  readonly code: string;
+  readonly message: string;
+}
+
+/** Numbers of files. */
+export interface Counts {
+  files: number;
+  /** Those whose data is elsewhere, and the bytes of that. */
+  objects: number;
+  bytes: number;
+  /** Whose object another file has, too: it is read once. */
+  shared: number;
+  /** Whose object was found good by an earlier run. */
+  known: number;
+  /** There and of the right size, but without a digest. */
+  withoutDigest: number;
+  problems: number;
+  /** By --enable-verity: done now, done before, not possible on their filesystem. */
+  verityEnabled: number;
+  verityThere: number;
+  verityImpossible: number;
+}
+
+/** Remembers what is good, so that it is not read again. A key stands for an object's version and its digest. */
+export interface Journal {
+  has(key: string): boolean;
+  add(key: string): void;
+}
+
+export interface ObjectCheckOptions {
+  readonly overlay: Overlay;
+  readonly pool: MeasurePool;
+  readonly journal: Journal;
+  readonly enableVerity: boolean;
+  readonly signal: AbortSignal;
+  readonly report: (problem: Problem) => void;
+  readonly progress: (objects: number, bytes: number) => void;
+}
+
+/** An open object that is to be measured. */
+interface Opened extends WithWork {
+  readonly path: Name;
+  readonly data: Data;
+  readonly check: Check;
+}
+
+export class ObjectCheck {
+  readonly counts: Counts = {
+    ...{ files: 0, objects: 0, bytes: 0, shared: 0, known: 0, withoutDigest: 0, problems: 0 },
+    ...{ verityEnabled: 0, verityThere: 0, verityImpossible: 0 },
+  };
+  private readonly options: ObjectCheckOptions;
+  /** Keys of objects that are checked in this run. */
+  private readonly seen = new Set<string>();
+
+  constructor(options: ObjectCheckOptions) {
+    this.options = options;
+  }
+
+  /** Checks the data of all files; to be called once. Ends early, and settles, when the signal is given. */
+  async run(files: Iterable<InventoryEntry>): Promise<void> {
+    const { pool, signal } = this.options;
+    await pool.measureEach(this.unmeasured(files), (opened, outcome) => this.settle(opened, outcome), signal);
+  }
+
+  /** Open objects that threads are to measure. */
+  private *unmeasured(files: Iterable<InventoryEntry>): Generator<Opened> {
+    for (const file of files) {
+      if (this.options.signal.aborted) return;
+      const opened = this.open(file);
+      if (opened === undefined) continue;
+      if (opened.data.fd >= 0) yield opened;
+      else this.settle(opened, undefined);
+    }
+  }
+
+  /** Opens an object. @returns undefined where nothing of it is to be measured */
+  private open(found: InventoryEntry): Opened | undefined {
+    const { path } = found;
+    try {
+      if ('error' in found) throw found.error;
+      return this.openObject(path, found.node);
+    } catch (error) {
+      this.failed(path, error);
+      return undefined;
+    }
+  }
+
+  private openObject(path: Name, node: Node): Opened | undefined {
+    const { overlay, journal, progress } = this.options;
+    this.counts.files++;
+    if (node.data === undefined) return undefined; // its data is its own
+    this.counts.objects++;
+    const data = overlay.find(node);
+    if (typeof data === 'number') throw new ErrnoError(-data, `no data-only layer has ${shownPlace(node)}`);
+    try {
+      const size = data.sizeBytes;
+      this.counts.bytes += size;
+      if (size !== node.top.sizeBytes) throw new SizeError(data.place, size, node.top.sizeBytes);
+      const check = overlay.check(node, data);
+      const key = check && journalKey(check);
+      if (check && key && !this.seen.has(key) && !journal.has(key)) {
+        this.seen.add(key);
+        return { path, data, check, work: workOf(data, check) };
+      }
+      if (key === undefined) this.counts.withoutDigest++;
+      else if (this.seen.has(key)) this.counts.shared++;
+      else this.counts.known++;
+      progress(1, size);
+    } catch (error) {
+      data.close();
+      throw error;
+    }
+    data.close();
+    return undefined;
+  }
+
+  private settle({ path, data, check }: Opened, outcome: Outcome | undefined): void {
+    if (!this.options.signal.aborted) this.judge(path, check, outcome);
+    data.close();
+    this.options.progress(1, check.sizeBytes);
+  }
+
+  /** @param outcome undefined: the data is in an image, and measured here */
+  private judge(path: Name, check: Check, outcome: Outcome | undefined): void {
+    try {
+      if (outcome === undefined) check.measure(false);
+      else if ('digest' in outcome) check.learn({ ...outcome, byKernel: false });
+      else throw new ErrnoError(outcome.errno, `${check.data.place}: ${outcome.message}`);
+      if (this.options.enableVerity) this.enableVerity(check);
+      this.options.journal.add(journalKey(check));
+    } catch (error) {
+      this.failed(path, error);
+    }
+  }
+
+  /** Asks the kernel to guard an object that is good. */
+  private enableVerity({ data, algorithm }: Check): void {
+    const result =
+      data.fd < 0 ? -EOPNOTSUPP : native.enableVerity(data.fd, ALGORITHMS[algorithm].number, DEFAULTS.blockBytes);
+    if (result === 0) this.counts.verityEnabled++;
+    else if (result === -EEXIST) this.counts.verityThere++;
+    else if (result === -ENOTTY || result === -EOPNOTSUPP) this.counts.verityImpossible++;
+    else throw new ErrnoError(-result, `${data.place}: fs-verity can not be enabled: ${errnoName(result)}`);
+  }
+
+  private failed(path: Name, error: unknown): void {
+    if (!(error instanceof ErrnoError)) throw error;
+    this.counts.problems++;
+    const code = error instanceof VerityError || error instanceof SizeError ? error.code : error.name;
+    this.options.report({ path, code, message: error.message });
+  }
+}
+
+class SizeError extends ErrnoError {
+  readonly code = 'EWRONGSIZE';
+
+  constructor(place: string, found: number, wanted: number) {
+    super(EIO, `EWRONGSIZE: ${place}: the data has ${found} bytes, its metacopy says ${wanted}`);
+  }
+}
+
+const workOf = ({ fd }: Data, { sizeBytes, algorithm }: Check): Work => ({
+  fd,
+  sizeBytes,
+  algorithm,
+  withLeaves: false,
+});
+
+/** Another version of the object, or another digest, is another key. */
+const journalKey = ({ key, digest }: Check): string =>
+  `${Buffer.from(key, 'utf16le').toString('hex')} ${Buffer.from(digest).toString('hex')}`;
+
+const shownPlace = ({ data }: Node): string =>
+  typeof data === 'string' ? printable(data) || 'its origin' : 'its data';

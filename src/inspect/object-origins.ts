@@ -1,0 +1,171 @@
+/** Finds objects in base directories, checks that each is what a digest says, and tells its origin. */
+import { DirLayer } from '../layers/dir.ts';
+import type { Data } from '../layers/layer.ts';
+import { formatOrigin } from '../overlay/origin.ts';
+import { digestByKernel } from '../overlay/verifier.ts';
+import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { ENOENT, ENOTUNIQ, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
+import { readHandle } from '../sys/handles.ts';
+import { algorithmOfHex } from '../verity/algorithms.ts';
+import type { MeasurePool, WithWork } from '../verity/measure-pool.ts';
+import type { Outcome, Work } from '../verity/measure-worker.ts';
+
+/** What is looked for. */
+export interface WantedObject {
+  /** Where it may be below a base directory: the first path that any of them has is it. */
+  readonly paths: readonly Name[];
+  readonly sizeBytes: number;
+  /** The fs-verity digest in hex: 64 digits of SHA-256, or 128 of SHA-512. */
+  readonly digest: string;
+}
+
+/** Why there is no origin. `code` is EWRONGSIZE, EWRONGVERITY, or an errno's name. */
+export interface NoOrigin {
+  /** Where the object is, or the first place below a base directory where it should be. */
+  readonly object: string;
+  readonly code: string;
+  readonly message: string;
+}
+
+/** An open object whose origin is known, and whose digest is to be checked. */
+interface Opened {
+  /** Where it is. */
+  readonly object: string;
+  readonly data: Data;
+  readonly origin: Name;
+}
+
+/** An open object that threads are to measure. */
+interface Unmeasured extends WithWork {
+  /** Its place among what is wanted. */
+  readonly index: number;
+  readonly opened: Opened;
+}
+type Settle = (index: number, result: Name | NoOrigin) => void;
+
+/** One base directory. */
+interface Base {
+  readonly layer: DirLayer;
+  readonly uuid: Name;
+}
+
+const NULL_UUID = '\0'.repeat(16);
+
+export class ObjectOrigins {
+  private readonly bases: readonly Base[];
+  private readonly pool: MeasurePool;
+
+  /**
+   * The pool stays the caller's. Throws ErrnoError where a base directory can not be opened, and where no handle of its
+   * filesystem could be followed: EOPNOTSUPP without a uuid, ENOTUNIQ where another one has the same.
+   */
+  constructor(directories: readonly Name[], pool: MeasurePool) {
+    this.bases = openBases(directories);
+    this.pool = pool;
+  }
+
+  /**
+   * The origin of each object, or why it has none, in the order in which they are wanted. All data is read, unless the kernel
+   * has measured it. @param progress told now and then how many objects, and bytes of them, are done
+   */
+  async find(
+    wanted: readonly WantedObject[],
+    progress: (objects: number, bytes: number) => void,
+  ): Promise<(Name | NoOrigin)[]> {
+    const results: (Name | NoOrigin)[] = [];
+    let [objects, bytes] = [0, 0];
+    const settle: Settle = (index, result) => {
+      results[index] = result;
+      objects++;
+      bytes += (wanted[index] as WantedObject).sizeBytes;
+      progress(objects, bytes);
+    };
+    await this.pool.measureEach(this.unmeasured(wanted, settle), ({ index, opened }, outcome) => {
+      opened.data.close();
+      settle(index, judged(opened, wanted[index] as WantedObject, outcome));
+    });
+    return results;
+  }
+
+  close(): void {
+    for (const { layer } of this.bases) layer.close();
+  }
+
+  /** Open objects that nobody has measured; what is known of the others is settled. */
+  private *unmeasured(wanted: readonly WantedObject[], settle: Settle): Generator<Unmeasured> {
+    for (const [index, object] of wanted.entries()) {
+      const opened = this.open(object);
+      if ('code' in opened) {
+        settle(index, opened);
+        continue;
+      }
+      const { data } = opened;
+      const algorithm = algorithmOfHex(object.digest) ?? 'sha256';
+      const digest = digestByKernel(data, algorithm);
+      if (digest === undefined) {
+        const work: Work = { fd: data.fd, sizeBytes: data.sizeBytes, algorithm, withLeaves: false };
+        yield { index, opened, work };
+        continue;
+      }
+      data.close();
+      settle(index, judged(opened, object, { digest }));
+    }
+  }
+
+  /** The first object that is there by any of its names. */
+  private open({ paths, sizeBytes }: WantedObject): Opened | NoOrigin {
+    let missing = -ENOENT;
+    for (const path of paths) {
+      for (const base of this.bases) {
+        const data = base.layer.openPath(path);
+        if (typeof data !== 'number') return accept(base, path, data, sizeBytes);
+        if (missing === -ENOENT) missing = data; // anything else says more
+      }
+    }
+    return {
+      object: printable(paths[0] ?? ''),
+      code: errnoName(missing),
+      message: 'no base directory has such a file',
+    };
+  }
+}
+
+function openBases(directories: readonly Name[]): Base[] {
+  const bases: Base[] = [];
+  try {
+    for (const path of directories) {
+      const layer = new DirLayer(path);
+      const { uuid } = layer;
+      bases.push({ layer, uuid });
+      const isTwin = bases.some(other => other.uuid === uuid && other.layer.filesystem !== layer.filesystem);
+      if (uuid === NULL_UUID) throw unusable(layer, EOPNOTSUPP, 'has no uuid');
+      if (isTwin) throw unusable(layer, ENOTUNIQ, 'has the uuid of another one');
+    }
+    return bases;
+  } catch (error) {
+    for (const { layer } of bases) layer.close();
+    throw error;
+  }
+}
+
+const unusable = ({ path }: DirLayer, errno: number, why: string): ErrnoError =>
+  new ErrnoError(errno, `${path}: ${errnoName(errno)}: its filesystem ${why}, so that no origin leads there`);
+
+/** Everything but the digest of an object, which is closed where it is refused. */
+function accept({ layer, uuid }: Base, path: Name, data: Data, sizeBytes: number): Opened | NoOrigin {
+  const object = `${layer.path}/${printable(path)}`;
+  const refuse = (code: string, message: string): NoOrigin => {
+    data.close();
+    return { object, code, message };
+  };
+  if (data.sizeBytes !== sizeBytes) return refuse('EWRONGSIZE', `${data.sizeBytes} bytes, the image says ${sizeBytes}`);
+  const handle = readHandle(data.fd, '');
+  if (typeof handle === 'number') return refuse(errnoName(handle), 'its filesystem gives no file handle');
+  return { object, data, origin: nameOf(formatOrigin({ uuid, handle })) };
+}
+function judged({ object, origin }: Opened, wanted: WantedObject, outcome: Outcome): Name | NoOrigin {
+  if (!('digest' in outcome)) return { object, code: errnoName(outcome.errno), message: outcome.message };
+  const found = Buffer.from(outcome.digest).toString('hex');
+  if (found === wanted.digest) return origin;
+  return { object, code: 'EWRONGVERITY', message: `its digest is ${found}, the image says ${wanted.digest}` };
+}

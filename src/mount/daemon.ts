@@ -1,0 +1,372 @@
+/** The life of a mount: open the layers, mount, answer, and take the mount away again. */
+import { writeSync } from 'node:fs';
+import type { ActivityCounters } from '../driver/activity.ts';
+import {
+  boundPrograms,
+  type Confinement,
+  confinementObstacle,
+  confinementText,
+  Limits,
+} from '../driver/confinement.ts';
+import { type Protection, protectionOf, protectionText } from '../driver/protection.ts';
+import type { Restriction } from '../driver/restrictions.ts';
+import { type Connected, OverlayServer } from '../driver/server.ts';
+import { DetachedMount } from '../fuse/detached-mount.ts';
+import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
+import type { MountPoint } from '../fuse/mount-point.ts';
+import { isOnTop, isSame, type Mount, MountTable } from '../fuse/mountinfo.ts';
+import { asOneLine, printable } from '../sys/bytes.ts';
+import { EIO, ErrnoError } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import { liveText } from './activity-text.ts';
+import { liveNumbers, serveLive } from './control-socket.ts';
+import { LimitedLog } from './log-limit.ts';
+import type { MountPlan } from './plan.ts';
+import { StateFile } from './state.ts';
+import { connectSupervisor, notifySupervisor } from './supervisor.ts';
+import { Watcher } from './watcher.ts';
+
+/** What one daemon is to mount, and where. */
+export interface MountOrder {
+  readonly plan: MountPlan;
+  readonly mountpoint: MountPoint;
+  /** Descriptors of the caller, which layers may be given by; closed when these are open. */
+  readonly inherited: readonly number[];
+}
+
+/**
+ * Mounts and serves until the mount is gone. A busy mount that is asked to end goes on.
+ * @param ready called once, when the root of the tree can be read, with what is protected by what
+ * @param write gets a line for what users should know while it is mounted
+ * @returns the exit status: 0 after an unmount, else 1
+ * Throws ErrnoError where it could not be mounted; nothing is left behind then.
+ */
+export async function serveMount(
+  order: MountOrder,
+  ready: (protection: string) => void,
+  write: (line: string) => void,
+): Promise<number> {
+  const log = (line: string): void => write(asOneLine(line));
+  const limited = new LimitedLog(log);
+  connectSupervisor();
+  if (whyUnconfined(order.plan) === undefined) boundPrograms();
+  const watcher = new Watcher(mounter(), order.mountpoint.directory); // it ends with this process where there is nothing to watch
+  const server = await open(order.plan, limited.say);
+  for (const fd of order.inherited) native.close(fd);
+  process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
+  native.prepareStreams(); // the mount may be made at /dev
+  const requests = new StopRequests(log);
+  const state = new StateFile();
+  serveLive(state.socket, () => mount.safety.counters);
+  const mount = await LiveMount.make(order, server, watcher, state);
+  const { plan } = order;
+  const { protection, confinement } = mount.safety;
+  const mountpoint = mount.seen.path;
+  state.write({
+    device: mount.seen.device,
+    mountpoint,
+    source: mount.seen.source,
+    startedAt: Date.now(),
+    transport: plan.driver.transport,
+    layers: plan.stack.layers,
+    protection,
+    confinement,
+  });
+  process.on('SIGUSR1', () => logNumbers(mount, log));
+  await watcher.look();
+  requests.attend(mount);
+  ready(`${protectionText(protection)}; ${confinementText(confinement)}`);
+  notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
+  const end = await Promise.race([server.ended, requests.abandoned]);
+  const isForced = end === 'unmounted' && (await mount.takeAwayIfDead());
+  if (end === 'unmounted') await watcher.gone(); // else it takes away what is left when this process ends
+  state.remove();
+  limited.summarize();
+  if (end === 'unmounted' && !isForced) return 0;
+  log(`${printable(mountpoint)}: ${isForced ? 'unmounted by force while in use' : end}`);
+  return 1;
+}
+
+function logNumbers({ safety }: LiveMount, log: (line: string) => void): void {
+  try {
+    for (const line of liveText(liveNumbers(safety.counters))) log(line);
+  } catch (error) {
+    log((error as Error).message); // no descriptor is left, for one: the mount goes on
+  }
+}
+
+/** What protects what, data from those who write to objects and the system from this process; and what is counted. */
+interface Safety {
+  readonly protection: Protection;
+  readonly confinement: Confinement | string;
+  /** undefined where nothing is counted. */
+  readonly counters: ActivityCounters | undefined;
+}
+
+/** What has opened the layers and answers the kernel. */
+interface Server {
+  /** How the connection ended, or what the server died of. */
+  readonly ended: Promise<string>;
+  /**
+   * Mounts, and serves from then on. Throws ErrnoError, and leaves nothing behind then.
+   * @param watched whether another process can take the mount away, so that this one need not be able to
+   */
+  mount(mountpoint: MountPoint, options: FuseMountOptions, watched: boolean): Promise<Mounted>;
+}
+
+interface Mounted {
+  readonly by: Mounter;
+  /** undefined where the connection ended before the kernel had said what it can do. */
+  readonly safety: Safety | undefined;
+}
+
+/** Why the daemon stays as it is, whatever the kernel can do. */
+function whyUnconfined({ driver }: MountPlan): string | undefined {
+  if (driver.confine === 'off') return 'confine=off';
+  return driver.transport === 'fuse-native' ? 'transport=fuse-native' : confinementObstacle();
+}
+
+async function open(plan: MountPlan, log: (line: string) => void): Promise<Server> {
+  if (plan.driver.transport !== 'fuse-native') return new OwnServer(plan, log);
+  const { FuseNativeServer } = await import('../driver/fuse-native.ts');
+  const server = new FuseNativeServer(plan.stack, plan.driver, log);
+  const restrictions = addedTo(plan, server.restrictions);
+  const protection = protectionOf(plan.stack, plan.driver, 'no passthrough with transport=fuse-native', restrictions);
+  const safety: Safety = { protection, confinement: whyUnconfined(plan) as string, counters: undefined };
+  return {
+    ended: server.ended,
+    mount: async (mountpoint, options) => ({
+      by: await server.mount(mountpoint, restricted(options, restrictions)),
+      safety,
+    }),
+  };
+}
+
+/** Restrictions that options have not made already. */
+const addedTo = ({ fuse }: MountPlan, restrictions: readonly Restriction[]): Restriction[] =>
+  restrictions.filter(({ flag }) => !fuse.flags.includes(flag));
+
+function restricted(options: FuseMountOptions, restrictions: readonly Restriction[]): FuseMountOptions {
+  return { ...options, flags: [...options.flags, ...restrictions.map(({ flag }) => flag)] };
+}
+
+/** This thread, beside its event loop. */
+class OwnServer implements Server {
+  readonly ended: Promise<string>;
+  private readonly plan: MountPlan;
+  private readonly log: (line: string) => void;
+  private readonly server: OverlayServer;
+  /** Or why there are none. */
+  private readonly limits: Limits | string;
+  private readonly end: (how: string) => void;
+
+  constructor(plan: MountPlan, log: (line: string) => void) {
+    this.plan = plan;
+    this.log = log;
+    this.server = new OverlayServer(plan.stack, plan.driver);
+    this.limits = whyUnconfined(plan) ?? new Limits(plan.stack);
+    const { promise, resolve } = withResolvers<string>();
+    this.ended = promise;
+    this.end = resolve;
+  }
+
+  /** From here on no path of this thread may lead into the mount: it would wait for itself. */
+  async mount(mountpoint: MountPoint, options: FuseMountOptions, watched: boolean): Promise<Mounted> {
+    const { plan, server } = this;
+    const restrictions = addedTo(plan, server.restrictions);
+    const made = { ...restricted(options, restrictions), rootPermissions: server.rootPermissions };
+    const detached = server.mountsMerged ? DetachedMount.make(made) : undefined;
+    const { fd, by } = detached ?? (await mountFuse(mountpoint, made));
+    const connected = server.connect(fd, this.log, trace);
+    if (typeof connected === 'string') {
+      this.end(connected);
+      detached?.close();
+      return { by, safety: undefined };
+    }
+    const { passthrough, counters } = connected;
+    if (detached) await this.place(detached, mountpoint, connected);
+    const limits = watched ? this.limits : 'there is no shell that would unmount';
+    const confinement = typeof limits === 'string' ? limits : limits.enter(passthrough === true);
+    if (!detached) this.serve(connected);
+    return {
+      by,
+      safety: {
+        protection: protectionOf(plan.stack, plan.driver, passthrough, restrictions),
+        confinement,
+        counters,
+      },
+    };
+  }
+
+  /** Serves already, and nobody but a shell of this process can ask before the mount is in its place. */
+  private async place(detached: DetachedMount, mountpoint: MountPoint, connected: Connected): Promise<void> {
+    this.serve(connected);
+    try {
+      const name = connected.holdMerged(true);
+      const taken = await Promise.race([detached.take(name), this.ended]);
+      if (typeof taken === 'string') throw new ErrnoError(EIO, `${printable(mountpoint.shown)}: ${taken} too early`);
+      if (!taken) connected.holdMerged(false);
+      await detached.place(mountpoint);
+    } finally {
+      detached.close();
+    }
+  }
+
+  private serve({ serve }: Connected): void {
+    serve().then(this.end, (error: Error) => this.end(`serving failed: ${error.message}`));
+  }
+}
+
+/** A line that can not be written is no reason to end a mount. */
+function trace(line: string): void {
+  try {
+    writeSync(2, `${line}\n`);
+  } catch {}
+}
+
+/** A mount that this process serves. */
+class LiveMount {
+  /** As mountinfo had it first. */
+  readonly seen: Mount;
+  readonly safety: Safety;
+  private readonly watcher: Watcher;
+  private readonly by: Mounter;
+  private readonly table: MountTable;
+
+  private constructor(seen: Mount, table: MountTable, watcher: Watcher, by: Mounter, safety: Safety) {
+    this.seen = seen;
+    this.table = table;
+    this.safety = safety;
+    this.watcher = watcher;
+    this.by = by;
+  }
+
+  static async make(order: MountOrder, server: Server, watcher: Watcher, state: StateFile): Promise<LiveMount> {
+    const { plan, mountpoint } = order;
+    const covered = mountpoint.mountId;
+    watcher.mounting(mountpoint);
+    const table = new MountTable();
+    let mounted: Mounted;
+    try {
+      mounted = await server.mount(mountpoint, plan.fuse, watcher.isThere);
+    } catch (error) {
+      await watcher.gone();
+      state.remove();
+      throw error;
+    }
+    const { by, safety } = mounted;
+    const id = mountpoint.mountId;
+    const seen = id === covered ? undefined : table.read().find(mount => mount.id === id);
+    for (const descriptors of [mountpoint.release, mountpoint.close]) descriptors.call(mountpoint);
+    try {
+      const shown = printable(mountpoint.shown);
+      if (seen === undefined) throw new ErrnoError(EIO, `${shown}: mounted, but not in mountinfo`);
+      watcher.mounted(seen, by, state.path);
+      if (safety) return new LiveMount(seen, table, watcher, by, safety);
+      throw new ErrnoError(EIO, `${shown}: ${await server.ended} before it answered`);
+    } catch (error) {
+      if (await takeAway(watcher, seen, by, true).catch(() => false)) await watcher.gone();
+      state.remove();
+      throw error;
+    }
+  }
+
+  /** Where it can be unmounted: where it was made, or else, moved or bound to elsewhere. undefined: nowhere in this namespace. */
+  get place(): Mount | undefined {
+    const mounts = this.table.read();
+    const places = mounts.filter(mount => isSame(mount, this.seen) && isOnTop(mounts, mount));
+    return places.find(({ path }) => path === this.seen.path) ?? places.at(-1);
+  }
+
+  /**
+   * To the server, umount -f looks as if all were unmounted, but a mount in use stays, and answers ENOTCONN for ever.
+   * Only that answer tells it from another mount, which may have its number and its place by now.
+   */
+  async takeAwayIfDead(): Promise<boolean> {
+    return this.place !== undefined && this.watcher.isThere && this.watcher.unmountIfDead();
+  }
+
+  /** @returns whether it is unmounted; false while it is in use */
+  unmount(place: Mount, lazy: boolean): Promise<boolean> {
+    return takeAway(this.watcher, place, this.by, lazy);
+  }
+}
+
+/** Unmounts by the watcher, or without one from here. @returns whether it is unmounted; false while it is in use */
+async function takeAway(watcher: Watcher, place: Mount | undefined, by: Mounter, lazy: boolean): Promise<boolean> {
+  if (watcher.isThere) return watcher.unmount(lazy);
+  return place === undefined || unmountFuse(place, by, lazy);
+}
+
+/** SIGTERM, SIGINT and SIGHUP: the first one unmounts, the next detaches what is busy, the third gives up on its users. */
+class StopRequests {
+  /** Settles when there is nothing more to wait for. */
+  readonly abandoned: Promise<string>;
+  private mount: LiveMount | undefined;
+  private readonly log: (line: string) => void;
+  private readonly abandon: (why: string) => void;
+  private count = 0;
+
+  /** From here on one signal alone does not end the process. */
+  constructor(log: (line: string) => void) {
+    this.log = log;
+    const { promise, resolve } = withResolvers<string>();
+    this.abandoned = promise;
+    this.abandon = resolve;
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+      process.on(signal, () => {
+        this.count++;
+        if (this.mount) void this.stop(this.mount);
+        else if (this.count > 1) leave(1); // it does not get there; the watcher takes away what there is
+      });
+    }
+  }
+
+  /** The mount is made; what was asked before is done now. */
+  attend(mount: LiveMount): void {
+    this.mount = mount;
+    if (this.count > 0) void this.stop(mount);
+  }
+
+  private async stop(mount: LiveMount): Promise<void> {
+    try {
+      const { place } = mount;
+      if (this.count > 2) this.abandon('given up while in use');
+      else if (place === undefined && this.count === 1) this.abandon('unmounted');
+      if (place === undefined || this.count > 2) return;
+      const shown = printable(place.path);
+      notifySupervisor('STOPPING=1', `STATUS=unmounting ${shown}`);
+      if (await mount.unmount(place, this.count > 1)) {
+        if (mount.place) this.log(`unmounted; ${printable(mount.place.path)} is the same mount, and stays`);
+        return; // else serving ends now, or with the last user
+      }
+      const busy = `${shown} is busy and stays mounted; a second signal detaches it`;
+      notifySupervisor(`STATUS=${busy}`);
+      this.log(busy);
+    } catch (error) {
+      this.log((error as Error).message);
+    }
+  }
+}
+
+interface Resolvers<T> {
+  promise: Promise<T>;
+  resolve: (value: T) => void;
+  reject: (error: Error) => void;
+}
+
+function withResolvers<T>(): Resolvers<T> {
+  let resolve: (value: T) => void = () => {};
+  let reject: (error: Error) => void = () => {};
+  const promise = new Promise<T>((res, rej) => {
+    resolve = res;
+    reject = rej;
+  });
+  promise.catch(() => {}); // whoever waits hears it
+  return { promise, resolve, reject };
+}
+
+/** Ends the process at once, whatever a thread of it is waiting for. */
+export function leave(status: number): never {
+  return native.exit(status);
+}

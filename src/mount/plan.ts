@@ -1,0 +1,152 @@
+/** The `-o` language: the option names of mount(8), overlayfs, mount.composefs and FUSE, and what becomes of each. */
+import { statSync } from 'node:fs';
+import type { DriverOptions } from '../driver/options.ts';
+import { RESTRICTION_FLAGS } from '../driver/restrictions.ts';
+import type { FuseMountOptions } from '../fuse/mount.ts';
+import {
+  defaultsFor,
+  KERNEL_DEFAULTS,
+  type Option,
+  type OptionWords,
+  parseLowerdir,
+  StackDraft,
+  type StackOptions,
+  splitOptions,
+  stackOptionWords,
+} from '../overlay/options.ts';
+import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { type Choices, defaultChoices, isComment, rows } from './options.ts';
+
+/** What people are told of each option, by name, in the order of the tables. */
+export const optionWords: ReadonlyMap<Name, OptionWords> = new Map([...stackOptionWords, ...rows]);
+
+/** The values of an option that has a few. */
+export function valuesOf(key: Name): readonly string[] {
+  const values = optionWords.get(key)?.values;
+  return Array.isArray(values) ? values : [];
+}
+
+/** What a mount was asked to be. */
+export interface MountPlan {
+  readonly stack: StackOptions;
+  readonly driver: DriverOptions;
+  readonly fuse: FuseMountOptions;
+  /** Options that were understood, or ignored because that was asked for, and change nothing. */
+  readonly withoutEffect: readonly Name[];
+}
+
+export interface PlanInput {
+  /** `A:B::C` or an image; only a name where an option gives the layers. */
+  readonly source: Name;
+  /** The text of each `-o`. */
+  readonly texts: readonly Name[];
+  /** mount -s: ignore options that are not known. */
+  readonly sloppy: boolean;
+  /** Whether root mounts: others never get set-user-ID programs and devices. */
+  readonly isRoot: boolean;
+  /** Whether a layer is a file. */
+  readonly isImage: (path: Name) => boolean;
+}
+
+/** @throws ErrnoError EINVAL, naming the option, for what can not be understood, be combined, or be done. */
+export function planMount({ source, texts, sloppy, isRoot, isImage }: PlanInput): MountPlan {
+  const draft = { stack: new StackDraft(), choices: defaultChoices(isRoot), withoutEffect: [] as Name[] };
+  for (const { key, value } of texts.flatMap(splitMountOptions)) {
+    if (!take(draft, key, value)) {
+      if (!sloppy) throw new ErrnoError(EINVAL, `option ${printable(key)}: unknown`);
+      draft.withoutEffect.push(key);
+    }
+  }
+  return finish(draft, draft.choices.source ?? source, isImage);
+}
+
+/**
+ * Splits at commas as overlayfs does, but takes a value that is in double quotes as a whole, as mount(8) hands it over:
+ * without the quotes, commas included.
+ */
+export function splitMountOptions(text: Name): Option[] {
+  const options: Option[] = [];
+  for (const [piece, key, quoted] of text.matchAll(/([^=,\\"]+)="([^"]*)"(?=,|$)|(?:\\.|\\$|[^,\\])+/gs)) {
+    if (key !== undefined) options.push({ key, value: quoted });
+    else options.push(...splitOptions(piece));
+  }
+  return options;
+}
+
+/**
+ * The text of an -o from mount.fuse3, which ends it with `dev` and `suid` where the user has not said `nodev` and `nosuid`,
+ * and keeps those that the user did say: they say nothing, so that they do not lift what layers demand.
+ * Source: libfuse's util/mount.fuse.c.
+ */
+export function withoutFuse3Words(text: Name): Name {
+  const says = (word: Name): boolean => `,${text},`.includes(`,${word},`);
+  const added = [...(says('nodev') ? [] : ['dev']), ...(says('nosuid') ? [] : ['suid'])];
+  const end = added.map(word => `,${word}`).join('');
+  return text.endsWith(end) ? text.slice(0, text.length - end.length) : text;
+}
+
+/** A plan in the making. */
+interface Draft {
+  readonly stack: StackDraft;
+  readonly choices: Choices;
+  readonly withoutEffect: Name[];
+}
+
+/** Takes one option. @returns whether it is known */
+function take({ stack, choices, withoutEffect }: Draft, key: Name, value: Name | undefined): boolean {
+  if (isComment(key)) return true;
+  const row = rows.get(key);
+  row?.take(choices, value, key);
+  const result = row ? 'taken' : stack.set(key, value);
+  if (row?.idle || result === 'without effect') withoutEffect.push(key);
+  return result !== 'unknown';
+}
+
+function finish(draft: Draft, source: Name, isImage: (path: Name) => boolean): MountPlan {
+  const { stack, choices, withoutEffect } = draft;
+  const { verity, objects, fsname, subtype, allowOther, flags, undone, maxReadBytes, driver } = choices;
+  const lifted = RESTRICTION_FLAGS.filter(flag => undone.has(flag));
+  if (verity) stack.set('verity', verity);
+  if (driver.opens === 'none' && driver.passthrough === 'on')
+    throw new ErrnoError(EINVAL, 'option opens=none: excludes passthrough=on, which is told at open what to read');
+  const layers = stack.hasLayers ? stack.finish(KERNEL_DEFAULTS, objects) : bareStack(stack, source, objects, isImage);
+  if (driver.nfsExport === 'on' && !isImageAlone(layers, isImage)) withoutEffect.push('nfs_export');
+  return {
+    stack: layers,
+    driver: { ...driver, ...(lifted.length > 0 && { lifted }) },
+    fuse: { fsname: fsname ?? source, subtype, allowOther, flags: [...flags], ...(maxReadBytes && { maxReadBytes }) },
+    withoutEffect,
+  };
+}
+
+function isImageAlone({ layers }: StackOptions, isImage: (path: Name) => boolean): boolean {
+  const [top, ...others] = layers.filter(({ dataOnly }) => !dataOnly);
+  return top !== undefined && others.length === 0 && isImage(top.path);
+}
+
+/** The source names the layers. */
+function bareStack(
+  stack: StackDraft,
+  source: Name,
+  objects: readonly Name[],
+  isImage: (path: Name) => boolean,
+): StackOptions {
+  const layers = parseLowerdir(source, 'SOURCE');
+  stack.replaceLayers(source);
+  return stack.finish(defaultsFor(layers, isImage), objects);
+}
+
+/** Whether a layer is a file. A path that can not be asked is left to whoever opens the layers. */
+export function isImage(path: Name): boolean {
+  try {
+    return statSync(nameBytes(path) as Buffer).isFile();
+  } catch {
+    return false;
+  }
+}
+
+/** What this user would mount from a source with the texts of some `-o`. Throws ErrnoError as planMount does. */
+export function planHere(source: Name, texts: readonly Name[]): MountPlan {
+  return planMount({ source, texts, sloppy: false, isRoot: process.geteuid?.() === 0, isImage });
+}

@@ -1,0 +1,67 @@
+/** `mount -o remount,…`, as mount(8) and systemd ask for it: flags of one mount change, its daemon and its tree do not. */
+
+import { findMount } from '../cli/commands/umount.ts';
+import { mountFlags } from '../fuse/mount.ts';
+import { MountPlace } from '../fuse/mount-point.ts';
+import type { Mount } from '../fuse/mountinfo.ts';
+import { type Name, printable } from '../sys/bytes.ts';
+import { EINVAL, EROFS, ErrnoError, ESTALE, errnoName } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+
+const MS_REMOUNT = 32;
+const MS_BIND = 4096;
+
+/** What each option takes away and sets. */
+const CHANGES: Readonly<Record<string, readonly [without: readonly string[], flag?: keyof typeof mountFlags]>> = {
+  nosuid: [[], 'nosuid'],
+  suid: [['nosuid']],
+  nodev: [[], 'nodev'],
+  dev: [['nodev']],
+  noexec: [[], 'noexec'],
+  exec: [['noexec']],
+  noatime: [['relatime', 'strictatime'], 'noatime'],
+  atime: [['noatime']],
+  relatime: [['noatime', 'strictatime'], 'relatime'],
+  strictatime: [['noatime', 'relatime'], 'strictatime'],
+  nodiratime: [[], 'nodiratime'],
+  diratime: [['nodiratime']],
+};
+
+export const isRemount = (texts: readonly Name[]): boolean => wordsOf(texts).includes('remount');
+
+const wordsOf = (texts: readonly Name[]): string[] => texts.flatMap(text => text.split(','));
+
+/**
+ * Changes what `texts` name; options of the tree stay as they were. @returns those that had no effect
+ * Throws ErrnoError: EROFS where it is to be writable, EINVAL where no mount of this program is.
+ */
+export function remount(path: Name, texts: readonly Name[]): string[] {
+  const words = wordsOf(texts).filter(word => word !== '' && word !== 'remount' && word !== 'ro');
+  const shown = printable(path);
+  if (words.includes('rw') && !wordsOf(texts).includes('ro'))
+    throw new ErrnoError(EROFS, `${shown}: it cannot be made writable; give ro with remount`);
+  const mount = findMount(path);
+  if (mount?.type !== 'fuse.lowerdata') throw new ErrnoError(EINVAL, `${shown}: not a mount of lowerdata`);
+  const place = MountPlace.at(mount.path);
+  try {
+    if (place.mountId !== mount.id) throw new ErrnoError(ESTALE, `${shown}: another mount is there by now`);
+    const flags = MS_REMOUNT | MS_BIND | changed(mount, words);
+    const result = native.mount('none', place.path, 'none', flags, '');
+    if (result < 0) throw new ErrnoError(-result, `remount ${shown}: ${errnoName(result)}`);
+  } finally {
+    place.close();
+  }
+  return words.filter(word => !Object.hasOwn(CHANGES, word) && word !== 'rw');
+}
+
+/** All flags of a mount, as mount(2) wants them: those that it is not told are gone. */
+function changed({ flags }: Mount, words: readonly string[]): number {
+  const names = new Set<string>(flags);
+  for (const word of words) {
+    const [without, flag] = (Object.hasOwn(CHANGES, word) && CHANGES[word]) || [[]];
+    for (const name of without) names.delete(name);
+    if (flag) names.add(flag);
+  }
+  const known = Object.entries(mountFlags).filter(([name]) => names.has(name) || name === 'ro');
+  return known.reduce((sum, [, flag]) => sum | flag, 0);
+}

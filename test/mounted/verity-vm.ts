@@ -1,0 +1,25 @@
+/** fs-verity as a real kernel has it, which scripts/verity-vm boots: each line of its checks.ts is an assertion here. */
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import t from 'tap';
+import { packageFolder } from '../fixtures/mounts/mounted.ts';
+
+/** The exit status of boot.sh where something is missing. */
+const MISSING = 77;
+/** A line of TAP, and the comments below it. */
+const LINE = /^(not )?ok \d+ - (.*?)(?: # SKIP (.*))?$((?:\n# .*)*)/gm;
+
+const isWanted = process.env.LOWERDATA_VM === '1' || process.env.CI !== undefined;
+const skip = isWanted ? false : 'set LOWERDATA_VM=1';
+const timeout = 600_000;
+
+t.setTimeout(timeout);
+t.test('a kernel with fs-verity', { skip, timeout }, async t => {
+  const { status, stdout, stderr } = spawnSync(join(packageFolder, 'scripts/verity-vm/boot.sh'), { encoding: 'utf8' });
+  if (status === MISSING) return void t.pass('boots', { skip: stderr.trim() });
+  for (const [, not, rule = '', reason, comments] of stdout.matchAll(LINE)) {
+    if (not) t.fail(rule, { guest: comments });
+    else t.pass(rule, reason === undefined ? {} : { skip: reason });
+  }
+  t.match(stdout, /^1\.\.\d+$/m, 'the guest makes all checks', { guest: stderr });
+});
