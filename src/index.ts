@@ -17,8 +17,9 @@ export { type Scanned, type ScannedFile, type ScanOptions, scanTree } from './co
 export type { ComposefsVersion } from './composefs/stage.ts';
 export { newInode, setPayload, setXattr, type TreeEntry, type TreeInode, walk as walkTree } from './composefs/tree.ts';
 export { type WriteOptions, writeImage } from './composefs/write.ts';
-export { type Composefs, type Image, openImage, readImageFile } from './erofs/image.ts';
-export type { Nid } from './erofs/inode.ts';
+export type { Nid } from './erofs/format.ts';
+export { openImage, readImageFile } from './erofs/image.ts';
+export type { Composefs, Image } from './erofs/superblock.ts';
 // Why a path leads where it leads, and where a stack is not what it seems.
 export {
   type DataStory,

@@ -11,8 +11,9 @@
 import { Backing } from '../../src/driver/backing.ts';
 import { Files } from '../../src/driver/files.ts';
 import { OverlayFilesystem } from '../../src/driver/filesystem.ts';
-import { InHeader, Opcode } from '../../src/fuse/abi.ts';
+import { InHeader } from '../../src/fuse/abi.ts';
 import { Dispatcher, REQUEST_BYTES } from '../../src/fuse/dispatch.ts';
+import { Opcode } from '../../src/fuse/opcode.ts';
 import { RequestCounts } from '../../src/fuse/request-counts.ts';
 import { type Node, nameBytes, nameFromText, type Overlay, openStack } from '../../src/index.ts';
 import { isDirectory } from '../../src/sys/stat.ts';

@@ -1,11 +1,12 @@
 /** The kernel's side of a session: it takes replies apart as Linux does, and knows which nodes it was told of. */
 import * as abi from '../../src/fuse/abi.ts';
+import { Opcode } from '../../src/fuse/opcode.ts';
 import { getU64, nameOf } from '../../src/sys/bytes.ts';
 import { ESTALE } from '../../src/sys/errno.ts';
 import { isDirectory } from '../../src/sys/stat.ts';
 import { demand } from './target.ts';
 
-const { Opcode, InHeader, OutHeader, EntryOut, Dirent, DirentPlus } = abi;
+const { InHeader, OutHeader, EntryOut, Dirent, DirentPlus } = abi;
 const SILENT: readonly number[] = [Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT, Opcode.NOTIFY_REPLY];
 const ROOT = 1;
 const ERRNO_MAX = 511;

@@ -2,6 +2,7 @@
 
 import { extentAt } from '../../src/erofs/data.ts';
 import { listDirents } from '../../src/erofs/dirents.ts';
+import type { Nid } from '../../src/erofs/format.ts';
 import {
   ChunkIndex,
   ComposefsHeader,
@@ -15,8 +16,9 @@ import {
   XattrEntry,
   XattrHeader,
 } from '../../src/erofs/format.ts';
-import { type Image, openImage } from '../../src/erofs/image.ts';
-import { Inode, type Nid } from '../../src/erofs/inode.ts';
+import { openImage } from '../../src/erofs/image.ts';
+import { Inode } from '../../src/erofs/inode.ts';
+import type { Image } from '../../src/erofs/superblock.ts';
 import { listXattrs } from '../../src/erofs/xattrs.ts';
 import { isDirectory } from '../../src/sys/stat.ts';
 import type { Place } from './mutate.ts';

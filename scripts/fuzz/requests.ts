@@ -11,6 +11,7 @@ import { Files } from '../../src/driver/files.ts';
 import { OverlayFilesystem } from '../../src/driver/filesystem.ts';
 import * as abi from '../../src/fuse/abi.ts';
 import { Dispatcher, REQUEST_BYTES } from '../../src/fuse/dispatch.ts';
+import { Opcode } from '../../src/fuse/opcode.ts';
 import { type Filesystem, LATER, type Settled } from '../../src/fuse/ops.ts';
 import type { Overlay } from '../../src/overlay/overlay.ts';
 import { Kernel } from './kernel.ts';
@@ -18,7 +19,6 @@ import { damageBytes, damageField, joined, type Place } from './mutate.ts';
 import { SERVED, served } from './served.ts';
 import { demand, type Random, type Target } from './target.ts';
 
-const { Opcode } = abi;
 const OPCODES = [...Object.values(Opcode), 0, 7, 54, 4096, 0xffffffff];
 /** Operations that mean something here; the others are refused, whatever they hold. */
 const USUAL: readonly number[] =

@@ -1,6 +1,6 @@
 /** All commands with their words, as pages and completions tell of them. */
 import type { Argument, Command, Option } from 'commander';
-import type { Entry } from './commands.ts';
+import type { Entry } from './command-file.ts';
 
 /** A command: what its entry in the table and its own help say. */
 export interface CommandWords {

@@ -1,20 +1,6 @@
 /** The table of commands, from which their help, pages and completions are made. A command is loaded when it is asked for. */
-import type { Command } from 'commander';
 import type { Name } from '../sys/bytes.ts';
-
-/** The file of a command. */
-export interface CommandFile {
-  /** Its arguments, options and words; nothing is done yet. */
-  define(): Command;
-  /** Runs it. @returns its exit status */
-  run(args: readonly Name[]): Promise<number>;
-}
-
-export interface Entry {
-  readonly usage: string;
-  readonly what: string;
-  readonly load: () => Promise<CommandFile>;
-}
+import type { Entry } from './command-file.ts';
 
 export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
   [

@@ -4,9 +4,10 @@
  */
 import { readData } from '../erofs/data.ts';
 import { listDirents } from '../erofs/dirents.ts';
+import type { Nid } from '../erofs/format.ts';
 import { BLOCK_MAP_BYTES, CHUNK_BITS_MASK, LAYOUT_CHUNK_BASED } from '../erofs/format.ts';
-import type { Image } from '../erofs/image.ts';
-import type { Inode, Nid } from '../erofs/inode.ts';
+import type { Inode } from '../erofs/inode.ts';
+import type { Image } from '../erofs/superblock.ts';
 import { listXattrs, xattrValue } from '../erofs/xattrs.ts';
 import { type Name, nameOf } from '../sys/bytes.ts';
 import { EFBIG, ErrnoError, EUCLEAN } from '../sys/errno.ts';

@@ -12,6 +12,7 @@
  */
 import { type Extent, extentAt, HOLE } from '../erofs/data.ts';
 import { listDirents } from '../erofs/dirents.ts';
+import type { Nid } from '../erofs/format.ts';
 import {
   BLOCK_MAP_BYTES,
   CHUNK_BITS_MASK,
@@ -31,8 +32,9 @@ import {
   XattrEntry,
   XattrHeader,
 } from '../erofs/format.ts';
-import { type Image, openImage } from '../erofs/image.ts';
-import { Inode, type Nid } from '../erofs/inode.ts';
+import { openImage } from '../erofs/image.ts';
+import { Inode } from '../erofs/inode.ts';
+import type { Image } from '../erofs/superblock.ts';
 import { listXattrs } from '../erofs/xattrs.ts';
 import { getI64, type Name, nameOf } from '../sys/bytes.ts';
 import { ErrnoError } from '../sys/errno.ts';

@@ -4,9 +4,10 @@
  * same names, attributes, xattrs and contents.
  */
 import { seekData } from '../erofs/data.ts';
+import type { Nid } from '../erofs/format.ts';
 import { LAYOUT_CHUNK_BASED } from '../erofs/format.ts';
-import type { Image } from '../erofs/image.ts';
-import { Inode, type Nid } from '../erofs/inode.ts';
+import { Inode } from '../erofs/inode.ts';
+import type { Image } from '../erofs/superblock.ts';
 import type { Name } from '../sys/bytes.ts';
 import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';

@@ -3,9 +3,11 @@
  * What is lost is which name of a hard link came first (here, the first in byte order of paths), an empty file's payload and
  * the sizes that a dump may claim for directories and symlinks.
  */
+
+import type { Nid } from '../erofs/format.ts';
 import { LAYOUT_CHUNK_BASED } from '../erofs/format.ts';
-import type { Image } from '../erofs/image.ts';
-import { Inode, type Nid } from '../erofs/inode.ts';
+import { Inode } from '../erofs/inode.ts';
+import type { Image } from '../erofs/superblock.ts';
 import type { Name } from '../sys/bytes.ts';
 import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink, S_IFCHR, S_IFMT } from '../sys/stat.ts';

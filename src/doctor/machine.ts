@@ -2,8 +2,9 @@
 import { spawnSync } from 'node:child_process';
 import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { InHeader, InitIn, MAJOR, Opcode } from '../fuse/abi.ts';
+import { InHeader, InitIn, MAJOR } from '../fuse/abi.ts';
 import { flagsOf, InitFlag, type InitFlagName } from '../fuse/init.ts';
+import { Opcode } from '../fuse/opcode.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/security/privileges.ts';
 
 /** What the kernel offers in INIT. */

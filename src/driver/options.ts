@@ -1,4 +1,5 @@
-import type { RestrictionFlag } from './restrictions.ts';
+/** A flag of a mount that takes away what its layers could do. */
+export type RestrictionFlag = 'nosuid' | 'nodev' | 'noexec';
 
 /** How a tree is served over FUSE: what a mount can choose that does not change what the tree holds. */
 export interface DriverOptions {

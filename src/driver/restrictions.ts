@@ -1,7 +1,7 @@
 /** What a mount keeps from coming to life: devices, set-user-ID programs and programs of layers that nobody vouches for. */
 import type { Layer } from '../layers/layer.ts';
 import type { StackOptions } from '../overlay/options.ts';
-import type { DriverOptions } from './options.ts';
+import type { DriverOptions, RestrictionFlag } from './options.ts';
 
 /** A flag of the mount that nobody asked for. */
 export interface Restriction {
@@ -9,7 +9,6 @@ export interface Restriction {
   /** Which layer it comes from, and why. */
   readonly why: string;
 }
-export type RestrictionFlag = 'nosuid' | 'nodev' | 'noexec';
 
 /** The option of mount(8) that lifts each. */
 export const LIFTS: Readonly<Record<RestrictionFlag, string>> = { nosuid: 'suid', nodev: 'dev', noexec: 'exec' };

@@ -2,9 +2,10 @@
 import { ErrnoError } from '../sys/errno.ts';
 import { isDirectory } from '../sys/stat.ts';
 import { listDirentsFrom } from './dirents.ts';
+import type { Nid } from './format.ts';
 import { FT_DIR, XATTR_INDEX_POSIX_ACL_ACCESS, XATTR_INDEX_POSIX_ACL_DEFAULT, XATTR_PREFIXES } from './format.ts';
-import type { Image } from './image.ts';
-import { Inode, type Nid } from './inode.ts';
+import { Inode } from './inode.ts';
+import type { Image } from './superblock.ts';
 import { findXattr } from './xattrs.ts';
 
 const NAMES = [XATTR_INDEX_POSIX_ACL_ACCESS, XATTR_INDEX_POSIX_ACL_DEFAULT].map(

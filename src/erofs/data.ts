@@ -11,8 +11,8 @@ import {
   LAYOUT_COMPRESSED_FULL,
   LAYOUT_FLAT_INLINE,
 } from './format.ts';
-import type { Image } from './image.ts';
 import { type Inode, NO_BLOCK, narrowBlock, wideBlock } from './inode.ts';
+import type { Image } from './superblock.ts';
 
 /** A run of a file's bytes that lie together: `at` in the image, or HOLE for zeros. */
 export interface Extent {

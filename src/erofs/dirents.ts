@@ -11,9 +11,10 @@
 import { getU64, type Name, nameOf, printable } from '../sys/bytes.ts';
 import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { type Extent, extentAt, HOLE } from './data.ts';
+import type { Nid } from './format.ts';
 import { Dirent, NAME_MAX } from './format.ts';
-import type { Image } from './image.ts';
-import type { Inode, Nid } from './inode.ts';
+import type { Inode } from './inode.ts';
+import type { Image } from './superblock.ts';
 
 /** Finds `name` in a directory: its nid, or undefined. Allocates nothing. Throws ErrnoError EUCLEAN for a corrupt block. */
 export function findDirent(image: Image, directory: Inode, name: Name): Nid | undefined {

@@ -269,3 +269,6 @@ export const COMPOSEFS_MAGIC = 0xd078629a;
 export const COMPOSEFS_HEADER_VERSION = 1;
 /** Some file has a POSIX ACL; without it the image may be mounted with noacl. */
 export const COMPOSEFS_HAS_ACL = 0x1;
+
+/** The number of an inode slot: its offset from the metadata area, in units of 32 bytes. */
+export type Nid = number & { readonly nid: unique symbol };

@@ -1,64 +1,21 @@
-/** An EROFS image in memory: reads the file, checks the superblock, refuses what the reader cannot take. */
+/** Opens EROFS images: the file is read into memory once, and whole. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { getSeconds, getU64, type Name, nameBytes, printable, type Seconds } from '../sys/bytes.ts';
-import { EFBIG, EINVAL, EIO, ENOMEM, EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
+import { getSeconds, getU64, type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { EFBIG, EINVAL, EIO, ENOMEM, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { hugeMemory } from '../sys/memory.ts';
 import { isDirectory } from '../sys/stat.ts';
 import {
-  BLOCK_BITS_MAX,
-  BLOCK_BITS_MIN,
   COMPAT_PLAIN_XATTR_PFX,
-  COMPAT_SB_CHKSUM,
-  COMPOSEFS_MAGIC,
-  ComposefsHeader,
   INCOMPAT_48BIT,
   INCOMPAT_DEVICE_TABLE,
   INCOMPAT_FRAGMENTS,
-  INCOMPAT_NAMES,
-  INCOMPAT_SUPPORTED,
+  type Nid,
   SUPER_AT,
-  SUPER_MAGIC,
   SuperBlock,
 } from './format.ts';
-import { Inode, type Nid } from './inode.ts';
+import { Inode } from './inode.ts';
+import { checkSuperblock, composefsHeader, type Image, isErofs } from './superblock.ts';
 import { readLongPrefixes } from './xattrs.ts';
-
-/** What the composefs header says; `version` is that of the header, `composefsVersion` that of the layout rules. */
-export interface Composefs {
-  version: number;
-  flags: number;
-  composefsVersion: number;
-}
-
-/** An open image. Offsets are in bytes from its start. Nothing in it changes after `openImage`. */
-export interface Image {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  readonly sizeBytes: number;
-  readonly blockBits: number;
-  readonly blockBytes: number;
-  /** Blocks and inodes as the superblock counts them: what statfs shows, never a bound. */
-  readonly blocks: number;
-  readonly inodes: number;
-  /** Where nid 0 is. */
-  readonly metaAt: number;
-  /** Where shared xattr 0 is. */
-  readonly sharedAt: number;
-  readonly rootNid: Nid;
-  /** The inode whose data holds the long xattr prefixes; 0: they are in the image itself. */
-  readonly prefixNid: Nid;
-  /** mtime of compact inodes counts from `epoch` seconds and has these nanoseconds. */
-  readonly epoch: Seconds;
-  readonly fixedNsec: number;
-  /** The bits of a chunk's device_id that count; 0 where the image has no other device. */
-  readonly deviceMask: number;
-  readonly featureCompat: number;
-  readonly featureIncompat: number;
-  readonly uuid: Uint8Array;
-  readonly composefs: Composefs | undefined;
-  /** The whole texts of the long xattr name prefixes. */
-  readonly longPrefixes: readonly Name[];
-}
 
 /**
  * Opens an image that is in memory. The bytes may be shared between threads and must not change.
@@ -102,70 +59,6 @@ export function openImage(bytes: Uint8Array): Image {
     throw new ErrnoError(EUCLEAN, `nid ${image.rootNid}: the root is not a directory`);
   }
   return { ...image, longPrefixes: readLongPrefixes(image) };
-}
-
-/** Whether the bytes have the magic number of an EROFS superblock where it belongs. */
-export function isErofs(bytes: Uint8Array): boolean {
-  if (bytes.byteLength < SUPER_AT + SuperBlock.SIZE) return false;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return view.getUint32(SUPER_AT + SuperBlock.magic, true) === SUPER_MAGIC;
-}
-
-function checkSuperblock(view: DataView): void {
-  if (
-    view.byteLength < SUPER_AT + SuperBlock.SIZE ||
-    view.getUint32(SUPER_AT + SuperBlock.magic, true) !== SUPER_MAGIC
-  ) {
-    throw new ErrnoError(EINVAL, 'not an EROFS image: no superblock at byte 1024');
-  }
-  const bits = view.getUint8(SUPER_AT + SuperBlock.blkszbits);
-  if (bits < BLOCK_BITS_MIN || bits > BLOCK_BITS_MAX) {
-    throw new ErrnoError(
-      EUCLEAN,
-      `superblock: block size 2^${bits} is not between 2^${BLOCK_BITS_MIN} and 2^${BLOCK_BITS_MAX}`,
-    );
-  }
-  const unknown = view.getUint32(SUPER_AT + SuperBlock.feature_incompat, true) & ~INCOMPAT_SUPPORTED;
-  if (unknown !== 0) throw new ErrnoError(EOPNOTSUPP, `superblock: unsupported feature ${featureNames(unknown)}`);
-  const dirblkbits = view.getUint8(SUPER_AT + SuperBlock.dirblkbits);
-  if (dirblkbits !== 0) throw new ErrnoError(EOPNOTSUPP, `superblock: unsupported dirblkbits ${dirblkbits}`);
-  if (view.getUint32(SUPER_AT + SuperBlock.feature_compat, true) & COMPAT_SB_CHKSUM) checkChecksum(view, 2 ** bits);
-}
-
-function featureNames(bits: number): string {
-  const names: string[] = [];
-  for (let i = 0; i < 32; i++) {
-    const bit = (1 << i) >>> 0;
-    if (bits & bit) names.push(INCOMPAT_NAMES.get(bit) ?? `0x${bit.toString(16)}`);
-  }
-  return names.join(', ');
-}
-
-/** The checksum covers the superblock and what follows it in its block, with the field itself as zeros. */
-function checkChecksum(view: DataView, blockBytes: number): void {
-  const length = blockBytes > SUPER_AT ? blockBytes - SUPER_AT : blockBytes;
-  if (SUPER_AT + length > view.byteLength) throw new ErrnoError(EUCLEAN, 'superblock: its block is cut off');
-  const field = SUPER_AT + SuperBlock.checksum;
-  const stored = view.getUint32(field, true);
-  let crc = 0xffffffff;
-  for (let at = SUPER_AT; at < SUPER_AT + length; at++) {
-    crc ^= at >= field && at < field + 4 ? 0 : view.getUint8(at);
-    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ CRC32C : crc >>> 1;
-  }
-  if (crc >>> 0 !== stored) {
-    throw new ErrnoError(EUCLEAN, `superblock: checksum ${(crc >>> 0).toString(16)}, stored ${stored.toString(16)}`);
-  }
-}
-/** The reversed Castagnoli polynomial; no final inversion. */
-const CRC32C = 0x82f63b78;
-
-function composefsHeader(view: DataView): Composefs | undefined {
-  if (view.getUint32(ComposefsHeader.magic, true) !== COMPOSEFS_MAGIC) return undefined;
-  return {
-    version: view.getUint32(ComposefsHeader.version, true),
-    flags: view.getUint32(ComposefsHeader.flags, true),
-    composefsVersion: view.getUint32(ComposefsHeader.composefs_version, true),
-  };
 }
 
 /**

@@ -11,15 +11,13 @@ import {
   InodeCompact,
   InodeExtended,
   LAYOUT_CHUNK_BASED,
+  type Nid,
   NULL_ADDR,
   NULL_ADDR_HIGH,
   SLOT_BYTES,
   XattrHeader,
 } from './format.ts';
-import type { Image } from './image.ts';
-
-/** The number of an inode slot: its offset from the metadata area, in units of 32 bytes. */
-export type Nid = number & { readonly nid: unique symbol };
+import type { Image } from './superblock.ts';
 
 /** One inode, decoded. Offsets are in bytes from the start of the image. */
 export class Inode {

@@ -5,9 +5,10 @@
 import { ErrnoError } from '../sys/errno.ts';
 import { isDirectory } from '../sys/stat.ts';
 import { listDirents } from './dirents.ts';
+import type { Nid } from './format.ts';
 import { InodeCompact, SLOT_BYTES } from './format.ts';
-import type { Image } from './image.ts';
-import { Inode, type Nid } from './inode.ts';
+import { Inode } from './inode.ts';
+import type { Image } from './superblock.ts';
 
 /**
  * About how many names are looked at, at some 200 ns each: directories of a hostile image may share their blocks, and hold

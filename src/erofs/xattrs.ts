@@ -22,8 +22,8 @@ import {
   XattrHeader,
   XattrLongPrefix,
 } from './format.ts';
-import type { Image } from './image.ts';
 import { Inode } from './inode.ts';
+import type { Image } from './superblock.ts';
 
 /**
  * Finds an xattr by its whole name: the place of its entry for `xattrValue`, or -1. Allocates nothing.

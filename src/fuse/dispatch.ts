@@ -2,9 +2,10 @@
 
 import { getU64, nameBytes, nameOf } from '../sys/bytes.ts';
 import { EINVAL, EIO, ENOSYS, EPROTO, ErrnoError, ESTALE, errnoName } from '../sys/errno.ts';
-import { InHeader, InitOut, MIN_READ_BUFFER, Opcode, OutHeader, opcodeName } from './abi.ts';
+import { InHeader, InitOut, MIN_READ_BUFFER, OutHeader } from './abi.ts';
 import type { Connection, Wanted } from './init.ts';
 import { negotiate, READ_BYTES_MAX } from './init.ts';
+import { Opcode, opcodeName } from './opcode.ts';
 import type { Filesystem, Nodeid, Request, Row, Unique } from './ops.ts';
 import { LATER, ROOT, rows } from './ops.ts';
 import type { Out } from './reply.ts';

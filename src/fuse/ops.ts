@@ -16,13 +16,13 @@ import {
   IoctlOut,
   LseekIn,
   NAME_MAX,
-  Opcode,
   OpenIn,
   ReadIn,
   ReleaseIn,
   StatxIn,
 } from './abi.ts';
 import type { Connection } from './init.ts';
+import { Opcode } from './opcode.ts';
 import type { Out } from './reply.ts';
 
 /** The kernel's handle on a node of this mount: root 1, minted by the filesystem, below 2^53. */

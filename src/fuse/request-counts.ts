@@ -2,7 +2,7 @@
 
 import { type Counters, count, newCounters } from '../sys/counters.ts';
 import { EIO, errnoName } from '../sys/errno.ts';
-import { Opcode, opcodeName } from './abi.ts';
+import { Opcode, opcodeName } from './opcode.ts';
 
 /** Opcodes with numbers of their own; all others share those of 0, which is none. */
 const OPCODES = 64;

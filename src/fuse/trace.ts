@@ -25,11 +25,9 @@ import {
   Kstatfs,
   LseekIn,
   LseekOut,
-  Opcode,
   OpenIn,
   OpenOut,
   OutHeader,
-  opcodeName,
   ReadIn,
   ReleaseIn,
   Statx,
@@ -38,6 +36,7 @@ import {
 } from './abi.ts';
 import type { Reply, Tracer } from './dispatch.ts';
 import { flagsOf } from './init.ts';
+import { Opcode, opcodeName } from './opcode.ts';
 
 /** A Tracer that writes a line for every message. */
 export function traceTo(write: (line: string) => void): Tracer {

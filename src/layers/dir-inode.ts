@@ -2,14 +2,13 @@
 import type { Name } from '../sys/bytes.ts';
 import type { Attr } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
-import type { DirLayer } from './dir.ts';
-import type { Inode } from './layer.ts';
+import type { Inode, Layer } from './layer.ts';
 
 /** How long the kernel takes at most to ask again after ESTALE. It does so at once, but this process may be slow to read it. */
 const RETRY_MS = 1000;
 
 export class DirInode implements Inode {
-  readonly layer: DirLayer;
+  readonly layer: Layer;
   readonly ino: number;
   /** When it was made, or else its file handle. */
   readonly birth: Name;
@@ -32,7 +31,7 @@ export class DirInode implements Inode {
   xattrNamesAtMs = 0;
 
   /** Takes what the last statx has told. */
-  constructor(layer: DirLayer, parent: DirInode | undefined, name: Name, ino: number, birth: Name) {
+  constructor(layer: Layer, parent: DirInode | undefined, name: Name, ino: number, birth: Name) {
     this.layer = layer;
     this.parent = parent;
     this.name = name;

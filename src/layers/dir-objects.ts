@@ -12,8 +12,8 @@ import { native } from '../sys/native.ts';
 import { isDirectory } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
 import { closeDescriptors, descriptorOf, keepDescriptor } from './descriptors.ts';
-import type { DirLayer } from './dir.ts';
 import { DirInode } from './dir-inode.ts';
+import type { Layer } from './layer.ts';
 import { type LayerNumbers, numbersOf } from './numbers.ts';
 
 // linux/fcntl.h, linux/openat2.h, linux/mount.h
@@ -42,7 +42,7 @@ export class DirObjects {
   readonly rootFd: number;
   /** Tells filesystems apart. */
   readonly filesystem: string;
-  private readonly layer: DirLayer;
+  private readonly layer: Layer;
   private readonly mountId: number;
   /** Whether the root is that of a private clone, in which nothing is mounted. */
   private readonly isClone: boolean;
@@ -57,7 +57,7 @@ export class DirObjects {
   });
 
   /** Opens the layer's root. Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) gives them. */
-  constructor(layer: DirLayer, path: Name) {
+  constructor(layer: Layer, path: Name) {
     this.layer = layer;
     const { fd, isClone } = openRoot(path, `layer ${layer.path}`);
     this.rootFd = fd;

@@ -1,6 +1,5 @@
 /**
- * A directory of the host as a layer. A lookup opens the name that it is asked for (O_PATH), and describes what it opened. From
- * then on the object is that inode: whatever is read of it is read by a descriptor that was compared with it, so that nobody who
+ * A directory of the host as a layer. A lookup describes the object that a name leads to. From then on the object is that inode: whatever is read of it is read by a descriptor that was compared with it, so that nobody who
  * renames, links or mounts in the layer has another object's data, names or attributes shown in its place.
  */
 import { entriesIn, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH } from '../sys/beneath.ts';

@@ -3,6 +3,7 @@
 import { mayHaveAcl } from '../erofs/acl.ts';
 import { checkReadable, isCompressed, readData, seekData } from '../erofs/data.ts';
 import { findDirent, isInOrder, listDirents, listDirentsFrom } from '../erofs/dirents.ts';
+import type { Nid } from '../erofs/format.ts';
 import {
   COMPOSEFS_HAS_ACL,
   FT_BLKDEV,
@@ -18,9 +19,10 @@ import {
   XATTR_INDEX_POSIX_ACL_DEFAULT,
   XATTR_PREFIXES,
 } from '../erofs/format.ts';
-import { type Image, openImage, readImageFile } from '../erofs/image.ts';
-import { Inode as ImageInode, type Nid } from '../erofs/inode.ts';
+import { openImage, readImageFile } from '../erofs/image.ts';
+import { Inode as ImageInode } from '../erofs/inode.ts';
 import { ReachableInodes } from '../erofs/reachable.ts';
+import type { Image } from '../erofs/superblock.ts';
 import { findXattr, listXattrs, xattrValue, xattrValueBytes } from '../erofs/xattrs.ts';
 import { type Name, nameOf, printable } from '../sys/bytes.ts';
 import {

@@ -1,12 +1,12 @@
 /** `mount -o remount,…`, as mount(8) and systemd ask for it: flags of one mount change, its daemon and its tree do not. */
 
-import { findMount } from '../cli/commands/umount.ts';
 import { mountFlags } from '../fuse/mount.ts';
 import { MountPlace } from '../fuse/mount-point.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { type Name, printable } from '../sys/bytes.ts';
 import { EINVAL, EROFS, ErrnoError, ESTALE, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
+import { findMount } from './find-mount.ts';
 
 const MS_REMOUNT = 32;
 const MS_BIND = 4096;

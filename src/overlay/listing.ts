@@ -1,8 +1,6 @@
 /** Listings that are read in parts, while their directory changes. */
-import { getHeapStatistics } from 'node:v8';
 import type { Inode } from '../layers/layer.ts';
-import { ENOMEM, ErrnoError } from '../sys/errno.ts';
-import type { Entry } from './readdir.ts';
+import { bytesOf, ENTRY_BYTES, type Entry } from './readdir.ts';
 
 export interface Listing {
   /** About how much memory it takes to keep; 0: it is not worth keeping. */
@@ -26,21 +24,6 @@ export class PositionedListing implements Listing {
   from(position: number, visit: (entry: Entry, next: number) => boolean): void {
     const { layer } = this.directory;
     layer.readdirFrom?.(this.directory, position, (name, dtype, ino, next) => visit({ name, dtype, ino }, next));
-  }
-}
-
-/** An entry with its places in the arrays, without the name. */
-const ENTRY_BYTES = 120;
-const bytesOf = ({ name }: Entry): number => ENTRY_BYTES + name.length;
-
-/** Counts the memory of a listing that is being made: it may have a quarter of what the process may have. */
-export class ListingBudget {
-  private left = getHeapStatistics().heap_size_limit / 4;
-
-  /** Throws ErrnoError ENOMEM where an entry is one too many. */
-  take(entry: Entry): void {
-    this.left -= bytesOf(entry);
-    if (this.left < 0) throw new ErrnoError(ENOMEM, 'a directory with more names than fit into memory');
   }
 }
 

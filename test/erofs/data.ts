@@ -1,8 +1,10 @@
 import t from 'tap';
 import { extentAt, HOLE, readData, seekData } from '../../src/erofs/data.ts';
+import type { Nid } from '../../src/erofs/format.ts';
 import * as f from '../../src/erofs/format.ts';
-import { type Image, openImage } from '../../src/erofs/image.ts';
-import { Inode, type Nid } from '../../src/erofs/inode.ts';
+import { openImage } from '../../src/erofs/image.ts';
+import { Inode } from '../../src/erofs/inode.ts';
+import type { Image } from '../../src/erofs/superblock.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
 import { type CraftedInode, craft, nidOf } from '../fixtures/images/craft.ts';

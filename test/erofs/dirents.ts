@@ -1,8 +1,9 @@
 import t from 'tap';
 import { findDirent, listDirents } from '../../src/erofs/dirents.ts';
+import type { Nid } from '../../src/erofs/format.ts';
 import * as f from '../../src/erofs/format.ts';
 import { openImage } from '../../src/erofs/image.ts';
-import { Inode, type Nid } from '../../src/erofs/inode.ts';
+import { Inode } from '../../src/erofs/inode.ts';
 import type { Name } from '../../src/sys/bytes.ts';
 import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
 import { type CraftedImage, craft } from '../fixtures/images/craft.ts';

@@ -1,7 +1,8 @@
 import t from 'tap';
+import type { Nid } from '../../src/erofs/format.ts';
 import * as f from '../../src/erofs/format.ts';
 import { openImage } from '../../src/erofs/image.ts';
-import { Inode, type Nid } from '../../src/erofs/inode.ts';
+import { Inode } from '../../src/erofs/inode.ts';
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK } from '../../src/sys/stat.ts';
 import { type CraftedImage, craft, type Entry, nidOf } from '../fixtures/images/craft.ts';
 import { sameAsKernel } from '../fixtures/mounts/kernel-mount.ts';

@@ -1,7 +1,9 @@
 import t from 'tap';
+import type { Nid } from '../../src/erofs/format.ts';
 import * as f from '../../src/erofs/format.ts';
-import { type Image, openImage } from '../../src/erofs/image.ts';
-import { Inode, type Nid } from '../../src/erofs/inode.ts';
+import { openImage } from '../../src/erofs/image.ts';
+import { Inode } from '../../src/erofs/inode.ts';
+import type { Image } from '../../src/erofs/superblock.ts';
 import { findXattr, listXattrs, xattrValue } from '../../src/erofs/xattrs.ts';
 import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
 import { type CraftedImage, craft, nidOf } from '../fixtures/images/craft.ts';

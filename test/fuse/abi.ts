@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import * as abi from '../../src/fuse/abi.ts';
 import { InitFlag } from '../../src/fuse/init.ts';
+import { Opcode, opcodeName } from '../../src/fuse/opcode.ts';
 
 const SCRIPT = fileURLToPath(new URL('../../../scripts/abi-offsets.sh', import.meta.url));
 const noCompiler = spawnSync(process.env.CC ?? 'cc', ['--version']).status === 0 ? false : 'needs a C compiler';
@@ -110,7 +111,7 @@ t.test('opcodes and flags', { skip: noCompiler }, t => {
     ['FUSE_KERNEL_VERSION', abi.MAJOR],
     ['FUSE_MIN_READ_BUFFER', abi.MIN_READ_BUFFER],
   ];
-  for (const [name, opcode] of Object.entries(abi.Opcode))
+  for (const [name, opcode] of Object.entries(Opcode))
     if (minor >= (since[name] ?? 0)) questions.push([`FUSE_${name}`, opcode]);
   for (const [name, bit] of Object.entries(abi.Fopen))
     if (minor >= (since[name] ?? 0)) questions.push([`FOPEN_${name}`, bit]);
@@ -121,7 +122,7 @@ t.test('opcodes and flags', { skip: noCompiler }, t => {
     questions.map(([expression]) => expression),
   );
   for (const [i, [expression, ours]] of questions.entries()) t.equal(ours, values[i], expression);
-  t.equal(abi.opcodeName(1), 'LOOKUP', 'an opcode has a name');
-  t.equal(abi.opcodeName(99), 'opcode 99', 'an unknown opcode has a number');
+  t.equal(opcodeName(1), 'LOOKUP', 'an opcode has a name');
+  t.equal(opcodeName(99), 'opcode 99', 'an unknown opcode has a number');
   t.end();
 });

@@ -1,7 +1,8 @@
 /** Proves src/fuse/dispatch.ts: no request, however broken, makes it throw, read past the end, or reply nonsense. */
 import t from 'tap';
-import { InHeader, Opcode, OpenIn, OutHeader } from '../../src/fuse/abi.ts';
+import { InHeader, OpenIn, OutHeader } from '../../src/fuse/abi.ts';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
+import { Opcode } from '../../src/fuse/opcode.ts';
 import { LATER, type Nodeid, rows, type Settled, type Unique } from '../../src/fuse/ops.ts';
 import type { Out } from '../../src/fuse/reply.ts';
 import { EINVAL, EIO, ENOSYS, EPROTO, EROFS, ErrnoError, ESTALE, EUCLEAN } from '../../src/sys/errno.ts';

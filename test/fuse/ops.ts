@@ -1,7 +1,8 @@
 /** Proves the rows of src/fuse/ops.ts: each request as the kernel sends it, the call it makes, and its reply. */
 import t from 'tap';
-import { InHeader, Opcode } from '../../src/fuse/abi.ts';
+import { InHeader } from '../../src/fuse/abi.ts';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
+import { Opcode } from '../../src/fuse/opcode.ts';
 import { rows } from '../../src/fuse/ops.ts';
 import {
   EACCES,

@@ -1,7 +1,8 @@
 /** Proves src/fuse/request-counts.ts, and that the dispatcher counts every request once. */
 import t from 'tap';
-import { GetxattrIn, InHeader, Opcode, ReadIn } from '../../src/fuse/abi.ts';
+import { GetxattrIn, InHeader, ReadIn } from '../../src/fuse/abi.ts';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
+import { Opcode } from '../../src/fuse/opcode.ts';
 import { LATER, type Nodeid, type Settled, type Unique } from '../../src/fuse/ops.ts';
 import type { Out } from '../../src/fuse/reply.ts';
 import { RequestCounts, type RequestNumbers } from '../../src/fuse/request-counts.ts';

@@ -5,6 +5,7 @@ import { protectionText } from '../../driver/protection.ts';
 import { isSame, type Mount, readMounts } from '../../fuse/mountinfo.ts';
 import { liveText } from '../../mount/activity-text.ts';
 import { askDaemon } from '../../mount/control-socket.ts';
+import { findMount } from '../../mount/find-mount.ts';
 import { type LiveMountState, metricsOf } from '../../mount/prometheus.ts';
 import { type MountState, readState, readStates } from '../../mount/state.ts';
 import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
@@ -13,7 +14,6 @@ import { inInitialUserNamespace } from '../../sys/security/privileges.ts';
 import { print, printLines } from '../../terminal/output.ts';
 import { reporting } from '../../terminal/report.ts';
 import { newCommand, parse } from '../command.ts';
-import { findMount } from './umount.ts';
 
 const FAILED = 1;
 

@@ -2,10 +2,10 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { mounter, unmountFuse } from '../../fuse/mount.ts';
-import { isSame, type Mount, mountAt, readMounts } from '../../fuse/mountinfo.ts';
+import { isSame, readMounts } from '../../fuse/mountinfo.ts';
+import { findMount } from '../../mount/find-mount.ts';
 import { isRunning, readState } from '../../mount/state.ts';
 import { type Name, printable } from '../../sys/bytes.ts';
-import { realPath } from '../../sys/real-path.ts';
 import { complain, MOUNT_FAILED, reporting, WRONG_CALL } from '../../terminal/report.ts';
 import { newCommand, parse } from '../command.ts';
 
@@ -42,28 +42,6 @@ async function umount(path: Name, lazy: boolean): Promise<number> {
 function refuse(path: Name, why: string): number {
   complain(`${printable(path)}: ${why}`);
   return WRONG_CALL;
-}
-
-/** The mount at a path. Only what is above the mount point is asked for its real path: the mount itself may be dead. */
-export function findMount(path: Name): Mount | undefined {
-  const mounts = readMounts();
-  const trimmed = path.replace(/(?<=.)\/+$/s, '');
-  const slash = trimmed.lastIndexOf('/');
-  const last = trimmed.slice(slash + 1);
-  const above = slash < 0 ? '.' : trimmed.slice(0, slash) || '/';
-  const parent = last === '.' || last === '..' ? undefined : pathIfThere(above);
-  const found = parent !== undefined && mountAt(mounts, `${parent === '/' ? '' : parent}/${last}`);
-  if (found) return found;
-  const real = pathIfThere(path); // a symlink
-  return real === undefined ? undefined : mountAt(mounts, real);
-}
-
-function pathIfThere(path: Name): Name | undefined {
-  try {
-    return realPath(path);
-  } catch {
-    return undefined;
-  }
 }
 
 const POLL_MS = 5;

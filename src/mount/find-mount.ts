@@ -1,0 +1,26 @@
+/** Finds the mount that a user has named, which may be dead. */
+import { type Mount, mountAt, readMounts } from '../fuse/mountinfo.ts';
+import type { Name } from '../sys/bytes.ts';
+import { realPath } from '../sys/real-path.ts';
+
+/** The mount at a path. Only what is above the mount point is asked for its real path: the mount itself may be dead. */
+export function findMount(path: Name): Mount | undefined {
+  const mounts = readMounts();
+  const trimmed = path.replace(/(?<=.)\/+$/s, '');
+  const slash = trimmed.lastIndexOf('/');
+  const last = trimmed.slice(slash + 1);
+  const above = slash < 0 ? '.' : trimmed.slice(0, slash) || '/';
+  const parent = last === '.' || last === '..' ? undefined : pathIfThere(above);
+  const found = parent !== undefined && mountAt(mounts, `${parent === '/' ? '' : parent}/${last}`);
+  if (found) return found;
+  const real = pathIfThere(path); // a symlink
+  return real === undefined ? undefined : mountAt(mounts, real);
+}
+
+function pathIfThere(path: Name): Name | undefined {
+  try {
+    return realPath(path);
+  } catch {
+    return undefined;
+  }
+}
