@@ -1,7 +1,7 @@
 /**
  * The programming interface: what `import … from 'lowerdata'` gives. Nothing here mounts anything.
  *
- * - Names, paths and xattr values are byte strings (`Name`), one character a byte. ASCII text is one as it is; `nameFromText`
+ * - Names, paths and xattr values are byte strings (`ByteString`), one character a byte. ASCII text is one as it is; `byteStringFromText`
  *   makes one of any other text, `printable` makes text of one.
  * - What is expected to happen is a value: a miss is undefined in a layer, and a negative errno in an overlay. What must not
  *   happen (a corrupt image, a wrong digest, a bad option) throws ErrnoError. `errnoName` names the errno of both.
@@ -67,7 +67,7 @@ export { OverlayXattrs } from './overlay/xattrs.ts';
 export { digestFiles, type PoolFile, type PoolOptions } from './store/file-pool.ts';
 export { beginStore, endStore, measureFile, objectPath } from './store/objects.ts';
 // Byte strings, errors, modes and device numbers.
-export { type Name, nameBytes, nameFromText, nameOf, printable } from './sys/bytes.ts';
+export { type ByteString, bufferOf, byteStringFromText, byteStringOf, printable } from './sys/bytes.ts';
 export { attempt, ErrnoError, errnoName } from './sys/errno.ts';
 export type { Handle } from './sys/handles.ts';
 export {

@@ -11,12 +11,12 @@ const VALUES = `
   ErofsLayer ErrnoError Explainer HAZARDS IMAGE_DEFAULTS KERNEL_DEFAULTS Measurement Overlay OverlayXattrs RULES Recorder
   STACK_DEFAULTS StackDraft VERITY_DEFAULTS VerityError attempt beginStore defaultsFor digestFiles dtypeOf endStore
   errnoName findPath hazards inventory isDirectory isRegular isSymlink isWhiteout linesOf makeRdev measure measureBytes
-  measureFd measureFile nameBytes nameFromText nameOf newInode objectPath opaqueness openImage openLayer openOverlay
+  measureFd measureFile bufferOf byteStringFromText byteStringOf newInode objectPath opaqueness openImage openLayer openOverlay
   openStack parseDigest parseDump parseLowerdir parseOrigin parseRedirect printDump printImage printable rdevMajor
   rdevMinor readImageFile readTree scanTree setPayload setXattr settleRules splitOptions step walkTree writeImage`;
 const TYPES = `
   Algorithm Attr Check Composefs ComposefsVersion Data DataStory Digest Entry Explanation Handle Hazard HazardCode Image
-  Inode InventoryEntry Judge Layer LayerSpec LookupStory Measured Name Nid Node Option Origin PoolFile PoolOptions Read
+  Inode InventoryEntry Judge Layer LayerSpec LookupStory Measured ByteString Nid Node Option Origin PoolFile PoolOptions Read
   ReadOptions RuleName RuleOptions Rules ScanOptions Scanned ScannedFile Search StackChoices StackDefaults StackOptions
   Statfs Trace TraceEvent TreeEntry TreeInode VerityCode VerityParameters WriteOptions`;
 const names = (text: string): string[] => text.trim().split(/\s+/);

@@ -15,7 +15,7 @@ import { InHeader } from '../../src/fuse/abi.ts';
 import { Dispatcher, REQUEST_BYTES } from '../../src/fuse/dispatch.ts';
 import { Opcode } from '../../src/fuse/opcode.ts';
 import { RequestCounts } from '../../src/fuse/request-counts.ts';
-import { type Node, nameBytes, nameFromText, type Overlay, openStack } from '../../src/index.ts';
+import { bufferOf, byteStringFromText, type Node, type Overlay, openStack } from '../../src/index.ts';
 import { isDirectory } from '../../src/sys/stat.ts';
 
 function dispatcherOf(overlay: Overlay): Dispatcher {
@@ -31,7 +31,7 @@ function lookupOf(nodeid: number, name: string): Uint8Array {
   view.setUint32(InHeader.len, request.length, true);
   view.setUint32(InHeader.opcode, Opcode.LOOKUP, true);
   view.setBigUint64(InHeader.nodeid, BigInt(nodeid), true);
-  request.set(nameBytes(name), InHeader.SIZE);
+  request.set(bufferOf(name), InHeader.SIZE);
   return request;
 }
 
@@ -56,7 +56,7 @@ function shuffle<T>(all: T[]): T[] {
 
 const [source, rounds = '40'] = process.argv.slice(2);
 if (source === undefined) throw new Error('STACK is missing');
-const overlay = openStack(nameFromText(source));
+const overlay = openStack(byteStringFromText(source));
 const dispatcher = dispatcherOf(overlay);
 const request = new Uint8Array(REQUEST_BYTES);
 const counts = new RequestCounts();

@@ -7,7 +7,7 @@ import { readTree } from '../../src/composefs/read.ts';
 import { isWhiteout, type TreeInode, walk } from '../../src/composefs/tree.ts';
 import { writeImage } from '../../src/composefs/write.ts';
 import { openImage } from '../../src/erofs/image.ts';
-import type { Name } from '../../src/sys/bytes.ts';
+import type { ByteString } from '../../src/sys/bytes.ts';
 import { attempt, EFBIG, EINVAL, ErrnoError } from '../../src/sys/errno.ts';
 import { damageBytes, reshape } from './mutate.ts';
 import { demand, type Random, type Target } from './target.ts';
@@ -76,7 +76,7 @@ function make(random: Random): Uint8Array {
 }
 
 /** Another value of a field, a line more or less, or a hard link to any line, itself included. */
-function damageLine(lines: Name[], random: Random): void {
+function damageLine(lines: ByteString[], random: Random): void {
   const at = random.below(lines.length);
   const line = lines[at];
   if (line === undefined) return;
@@ -93,7 +93,7 @@ function damageLine(lines: Name[], random: Random): void {
       break;
     case 3:
       fields[2] = '@100644';
-      fields[8] = random.pick(lines).split(' ')[0] as Name;
+      fields[8] = random.pick(lines).split(' ')[0] as ByteString;
       break;
     default:
       fields[random.below(fields.length)] = random.pick(FIELDS);
@@ -118,7 +118,7 @@ function check(input: Uint8Array): void {
 }
 
 /** Each name with all fields of its inode. */
-const fieldsOf = (root: TreeInode): Name[] =>
+const fieldsOf = (root: TreeInode): ByteString[] =>
   [...walk(root)].map(([path, { inode, link }]) =>
     JSON.stringify([
       path,
@@ -148,7 +148,7 @@ function checkImage(root: TreeInode): void {
   );
 }
 
-function same(found: readonly Name[], wanted: readonly Name[], what: string): void {
+function same(found: readonly ByteString[], wanted: readonly ByteString[], what: string): void {
   const differs = wanted.findIndex((line, i) => line !== found[i]);
   demand(differs < 0 && found.length === wanted.length, `${what}: ${found[differs]} for ${wanted[differs]}`);
 }

@@ -1,7 +1,7 @@
 /** The kernel's side of a session: it takes replies apart as Linux does, and knows which nodes it was told of. */
 import * as abi from '../../src/fuse/abi.ts';
 import { Opcode } from '../../src/fuse/opcode.ts';
-import { getU64, nameOf } from '../../src/sys/bytes.ts';
+import { byteStringOf, getU64 } from '../../src/sys/bytes.ts';
 import { ESTALE } from '../../src/sys/errno.ts';
 import { isDirectory } from '../../src/sys/stat.ts';
 import { demand } from './target.ts';
@@ -64,7 +64,9 @@ export class Kernel {
 
   /** Whether a request has the number of one that waits: the kernel never sends such a thing. */
   isTwice(request: Uint8Array): boolean {
-    return request.length >= InHeader.SIZE && this.pending.has(nameOf(request, InHeader.unique, InHeader.unique + 8));
+    return (
+      request.length >= InHeader.SIZE && this.pending.has(byteStringOf(request, InHeader.unique, InHeader.unique + 8))
+    );
   }
 
   /** Notes a request that is about to be sent. */
@@ -77,7 +79,7 @@ export class Kernel {
       return;
     }
     const asked = { opcode, nodeid: getU64(view, InHeader.nodeid), request: view };
-    const unique = nameOf(request, InHeader.unique, InHeader.unique + 8);
+    const unique = byteStringOf(request, InHeader.unique, InHeader.unique + 8);
     this.pending.set(unique, asked);
   }
 
@@ -91,7 +93,7 @@ export class Kernel {
     const view = new DataView(reply.buffer, reply.byteOffset, reply.length);
     demand(reply.length >= OutHeader.SIZE, `a reply of ${reply.length} bytes`);
     demand(view.getUint32(OutHeader.len, true) === reply.length, 'the header does not tell the length');
-    const asked = this.answered(nameOf(reply, OutHeader.unique, OutHeader.unique + 8));
+    const asked = this.answered(byteStringOf(reply, OutHeader.unique, OutHeader.unique + 8));
     const error = view.getInt32(OutHeader.error, true);
     demand(error <= 0 && error >= -ERRNO_MAX, `error ${error}`);
     const isKnown = asked.nodeid === ROOT || this.known.has(asked.nodeid);
@@ -139,7 +141,7 @@ export class Kernel {
       const length = body.getUint32(dirent + Dirent.namelen, true);
       const end = dirent + Dirent.SIZE + length;
       demand(length >= 1 && length <= abi.NAME_MAX && end <= body.byteLength, `a name of ${length} bytes`);
-      const name = nameOf(new Uint8Array(body.buffer), body.byteOffset + end - length, body.byteOffset + end);
+      const name = byteStringOf(new Uint8Array(body.buffer), body.byteOffset + end - length, body.byteOffset + end);
       demand(!/[/\0]/.test(name), 'a name that is none');
       demand(getU64(body, dirent + Dirent.off) > 0, 'a listing that begins anew');
       if (plus && getU64(body, at + EntryOut.nodeid) !== 0) {

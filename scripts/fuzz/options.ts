@@ -4,8 +4,8 @@
  */
 import { type MountPlan, optionWords, planMount } from '../../src/mount/plan.ts';
 import { LAYERS_MAX } from '../../src/overlay/options.ts';
-import type { Name } from '../../src/sys/bytes.ts';
-import { nameBytes, nameOf } from '../../src/sys/bytes.ts';
+import type { ByteString } from '../../src/sys/bytes.ts';
+import { bufferOf, byteStringOf } from '../../src/sys/bytes.ts';
 import { attempt, EINVAL, ErrnoError } from '../../src/sys/errno.ts';
 import { damageBytes, reshape } from './mutate.ts';
 import { demand, type Random, type Target } from './target.ts';
@@ -72,17 +72,17 @@ const KEYS = [
 
 function make(random: Random): Uint8Array {
   const texts = Array.from({ length: random.below(3) }, () => makeText(random));
-  let input: Uint8Array = nameBytes([random.pick(PATHS), ...texts].join('\n')).slice();
+  let input: Uint8Array = bufferOf([random.pick(PATHS), ...texts].join('\n')).slice();
   if (random.oneIn(3)) damageBytes(input, random);
-  if (random.oneIn(8)) input = reshape(input, nameBytes(makeText(random)), random.pick([1, 5, 20]), random);
+  if (random.oneIn(8)) input = reshape(input, bufferOf(makeText(random)), random.pick([1, 5, 20]), random);
   return input;
 }
 
-function makeText(random: Random): Name {
+function makeText(random: Random): ByteString {
   return Array.from({ length: random.below(5) }, () => makeOption(random)).join(random.oneIn(20) ? ',,' : ',');
 }
 
-function makeOption(random: Random): Name {
+function makeOption(random: Random): ByteString {
   const known = [...optionWords.keys()];
   const key = random.oneIn(6)
     ? random.pick(KEYS)
@@ -99,7 +99,7 @@ function makeOption(random: Random): Name {
 }
 
 function check(input: Uint8Array): void {
-  const [source = '', ...texts] = nameOf(input).split('\n');
+  const [source = '', ...texts] = byteStringOf(input).split('\n');
   for (const isRoot of [true, false]) {
     const [strict, sloppy] = [false, true].map(each => plan(source, texts, each, isRoot)) as [Plan, Plan];
     for (const each of [strict, sloppy]) {
@@ -119,7 +119,7 @@ function check(input: Uint8Array): void {
 
 type Plan = MountPlan | ErrnoError;
 
-const plan = (source: Name, texts: Name[], sloppy: boolean, isRoot: boolean): Plan =>
+const plan = (source: ByteString, texts: ByteString[], sloppy: boolean, isRoot: boolean): Plan =>
   attempt(() => planMount({ source, texts, sloppy, isRoot, isImage: path => path === 'A' }));
 
 function checkPlan({ stack, driver }: MountPlan): void {

@@ -8,7 +8,7 @@ import { ErofsLayer } from '../../src/layers/erofs.ts';
 import type { Layer } from '../../src/layers/layer.ts';
 import { settleRules } from '../../src/overlay/options.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
-import { type Name, nameBytes, nameOf } from '../../src/sys/bytes.ts';
+import { type ByteString, bufferOf, byteStringOf } from '../../src/sys/bytes.ts';
 import { measureBytes } from '../../src/verity/digest.ts';
 import { dir, FakeLayer, file, link, whiteout } from '../../test/fixtures/fake-layer.ts';
 import { rawImage } from './trees.ts';
@@ -16,19 +16,19 @@ import { rawImage } from './trees.ts';
 export interface Served {
   readonly overlay: Overlay;
   /** Names that occur in it, and one that does not. */
-  readonly names: readonly Name[];
+  readonly names: readonly ByteString[];
 }
 
 const DATA = 'data '.repeat(3000);
 
 /** A file whose data is at a path of the data-only layer, by its right digest or by a wrong one. */
-function metacopy(path: Name, size: number, digest: Name): Name {
+function metacopy(path: ByteString, size: number, digest: ByteString): ByteString {
   const xattrs = `trusted.overlay.metacopy=${escapeXattr(`\0\x24\0\x01${digest}`)} trusted.overlay.redirect=/object`;
   return `${path} ${size} 100644 1 0 0 0 0.0 - - - ${xattrs}`;
 }
 
 function image(): ErofsLayer {
-  const digest = nameOf(measureBytes(nameBytes(DATA)));
+  const digest = byteStringOf(measureBytes(bufferOf(DATA)));
   const many = Array.from({ length: 90 }, (_, i) => `/many/${'n'.repeat(i)}${i} 0 100644 1 0 0 0 0.0 - - -`);
   return new ErofsLayer(
     'image',

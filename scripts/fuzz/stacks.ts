@@ -16,7 +16,7 @@ import type { Inode, Layer } from '../../src/layers/layer.ts';
 import { STACK_DEFAULTS, StackDraft, splitOptions } from '../../src/overlay/options.ts';
 import { formatOrigin } from '../../src/overlay/origin.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
-import { type Name, nameOf } from '../../src/sys/bytes.ts';
+import { type ByteString, byteStringOf } from '../../src/sys/bytes.ts';
 import { ErrnoError } from '../../src/sys/errno.ts';
 import { isDirectory, isRegular } from '../../src/sys/stat.ts';
 import { demand, type Random, type Target } from './target.ts';
@@ -52,12 +52,12 @@ const METACOPIES = [
   '\xff'.repeat(69),
   '\0'.repeat(300),
 ]);
-const ORIGIN = nameOf(formatOrigin({ uuid: '\x01'.repeat(16), handle: { type: 1, bytes: new Uint8Array(8) } }));
+const ORIGIN = byteStringOf(formatOrigin({ uuid: '\x01'.repeat(16), handle: { type: 1, bytes: new Uint8Array(8) } }));
 
 /** Values that mean something, values that nearly do, and values that lead back to where they came from. */
 export const overlayXattrs: Xattrs = (random, mode) => {
-  const xattrs: [Name, Name][] = [];
-  const add = (name: Name, value: Name): void => {
+  const xattrs: [ByteString, ByteString][] = [];
+  const add = (name: ByteString, value: ByteString): void => {
     const prefix = random.oneIn(12)
       ? 'user.overlay.'
       : random.oneIn(20)
@@ -73,13 +73,13 @@ export const overlayXattrs: Xattrs = (random, mode) => {
   return xattrs;
 };
 
-function makeRedirect(random: Random): Name {
+function makeRedirect(random: Random): ByteString {
   if (random.oneIn(6)) return random.pick(REDIRECTS);
   const parts = Array.from({ length: 1 + random.below(random.oneIn(20) ? 40 : 3) }, () => random.pick(NAMES));
-  return random.oneIn(3) ? (parts[0] as Name) : `${random.pick(['/', '/', '//'])}${parts.join('/')}`;
+  return random.oneIn(3) ? (parts[0] as ByteString) : `${random.pick(['/', '/', '//'])}${parts.join('/')}`;
 }
 
-function makeOrigin(random: Random): Name {
+function makeOrigin(random: Random): ByteString {
   const at = random.below(ORIGIN.length);
   if (random.oneIn(3)) return ORIGIN;
   const byte = String.fromCharCode(random.pick([0, 1, 20, 21, 0x7f, 0xff]));
@@ -97,7 +97,7 @@ function make(random: Random): Uint8Array {
 class CountingLayer extends ErofsLayer {
   questions = 0;
 
-  override lookup(directory: Inode, name: Name): ReturnType<ErofsLayer['lookup']> {
+  override lookup(directory: Inode, name: ByteString): ReturnType<ErofsLayer['lookup']> {
     this.questions++;
     return super.lookup(directory, name);
   }
@@ -122,7 +122,7 @@ export function openText(text: Uint8Array): Overlay | undefined {
   const draft = new StackDraft();
   const layers: Record<'layer' | 'data', Layer[]> = { layer: [], data: [] };
   let kind: 'layer' | 'data' = 'layer';
-  let dump: Name[] = [];
+  let dump: ByteString[] = [];
   const flush = (): void => {
     if (dump.length > 0) layers[kind].push(new CountingLayer(`${kind} ${layers[kind].length}`, rawImage(dump)));
     dump = [];

@@ -3,15 +3,15 @@ import { linesOf, parseDump } from '../../src/composefs/dumpfile.ts';
 import type { StagedInode } from '../../src/composefs/stage.ts';
 import type { TreeInode } from '../../src/composefs/tree.ts';
 import { writeStaged } from '../../src/composefs/write.ts';
-import { type Name, nameBytes } from '../../src/sys/bytes.ts';
+import { type ByteString, bufferOf } from '../../src/sys/bytes.ts';
 import { isDirectory } from '../../src/sys/stat.ts';
 import type { Random } from './target.ts';
 
 /** Names that meet again in other directories, layers, redirects and link targets. */
-export const NAMES: readonly Name[] = ['a', 'b', 'c', 'd', 'aa', '\xe4', '=x y\\', '\x01', 'n'.repeat(255)];
+export const NAMES: readonly ByteString[] = ['a', 'b', 'c', 'd', 'aa', '\xe4', '=x y\\', '\x01', 'n'.repeat(255)];
 
 /** What makes trees differ: how xattrs are chosen for an inode of a mode. */
-export type Xattrs = (random: Random, mode: number) => readonly (readonly [name: Name, value: Name])[];
+export type Xattrs = (random: Random, mode: number) => readonly (readonly [name: ByteString, value: ByteString])[];
 
 const SIZES = [1, 31, 4095, 4096, 4097, 70_000, 2 ** 32, 2 ** 43 + 1, 2 ** 53 - 1];
 const CONTENT_SIZES = [1, 100, 2048, 2049, 4095, 4096, 5000];
@@ -19,15 +19,15 @@ const TIMES = ['0.0', '1700000000.999999999', '-1.5', '9007199254740991.0'];
 const DIGEST = 'ab'.repeat(32);
 
 /** By an escape of its own, so that the one of the printer is held against another. */
-const escaped = (bytes: Name): Name =>
+const escaped = (bytes: ByteString): ByteString =>
   bytes.replace(/[^\w./-]/g, byte => `\\x${byte.charCodeAt(0).toString(16).padStart(2, '0')}`);
 
 /** Some names and their inodes; the root first. Sizes and contents are such that every layout of data occurs. */
-export function makeDump(random: Random, xattrs: Xattrs, inodes = 40): Name[] {
+export function makeDump(random: Random, xattrs: Xattrs, inodes = 40): ByteString[] {
   const lines = [line('/', '4096 40755', random, '- - -', xattrs(random, 0o40755))];
-  const directories: Name[] = [''];
-  const files: Name[] = [];
-  const taken = new Set<Name>();
+  const directories: ByteString[] = [''];
+  const files: ByteString[] = [];
+  const taken = new Set<ByteString>();
   for (let i = random.below(inodes); i > 0; i--) {
     const path = `${random.pick(directories)}/${random.oneIn(4) ? `f${i}` : random.pick(NAMES)}`;
     if (taken.has(path)) continue;
@@ -46,14 +46,20 @@ export function makeDump(random: Random, xattrs: Xattrs, inodes = 40): Name[] {
   return lines;
 }
 
-function line(path: Name, sizeAndMode: string, random: Random, rest: string, xattrs: ReturnType<Xattrs>): Name {
+function line(
+  path: ByteString,
+  sizeAndMode: string,
+  random: Random,
+  rest: string,
+  xattrs: ReturnType<Xattrs>,
+): ByteString {
   const owner = random.pick(['0 0', '1000 65536']);
   const text = xattrs.map(([name, value]) => ` ${escaped(name)}=${escaped(value)}`).join('');
   const rdev = /[26]0[0-7]{3}$/.test(sizeAndMode) ? random.pick([0, 0, 259]) : 0;
   return `${escaped(path)} ${sizeAndMode} 1 ${owner} ${rdev} ${random.pick(TIMES)} ${rest}${text}`;
 }
 
-function fileLine(path: Name, random: Random, xattrs: Xattrs): Name {
+function fileLine(path: ByteString, random: Random, xattrs: Xattrs): ByteString {
   const chosen = xattrs(random, 0o100644);
   if (random.oneIn(3)) return line(path, '0 100644', random, '- - -', chosen);
   if (random.oneIn(2)) {
@@ -64,7 +70,7 @@ function fileLine(path: Name, random: Random, xattrs: Xattrs): Name {
   return line(path, `${random.pick(SIZES)} 100644`, random, `${data} - ${random.pick(['-', DIGEST])}`, chosen);
 }
 
-function specialLine(path: Name, random: Random, xattrs: Xattrs): Name {
+function specialLine(path: ByteString, random: Random, xattrs: Xattrs): ByteString {
   if (random.oneIn(2)) return line(path, '0 20000', random, '- - -', xattrs(random, 0o20000));
   if (random.oneIn(3)) return line(path, '0 10644', random, '- - -', xattrs(random, 0o10644));
   const target = random.pick(['a', '/a/b', '../d', 'x'.repeat(4000), '/'.repeat(300)]);
@@ -84,7 +90,7 @@ export const plainXattrs: Xattrs = random =>
  * An image that holds the xattrs of its dump as they are: `trusted.overlay.*` is not escaped, nothing is added, and data
  * that is elsewhere makes no metacopy. Throws as parseDump and writeStaged.
  */
-export function rawImage(lines: Iterable<Name>): Uint8Array {
+export function rawImage(lines: Iterable<ByteString>): Uint8Array {
   return writeStaged(asTheyAre(parseDump(lines)), 0);
 }
 
@@ -108,5 +114,5 @@ function asTheyAre(root: TreeInode): StagedInode[] {
   return [...staged.values()];
 }
 
-export const textOf = (lines: readonly Name[]): Uint8Array => nameBytes(lines.map(each => `${each}\n`).join(''));
-export const linesOfText = (text: Uint8Array): Name[] => [...linesOf([text])];
+export const textOf = (lines: readonly ByteString[]): Uint8Array => bufferOf(lines.map(each => `${each}\n`).join(''));
+export const linesOfText = (text: Uint8Array): ByteString[] => [...linesOf([text])];

@@ -7,7 +7,7 @@ import type { Inode } from '../../src/layers/layer.ts';
 import type { Node } from '../../src/overlay/node.ts';
 import type { Overlay } from '../../src/overlay/overlay.ts';
 import { isWhiteout } from '../../src/overlay/step.ts';
-import { type Name, printable } from '../../src/sys/bytes.ts';
+import { type ByteString, printable } from '../../src/sys/bytes.ts';
 import {
   attempt,
   EACCES,
@@ -50,9 +50,9 @@ export interface Walk {
 /** Looks at the objects of a stack. Throws a Violation, or what the code must not throw. */
 export function walkOverlay(overlay: Overlay, { objectsMax, lot, isSound }: Walk): void {
   const seen = new Map<number, Node>([[overlay.root.ino, overlay.root]]);
-  const paths = new Map<number, Name>([[overlay.root.ino, '']]);
+  const paths = new Map<number, ByteString>([[overlay.root.ino, '']]);
   for (const [ino, node] of seen) {
-    const path = paths.get(ino) as Name;
+    const path = paths.get(ino) as ByteString;
     checkNode(overlay, node);
     if (!isDirectory(node.top.mode)) continue;
     for (const name of namesOf(overlay, node, isSound)) {
@@ -108,7 +108,7 @@ function checkData(overlay: Overlay, node: Node): void {
   data.close();
 }
 
-function namesOf(overlay: Overlay, directory: Node, isSound: boolean): Name[] {
+function namesOf(overlay: Overlay, directory: Node, isSound: boolean): ByteString[] {
   const listed = attempt(() => overlay.list(directory));
   if (listed instanceof ErrnoError) return UNLISTED;
   const names = listed.map(({ name }) => name);
@@ -119,7 +119,7 @@ function namesOf(overlay: Overlay, directory: Node, isSound: boolean): Name[] {
 }
 
 /** Looks a name up, twice: from memory or not, it is the same. */
-function checkName(overlay: Overlay, directory: Node, name: Name): Node | undefined {
+function checkName(overlay: Overlay, directory: Node, name: ByteString): Node | undefined {
   const found = attempt(() => overlay.lookup(directory, name));
   overlay.trace = new Recorder(); // which asks the layers again
   const again = attempt(() => overlay.lookup(directory, name));
@@ -140,7 +140,7 @@ function summary(found: Node | number | ErrnoError): string {
 }
 
 /** A merged listing leaves whiteouts out, but for files that are some in lookups alone. */
-function checkWhiteouts({ rules, root }: Overlay, directory: Node, names: readonly Name[]): void {
+function checkWhiteouts({ rules, root }: Overlay, directory: Node, names: readonly ByteString[]): void {
   if (directory.stack.length === 1 && directory !== root) return;
   for (const name of names) {
     const found = attempt(() => firstOf(directory, name));
@@ -150,7 +150,7 @@ function checkWhiteouts({ rules, root }: Overlay, directory: Node, names: readon
 }
 
 /** What the first layer that has a name has. */
-function firstOf({ stack }: Node, name: Name): Inode | undefined {
+function firstOf({ stack }: Node, name: ByteString): Inode | undefined {
   for (const directory of stack) {
     const found = directory.layer.lookup(directory, name);
     if (found) return found;
@@ -159,7 +159,7 @@ function firstOf({ stack }: Node, name: Name): Inode | undefined {
 }
 
 /** Whether a name is missing for a reason: no layer of the directory has it, or the first that does has a whiteout. */
-function isHidden({ rules }: Overlay, directory: Node, name: Name): boolean {
+function isHidden({ rules }: Overlay, directory: Node, name: ByteString): boolean {
   const found = attempt(() => firstOf(directory, name));
   return found === undefined || found instanceof ErrnoError || isWhiteout(rules.xattrs, found);
 }

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { isImage, type MountPlan, planHere } from '../mount/plan.ts';
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/security/privileges.ts';
 import { fuseOverlayfsTarget, peerTarget } from './peers.ts';
@@ -16,15 +16,15 @@ export const DEFAULT_TARGETS = 'lowerdata,kernel,fuse-overlayfs';
 
 export interface TargetChoice {
   /** The stack, as for a mount. */
-  readonly source: Name;
+  readonly source: ByteString;
   /** The text of each `-o`. */
-  readonly options: readonly Name[];
+  readonly options: readonly ByteString[];
   /** Names of BUILT_IN with commas between them. */
-  readonly targets: Name;
+  readonly targets: ByteString;
   /** `name=options` of this driver. */
-  readonly with: readonly Name[];
+  readonly with: readonly ByteString[];
   /** `name=command` of other programs. */
-  readonly peer: readonly Name[];
+  readonly peer: readonly ByteString[];
 }
 
 export interface Chosen {
@@ -50,7 +50,7 @@ export function chosenTargets(choice: TargetChoice, plan: MountPlan): Chosen {
   return { targets, notes };
 }
 
-function builtIn(text: Name): BuiltIn[] {
+function builtIn(text: ByteString): BuiltIn[] {
   return text
     .split(',')
     .filter(name => name !== '')
@@ -108,7 +108,7 @@ function builtInTarget(name: BuiltIn, { source, options }: TargetChoice, plan: M
 }
 
 /** This driver with more options: `name=options`, or `name=-o options`. */
-function variant(text: Name, { source, options }: TargetChoice): Target {
+function variant(text: ByteString, { source, options }: TargetChoice): Target {
   const [, name, more] = /^([^=\s]+)=(?:-o\s*)?(\S.*)$/s.exec(text) ?? [];
   if (name === undefined || more === undefined)
     throw new ErrnoError(EINVAL, `--with ${printable(text)}: not name=options`);

@@ -4,7 +4,7 @@
  *     ClientOrder  ->  ClientAnswer
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
 
 /** What a client is given when it starts: who it is to be, where that is not who started it. */
@@ -18,7 +18,7 @@ export type ClientOrder = PathsOrder | LargeOrder | RunsOrder;
 
 interface PathsOrder {
   readonly kind: 'paths';
-  readonly root: Name;
+  readonly root: ByteString;
   /** A BenchOperation. */
   readonly operation: number;
   /** Relative to the root, each with a NUL behind it. */
@@ -29,16 +29,16 @@ interface PathsOrder {
 interface LargeOrder {
   /** Reads of so many bytes at each offset of a file, or looks at a map of it. Opening it takes no part. */
   readonly kind: 'reads' | 'touches';
-  readonly path: Name;
+  readonly path: ByteString;
   readonly offsets: Float64Array;
   readonly bytes: number;
 }
 
 interface RunsOrder {
   readonly kind: 'runs';
-  readonly path: Name;
-  readonly option: Name;
-  readonly value: Name;
+  readonly path: ByteString;
+  readonly option: ByteString;
+  readonly value: ByteString;
   readonly count: number;
 }
 
@@ -83,7 +83,7 @@ function obey(order: ClientOrder): ClientAnswer {
 }
 
 function withFile(
-  path: Name,
+  path: ByteString,
   flags: number,
   count: number,
   use: (fd: number, out: Float64Array) => number,

@@ -5,33 +5,33 @@ import { openOverlay } from '../overlay/open.ts';
 import type { StackOptions } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { findPath } from '../overlay/path.ts';
-import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, byteStringOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, isRegular } from '../sys/stat.ts';
 
 export interface BenchNames {
   /** All directories, `.` first, each before what is in it. */
-  readonly directories: readonly Name[];
+  readonly directories: readonly ByteString[];
   /** Names below the root, the directories included. */
   readonly entries: number;
   /** Anything but the root. */
-  readonly any: readonly Name[];
+  readonly any: readonly ByteString[];
   /** Names that are not there, in directories that are. */
-  readonly missing: readonly Name[];
+  readonly missing: readonly ByteString[];
   /** Regular files with a little data. */
-  readonly files: readonly Name[];
+  readonly files: readonly ByteString[];
   /** The regular file with the most data, or the one that was chosen; undefined where there is none with much. */
   readonly large: LargeFile | undefined;
   /** Programs that can be started. */
-  readonly programs: ReadonlyMap<Program, Name>;
+  readonly programs: ReadonlyMap<Program, ByteString>;
 }
 
 export interface LargeFile {
-  readonly path: Name;
+  readonly path: ByteString;
   /** What is measured of it: from its beginning, LARGE_BYTES_MAX at most. */
   readonly sizeBytes: number;
   /** The plain file in its layer that holds the data; undefined where that is in an image. */
-  readonly object: Name | undefined;
+  readonly object: ByteString | undefined;
   readonly seed: number;
 }
 
@@ -50,7 +50,7 @@ const LARGE_BYTES_MAX = 256 << 20;
  * @param large the path of the large file, instead of the largest one
  * Throws ErrnoError where the stack can not be read, holds nothing to ask for, or has no such file.
  */
-export function benchNames(options: StackOptions, seed: number, large?: Name): BenchNames {
+export function benchNames(options: StackOptions, seed: number, large?: ByteString): BenchNames {
   const overlay = openOverlay(options);
   const { directories, others, files, largest, programs } = readAll(overlay);
   const all = [...directories.slice(1), ...others];
@@ -72,23 +72,23 @@ export function benchNames(options: StackOptions, seed: number, large?: Name): B
 }
 
 interface Candidate {
-  readonly path: Name;
+  readonly path: ByteString;
   readonly node: Node;
   readonly sizeBytes: number;
 }
 
 interface Found {
-  readonly directories: Name[];
-  readonly others: Name[];
+  readonly directories: ByteString[];
+  readonly others: ByteString[];
   /** Those of the others that have a little data. */
-  readonly files: Name[];
-  readonly programs: Map<Program, Name>;
+  readonly files: ByteString[];
+  readonly programs: Map<Program, ByteString>;
   largest?: Candidate;
 }
 
 function readAll(overlay: Overlay): Found {
   const found: Found = { directories: ['.'], others: [], files: [], programs: new Map() };
-  const pending: [Name, Node][] = [['', overlay.root]];
+  const pending: [ByteString, Node][] = [['', overlay.root]];
   const seen = new Set([overlay.root.ino]); // a damaged image may have a directory in itself
   for (let next = pending.pop(); next; next = pending.pop()) {
     const [prefix, directory] = next;
@@ -112,7 +112,7 @@ function readAll(overlay: Overlay): Found {
 
 const EXECUTABLE = 0o111;
 
-function noteFile(found: Found, file: Candidate, name: Name, mode: number): void {
+function noteFile(found: Found, file: Candidate, name: ByteString, mode: number): void {
   const { path, sizeBytes } = file;
   if (sizeBytes > 0 && sizeBytes <= SMALL_BYTES) found.files.push(path);
   if (sizeBytes >= LARGE_BYTES_MIN && sizeBytes > (found.largest?.sizeBytes ?? 0)) found.largest = file;
@@ -123,7 +123,7 @@ function noteFile(found: Found, file: Candidate, name: Name, mode: number): void
   }
 }
 
-function chosenLarge(overlay: Overlay, path: Name): Candidate {
+function chosenLarge(overlay: Overlay, path: ByteString): Candidate {
   const node = findPath(overlay, path, false);
   const { mode, size } = overlay.attr(node);
   if (!isRegular(mode) || size < LARGE_BYTES_MIN)
@@ -142,26 +142,26 @@ function largeFile(overlay: Overlay, { path, node, sizeBytes }: Candidate, seed:
  * The path of an open file. Layers are opened as mounts of their own, in which a path begins at the layer. Source: proc_pid_fd(5).
  * @param fd -1 for data in an image, which is no file
  */
-function objectOf(overlay: Overlay, fd: number): Name | undefined {
+function objectOf(overlay: Overlay, fd: number): ByteString | undefined {
   if (fd < 0) return undefined;
-  const own = nameOf(readlinkSync(`/proc/self/fd/${fd}`, { encoding: 'buffer' }));
+  const own = byteStringOf(readlinkSync(`/proc/self/fd/${fd}`, { encoding: 'buffer' }));
   const { dev, ino } = fstatSync(fd, { bigint: true });
   const folders = [...overlay.layers, ...overlay.dataLayers].flatMap(({ kind, path }) =>
     kind === 'directory' ? path : [],
   );
   const candidates = [own, ...folders.map(path => path + own)];
   return candidates.find(candidate => {
-    const stat = statSync(nameBytes(candidate) as Buffer, { bigint: true, throwIfNoEntry: false });
+    const stat = statSync(bufferOf(candidate), { bigint: true, throwIfNoEntry: false });
     return stat?.dev === dev && stat.ino === ino;
   });
 }
 
 /** The first ones of a shuffled list. */
-function sample(list: readonly Name[], random: () => number): Name[] {
+function sample(list: readonly ByteString[], random: () => number): ByteString[] {
   const shuffled = [...list];
   for (let i = shuffled.length - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));
-    [shuffled[i], shuffled[j]] = [shuffled[j] as Name, shuffled[i] as Name];
+    [shuffled[i], shuffled[j]] = [shuffled[j] as ByteString, shuffled[i] as ByteString];
   }
   return shuffled.slice(0, SAMPLE);
 }

@@ -4,7 +4,7 @@ import { closeSync, openSync, readFileSync } from 'node:fs';
 import { mountAt, readMounts } from '../fuse/mountinfo.ts';
 import type { MountPlan } from '../mount/plan.ts';
 import type { LayerSpec } from '../overlay/options.ts';
-import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ErrnoError, errnoName } from '../sys/errno.ts';
 import {
   absolute,
@@ -26,7 +26,7 @@ import { serverOf, usageFromNow } from './usage.ts';
  * them), {objects} (the data-only ones, likewise), {stack} (all of them as `A:B::C`, escaped) and {mnt} are replaced.
  * Throws ErrnoError EINVAL for a text that is no `name=command`.
  */
-export function peerTarget(text: Name, { stack }: MountPlan): Target {
+export function peerTarget(text: ByteString, { stack }: MountPlan): Target {
   const [, name, command] = /^([^=\s]+)=(.*)$/s.exec(text) ?? [];
   if (name === undefined || !command?.includes('{mnt}'))
     throw new ErrnoError(EINVAL, `--peer ${printable(text)}: not name=command with {mnt} in it`);
@@ -41,35 +41,38 @@ export const fuseOverlayfsTarget = ({ stack, fuse: { allowOther } }: MountPlan):
     stack.layers,
   );
 
-function shellTarget(name: Name, command: Name, layers: readonly LayerSpec[]): Target {
-  const paths = (dataOnly: boolean): Name =>
+function shellTarget(name: ByteString, command: ByteString, layers: readonly LayerSpec[]): Target {
+  const paths = (dataOnly: boolean): ByteString =>
     layers
       .filter(layer => layer.dataOnly === dataOnly)
       .map(({ path }) => absolute(path))
       .join(':');
-  const words: Record<Name, Name> = { image: paths(false), objects: paths(true), stack: lowerdir(layers) };
+  const words: Record<ByteString, ByteString> = { image: paths(false), objects: paths(true), stack: lowerdir(layers) };
   return {
     name: printable(name),
     start: (place, signal) => {
       const mnt = mountpointIn(place);
-      const line = command.replace(/\{(image|objects|stack|mnt)\}/g, (_, word: Name) => quoted(words[word] ?? mnt));
+      const line = command.replace(/\{(image|objects|stack|mnt)\}/g, (_, word: ByteString) =>
+        quoted(words[word] ?? mnt),
+      );
       return startPeer(line, place, signal);
     },
   };
 }
 
 /** Layers as one text, each with `:` before it, or `::` where it is data-only. */
-function lowerdir(layers: readonly LayerSpec[]): Name {
+function lowerdir(layers: readonly LayerSpec[]): ByteString {
   const pieces = layers.map(({ path, dataOnly }) => `${dataOnly ? '::' : ':'}${escaped(absolute(path))}`);
   return pieces.join('').slice(1);
 }
 
 /** A path as one word of the shell. */
-const quoted = (path: Name): Name => (/^[\w/.:@%+=-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);
+const quoted = (path: ByteString): ByteString =>
+  /^[\w/.:@%+=-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
 
-async function startPeer(line: Name, place: Name, signal: AbortSignal): Promise<Running> {
+async function startPeer(line: ByteString, place: ByteString, signal: AbortSignal): Promise<Running> {
   const mountpoint = mountpointIn(place);
-  const log = nameBytes(`${place}/log`) as Buffer;
+  const log = bufferOf(`${place}/log`);
   makeDirectory(mountpoint);
   const output = openSync(log, 'w'); // no pipe: a program in the background outlives whoever reads
   const child = spawn('sh', ['-c', Buffer.from(line, 'latin1').toString()], {
@@ -95,7 +98,7 @@ async function startPeer(line: Name, place: Name, signal: AbortSignal): Promise<
 
 const hasEnded = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null;
 
-async function stopPeer(child: ChildProcess, mountpoint: Name): Promise<void> {
+async function stopPeer(child: ChildProcess, mountpoint: ByteString): Promise<void> {
   await takeAway(mountpoint);
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     if (

@@ -2,7 +2,7 @@
 import { chmodSync, mkdirSync, mkdtempSync, realpathSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, byteStringFromText } from '../sys/bytes.ts';
 import { ECHILD, ErrnoError } from '../sys/errno.ts';
 import type { ClientUser } from './client.ts';
 import { Clients, type Timing } from './clients.ts';
@@ -53,8 +53,8 @@ export interface Measured {
  * @param signal makes it end, and reject with the signal's reason
  */
 export async function runBench(plan: BenchPlan, step: () => void, signal: AbortSignal): Promise<Measured> {
-  const home = nameFromText(mkdtempSync(join(realpathSync(tmpdir()), 'lowerdata-bench-')));
-  if (plan.user) chmodSync(nameBytes(home) as Buffer, 0o711);
+  const home = byteStringFromText(mkdtempSync(join(realpathSync(tmpdir()), 'lowerdata-bench-')));
+  if (plan.user) chmodSync(bufferOf(home), 0o711);
   const clients = new Clients(Math.max(...plan.clients), plan.names, plan.user, signal);
   try {
     const rounds = new Rounds(plan, home, clients, signal);
@@ -72,11 +72,11 @@ class Rounds implements Measured {
   readonly useless = new Map<string, string>();
   readonly usage = new Map<string, Usage>();
   readonly #plan: BenchPlan;
-  readonly #home: Name;
+  readonly #home: ByteString;
   readonly #clients: Clients;
   readonly #signal: AbortSignal;
 
-  constructor(plan: BenchPlan, home: Name, clients: Clients, signal: AbortSignal) {
+  constructor(plan: BenchPlan, home: ByteString, clients: Clients, signal: AbortSignal) {
     this.#plan = plan;
     this.#home = home;
     this.#clients = clients;
@@ -145,7 +145,7 @@ class Rounds implements Measured {
   async #mounted(target: Target, use: (place: Place) => Promise<void>): Promise<void> {
     this.#signal.throwIfAborted();
     const place = `${this.#home}/${target.name.replaceAll('/', '_')}`;
-    mkdirSync(nameBytes(place) as Buffer);
+    mkdirSync(bufferOf(place));
     let running: Running | undefined;
     try {
       running = await target.start(place, this.#signal);

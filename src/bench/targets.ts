@@ -9,7 +9,7 @@ import { launcher } from '../mount/launch.ts';
 import { isImage, type MountPlan } from '../mount/plan.ts';
 import { isRunning, readState } from '../mount/state.ts';
 import type { LayerSpec } from '../overlay/options.ts';
-import { type Name, nameBytes, nameFromText, printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, byteStringFromText, printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { complain } from '../terminal/report.ts';
@@ -20,12 +20,12 @@ export interface Target {
   /** It shows nothing but the large file. */
   readonly dataOnly?: true;
   /** Mounts at `mnt` in an empty directory. Throws, and leaves no mount behind, where that fails. */
-  start(place: Name, signal: AbortSignal): Promise<Running>;
+  start(place: ByteString, signal: AbortSignal): Promise<Running>;
 }
 
 export interface Running {
   /** Where the large file is, if not at its path below the mount. */
-  readonly large?: Name;
+  readonly large?: ByteString;
   /** What the server has used until now; absent where there is none, or none that is known. */
   readonly usage?: () => Usage | undefined;
   stop(): Promise<void>;
@@ -40,8 +40,8 @@ export const HURRY_MS = 2000;
 const BUSY_MS = 500;
 const MS_RDONLY = 1;
 
-export const mountpointIn = (place: Name): Name => `${place}/mnt`;
-export const isMounted = (path: Name): boolean => mountAt(readMounts(), path) !== undefined;
+export const mountpointIn = (place: ByteString): ByteString => `${place}/mnt`;
+export const isMounted = (path: ByteString): boolean => mountAt(readMounts(), path) !== undefined;
 
 export async function until(condition: () => boolean, patience: () => number): Promise<boolean> {
   const start = performance.now();
@@ -53,7 +53,7 @@ export async function until(condition: () => boolean, patience: () => number): P
 }
 
 /** Unmounts whatever is at a path; detaches it where it stays busy. */
-export async function takeAway(path: Name): Promise<void> {
+export async function takeAway(path: ByteString): Promise<void> {
   const start = performance.now();
   for (let mount = mountAt(readMounts(), path); mount; mount = mountAt(readMounts(), path)) {
     const lazy = performance.now() - start > BUSY_MS;
@@ -65,23 +65,23 @@ export async function takeAway(path: Name): Promise<void> {
  * Removes a directory with what a target has made in it. Nothing is removed through a mount: rmdir refuses one. What a program
  * has left in its own mount point stays, and so does the directory.
  */
-export function removePlace(place: Name): void {
+export function removePlace(place: ByteString): void {
   try {
-    for (const entry of readdirSync(nameBytes(place) as Buffer, { withFileTypes: true, encoding: 'buffer' })) {
-      const path = nameBytes(`${place}/${entry.name.toString('latin1')}`) as Buffer;
+    for (const entry of readdirSync(bufferOf(place), { withFileTypes: true, encoding: 'buffer' })) {
+      const path = bufferOf(`${place}/${entry.name.toString('latin1')}`);
       if (entry.isDirectory()) rmdirSync(path);
       else unlinkSync(path);
     }
-    rmdirSync(nameBytes(place) as Buffer);
+    rmdirSync(bufferOf(place));
   } catch (error) {
     complain(`${printable(place)} is left: ${(error as Error).message}`);
   }
 }
 
-export const makeDirectory = (path: Name): void => void mkdirSync(nameBytes(path) as Buffer);
+export const makeDirectory = (path: ByteString): void => void mkdirSync(bufferOf(path));
 
 /** This driver, in the background, as `lowerdata mount` starts it. @param options the text of each `-o` */
-export function driverTarget(name: string, source: Name, options: readonly Name[]): Target {
+export function driverTarget(name: string, source: ByteString, options: readonly ByteString[]): Target {
   return {
     name,
     start: async place => {
@@ -105,7 +105,7 @@ export function driverTarget(name: string, source: Name, options: readonly Name[
   };
 }
 
-async function mountInBackground(args: readonly Name[]): Promise<void> {
+async function mountInBackground(args: readonly ByteString[]): Promise<void> {
   const words = ['--background', 'mount', ...args].map(arg => Buffer.from(arg, 'latin1').toString());
   const child = spawn(launcher, words, {
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -128,8 +128,8 @@ export function kernelTarget({ stack }: MountPlan): Target {
   return {
     name: 'kernel',
     start: async place => {
-      const made: Name[] = [];
-      const mount = (source: Name, target: Name, type: Name, data: Name): void => {
+      const made: ByteString[] = [];
+      const mount = (source: ByteString, target: ByteString, type: ByteString, data: ByteString): void => {
         makeDirectory(target);
         const result = native.mount(source, target, type, MS_RDONLY, data);
         must(result, `mount -t ${type} ${printable(source)}`);
@@ -149,9 +149,9 @@ export function kernelTarget({ stack }: MountPlan): Target {
   };
 }
 
-type Mount = (source: Name, target: Name, type: Name, data: Name) => void;
+type Mount = (source: ByteString, target: ByteString, type: ByteString, data: ByteString) => void;
 
-function mountStack(place: Name, layers: readonly LayerSpec[], flags: readonly Name[], mount: Mount): void {
+function mountStack(place: ByteString, layers: readonly LayerSpec[], flags: readonly ByteString[], mount: Mount): void {
   const [only, ...others] = layers;
   if (only && others.length === 0 && isImage(only.path)) {
     mount(only.path, mountpointIn(place), 'erofs', ''); // overlayfs takes no fewer than two layers
@@ -169,10 +169,11 @@ function mountStack(place: Name, layers: readonly LayerSpec[], flags: readonly N
 }
 
 /** The plain file in its layer that has the data of the large file: what no filesystem on top of it can be faster than, but by chance. */
-export function objectTarget(object: Name): Target {
+export function objectTarget(object: ByteString): Target {
   return { name: 'object', dataOnly: true, start: async () => ({ large: object, stop: async () => {} }) };
 }
 
 /** A path as a word of `lowerdir=`. */
-export const escaped = (path: Name): Name => path.replace(/[\\:,]/g, '\\$&');
-export const absolute = (path: Name): Name => (path.startsWith('/') ? path : `${nameFromText(process.cwd())}/${path}`);
+export const escaped = (path: ByteString): ByteString => path.replace(/[\\:,]/g, '\\$&');
+export const absolute = (path: ByteString): ByteString =>
+  path.startsWith('/') ? path : `${byteStringFromText(process.cwd())}/${path}`;

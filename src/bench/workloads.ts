@@ -1,5 +1,5 @@
 /** What a benchmark does with a mount: the workloads, and what each one asks of a client. */
-import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { BenchOperation } from '../sys/native.ts';
 import type { ClientOrder } from './client.ts';
@@ -97,7 +97,7 @@ export function warmUp(workload: Workload): Pass | undefined {
 }
 
 /** Those that are named, in the order above. Throws ErrnoError EINVAL for a name that is none. */
-export function chosenWorkloads(text: Name | undefined): Workload[] {
+export function chosenWorkloads(text: ByteString | undefined): Workload[] {
   const names = text === undefined ? WORKLOADS.map(({ name }) => name) : text.split(',');
   for (const name of names)
     if (!WORKLOADS.some(workload => workload.name === name)) {
@@ -138,16 +138,16 @@ function missingFor(workload: Workload, { files, large, programs }: BenchNames):
 
 /** Where a target shows the stack. */
 export interface Place {
-  readonly root: Name;
+  readonly root: ByteString;
   /** The large file, where it is not at its path below the root. */
-  readonly large?: Name;
+  readonly large?: ByteString;
 }
 
 /** What one client has to do for a pass. */
 export interface Share {
   readonly order: ClientOrder;
   /** What its i-th operation is about, for messages. */
-  readonly nameAt: (i: number) => Name;
+  readonly nameAt: (i: number) => ByteString;
 }
 
 /** What each of `count` clients has to do for a pass: together, all of it. */
@@ -167,7 +167,7 @@ function pathsShare(
   count: number,
 ): Share {
   const share = all[names].filter((_, at) => at % count === client);
-  const paths = nameBytes(share.map(name => `${name}\0`).join(''));
+  const paths = bufferOf(share.map(name => `${name}\0`).join(''));
   const order: ClientOrder = { kind: 'paths', root, operation: BenchOperation[operation], paths, count: share.length };
   return { order, nameAt: i => share[i] ?? '.' };
 }
@@ -180,7 +180,7 @@ function startShare(
   count: number,
 ): Share {
   const [option, value] = program === 'node' ? ['-e', '0'] : ['-c', 'pass'];
-  const name = programs.get(program) as Name;
+  const name = programs.get(program) as ByteString;
   const share = Math.max(0, Math.ceil((STARTS - client) / count));
   const order: ClientOrder = { kind: 'runs', path: `${root}/${name}`, option, value, count: share };
   return { order, nameAt: () => name };

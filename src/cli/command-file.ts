@@ -1,13 +1,13 @@
 /** What the table of commands knows of each command. */
 import type { Command } from 'commander';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 
 /** The file of a command. */
 export interface CommandFile {
   /** Its arguments, options and words; nothing is done yet. */
   define(): Command;
   /** Runs it. @returns its exit status */
-  run(args: readonly Name[]): Promise<number>;
+  run(args: readonly ByteString[]): Promise<number>;
 }
 
 export interface Entry {

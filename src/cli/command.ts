@@ -1,6 +1,6 @@
 /** commander, set up for byte strings and for the exit statuses of mount(8). */
 import { Argument, Command, CommanderError, Option } from 'commander';
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { print } from '../terminal/output.ts';
 import { complain, complainInLines, WRONG_CALL } from '../terminal/report.ts';
@@ -21,7 +21,7 @@ export function newCommand(name: string): Command {
 }
 
 /** Parses arguments. @returns the exit status where that ends the command: help was shown, or the call was wrong */
-export function parse(command: Command, args: readonly Name[]): number | undefined {
+export function parse(command: Command, args: readonly ByteString[]): number | undefined {
   try {
     command.parse(args, { from: 'user' });
     return undefined;
@@ -34,7 +34,7 @@ export function parse(command: Command, args: readonly Name[]): number | undefin
 }
 
 /** Spells out long options of which only the start is given, as getopt_long(3) allows where it fits one option alone. */
-export function spelledOut(command: Command, args: readonly Name[]): Name[] {
+export function spelledOut(command: Command, args: readonly ByteString[]): ByteString[] {
   const names = command.options.flatMap(({ long }) => long ?? []);
   const end = args.indexOf('--');
   return args.map((arg, i) => {
@@ -66,10 +66,10 @@ export function argumentOneOf(name: string, what: string, values: readonly strin
 export const ALGORITHM_NAMES: readonly string[] = ['sha256', 'sha512'];
 
 /** For an option that may be given more than once. */
-export const collect = (value: Name, before: Name[]): Name[] => [...before, value];
+export const collect = (value: ByteString, before: ByteString[]): ByteString[] => [...before, value];
 
 /** The number that --threads gives, or undefined. Throws ErrnoError EINVAL for what is not 1 to `max`. */
-export function threadsOf(text: Name | undefined, max: number): number | undefined {
+export function threadsOf(text: ByteString | undefined, max: number): number | undefined {
   if (text === undefined) return undefined;
   const threads = /^\d+$/.test(text) ? Number(text) : 0;
   if (threads < 1 || threads > max) throw new ErrnoError(EINVAL, `--threads=${printable(text)}: 1 to ${max}`);

@@ -1,8 +1,8 @@
 /** The table of commands, from which their help, pages and completions are made. A command is loaded when it is asked for. */
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import type { Entry } from './command-file.ts';
 
-export const commands: ReadonlyMap<Name, Entry> = new Map<Name, Entry>([
+export const commands: ReadonlyMap<ByteString, Entry> = new Map<ByteString, Entry>([
   [
     'mount',
     {

@@ -5,14 +5,14 @@
 import { COMPOSEFS_MAGIC, ComposefsHeader } from '../erofs/format.ts';
 import { isOfEveryMount } from '../mount/options.ts';
 import { splitOptions } from '../overlay/options.ts';
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { EACCES, EINVAL, EISDIR, ENOENT, ENOTDIR, EPERM, ErrnoError, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
 import { reporting } from '../terminal/report.ts';
 import { collect, newCommand, parse } from './command.ts';
 
-type Run = (args: readonly Name[]) => Promise<number>;
+type Run = (args: readonly ByteString[]) => Promise<number>;
 
 /** They know one failure. */
 const FAILED = 1;
@@ -28,14 +28,14 @@ const tools = new Map<string, Run>([
 ]);
 
 /** Runs one of the four. @returns its exit status */
-export async function runTool(name: string, args: readonly Name[]): Promise<number> {
+export async function runTool(name: string, args: readonly ByteString[]): Promise<number> {
   const run = tools.get(name);
   if (!run) throw new ErrnoError(EINVAL, `${name}: no such program`);
   return (await run(args)) === 0 ? 0 : FAILED;
 }
 
 /** What each option of mount.composefs becomes; undefined where it is nothing to us. */
-const MOUNT_OPTIONS: Record<Name, (value: Name | undefined) => Name | undefined> = {
+const MOUNT_OPTIONS: Record<ByteString, (value: ByteString | undefined) => ByteString | undefined> = {
   basedir: value => `basedir=${baseDirectories(needed('basedir', value)).map(escapedPath).join(':')}`,
   digest: value => `digest=${needed('digest', value)}`,
   verity: () => 'verity=require',
@@ -51,7 +51,7 @@ const MOUNT_OPTIONS: Record<Name, (value: Name | undefined) => Name | undefined>
 /** The program takes no more than its own; mount(8) hands those over that fstab(5) has for every filesystem. */
 const MOUNT_SYNOPSIS = '[-fnsv] [-N NAMESPACE] [-t composefs] -o basedir=DIR[:DIR][,OPTION...] IMAGE MOUNTPOINT';
 
-async function mountComposefs(args: readonly Name[]): Promise<number> {
+async function mountComposefs(args: readonly ByteString[]): Promise<number> {
   const command = newCommand('mount.composefs')
     .description('Mount a composefs image.')
     .usage(MOUNT_SYNOPSIS)
@@ -66,7 +66,7 @@ async function mountComposefs(args: readonly Name[]): Promise<number> {
     .option('-N <namespace>', 'without effect, for mount(8)');
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  const [image, mountpoint] = command.args as [Name, Name];
+  const [image, mountpoint] = command.args as [ByteString, ByteString];
   const { t: type = 'composefs', o: texts, f, s, v } = command.opts<MountFlags>();
   return reporting(FAILED, async () => {
     if (type !== 'composefs' && type !== 'fuse.composefs') refuse(`-t ${printable(type)}: composefs is meant`);
@@ -81,8 +81,8 @@ async function mountComposefs(args: readonly Name[]): Promise<number> {
 }
 
 interface MountFlags {
-  readonly t?: Name;
-  readonly o: Name[];
+  readonly t?: ByteString;
+  readonly o: ByteString[];
   readonly f?: true;
   readonly s?: true;
   readonly v?: true;
@@ -92,8 +92,8 @@ interface MountFlags {
  * The options for `lowerdata mount`. Where the program counts the last -o alone, all count: a digest that is given must not
  * be lost. Throws EINVAL for what is unknown, wrong or missing.
  */
-function mountOptions(texts: readonly Name[], sloppy: boolean): Name[] {
-  const options: Name[] = [];
+function mountOptions(texts: readonly ByteString[], sloppy: boolean): ByteString[] {
+  const options: ByteString[] = [];
   for (const { key, value } of texts.flatMap(splitOptions)) {
     const become = Object.hasOwn(MOUNT_OPTIONS, key) ? MOUNT_OPTIONS[key] : undefined;
     if (become) {
@@ -107,7 +107,7 @@ function mountOptions(texts: readonly Name[], sloppy: boolean): Name[] {
 }
 
 /** The programs check data only where that is asked for; a digest of the image asks for it. */
-function unchecked(options: readonly Name[]): Name[] {
+function unchecked(options: readonly ByteString[]): ByteString[] {
   const asked = options.some(option => /^(digest|verity)(=|$)/.test(option));
   return asked ? [...options] : ['verity=off', ...options];
 }
@@ -127,7 +127,7 @@ const FUSE_WORDS: ImageWords = {
 };
 
 /** A directory or any other EROFS image is a layer to us, but the programs take images of composefs alone. */
-function refuseOtherFiles(image: Name, { unopened, failed }: ImageWords): void {
+function refuseOtherFiles(image: ByteString, { unopened, failed }: ImageWords): void {
   const shown = printable(image);
   const fd = native.openat2(AT_FDCWD, image, O_NONBLOCK, 0);
   if (fd < 0) throw new ErrnoError(-fd, unopened(shown, errnoText(fd)));
@@ -144,7 +144,7 @@ function refuseOtherFiles(image: Name, { unopened, failed }: ImageWords): void {
 }
 
 /** Why an image could not be mounted, in the program's words where scripts look for them. */
-function reasonOf(error: Error, image: Name): string {
+function reasonOf(error: Error, image: ByteString): string {
   const { code, what } = error as Error & { code?: unknown; what?: string };
   if (code !== 'EWRONGVERITY') return withWords(error);
   const hint = hasVerity(image) ? '' : '; Image has no fs-verity of the kernel, so all of it was measured';
@@ -169,7 +169,7 @@ function withWords(error: Error): string {
 }
 
 /** Whether the kernel has a digest for a file. */
-function hasVerity(path: Name): boolean {
+function hasVerity(path: ByteString): boolean {
   const fd = native.openat2(AT_FDCWD, path, O_NONBLOCK, 0);
   if (fd < 0) return false;
   const size = native.measureVerity(fd, new Uint8Array(VERITY_BYTES_MAX));
@@ -180,13 +180,13 @@ function hasVerity(path: Name): boolean {
 const VERITY_BYTES_MAX = 4 + 64;
 
 /** Directories between colons, which it has no escape for. */
-function baseDirectories(value: Name): Name[] {
+function baseDirectories(value: ByteString): ByteString[] {
   const directories = value.split(':');
   if (directories.includes('')) refuse(`basedir=${printable(value)}: an empty path`);
   return directories;
 }
 
-function needed(key: Name, value: Name | undefined): Name {
+function needed(key: ByteString, value: ByteString | undefined): ByteString {
   return value ?? refuse(`${key}: a value is missing`);
 }
 
@@ -194,27 +194,28 @@ function refuse(why: string): never {
   throw new ErrnoError(EINVAL, why);
 }
 
-const optionText = (key: Name, value: Name | undefined): Name => (value === undefined ? key : `${key}=${value}`);
+const optionText = (key: ByteString, value: ByteString | undefined): ByteString =>
+  value === undefined ? key : `${key}=${value}`;
 
-const withoutBackslashes = (text: Name): Name => text.replace(/\\(.?)/gs, '$1');
+const withoutBackslashes = (text: ByteString): ByteString => text.replace(/\\(.?)/gs, '$1');
 
 /** A path as it is spelled in options and stacks. */
-const escapedPath = (path: Name): Name => path.replace(/[,:\\"]/g, '\\$&');
+const escapedPath = (path: ByteString): ByteString => path.replace(/[,:\\"]/g, '\\$&');
 
 /** Its image and objects come as options; what libfuse takes besides, `lowerdata mount` knows too. */
-async function composefsFuse(args: readonly Name[]): Promise<number> {
+async function composefsFuse(args: readonly ByteString[]): Promise<number> {
   const command = newCommand('composefs-fuse')
     .description('Mount a composefs image with FUSE.')
     .usage('[-fds] -o source=IMAGE,basedir=DIR[,noacl][,OPTION...] MOUNTPOINT')
     .argument('<mountpoint>', 'a directory')
-    .option('-o <options>', 'mount options', (text: Name, before: Name[]) => [...before, text], [])
+    .option('-o <options>', 'mount options', (text: ByteString, before: ByteString[]) => [...before, text], [])
     .option('-f', 'stay in the foreground')
     .option('-d', 'the same, and print each message')
     .option('-s', 'without effect');
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  const [mountpoint] = command.args as [Name];
-  const { o: texts, f, d } = command.opts<{ o: Name[]; f?: true; d?: true }>();
+  const [mountpoint] = command.args as [ByteString];
+  const { o: texts, f, d } = command.opts<{ o: ByteString[]; f?: true; d?: true }>();
   return reporting(FAILED, async () => {
     const { source, basedir, rest } = fuseOptions(texts);
     refuseOtherFiles(source, FUSE_WORDS);
@@ -226,12 +227,12 @@ async function composefsFuse(args: readonly Name[]): Promise<number> {
 }
 
 /** The two paths, of which colons are a part, and all other options as they are. */
-function fuseOptions(texts: readonly Name[]): { source: Name; basedir: Name; rest: Name[] } {
-  const paths = new Map<Name, Name>();
-  const rest: Name[] = [];
+function fuseOptions(texts: readonly ByteString[]): { source: ByteString; basedir: ByteString; rest: ByteString[] } {
+  const paths = new Map<ByteString, ByteString>();
+  const rest: ByteString[] = [];
   for (const { key, value } of texts.flatMap(splitOptions))
     if (key === 'source' || key === 'basedir') paths.set(key, withoutBackslashes(needed(key, value)));
     else rest.push(optionText(key, value));
-  const path = (key: Name): Name => paths.get(key) ?? refuse(`${key}= is missing`);
+  const path = (key: ByteString): ByteString => paths.get(key) ?? refuse(`${key}= is missing`);
   return { source: path('source'), basedir: path('basedir'), rest };
 }

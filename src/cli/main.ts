@@ -2,7 +2,7 @@
 /** The command line. */
 import { readFileSync } from 'node:fs';
 import { type Call, readCall } from '../mount/argv.ts';
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { closeStdout, print } from '../terminal/output.ts';
 import { complain, complainInLines, reporting, WRONG_CALL } from '../terminal/report.ts';
 import { commands } from './commands.ts';
@@ -12,7 +12,7 @@ const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
 /** The programs of composefs that a symlink to this command can replace. */
 const TOOLS = ['mkcomposefs', 'composefs-info', 'mount.composefs', 'composefs-fuse'];
 
-async function main(called: string, args: readonly Name[]): Promise<number> {
+async function main(called: string, args: readonly ByteString[]): Promise<number> {
   const [first = ''] = args;
   if (HELPERS.includes(called)) return (await import('./commands/mount.ts')).run(args, 'mount(8)');
   if (TOOLS.includes(called)) return (await import('./composefs-tools.ts')).runTool(called, args);

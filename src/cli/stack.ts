@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { planHere } from '../mount/plan.ts';
 import { openOverlay } from '../overlay/open.ts';
 import type { Overlay } from '../overlay/overlay.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { stdoutFailed } from '../terminal/output.ts';
 import { reporting, WRONG_CALL } from '../terminal/report.ts';
 import { collect, newCommand } from './command.ts';
@@ -11,7 +11,7 @@ import { collect, newCommand } from './command.ts';
 const FAILED = 1;
 
 /** What a command does with one path. */
-type Use = (overlay: Overlay, path: Name) => void | Promise<void>;
+type Use = (overlay: Overlay, path: ByteString) => void | Promise<void>;
 
 /** A command with a stack and paths in it. */
 export function newStackCommand(name: string): Command {
@@ -27,8 +27,8 @@ export function newStackCommand(name: string): Command {
  * @returns the exit status: 0, or 1 if anything failed
  */
 export async function forPaths(
-  [source = '', ...paths]: readonly Name[],
-  { options }: { readonly options: Name[] },
+  [source = '', ...paths]: readonly ByteString[],
+  { options }: { readonly options: ByteString[] },
   use: Use,
 ): Promise<number> {
   return reporting(WRONG_CALL, async () => {
@@ -44,7 +44,7 @@ export async function forPaths(
   });
 }
 
-async function one(overlay: Overlay, path: Name, use: Use): Promise<number> {
+async function one(overlay: Overlay, path: ByteString, use: Use): Promise<number> {
   await use(overlay, path);
   return 0;
 }

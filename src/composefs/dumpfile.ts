@@ -9,7 +9,7 @@
  * `-` is an unset payload, content or digest; a line may end before them, which leaves them empty. A file whose data is reached by its origin alone has an empty payload and the
  * origin as the first xattr `trusted.overlay.origin`; anywhere else that is an xattr of the tree, as all xattrs are.
  */
-import { type Name, nameOf, printable, secondsOf } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf, printable, secondsOf } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
 import { algorithmOfHex } from '../verity/algorithms.ts';
@@ -48,13 +48,13 @@ type Field = (typeof FIELDS)[number];
 /** A line may end after this one. Source: composefs tools/mkcomposefs.c, tree_from_dump_line. */
 const LAST_NEEDED: Field = 'mtime';
 /** The raw text of a line's fields; '' for those that a short line lacks. */
-type Line = Record<Field, Name> & { xattrs: Name; complete: boolean };
+type Line = Record<Field, ByteString> & { xattrs: ByteString; complete: boolean };
 
 const U32_MAX = 0xffffffff;
 const XATTR_TEXT_MAX = 65535;
 
 /** Reads a dump from lines (without their newlines). Throws ErrnoError EINVAL naming line, field and reason. */
-export function parseDump(lines: Iterable<Name>, strict = false): TreeInode {
+export function parseDump(lines: Iterable<ByteString>, strict = false): TreeInode {
   const reader = new DumpReader(strict);
   for (const line of lines) reader.add(line);
   return reader.finish();
@@ -71,16 +71,16 @@ export const LINE_BYTES_MAX = 1 << 20;
  * longer than LINE_BYTES_MAX.
  * @param strict the newline may not be missing: then ErrnoError EINVAL
  */
-export function* linesOf(chunks: Iterable<Uint8Array>, strict = false): Generator<Name> {
+export function* linesOf(chunks: Iterable<Uint8Array>, strict = false): Generator<ByteString> {
   let rest = '';
   let lineNumber = 1;
-  const add = (piece: Name): Name => {
+  const add = (piece: ByteString): ByteString => {
     if (rest.length + piece.length > LINE_BYTES_MAX)
       throw new ErrnoError(EINVAL, `line ${lineNumber}: more than ${LINE_BYTES_MAX} bytes`);
     return rest + piece; // V8 joins the pieces when the line is whole
   };
   for (const chunk of chunks) {
-    const text = nameOf(chunk);
+    const text = byteStringOf(chunk);
     let from = 0;
     for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n', from)) {
       yield add(text.slice(from, end));
@@ -98,7 +98,7 @@ export function* linesOf(chunks: Iterable<Uint8Array>, strict = false): Generato
 /** A hard link that waits for the end of the dump, when its target is known. */
 interface PendingLink {
   lineNumber: number;
-  target: Name;
+  target: ByteString;
 }
 
 /** Builds a tree line by line: `add` each, then `finish`. */
@@ -114,7 +114,7 @@ export class DumpReader {
   }
 
   /** Takes the next line. Throws ErrnoError EINVAL naming line, field and reason. */
-  add(line: Name): void {
+  add(line: ByteString): void {
     this.#lineNumber++;
     at(this.#lineNumber, () => this.#addLine(splitLine(line)));
   }
@@ -142,7 +142,7 @@ export class DumpReader {
   }
 
   /** Puts an inode under its path. */
-  #place(path: Name, inode: TreeInode, link: boolean): TreeEntry {
+  #place(path: ByteString, inode: TreeInode, link: boolean): TreeEntry {
     const entry = { inode, link };
     if (path === '/') {
       if (this.#root) throw new ErrnoError(EINVAL, 'a second root');
@@ -163,7 +163,7 @@ export class DumpReader {
   }
 
   /** The entry at a path; repeated slashes count as one. */
-  #find(path: Name): TreeEntry | undefined {
+  #find(path: ByteString): TreeEntry | undefined {
     let entry: TreeEntry | undefined = { inode: this.#root as TreeInode, link: false };
     for (const name of path.split('/')) if (name !== '') entry = entry?.inode.entries.get(name);
     return entry;
@@ -212,7 +212,7 @@ function refuse(name: Field | 'xattr', reason: string): never {
   throw new ErrnoError(EINVAL, `${name}: ${reason}`);
 }
 
-function splitLine(text: Name): Line {
+function splitLine(text: ByteString): Line {
   if (text === '') throw new ErrnoError(EINVAL, 'an empty line');
   const nul = text.indexOf('\0');
   if (nul >= 0) throw new ErrnoError(EINVAL, `a NUL byte at column ${nul}`);
@@ -268,7 +268,7 @@ function fillData(inode: TreeInode, line: Line, strict: boolean): void {
   inode.content = content;
 }
 
-function fillTime(inode: TreeInode, text: Name): void {
+function fillTime(inode: TreeInode, text: ByteString): void {
   const parts = /^(-?[0-9]{1,40})\.([0-9]+)$/.exec(text);
   if (!parts) throw new ErrnoError(EINVAL, `${quoted(text)} is not seconds.nanoseconds`);
   const [, seconds = '', nanoseconds = ''] = parts;
@@ -278,7 +278,7 @@ function fillTime(inode: TreeInode, text: Name): void {
   inode.mtimensec = parseNumber(nanoseconds, U32_MAX); // an image may hold more than a second of them
 }
 
-function fillXattrs(inode: TreeInode, text: Name): void {
+function fillXattrs(inode: TreeInode, text: ByteString): void {
   const pairs = text.split(' ');
   if (pairs.at(-1) === '') pairs.pop(); // one space at the end of a line means nothing
   for (const pair of pairs) {
@@ -293,7 +293,7 @@ function fillXattrs(inode: TreeInode, text: Name): void {
 
 const mayHaveOrigin = ({ mode, payload }: TreeInode): boolean => isRegular(mode) && payload === '';
 
-function parseNumber(text: Name, max: number): number {
+function parseNumber(text: ByteString, max: number): number {
   if (!/^[0-9]+$/.test(text)) throw new ErrnoError(EINVAL, `${quoted(text)} is no number`);
   const value = Number(text);
   if (value > max || (value === max && BigInt(text) !== BigInt(max)))
@@ -301,7 +301,7 @@ function parseNumber(text: Name, max: number): number {
   return value;
 }
 
-function parseMode(text: Name): number {
+function parseMode(text: ByteString): number {
   if (!/^[0-7]+$/.test(text)) throw new ErrnoError(EINVAL, `${quoted(text)} is no octal number`);
   const mode = Number.parseInt(text, 8);
   if (mode > U32_MAX) throw new ErrnoError(EINVAL, `${text} has more than 32 bits`);
@@ -310,22 +310,22 @@ function parseMode(text: Name): number {
 }
 
 /** A field that C would end at a NUL. */
-function parseText(text: Name): Name {
+function parseText(text: ByteString): ByteString {
   const bytes = unescapeField(text);
   if (bytes.includes('\0')) throw new ErrnoError(EINVAL, 'an escaped NUL byte');
   return bytes;
 }
 
-const parseOptional = (text: Name): Name | undefined => (text === '-' ? undefined : unescapeField(text));
-const parsePath = (text: Name): Name | undefined => (text === '-' ? undefined : parseText(text));
+const parseOptional = (text: ByteString): ByteString | undefined => (text === '-' ? undefined : unescapeField(text));
+const parsePath = (text: ByteString): ByteString | undefined => (text === '-' ? undefined : parseText(text));
 
-function parseTarget(text: Name): Name {
+function parseTarget(text: ByteString): ByteString {
   if (text === '-') throw new ErrnoError(EINVAL, 'a hard link needs the path of its target');
   return parseText(text);
 }
 
 /** @param isNeeded the image would record it: an empty field, which may be a line cut short, is refused */
-function parseDigest(text: Name, isNeeded: boolean): string | undefined {
+function parseDigest(text: ByteString, isNeeded: boolean): string | undefined {
   if (text === '' && !isNeeded) return undefined;
   const digest = parseOptional(text);
   if (digest !== undefined && algorithmOfHex(digest) === undefined)
@@ -333,19 +333,19 @@ function parseDigest(text: Name, isNeeded: boolean): string | undefined {
   return digest?.toLowerCase();
 }
 
-function checkName(name: Name): void {
+function checkName(name: ByteString): void {
   if (name === '') throw new ErrnoError(EINVAL, 'an empty name');
   if (name === '.' || name === '..') throw new ErrnoError(EINVAL, `the name ${name}`);
   if (name.length > NAME_BYTES_MAX)
     throw new ErrnoError(EINVAL, `a name of ${name.length} bytes; ${NAME_BYTES_MAX} are allowed`);
 }
 
-function quoted(text: Name): string {
+function quoted(text: ByteString): string {
   return `"${printable(text.length > 40 ? `${text.slice(0, 40)}...` : text)}"`;
 }
 
 /** Prints a tree as `composefs-info dump` does: lines without newlines, a directory before its names, in byte order. */
-export function* printDump(root: TreeInode): Generator<Name> {
+export function* printDump(root: TreeInode): Generator<ByteString> {
   const first = firstNames(root);
   for (const [path, { inode, link }] of walk(root))
     yield printLine(path || '/', inode, link ? pathOf(first.get(inode)) : undefined);
@@ -361,7 +361,7 @@ export function firstNames(root: TreeInode): Map<TreeInode, Place> {
   return first;
 }
 
-function printLine(path: Name, inode: TreeInode, target: Name | undefined): Name {
+function printLine(path: ByteString, inode: TreeInode, target: ByteString | undefined): ByteString {
   const { sizeBytes, mode, nlink, uid, gid, rdev, mtime, mtimensec, payload, content, digest, xattrs, origin } = inode;
   let line = `${escapeField(path)} ${sizeBytes} ${target === undefined ? '' : '@'}${mode.toString(8)} ${nlink} ${uid} ${gid}`;
   line += ` ${rdev} ${mtime}.${mtimensec} ${escapeOptional(target ?? payload)} ${escapeOptional(content)} ${digest ?? '-'}`;

@@ -1,11 +1,11 @@
 /** The escapes of composefs-dump(5): `\xXX`, `\\`, `\n`, `\r` and `\t`. */
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 
 const LETTERS: Record<string, string> = { '\\': '\\', n: '\n', r: '\r', t: '\t' };
 
 /** The bytes that a field stands for. Throws ErrnoError EINVAL for an escape that is cut short or unknown. */
-export function unescapeField(field: Name): Name {
+export function unescapeField(field: ByteString): ByteString {
   if (!field.includes('\\')) return field;
   return field.replace(/\\(x.{0,2}|.|$)/gs, (sequence, what: string) => {
     if (what[0] !== 'x') return LETTERS[what] ?? refuse(sequence);
@@ -19,13 +19,13 @@ function refuse(sequence: string): never {
 }
 
 /** A field's text: every byte that is no visible ASCII character is escaped. Backslashes too. */
-export const escapeField = (bytes: Name): Name => bytes.replace(/[^!-[\]-~]/g, escapeByte);
+export const escapeField = (bytes: ByteString): ByteString => bytes.replace(/[^!-[\]-~]/g, escapeByte);
 
 /** escapeField for a key or value of an xattr, where `=` separates. */
-export const escapeXattr = (bytes: Name): Name => bytes.replace(/[^!-<>-[\]-~]/g, escapeByte);
+export const escapeXattr = (bytes: ByteString): ByteString => bytes.replace(/[^!-<>-[\]-~]/g, escapeByte);
 
 /** The text of an optional field: `-` where it is unset, and escaped where that is its value. */
-export const escapeOptional = (bytes: Name | undefined): Name =>
+export const escapeOptional = (bytes: ByteString | undefined): ByteString =>
   bytes === undefined ? '-' : bytes === '-' ? '\\x2d' : escapeField(bytes);
 
 const SHORT: Record<string, string> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };

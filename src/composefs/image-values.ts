@@ -9,7 +9,7 @@ import { BLOCK_MAP_BYTES, CHUNK_BITS_MASK, LAYOUT_CHUNK_BASED } from '../erofs/f
 import type { Inode } from '../erofs/inode.ts';
 import type { Image } from '../erofs/superblock.ts';
 import { listXattrs, xattrValue } from '../erofs/xattrs.ts';
-import { type Name, nameOf } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf } from '../sys/bytes.ts';
 import { EFBIG, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { XATTR_NAME_BYTES_MAX } from './tree.ts';
 
@@ -40,8 +40,8 @@ export class AreaBudget {
 }
 
 interface Xattr {
-  readonly name: Name;
-  readonly value: Name;
+  readonly name: ByteString;
+  readonly value: ByteString;
 }
 
 /** Reads the values of one image, of every inode once. Throws ErrnoError EUCLEAN where their areas overlap too much. */
@@ -57,7 +57,7 @@ export class ImageValues {
   }
 
   /** Lists a directory, as `listDirents`. */
-  dirents(inode: Inode, visit: (name: Name, nid: Nid) => void): void {
+  dirents(inode: Inode, visit: (name: ByteString, nid: Nid) => void): void {
     this.#budget.take(inode, inode.sizeBytes);
     listDirents(this.#image, inode, visit);
   }
@@ -66,7 +66,7 @@ export class ImageValues {
    * Hands each xattr to `visit`, as `listXattrs`. Throws ErrnoError: EUCLEAN for a corrupt area and for a name that no file
    * can have, EFBIG where they take more than an inode of composefs may have.
    */
-  xattrs(inode: Inode, visit: (name: Name, value: Name) => void): void {
+  xattrs(inode: Inode, visit: (name: ByteString, value: ByteString) => void): void {
     this.#budget.take(inode, inode.xattrBytes);
     const end = inode.xattrAt + inode.xattrBytes;
     let bytes = 0;
@@ -81,13 +81,13 @@ export class ImageValues {
   }
 
   /** The data of an inode, which has at most `max` bytes. Throws ErrnoError EUCLEAN where it has more. */
-  data(inode: Inode, max: number): Name {
+  data(inode: Inode, max: number): ByteString {
     const { nid, sizeBytes } = inode;
     if (sizeBytes > max) throw new ErrnoError(EUCLEAN, `nid ${nid}: ${sizeBytes} bytes; ${max} are allowed`);
     this.#budget.take(inode, sizeBytes);
     const bytes = new Uint8Array(sizeBytes);
     readData(this.#image, inode, bytes, 0, sizeBytes, 0);
-    return nameOf(bytes);
+    return byteStringOf(bytes);
   }
 
   /** To be called before a chunk map is gone through. */
@@ -97,13 +97,13 @@ export class ImageValues {
     this.#budget.take(inode, Math.ceil(inode.sizeBytes / chunkBytes) * BLOCK_MAP_BYTES);
   }
 
-  #xattr({ nid }: Inode, name: Name, entry: number): Xattr {
+  #xattr({ nid }: Inode, name: ByteString, entry: number): Xattr {
     if (name.length > XATTR_NAME_BYTES_MAX || name === '' || name.includes('\0'))
       throw new ErrnoError(EUCLEAN, `nid ${nid}: an xattr name of ${name.length} bytes, or with a NUL`);
-    return { name, value: nameOf(xattrValue(this.#image, entry)) };
+    return { name, value: byteStringOf(xattrValue(this.#image, entry)) };
   }
 
-  #sharedXattr(inode: Inode, name: Name, entry: number): Xattr {
+  #sharedXattr(inode: Inode, name: ByteString, entry: number): Xattr {
     let xattr = this.#shared.get(entry);
     if (xattr === undefined) {
       xattr = this.#xattr(inode, name, entry);

@@ -36,7 +36,7 @@ import { openImage } from '../erofs/image.ts';
 import { Inode } from '../erofs/inode.ts';
 import type { Image } from '../erofs/superblock.ts';
 import { listXattrs } from '../erofs/xattrs.ts';
-import { getI64, type Name, nameOf } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf, getI64 } from '../sys/bytes.ts';
 import { ErrnoError } from '../sys/errno.ts';
 import { isDirectory, S_IFMT } from '../sys/stat.ts';
 import { escapeField } from './escape.ts';
@@ -143,7 +143,7 @@ class Listing {
   claimAll(): void {
     if (this.#image.composefs) this.#fields('composefs', 0, ComposefsHeader, HEADER);
     this.#fields('superblock', SUPER_AT, SuperBlock, SUPER);
-    const pending: [Nid, Name][] = [[this.#image.rootNid, '/']];
+    const pending: [Nid, ByteString][] = [[this.#image.rootNid, '/']];
     const known = new Set<Nid>([this.#image.rootNid]);
     for (const [nid, path] of pending)
       this.#guard(nid, () =>
@@ -207,7 +207,7 @@ class Listing {
     return HEX.has(field) ? `0x${value.toString(16)}` : String(value);
   }
 
-  #inode(nid: Nid, path: Name, visit: (name: Name, child: Nid) => void): void {
+  #inode(nid: Nid, path: ByteString, visit: (name: ByteString, child: Nid) => void): void {
     const inode = new Inode(this.#image, nid);
     const at = this.#image.metaAt + nid * SLOT_BYTES;
     const extended = (this.#image.view.getUint16(at + InodeCompact.i_format, true) & FORMAT_EXTENDED) !== 0;
@@ -247,8 +247,8 @@ class Listing {
     const index = view.getUint8(at + XattrEntry.e_name_index);
     const nameEnd = at + XattrEntry.SIZE + view.getUint8(at + XattrEntry.e_name_len);
     const end = nameEnd + view.getUint16(at + XattrEntry.e_value_size, true);
-    const stored = escapeField(nameOf(bytes, at + XattrEntry.SIZE, nameEnd));
-    this.#claim(at, end - at, name, `${index}:${stored}=${escapeField(nameOf(bytes, nameEnd, end))}`);
+    const stored = escapeField(byteStringOf(bytes, at + XattrEntry.SIZE, nameEnd));
+    this.#claim(at, end - at, name, `${index}:${stored}=${escapeField(byteStringOf(bytes, nameEnd, end))}`);
   }
 
   /** A run of equal entries, as holes are, is one line. */
@@ -300,7 +300,7 @@ class Listing {
 
   #direntName(owner: string, blockAt: number, from: number, end: number): void {
     if (from >= end) return;
-    const name = nameOf(this.#image.bytes, blockAt + from, blockAt + end).replace(/\0.*/s, '');
+    const name = byteStringOf(this.#image.bytes, blockAt + from, blockAt + end).replace(/\0.*/s, '');
     this.#claim(blockAt + from, name.length, `${owner}.name`, escapeField(name));
   }
 
@@ -316,7 +316,7 @@ class Listing {
     else
       for (let i = 0; i < length; i += ROW_BYTES) {
         const row = bytes.subarray(i, i + ROW_BYTES);
-        yield line(at + i, row.length, name, escapeField(nameOf(row)));
+        yield line(at + i, row.length, name, escapeField(byteStringOf(row)));
       }
   }
 }

@@ -8,7 +8,7 @@ import type { Nid } from '../erofs/format.ts';
 import { LAYOUT_CHUNK_BASED } from '../erofs/format.ts';
 import { Inode } from '../erofs/inode.ts';
 import type { Image } from '../erofs/superblock.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
 import { ImageValues } from './image-values.ts';
@@ -45,7 +45,7 @@ class StagedReader {
   }
 
   #readNames(nid: Nid, directory: StagedInode): void {
-    const names = new Map<Name, StagedInode>();
+    const names = new Map<ByteString, StagedInode>();
     this.#values.dirents(new Inode(this.#image, nid), (name, child) => {
       if (name === '.' || name === '..') return;
       if (names.has(name)) throw new ErrnoError(EUCLEAN, `nid ${nid}: a name that is there twice`);
@@ -78,8 +78,8 @@ class StagedReader {
   }
 
   /** The xattrs in byte order of names; the first of a name counts, as in lookup. */
-  #xattrs(stored: Inode): Map<Name, Name> {
-    const found = new Map<Name, Name>();
+  #xattrs(stored: Inode): Map<ByteString, ByteString> {
+    const found = new Map<ByteString, ByteString>();
     this.#values.xattrs(stored, (name, value) => {
       if (!found.has(name)) found.set(name, value);
     });

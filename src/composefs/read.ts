@@ -8,7 +8,7 @@ import type { Nid } from '../erofs/format.ts';
 import { LAYOUT_CHUNK_BASED } from '../erofs/format.ts';
 import { Inode } from '../erofs/inode.ts';
 import type { Image } from '../erofs/superblock.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink, S_IFCHR, S_IFMT } from '../sys/stat.ts';
 import { ImageValues } from './image-values.ts';
@@ -18,7 +18,7 @@ import { CONTENT_BYTES_MAX, isWhiteout, newInode, PATH_BYTES_MAX, type TreeInode
 /** What of an image is read. */
 export interface ReadOptions {
   /** The names of the root to read; all of them by default. */
-  toplevel?: ReadonlySet<Name>;
+  toplevel?: ReadonlySet<ByteString>;
 }
 
 /**
@@ -32,21 +32,21 @@ export function readTree(image: Image, options: ReadOptions = {}): TreeInode {
 /** A directory's names that are still to be read, the last one first. */
 interface Names {
   directory: TreeInode;
-  left: [Name, Nid][];
+  left: [ByteString, Nid][];
 }
 
 class TreeReader {
   readonly #image: Image;
   readonly #values: ImageValues;
   readonly #seen = new Map<Nid, TreeInode>();
-  readonly #treeNames = new Map<Name, Name>();
+  readonly #treeNames = new Map<ByteString, ByteString>();
 
   constructor(image: Image) {
     this.#image = image;
     this.#values = new ImageValues(image);
   }
 
-  read(toplevel: ReadonlySet<Name> | undefined): TreeInode {
+  read(toplevel: ReadonlySet<ByteString> | undefined): TreeInode {
     const { rootNid } = this.#image;
     const root = this.#inode(rootNid) as TreeInode;
     this.#seen.set(rootNid, root);
@@ -64,7 +64,7 @@ class TreeReader {
   }
 
   /** Puts an inode under its name. @returns the inode, if it is a directory, whose names are still to be read */
-  #add(parent: TreeInode, name: Name, nid: Nid): TreeInode | undefined {
+  #add(parent: TreeInode, name: ByteString, nid: Nid): TreeInode | undefined {
     const known = this.#seen.get(nid);
     if (known && isDirectory(known.mode)) throw new ErrnoError(EUCLEAN, `nid ${nid}: a directory with two names`);
     const inode = known ?? this.#inode(nid);
@@ -75,8 +75,8 @@ class TreeReader {
     return !known && isDirectory(inode.mode) ? inode : undefined;
   }
 
-  #names(nid: Nid, directory: TreeInode, wanted?: ReadonlySet<Name>): Names {
-    const left: [Name, Nid][] = [];
+  #names(nid: Nid, directory: TreeInode, wanted?: ReadonlySet<ByteString>): Names {
+    const left: [ByteString, Nid][] = [];
     this.#values.dirents(new Inode(this.#image, nid), (name, child) => {
       if (name !== '.' && name !== '..' && (wanted?.has(name) ?? true)) left.push([name, child]);
     });
@@ -97,7 +97,7 @@ class TreeReader {
   }
 
   /** Gives an xattr of the image its meaning for the tree. */
-  #takeXattr(inode: TreeInode, name: Name, value: Name): void {
+  #takeXattr(inode: TreeInode, name: ByteString, value: ByteString): void {
     switch (name) {
       case ORIGIN:
         if (isRegular(inode.mode)) inode.origin = value;
@@ -127,7 +127,7 @@ class TreeReader {
   }
 
   /** An xattr's name without one level of escape: one string for all inodes that have it. */
-  #unescaped(name: Name): Name {
+  #unescaped(name: ByteString): ByteString {
     const known = this.#treeNames.get(name) ?? name.replace('overlay.', '');
     this.#treeNames.set(name, known);
     return known;
@@ -135,9 +135,9 @@ class TreeReader {
 }
 
 /** A path in an image, which a NUL ends. */
-const pathIn = (value: Name): Name => (value.includes('\0') ? value.slice(0, value.indexOf('\0')) : value);
+const pathIn = (value: ByteString): ByteString => (value.includes('\0') ? value.slice(0, value.indexOf('\0')) : value);
 
-function targetOf(nid: Nid, data: Name): Name {
+function targetOf(nid: Nid, data: ByteString): ByteString {
   const target = pathIn(data);
   if (target === '') throw new ErrnoError(EUCLEAN, `nid ${nid}: a symlink without a target`);
   return target;

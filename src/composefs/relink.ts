@@ -11,7 +11,7 @@
  */
 
 import { objectPath } from '../store/objects.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { isDirectory, isRegular } from '../sys/stat.ts';
 import { digestInMetacopy, METACOPY, metacopyOf, ORIGIN, REDIRECT, type StagedInode } from './stage.ts';
 import type { Place } from './tree.ts';
@@ -25,7 +25,7 @@ export interface ExternalFile {
   readonly place: Place;
   readonly sizeBytes: number;
   /** The value of the xattr up to the first NUL, which ends it; undefined: there is none. */
-  readonly redirect: Name | undefined;
+  readonly redirect: ByteString | undefined;
   /** In hex: 64 digits of SHA-256, 128 of SHA-512. */
   readonly digest: string | undefined;
   /** What is changed. */
@@ -69,7 +69,7 @@ function externalFile(place: Place, inode: StagedInode): ExternalFile {
 }
 
 /** The digest of a metacopy value that is well-formed, whatever its flags. */
-function digestOf(metacopy: Name): string | undefined {
+function digestOf(metacopy: ByteString): string | undefined {
   const digest = digestInMetacopy(metacopy);
   const wellFormed = metacopyOf(digest).replace(FLAGS, '$1');
   return wellFormed === metacopy.replace(FLAGS, '$1') ? digest : undefined;
@@ -84,7 +84,7 @@ const FLAGS = /^(..)./s;
 export function relink(
   files: Iterable<ExternalFile>,
   target: Target,
-  originOf: (file: ExternalFile) => Name | Refusal,
+  originOf: (file: ExternalFile) => ByteString | Refusal,
 ): Relinked {
   const result: Relinked = { changed: 0, refused: [] };
   for (const file of files) {
@@ -96,7 +96,7 @@ export function relink(
 }
 
 /** @returns whether that changed anything */
-function toOrigin(file: ExternalFile, originOf: (file: ExternalFile) => Name | Refusal): boolean | Refusal {
+function toOrigin(file: ExternalFile, originOf: (file: ExternalFile) => ByteString | Refusal): boolean | Refusal {
   if (file.digest === undefined) return WITHOUT_DIGEST;
   const origin = originOf(file);
   if (typeof origin === 'object') return origin;

@@ -4,7 +4,7 @@
  */
 
 import { openSource, readContent, readFound, type SourceFile, type SourceTree } from '../store/source.ts';
-import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import { ENODATA, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
 import { getXattr, listXattrs } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
@@ -56,7 +56,7 @@ const XATTR_BYTES_MAX = 65536;
  * Throws ErrnoError that names the object: what the system says, EIO for a file that changes while it is read, and E2BIG for
  * xattrs that no image can hold.
  */
-export function scanTree(path: Name, options: ScanOptions = {}): Scanned {
+export function scanTree(path: ByteString, options: ScanOptions = {}): Scanned {
   const { tree, fd } = openSource(path);
   try {
     return new Scan(tree, options).read(fd);
@@ -130,7 +130,7 @@ class Scan {
   #readTarget({ fd, path }: Found, inode: TreeInode): void {
     const length = native.readlinkat(fd, '', this.#buffer);
     if (length < 0) throw this.#failure(length, path, 'target');
-    setPayload(inode, nameOf(this.#buffer, 0, length));
+    setPayload(inode, byteStringOf(this.#buffer, 0, length));
     inode.sizeBytes = length;
   }
 
@@ -138,13 +138,13 @@ class Scan {
     const length = listXattrs(fd, this.#buffer);
     if (length === -EOPNOTSUPP || length === 0) return;
     if (length < 0) throw this.#failure(length, path, 'list of xattrs');
-    const names = nameOf(this.#buffer, 0, length);
+    const names = byteStringOf(this.#buffer, 0, length);
     for (const name of names.split('\0').slice(0, -1)) {
       if (this.#options.userXattrs && !name.startsWith('user.')) continue;
       const n = getXattr(fd, name, this.#buffer);
       if (n === -ENODATA) continue; // it went away meanwhile
       if (n < 0) throw this.#failure(n, path, `xattr ${printable(name)}`);
-      const value = nameOf(this.#buffer, 0, n);
+      const value = byteStringOf(this.#buffer, 0, n);
       try {
         setXattr(inode, name, value);
       } catch (error) {
@@ -154,11 +154,11 @@ class Scan {
     }
   }
 
-  #failure(result: number, path: Name, what: string): ErrnoError {
+  #failure(result: number, path: ByteString, what: string): ErrnoError {
     return new ErrnoError(-result, `${this.#shown(path)}: ${what}: ${errnoName(result)}`);
   }
 
-  #shown(path: Name): string {
+  #shown(path: ByteString): string {
     return printable(path === '' ? this.#tree.path : `${this.#tree.path}/${path}`);
   }
 }

@@ -4,7 +4,7 @@
  * Source: kernel Documentation/filesystems/overlayfs.rst, "Nesting overlayfs mounts" and "Metadata only copy up"; the order
  * and the stubs are those of mkcomposefs 1.0.8.
  */
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { EFBIG, EINVAL, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, isRegular, S_IFCHR, S_IFMT, S_IFREG } from '../sys/stat.ts';
 import { ALGORITHMS, algorithmOfHex } from '../verity/algorithms.ts';
@@ -24,7 +24,7 @@ export interface StagedInode extends TreeInode {
 }
 
 export interface StagedChild {
-  name: Name;
+  name: ByteString;
   inode: StagedInode;
 }
 
@@ -65,7 +65,7 @@ class Stage {
   readonly #version: ComposefsVersion;
   readonly #copies = new Map<TreeInode, StagedInode>();
   /** Whiteouts that hide the 256 directories of an object store in the data layers. They are real, so never escaped. */
-  readonly #stubs: ReadonlyMap<Name, TreeEntry>;
+  readonly #stubs: ReadonlyMap<ByteString, TreeEntry>;
   readonly #stubInodes: ReadonlySet<TreeInode>;
 
   constructor(root: TreeInode, version: ComposefsVersion) {
@@ -124,11 +124,11 @@ class Stage {
   }
 }
 
-const byName = ([a]: [Name, unknown], [b]: [Name, unknown]): number => (a < b ? -1 : 1);
+const byName = ([a]: [ByteString, unknown], [b]: [ByteString, unknown]): number => (a < b ? -1 : 1);
 
 /** A copy, with one level of escape on the xattrs that overlayfs would take for its own. */
-function escaped(xattrs: Map<Name, Name>): Map<Name, Name> {
-  const copy = new Map<Name, Name>();
+function escaped(xattrs: Map<ByteString, ByteString>): Map<ByteString, ByteString> {
+  const copy = new Map<ByteString, ByteString>();
   for (const [name, value] of xattrs)
     copy.set(name.startsWith(OVERLAY) ? ESCAPED + name.slice(OVERLAY.length) : name, value);
   return copy;
@@ -146,7 +146,7 @@ function markMetacopy(inode: StagedInode): void {
 }
 
 /** struct ovl_metacopy: version, length, flags, algorithm, digest; empty without a digest. */
-export function metacopyOf(digest: string | undefined): Name {
+export function metacopyOf(digest: string | undefined): ByteString {
   const algorithm = algorithmOfHex(digest ?? '');
   if (digest === undefined || algorithm === undefined) return '';
   const { number, digestBytes } = ALGORITHMS[algorithm];
@@ -156,7 +156,7 @@ export function metacopyOf(digest: string | undefined): Name {
 const METACOPY_HEADER_BYTES = 4;
 
 /** The digest in a metacopy value, whose length tells the algorithm; undefined where it has none. */
-export function digestInMetacopy(value: Name): string | undefined {
+export function digestInMetacopy(value: ByteString): string | undefined {
   const digest = Buffer.from(value.slice(METACOPY_HEADER_BYTES), 'latin1').toString('hex');
   return algorithmOfHex(digest) === undefined ? undefined : digest;
 }
@@ -173,8 +173,8 @@ function escapeWhiteout(inode: StagedInode, parent: StagedInode, version: Compos
 }
 
 /** A whiteout for each of 00 to ff that the root does not have; owner, time and SELinux label are the root's. */
-function whiteoutStubs(root: TreeInode): Map<Name, TreeEntry> {
-  const stubs = new Map<Name, TreeEntry>();
+function whiteoutStubs(root: TreeInode): Map<ByteString, TreeEntry> {
+  const stubs = new Map<ByteString, TreeEntry>();
   const label = root.xattrs.get('security.selinux');
   for (let i = 0; i < 256; i++) {
     const name = i.toString(16).padStart(2, '0');

@@ -1,5 +1,5 @@
 /** A tree of inodes in memory: what a directory, a dump file or an image is read into, and what an image is made from. */
-import type { Name, Seconds } from '../sys/bytes.ts';
+import type { ByteString, Seconds } from '../sys/bytes.ts';
 import { E2BIG, ENAMETOOLONG, ERANGE, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from '../sys/stat.ts';
 
@@ -18,17 +18,17 @@ export interface TreeInode {
   mtime: Seconds;
   mtimensec: number;
   /** A symlink's target; the path of a regular file's data below the data layer, '' where the origin alone leads there. */
-  payload: Name | undefined;
+  payload: ByteString | undefined;
   /** The inode that has a regular file's data: a value of `trusted.overlay.origin`. */
-  origin: Name | undefined;
+  origin: ByteString | undefined;
   /** The bytes of a regular file that the image itself holds. */
-  content: Name | undefined;
+  content: ByteString | undefined;
   /** The fs-verity digest of a regular file's data in lower-case hex: 64 digits of SHA-256, or 128 of SHA-512. */
   digest: string | undefined;
   /** Values by full name. */
-  xattrs: Map<Name, Name>;
+  xattrs: Map<ByteString, ByteString>;
   /** A directory's names, in any order; without `.` and `..`. Empty for other types. */
-  entries: Map<Name, TreeEntry>;
+  entries: Map<ByteString, TreeEntry>;
 }
 
 /** A name in a directory. */
@@ -81,13 +81,13 @@ export function newInode(mode: number): TreeInode {
   };
 }
 /** One for all that is no directory and so never gets a name: a map of its own would be a third of a file's memory. */
-const NO_ENTRIES: Map<Name, TreeEntry> = new Map();
+const NO_ENTRIES: Map<ByteString, TreeEntry> = new Map();
 
 /**
  * Sets an xattr, in place of one of the same name.
  * Throws ErrnoError: ERANGE for an empty or over-long name, E2BIG where the inode's xattrs would not fit.
  */
-export function setXattr(inode: TreeInode, name: Name, value: Name): void {
+export function setXattr(inode: TreeInode, name: ByteString, value: ByteString): void {
   if (name.length === 0 || name.length > XATTR_NAME_BYTES_MAX)
     throw new ErrnoError(ERANGE, `a name of ${name.length} bytes; 1 to ${XATTR_NAME_BYTES_MAX} are allowed`);
   let bytes = XATTR_HEADER_BYTES + XATTR_ENTRY_BYTES + name.length + value.length;
@@ -98,29 +98,29 @@ export function setXattr(inode: TreeInode, name: Name, value: Name): void {
 }
 
 /** Sets a symlink's target, or the path of a file's data. Throws ErrnoError ENAMETOOLONG. */
-export function setPayload(inode: TreeInode, payload: Name): void {
+export function setPayload(inode: TreeInode, payload: ByteString): void {
   if (payload.length > PATH_BYTES_MAX)
     throw new ErrnoError(ENAMETOOLONG, `${payload.length} bytes; ${PATH_BYTES_MAX} are allowed`);
   inode.payload = payload;
 }
 
 /** The names of a directory in the order of their bytes, which is the order on disk. */
-export function sortedEntries(directory: TreeInode): [Name, TreeEntry][] {
+export function sortedEntries(directory: TreeInode): [ByteString, TreeEntry][] {
   return [...directory.entries].sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
 /** Where a name is: as a list, the paths of a deep tree share what they have in common. undefined is the root. */
-export type Place = { readonly above: Place; readonly name: Name } | undefined;
+export type Place = { readonly above: Place; readonly name: ByteString } | undefined;
 
 /** The path of a place; the root's is "". */
-export function pathOf(place: Place): Name {
-  const names: Name[] = [];
+export function pathOf(place: Place): ByteString {
+  const names: ByteString[] = [];
   for (let at = place; at; at = at.above) names.push(`/${at.name}`);
   return names.reverse().join('');
 }
 
 /** Every name below `root`, a directory before its names, names in byte order. The root's path is "". */
-export function* walk(root: TreeInode): Generator<[path: Name, entry: TreeEntry]> {
+export function* walk(root: TreeInode): Generator<[path: ByteString, entry: TreeEntry]> {
   for (const [place, entry] of walkPlaces(root)) yield [pathOf(place), entry];
 }
 

@@ -28,7 +28,7 @@ import {
   XattrEntry,
   XattrHeader,
 } from '../erofs/format.ts';
-import { type Name, putU64 } from '../sys/bytes.ts';
+import { type ByteString, putU64 } from '../sys/bytes.ts';
 import {
   isDirectory,
   isRegular,
@@ -191,7 +191,7 @@ class ImageWriter {
     return at + entryBytes(xattr);
   }
 
-  #putText(text: Name, at: number): void {
+  #putText(text: ByteString, at: number): void {
     this.#bytes.write(text, at, 'latin1');
   }
 
@@ -204,7 +204,7 @@ class ImageWriter {
     else if (isRegular(mode) && placed.sizeBytes > 0) this.#putSplit(placed, content ?? '');
   }
 
-  #putSplit(placed: PlacedInode, text: Name): void {
+  #putSplit(placed: PlacedInode, text: ByteString): void {
     const blockBytes = placed.blocks * BLOCK_BYTES;
     this.#putText(text.slice(0, blockBytes), placed.firstBlock * BLOCK_BYTES);
     this.#putText(text.slice(blockBytes), placed.at + headBytes(placed));

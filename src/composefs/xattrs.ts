@@ -10,14 +10,14 @@ import {
   XattrEntry,
   XattrHeader,
 } from '../erofs/format.ts';
-import { type Name, nameBytes } from '../sys/bytes.ts';
+import { type ByteString, bufferOf } from '../sys/bytes.ts';
 import { xxh32 } from './xxh32.ts';
 
 /** An xattr as it is stored: the number of a prefix, the rest of the name, the value. */
 export interface StoredXattr {
   index: number;
-  suffix: Name;
-  value: Name;
+  suffix: ByteString;
+  value: ByteString;
 }
 
 /** An inode's xattrs: places in the shared table (bytes from its start), and those stored right after the inode. */
@@ -34,7 +34,7 @@ export interface SharedXattrs {
   table: StoredXattr[];
   sizeBytes: number;
   /** Splits an inode's xattrs into shared and inline ones. */
-  assign(xattrs: ReadonlyMap<Name, Name>): InodeXattrs;
+  assign(xattrs: ReadonlyMap<ByteString, ByteString>): InodeXattrs;
 }
 
 /** An inode names this many shared xattrs at most; the rest is stored inline. */
@@ -43,7 +43,7 @@ const SHARED_MAX = XATTR_LONG_PREFIX;
 /** mkcomposefs does not use the prefix of Lustre. */
 const PREFIXES = XATTR_PREFIXES.map((prefix, index) => (index === XATTR_INDEX_LUSTRE ? '' : prefix));
 
-function storedXattr(name: Name, value: Name): StoredXattr {
+function storedXattr(name: ByteString, value: ByteString): StoredXattr {
   const index = PREFIXES.findIndex(prefix => prefix !== '' && name.startsWith(prefix));
   return index < 0 ? { index: 0, suffix: name, value } : { index, suffix: name.slice(PREFIXES[index]?.length), value };
 }
@@ -59,8 +59,8 @@ export const align = (n: number, multiple: number): number => Math.ceil(n / mult
  * Puts the xattrs that several inodes have into one table, ordered by name, length and value, each from the greatest down.
  * @param inodes the xattrs of every inode of the image, once
  */
-export function shareXattrs(inodes: Iterable<ReadonlyMap<Name, Name>>): SharedXattrs {
-  const uses = new Map<Name, Map<Name, Use>>();
+export function shareXattrs(inodes: Iterable<ReadonlyMap<ByteString, ByteString>>): SharedXattrs {
+  const uses = new Map<ByteString, Map<ByteString, Use>>();
   for (const xattrs of inodes) for (const [name, value] of xattrs) count(uses, name, value);
   const table: StoredXattr[] = [];
   let sizeBytes = 0;
@@ -71,37 +71,37 @@ export function shareXattrs(inodes: Iterable<ReadonlyMap<Name, Name>>): SharedXa
     table.push(xattr);
     sizeBytes += entryBytes(xattr);
   }
-  const bits = new Map<Name, number>();
+  const bits = new Map<ByteString, number>();
   return { table, sizeBytes, assign: xattrs => assignXattrs(xattrs, uses, bits) };
 }
 
 /** One pair of name and value: how many inodes have it, and its place in the table, if that is more than one. */
 interface Use {
-  readonly name: Name;
-  readonly value: Name;
+  readonly name: ByteString;
+  readonly value: ByteString;
   count: number;
   place: number | undefined;
 }
 
 /** By name, then by value: a text of both would be a copy of each value for each inode. */
-function count(uses: Map<Name, Map<Name, Use>>, name: Name, value: Name): void {
-  const values = uses.get(name) ?? new Map<Name, Use>();
+function count(uses: Map<ByteString, Map<ByteString, Use>>, name: ByteString, value: ByteString): void {
+  const values = uses.get(name) ?? new Map<ByteString, Use>();
   if (values.size === 0) uses.set(name, values);
   const use = values.get(value);
   if (use) use.count++;
   else values.set(value, { name, value, count: 1, place: undefined });
 }
 
-function descending(a: { name: Name; value: Name }, b: { name: Name; value: Name }): number {
+function descending(a: { name: ByteString; value: ByteString }, b: { name: ByteString; value: ByteString }): number {
   if (a.name !== b.name) return a.name < b.name ? 1 : -1;
   if (a.value.length !== b.value.length) return b.value.length - a.value.length;
   return a.value < b.value ? 1 : -1;
 }
 
 function assignXattrs(
-  xattrs: ReadonlyMap<Name, Name>,
-  uses: ReadonlyMap<Name, ReadonlyMap<Name, Use>>,
-  bits: Map<Name, number>,
+  xattrs: ReadonlyMap<ByteString, ByteString>,
+  uses: ReadonlyMap<ByteString, ReadonlyMap<ByteString, Use>>,
+  bits: Map<ByteString, number>,
 ): InodeXattrs {
   const result: InodeXattrs = { filter: XATTR_FILTER_DEFAULT, shared: [], inline: [], sizeBytes: 0 };
   for (const [name, value] of xattrs) {
@@ -121,10 +121,10 @@ function assignXattrs(
 }
 
 /** The bit that says an xattr of this name may be there. `bits` remembers it: an image has few names. */
-function filterBit(name: Name, { suffix, index }: StoredXattr, bits: Map<Name, number>): number {
+function filterBit(name: ByteString, { suffix, index }: StoredXattr, bits: Map<ByteString, number>): number {
   let bit = bits.get(name);
   if (bit === undefined) {
-    bit = 1 << (xxh32(nameBytes(suffix), XATTR_FILTER_SEED + index) & 31);
+    bit = 1 << (xxh32(bufferOf(suffix), XATTR_FILTER_SEED + index) & 31);
     bits.set(name, bit);
   }
   return bit;

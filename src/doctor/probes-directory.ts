@@ -1,6 +1,6 @@
 /** Questions about a directory, such as an object store, and its filesystem. Each is a row of `directoryProbes`. */
 import { readMounts } from '../fuse/mountinfo.ts';
-import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { ENODATA, ENOTTY, errnoName } from '../sys/errno.ts';
 import { openHandle, readHandle, readUuid } from '../sys/handles.ts';
 import { native } from '../sys/native.ts';
@@ -12,7 +12,7 @@ interface Place {
   /** The directory, open for reading. */
   readonly fd: number;
   /** As mountinfo has it; '' where that does not show the mount. */
-  readonly type: Name;
+  readonly type: ByteString;
   readonly machine: Machine;
 }
 
@@ -29,7 +29,7 @@ const directoryProbes: readonly Row<Place>[] = [
 ];
 
 /** All facts of a directory; where it can not be opened there is one, which says so. */
-export function probeDirectory(path: Name, machine: Machine): Fact[] {
+export function probeDirectory(path: ByteString, machine: Machine): Fact[] {
   const fd = native.openat2(AT_FDCWD, path, O_DIRECTORY, 0);
   if (fd < 0) {
     const why = `${printable(path)}: ${errnoName(fd)}`;
@@ -51,7 +51,7 @@ function filesystem({ type }: Place): Answer {
 const UUID_SINCE: KernelVersion = [6, 9];
 
 function uuid({ fd, type, machine: { kernel } }: Place): Answer {
-  const hex = Buffer.from(nameBytes(readUuid(fd))).toString('hex');
+  const hex = Buffer.from(bufferOf(readUuid(fd))).toString('hex');
   if (/[^0]/.test(hex)) return yes(hex.replace(/^(.{8})(....)(....)(....)/, '$1-$2-$3-$4-'));
   if (!isSince(kernel, UUID_SINCE)) return no(null, 'the kernel does not tell it', 'Linux 6.9');
   return no(

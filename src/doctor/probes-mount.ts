@@ -5,7 +5,7 @@ import { accessSync, closeSync, constants, openSync, realpathSync, statSync } fr
 import { join } from 'node:path';
 import { acceptedFlags } from '../fuse/init.ts';
 import { uringObstacle } from '../fuse/uring.ts';
-import { nameFromText } from '../sys/bytes.ts';
+import { byteStringFromText } from '../sys/bytes.ts';
 import { CPU_LATENCY_DEVICE } from '../sys/cpu-latency.ts';
 import { EINVAL, EPERM, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
@@ -93,7 +93,7 @@ function helper(machine: Machine): Answer {
   if (path === undefined) return no(null, 'fusermount3 is not on the PATH', 'install it (Debian: fuse3)');
   const { mode, uid } = statSync(path);
   const isSetuid = uid === 0 && (mode & 0o4000) !== 0;
-  const hasCapabilities = native.lgetxattr(nameFromText(path), 'security.capability', new Uint8Array(0)) > 0;
+  const hasCapabilities = native.lgetxattr(byteStringFromText(path), 'security.capability', new Uint8Array(0)) > 0;
   if (!isSetuid && !hasCapabilities && !machine.inInitialNamespace)
     return no(path, 'its owner is not the root of this user namespace', 'a namespace with more users: --map-auto');
   if (!isSetuid && !hasCapabilities)

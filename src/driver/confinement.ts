@@ -11,7 +11,7 @@
  */
 import { statSync } from 'node:fs';
 import type { LayerSpec, StackOptions } from '../overlay/options.ts';
-import { type Name, nameBytes, nameFromText } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, byteStringFromText } from '../sys/bytes.ts';
 import { ESRCH } from '../sys/errno.ts';
 import { moduleDirectories, native } from '../sys/native.ts';
 import { knowsHandles, landlockVersion, Ruleset } from '../sys/security/landlock.ts';
@@ -74,7 +74,7 @@ export class Limits {
     this.directories = stack.layers.filter(({ path }) => isDirectory(path));
     const byHandle = stack.followOrigin && this.held.includes(CAP_DAC_READ_SEARCH);
     this.reading = !byHandle || knowsHandles();
-    const others = ['/proc', ...moduleDirectories(hashPackages)].map(nameFromText);
+    const others = ['/proc', ...moduleDirectories(hashPackages)].map(byteStringFromText);
     this.rules = rulesFor([...this.directories.map(({ path }) => path), ...others], this.reading);
   }
 
@@ -133,11 +133,11 @@ function refusedCalls({ followOrigin }: StackOptions): Refused {
   return { calls: (Object.keys(systemCalls) as SystemCall[]).filter(name => !others.includes(name)), missing, unless };
 }
 
-const isDirectory = (path: Name): boolean =>
-  statSync(nameBytes(path) as Buffer, { throwIfNoEntry: false })?.isDirectory() === true;
+const isDirectory = (path: ByteString): boolean =>
+  statSync(bufferOf(path), { throwIfNoEntry: false })?.isDirectory() === true;
 
 /** Rules by which the directories can be read; undefined where there is no Landlock, or it refuses one of them. */
-function rulesFor(directories: readonly Name[], reading: boolean): Ruleset | undefined {
+function rulesFor(directories: readonly ByteString[], reading: boolean): Ruleset | undefined {
   if (landlockVersion() === 0) return undefined;
   try {
     const rules = new Ruleset({ reading });

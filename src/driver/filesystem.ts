@@ -19,7 +19,7 @@ import type { Listing } from '../overlay/listing.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';
-import { type Name, nameBytes } from '../sys/bytes.ts';
+import { type ByteString, bufferOf } from '../sys/bytes.ts';
 import { type Counters, count, newCounters } from '../sys/counters.ts';
 import {
   EBADF,
@@ -52,7 +52,7 @@ const UNKNOWN_INO = 0xffffffff;
 const DOTS = 2;
 
 /** Shown by findmnt(8), and as the root of the mount by mountinfo: overlayfs calls that directory so. */
-export const MERGED_NAME: Name = 'merged';
+export const MERGED_NAME: ByteString = 'merged';
 
 export interface Visibility {
   /** Whether POSIX ACLs exist here at all. */
@@ -111,7 +111,7 @@ export class OverlayFilesystem implements Filesystem {
 
   // ---- names -------------------------------------------------------------------------------------------------------
 
-  lookup(parent: Nodeid, name: Name, out: Out): number {
+  lookup(parent: Nodeid, name: ByteString, out: Out): number {
     if (parent === ROOT && this.holdsMerged) return this.lookupMerged(name, out);
     const directory = this.nodes.get(parent);
     if (directory === undefined) return -ESTALE;
@@ -124,14 +124,14 @@ export class OverlayFilesystem implements Filesystem {
   }
 
   /** The name is not kept: the kernel asks for it anew where it is to be one of the tree again. */
-  private lookupMerged(name: Name, out: Out): number {
+  private lookupMerged(name: ByteString, out: Out): number {
     if (name !== MERGED_NAME) return -ENOENT;
     const { overlay, cache } = this;
     return reply.putEntryOut(out.view, 0, MERGED, 0, 0, cache.attrSeconds, overlay.attr(overlay.root));
   }
 
   /** Looks a name up: a second time where what was remembered of it is not there any more. */
-  private find(directory: Node, name: Name): { node: Node; attr: Attr } | number {
+  private find(directory: Node, name: ByteString): { node: Node; attr: Attr } | number {
     try {
       return this.findOnce(directory, name);
     } catch (error) {
@@ -140,7 +140,7 @@ export class OverlayFilesystem implements Filesystem {
     }
   }
 
-  private findOnce(directory: Node, name: Name): { node: Node; attr: Attr } | number {
+  private findOnce(directory: Node, name: ByteString): { node: Node; attr: Attr } | number {
     const found = this.overlay.lookup(directory, name);
     if (typeof found === 'number') return found;
     const node = this.nodes.canonical(found);
@@ -284,7 +284,7 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (!isSymlink(node.top.mode)) return -EINVAL;
-    const target = nameBytes(this.overlay.readlink(node));
+    const target = bufferOf(this.overlay.readlink(node));
     out.bytes.set(target);
     return target.length;
   }
@@ -293,7 +293,7 @@ export class OverlayFilesystem implements Filesystem {
     return reply.putStatfsOut(out.view, 0, this.overlay.statfs(this.visible.statfs));
   }
 
-  getxattr(nodeid: Nodeid, name: Name, _caller: Caller): Uint8Array | number {
+  getxattr(nodeid: Nodeid, name: ByteString, _caller: Caller): Uint8Array | number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (!this.visible.acl && isAcl(name)) return -EOPNOTSUPP;
@@ -312,7 +312,7 @@ export class OverlayFilesystem implements Filesystem {
     const names = this.overlay
       .listxattr(node)
       .filter(name => (seesTrusted || !name.startsWith('trusted.')) && (this.visible.acl || !isAcl(name)));
-    return nameBytes(names.map(name => `${name}\0`).join(''));
+    return bufferOf(names.map(name => `${name}\0`).join(''));
   }
 
   // ---- data --------------------------------------------------------------------------------------------------------
@@ -385,4 +385,4 @@ function putOpened(out: Out, opened: Opened | number): number {
   return reply.putOpenOut(out.view, 0, opened.handle, opened.flags, opened.backingId);
 }
 
-const isAcl = (name: Name): boolean => name.startsWith('system.posix_acl_');
+const isAcl = (name: ByteString): boolean => name.startsWith('system.posix_acl_');

@@ -25,7 +25,7 @@ import { openOverlay } from '../overlay/open.ts';
 import type { StackOptions } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { step } from '../overlay/step.ts';
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ENOSYS, ErrnoError } from '../sys/errno.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/security/privileges.ts';
 import { Backing } from './backing.ts';
@@ -170,7 +170,7 @@ function mountFlagNames(flags: readonly MountFlag[]): string[] {
 
 /** The kernel counts in jiffies, libfuse in doubles; 136 years are long enough. */
 const seconds = (wanted: number): number => Math.min(wanted, 2 ** 32 - 1);
-const escaped = (name: Name): string => Buffer.from(name, 'latin1').toString('utf8').replace(/[\\,]/g, '\\$&');
+const escaped = (name: ByteString): string => Buffer.from(name, 'latin1').toString('utf8').replace(/[\\,]/g, '\\$&');
 
 function shortened(text: string): string {
   const bytes = Buffer.from(text, 'utf8').subarray(0, TEXT_BYTES_MAX);

@@ -3,7 +3,7 @@ import type { Nodeid } from '../fuse/ops.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';
-import { type Name, nameBytes, nameFromText, printable, type Seconds } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, byteStringFromText, printable, type Seconds } from '../sys/bytes.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError } from '../sys/errno.ts';
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
@@ -129,7 +129,7 @@ export class PathOperations {
   /** Copies the value of an xattr into `out`. @returns its size; an empty `out` asks for that alone */
   getxattr(path: string, name: string, out: Uint8Array): number {
     const value = this.attempt('getxattr', path, node => {
-      const stored = nameFromText(name);
+      const stored = byteStringFromText(name);
       return isAcl(stored) ? -errno.EOPNOTSUPP : this.overlay.getxattr(node, stored);
     });
     return typeof value === 'number' ? value : fill(out, value);
@@ -140,7 +140,7 @@ export class PathOperations {
     const names = this.attempt('listxattr', path, node => this.overlay.listxattr(node));
     if (typeof names === 'number') return names;
     const listed = names.filter(name => !isAcl(name) && (this.listsTrusted || !name.startsWith('trusted.')));
-    return fill(out, nameBytes(listed.map(name => `${name}\0`).join('')));
+    return fill(out, bufferOf(listed.map(name => `${name}\0`).join('')));
   }
 
   /** What `work` makes of the node at `path`, or a negative errno. */
@@ -157,7 +157,9 @@ export class PathOperations {
       return work();
     } catch (error) {
       const expected = error instanceof ErrnoError;
-      this.log(`${operation} ${printable(nameFromText(path))}: ${expected ? error.message : (error as Error).stack}`);
+      this.log(
+        `${operation} ${printable(byteStringFromText(path))}: ${expected ? error.message : (error as Error).stack}`,
+      );
       return expected ? -error.errno : -errno.EIO;
     }
   }
@@ -198,4 +200,4 @@ const milliseconds = (seconds: Seconds, nanoseconds: number): number =>
 const clamped = (numbers: Statvfs): Statvfs =>
   Object.fromEntries(Object.entries(numbers).map(([name, number]) => [name, Math.min(number, U32_MAX)]));
 
-const isAcl = (name: Name): boolean => name.startsWith('system.posix_acl_');
+const isAcl = (name: ByteString): boolean => name.startsWith('system.posix_acl_');

@@ -2,7 +2,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
-import { type Name, nameFromText } from '../sys/bytes.ts';
+import { type ByteString, byteStringFromText } from '../sys/bytes.ts';
 import { EILSEQ, ENOTDIR } from '../sys/errno.ts';
 import { isDirectory } from '../sys/stat.ts';
 
@@ -34,19 +34,19 @@ export class Paths {
     const parent = this.find(path.slice(0, slash) || '/');
     if (typeof parent === 'number') return parent;
     if (!isDirectory(parent.top.mode)) return -ENOTDIR;
-    const node = this.overlay.lookup(parent, nameFromText(name));
+    const node = this.overlay.lookup(parent, byteStringFromText(name));
     if (typeof node !== 'number') this.known.set(path, node);
     return node;
   }
 }
 
-/** A Name as fuse-native takes it; bytes that are not UTF-8 become U+FFFD, one or more. */
-export function lossyText(name: Name): string {
+/** A ByteString as fuse-native takes it; bytes that are not UTF-8 become U+FFFD, one or more. */
+export function lossyText(name: ByteString): string {
   return Buffer.from(name, 'latin1').toString('utf8');
 }
 
-/** A Name as fuse-native takes it, or undefined where it is not UTF-8. */
-export function exactText(name: Name): string | undefined {
+/** A ByteString as fuse-native takes it, or undefined where it is not UTF-8. */
+export function exactText(name: ByteString): string | undefined {
   const text = lossyText(name);
-  return nameFromText(text) === name ? text : undefined;
+  return byteStringFromText(text) === name ? text : undefined;
 }

@@ -8,7 +8,7 @@ import { openOverlay } from '../overlay/open.ts';
 import type { StackOptions } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { step } from '../overlay/step.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { CpuLatency } from '../sys/cpu-latency.ts';
 import { EPERM, ErrnoError } from '../sys/errno.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, openFilesMax } from '../sys/security/privileges.ts';
@@ -32,7 +32,7 @@ export interface Connected {
    * Has the kernel's root hold one directory alone, which is the root of the tree, or else the tree itself, as at first.
    * @returns the name of that directory
    */
-  readonly holdMerged: (isHeld: boolean) => Name;
+  readonly holdMerged: (isHeld: boolean) => ByteString;
   /** Serves from here on. Settles with how the connection ended; rejects with ErrnoError where it can not be served. */
   readonly serve: () => Promise<End>;
 }

@@ -8,7 +8,7 @@
  * ```
  * Nothing here trusts the order of the names: a directory out of order loses names in lookups, never more.
  */
-import { getU64, type Name, nameOf, printable } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf, getU64, printable } from '../sys/bytes.ts';
 import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { type Extent, extentAt, HOLE } from './data.ts';
 import type { Nid } from './format.ts';
@@ -17,7 +17,7 @@ import type { Inode } from './inode.ts';
 import type { Image } from './superblock.ts';
 
 /** Finds `name` in a directory: its nid, or undefined. Allocates nothing. Throws ErrnoError EUCLEAN for a corrupt block. */
-export function findDirent(image: Image, directory: Inode, name: Name): Nid | undefined {
+export function findDirent(image: Image, directory: Inode, name: ByteString): Nid | undefined {
   let low = 0;
   let high = blocksOf(image, directory) - 1;
   let found = -1;
@@ -35,7 +35,7 @@ export function findDirent(image: Image, directory: Inode, name: Name): Nid | un
 }
 
 /** Searches one block, whose first name sorts before `name`. */
-function findInBlock(image: Image, directory: Inode, index: number, name: Name): Nid | undefined {
+function findInBlock(image: Image, directory: Inode, index: number, name: ByteString): Nid | undefined {
   const count = loadBlock(image, directory, index);
   let low = 1;
   let high = count - 1;
@@ -56,7 +56,7 @@ function findInBlock(image: Image, directory: Inode, index: number, name: Name):
 export function listDirents(
   image: Image,
   directory: Inode,
-  visit: (name: Name, nid: Nid, fileType: number) => void,
+  visit: (name: ByteString, nid: Nid, fileType: number) => void,
 ): void {
   listDirentsFrom(image, directory, 0, (name, nid, fileType) => {
     visit(name, nid, fileType);
@@ -72,7 +72,7 @@ export function listDirentsFrom(
   image: Image,
   directory: Inode,
   position: number,
-  visit: (name: Name, nid: Nid, fileType: number, next: number) => boolean,
+  visit: (name: ByteString, nid: Nid, fileType: number, next: number) => boolean,
 ): void {
   const blocks = blocksOf(image, directory);
   let index = Math.floor(position / image.blockBytes);
@@ -82,7 +82,7 @@ export function listDirentsFrom(
     const [at, bytes] = [blockAt, blockBytes];
     for (let i = first; i < count; i++) {
       const from = nameStart(image, directory, i);
-      const name = nameOf(image.bytes, from, nameLimit(image, directory, count, i, from));
+      const name = byteStringOf(image.bytes, from, nameLimit(image, directory, count, i, from));
       const next = index * image.blockBytes + (i + 1 < count ? (i + 1) * Dirent.SIZE : image.blockBytes);
       const fileType = image.view.getUint8(blockAt + i * Dirent.SIZE + Dirent.file_type);
       if (!visit(name, nidOf(image, i), fileType, next)) return;
@@ -166,7 +166,7 @@ function nameEnd(image: Image, directory: Inode, count: number, i: number, from:
 }
 
 /** Below 0 where `name` sorts before dirent i, 0 where they are equal. A NUL ends the dirent's name. */
-function compareDirent(image: Image, directory: Inode, count: number, i: number, name: Name): number {
+function compareDirent(image: Image, directory: Inode, count: number, i: number, name: ByteString): number {
   const from = nameStart(image, directory, i);
   const end = nameEnd(image, directory, count, i, from);
   const bytes = image.bytes;
@@ -193,7 +193,7 @@ function nameLimit(image: Image, directory: Inode, count: number, i: number, fro
   while (end < limit && bytes[end] !== 0 && bytes[end] !== SLASH) end++;
   const isName = from + NAME_MAX >= end && end > from && (end === limit || bytes[end] === 0);
   if (isName) return end;
-  const shown = printable(nameOf(bytes, from, Math.min(end + 1, limit, from + 300)));
+  const shown = printable(byteStringOf(bytes, from, Math.min(end + 1, limit, from + 300)));
   throw corrupt(directory, `dirent ${i} has the name ${shown}`);
 }
 const SLASH = 0x2f;

@@ -1,6 +1,6 @@
 /** Opens EROFS images: the file is read into memory once, and whole. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { getSeconds, getU64, type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, getSeconds, getU64, printable } from '../sys/bytes.ts';
 import { EFBIG, EINVAL, EIO, ENOMEM, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { hugeMemory } from '../sys/memory.ts';
 import { isDirectory } from '../sys/stat.ts';
@@ -67,9 +67,9 @@ export function openImage(bytes: Uint8Array): Image {
  * @param label the path to name in messages
  * Throws ErrnoError: EINVAL for what is no EROFS image, EFBIG for one that does not fit into memory, else the system's.
  */
-export function readImageFile(file: Name | number, label: string = printable(String(file))): Uint8Array {
+export function readImageFile(file: ByteString | number, label: string = printable(String(file))): Uint8Array {
   if (typeof file !== 'number') {
-    const fd = systemCall(label, () => openSync(nameBytes(file) as Buffer, 'r'));
+    const fd = systemCall(label, () => openSync(bufferOf(file), 'r'));
     try {
       return readImageFile(fd, label);
     } finally {

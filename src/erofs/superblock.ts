@@ -1,5 +1,5 @@
 /** The superblock of an EROFS image: what it says of the image, and what of it is refused. Source: Linux fs/erofs/erofs_fs.h. */
-import type { Name, Seconds } from '../sys/bytes.ts';
+import type { ByteString, Seconds } from '../sys/bytes.ts';
 import { EINVAL, EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import {
   BLOCK_BITS_MAX,
@@ -49,7 +49,7 @@ export interface Image {
   readonly uuid: Uint8Array;
   readonly composefs: Composefs | undefined;
   /** The whole texts of the long xattr name prefixes. */
-  readonly longPrefixes: readonly Name[];
+  readonly longPrefixes: readonly ByteString[];
 }
 
 /** Whether the bytes have the magic number of an EROFS superblock where it belongs. */

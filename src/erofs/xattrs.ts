@@ -6,7 +6,7 @@
  * header | shared id 0 | shared id 1 | ... | entry name value | entry name value | ...     entries aligned to 4
  * ```
  */
-import { type Name, nameOf } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf } from '../sys/bytes.ts';
 import { EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { readData } from './data.ts';
 import {
@@ -29,7 +29,7 @@ import type { Image } from './superblock.ts';
  * Finds an xattr by its whole name: the place of its entry for `xattrValue`, or -1. Allocates nothing.
  * Throws ErrnoError EUCLEAN for a corrupt area.
  */
-export function findXattr(image: Image, inode: Inode, name: Name): number {
+export function findXattr(image: Image, inode: Inode, name: ByteString): number {
   if (inode.xattrBytes === 0) return -1;
   const end = inode.xattrAt + inode.xattrBytes;
   const inline = inlineStart(image, inode);
@@ -58,7 +58,7 @@ export function xattrValueBytes(image: Image, entry: number): number {
  * Hands the whole name of each xattr, and its entry for `xattrValue`, to `visit`. Entries with a name index that stands for
  * nothing are left out, as in the kernel. Throws ErrnoError EUCLEAN for a corrupt area.
  */
-export function listXattrs(image: Image, inode: Inode, visit: (name: Name, entry: number) => void): void {
+export function listXattrs(image: Image, inode: Inode, visit: (name: ByteString, entry: number) => void): void {
   if (inode.xattrBytes === 0) return;
   const end = inode.xattrAt + inode.xattrBytes;
   const inline = inlineStart(image, inode);
@@ -70,11 +70,11 @@ export function listXattrs(image: Image, inode: Inode, visit: (name: Name, entry
   }
 }
 
-function visitEntry(image: Image, at: number, visit: (name: Name, entry: number) => void): void {
+function visitEntry(image: Image, at: number, visit: (name: ByteString, entry: number) => void): void {
   const prefix = prefixOf(image, image.view.getUint8(at + XattrEntry.e_name_index));
   const from = at + XattrEntry.SIZE;
   const length = image.view.getUint8(at + XattrEntry.e_name_len);
-  if (prefix !== undefined) visit(prefix + nameOf(image.bytes, from, from + length), at);
+  if (prefix !== undefined) visit(prefix + byteStringOf(image.bytes, from, from + length), at);
 }
 
 /** The first inline entry, after the ids of the shared ones. */
@@ -120,7 +120,7 @@ function sharedEntry(image: Image, inode: Inode, id: number): number {
 }
 
 /** Whether the entry at `at`, whose head is in the image, has this name. Compares the stored part first: it differs most. */
-function matches(image: Image, at: number, name: Name): boolean {
+function matches(image: Image, at: number, name: ByteString): boolean {
   const stored = image.view.getUint8(at + XattrEntry.e_name_len);
   const prefix = prefixOf(image, image.view.getUint8(at + XattrEntry.e_name_index));
   if (prefix === undefined || prefix.length + stored !== name.length) return false;
@@ -131,7 +131,7 @@ function matches(image: Image, at: number, name: Name): boolean {
   return name.startsWith(prefix);
 }
 
-function prefixOf(image: Image, index: number): Name | undefined {
+function prefixOf(image: Image, index: number): ByteString | undefined {
   return index & XATTR_LONG_PREFIX ? image.longPrefixes[index & XATTR_LONG_PREFIX_MASK] : XATTR_PREFIXES[index];
 }
 
@@ -139,13 +139,13 @@ function prefixOf(image: Image, index: number): Name | undefined {
  * Reads the table of long xattr name prefixes, whole texts in the order of their numbers. It is in the data of the image's
  * `prefixNid`, or in the image itself. Throws ErrnoError EUCLEAN.
  */
-export function readLongPrefixes(image: Image): Name[] {
+export function readLongPrefixes(image: Image): ByteString[] {
   if (!(image.featureIncompat & INCOMPAT_XATTR_PREFIXES)) return [];
   const count = image.view.getUint8(SUPER_AT + SuperBlock.xattr_prefix_count);
   let at = image.view.getUint32(SUPER_AT + SuperBlock.xattr_prefix_start, true) * XATTR_ALIGN;
   const holder = image.prefixNid === 0 ? undefined : new Inode(image, image.prefixNid);
   const record = new Uint8Array(RECORD_BYTES);
-  const prefixes: Name[] = [];
+  const prefixes: ByteString[] = [];
   for (let i = 0; i < count; i++) {
     const n = holder ? readData(image, holder, record, 0, RECORD_BYTES, at) : copyBytes(image, at, record);
     const length = (record[XattrLongPrefix.length] as number) | ((record[XattrLongPrefix.length + 1] as number) << 8);
@@ -154,7 +154,7 @@ export function readLongPrefixes(image: Image): Name[] {
     if (n < end || length === 0 || length > LENGTH_MAX || base === undefined) {
       throw new ErrnoError(EUCLEAN, `long xattr prefix ${i}: ${length} bytes at ${at}`);
     }
-    prefixes.push(base + nameOf(record, XattrLongPrefix.infix, end));
+    prefixes.push(base + byteStringOf(record, XattrLongPrefix.infix, end));
     at += Math.ceil(end / XATTR_ALIGN) * XATTR_ALIGN;
   }
   return prefixes;

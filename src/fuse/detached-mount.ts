@@ -1,6 +1,6 @@
 /** A FUSE filesystem that answers before anybody can see it, so that a directory in it can be mounted in its place. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
 import {
@@ -74,7 +74,7 @@ export class DetachedMount implements Connection {
    * whoever serves a mount, and is killed while it waits for its own answer, waits for ever.
    * @returns whether it is taken; Linux before 6.15 refuses that
    */
-  async take(name: Name): Promise<boolean> {
+  async take(name: ByteString): Promise<boolean> {
     const stdio = ['pipe', 'pipe', 'ignore', this.whole] as const;
     const shell = spawn('/bin/sh', ['-c', GO, name], { stdio: [...stdio], env: {}, detached: true }); // no ^C for it alone
     const ended = new Promise<void>(done => shell.once('close', () => done()).once('error', () => done()));

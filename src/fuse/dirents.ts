@@ -1,5 +1,5 @@
 /** Packs the replies of READDIR and READDIRPLUS. */
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { putU64 } from '../sys/bytes.ts';
 import type { Attr } from '../sys/stat.ts';
 import { Dirent, DirentPlus, EntryOut } from './abi.ts';
@@ -35,17 +35,17 @@ export class DirentPacker {
   }
 
   /** Whether `addPlus` would take the name: to ask before an entry's lookup is counted. */
-  hasRoom(name: Name): boolean {
+  hasRoom(name: ByteString): boolean {
     return this.at + padded(DirentPlus.SIZE + name.length) <= this.limit;
   }
 
   /** Whether `add` would take the name. */
-  hasRoomPlain(name: Name): boolean {
+  hasRoomPlain(name: ByteString): boolean {
     return this.at + padded(Dirent.SIZE + name.length) <= this.limit;
   }
 
   /** Adds an entry of READDIR; false where the reply is full. */
-  add(name: Name, ino: number, nextOffset: number, dtype: number): boolean {
+  add(name: ByteString, ino: number, nextOffset: number, dtype: number): boolean {
     if (!this.hasRoomPlain(name)) return false;
     this.putDirent(name, ino, nextOffset, dtype);
     return true;
@@ -56,7 +56,7 @@ export class DirentPacker {
    * them (and nodeid 0) the kernel learns name, type and inode number alone, as it must for `.` and `..`.
    */
   addPlus(
-    name: Name,
+    name: ByteString,
     nextOffset: number,
     dtype: number,
     ino: number,
@@ -73,7 +73,7 @@ export class DirentPacker {
     return true;
   }
 
-  private putDirent(name: Name, ino: number, nextOffset: number, dtype: number): void {
+  private putDirent(name: ByteString, ino: number, nextOffset: number, dtype: number): void {
     const { bytes, view, at } = this;
     putU64(view, at + Dirent.ino, ino);
     putU64(view, at + Dirent.off, nextOffset);

@@ -1,6 +1,6 @@
 /** Request bytes in, reply bytes out. No I/O. */
 
-import { getU64, nameBytes, nameOf } from '../sys/bytes.ts';
+import { bufferOf, byteStringOf, getU64 } from '../sys/bytes.ts';
 import { EINVAL, EIO, ENOSYS, EPROTO, ErrnoError, ESTALE, errnoName } from '../sys/errno.ts';
 import { InHeader, InitOut, MIN_READ_BUFFER, OutHeader } from './abi.ts';
 import type { Connection, Wanted } from './init.ts';
@@ -125,7 +125,7 @@ export class Dispatcher {
     const row = rows.get(opcode);
     const result = this.answer(opcode, row, length, into.body);
     if (result === LATER) {
-      const unique = nameOf(request, InHeader.unique, InHeader.unique + 8) as Unique;
+      const unique = byteStringOf(request, InHeader.unique, InHeader.unique + 8) as Unique;
       this.waiting.set(unique, { opcode, nodeid: this.request.nodeid, since });
       return 0;
     }
@@ -155,7 +155,7 @@ export class Dispatcher {
       result = this.refuse(opcode, nodeid, error);
     }
     this.counts.answered(opcode, result, performance.now() - since);
-    this.lateReply.set(nameBytes(unique), OutHeader.unique);
+    this.lateReply.set(bufferOf(unique), OutHeader.unique);
     const replyLength = this.later.seal(result);
     this.options.tracer?.reply(this.later, replyLength, opcode);
     return replyLength;

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/beneath.ts';
-import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import { EACCES, EINVAL, ENOTDIR, ErrnoError, ESTALE, errnoName, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
@@ -18,15 +18,15 @@ export class MountPlace {
   /** O_PATH descriptor of the directory that the place is in. */
   readonly directory: number;
   /** Its name there; `.` for the root directory. */
-  readonly name: Name;
+  readonly name: ByteString;
 
-  protected constructor(directory: number, name: Name) {
+  protected constructor(directory: number, name: ByteString) {
     this.directory = directory;
     this.name = name;
   }
 
   /** The place that mountinfo names: an absolute path without symlinks. Throws ErrnoError where its directory is not there. */
-  static at(path: Name): MountPlace {
+  static at(path: ByteString): MountPlace {
     const slash = path.lastIndexOf('/');
     const above = path.slice(0, slash) || '/';
     const directory = native.openat2(AT_FDCWD, above, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
@@ -43,7 +43,7 @@ export class MountPlace {
   }
 
   /** The place as a path for system calls that take no descriptor. */
-  get path(): Name {
+  get path(): ByteString {
     return `${pathOf(this.directory)}/${this.name}`;
   }
 
@@ -55,11 +55,11 @@ export class MountPlace {
 /** A directory to mount on. */
 export class MountPoint extends MountPlace {
   /** Its absolute path without symlinks, when it was found. */
-  readonly shown: Name;
+  readonly shown: ByteString;
   /** O_PATH descriptor of the directory itself. */
   private readonly fd: number;
 
-  private constructor(fd: number, shown: Name) {
+  private constructor(fd: number, shown: ByteString) {
     const above = native.openat2(fd, '..', O_PATH | O_DIRECTORY, 0);
     if (above < 0)
       throw new ErrnoError(-above, `mount point ${printable(shown)}: ${errnoName(above)}${whyClosed(shown, above)}`);
@@ -69,7 +69,7 @@ export class MountPoint extends MountPlace {
   }
 
   /** Follows symlinks. Throws ErrnoError: ENOTDIR, ENOENT and so on; ESTALE where it is renamed at this moment. */
-  static find(path: Name): MountPoint {
+  static find(path: ByteString): MountPoint {
     const fd = native.openat2(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0);
     if (fd === -ENOTDIR) throw new ErrnoError(ENOTDIR, `mount point ${printable(path)}: not a directory`);
     if (fd < 0) throw new ErrnoError(-fd, `mount point ${printable(path)}: ${errnoName(fd)}`);
@@ -88,7 +88,7 @@ export class MountPoint extends MountPlace {
   }
 
   /** The directory itself as a path for mount(2), until `release`. */
-  get target(): Name {
+  get target(): ByteString {
     return pathOf(this.fd);
   }
 
@@ -99,7 +99,7 @@ export class MountPoint extends MountPlace {
 }
 
 /** Why nobody but another user gets into a mount that is there. Source: linux/fs/fuse/dir.c, fuse_allow_current_process. */
-function whyClosed(path: Name, result: number): string {
+function whyClosed(path: ByteString, result: number): string {
   const user = result === -EACCES ? mountAt(readMounts(), path)?.user : undefined;
   const isOther = user !== undefined && user !== process.geteuid?.();
   return isOther
@@ -107,12 +107,12 @@ function whyClosed(path: Name, result: number): string {
     : '';
 }
 
-const pathOf = (fd: number): Name => `/proc/self/fd/${fd}`;
-const nameIn = (path: Name): Name => path.slice(path.lastIndexOf('/') + 1) || '.';
+const pathOf = (fd: number): ByteString => `/proc/self/fd/${fd}`;
+const nameIn = (path: ByteString): ByteString => path.slice(path.lastIndexOf('/') + 1) || '.';
 
-function linkOf(fd: number): Name {
+function linkOf(fd: number): ByteString {
   const out = new Uint8Array(PATH_MAX);
-  return nameOf(out, 0, must(native.readlinkat(AT_FDCWD, pathOf(fd), out), 'mounts need /proc'));
+  return byteStringOf(out, 0, must(native.readlinkat(AT_FDCWD, pathOf(fd), out), 'mounts need /proc'));
 }
 
 /** Source: proc_pid_fdinfo(5), mnt_id. */

@@ -1,7 +1,7 @@
 /** Connects /dev/fuse to a directory and takes the mount away again: by mount(2) where allowed, else by fusermount3. */
 import { execFile, spawnSync } from 'node:child_process';
 import { openSync } from 'node:fs';
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { EBUSY, EINVAL, ENOENT, EPERM, ErrnoError, ESTALE, errnoName, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { CAP_SYS_ADMIN, hasCapability } from '../sys/security/privileges.ts';
@@ -10,9 +10,9 @@ import { type Mount, readMounts } from './mountinfo.ts';
 
 export interface FuseMountOptions {
   /** Shown as the source of the mount. */
-  readonly fsname: Name;
+  readonly fsname: ByteString;
   /** The type of the mount is `fuse.` and this. */
-  readonly subtype: Name;
+  readonly subtype: ByteString;
   /** Users other than the one who mounts are let in, as far as permissions go. */
   readonly allowOther: boolean;
   /** Names out of `mountFlags`; read-only is always on. */
@@ -118,7 +118,7 @@ export const mountFailed = ({ shown }: MountPoint, result: number): ErrnoError =
   new ErrnoError(-result, `mount ${printable(shown)}: ${mountHint(result)}`);
 
 /** The data of mount(2). Source: linux/fs/fuse/inode.c, fuse_fs_parameters. */
-export function dataString(fd: number, options: FuseMountOptions): Name {
+export function dataString(fd: number, options: FuseMountOptions): ByteString {
   const uid = process.geteuid?.() ?? 0;
   const gid = process.getegid?.() ?? 0;
   const rootMode = (S_IFDIR | (options.rootPermissions ?? 0)).toString(8);
@@ -126,8 +126,8 @@ export function dataString(fd: number, options: FuseMountOptions): Name {
 }
 
 /** The options of fusermount3. Source: libfuse's util/fusermount.c: a backslash keeps a comma in a name. */
-export function helperOptions(options: FuseMountOptions): Name {
-  const escaped = (name: Name): Name => name.replace(/[\\,]/g, '\\$&');
+export function helperOptions(options: FuseMountOptions): ByteString {
+  const escaped = (name: ByteString): ByteString => name.replace(/[\\,]/g, '\\$&');
   const flags = options.flags.filter(flag => flag !== 'ro' && !ONLY_MOUNT.includes(flag));
   const names = [`fsname=${escaped(shortened(options.fsname))}`, `subtype=${escaped(options.subtype)}`];
   return ['ro', 'nosuid', 'nodev', ...flags, ...commonOptions(options), ...names].join(',');
@@ -137,7 +137,7 @@ export function helperOptions(options: FuseMountOptions): Name {
 const SOURCE_BYTES_MAX = 2000;
 
 /** The start of a long source, as far as mountinfo spells it in SOURCE_BYTES_MAX bytes, in whole characters of UTF-8. */
-function shortened(source: Name): Name {
+function shortened(source: ByteString): ByteString {
   let end = 0;
   for (let room = SOURCE_BYTES_MAX; end < source.length; end++) {
     room -= /[ \t\n\\#]/.test(source[end] as string) ? 4 : 1;
@@ -240,7 +240,7 @@ export function mounter(): Mounter {
 }
 
 /** Node hands arguments to programs as UTF-8 only. */
-function textOf(name: Name): string {
+function textOf(name: ByteString): string {
   const text = Buffer.from(name, 'latin1').toString('utf8');
   if (Buffer.from(text, 'utf8').toString('latin1') === name) return text;
   throw new ErrnoError(EINVAL, `${printable(name)}: without root a mount point and its source must be UTF-8`);

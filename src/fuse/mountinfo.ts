@@ -1,6 +1,6 @@
 /** The mounts of this mount namespace. Source: proc_pid_mountinfo(5). */
 import { openSync, readFileSync, readSync } from 'node:fs';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
 
 export interface Mount {
@@ -8,12 +8,12 @@ export interface Mount {
   readonly parent: number;
   /** `major:minor` of its superblock: the same in every place where it is mounted. */
   readonly device: string;
-  readonly path: Name;
+  readonly path: ByteString;
   /** Flags of this mount, not of its superblock: `ro`, `nosuid`, `relatime`. */
   readonly flags: readonly string[];
   /** With its subtype: `fuse.lowerdata`. */
-  readonly type: Name;
-  readonly source: Name;
+  readonly type: ByteString;
+  readonly source: ByteString;
   /** The source as mountinfo spells it, without white space. */
   readonly spelledSource: string;
   /** Who has mounted it, for filesystems in userspace; undefined for others. */
@@ -79,7 +79,7 @@ export function parseMounts(text: string): Mount[] {
 }
 
 /** The mount that is seen at `path`, an absolute path without symlinks: the last one on top of all others there. */
-export function mountAt(mounts: readonly Mount[], path: Name): Mount | undefined {
+export function mountAt(mounts: readonly Mount[], path: ByteString): Mount | undefined {
   return mounts.findLast(mount => mount.path === path && isOnTop(mounts, mount));
 }
 
@@ -89,10 +89,10 @@ export function isOnTop(mounts: readonly Mount[], mount: Mount): boolean {
 }
 
 /** A path as mountinfo spells it. Source: linux/fs/proc_namespace.c, show_mountinfo. */
-export function encodePath(path: Name): string {
+export function encodePath(path: ByteString): string {
   return path.replace(/[ \t\n\\]/g, byte => `\\${byte.charCodeAt(0).toString(8).padStart(3, '0')}`);
 }
 
-function decode(field: string): Name {
+function decode(field: string): ByteString {
   return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

@@ -1,6 +1,6 @@
 /** The Filesystem that a session serves, and one row per opcode. */
-import type { Name } from '../sys/bytes.ts';
-import { getI64, getU64, nameOf } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
+import { byteStringOf, getI64, getU64 } from '../sys/bytes.ts';
 import { EINVAL, ENAMETOOLONG, ENOSYS, ENOTTY, ERANGE, EROFS } from '../sys/errno.ts';
 import {
   AccessIn,
@@ -30,7 +30,7 @@ export type Nodeid = number & { readonly nodeid: unique symbol };
 export const ROOT = 1 as Nodeid;
 
 /** The number of a request, as its eight bytes: it is only ever echoed. */
-export type Unique = Name & { readonly unique: unique symbol };
+export type Unique = ByteString & { readonly unique: unique symbol };
 
 /** What a method returns that will answer later: no errno, and no number of bytes. */
 export const LATER = -4096;
@@ -68,7 +68,7 @@ export interface Filesystem {
   destroy(): void;
 
   /** An EntryOut. Every one with a nodeid counts as a lookup, for `forget`; a missing name may be one with nodeid 0. */
-  lookup(parent: Nodeid, name: Name, out: Out): number;
+  lookup(parent: Nodeid, name: ByteString, out: Out): number;
   /**
    * An EntryOut for a file handle (EXPORT_SUPPORT) whose inode the kernel has forgotten: that of a nodeid that may come from
    * anywhere, or of the directory above it. -ESTALE: there is none.
@@ -104,7 +104,7 @@ export interface Filesystem {
   releasedir(nodeid: Nodeid, fh: number): void;
 
   /** The value, or -errno. */
-  getxattr(nodeid: Nodeid, name: Name, caller: Caller): Uint8Array | number;
+  getxattr(nodeid: Nodeid, name: ByteString, caller: Caller): Uint8Array | number;
   /** A u32 of FS_*_FL flags, or a struct fsxattr; or -errno, -ENOTTY where there are none. */
   fileAttributes(nodeid: Nodeid, kind: FileAttributes): Uint8Array | number;
   /** The names, each with a NUL after it, or -errno. */
@@ -141,7 +141,7 @@ function lookup(fs: Filesystem, request: Request, out: Out): number {
     return fs.lookupHandle(nodeid, length === 2, out);
   const refused = checkName(request, BODY, true);
   if (refused < 0) return refused;
-  return fs.lookup(request.nodeid, nameOf(request.bytes, BODY, request.end - 1), out);
+  return fs.lookup(request.nodeid, byteStringOf(request.bytes, BODY, request.end - 1), out);
 }
 
 function forget(fs: Filesystem, request: Request): number {
@@ -173,7 +173,7 @@ function interrupt(fs: Filesystem, request: Request): number {
   return 0;
 }
 
-const uniqueAt = ({ bytes }: Request, at: number): Unique => nameOf(bytes, at, at + 8) as Unique;
+const uniqueAt = ({ bytes }: Request, at: number): Unique => byteStringOf(bytes, at, at + 8) as Unique;
 
 function read(fs: Filesystem, request: Request, out: Out): number {
   const { nodeid, view } = request;
@@ -218,7 +218,7 @@ function getxattr(fs: Filesystem, request: Request, out: Out): number {
   const nameAt = BODY + GetxattrIn.SIZE;
   const refused = checkName(request, nameAt, false);
   if (refused < 0) return refused;
-  const name = nameOf(request.bytes, nameAt, request.end - 1);
+  const name = byteStringOf(request.bytes, nameAt, request.end - 1);
   return answerValue(fs.getxattr(request.nodeid, name, callerOf(request)), request, out);
 }
 

@@ -6,7 +6,7 @@
  * ← 42 LOOKUP nodeid 35 mode 040755 size 4096
  * ```
  */
-import { getU64, nameOf, printable } from '../sys/bytes.ts';
+import { byteStringOf, getU64, printable } from '../sys/bytes.ts';
 import { errnoName } from '../sys/errno.ts';
 import {
   AccessIn,
@@ -153,7 +153,7 @@ function bodyText(
   }
   if (shape.textAt !== undefined && from + shape.textAt <= end) {
     const bytes = new Uint8Array(view.buffer, view.byteOffset, end);
-    line += ` "${printable(nameOf(bytes, from + shape.textAt).replace(/\0$/, ''))}"`;
+    line += ` "${printable(byteStringOf(bytes, from + shape.textAt).replace(/\0$/, ''))}"`;
   }
   if (init && from + init.flags2 + 4 <= end) {
     const flags = flagsOf(view.getUint32(from + init.flags, true), view.getUint32(from + init.flags2, true));

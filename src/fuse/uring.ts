@@ -4,7 +4,7 @@
  * Source: Linux Documentation/filesystems/fuse/fuse-io-uring.rst, include/uapi/linux/fuse.h (7.42).
  */
 import { readFileSync } from 'node:fs';
-import { nameOf, putU64 } from '../sys/bytes.ts';
+import { byteStringOf, putU64 } from '../sys/bytes.ts';
 import { ENOTCONN, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
 import { sleeperOn } from '../sys/event-loop.ts';
 import { IoUring } from '../sys/io-uring.ts';
@@ -159,7 +159,7 @@ export class UringSession {
 
   /** Its answer comes later. A queue without a free slot would hold up all requests of its processor, so it gets one. */
   private leave(index: number, { queue }: Slot): void {
-    const unique = nameOf(this.request, InHeader.unique, InHeader.unique + 8) as Unique;
+    const unique = byteStringOf(this.request, InHeader.unique, InHeader.unique + 8) as Unique;
     this.waiting.set(unique, index);
     const waiting = (this.waitingIn[queue] as number) + 1;
     this.waitingIn[queue] = waiting;
@@ -171,7 +171,7 @@ export class UringSession {
     const { dispatcher } = this;
     for (let late = dispatcher.late(); late > 0; late = dispatcher.late()) {
       const { lateReply } = dispatcher;
-      const unique = nameOf(lateReply, OutHeader.unique, OutHeader.unique + 8) as Unique;
+      const unique = byteStringOf(lateReply, OutHeader.unique, OutHeader.unique + 8) as Unique;
       const index = this.waiting.get(unique) as number;
       const { reply, queue } = this.slots[index] as Slot;
       this.waiting.delete(unique);

@@ -13,7 +13,7 @@ import { openOverlay } from '../overlay/open.ts';
 import { splitAt } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { digestFiles } from '../store/file-pool.ts';
-import { type Name, nameBytes, nameOf, printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, byteStringOf, printable } from '../sys/bytes.ts';
 import { EIO, ENOENT, ErrnoError, EUCLEAN, errnoName } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
@@ -29,7 +29,7 @@ export interface Side {
 
 export interface SideOptions {
   /** Mount options of stacks. */
-  readonly options: readonly Name[];
+  readonly options: readonly ByteString[];
   /** Leaves data alone. */
   readonly metadata?: boolean;
 }
@@ -38,14 +38,14 @@ export interface SideOptions {
  * Reads both sides by their names. Data that is looked at is measured by the algorithm of the digest that the other side has
  * recorded for it. Throws ErrnoError that names the side, or what a system call threw.
  */
-export async function readSides(names: readonly [Name, Name], options: SideOptions): Promise<[Side, Side]> {
+export async function readSides(names: readonly [ByteString, ByteString], options: SideOptions): Promise<[Side, Side]> {
   const [a, b] = [readRecorded(names[0]), readRecorded(names[1])];
   return [a ?? (await readData(names[0], b?.root, options)), b ?? (await readData(names[1], a?.root, options))];
 }
 
 /** An image or a dump; undefined for what is neither. */
-function readRecorded(name: Name): Side | undefined {
-  const bytes = nameBytes(name) as Buffer;
+function readRecorded(name: ByteString): Side | undefined {
+  const bytes = bufferOf(name);
   if (splitAt(name, ':').length > 1 || statSync(bytes).isDirectory()) return undefined;
   return naming(name, () => {
     if (!hasSuperBlock(bytes)) return { root: readDump(bytes), recorded: true };
@@ -55,8 +55,8 @@ function readRecorded(name: Name): Side | undefined {
 }
 
 /** A directory or a stack. @param other what is recorded on the other side */
-async function readData(name: Name, other: TreeInode | undefined, options: SideOptions): Promise<Side> {
-  const isDirectory = splitAt(name, ':').length === 1 && statSync(nameBytes(name) as Buffer).isDirectory();
+async function readData(name: ByteString, other: TreeInode | undefined, options: SideOptions): Promise<Side> {
+  const isDirectory = splitAt(name, ':').length === 1 && statSync(bufferOf(name)).isDirectory();
   const root = isDirectory ? await readDirectory(name, other, options) : readStack(name, other, options);
   return { root, recorded: false };
 }
@@ -80,7 +80,11 @@ function hasSuperBlock(path: Buffer): boolean {
   }
 }
 
-async function readDirectory(path: Name, other: TreeInode | undefined, { metadata }: SideOptions): Promise<TreeInode> {
+async function readDirectory(
+  path: ByteString,
+  other: TreeInode | undefined,
+  { metadata }: SideOptions,
+): Promise<TreeInode> {
   const { root, files } = scanTree(realPath(path), { hardLinks: true, metadataOnly: metadata });
   if (metadata) return root;
   const algorithms = files.map(file => algorithmOf(inodeAt(other, `/${file.path}`)));
@@ -95,13 +99,17 @@ async function readDirectory(path: Name, other: TreeInode | undefined, { metadat
 /** By which algorithm a file is to be measured, so that its digest can be compared with the one that is recorded. */
 const algorithmOf = (recorded: TreeInode | undefined): Algorithm => algorithmOfHex(recorded?.digest ?? '') ?? 'sha256';
 
-function inodeAt(root: TreeInode | undefined, path: Name): TreeInode | undefined {
+function inodeAt(root: TreeInode | undefined, path: ByteString): TreeInode | undefined {
   let inode = root;
   for (const name of path.split('/')) if (name !== '') inode = inode?.entries.get(name)?.inode;
   return inode;
 }
 
-function readStack(name: Name, other: TreeInode | undefined, { options, metadata = false }: SideOptions): TreeInode {
+function readStack(
+  name: ByteString,
+  other: TreeInode | undefined,
+  { options, metadata = false }: SideOptions,
+): TreeInode {
   const overlay = openOverlay(planHere(name, options).stack);
   try {
     return new StackReader(overlay, metadata).read(other);
@@ -147,7 +155,7 @@ class StackReader {
     if (isRegular(mode) && size > 0 && !this.#metadata) inode.digest = this.#digest(node, algorithmOf(recorded));
     for (const name of this.#overlay.listxattr(node)) {
       const value = this.#overlay.getxattr(node, name);
-      if (typeof value !== 'number') inode.xattrs.set(name, nameOf(value));
+      if (typeof value !== 'number') inode.xattrs.set(name, byteStringOf(value));
     }
     this.#seen.set(node.ino, inode);
     return inode;

@@ -5,7 +5,7 @@ import type { Overlay } from '../overlay/overlay.ts';
 import { findPath } from '../overlay/path.ts';
 import { step } from '../overlay/step.ts';
 import { RULES, type RuleName, type Trace } from '../overlay/trace.ts';
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { ErrnoError, errnoName } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
 
@@ -54,7 +54,7 @@ export class Explainer {
    * Explains a path; symlinks on the way are followed, not the last one. @param measure whether data that nobody has measured
    * is read and measured now
    */
-  explain(path: Name, measure = false): Explanation {
+  explain(path: ByteString, measure = false): Explanation {
     const { lookups, data } = tell(this.overlay, path, measure);
     const kernel = tell(this.kernel, path, false);
     const outcome = lookups.at(-1)?.outcome ?? 'the root';
@@ -83,7 +83,7 @@ interface Told {
   readonly data?: DataStory;
 }
 
-function tell(overlay: Overlay, path: Name, measure: boolean): Told {
+function tell(overlay: Overlay, path: ByteString, measure: boolean): Told {
   const recorder = new Recorder();
   overlay.trace = recorder;
   try {
@@ -176,17 +176,17 @@ export class Recorder implements Trace {
     return decision;
   }
 
-  lookup(name: Name): void {
+  lookup(name: ByteString): void {
     this.name = printable(name);
     this.begin();
     this.isOpen = true;
   }
 
-  layer(path: string, name: Name): void {
+  layer(path: string, name: ByteString): void {
     this.events.push({ layer: path, asked: printable(name) });
   }
 
-  component(name: Name, found: Inode | undefined): void {
+  component(name: ByteString, found: Inode | undefined): void {
     this.events.push({ component: printable(name), found: found ? typeOf(found) : 'nothing' });
   }
 

@@ -7,7 +7,7 @@ import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { isDataRedirect } from '../overlay/redirect.ts';
 import { step } from '../overlay/step.ts';
-import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import { attempt, EPERM, ErrnoError, EXDEV, errnoName } from '../sys/errno.ts';
 import { isRegular } from '../sys/stat.ts';
 import { type Decision, Recorder } from './explain.ts';
@@ -60,7 +60,7 @@ export type HazardCode = keyof typeof HAZARDS;
 
 /** One hazard of one path; HAZARDS says what its code means. */
 export interface Hazard {
-  readonly path: Name;
+  readonly path: ByteString;
   readonly code: HazardCode;
   /** The layer that is in the way, where one is. */
   readonly layer?: string;
@@ -92,14 +92,14 @@ function brokenHazard(overlay: Overlay, { path, parent, name, error }: Broken): 
 }
 
 /** The redirects of the regular files that the layers of a directory have under a name, as far as they can be read. */
-function redirectsOf({ rules }: Overlay, { stack }: Node, name: Name): Name[] {
+function redirectsOf({ rules }: Overlay, { stack }: Node, name: ByteString): ByteString[] {
   if (name === '') return [];
   return stack.flatMap(directory => {
     const value = attempt(() => {
       const inode = directory.layer.lookup(directory, name);
       return inode && isRegular(inode.mode) ? inode.layer.getxattr(inode, rules.xattrs.redirect) : undefined;
     });
-    return value && !(value instanceof ErrnoError) ? [nameOf(value)] : [];
+    return value && !(value instanceof ErrnoError) ? [byteStringOf(value)] : [];
   });
 }
 

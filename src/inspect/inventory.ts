@@ -2,15 +2,15 @@
 
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { attempt, ENOENT, ErrnoError, errnoName } from '../sys/errno.ts';
 import { isDirectory, isRegular } from '../sys/stat.ts';
 
 /** A name in a directory of the overlay. */
 interface Place {
-  readonly path: Name;
+  readonly path: ByteString;
   readonly parent: Node;
-  readonly name: Name;
+  readonly name: ByteString;
 }
 /** A regular file, by the first path that leads to it; or what can not be looked up, or, with the name '', listed. */
 export type InventoryEntry = Place & ({ readonly node: Node } | { readonly error: ErrnoError });
@@ -38,7 +38,7 @@ export function* inventory(overlay: Overlay): Generator<InventoryEntry> {
 }
 
 /** What one directory holds. */
-function* entries(overlay: Overlay, path: Name, directory: Node): Generator<InventoryEntry> {
+function* entries(overlay: Overlay, path: ByteString, directory: Node): Generator<InventoryEntry> {
   const listed = attempt(() => overlay.list(directory));
   if (listed instanceof ErrnoError) {
     yield { path: path || '/', parent: directory, name: '', error: listed };

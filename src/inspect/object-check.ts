@@ -3,7 +3,7 @@ import type { Data } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Check } from '../overlay/verifier.ts';
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { EEXIST, EIO, ENOTTY, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { ALGORITHMS, DEFAULTS } from '../verity/algorithms.ts';
@@ -14,7 +14,7 @@ import type { InventoryEntry } from './inventory.ts';
 
 /** Something that is wrong, with the first path that shows it. `code` is EWRONGVERITY, ENOVERITY, EWRONGSIZE or an errno's name. */
 export interface Problem {
-  readonly path: Name;
+  readonly path: ByteString;
   readonly code: string;
   readonly message: string;
 }
@@ -56,7 +56,7 @@ export interface ObjectCheckOptions {
 
 /** An open object that is to be measured. */
 interface Opened extends WithWork {
-  readonly path: Name;
+  readonly path: ByteString;
   readonly data: Data;
   readonly check: Check;
 }
@@ -103,7 +103,7 @@ export class ObjectCheck {
     }
   }
 
-  private openObject(path: Name, node: Node): Opened | undefined {
+  private openObject(path: ByteString, node: Node): Opened | undefined {
     const { overlay, journal, progress } = this.options;
     this.counts.files++;
     if (node.data === undefined) return undefined; // its data is its own
@@ -139,7 +139,7 @@ export class ObjectCheck {
   }
 
   /** @param outcome undefined: the data is in an image, and measured here */
-  private judge(path: Name, check: Check, outcome: Outcome | undefined): void {
+  private judge(path: ByteString, check: Check, outcome: Outcome | undefined): void {
     try {
       if (outcome === undefined) check.measure(false);
       else if ('digest' in outcome) check.learn({ ...outcome, byKernel: false });
@@ -161,7 +161,7 @@ export class ObjectCheck {
     else throw new ErrnoError(-result, `${data.place}: fs-verity can not be enabled: ${errnoName(result)}`);
   }
 
-  private failed(path: Name, error: unknown): void {
+  private failed(path: ByteString, error: unknown): void {
     if (!(error instanceof ErrnoError)) throw error;
     this.counts.problems++;
     const code = error instanceof VerityError || error instanceof SizeError ? error.code : error.name;

@@ -3,7 +3,7 @@ import { DirLayer } from '../layers/dir.ts';
 import type { Data } from '../layers/layer.ts';
 import { formatOrigin } from '../overlay/origin.ts';
 import { digestByKernel } from '../overlay/verifier.ts';
-import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import { ENOENT, ENOTUNIQ, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
 import { readHandle } from '../sys/handles.ts';
 import { algorithmOfHex } from '../verity/algorithms.ts';
@@ -13,7 +13,7 @@ import type { Outcome, Work } from '../verity/measure-worker.ts';
 /** What is looked for. */
 export interface WantedObject {
   /** Where it may be below a base directory: the first path that any of them has is it. */
-  readonly paths: readonly Name[];
+  readonly paths: readonly ByteString[];
   readonly sizeBytes: number;
   /** The fs-verity digest in hex: 64 digits of SHA-256, or 128 of SHA-512. */
   readonly digest: string;
@@ -32,7 +32,7 @@ interface Opened {
   /** Where it is. */
   readonly object: string;
   readonly data: Data;
-  readonly origin: Name;
+  readonly origin: ByteString;
 }
 
 /** An open object that threads are to measure. */
@@ -41,12 +41,12 @@ interface Unmeasured extends WithWork {
   readonly index: number;
   readonly opened: Opened;
 }
-type Settle = (index: number, result: Name | NoOrigin) => void;
+type Settle = (index: number, result: ByteString | NoOrigin) => void;
 
 /** One base directory. */
 interface Base {
   readonly layer: DirLayer;
-  readonly uuid: Name;
+  readonly uuid: ByteString;
 }
 
 const NULL_UUID = '\0'.repeat(16);
@@ -59,7 +59,7 @@ export class ObjectOrigins {
    * The pool stays the caller's. Throws ErrnoError where a base directory can not be opened, and where no handle of its
    * filesystem could be followed: EOPNOTSUPP without a uuid, ENOTUNIQ where another one has the same.
    */
-  constructor(directories: readonly Name[], pool: MeasurePool) {
+  constructor(directories: readonly ByteString[], pool: MeasurePool) {
     this.bases = openBases(directories);
     this.pool = pool;
   }
@@ -71,8 +71,8 @@ export class ObjectOrigins {
   async find(
     wanted: readonly WantedObject[],
     progress: (objects: number, bytes: number) => void,
-  ): Promise<(Name | NoOrigin)[]> {
-    const results: (Name | NoOrigin)[] = [];
+  ): Promise<(ByteString | NoOrigin)[]> {
+    const results: (ByteString | NoOrigin)[] = [];
     let [objects, bytes] = [0, 0];
     const settle: Settle = (index, result) => {
       results[index] = result;
@@ -130,7 +130,7 @@ export class ObjectOrigins {
   }
 }
 
-function openBases(directories: readonly Name[]): Base[] {
+function openBases(directories: readonly ByteString[]): Base[] {
   const bases: Base[] = [];
   try {
     for (const path of directories) {
@@ -152,7 +152,7 @@ const unusable = ({ path }: DirLayer, errno: number, why: string): ErrnoError =>
   new ErrnoError(errno, `${path}: ${errnoName(errno)}: its filesystem ${why}, so that no origin leads there`);
 
 /** Everything but the digest of an object, which is closed where it is refused. */
-function accept({ layer, uuid }: Base, path: Name, data: Data, sizeBytes: number): Opened | NoOrigin {
+function accept({ layer, uuid }: Base, path: ByteString, data: Data, sizeBytes: number): Opened | NoOrigin {
   const object = `${layer.path}/${printable(path)}`;
   const refuse = (code: string, message: string): NoOrigin => {
     data.close();
@@ -161,9 +161,9 @@ function accept({ layer, uuid }: Base, path: Name, data: Data, sizeBytes: number
   if (data.sizeBytes !== sizeBytes) return refuse('EWRONGSIZE', `${data.sizeBytes} bytes, the image says ${sizeBytes}`);
   const handle = readHandle(data.fd, '');
   if (typeof handle === 'number') return refuse(errnoName(handle), 'its filesystem gives no file handle');
-  return { object, data, origin: nameOf(formatOrigin({ uuid, handle })) };
+  return { object, data, origin: byteStringOf(formatOrigin({ uuid, handle })) };
 }
-function judged({ object, origin }: Opened, wanted: WantedObject, outcome: Outcome): Name | NoOrigin {
+function judged({ object, origin }: Opened, wanted: WantedObject, outcome: Outcome): ByteString | NoOrigin {
   if (!('digest' in outcome)) return { object, code: errnoName(outcome.errno), message: outcome.message };
   const found = Buffer.from(outcome.digest).toString('hex');
   if (found === wanted.digest) return origin;

@@ -1,5 +1,5 @@
 /** One object of a directory layer, which is an inode: its name is where it was found, and may lead to another one by now. */
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import type { Attr } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
 import type { Inode, Layer } from './layer.ts';
@@ -11,12 +11,12 @@ export class DirInode implements Inode {
   readonly layer: Layer;
   readonly ino: number;
   /** When it was made, or else its file handle. */
-  readonly birth: Name;
+  readonly birth: ByteString;
   readonly mode: number;
   readonly rdev: number;
   /** Where it was found last. */
   parent: DirInode | undefined;
-  name: Name;
+  name: ByteString;
   isStale = false;
   /** When that was said last. */
   staleAtMs = Number.NEGATIVE_INFINITY;
@@ -25,13 +25,13 @@ export class DirInode implements Inode {
   attr: Attr;
   attrAtMs: number;
   /** The ACL that whoever asks was told last, '' where there is none, and the change time of the object before that. */
-  acl: { readonly value: Name; readonly changed: sx.Changed } | undefined;
+  acl: { readonly value: ByteString; readonly changed: sx.Changed } | undefined;
   /** The names of its xattrs, each ended by a NUL, and when; undefined: not asked, or not to be had. */
-  xattrNames: Name | undefined;
+  xattrNames: ByteString | undefined;
   xattrNamesAtMs = 0;
 
   /** Takes what the last statx has told. */
-  constructor(layer: Layer, parent: DirInode | undefined, name: Name, ino: number, birth: Name) {
+  constructor(layer: Layer, parent: DirInode | undefined, name: ByteString, ino: number, birth: ByteString) {
     this.layer = layer;
     this.parent = parent;
     this.name = name;
@@ -75,12 +75,12 @@ export class DirInode implements Inode {
   }
 
   /** @param names of its xattrs, as they are now */
-  tellXattrNames(names: Name | undefined): void {
+  tellXattrNames(names: ByteString | undefined): void {
     this.xattrNames = names;
     this.xattrNamesAtMs = performance.now();
   }
 
-  tellAcl(value: Name): void {
+  tellAcl(value: ByteString): void {
     const { ctime, ctimensec } = this.attr;
     this.acl = { value, changed: { ctime, ctimensec } };
   }
@@ -100,13 +100,13 @@ export class DirInode implements Inode {
   }
 
   /** The path from the layer's root, for messages. */
-  get path(): Name {
+  get path(): ByteString {
     return this.parent?.pathOf(this.name) ?? '/';
   }
 
   /** The path of a name in this directory. */
-  pathOf(name: Name): Name {
-    const path: Name[] = [name];
+  pathOf(name: ByteString): ByteString {
+    const path: ByteString[] = [name];
     for (let at: DirInode | undefined = this; at; at = at.parent) path.push(at.name);
     return path.reverse().join('/');
   }

@@ -3,7 +3,7 @@
  * object a moment later, so that every descriptor is compared with the inode before it is used.
  */
 import { CONFINED, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/beneath.ts';
-import { type Name, nameOf } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf } from '../sys/bytes.ts';
 import { openSparing, spareDescriptors } from '../sys/descriptors.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError, must } from '../sys/errno.ts';
@@ -31,7 +31,7 @@ const MISSING: readonly number[] = [-errno.ENOENT, -errno.ENAMETOOLONG];
 const GONE: readonly number[] = [-errno.ENOENT, -errno.ENOTDIR, -errno.ELOOP];
 
 /** openat2(2), which never fails for descriptors that can be spared. */
-export const openIn = (directoryFd: number, path: Name, flags: number, resolve: number): number =>
+export const openIn = (directoryFd: number, path: ByteString, flags: number, resolve: number): number =>
   openSparing(() => native.openat2(directoryFd, path, flags, resolve));
 
 /** The layer whose object was opened or asked for last: it may be in use. */
@@ -57,7 +57,7 @@ export class DirObjects {
   });
 
   /** Opens the layer's root. Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) gives them. */
-  constructor(layer: Layer, path: Name) {
+  constructor(layer: Layer, path: ByteString) {
     this.layer = layer;
     const { fd, isClone } = openRoot(path, `layer ${layer.path}`);
     this.rootFd = fd;
@@ -72,7 +72,7 @@ export class DirObjects {
   }
 
   /** What a name leads to now. Throws ErrnoError as Layer.lookup. */
-  find(parent: DirInode, name: Name): DirInode | undefined {
+  find(parent: DirInode, name: ByteString): DirInode | undefined {
     const found = this.isSeenByName ? this.findByName(parent, name) : 'unsure';
     return found === 'unsure' ? this.findByDescriptor(parent, name) : found;
   }
@@ -81,7 +81,7 @@ export class DirObjects {
    * The same by two questions about a name, in the place of four about a descriptor. Both answers are about one object if it has
    * not changed since before the first one: to be renamed is a change. Another error than a miss leaves it unsure, too.
    */
-  private findByName(parent: DirInode, name: Name): DirInode | undefined | 'unsure' {
+  private findByName(parent: DirInode, name: ByteString): DirInode | undefined | 'unsure' {
     const directory = this.directory(parent);
     const sinceMs = Date.now();
     const length = native.listxattrat(directory, name, sx.AT_SYMLINK_NOFOLLOW, xattrNames);
@@ -90,11 +90,11 @@ export class DirObjects {
     const birth = sx.statxBirth();
     if (birth === undefined || sx.statxMountId() !== this.mountId || !sx.statxIsSettled(sinceMs)) return 'unsure';
     const inode = new DirInode(this.layer, parent, name, this.ino(), birth);
-    inode.tellXattrNames(nameOf(xattrNames, 0, length));
+    inode.tellXattrNames(byteStringOf(xattrNames, 0, length));
     return inode;
   }
 
-  private findByDescriptor(parent: DirInode, name: Name): DirInode | undefined {
+  private findByDescriptor(parent: DirInode, name: ByteString): DirInode | undefined {
     const fd = openIn(this.directory(parent), name, O_PATH | O_NOFOLLOW, WITHIN);
     if (MISSING.includes(fd)) return undefined;
     if (fd < 0) throw this.failure(fd, parent.pathOf(name));
@@ -166,7 +166,7 @@ export class DirObjects {
     return this.failure(-errno.ESTALE, it.path);
   }
 
-  failure(result: number, path: Name): ErrnoError {
+  failure(result: number, path: ByteString): ErrnoError {
     return new ErrnoError(-result, `layer ${this.layer.path}: ${path}: ${errno.errnoName(result)}`);
   }
 
@@ -197,7 +197,7 @@ export class DirObjects {
   }
 
   /** From the nearest directory that is open: of anything but a directory, the one that holds it. */
-  private wayTo(it: DirInode): { from: number; path: Name } {
+  private wayTo(it: DirInode): { from: number; path: ByteString } {
     if (!isDirectory(it.mode)) return { from: this.directory(it.parent as DirInode), path: it.name };
     let path = it.name;
     for (let at = it.parent as DirInode; ; path = `${at.name}/${path}`, at = at.parent as DirInode) {
@@ -225,11 +225,11 @@ export class DirObjects {
     return this.numbers.of({ major, minor, inoHigh: sx.statxInoHigh(), inoLow: sx.statxInoLow() }, isOwnDevice);
   }
 
-  private birth(fd: number): Name {
+  private birth(fd: number): ByteString {
     const birth = sx.statxBirth();
     if (birth !== undefined) return birth;
     const handle = readHandle(fd, '');
-    return typeof handle === 'number' ? '' : nameOf(handle.bytes);
+    return typeof handle === 'number' ? '' : byteStringOf(handle.bytes);
   }
 
   private hold(inode: DirInode, fd: number): number {
@@ -262,7 +262,7 @@ function countsRenames(fd: number): boolean {
 }
 
 /** A descriptor (O_PATH) of a layer's root: of a private clone of its mount where the process may make one. */
-function openRoot(path: Name, what: string): { fd: number; isClone: boolean } {
+function openRoot(path: ByteString, what: string): { fd: number; isClone: boolean } {
   const clone = native.openTree(sx.AT_FDCWD, `${path}/.`, OPEN_TREE_CLONE | O_CLOEXEC); // the dot: of nothing but a directory
   if (clone >= 0) return { fd: clone, isClone: true };
   const fd = must(openIn(sx.AT_FDCWD, path, O_PATH | O_DIRECTORY, 0), what);

@@ -3,7 +3,7 @@
  * renames, links or mounts in the layer has another object's data, names or attributes shown in its place.
  */
 import { entriesIn, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH } from '../sys/beneath.ts';
-import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import { openSparing } from '../sys/descriptors.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError, must } from '../sys/errno.ts';
@@ -41,7 +41,7 @@ export class DirLayer implements Layer {
    *   each time
    * Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) gives them.
    */
-  constructor(path: Name, attrSeconds = 0) {
+  constructor(path: ByteString, attrSeconds = 0) {
     this.path = printable(path);
     this.memoryMs = attrSeconds * 1000;
     this.objects = new DirObjects(this, path);
@@ -52,7 +52,7 @@ export class DirLayer implements Layer {
     return this.objects.root;
   }
 
-  lookup(directory: Inode, name: Name): Inode | undefined {
+  lookup(directory: Inode, name: ByteString): Inode | undefined {
     return this.objects.find(directory as DirInode, name);
   }
 
@@ -111,7 +111,7 @@ export class DirLayer implements Layer {
     if (acl === undefined || sx.statxChangedIs(acl.changed)) return true;
     const changed = sx.statxChanged();
     const length = getXattr(openFd ?? this.objects.descriptor(it), ACL, this.value);
-    const isSame = nameOf(this.value, 0, Math.max(length, 0)) === acl.value;
+    const isSame = byteStringOf(this.value, 0, Math.max(length, 0)) === acl.value;
     it.acl = isSame ? { value: acl.value, changed } : undefined;
     return isSame;
   }
@@ -120,15 +120,15 @@ export class DirLayer implements Layer {
     return performance.now() - sinceMs < this.memoryMs;
   }
 
-  readlink(inode: Inode): Name {
+  readlink(inode: Inode): ByteString {
     const it = inode as DirInode;
     const length = native.readlinkat(this.objects.descriptor(it), '', this.value);
     if (length === -errno.ENOENT) throw this.failure(-errno.EINVAL, it); // an empty path is for symlinks alone
     if (length < 0) throw this.failure(length, it);
-    return nameOf(this.value, 0, length);
+    return byteStringOf(this.value, 0, length);
   }
 
-  readdir(directory: Inode, visit: (name: Name, dtype: number) => void): boolean {
+  readdir(directory: Inode, visit: (name: ByteString, dtype: number) => void): boolean {
     const at = directory as DirInode;
     const fd = openIn(this.objects.directory(at), '.', O_DIRECTORY, WITHIN);
     if (fd < 0) throw this.failure(fd, at);
@@ -139,14 +139,14 @@ export class DirLayer implements Layer {
     return false;
   }
 
-  getxattr(inode: Inode, name: Name): Uint8Array | undefined {
+  getxattr(inode: Inode, name: ByteString): Uint8Array | undefined {
     const length = this.xattrBytes(inode, name);
-    if (name === ACL) (inode as DirInode).tellAcl(nameOf(this.value, 0, Math.max(length, 0)));
+    if (name === ACL) (inode as DirInode).tellAcl(byteStringOf(this.value, 0, Math.max(length, 0)));
     return length < 0 ? undefined : this.value.slice(0, length);
   }
 
   /** Leaves the value in `value`. */
-  xattrBytes(inode: Inode, name: Name): number {
+  xattrBytes(inode: Inode, name: ByteString): number {
     const it = inode as DirInode;
     if (name.startsWith(TRUSTED) && this.lacksXattr(it, name)) return -1;
     const length = getXattr(this.objects.descriptor(it), name, this.value);
@@ -159,20 +159,20 @@ export class DirLayer implements Layer {
    * Whether a list of the object's xattrs does without this one, so that one question answers those for all that an overlay
    * looks at. Where the list fails the value is to be asked for.
    */
-  private lacksXattr(it: DirInode, name: Name): boolean {
+  private lacksXattr(it: DirInode, name: ByteString): boolean {
     if (it.xattrNames === undefined || !this.isFresh(it.xattrNamesAtMs)) {
       const length = listXattrs(this.objects.descriptor(it), this.value);
-      it.tellXattrNames(length < 0 ? undefined : nameOf(this.value, 0, length));
+      it.tellXattrNames(length < 0 ? undefined : byteStringOf(this.value, 0, length));
     }
     return it.xattrNames === '' || (it.xattrNames !== undefined && !`\0${it.xattrNames}`.includes(`\0${name}\0`));
   }
 
-  listxattr(inode: Inode): Name[] {
+  listxattr(inode: Inode): ByteString[] {
     const it = inode as DirInode;
     const length = listXattrs(this.objects.descriptor(it), this.value);
     if (length === -errno.EOPNOTSUPP) return [];
     if (length < 0) throw this.failureByPath(length, it);
-    return nameOf(this.value, 0, length).split('\0').slice(0, -1);
+    return byteStringOf(this.value, 0, length).split('\0').slice(0, -1);
   }
 
   fileAttributes(inode: Inode, kind: 'flags' | 'fsxattr'): Uint8Array | number {
@@ -193,7 +193,7 @@ export class DirLayer implements Layer {
     return data;
   }
 
-  openPath(path: Name): Data | number {
+  openPath(path: ByteString): Data | number {
     if (path.length >= PATH_MAX) return -errno.ENAMETOOLONG; // the kernel counts the leading slash
     return this.openConfined(path.replace(/^\/+/, ''), path);
   }
@@ -202,7 +202,7 @@ export class DirLayer implements Layer {
    * Opens a regular file below the root, or gives a negative errno; -ENOENT for anything that is no regular file.
    * Like all files in two steps, because opening a device or a fifo has effects.
    */
-  private openConfined(path: Name, shown: Name): Data | number {
+  private openConfined(path: ByteString, shown: ByteString): Data | number {
     return this.openFound(openIn(this.objects.rootFd, path, O_PATH | O_NOFOLLOW, WITHIN), shown);
   }
 
@@ -239,7 +239,7 @@ export class DirLayer implements Layer {
   }
 
   /** Opens the object of a descriptor (O_PATH), which is closed, for reading. Passes a negative errno on. */
-  private openFound(found: number, shown: Name): Data | number {
+  private openFound(found: number, shown: ByteString): Data | number {
     if (found < 0) return found;
     try {
       must(sx.statx(found, ''), `layer ${this.path}`);
@@ -250,14 +250,14 @@ export class DirLayer implements Layer {
   }
 
   /** The same, of one that statx was asked about last, and that stays open. */
-  private openSeen(found: number, shown: Name): Data | number {
+  private openSeen(found: number, shown: ByteString): Data | number {
     if (!isRegular(sx.statxMode())) return -errno.ENOENT;
     let fd = openSparing(() => reopen(found, O_NONBLOCK | O_NOATIME));
     if (fd === -errno.EPERM) fd = openSparing(() => reopen(found, O_NONBLOCK)); // not the owner: no O_NOATIME
     return fd < 0 ? fd : new FileData(fd, this.path, shown, true);
   }
 
-  get uuid(): Name {
+  get uuid(): ByteString {
     const root = must(this.openRootForReading(), `layer ${this.path}`);
     const uuid = readUuid(root);
     native.close(root);

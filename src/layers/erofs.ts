@@ -24,7 +24,7 @@ import { Inode as ImageInode } from '../erofs/inode.ts';
 import { ReachableInodes } from '../erofs/reachable.ts';
 import type { Image } from '../erofs/superblock.ts';
 import { findXattr, listXattrs, xattrValue, xattrValueBytes } from '../erofs/xattrs.ts';
-import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import {
   EINVAL,
   ELOOP,
@@ -58,7 +58,7 @@ import type { Data, Inode, Layer, Statfs, VisitFrom } from './layer.ts';
  * throws where they are not to be used
  * Throws ErrnoError that names the path.
  */
-export function openErofsLayer(path: Name, accept: (bytes: Uint8Array) => void = () => {}): ErofsLayer {
+export function openErofsLayer(path: ByteString, accept: (bytes: Uint8Array) => void = () => {}): ErofsLayer {
   const bytes = readImageFile(path);
   accept(bytes);
   return new ErofsLayer(path, bytes);
@@ -100,7 +100,7 @@ export class ErofsLayer implements Layer {
    * @param path names the image in messages
    * Throws ErrnoError that names the path: EINVAL, EOPNOTSUPP, EUCLEAN as `openImage`.
    */
-  constructor(path: Name, bytes: Uint8Array) {
+  constructor(path: ByteString, bytes: Uint8Array) {
     this.path = printable(path);
     this.filesystem = `image:${path}`;
     try {
@@ -121,7 +121,7 @@ export class ErofsLayer implements Layer {
     return this.acl;
   }
 
-  lookup(directory: Inode, name: Name): ErofsInode | undefined {
+  lookup(directory: Inode, name: ByteString): ErofsInode | undefined {
     const nid = findDirent(this.image, directory as ErofsInode, name);
     return nid === undefined ? undefined : new ErofsInode(this, nid);
   }
@@ -170,7 +170,7 @@ export class ErofsLayer implements Layer {
   }
 
   /** Throws ErrnoError: EINVAL for what is no symlink, EUCLEAN for a target that no path can be. */
-  readlink(inode: Inode): Name {
+  readlink(inode: Inode): ByteString {
     const link = inode as ErofsInode;
     if (!isSymlink(link.mode)) throw new ErrnoError(EINVAL, `${this.path}: nid ${link.nid}: not a symlink`);
     if (link.sizeBytes >= PATH_MAX) {
@@ -179,10 +179,10 @@ export class ErofsLayer implements Layer {
     const target = new Uint8Array(link.sizeBytes);
     readData(this.image, link, target, 0, link.sizeBytes, 0);
     const end = target.indexOf(0); // it is a C string to whoever follows it
-    return nameOf(target, 0, end < 0 ? target.length : end);
+    return byteStringOf(target, 0, end < 0 ? target.length : end);
   }
 
-  readdir(directory: Inode, visit: (name: Name, dtype: number, ino: number) => void): boolean {
+  readdir(directory: Inode, visit: (name: ByteString, dtype: number, ino: number) => void): boolean {
     listDirents(this.image, directory as ErofsInode, (name, nid, fileType) => {
       if (name !== '.' && name !== '..') visit(name, DTYPES[fileType] ?? 0, nid);
     });
@@ -207,23 +207,23 @@ export class ErofsLayer implements Layer {
     return inOrder;
   }
 
-  getxattr(inode: Inode, name: Name): Uint8Array | undefined {
+  getxattr(inode: Inode, name: ByteString): Uint8Array | undefined {
     const entry = this.xattrEntry(inode, name);
     return entry < 0 ? undefined : xattrValue(this.image, entry);
   }
 
-  xattrBytes(inode: Inode, name: Name): number {
+  xattrBytes(inode: Inode, name: ByteString): number {
     const entry = this.xattrEntry(inode, name);
     return entry < 0 ? -1 : xattrValueBytes(this.image, entry);
   }
 
-  private xattrEntry(inode: Inode, name: Name): number {
+  private xattrEntry(inode: Inode, name: ByteString): number {
     const entry = findXattr(this.image, inode as ErofsInode, name);
     return entry < 0 || this.isShown(name) ? entry : -1;
   }
 
-  listxattr(inode: Inode): Name[] {
-    const names: Name[] = [];
+  listxattr(inode: Inode): ByteString[] {
+    const names: ByteString[] = [];
     listXattrs(this.image, inode as ErofsInode, name => {
       if (this.isShown(name)) names.push(name);
     });
@@ -234,7 +234,7 @@ export class ErofsLayer implements Layer {
    * Whether the kernel has a handler for an xattr of this name. An image may hold others (lustre., or no prefix at all); its
    * EROFS shows them to nobody.
    */
-  private isShown(name: Name): boolean {
+  private isShown(name: ByteString): boolean {
     if (name.startsWith('trusted.') || name.startsWith('user.') || name.startsWith('security.')) return true;
     return this.showsAcl && (name === ACL_ACCESS || name === ACL_DEFAULT);
   }
@@ -247,14 +247,14 @@ export class ErofsLayer implements Layer {
     return new ImageData(this.image, file, `layer ${this.path}: nid ${file.nid}`);
   }
 
-  openPath(path: Name): Data | number {
+  openPath(path: ByteString): Data | number {
     const found = this.walk(path);
     if (typeof found === 'number') return found;
     return isRegular(found.mode) ? this.open(found) : -ENOENT;
   }
 
   /** Walks a path as openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS does; a last symlink is found itself. */
-  private walk(path: Name): ErofsInode | number {
+  private walk(path: ByteString): ErofsInode | number {
     if (path.length >= PATH_MAX) return -ENAMETOOLONG;
     const above: ErofsInode[] = [];
     let at = this.root as ErofsInode;
@@ -333,8 +333,8 @@ class ImageData implements Data {
 
 /** Directories whose order is remembered. */
 const ORDERS_MAX = 4096;
-const ACL_ACCESS = XATTR_PREFIXES[XATTR_INDEX_POSIX_ACL_ACCESS] as Name;
-const ACL_DEFAULT = XATTR_PREFIXES[XATTR_INDEX_POSIX_ACL_DEFAULT] as Name;
+const ACL_ACCESS = XATTR_PREFIXES[XATTR_INDEX_POSIX_ACL_ACCESS] as ByteString;
+const ACL_DEFAULT = XATTR_PREFIXES[XATTR_INDEX_POSIX_ACL_DEFAULT] as ByteString;
 
 /** d_type by file_type of a dirent. */
 const DTYPES = new Uint8Array(8); // FT_UNKNOWN stays DT_UNKNOWN

@@ -1,5 +1,5 @@
 /** The bytes of an open file of the host. */
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { statx, statxHasVerity, statxIsSettled, statxSize, statxVersion } from '../sys/statx.ts';
@@ -7,15 +7,15 @@ import type { Data, Look } from './layer.ts';
 
 export class FileData implements Data {
   readonly fd: number;
-  private readonly layer: Name;
-  private readonly shown: Name;
+  private readonly layer: ByteString;
+  private readonly shown: ByteString;
   private first: Look | undefined;
 
   /**
    * Takes over an open descriptor of a regular file. @param layer names it in messages, together with `shown`
    * @param isSeen the last answer of statx was about it: its first look costs no system call
    */
-  constructor(fd: number, layer: Name, shown: Name, isSeen = false) {
+  constructor(fd: number, layer: ByteString, shown: ByteString, isSeen = false) {
     this.fd = fd;
     this.layer = layer;
     this.shown = shown;

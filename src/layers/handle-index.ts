@@ -7,7 +7,7 @@
  * 00000001 5c01000090a1b2c3 ab/cdef…\0    type and bytes of a handle (hex), path; sorted by byte order
  * ```
  */
-import { type Name, nameOf } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf } from '../sys/bytes.ts';
 import type { Handle } from '../sys/handles.ts';
 
 /** Its name in the directory. */
@@ -23,7 +23,10 @@ export const handleText = ({ type, bytes }: Handle): string =>
   `${(type >>> 0).toString(16).padStart(8, '0')} ${Buffer.from(bytes).toString('hex')}`;
 
 /** The bytes of an index. @param uuid 16 bytes @param entries handles as `handleText` spells them, and paths */
-export function formatHandleIndex(uuid: Name, entries: Iterable<readonly [handle: string, path: Name]>): Buffer {
+export function formatHandleIndex(
+  uuid: ByteString,
+  entries: Iterable<readonly [handle: string, path: ByteString]>,
+): Buffer {
   const records = Array.from(entries, ([handle, path]) => `${handle} ${path}\0`).sort();
   const head = `${MAGIC} ${Buffer.from(uuid, 'latin1').toString('hex')}\n`;
   return Buffer.from(head + records.join(''), 'latin1');
@@ -39,7 +42,7 @@ export class HandleIndex {
   }
 
   /** @returns undefined for bytes that are no index, or that of another filesystem */
-  static parse(bytes: Buffer, uuid: Name): HandleIndex | undefined {
+  static parse(bytes: Buffer, uuid: ByteString): HandleIndex | undefined {
     const end = bytes.indexOf(NEWLINE);
     const head = `${MAGIC} ${Buffer.from(uuid, 'latin1').toString('hex')}`;
     return end === head.length && bytes.toString('latin1', 0, end) === head
@@ -48,7 +51,7 @@ export class HandleIndex {
   }
 
   /** The path of a file, from the directory; undefined where the index does not know it. */
-  find(handle: Handle): Name | undefined {
+  find(handle: Handle): ByteString | undefined {
     const key = Buffer.from(`${handleText(handle)} `, 'latin1');
     let [low, high] = [this.from, this.bytes.length];
     while (low < high) {
@@ -56,7 +59,7 @@ export class HandleIndex {
       const end = this.bytes.indexOf(0, start);
       if (end < 0) return undefined; // cut off
       const order = this.bytes.compare(key, 0, key.length, start, Math.min(start + key.length, end));
-      if (order === 0) return nameOf(this.bytes, start + key.length, end);
+      if (order === 0) return byteStringOf(this.bytes, start + key.length, end);
       if (order < 0) low = end + 1;
       else high = start;
     }

@@ -1,5 +1,5 @@
 /** What an overlay asks of one layer. An image and a directory answer the same questions; neither knows the other. */
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import type { Handle } from '../sys/handles.ts';
 import type { Attr } from '../sys/stat.ts';
 
@@ -14,7 +14,7 @@ export interface Inode {
   readonly rdev: number;
   readonly sizeBytes: number;
   /** What tells the object from one that had its number before; absent where there was none. */
-  readonly birth?: Name;
+  readonly birth?: ByteString;
   /** Whether it was found not to be where it was: it is to be looked up again. */
   readonly isStale?: boolean;
   /** How often it was found under another name: what a name led to before may be elsewhere now. */
@@ -65,7 +65,7 @@ export interface Statfs {
 }
 
 /** @returns whether the listing goes on */
-export type VisitFrom = (name: Name, dtype: number, ino: number | undefined, next: number) => boolean;
+export type VisitFrom = (name: ByteString, dtype: number, ino: number | undefined, next: number) => boolean;
 
 /**
  * One tree of a stack. Names, paths and targets are byte strings. What is not documented to be a value (a miss, a negative
@@ -87,7 +87,7 @@ export interface Layer {
    * Finds `name` (no slash, not "", "." or "..") in a directory.
    * Throws ErrnoError for a corrupt image and for any error of a system call but ENOENT and ENAMETOOLONG, which are a miss.
    */
-  lookup(directory: Inode, name: Name): Inode | undefined;
+  lookup(directory: Inode, name: ByteString): Inode | undefined;
   /**
    * Whether a lookup that found `found` found the object of `known` again, which has the same number. If so, what `known` remembers
    * of its place and its attributes is that of `found` from now on. Absent where a number is one object's for good.
@@ -108,13 +108,13 @@ export interface Layer {
    */
   recheck?(inode: Inode, fd: number, isInUse: boolean): void;
   /** The target of a symlink. Throws ErrnoError EINVAL for anything else. */
-  readlink(inode: Inode): Name;
+  readlink(inode: Inode): ByteString;
   /**
    * Hands each entry to `visit`, `.` and `..` left out, in the layer's order; `dtype` is a DT_* number, 0 if not known, and
    * `ino` the number of the inode, where the layer can say it.
    * @returns whether a lookup of each name leads to the inode of that number
    */
-  readdir(directory: Inode, visit: (name: Name, dtype: number, ino?: number) => void): boolean;
+  readdir(directory: Inode, visit: (name: ByteString, dtype: number, ino?: number) => void): boolean;
   /**
    * Lists as `readdir`, in a layer whose listings have positions: from `position` (0, or an entry's `next`) on, until `visit`
    * returns false. `ino` is absent where a lookup of the name may lead elsewhere.
@@ -127,11 +127,11 @@ export interface Layer {
   /** The directory above one, in a layer that recalls; undefined where it does not say. Throws ErrnoError as `recall`. */
   parent?(directory: Inode): Inode | undefined;
   /** The value of an xattr, not to be written to: it may be the layer's own bytes. undefined where there is none. */
-  getxattr(inode: Inode, name: Name): Uint8Array | undefined;
+  getxattr(inode: Inode, name: ByteString): Uint8Array | undefined;
   /** The size of that value, or -1 where there is none. */
-  xattrBytes(inode: Inode, name: Name): number;
+  xattrBytes(inode: Inode, name: ByteString): number;
   /** The names of all xattrs. */
-  listxattr(inode: Inode): Name[];
+  listxattr(inode: Inode): ByteString[];
   /**
    * What FS_IOC_GETFLAGS (a u32 of flags) or FS_IOC_FSGETXATTR (a struct fsxattr) gives of a regular file or a directory, or a
    * negative errno. Absent: the layer has nothing of the kind.
@@ -143,9 +143,9 @@ export interface Layer {
    * Opens the regular file at a path below the layer's root, as a data-only layer is asked: no symlinks, nothing above
    * the root, no other filesystem; overlay xattrs mean nothing. A negative errno where there is none.
    */
-  openPath(path: Name): Data | number;
+  openPath(path: ByteString): Data | number;
   /** The 16 bytes of the filesystem's uuid, zeros where it has none; undefined where it knows no file handles. */
-  readonly uuid: Name | undefined;
+  readonly uuid: ByteString | undefined;
   /**
    * Opens the regular file of a handle, which may be anywhere on the layer's filesystem. A negative errno where there is
    * none: -ENOENT also for anything that is no regular file, -EPERM without CAP_DAC_READ_SEARCH and without an index.

@@ -1,7 +1,7 @@
 /** The arguments as the bytes that the kernel handed over, and what bin/lowerdata has put before them. */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { type Name, nameFromText } from '../sys/bytes.ts';
+import { type ByteString, byteStringFromText } from '../sys/bytes.ts';
 
 /** The descriptor on which bin/lowerdata waits for the exit status of a daemon. */
 export const CHANNEL = 3;
@@ -11,7 +11,7 @@ export interface Call {
   readonly called: string;
   /** Whether bin/lowerdata waits on CHANNEL. */
   readonly isDaemon: boolean;
-  readonly args: readonly Name[];
+  readonly args: readonly ByteString[];
 }
 
 /** What this process was called with: `[--called NAME] [--daemon] ARGUMENT...`. */
@@ -23,9 +23,9 @@ export function readCall(): Call {
 }
 
 /** The arguments after the script, as byte strings. Node has decoded them as UTF-8, which loses every other byte. */
-function argumentBytes(): Name[] {
+function argumentBytes(): ByteString[] {
   const texts = process.argv.slice(2);
-  if (!texts.some(text => text.includes('\ufffd'))) return texts.map(nameFromText);
+  if (!texts.some(text => text.includes('\ufffd'))) return texts.map(byteStringFromText);
   const all = readFileSync('/proc/self/cmdline', 'latin1').split('\0');
   all.pop(); // each one ends with a NUL
   return all.slice(-texts.length);

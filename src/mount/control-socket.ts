@@ -2,7 +2,7 @@
 import { rmSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { type Activity, type ActivityCounters, activityOf } from '../driver/activity.ts';
-import { nameFromText } from '../sys/bytes.ts';
+import { byteStringFromText } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
 import { later } from './later.ts';
 
@@ -60,7 +60,7 @@ function listenAt(path: string): number {
   const before = process.umask(PRIVATE);
   try {
     rmSync(path, { force: true }); // of a daemon that had the same number
-    return native.listenStream(nameFromText(path));
+    return native.listenStream(byteStringFromText(path));
   } catch {
     return -1;
   } finally {

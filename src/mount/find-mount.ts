@@ -1,10 +1,10 @@
 /** Finds the mount that a user has named, which may be dead. */
 import { type Mount, mountAt, readMounts } from '../fuse/mountinfo.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { realPath } from '../sys/real-path.ts';
 
 /** The mount at a path. Only what is above the mount point is asked for its real path: the mount itself may be dead. */
-export function findMount(path: Name): Mount | undefined {
+export function findMount(path: ByteString): Mount | undefined {
   const mounts = readMounts();
   const trimmed = path.replace(/(?<=.)\/+$/s, '');
   const slash = trimmed.lastIndexOf('/');
@@ -17,7 +17,7 @@ export function findMount(path: Name): Mount | undefined {
   return real === undefined ? undefined : mountAt(mounts, real);
 }
 
-function pathIfThere(path: Name): Name | undefined {
+function pathIfThere(path: ByteString): ByteString | undefined {
   try {
     return realPath(path);
   } catch {

@@ -9,7 +9,7 @@
 import { closeSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { nameBytes, nameFromText } from '../sys/bytes.ts';
+import { bufferOf, byteStringFromText } from '../sys/bytes.ts';
 import { must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { CHANNEL, readCall } from './argv.ts';
@@ -27,9 +27,9 @@ export function haveItWaitedFor(): void {
   if (isDaemon) return;
   for (const fd of [0, 1, STDERR]) inherit(fd);
   process.env.LOWERDATA_NODE = process.execPath;
-  const before = [launcher, '--called', called, '--background'].map(nameFromText);
-  const words = nameBytes([...before, ...args].map(word => `${word}\0`).join(''));
-  must(native.execute(nameFromText(launcher), words), launcher);
+  const before = [launcher, '--called', called, '--background'].map(byteStringFromText);
+  const words = bufferOf([...before, ...args].map(word => `${word}\0`).join(''));
+  must(native.execute(byteStringFromText(launcher), words), launcher);
 }
 
 /** Node.js has marked all descriptors, those of stdin, stdout and stderr as well, to be closed when a program is started. */

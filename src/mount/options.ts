@@ -2,7 +2,7 @@
 import type { DriverOptions } from '../driver/options.ts';
 import { type MountFlag, mountFlags } from '../fuse/mount.ts';
 import { type OptionWords, type StackOptions, splitAt, stackOptionWords } from '../overlay/options.ts';
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 
 /** What the options of a mount have chosen so far. */
@@ -13,11 +13,11 @@ export interface Choices {
   /** Flags that options undo: they do not come from a layer either. */
   readonly undone: Set<MountFlag>;
   /** Data-only layers after those of the stack. */
-  objects: Name[];
+  objects: ByteString[];
   verity?: StackOptions['verity'];
-  source?: Name;
-  fsname?: Name;
-  subtype: Name;
+  source?: ByteString;
+  fsname?: ByteString;
+  subtype: ByteString;
   allowOther: boolean;
   maxReadBytes?: number;
 }
@@ -44,7 +44,7 @@ export function defaultChoices(isRoot: boolean): Choices {
 }
 
 /** Takes an option; throws ErrnoError EINVAL that names it. */
-type Take = (choices: Choices, value: Name | undefined, key: Name) => void;
+type Take = (choices: Choices, value: ByteString | undefined, key: ByteString) => void;
 
 /** An option, and what becomes of it. */
 interface Row extends OptionWords {
@@ -78,7 +78,7 @@ function flag(what: string, take: (choices: Choices) => void): Row {
 function valued(
   values: string | readonly string[],
   what: string,
-  take: (choices: Choices, value: Name, key: Name) => void,
+  take: (choices: Choices, value: ByteString, key: ByteString) => void,
 ): Row {
   const checked: Take = (choices, value, key) => {
     if (!value) throw new ErrnoError(EINVAL, `option ${key}: needs a value`);
@@ -138,7 +138,7 @@ const off = (name: MountFlag): Row =>
     }),
   );
 
-function number(value: Name, key: Name): number {
+function number(value: ByteString, key: ByteString): number {
   if (!/^\d{1,9}(\.\d*)?$/.test(value)) throw new ErrnoError(EINVAL, `option ${key}=${printable(value)}: not a number`);
   return Number(value);
 }
@@ -146,12 +146,12 @@ function number(value: Name, key: Name): number {
 /** Keys that a JavaScript Map takes. */
 const COUNT_MAX = 2 ** 24;
 
-function count(value: Name, key: Name): number {
+function count(value: ByteString, key: ByteString): number {
   if (/^\d{1,8}$/.test(value) && Number(value) <= COUNT_MAX) return Number(value);
   throw new ErrnoError(EINVAL, `option ${key}=${printable(value)}: not a number from 0 to ${COUNT_MAX}`);
 }
 
-const takeDentries = ({ driver }: Choices, value: Name, key: Name): void => {
+const takeDentries = ({ driver }: Choices, value: ByteString, key: ByteString): void => {
   driver.dentries = count(value, key);
 };
 
@@ -178,10 +178,10 @@ const takeAllowRoot = flag('for root only, who is let in anyway', ({ isRoot }) =
 });
 
 /** Paths with colons between them, which a backslash escapes. */
-export const pathList = (value: Name): Name[] => splitAt(value, ':').map(unescaped);
+export const pathList = (value: ByteString): ByteString[] => splitAt(value, ':').map(unescaped);
 
 /** Removes the escapes of option values other than layers: a backslash before a byte, or before three octal digits. */
-function unescaped(value: Name): Name {
+function unescaped(value: ByteString): ByteString {
   return value.replace(/\\([0-3][0-7]{2}|.?)/gs, (_, after: string) =>
     after.length === 3 ? String.fromCharCode(Number.parseInt(after, 8)) : after,
   );
@@ -224,7 +224,7 @@ const FUSE = 'Of FUSE; nothing here depends on it.';
 const FUSE_OVERLAYFS = 'Of fuse-overlayfs; nothing here depends on it.';
 const OF_MOUNT = ofEveryMount(silent('For mount(8), or what holds anyway.'));
 
-export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
+export const rows: ReadonlyMap<ByteString, Row> = new Map<ByteString, Row>([
   // what the mount is made of
   ['basedir', takeBasedir],
   ['source', text('source', 'A:B::C', 'in place of the first argument, as in composefs-fuse')],
@@ -287,11 +287,11 @@ export const rows: ReadonlyMap<Name, Row> = new Map<Name, Row>([
 ]);
 
 /** Whether mount(8) has an option for every filesystem. */
-export const isOfEveryMount = (key: Name): boolean => isComment(key) || rows.get(key)?.ofEveryMount === true;
+export const isOfEveryMount = (key: ByteString): boolean => isComment(key) || rows.get(key)?.ofEveryMount === true;
 
 /** Whether an option is one that mount(8) keeps for other programs. */
-export const isComment = (key: Name): boolean => /^[xX]-/.test(key);
+export const isComment = (key: ByteString): boolean => /^[xX]-/.test(key);
 
-function names(list: string, row: Row): [Name, Row][] {
+function names(list: string, row: Row): [ByteString, Row][] {
   return list.split(' ').map(name => [name, row]);
 }

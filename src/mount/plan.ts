@@ -14,15 +14,15 @@ import {
   splitOptions,
   stackOptionWords,
 } from '../overlay/options.ts';
-import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { type Choices, defaultChoices, isComment, rows } from './options.ts';
 
 /** What people are told of each option, by name, in the order of the tables. */
-export const optionWords: ReadonlyMap<Name, OptionWords> = new Map([...stackOptionWords, ...rows]);
+export const optionWords: ReadonlyMap<ByteString, OptionWords> = new Map([...stackOptionWords, ...rows]);
 
 /** The values of an option that has a few. */
-export function valuesOf(key: Name): readonly string[] {
+export function valuesOf(key: ByteString): readonly string[] {
   const values = optionWords.get(key)?.values;
   return Array.isArray(values) ? values : [];
 }
@@ -33,25 +33,25 @@ export interface MountPlan {
   readonly driver: DriverOptions;
   readonly fuse: FuseMountOptions;
   /** Options that were understood, or ignored because that was asked for, and change nothing. */
-  readonly withoutEffect: readonly Name[];
+  readonly withoutEffect: readonly ByteString[];
 }
 
 export interface PlanInput {
   /** `A:B::C` or an image; only a name where an option gives the layers. */
-  readonly source: Name;
+  readonly source: ByteString;
   /** The text of each `-o`. */
-  readonly texts: readonly Name[];
+  readonly texts: readonly ByteString[];
   /** mount -s: ignore options that are not known. */
   readonly sloppy: boolean;
   /** Whether root mounts: others never get set-user-ID programs and devices. */
   readonly isRoot: boolean;
   /** Whether a layer is a file. */
-  readonly isImage: (path: Name) => boolean;
+  readonly isImage: (path: ByteString) => boolean;
 }
 
 /** @throws ErrnoError EINVAL, naming the option, for what can not be understood, be combined, or be done. */
 export function planMount({ source, texts, sloppy, isRoot, isImage }: PlanInput): MountPlan {
-  const draft = { stack: new StackDraft(), choices: defaultChoices(isRoot), withoutEffect: [] as Name[] };
+  const draft = { stack: new StackDraft(), choices: defaultChoices(isRoot), withoutEffect: [] as ByteString[] };
   for (const { key, value } of texts.flatMap(splitMountOptions)) {
     if (!take(draft, key, value)) {
       if (!sloppy) throw new ErrnoError(EINVAL, `option ${printable(key)}: unknown`);
@@ -65,7 +65,7 @@ export function planMount({ source, texts, sloppy, isRoot, isImage }: PlanInput)
  * Splits at commas as overlayfs does, but takes a value that is in double quotes as a whole, as mount(8) hands it over:
  * without the quotes, commas included.
  */
-export function splitMountOptions(text: Name): Option[] {
+export function splitMountOptions(text: ByteString): Option[] {
   const options: Option[] = [];
   for (const [piece, key, quoted] of text.matchAll(/([^=,\\"]+)="([^"]*)"(?=,|$)|(?:\\.|\\$|[^,\\])+/gs)) {
     if (key !== undefined) options.push({ key, value: quoted });
@@ -79,8 +79,8 @@ export function splitMountOptions(text: Name): Option[] {
  * and keeps those that the user did say: they say nothing, so that they do not lift what layers demand.
  * Source: libfuse's util/mount.fuse.c.
  */
-export function withoutFuse3Words(text: Name): Name {
-  const says = (word: Name): boolean => `,${text},`.includes(`,${word},`);
+export function withoutFuse3Words(text: ByteString): ByteString {
+  const says = (word: ByteString): boolean => `,${text},`.includes(`,${word},`);
   const added = [...(says('nodev') ? [] : ['dev']), ...(says('nosuid') ? [] : ['suid'])];
   const end = added.map(word => `,${word}`).join('');
   return text.endsWith(end) ? text.slice(0, text.length - end.length) : text;
@@ -90,11 +90,11 @@ export function withoutFuse3Words(text: Name): Name {
 interface Draft {
   readonly stack: StackDraft;
   readonly choices: Choices;
-  readonly withoutEffect: Name[];
+  readonly withoutEffect: ByteString[];
 }
 
 /** Takes one option. @returns whether it is known */
-function take({ stack, choices, withoutEffect }: Draft, key: Name, value: Name | undefined): boolean {
+function take({ stack, choices, withoutEffect }: Draft, key: ByteString, value: ByteString | undefined): boolean {
   if (isComment(key)) return true;
   const row = rows.get(key);
   row?.take(choices, value, key);
@@ -103,7 +103,7 @@ function take({ stack, choices, withoutEffect }: Draft, key: Name, value: Name |
   return result !== 'unknown';
 }
 
-function finish(draft: Draft, source: Name, isImage: (path: Name) => boolean): MountPlan {
+function finish(draft: Draft, source: ByteString, isImage: (path: ByteString) => boolean): MountPlan {
   const { stack, choices, withoutEffect } = draft;
   const { verity, objects, fsname, subtype, allowOther, flags, undone, maxReadBytes, driver } = choices;
   const lifted = RESTRICTION_FLAGS.filter(flag => undone.has(flag));
@@ -120,7 +120,7 @@ function finish(draft: Draft, source: Name, isImage: (path: Name) => boolean): M
   };
 }
 
-function isImageAlone({ layers }: StackOptions, isImage: (path: Name) => boolean): boolean {
+function isImageAlone({ layers }: StackOptions, isImage: (path: ByteString) => boolean): boolean {
   const [top, ...others] = layers.filter(({ dataOnly }) => !dataOnly);
   return top !== undefined && others.length === 0 && isImage(top.path);
 }
@@ -128,9 +128,9 @@ function isImageAlone({ layers }: StackOptions, isImage: (path: Name) => boolean
 /** The source names the layers. */
 function bareStack(
   stack: StackDraft,
-  source: Name,
-  objects: readonly Name[],
-  isImage: (path: Name) => boolean,
+  source: ByteString,
+  objects: readonly ByteString[],
+  isImage: (path: ByteString) => boolean,
 ): StackOptions {
   const layers = parseLowerdir(source, 'SOURCE');
   stack.replaceLayers(source);
@@ -138,15 +138,15 @@ function bareStack(
 }
 
 /** Whether a layer is a file. A path that can not be asked is left to whoever opens the layers. */
-export function isImage(path: Name): boolean {
+export function isImage(path: ByteString): boolean {
   try {
-    return statSync(nameBytes(path) as Buffer).isFile();
+    return statSync(bufferOf(path)).isFile();
   } catch {
     return false;
   }
 }
 
 /** What this user would mount from a source with the texts of some `-o`. Throws ErrnoError as planMount does. */
-export function planHere(source: Name, texts: readonly Name[]): MountPlan {
+export function planHere(source: ByteString, texts: readonly ByteString[]): MountPlan {
   return planMount({ source, texts, sloppy: false, isRoot: process.geteuid?.() === 0, isImage });
 }

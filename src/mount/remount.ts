@@ -3,7 +3,7 @@
 import { mountFlags } from '../fuse/mount.ts';
 import { MountPlace } from '../fuse/mount-point.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, EROFS, ErrnoError, ESTALE, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { findMount } from './find-mount.ts';
@@ -27,15 +27,15 @@ const CHANGES: Readonly<Record<string, readonly [without: readonly string[], fla
   diratime: [['nodiratime']],
 };
 
-export const isRemount = (texts: readonly Name[]): boolean => wordsOf(texts).includes('remount');
+export const isRemount = (texts: readonly ByteString[]): boolean => wordsOf(texts).includes('remount');
 
-const wordsOf = (texts: readonly Name[]): string[] => texts.flatMap(text => text.split(','));
+const wordsOf = (texts: readonly ByteString[]): string[] => texts.flatMap(text => text.split(','));
 
 /**
  * Changes what `texts` name; options of the tree stay as they were. @returns those that had no effect
  * Throws ErrnoError: EROFS where it is to be writable, EINVAL where no mount of this program is.
  */
-export function remount(path: Name, texts: readonly Name[]): string[] {
+export function remount(path: ByteString, texts: readonly ByteString[]): string[] {
   const words = wordsOf(texts).filter(word => word !== '' && word !== 'remount' && word !== 'ro');
   const shown = printable(path);
   if (words.includes('rw') && !wordsOf(texts).includes('ro'))

@@ -15,7 +15,7 @@ import {
   type Stats,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { nameFromText } from '../sys/bytes.ts';
+import { byteStringFromText } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
 
@@ -90,7 +90,7 @@ export class RuntimeDirectory {
 
   /** @returns undefined for what is no plain file of this user, or larger than such files are */
   read(name: string): string | undefined {
-    const fd = native.openat2(this.fd, nameFromText(name), O_NOFOLLOW | O_NONBLOCK, RESOLVE_NO_SYMLINKS);
+    const fd = native.openat2(this.fd, byteStringFromText(name), O_NOFOLLOW | O_NONBLOCK, RESOLVE_NO_SYMLINKS);
     if (fd < 0) return undefined;
     try {
       const stats = fstatSync(fd);
@@ -107,13 +107,13 @@ export class RuntimeDirectory {
 }
 
 const openDirectory = (path: string): number =>
-  native.openat2(AT_FDCWD, nameFromText(path), O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
+  native.openat2(AT_FDCWD, byteStringFromText(path), O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
 
 const isOwn = ({ uid, mode }: Stats): boolean => uid === process.geteuid?.() && (mode & WRITABLE_BY_OTHERS) === 0;
 
 /** Whether nobody else can rename what this user has in a directory. */
 function isFixedIn(directory: string): boolean {
-  const fd = native.openat2(AT_FDCWD, nameFromText(directory), O_PATH | O_DIRECTORY, 0);
+  const fd = native.openat2(AT_FDCWD, byteStringFromText(directory), O_PATH | O_DIRECTORY, 0);
   if (fd < 0) return false;
   const { uid, mode } = fstatSync(fd);
   native.close(fd);

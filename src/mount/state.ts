@@ -6,7 +6,7 @@ import type { DriverOptions } from '../driver/options.ts';
 import type { Protection } from '../driver/protection.ts';
 import { type Identity, isSame } from '../fuse/mountinfo.ts';
 import type { LayerSpec } from '../overlay/options.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { openRuntimeDirectories, type RuntimeDirectory } from './runtime-directory.ts';
 
 export interface MountState {
@@ -15,9 +15,9 @@ export interface MountState {
   readonly pidStartedAt: number;
   /** `major:minor` of the mount, as mountinfo has it. */
   readonly device: string;
-  readonly mountpoint: Name;
+  readonly mountpoint: ByteString;
   /** As mountinfo has it, too. */
-  readonly source: Name;
+  readonly source: ByteString;
   /** Milliseconds since 1970. */
   readonly startedAt: number;
   readonly transport: DriverOptions['transport'];

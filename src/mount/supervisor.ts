@@ -1,6 +1,6 @@
 /** Messages to whoever supervises the daemon. */
 import { writeSync } from 'node:fs';
-import { type Name, nameFromText } from '../sys/bytes.ts';
+import { type ByteString, byteStringFromText } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
 
 const O_NONBLOCK = 0o4000;
@@ -12,12 +12,12 @@ let systemLog = -1;
 /** To be called while this process may open sockets: later it can open none any more. */
 export function connectSupervisor(): void {
   const { NOTIFY_SOCKET } = process.env;
-  if (NOTIFY_SOCKET) supervisor = connect(nameFromText(NOTIFY_SOCKET));
+  if (NOTIFY_SOCKET) supervisor = connect(byteStringFromText(NOTIFY_SOCKET));
   systemLog = connect('/dev/log');
 }
 
 /** Who does not listen is not waited for. */
-function connect(path: Name): number {
+function connect(path: ByteString): number {
   const socket = native.connectDatagram(path);
   if (socket >= 0) native.setStatusFlags(socket, O_NONBLOCK);
   return socket;

@@ -16,7 +16,7 @@ import { createInterface } from 'node:readline';
 import type { Mounter } from '../fuse/mount.ts';
 import type { MountPoint } from '../fuse/mount-point.ts';
 import { encodePath, type Mount } from '../fuse/mountinfo.ts';
-import { nameBytes, nameFromText } from '../sys/bytes.ts';
+import { bufferOf, byteStringFromText } from '../sys/bytes.ts';
 import { EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 
@@ -165,7 +165,7 @@ export class Watcher {
     must(native.socketPair(pair), 'socketpair');
     const [ours = -1, theirs = -1] = pair;
     const words = ['sh', '-fc', SCRIPT, 'lowerdata-watcher', by].map(word => `${word}\0`).join('');
-    this.isThere = native.spawn('/bin/sh', nameBytes(words), theirs, directory) > 0;
+    this.isThere = native.spawn('/bin/sh', bufferOf(words), theirs, directory) > 0;
     native.close(theirs);
     this.fd = ours;
   }
@@ -177,7 +177,7 @@ export class Watcher {
 
   /** @param stateFile removed with the mount, and the socket beside it; '' for none */
   mounted({ device, spelledSource }: Mount, by: Mounter, stateFile: string): void {
-    this.say(`mounted ${device} ${statDevice(device)} =${spelledSource} ${by} ${nameFromText(stateFile)}`);
+    this.say(`mounted ${device} ${statDevice(device)} =${spelledSource} ${by} ${byteStringFromText(stateFile)}`);
   }
 
   /**
@@ -231,7 +231,7 @@ export class Watcher {
 
   private say(line: string): void {
     try {
-      writeSync(this.fd, nameBytes(`${line}\n`));
+      writeSync(this.fd, bufferOf(`${line}\n`));
     } catch {} // it has ended
   }
 }

@@ -1,6 +1,6 @@
 /** The bounded cache of dentries: what a name in a directory led to, so that a repeat asks no layer. */
 import { LRUCache } from 'lru-cache';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { CacheCounts } from '../sys/counters.ts';
 import { isStale, type Node } from './node.ts';
 
@@ -29,7 +29,7 @@ interface Dentry {
   /** Of the node's top, then: since it was found elsewhere, nothing says that it is here, too. */
   readonly moves: number | undefined;
   /** Of the directory, whose number another one may have now. */
-  readonly birth: Name | undefined;
+  readonly birth: ByteString | undefined;
 }
 
 /** Of one dentry with its node, an inode of a layer, its attributes and what the cache itself needs. */
@@ -57,7 +57,7 @@ export class DentryCache {
     this.counts.holds(this.dentries, max);
   }
 
-  get(parent: Node, name: Name): Node | number | undefined {
+  get(parent: Node, name: ByteString): Node | number | undefined {
     const dentry = this.dentries.get(key(parent, name));
     const isKnown = dentry !== undefined && dentry.birth === parent.top.birth && this.holds(dentry);
     this.counts.asked(isKnown);
@@ -71,7 +71,7 @@ export class DentryCache {
     return isMiss || (found.top.moves === moves && !isStale(found));
   }
 
-  set(parent: Node, name: Name, found: Node | number): void {
+  set(parent: Node, name: ByteString, found: Node | number): void {
     const moves = typeof found === 'number' ? undefined : found.top.moves;
     this.dentries.set(key(parent, name), { found, atMs: performance.now(), moves, birth: parent.top.birth });
     this.counts.holds(this.dentries, this.max);
@@ -86,7 +86,7 @@ export class DentryCache {
   }
 }
 
-const key = ({ ino }: Node, name: Name): string => `${ino}/${name}`;
+const key = ({ ino }: Node, name: ByteString): string => `${ino}/${name}`;
 
 function sizeBytes({ found }: Dentry, { length }: string): number {
   const long = Math.max(0, length - SHORT_KEY);

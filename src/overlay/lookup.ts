@@ -1,6 +1,6 @@
 /** Walks the stack by the rules of step.ts. Source: kernel fs/overlayfs/namei.c, ovl_lookup and ovl_lookup_layer. */
 import type { Inode, Layer } from '../layers/layer.ts';
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { EACCES, EIO, ENAMETOOLONG, ENOENT, EPERM } from '../sys/errno.ts';
 import { isDirectory } from '../sys/stat.ts';
 import type { Node } from './node.ts';
@@ -35,7 +35,7 @@ export interface Stack {
  *   file without data
  * Throws ErrnoError where a layer is corrupt or can not be read.
  */
-export function lookup(stack: Stack, parent: readonly Inode[], name: Name): Found | number {
+export function lookup(stack: Stack, parent: readonly Inode[], name: ByteString): Found | number {
   if (name.length > NAME_MAX) {
     stack.trace?.rule('L3');
     return -ENAMETOOLONG;
@@ -148,9 +148,9 @@ function stepInto(
   stack: Stack,
   search: Search,
   base: Inode,
-  component: Name,
+  component: ByteString,
   prefixBytes: number,
-  rest: Name,
+  rest: ByteString,
 ): Inode | undefined | number {
   const { trace } = search;
   if (component === '' || component === '.' || component === '..') {

@@ -1,6 +1,6 @@
 /** Finds a file's data, at open and not before. */
 import type { Data, Layer } from '../layers/layer.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { EINTR, EMFILE, ENFILE, ENOENT, ENOMEM, EPERM, ErrnoError, errnoName } from '../sys/errno.ts';
 import { hasDigest } from './metacopy.ts';
 import type { Node } from './node.ts';
@@ -48,7 +48,7 @@ export class Lowerdata {
   }
 
   /** The first data-only layer that has a regular file at the path; else the errno of the last one. */
-  private openPath(path: Name, trace?: Trace): Data | number {
+  private openPath(path: ByteString, trace?: Trace): Data | number {
     let result: Data | number = -ENOENT;
     if (path === '') return result;
     for (const layer of this.dataLayers) {

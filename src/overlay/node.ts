@@ -1,6 +1,6 @@
 /** An object of the overlay: what lookup found in the layers. */
 import type { Inode } from '../layers/layer.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 
 /**
  * One object of the overlay, shared by all names that lead to the same top inode.
@@ -17,7 +17,7 @@ export interface Node {
    * Where a metacopy file's data is: an inode of a normal layer, or a path in the data-only layers, '' where it has none.
    * undefined: its own.
    */
-  readonly data: Inode | Name | undefined;
+  readonly data: Inode | ByteString | undefined;
   /** Whether data that is not at the path may be found by the top's origin. */
   readonly followsOrigin: boolean;
   /** Whether regular files of this directory may be xattr whiteouts: seen with opaque=x. */

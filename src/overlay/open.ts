@@ -3,7 +3,7 @@ import { type BigIntStats, statSync } from 'node:fs';
 import { DirLayer } from '../layers/dir.ts';
 import { openErofsLayer } from '../layers/erofs.ts';
 import type { Layer } from '../layers/layer.ts';
-import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ELOOP, ErrnoError } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
 import { algorithmOfHex, digestFromText, parametersOf } from '../verity/algorithms.ts';
@@ -23,7 +23,7 @@ import { type Judge, step } from './step.ts';
  * @param judge a rule to try in the place of the kernel's
  * Throws ErrnoError: EINVAL for colons that separate nothing and for choices that conflict, else as `openOverlay`.
  */
-export function openStack(source: Name, choices: StackChoices = {}, judge: Judge = step): Overlay {
+export function openStack(source: ByteString, choices: StackChoices = {}, judge: Judge = step): Overlay {
   const layers = parseLowerdir(source, 'stack');
   const draft = new StackDraft(choices);
   draft.replaceLayers(source);
@@ -64,7 +64,7 @@ export function openOverlay(options: StackOptions, judge: Judge = step, memory: 
  * Throws ErrnoError that names the layer, as `openOverlay`; EINVAL for a directory where a digest is given, and for a digest
  * that is none; VerityError EIO where the image has another one.
  */
-export function openLayer(path: Name, digest?: string, attrSeconds: number = DEFAULT_MEMORY.attrSeconds): Layer {
+export function openLayer(path: ByteString, digest?: string, attrSeconds: number = DEFAULT_MEMORY.attrSeconds): Layer {
   const stat = statLayer(path);
   if (stat.isFile()) return openImageLayer(path, digest);
   if (digest !== undefined) throw new ErrnoError(EINVAL, `layer ${printable(path)}: no image, so it has no digest`);
@@ -76,7 +76,7 @@ export function openLayer(path: Name, digest?: string, attrSeconds: number = DEF
 }
 
 /** The digest is that of the bytes in memory, which are used from then on, whatever becomes of the file; but not before. */
-function openImageLayer(path: Name, digest: string | undefined): Layer {
+function openImageLayer(path: ByteString, digest: string | undefined): Layer {
   if (digest === undefined) return openErofsLayer(path);
   const wanted = digestFromText(digest);
   const algorithm = algorithmOfHex(wanted ?? '');
@@ -89,11 +89,11 @@ function openImageLayer(path: Name, digest: string | undefined): Layer {
   });
 }
 
-const statLayer = (path: Name): BigIntStats => ask(path, bytes => statSync(bytes, { bigint: true }));
+const statLayer = (path: ByteString): BigIntStats => ask(path, bytes => statSync(bytes, { bigint: true }));
 
-function ask<T>(path: Name, systemCall: (path: Buffer) => T): T {
+function ask<T>(path: ByteString, systemCall: (path: Buffer) => T): T {
   try {
-    return systemCall(nameBytes(path) as Buffer);
+    return systemCall(bufferOf(path));
   } catch (error) {
     const { errno = EIO, code } = error as NodeJS.ErrnoException;
     throw new ErrnoError(Math.abs(errno), `layer ${printable(path)}: ${code}`);
@@ -104,8 +104,8 @@ function ask<T>(path: Name, systemCall: (path: Buffer) => T): T {
  * One tree must not be seen through two layers. An image's tree is its own, wherever the file lies: among its objects, say.
  * Source: kernel fs/overlayfs/super.c, ovl_check_overlapping_layers.
  */
-function refuseOverlaps(paths: readonly Name[]): void {
-  const roots = new Map<string, Name>();
+function refuseOverlaps(paths: readonly ByteString[]): void {
+  const roots = new Map<string, ByteString>();
   for (const path of paths) {
     const key = identity(statLayer(path));
     const same = roots.get(key);
@@ -122,13 +122,13 @@ function refuseOverlaps(paths: readonly Name[]): void {
 }
 
 const identity = (stat: BigIntStats): string => `${stat.dev}:${stat.ino}`;
-const overlap = (path: Name, relation: string, other: Name): ErrnoError =>
+const overlap = (path: ByteString, relation: string, other: ByteString): ErrnoError =>
   new ErrnoError(ELOOP, `layer ${printable(path)} ${relation} layer ${printable(other)}`);
 
 /** The directories above a path. */
-function ancestors(path: Name): Name[] {
+function ancestors(path: ByteString): ByteString[] {
   const real = ask(path, () => realPath(path));
-  const above: Name[] = [];
+  const above: ByteString[] = [];
   for (let end = real.lastIndexOf('/'); end > 0; end = real.lastIndexOf('/', end - 1)) above.push(real.slice(0, end));
   return [...above, '/'];
 }

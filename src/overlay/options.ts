@@ -1,11 +1,11 @@
 /** Which layers a stack has and by which rules it is looked up, from the option text of a mount. Asks no filesystem. */
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { digestFromText } from '../verity/algorithms.ts';
 
 /** One layer: the path by which it is opened, relative to the current directory of whoever mounts. */
 export interface LayerSpec {
-  readonly path: Name;
+  readonly path: ByteString;
   readonly dataOnly: boolean;
 }
 
@@ -78,7 +78,7 @@ export const STACK_DEFAULTS: StackDefaults = { ...KERNEL_DEFAULTS, metacopy: tru
 export const IMAGE_DEFAULTS: StackDefaults = { ...STACK_DEFAULTS, redirects: 'data-only' };
 
 /** Which of them holds for layers that are named without options. @param isImage whether a layer is a file */
-export function defaultsFor(layers: readonly LayerSpec[], isImage: (path: Name) => boolean): StackDefaults {
+export function defaultsFor(layers: readonly LayerSpec[], isImage: (path: ByteString) => boolean): StackDefaults {
   return layers.every(({ path, dataOnly }) => dataOnly || isImage(path)) ? IMAGE_DEFAULTS : STACK_DEFAULTS;
 }
 
@@ -87,15 +87,15 @@ export const LAYERS_MAX = 500;
 
 /** One option; `value` is undefined for a flag. */
 export interface Option {
-  readonly key: Name;
-  readonly value: Name | undefined;
+  readonly key: ByteString;
+  readonly value: ByteString | undefined;
 }
 
 /**
  * Splits an option string at commas. A backslash keeps the next byte from being one, and stays in the value.
  * Empty options, and those without a key, are nothing. Source: linux/fs/overlayfs/params.c, ovl_next_opt.
  */
-export function splitOptions(text: Name): Option[] {
+export function splitOptions(text: ByteString): Option[] {
   const options: Option[] = [];
   for (const option of splitAt(text, ',')) {
     const equals = option.indexOf('=');
@@ -106,8 +106,8 @@ export function splitOptions(text: Name): Option[] {
 }
 
 /** The pieces of `text` between separators without a backslash before them; backslashes stay. */
-export function splitAt(text: Name, separator: ',' | ':'): Name[] {
-  const pieces: Name[] = [];
+export function splitAt(text: ByteString, separator: ',' | ':'): ByteString[] {
+  const pieces: ByteString[] = [];
   let from = 0;
   for (let i = 0; i < text.length; i++) {
     if (text[i] === '\\') i++;
@@ -124,7 +124,7 @@ export function splitAt(text: Name, separator: ',' | ':'): Name[] {
  * The layers of `A:B::C::D`: normal ones after single colons, data-only ones after double colons.
  * Throws EINVAL, with `option` and the place in the text, for colons that separate nothing and for `:` after `::`.
  */
-export function parseLowerdir(text: Name, option = 'lowerdir'): LayerSpec[] {
+export function parseLowerdir(text: ByteString, option = 'lowerdir'): LayerSpec[] {
   const pieces = splitAt(text, ':');
   const layers: LayerSpec[] = [];
   let at = 0; // where the piece begins
@@ -149,11 +149,11 @@ export function parseLowerdir(text: Name, option = 'lowerdir'): LayerSpec[] {
 }
 
 /** Drops each backslash and takes the byte after it as it is; one at the end is dropped. */
-function withoutBackslashes(text: Name): Name {
+function withoutBackslashes(text: ByteString): ByteString {
   return text.replace(/\\(.?)/gs, '$1');
 }
 
-function misplaced(option: string, text: Name, at: number, what: string): ErrnoError {
+function misplaced(option: string, text: ByteString, at: number, what: string): ErrnoError {
   return new ErrnoError(EINVAL, `${option}=${printable(text)}: ${what}, at byte ${at}`);
 }
 
@@ -168,7 +168,7 @@ export interface OptionWords {
 
 /** An option of ours or of overlayfs. */
 interface Row extends OptionWords {
-  readonly take: (draft: StackDraft, value: Name) => void;
+  readonly take: (draft: StackDraft, value: ByteString) => void;
 }
 
 const SWITCH = ['on', 'off'] as const;
@@ -196,7 +196,7 @@ const FOLLOW_ORIGIN =
   'whether data that is not found by path is found by origin; needs CAP_DAC_READ_SEARCH, or `lowerdata index` in the layer';
 
 /** Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last five are ours. */
-const rows = new Map<Name, Row>([
+const rows = new Map<ByteString, Row>([
   ['lowerdir', taken('A:B::C', LOWERDIR, (draft, value) => draft.replaceLayers(value))],
   [
     'lowerdir+',
@@ -260,19 +260,21 @@ const rows = new Map<Name, Row>([
 ]);
 
 /** The words of these options, by name. */
-export const stackOptionWords: ReadonlyMap<Name, OptionWords> = rows;
+export const stackOptionWords: ReadonlyMap<ByteString, OptionWords> = rows;
 
-function takeRedirectDir({ given }: StackDraft, value: Name): void {
+function takeRedirectDir({ given }: StackDraft, value: ByteString): void {
   given.redirectDir = value === 'on' ? 'follow' : (value as 'off' | 'follow' | 'nofollow');
 }
 
-function choose<K extends 'verity' | 'redirects' | 'semantics'>(key: K): (draft: StackDraft, value: Name) => void {
+function choose<K extends 'verity' | 'redirects' | 'semantics'>(
+  key: K,
+): (draft: StackDraft, value: ByteString) => void {
   return ({ given }, value) => {
     given[key] = value as StackChoices[K]; // one of the row's values
   };
 }
 
-function takeDigest({ given }: StackDraft, value: Name): void {
+function takeDigest({ given }: StackDraft, value: ByteString): void {
   given.imageDigest = digestFromText(value);
   if (given.imageDigest === undefined) {
     throw new ErrnoError(
@@ -307,7 +309,7 @@ export class StackDraft {
    * Takes one option. `without effect`: known, and nothing here depends on it.
    * Throws EINVAL, naming the option, for a value it does not have, a missing one, and one for a flag.
    */
-  set(key: Name, value: Name | undefined): 'taken' | 'without effect' | 'unknown' {
+  set(key: ByteString, value: ByteString | undefined): 'taken' | 'without effect' | 'unknown' {
     const row = rows.get(key);
     if (!row) return 'unknown';
     if (!row.values && value !== undefined) throw new ErrnoError(EINVAL, `${key}: takes no value`);
@@ -320,13 +322,13 @@ export class StackDraft {
   }
 
   /** `lowerdir=`, or the source of a mount: drops all layers there are. */
-  replaceLayers(text: Name): void {
+  replaceLayers(text: ByteString): void {
     this.layers = parseLowerdir(text);
     this.form = 'lowerdir';
   }
 
   /** `lowerdir+=`, `datadir+=`: the path as it is. */
-  addLayer(path: Name, dataOnly: boolean): void {
+  addLayer(path: ByteString, dataOnly: boolean): void {
     const option = dataOnly ? 'datadir+' : 'lowerdir+';
     if (this.form === 'lowerdir') throw new ErrnoError(EINVAL, `${option}=${printable(path)}: comes after lowerdir`);
     if (!dataOnly && this.layers.at(-1)?.dataOnly) {
@@ -337,7 +339,7 @@ export class StackDraft {
   }
 
   /** Checks what depends on more than one option. @param objects further data-only layers, after all others */
-  finish(defaults: StackDefaults, objects: readonly Name[] = []): StackOptions {
+  finish(defaults: StackDefaults, objects: readonly ByteString[] = []): StackOptions {
     const layers = [...this.layers, ...objects.map(path => ({ path, dataOnly: true }))];
     checkCounts(layers, defaults.layersMin);
     const { imageDigest } = this.given;

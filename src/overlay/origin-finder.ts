@@ -1,13 +1,13 @@
 /** Finds data by its origin: which layer's filesystem a handle belongs to, and the file there. */
 import type { Data, Layer } from '../layers/layer.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { ENOENT, EPERM, EXDEV } from '../sys/errno.ts';
 import type { Origin } from './origin.ts';
 
 export class OriginFinder {
   private readonly layers: readonly Layer[];
   /** For each uuid the layers to ask; none where two filesystems have it, so that a handle could be of either. */
-  private owners: Map<Name, Layer[]> | undefined;
+  private owners: Map<ByteString, Layer[]> | undefined;
 
   /** @param layers data-only ones first */
   constructor(layers: readonly Layer[]) {
@@ -31,8 +31,8 @@ export class OriginFinder {
   }
 }
 
-function ownersOf(layers: readonly Layer[]): Map<Name, Layer[]> {
-  const owners = new Map<Name, Layer[]>();
+function ownersOf(layers: readonly Layer[]): Map<ByteString, Layer[]> {
+  const owners = new Map<ByteString, Layer[]>();
   for (const layer of layers) {
     const { uuid } = layer;
     if (uuid !== undefined) owners.set(uuid, [...(owners.get(uuid) ?? []), layer]);

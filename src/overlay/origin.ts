@@ -1,5 +1,5 @@
 /** Values of `overlay.origin`: the file handle of the inode that a copy was made from. Of hosts with little endian. */
-import { type Name, nameBytes, nameOf } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, byteStringOf } from '../sys/bytes.ts';
 import type { Handle } from '../sys/handles.ts';
 
 /**
@@ -23,7 +23,7 @@ const FLAGS_KNOWN = 7; // with 4: the handle of an upper file
 /** What an origin names: a filesystem, and an inode there. */
 export interface Origin {
   /** The 16 bytes of the uuid of the inode's filesystem; zeros where it has none. */
-  readonly uuid: Name;
+  readonly uuid: ByteString;
   readonly handle: Handle;
 }
 
@@ -38,7 +38,7 @@ export function parseOrigin(value: Uint8Array): Origin | undefined {
   if (value[Fb.magic] !== MAGIC || value[Fb.version] !== 0 || (flags & ~FLAGS_KNOWN) !== 0) return undefined;
   if ((flags & FLAG_ANY_ENDIAN) === 0 && (flags & FLAG_BIG_ENDIAN) !== 0) return undefined;
   return {
-    uuid: nameOf(value, Fb.uuid, Fb.fid),
+    uuid: byteStringOf(value, Fb.uuid, Fb.fid),
     handle: { type: value[Fb.type] as number, bytes: value.slice(Fb.fid, length) },
   };
 }
@@ -52,7 +52,7 @@ export function formatOrigin({ uuid, handle }: Origin): Uint8Array {
   value[Fb.magic] = MAGIC;
   value[Fb.len] = value.length;
   value[Fb.type] = handle.type;
-  value.set(nameBytes(uuid), Fb.uuid);
+  value.set(bufferOf(uuid), Fb.uuid);
   value.set(handle.bytes, Fb.fid);
   return value;
 }

@@ -1,7 +1,7 @@
 /** A stack of layers as one tree: names in, nodes and bytes out. It knows no mount; a FUSE session is one of its users. */
 import { descriptorCounts } from '../layers/descriptors.ts';
 import type { Data, Inode, Layer, Statfs } from '../layers/layer.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import type { Counters } from '../sys/counters.ts';
 import { EINVAL, EIO, ENOENT, ENOTTY, ErrnoError, ESTALE } from '../sys/errno.ts';
 import { type Attr, isDirectory } from '../sys/stat.ts';
@@ -112,7 +112,7 @@ export class Overlay implements Stack {
    * Looks up a name in a directory. @returns its node, or a negative errno; see lookup.ts for them
    * Throws ErrnoError where a layer is corrupt or can not be read.
    */
-  lookup(parent: Node, name: Name): Node | number {
+  lookup(parent: Node, name: ByteString): Node | number {
     const known = this.trace ? undefined : this.dentries?.get(parent, name);
     if (known !== undefined) return known;
     this.trace?.lookup(name);
@@ -124,7 +124,7 @@ export class Overlay implements Stack {
   }
 
   /** Has a name lead to a node from now on: the one that is known already of the object that was found, or -ENOENT. */
-  remember(parent: Node, name: Name, node: Node | number): void {
+  remember(parent: Node, name: ByteString, node: Node | number): void {
     this.dentries?.set(parent, name, node);
   }
 
@@ -175,7 +175,7 @@ export class Overlay implements Stack {
   }
 
   /** The target of a symlink, unchanged. Throws ErrnoError EINVAL for anything else. */
-  readlink(node: Node): Name {
+  readlink(node: Node): ByteString {
     return node.top.layer.readlink(node.top);
   }
 
@@ -207,7 +207,7 @@ export class Overlay implements Stack {
   }
 
   /** The value of an xattr of the top, or -ENODATA, -EOPNOTSUPP, -EINVAL. */
-  getxattr(node: Node, name: Name): Uint8Array | number {
+  getxattr(node: Node, name: ByteString): Uint8Array | number {
     const stored = this.rules.xattrs.stored(name);
     if (typeof stored === 'number') return stored;
     return node.top.layer.getxattr(node.top, stored)?.slice() ?? missingXattr(name);
@@ -219,7 +219,7 @@ export class Overlay implements Stack {
   }
 
   /** The xattr names of the top, without those of overlayfs itself. */
-  listxattr(node: Node): Name[] {
+  listxattr(node: Node): ByteString[] {
     const { xattrs } = this.rules;
     return node.top.layer
       .listxattr(node.top)

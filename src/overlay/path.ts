@@ -1,5 +1,5 @@
 /** Paths in a stack, as a process finds them whose root is the mount. */
-import { type Name, printable } from '../sys/bytes.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
 import { ELOOP, ENOENT, ENOTDIR, ErrnoError, errnoName } from '../sys/errno.ts';
 import { isDirectory, isSymlink } from '../sys/stat.ts';
 import type { Node } from './node.ts';
@@ -13,7 +13,7 @@ const SYMLINKS_MAX = 40;
  * @param followLast whether the last component is followed, too
  * Throws ErrnoError that names the path: ENOENT for a miss, ENOTDIR, ELOOP, ENAMETOOLONG, and what Overlay.lookup gives.
  */
-export function findPath(overlay: Overlay, path: Name, followLast = true): Node {
+export function findPath(overlay: Overlay, path: ByteString, followLast = true): Node {
   const above: Node[] = [];
   let at = overlay.root;
   let links = 0;
@@ -45,6 +45,6 @@ export function findPath(overlay: Overlay, path: Name, followLast = true): Node 
   return at;
 }
 
-export function failure(path: Name, errno: number): ErrnoError {
+export function failure(path: ByteString, errno: number): ErrnoError {
   return new ErrnoError(errno, `${printable(path)}: ${errnoName(errno)}`);
 }

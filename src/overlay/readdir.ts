@@ -1,7 +1,7 @@
 /** Lists a directory of the overlay. Source: kernel fs/overlayfs/readdir.c. */
 import { getHeapStatistics } from 'node:v8';
 import type { Inode } from '../layers/layer.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { ENOMEM, ErrnoError } from '../sys/errno.ts';
 import { DT_CHR, DT_REG, DT_UNKNOWN, isRegular } from '../sys/stat.ts';
 import { isWhiteout } from './step.ts';
@@ -9,7 +9,7 @@ import type { OverlayXattrs } from './xattrs.ts';
 
 /** A name in a listing, without `.` and `..`; `dtype` is the DT_* number of the top entry. */
 export interface Entry {
-  name: Name;
+  name: ByteString;
   dtype: number;
   /** The number of the inode that a lookup in this real directory finds, where its layer knows that. */
   ino?: number | undefined;
@@ -67,7 +67,7 @@ export function listMerged(
   stack: readonly Inode[],
   hasXwhiteouts: (directory: Inode) => boolean,
 ): Entry[] {
-  const seen = new Map<Name, Entry | undefined>(); // undefined: a whiteout
+  const seen = new Map<ByteString, Entry | undefined>(); // undefined: a whiteout
   const lowest = new Set<Entry>();
   const budget = new ListingBudget();
   for (const directory of stack) {

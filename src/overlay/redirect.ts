@@ -1,5 +1,5 @@
 /** Values of `overlay.redirect`: where the layers below hold what this object merges with or takes its data from. */
-import { type Name, nameOf } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf } from '../sys/bytes.ts';
 
 /**
  * Parses the value of the xattr; it ends at the first NUL.
@@ -11,9 +11,9 @@ import { type Name, nameOf } from '../sys/bytes.ts';
  * @returns the redirect; undefined for an invalid one: no bytes, an empty component, a trailing slash, a slash in a name
  * Source: kernel fs/overlayfs/util.c, ovl_get_redirect_xattr; `//`: A. Larsson, linux-unionfs, 25 May 2023.
  */
-export function parseRedirect(value: Uint8Array): Name | undefined {
+export function parseRedirect(value: Uint8Array): ByteString | undefined {
   if (value.length === 0) return undefined;
-  const whole = nameOf(value);
+  const whole = byteStringOf(value);
   const end = whole.indexOf('\0');
   const text = end < 0 ? whole : whole.slice(0, end);
   if (text[0] !== '/') return text.includes('/') ? undefined : text;
@@ -21,7 +21,7 @@ export function parseRedirect(value: Uint8Array): Name | undefined {
   return path.endsWith('/') || path.includes('//') ? undefined : text;
 }
 
-export const isAbsolute = (redirect: Name): boolean => redirect.charCodeAt(0) === 0x2f;
+export const isAbsolute = (redirect: ByteString): boolean => redirect.charCodeAt(0) === 0x2f;
 
 /** Whether a redirect names data-only layers alone: it begins with two slashes. */
-export const isDataRedirect = (redirect: Name): boolean => redirect.startsWith('//');
+export const isDataRedirect = (redirect: ByteString): boolean => redirect.startsWith('//');

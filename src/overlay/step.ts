@@ -1,6 +1,6 @@
 /** The rule for one dentry: what a layer holds under one component of the looked-up name, and whether to go on below. */
 import type { Inode, Layer } from '../layers/layer.ts';
-import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import { EACCES, EINVAL, EIO, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, isRegular, S_IFCHR, S_IFMT } from '../sys/stat.ts';
 import { hasDigest, isMetacopy } from './metacopy.ts';
@@ -28,7 +28,7 @@ export interface Rules {
 /** What a lookup has learnt so far. Source: kernel fs/overlayfs/namei.c, struct ovl_lookup_data. */
 export interface Search {
   /** What the next layer is asked for: the looked-up name, or what redirects made of it, from the layer's root if it begins with a slash. */
-  name: Name;
+  name: ByteString;
   /** A directory was found: only directories merge with it. */
   isDir: boolean;
   /** No layer below takes part. */
@@ -38,7 +38,7 @@ export interface Search {
   /** The redirect met last is absolute and nothing has been passed since. */
   absolute: boolean;
   /** The redirect met last, with what followed it: then `name` is the same. */
-  redirect: Name | undefined;
+  redirect: ByteString | undefined;
   /** The object found last is a metacopy file: the search goes on for its data. */
   metacopy: boolean;
   /** Metacopy files met so far; a chain of them never follows an origin. */
@@ -53,10 +53,16 @@ export interface Search {
  * A rule for one dentry, in the place of `step`, which has the parameters and the results. It may call `step` and change
  * what that notes in `search`.
  */
-export type Judge = (rules: Rules, search: Search, found: Inode, prefixBytes: number, rest: Name) => boolean | number;
+export type Judge = (
+  rules: Rules,
+  search: Search,
+  found: Inode,
+  prefixBytes: number,
+  rest: ByteString,
+) => boolean | number;
 
 /** A search that has learnt nothing yet. */
-export function newSearch(name: Name, trace?: Trace): Search {
+export function newSearch(name: ByteString, trace?: Trace): Search {
   return {
     name,
     isDir: false,
@@ -78,7 +84,13 @@ export function newSearch(name: Name, trace?: Trace): Search {
  * @returns whether the object takes part (false: as if it were missing), or -EIO, -EINVAL for a broken xattr
  * Source: kernel fs/overlayfs/namei.c, ovl_lookup_single.
  */
-export function step(rules: Rules, search: Search, found: Inode, prefixBytes: number, rest: Name): boolean | number {
+export function step(
+  rules: Rules,
+  search: Search,
+  found: Inode,
+  prefixBytes: number,
+  rest: ByteString,
+): boolean | number {
   const isLastComponent = rest === '';
   const { trace } = search;
   if (isWhiteout(rules.xattrs, found)) {
@@ -135,7 +147,13 @@ function end(search: Search): false {
 }
 
 /** Rewrites the name for the layers below by the redirect of `found`, if it has one. Source: ovl_check_redirect. */
-function stepRedirect(rules: Rules, search: Search, found: Inode, prefixBytes: number, rest: Name): true | number {
+function stepRedirect(
+  rules: Rules,
+  search: Search,
+  found: Inode,
+  prefixBytes: number,
+  rest: ByteString,
+): true | number {
   const { trace } = search;
   if (search.absolute) trace?.rule('R7');
   search.absolute = false; // also without a redirect: passing any directory or metacopy file forgets an earlier one
@@ -147,7 +165,7 @@ function stepRedirect(rules: Rules, search: Search, found: Inode, prefixBytes: n
   }
   const redirect = parseRedirect(value);
   if (redirect === undefined) {
-    trace?.rule('R3', printable(nameOf(value)));
+    trace?.rule('R3', printable(byteStringOf(value)));
     return -EINVAL;
   }
   if (isDataRedirect(redirect)) {
@@ -184,7 +202,7 @@ export function hasOrigin(xattrs: OverlayXattrs, inode: Inode): boolean {
 }
 
 /** Ends the search in normal layers: the data is at `path` in a data-only layer, or found by its origin, or nowhere. */
-function deferToDataLayers(search: Search, path: Name): true {
+function deferToDataLayers(search: Search, path: ByteString): true {
   search.absolute = true;
   search.stop = true;
   search.name = path;
@@ -216,7 +234,7 @@ function hasMetacopy(xattrs: OverlayXattrs, inode: Inode): boolean | number {
  * The size of an xattr of a regular file, -1 where it has none. User xattrs that may not be read are none: the file is plain.
  * Source: ovl_check_metacopy_xattr.
  */
-function xattrBytes(xattrs: OverlayXattrs, inode: Inode, name: Name): number {
+function xattrBytes(xattrs: OverlayXattrs, inode: Inode, name: ByteString): number {
   try {
     return inode.layer.xattrBytes(inode, name);
   } catch (error) {

@@ -1,6 +1,6 @@
 /** What lookup tells of its way to whoever explains it. The rules are those of semantics.md, by their names there. */
 import type { Inode } from '../layers/layer.ts';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import type { Node } from './node.ts';
 
 /** Each rule in a few words, for the output of `explain`. */
@@ -40,11 +40,11 @@ export type RuleName = keyof typeof RULES;
 /** Told in the order of what happens. Whatever is told costs nothing where nobody listens: arguments are not made then. */
 export interface Trace {
   /** A name is looked up in a directory of the overlay. */
-  lookup(name: Name): void;
+  lookup(name: ByteString): void;
   /** A layer is asked for a name, or for a path from its root if that begins with a slash. */
-  layer(path: string, name: Name): void;
+  layer(path: string, name: ByteString): void;
   /** What it holds under one component; undefined: nothing. */
-  component(name: Name, found: Inode | undefined): void;
+  component(name: ByteString, found: Inode | undefined): void;
   /** A rule decided something. @param detail what, in this case */
   rule(rule: RuleName, detail?: string): void;
   /** What the lookup came to: a node, or a negative errno. */

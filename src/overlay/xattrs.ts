@@ -1,18 +1,18 @@
 /** The xattrs that overlayfs gives a meaning to, and how a mount hides, shows and escapes them. */
 
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { EINVAL, ENODATA, EOPNOTSUPP } from '../sys/errno.ts';
 
 const XATTR_NAME_MAX = 255;
 /** Those that every filesystem of the kernel has, as far as it has any; the two names of POSIX ACLs besides. */
-const NAMESPACES: readonly Name[] = ['user.', 'trusted.', 'security.'];
-const ACLS: readonly Name[] = ['system.posix_acl_access', 'system.posix_acl_default'];
+const NAMESPACES: readonly ByteString[] = ['user.', 'trusted.', 'security.'];
+const ACLS: readonly ByteString[] = ['system.posix_acl_access', 'system.posix_acl_default'];
 
 /**
  * What a missing xattr of this name is: -EOPNOTSUPP where no filesystem may know such names.
  * Source: kernel fs/xattr.c, xattr_resolve_name.
  */
-export function missingXattr(name: Name): number {
+export function missingXattr(name: ByteString): number {
   const isKnown = ACLS.includes(name) || NAMESPACES.some(namespace => name.startsWith(namespace));
   return isKnown ? -ENODATA : -EOPNOTSUPP;
 }
@@ -24,14 +24,14 @@ export function missingXattr(name: Name): number {
 export class OverlayXattrs {
   /** Whether they are user xattrs, which only who may read a file can read. */
   readonly userxattr: boolean;
-  readonly prefix: Name;
-  readonly opaque: Name;
-  readonly redirect: Name;
-  readonly metacopy: Name;
-  readonly origin: Name;
-  readonly whiteout: Name;
+  readonly prefix: ByteString;
+  readonly opaque: ByteString;
+  readonly redirect: ByteString;
+  readonly metacopy: ByteString;
+  readonly origin: ByteString;
+  readonly whiteout: ByteString;
   /** The prefix of names that an overlay on top of this one gives a meaning to. */
-  readonly escapePrefix: Name;
+  readonly escapePrefix: ByteString;
 
   constructor(userxattr: boolean) {
     this.userxattr = userxattr;
@@ -45,13 +45,13 @@ export class OverlayXattrs {
   }
 
   /** The name under which a stored xattr is listed: one level of escape removed; undefined where it is hidden. */
-  shown(stored: Name): Name | undefined {
+  shown(stored: ByteString): ByteString | undefined {
     if (!stored.startsWith(this.prefix)) return stored;
     return stored.startsWith(this.escapePrefix) ? this.prefix + stored.slice(this.escapePrefix.length) : undefined;
   }
 
   /** The name under which a requested xattr is stored, or -EINVAL, -EOPNOTSUPP for one that can not be. */
-  stored(requested: Name): Name | number {
+  stored(requested: ByteString): ByteString | number {
     if (NAMESPACES.includes(requested)) return -EINVAL;
     if (!requested.startsWith(this.prefix)) return requested;
     if (requested.length === this.prefix.length) return -EINVAL;

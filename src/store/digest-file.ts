@@ -1,5 +1,5 @@
 /** What a thread does with a file of a scanned directory, and how it is asked to. */
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import type { Algorithm } from '../verity/digest.ts';
 import { type Added, measureOpen, type ObjectStore, type Store } from './objects.ts';
 import { readSource, type SourceFile } from './source.ts';
@@ -12,7 +12,7 @@ export interface PoolData {
 export interface Task extends SourceFile {
   /** A descriptor of the scanned directory, which all threads of the process share, and its path. */
   readonly root: number;
-  readonly place: Name;
+  readonly place: ByteString;
   readonly sizeBytes: number;
 }
 export interface Digested {

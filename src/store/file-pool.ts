@@ -1,6 +1,6 @@
 /** Digests files, and stores them, on as many threads as there are processors. */
 import { Worker } from 'node:worker_threads';
-import type { Name } from '../sys/bytes.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import type { Algorithm } from '../verity/digest.ts';
@@ -21,7 +21,7 @@ export interface PoolOptions {
   /** A store to put the data into. By default the data stays where it is. */
   store?: Store;
   /** Told of objects of the store that were not what their names say, and were replaced. */
-  replaced?: (object: Name) => void;
+  replaced?: (object: ByteString) => void;
   /** Of the digests; sha256 by default. */
   algorithm?: Algorithm;
   /** Told now and then how much is done. */

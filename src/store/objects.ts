@@ -24,7 +24,7 @@ import {
   unlinkSync,
 } from 'node:fs';
 import { findBeneath, namesIn, openDirectory, openDirectoryBeneath, openForReading } from '../sys/beneath.ts';
-import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EEXIST, EIO, ENOENT, ENOTDIR, ENOTEMPTY, ErrnoError, errnoName, must } from '../sys/errno.ts';
 import { pathOfDescriptor } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
@@ -39,12 +39,12 @@ const BLOCK_BYTES = 4096;
 export const objectPath = (digest: string): string => `${digest.slice(0, 2)}/${digest.slice(2)}`;
 
 /** The fs-verity digest (blocks of 4 KiB, no salt; hex) of the first `sizeBytes` bytes of a file. */
-export function measureFile(path: Name, sizeBytes: number, algorithm: Algorithm = 'sha256'): string {
+export function measureFile(path: ByteString, sizeBytes: number, algorithm: Algorithm = 'sha256'): string {
   return withFile(path, constants.O_NOFOLLOW, fd => digestOf(fd, sizeBytes, algorithm));
 }
 
 /** The same of all that is in a file now; symlinks are followed. */
-export function measureWhole(path: Name, algorithm: Algorithm = 'sha256'): string {
+export function measureWhole(path: ByteString, algorithm: Algorithm = 'sha256'): string {
   return withFile(path, 0, fd => digestOf(fd, fstatSync(fd).size, algorithm));
 }
 
@@ -64,10 +64,10 @@ function digestOf(fd: number, sizeBytes: number, algorithm: Algorithm): string {
 
 /** A store that a run adds to. The threads of the process share the descriptors. */
 export interface Store {
-  readonly path: Name;
+  readonly path: ByteString;
   readonly fd: number;
   /** The name of the directory for copies, and a descriptor that has the lock. */
-  readonly staging: Name;
+  readonly staging: ByteString;
   readonly stagingFd: number;
 }
 
@@ -81,7 +81,7 @@ const LOCK_NB = 4;
  * of this run. Nobody else may enter that: a copy has the mode of its source at first, set-user-ID included, and another owner.
  * `endStore` has to follow. Throws ErrnoError that names the store.
  */
-export function beginStore(path: Name): Store {
+export function beginStore(path: ByteString): Store {
   makeDirectories(path);
   const fd = must(openDirectory(path, true), `store ${printable(path)}`);
   try {
@@ -98,17 +98,17 @@ export function beginStore(path: Name): Store {
   }
 }
 
-function listed(store: number, path: Name): Name[] {
+function listed(store: number, path: ByteString): ByteString[] {
   const names = namesIn(store);
   if (typeof names === 'number') throw new ErrnoError(-names, `store ${printable(path)}: ${errnoName(names)}`);
   return names;
 }
 
 /** Makes a directory and those above it; node:fs tries for ever where nothing can be made, as in /proc. */
-function makeDirectories(path: Name): void {
+function makeDirectories(path: ByteString): void {
   const ends = [...path.matchAll(/[^/]+/g)].map(({ index, 0: name }) => index + name.length);
   for (const end of ends) {
-    const part = bytesOf(path.slice(0, end));
+    const part = bufferOf(path.slice(0, end));
     try {
       mkdirSync(part, { mode: 0o755 });
     } catch (error) {
@@ -120,7 +120,7 @@ function makeDirectories(path: Name): void {
 }
 
 /** A descriptor of a run's new directory, with a lock; undefined where another run has taken it for that of a dead one. */
-function locked(store: number, staging: Name): number | undefined {
+function locked(store: number, staging: ByteString): number | undefined {
   const fd = openDirectoryBeneath(store, staging);
   if (fd < 0) return undefined;
   native.flock(fd, LOCK_EX); // a filesystem without locks has none that others could take
@@ -133,7 +133,7 @@ function locked(store: number, staging: Name): number | undefined {
 }
 
 /** Removes the directory of a run that holds no lock. What cannot be opened, locked or removed is not ours to remove. */
-function removeDead(store: number, staging: Name): void {
+function removeDead(store: number, staging: ByteString): void {
   const fd = openDirectoryBeneath(store, staging);
   if (fd < 0) return;
   try {
@@ -146,11 +146,11 @@ function removeDead(store: number, staging: Name): void {
 }
 
 /** Removes the directory of a run with all that is in it; one that is gone is no error. */
-function removeStaging(store: number, staging: Name, stagingFd: number): void {
+function removeStaging(store: number, staging: ByteString, stagingFd: number): void {
   for (;;) {
     const names = namesIn(stagingFd);
     if (typeof names === 'number') return;
-    for (const name of names) unlinkSync(bytesOf(at(stagingFd, name)));
+    for (const name of names) unlinkSync(bufferOf(at(stagingFd, name)));
     try {
       rmdirSync(at(store, staging));
       return;
@@ -252,7 +252,7 @@ export class ObjectStore {
   }
 
   /** A descriptor of a directory of objects, which is made where it is missing. */
-  #directory(name: Name): number {
+  #directory(name: ByteString): number {
     const { fd: store, path } = this.#store;
     const known = openDirectoryBeneath(store, name);
     if (known !== -ENOENT) return must(known, `${printable(path)}/${name}`);
@@ -291,9 +291,8 @@ function settle(fd: number, algorithm: Algorithm): void {
   native.enableVerity(fd, ALGORITHMS[algorithm].number, BLOCK_BYTES);
 }
 
-const bytesOf = (path: Name): Buffer => nameBytes(path) as Buffer;
 /** The path of a name in an open directory. */
-const at = (directory: number, name: Name): Name => `${pathOfDescriptor(directory)}/${name}`;
+const at = (directory: number, name: ByteString): ByteString => `${pathOfDescriptor(directory)}/${name}`;
 
 function removeCopy(copy: string): void {
   try {
@@ -301,8 +300,8 @@ function removeCopy(copy: string): void {
   } catch {} // it was never made, or the run was abandoned
 }
 
-const storeError = (path: Name, error: unknown): unknown => named(`store ${printable(path)}`, error);
-const naming = <T>(path: Name, action: () => T): T => storing(`store ${printable(path)}`, action);
+const storeError = (path: ByteString, error: unknown): unknown => named(`store ${printable(path)}`, error);
+const naming = <T>(path: ByteString, action: () => T): T => storing(`store ${printable(path)}`, action);
 
 /** Has what a system call of Node.js throws name the store's part as it was typed. */
 function storing<T>(shown: string, action: () => T): T {
@@ -319,8 +318,8 @@ function named(shown: string, error: unknown): unknown {
   return new ErrnoError(-errno, `${shown}: ${errnoName(errno)}`);
 }
 
-function withFile<T>(path: Name, flags: number, use: (fd: number) => T): T {
-  const fd = openSync(bytesOf(path), constants.O_RDONLY | flags);
+function withFile<T>(path: ByteString, flags: number, use: (fd: number) => T): T {
+  const fd = openSync(bufferOf(path), constants.O_RDONLY | flags);
   try {
     return use(fd);
   } finally {

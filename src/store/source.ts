@@ -1,13 +1,13 @@
 /** The files of a directory that is scanned: found again where a scan has seen them, and read only if they are still the same. */
 import { findBeneath, openDirectory, openForReading } from '../sys/beneath.ts';
-import { type Name, nameOf, printable } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import { EIO, ENOTDIR, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { identityIn, statx, statxVersion } from '../sys/statx.ts';
 
 /** A directory that was scanned. */
 export interface SourceTree {
-  readonly path: Name;
+  readonly path: ByteString;
   /** Which directory it was: the start of a version of statx. */
   readonly identity: string;
 }
@@ -15,13 +15,13 @@ export interface SourceTree {
 /** A regular file as a scan saw it. */
 export interface SourceFile {
   /** Where it is below the directory. */
-  readonly path: Name;
+  readonly path: ByteString;
   /** Device, inode, size and times, as statxVersion gives them. */
   readonly version: string;
 }
 
 /** Opens a directory to scan, which is no symlink. Throws ErrnoError that names it. */
-export function openSource(path: Name): { tree: SourceTree; fd: number } {
+export function openSource(path: ByteString): { tree: SourceTree; fd: number } {
   const fd = openDirectory(path, false);
   if (fd === -ENOTDIR) throw new ErrnoError(ENOTDIR, `${printable(path)}: not a directory`);
   must(fd, printable(path));
@@ -52,7 +52,7 @@ export interface OpenFile {
  */
 export function readSource<T>(
   root: number,
-  place: Name,
+  place: ByteString,
   { path, version }: SourceFile,
   sizeBytes: number,
   use: (file: OpenFile) => T,
@@ -90,9 +90,9 @@ function checkVersion(fd: number, version: string, shown: string): void {
 }
 
 /** All bytes of a small file. Throws ErrnoError EIO where it has more or fewer. */
-export function readContent({ fd, shown, sizeBytes }: OpenFile): Name {
+export function readContent({ fd, shown, sizeBytes }: OpenFile): ByteString {
   const bytes = new Uint8Array(sizeBytes + 1);
   const count = must(native.pread(fd, bytes, 0, bytes.length, 0), shown);
   if (count !== sizeBytes) throw new ErrnoError(EIO, `${shown}: changed while it was read`);
-  return nameOf(bytes, 0, sizeBytes);
+  return byteStringOf(bytes, 0, sizeBytes);
 }

@@ -1,5 +1,5 @@
 /** Opening what is below a directory, by its descriptor, so that nothing that happens to the names in it leads elsewhere. */
-import { type Name, nameOf } from './bytes.ts';
+import { type ByteString, byteStringOf } from './bytes.ts';
 import { reopen } from './found.ts';
 import { native } from './native.ts';
 
@@ -18,7 +18,7 @@ const AT_FDCWD = -100;
 const PATH_BYTES = 4000;
 
 /** Opens a directory that a user has named, for reading its names. @param follow whether it may be a symlink to one */
-export function openDirectory(path: Name, follow: boolean): number {
+export function openDirectory(path: ByteString, follow: boolean): number {
   return native.openat2(AT_FDCWD, path, O_DIRECTORY | (follow ? 0 : O_NOFOLLOW), 0);
 }
 
@@ -26,13 +26,14 @@ export function openDirectory(path: Name, follow: boolean): number {
  * A descriptor (O_PATH) of what a path leads to, a symlink itself too, or -errno. A path of any length is taken piece by piece;
  * a symlink on the way is -ELOOP. To open it so has no effect on a device or a fifo.
  */
-export const findBeneath = (directory: number, path: Name): number => openPieces(directory, path, O_PATH | O_NOFOLLOW);
+export const findBeneath = (directory: number, path: ByteString): number =>
+  openPieces(directory, path, O_PATH | O_NOFOLLOW);
 
 /** Opens a directory below another one for reading its names, or -errno. */
-export const openDirectoryBeneath = (directory: number, path: Name): number =>
+export const openDirectoryBeneath = (directory: number, path: ByteString): number =>
   openPieces(directory, path, O_DIRECTORY | O_NOFOLLOW);
 
-function openPieces(directory: number, path: Name, flags: number): number {
+function openPieces(directory: number, path: ByteString, flags: number): number {
   let at = directory;
   let rest = path;
   while (rest.length > PATH_BYTES) {
@@ -64,22 +65,22 @@ const listing = new Uint8Array(1 << 16);
 const view = new DataView(listing.buffer);
 
 /** The names in an open directory, without `.` and `..`, each with its DT_* number, in the filesystem's order; or -errno. */
-export function entriesIn(directory: number): [Name, number][] | number {
-  const entries: [Name, number][] = [];
+export function entriesIn(directory: number): [ByteString, number][] | number {
+  const entries: [ByteString, number][] = [];
   for (;;) {
     const bytes = native.getdents(directory, listing);
     if (bytes < 0) return bytes;
     if (bytes === 0) return entries;
     for (let at = 0; at < bytes; at += view.getUint16(at + Dirent.reclen, true)) {
       const from = at + Dirent.name;
-      const name = nameOf(listing, from, listing.indexOf(0, from));
+      const name = byteStringOf(listing, from, listing.indexOf(0, from));
       if (name !== '.' && name !== '..') entries.push([name, listing[at + Dirent.type] as number]);
     }
   }
 }
 
 /** The names alone, in the order of their bytes; or -errno. */
-export function namesIn(directory: number): Name[] | number {
+export function namesIn(directory: number): ByteString[] | number {
   const entries = entriesIn(directory);
   return typeof entries === 'number' ? entries : entries.map(([name]) => name).sort();
 }

@@ -1,7 +1,7 @@
 /** Little-endian integers of 64 bits in a DataView, and byte strings. */
 
 /** A byte string (a name, a link target, a path, an xattr name): one character per byte, U+0000 to U+00FF. Never UTF-8. */
-export type Name = string;
+export type ByteString = string;
 
 const U32 = 2 ** 32;
 
@@ -41,13 +41,13 @@ export function putU64(v: DataView, at: number, value: number | bigint): void {
   v.setUint32(at + 4, high, true); // reduced modulo 2^32
 }
 
-/** The bytes of a Name. */
-export function nameBytes(name: Name): Uint8Array {
-  return Buffer.from(name, 'latin1');
+/** The bytes of a ByteString. */
+export function bufferOf(bytes: ByteString): Buffer {
+  return Buffer.from(bytes, 'latin1');
 }
 
-/** The Name made of `bytes[from..to)`, which must be inside of `bytes`. */
-export function nameOf(bytes: Uint8Array, from = 0, to = bytes.length): Name {
+/** The ByteString made of `bytes[from..to)`, which must be inside of `bytes`. */
+export function byteStringOf(bytes: Uint8Array, from = 0, to = bytes.length): ByteString {
   return latin1Slice.call(bytes, from, to);
 }
 
@@ -56,13 +56,13 @@ const { latin1Slice } = Buffer.prototype as unknown as {
   latin1Slice: (this: Uint8Array, from: number, to: number) => string;
 };
 
-/** The Name of text that a person typed or the system gave as UTF-16: its UTF-8 bytes. */
-export function nameFromText(text: string): Name {
+/** The ByteString of text that a person typed or the system gave as UTF-16: its UTF-8 bytes. */
+export function byteStringFromText(text: string): ByteString {
   return Buffer.from(text, 'utf8').toString('latin1');
 }
 
-/** A Name for a message: UTF-8 where all of it is, else ASCII; control characters and every other byte as \xNN. */
-export function printable(name: Name): string {
+/** A ByteString for a message: UTF-8 where all of it is, else ASCII; control characters and every other byte as \xNN. */
+export function printable(name: ByteString): string {
   const text = Buffer.from(name, 'latin1').toString('utf8');
   const foreign = /[\ufffd\x80-\x9f]/.test(text); // no UTF-8, or control characters that are two bytes long
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control bytes are what is replaced
@@ -86,7 +86,7 @@ const PIECE = new RegExp(
 );
 
 /** Bytes as a terminal may show them: control characters, and what is no UTF-8, as \xNN. @param kept control characters that stay */
-export function withoutControls(name: Name, kept: string): Name {
+export function withoutControls(name: ByteString, kept: string): ByteString {
   return name.replace(PIECE, piece => (piece.length > 1 || kept.includes(piece) ? piece : hex(piece)));
 }
 const hex = (c: string): string => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`;

@@ -2,7 +2,7 @@
  * The object that a descriptor stands for, one of O_PATH too, which few system calls take. The others get a path by way of
  * /proc/self/fd. It leads to that object, a symlink itself as well, whatever the object's name leads to by now.
  */
-import type { Name } from './bytes.ts';
+import type { ByteString } from './bytes.ts';
 import { ENOSYS, ERANGE } from './errno.ts';
 import { native } from './native.ts';
 
@@ -18,7 +18,7 @@ let descriptors: number | undefined;
 let hasXattrAt = true;
 
 /** A path of the object. Names below it are looked up in that directory. */
-export const pathOfDescriptor = (fd: number): Name => `${DESCRIPTORS}/${fd}`;
+export const pathOfDescriptor = (fd: number): ByteString => `${DESCRIPTORS}/${fd}`;
 
 /** Opens the object once more, with other flags: a descriptor or -errno; -ENOENT where /proc is missing. */
 export function reopen(fd: number, flags: number): number {
@@ -27,7 +27,7 @@ export function reopen(fd: number, flags: number): number {
 }
 
 /** An xattr of the object into `out`: its bytes, or -errno; -ENOENT where /proc is missing. */
-export const getXattr = (fd: number, name: Name, out: Uint8Array): number =>
+export const getXattr = (fd: number, name: ByteString, out: Uint8Array): number =>
   withLittleFirst(out, room => {
     const from = hasXattrAt ? openDescriptors() : -1;
     const length = from < 0 ? -ENOSYS : native.getxattrat(from, `${fd}`, 0, name, room);

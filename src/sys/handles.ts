@@ -1,5 +1,5 @@
 /** File handles, and the uuid of the filesystem that they belong to. */
-import { type Name, nameOf } from './bytes.ts';
+import { type ByteString, byteStringOf } from './bytes.ts';
 import { native } from './native.ts';
 
 /** A file handle of name_to_handle_at(2). */
@@ -15,7 +15,7 @@ const UUID_BYTES = 16;
 const AT_EMPTY_PATH = 0x1000;
 
 /** The handle of the object at a path, the last symlink not followed; '' is `dirfd` itself. -EOPNOTSUPP: it has none. */
-export function readHandle(dirfd: number, path: Name): Handle | number {
+export function readHandle(dirfd: number, path: ByteString): Handle | number {
   const out = new Uint8Array(FileHandle.f_handle + HANDLE_BYTES_MAX);
   const size = native.nameToHandleAt(dirfd, path, path === '' ? AT_EMPTY_PATH : 0, out);
   if (size < 0) return size;
@@ -34,8 +34,8 @@ export function openHandle(directory: number, { type, bytes }: Handle, flags: nu
 }
 
 /** The 16 bytes of the uuid of a filesystem, by a descriptor of anything on it; zeros where it has none. */
-export function readUuid(fd: number): Name {
+export function readUuid(fd: number): ByteString {
   const bytes = new Uint8Array(UUID_BYTES);
   if (native.filesystemUuid(fd, bytes) < 0) native.btrfsUuid(fd, bytes); // else it stays zero
-  return nameOf(bytes);
+  return byteStringOf(bytes);
 }

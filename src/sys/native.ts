@@ -2,13 +2,13 @@
  * The system calls that Node does not offer, as thin functions over the addon in `native-shims/`.
  *
  * Every function returns a count or a descriptor, zero or more, or a negative errno; none throws for a failing call.
- * Paths, names and strings are byte strings (`Name`) and must hold no NUL (-EINVAL). The caller owns every buffer.
+ * Paths, names and strings are byte strings (`ByteString`) and must hold no NUL (-EINVAL). The caller owns every buffer.
  * All of them block and may be called on any thread.
  */
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Name } from './bytes.ts';
+import type { ByteString } from './bytes.ts';
 
 export interface Native {
   // ---- fuse_dev.c: /dev/fuse -------------------------------------------------------------------------------------
@@ -27,19 +27,19 @@ export interface Native {
   fuseBackingClose(fd: number, backingId: number): number;
 
   // ---- mount.c ---------------------------------------------------------------------------------------------------
-  mount(source: Name, target: Name, type: Name, flags: number, data: Name): number;
+  mount(source: ByteString, target: ByteString, type: ByteString, flags: number, data: ByteString): number;
   /** umount2(2). */
-  umount(target: Name, flags: number): number;
+  umount(target: ByteString, flags: number): number;
   /** open_tree(2). */
-  openTree(dirfd: number, path: Name, flags: number): number;
+  openTree(dirfd: number, path: ByteString, flags: number): number;
   /** fsopen(2): a filesystem that is to be configured. */
-  fsopen(type: Name): number;
+  fsopen(type: ByteString): number;
   /** fsconfig(2); an empty string stands for none. */
-  fsconfig(fd: number, command: number, key: Name, value: Name, aux: number): number;
+  fsconfig(fd: number, command: number, key: ByteString, value: ByteString, aux: number): number;
   /** fsmount(2): a mount that is not in any directory yet, and ends with its descriptor unless it is moved into one. */
   fsmount(fd: number, attributes: number): number;
   /** move_mount(2). */
-  moveMount(fromDirfd: number, from: Name, toDirfd: number, to: Name, flags: number): number;
+  moveMount(fromDirfd: number, from: ByteString, toDirfd: number, to: ByteString, flags: number): number;
   /** socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC): both descriptors into `pair`. */
   socketPair(pair: Int32Array): number;
   /** recvmsg(2) of one byte with one descriptor (SCM_RIGHTS, close-on-exec); -EPROTO where none came. */
@@ -47,7 +47,7 @@ export interface Native {
 
   // ---- files.c ---------------------------------------------------------------------------------------------------
   /** openat2(2); `mode` 0. Flags always include O_CLOEXEC. */
-  openat2(dirfd: number, path: Name, flags: number, resolve: number): number;
+  openat2(dirfd: number, path: ByteString, flags: number, resolve: number): number;
   close(fd: number): number;
   /** close_range(2); -ENOSYS before Linux 5.9, and -EINVAL for CLOSE_RANGE_CLOEXEC before 5.11. */
   closeRange(first: number, last: number, flags: number): number;
@@ -62,10 +62,10 @@ export interface Native {
   /** poll(2): how many of the descriptors (8 at most) are ready, 0 after `milliseconds` (negative: no limit). */
   poll(fds: Int32Array, events: number, milliseconds: number): number;
   /** statx(2) into `out`, at least 256 bytes: struct statx. */
-  statx(dirfd: number, path: Name, flags: number, mask: number, out: Uint8Array): number;
+  statx(dirfd: number, path: ByteString, flags: number, mask: number, out: Uint8Array): number;
   /** getdents64(2): packed struct linux_dirent64; 0 at the end. */
   getdents(fd: number, out: Uint8Array): number;
-  readlinkat(dirfd: number, path: Name, out: Uint8Array): number;
+  readlinkat(dirfd: number, path: ByteString, out: Uint8Array): number;
   /** pread(2) of up to `length` bytes to `out[at..]`, again and again until `length` or the end of the file. */
   pread(fd: number, out: Uint8Array, at: number, length: number, position: number): number;
   /** lseek(2). */
@@ -73,7 +73,7 @@ export interface Native {
   /** fstatfs(2): type, bsize, blocks, bfree, bavail, files, ffree, namelen, frsize, flags into `out[0..9]`. */
   fstatfs(fd: number, out: Float64Array): number;
   /** name_to_handle_at(2) into `out`: struct file_handle (u32 handle_bytes, i32 handle_type, bytes). Returns its size. */
-  nameToHandleAt(dirfd: number, path: Name, flags: number, out: Uint8Array): number;
+  nameToHandleAt(dirfd: number, path: ByteString, flags: number, out: Uint8Array): number;
   /** open_by_handle_at(2) of a struct file_handle. */
   openByHandleAt(mountfd: number, handle: Uint8Array, flags: number): number;
   /** ioctl FS_IOC_GETFLAGS of an open file: the u32 of flags into `out`; 4. */
@@ -86,15 +86,15 @@ export interface Native {
   btrfsUuid(fd: number, out: Uint8Array): number;
 
   // ---- xattr.c: an empty `out` asks for the size -----------------------------------------------------------------
-  lgetxattr(path: Name, name: Name, out: Uint8Array): number;
+  lgetxattr(path: ByteString, name: ByteString, out: Uint8Array): number;
   /** These follow symlinks. */
-  getxattr(path: Name, name: Name, out: Uint8Array): number;
-  listxattr(path: Name, out: Uint8Array): number;
+  getxattr(path: ByteString, name: ByteString, out: Uint8Array): number;
+  listxattr(path: ByteString, out: Uint8Array): number;
   /** getxattrat(2); `flags` may hold AT_SYMLINK_NOFOLLOW. -ENOSYS before Linux 6.13. */
-  getxattrat(dirfd: number, path: Name, flags: number, name: Name, out: Uint8Array): number;
+  getxattrat(dirfd: number, path: ByteString, flags: number, name: ByteString, out: Uint8Array): number;
   /** listxattrat(2), likewise. */
-  listxattrat(dirfd: number, path: Name, flags: number, out: Uint8Array): number;
-  fgetxattr(fd: number, name: Name, out: Uint8Array): number;
+  listxattrat(dirfd: number, path: ByteString, flags: number, out: Uint8Array): number;
+  fgetxattr(fd: number, name: ByteString, out: Uint8Array): number;
   flistxattr(fd: number, out: Uint8Array): number;
 
   // ---- verity.c --------------------------------------------------------------------------------------------------
@@ -131,17 +131,17 @@ export interface Native {
 
   // ---- process.c -------------------------------------------------------------------------------------------------
   /** A socket, connected to a Unix datagram socket (`@` first: an abstract name), for write(2). */
-  connectDatagram(socketPath: Name): number;
+  connectDatagram(socketPath: ByteString): number;
   /** A Unix stream socket that takes connections at a path. */
-  listenStream(socketPath: Name): number;
+  listenStream(socketPath: ByteString): number;
   /** execv(2): becomes the program; `words`, its name first, each end with a NUL. -E2BIG for more than 4,095. */
-  execute(path: Name, words: Uint8Array): number;
+  execute(path: ByteString, words: Uint8Array): number;
   /**
    * posix_spawn(3): starts a program in a session of its own, with `fd` as its standard input and output, no standard error, and
    * `directory` as its descriptor 3.
    * Its process; nobody is told when it ends.
    */
-  spawn(path: Name, words: Uint8Array, fd: number, directory: number): number;
+  spawn(path: ByteString, words: Uint8Array, fd: number, directory: number): number;
   /** setsid(2): no terminal sends signals from here on. */
   setsid(): number;
   /** _exit(2): ends the process at once, also while a thread blocks in a system call. */
@@ -181,7 +181,7 @@ export interface Native {
    * Runs `path option value` with /dev/null for its input and outputs, as often as `nanoseconds` has room, and writes what each
    * run took from its start until it had ended. The number of runs; -ECHILD where one did not end with status 0.
    */
-  benchRuns(path: Name, option: Name, value: Name, nanoseconds: Float64Array): number;
+  benchRuns(path: ByteString, option: ByteString, value: ByteString, nanoseconds: Float64Array): number;
   /** setgroups(2) of none, setresgid(2), setresuid(2): the calling thread alone becomes a user, and so do programs it starts. */
   benchUser(uid: number, gid: number): number;
 }

@@ -1,5 +1,5 @@
 /** statx(2): asks for an object's attributes and reads them from the reply. */
-import { getI64, getSeconds, getU64, type Name, nameOf } from './bytes.ts';
+import { type ByteString, byteStringOf, getI64, getSeconds, getU64 } from './bytes.ts';
 import { native } from './native.ts';
 import { type Attr, makeRdev } from './stat.ts';
 
@@ -46,7 +46,7 @@ const words = new Uint32Array(reply.buffer);
  * Asks for an object, without following a symlink or triggering an automount; an empty name means `dirfd` itself.
  * The answer is what the functions below read until the next call on this thread. @returns 0 or -errno
  */
-export function statx(dirfd: number, name: Name): number {
+export function statx(dirfd: number, name: ByteString): number {
   const flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (name === '' ? AT_EMPTY_PATH : 0);
   return native.statx(dirfd, name, flags, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, reply);
 }
@@ -77,9 +77,9 @@ export const statxDeviceIs = (device: Device): boolean =>
  * When the object was made, as twelve bytes; undefined where the filesystem does not keep that. It tells an object from one that
  * had the same inode number before.
  */
-export function statxBirth(): Name | undefined {
+export function statxBirth(): ByteString | undefined {
   if ((view.getUint32(Statx.mask, true) & STATX_BTIME) === 0) return undefined;
-  return nameOf(reply, Statx.btime, Statx.btime + Timestamp.SIZE);
+  return byteStringOf(reply, Statx.btime, Statx.btime + Timestamp.SIZE);
 }
 
 /**

@@ -1,6 +1,6 @@
 /** A walk through all that is below a directory, by descriptors. */
 import { findBeneath, namesIn, openFoundDirectory, openParent } from './beneath.ts';
-import { type Name, printable } from './bytes.ts';
+import { type ByteString, printable } from './bytes.ts';
 import { ErrnoError, ESTALE, errnoName } from './errno.ts';
 import { native } from './native.ts';
 import { identityIn, statx, statxVersion } from './statx.ts';
@@ -12,9 +12,9 @@ const OPEN_MAX = 64;
 export interface Found {
   /** A descriptor (O_PATH) of the object, which is closed when the visitor returns. statx has just been asked about it. */
   readonly fd: number;
-  readonly name: Name;
+  readonly name: ByteString;
   /** From the directory of the walk. */
-  readonly path: Name;
+  readonly path: ByteString;
 }
 
 /**
@@ -28,8 +28,8 @@ interface Level<T> {
   /** undefined: closed for the sake of those below. */
   fd: number | undefined;
   identity: string;
-  readonly path: Name;
-  names: readonly Name[];
+  readonly path: ByteString;
+  names: readonly ByteString[];
   next: number;
   readonly value: T;
 }
@@ -40,16 +40,16 @@ interface Level<T> {
  * @param shown the path of the directory, for messages; throws ErrnoError with it for what can not be opened, and ESTALE where a
  *   directory was moved meanwhile
  */
-export function walkTree<T>(root: number, shown: Name, value: T, visit: Visit<T>): void {
+export function walkTree<T>(root: number, shown: ByteString, value: T, visit: Visit<T>): void {
   new Walk(shown, visit).run(root, value);
 }
 
 class Walk<T> {
-  readonly #shown: Name;
+  readonly #shown: ByteString;
   readonly #visit: Visit<T>;
   readonly #levels: Level<T>[] = [];
 
-  constructor(shown: Name, visit: Visit<T>) {
+  constructor(shown: ByteString, visit: Visit<T>) {
     this.#shown = shown;
     this.#visit = visit;
   }
@@ -67,7 +67,7 @@ class Walk<T> {
     }
   }
 
-  #see({ fd: directory, path: place, value }: Level<T>, name: Name): void {
+  #see({ fd: directory, path: place, value }: Level<T>, name: ByteString): void {
     const path = place === '' ? name : `${place}/${name}`;
     const fd = this.#must(findBeneath(directory as number, name), path);
     try {
@@ -79,7 +79,7 @@ class Walk<T> {
     }
   }
 
-  #enter(found: number, path: Name, value: T): void {
+  #enter(found: number, path: ByteString, value: T): void {
     const fd = this.#must(openFoundDirectory(found), path);
     const level: Level<T> = { fd, identity: '', path, names: [], next: 0, value };
     this.#levels.push(level);
@@ -108,16 +108,16 @@ class Walk<T> {
   }
 
   /** Paths are put together for messages alone: there are as many as objects, and they may be long. */
-  #must(result: number, path: Name): number {
+  #must(result: number, path: ByteString): number {
     if (result < 0) throw this.#failure(result, path);
     return result;
   }
 
-  #failure(result: number, path: Name): ErrnoError {
+  #failure(result: number, path: ByteString): ErrnoError {
     return new ErrnoError(-result, `${this.#words(path)}: ${errnoName(result)}`);
   }
 
-  #words(path: Name): string {
+  #words(path: ByteString): string {
     return printable(path === '' ? this.#shown : `${this.#shown}/${path}`);
   }
 }

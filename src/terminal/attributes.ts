@@ -1,5 +1,5 @@
 /** Attributes as ls(1) and stat(1) print them. */
-import type { Name, Seconds } from '../sys/bytes.ts';
+import type { ByteString, Seconds } from '../sys/bytes.ts';
 import {
   type Attr,
   rdevMajor,
@@ -85,4 +85,4 @@ export function timeJson(seconds: Seconds, nanoseconds: number): [number | strin
 }
 
 /** ` -> target` after a symlink's name. */
-export const arrow = (target: Name | undefined): Name => (target === undefined ? '' : ` -> ${target}`);
+export const arrow = (target: ByteString | undefined): ByteString => (target === undefined ? '' : ` -> ${target}`);

@@ -1,11 +1,12 @@
 /** JSON as JSON.stringify(…, null, 2) gives it, line by line: the text of a large tree takes many times its memory. */
-import { type Name, nameFromText } from '../sys/bytes.ts';
+import { type ByteString, byteStringFromText } from '../sys/bytes.ts';
 
 /** The lines of a value. */
-export const valueLines = (value: unknown): Name[] => nameFromText(JSON.stringify(value, null, 2)).split('\n');
+export const valueLines = (value: unknown): ByteString[] =>
+  byteStringFromText(JSON.stringify(value, null, 2)).split('\n');
 
 /** The lines of an array, made of those of its elements. */
-export function* listLines(elements: Iterable<Iterable<Name>>): Generator<Name> {
+export function* listLines(elements: Iterable<Iterable<ByteString>>): Generator<ByteString> {
   let last = '['; // it waits for a comma
   for (const element of elements) {
     let comma = last === '[' ? '' : ',';
@@ -21,7 +22,9 @@ export function* listLines(elements: Iterable<Iterable<Name>>): Generator<Name> 
 }
 
 /** The lines of an object, made of those of its values. */
-export function* objectLines(fields: readonly (readonly [key: string, value: Iterable<Name>])[]): Generator<Name> {
+export function* objectLines(
+  fields: readonly (readonly [key: string, value: Iterable<ByteString>])[],
+): Generator<ByteString> {
   yield '{';
   for (const [i, [key, value]] of fields.entries()) {
     let last = `  ${JSON.stringify(key)}:`;

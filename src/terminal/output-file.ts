@@ -13,34 +13,33 @@ import {
 } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { isatty } from 'node:tty';
-import { type Name, nameBytes, printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError, errnoName } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
 import { writeAll } from '../sys/streams.ts';
 import { cleaningUp } from './interruption.ts';
 import { print } from './output.ts';
 
-const bytesOf = (path: Name): Buffer => nameBytes(path) as Buffer;
 const STDOUT = 1;
 
 /** Where a command writes its result. */
 export class Output {
-  readonly #path: Name;
+  readonly #path: ByteString;
   /** The file that a symlink leads to; undefined where bytes go right into what is there, a pipe or device. */
-  readonly #target: Name | undefined;
+  readonly #target: ByteString | undefined;
 
   /** @param path `-` is stdout. Throws, before any work is done, where nothing could be written there. */
-  constructor(path: Name) {
+  constructor(path: ByteString) {
     this.#path = path;
     if (path === '-') {
       if (isatty(STDOUT)) throw new ErrnoError(EINVAL, 'an image is not written to a terminal');
       return;
     }
-    const known = naming(path, () => statSync(bytesOf(path), { throwIfNoEntry: false }));
+    const known = naming(path, () => statSync(bufferOf(path), { throwIfNoEntry: false }));
     if (known?.isDirectory()) throw new ErrnoError(EINVAL, `${printable(path)} is a directory`);
     if (known && !known.isFile()) return;
     this.#target = known ? realPath(path) : path;
-    const directory = bytesOf(this.#target.replace(/[^/]*$/s, '') || '.');
+    const directory = bufferOf(this.#target.replace(/[^/]*$/s, '') || '.');
     naming(path, () => accessSync(directory, constants.W_OK));
   }
 
@@ -57,7 +56,7 @@ export class Output {
 }
 
 /** Has what a system call throws name the path as it was typed. */
-function naming<T>(path: Name, action: () => T): T {
+function naming<T>(path: ByteString, action: () => T): T {
   try {
     return action();
   } catch (error) {
@@ -68,10 +67,15 @@ function naming<T>(path: Name, action: () => T): T {
 }
 
 /** Puts a file in the place of another, or of none. @param shown the path as it was typed */
-async function replace(shown: Name, path: Name, bytes: Uint8Array, mode: number | undefined): Promise<void> {
-  const wanted = mode ?? statSync(bytesOf(path), { throwIfNoEntry: false })?.mode;
+async function replace(
+  shown: ByteString,
+  path: ByteString,
+  bytes: Uint8Array,
+  mode: number | undefined,
+): Promise<void> {
+  const wanted = mode ?? statSync(bufferOf(path), { throwIfNoEntry: false })?.mode;
   const temporary = `${path}.tmp-${randomBytes(6).toString('hex')}`;
-  const remove = (): void => rmSync(bytesOf(temporary), { force: true });
+  const remove = (): void => rmSync(bufferOf(temporary), { force: true });
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
   try {
     await cleaningUp(remove, async () => {
@@ -80,7 +84,7 @@ async function replace(shown: Name, path: Name, bytes: Uint8Array, mode: number 
         await writePieces(fd, bytes, printable(shown));
         naming(shown, () => fsyncSync(fd));
       });
-      renameSync(bytesOf(temporary), bytesOf(path));
+      renameSync(bufferOf(temporary), bufferOf(path));
     });
   } catch (error) {
     remove();
@@ -88,8 +92,8 @@ async function replace(shown: Name, path: Name, bytes: Uint8Array, mode: number 
   }
 }
 
-async function writeTo(path: Name, flags: number, write: (fd: number) => Promise<void>): Promise<void> {
-  const fd = openSync(bytesOf(path), flags, 0o666);
+async function writeTo(path: ByteString, flags: number, write: (fd: number) => Promise<void>): Promise<void> {
+  const fd = openSync(bufferOf(path), flags, 0o666);
   try {
     await write(fd);
   } finally {

@@ -1,7 +1,7 @@
 /** What commands print on stdout: all of it, or an error. */
 import { closeSync } from 'node:fs';
 import { isatty } from 'node:tty';
-import { type Name, nameBytes, withoutControls } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, withoutControls } from '../sys/bytes.ts';
 import { EBADF, EPIPE, ErrnoError, errnoName } from '../sys/errno.ts';
 import { writeAll } from '../sys/streams.ts';
 
@@ -20,10 +20,10 @@ export const stdoutFailed = (): boolean => hasFailed === true;
  * Throws ErrnoError where not all of it could be written. Where nobody reads on, as in `| head`, the process ends: other programs
  * die of SIGPIPE then, and say nothing.
  */
-export function print(what: Name | Uint8Array): void {
+export function print(what: ByteString | Uint8Array): void {
   try {
     hasFailed = false;
-    writeAll(STDOUT, typeof what === 'string' ? nameBytes(forStdout(what, '\n\t')) : what, 'stdout');
+    writeAll(STDOUT, typeof what === 'string' ? bufferOf(forStdout(what, '\n\t')) : what, 'stdout');
   } catch (error) {
     hasFailed = true;
     if (error instanceof ErrnoError && error.errno === EPIPE) process.exit(BROKEN_PIPE);
@@ -32,7 +32,7 @@ export function print(what: Name | Uint8Array): void {
 }
 
 /** Prints each line, with a newline. A terminal shows a newline that is part of a line as \x0a. */
-export function printLines(lines: Iterable<Name>): void {
+export function printLines(lines: Iterable<ByteString>): void {
   let text = '';
   const flush = (): void => {
     const whole = text;
@@ -52,7 +52,7 @@ const PRINT_BYTES = 1 << 16;
 
 let isTerminal: boolean | undefined;
 /** As ls(1): control characters of names would be commands to a terminal, and everything else gets the bytes as they are. */
-function forStdout(text: Name, kept: string): Name {
+function forStdout(text: ByteString, kept: string): ByteString {
   isTerminal ??= isatty(STDOUT);
   return isTerminal ? withoutControls(text, kept) : text;
 }

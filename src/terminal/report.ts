@@ -1,6 +1,6 @@
 /** What commands tell people, and the exit status that goes with it. */
 import { writeSync } from 'node:fs';
-import { asOneLine, type Name, nameBytes, printable, withoutControls } from '../sys/bytes.ts';
+import { asOneLine, type ByteString, bufferOf, printable, withoutControls } from '../sys/bytes.ts';
 import { EMFILE, ENFILE, ENOMEM, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 
@@ -20,7 +20,7 @@ export function complain(text: string): void {
 }
 
 /** Lines of byte strings on stderr, each with its newline; control characters show as \xNN. */
-export const complainInLines = (text: Name): void => writeToStderr(nameBytes(withoutControls(text, '\n\t')));
+export const complainInLines = (text: ByteString): void => writeToStderr(bufferOf(withoutControls(text, '\n\t')));
 
 function writeToStderr(bytes: Uint8Array): void {
   try {
@@ -79,7 +79,10 @@ export class Attempts {
   }
 
   /** What `read` gives for each path; the path is in its errors already. */
-  *each<T>(paths: Iterable<Name>, read: (path: Name) => T): Generator<readonly [path: Name, value: T]> {
+  *each<T>(
+    paths: Iterable<ByteString>,
+    read: (path: ByteString) => T,
+  ): Generator<readonly [path: ByteString, value: T]> {
     for (const path of paths) {
       let value: T;
       try {
@@ -94,7 +97,7 @@ export class Attempts {
 }
 
 /** Puts a path in front of what `read` throws. */
-export function naming<T>(path: Name, read: () => T): T {
+export function naming<T>(path: ByteString, read: () => T): T {
   try {
     return read();
   } catch (error) {

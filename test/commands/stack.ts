@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { must } from '../../src/sys/errno.ts';
 import { native } from '../../src/sys/native.ts';
 import { lowerdata } from '../fixtures/mounts/mounted.ts';
@@ -71,7 +71,7 @@ function makeLayers(directory: string): void {
 t.test('against the kernel', { skip: withoutRoot }, async t => {
   withScratch(directory => {
     makeLayers(directory);
-    const mnt = nameFromText(join(directory, 'mnt'));
+    const mnt = byteStringFromText(join(directory, 'mnt'));
     must(native.mount('none', mnt, 'overlay', 1, `lowerdir=${directory}/A:${directory}/B`), 'mount');
     try {
       for (const path of ['.', 'd', 'd/deep', 'd/empty', 'link', 'null']) {

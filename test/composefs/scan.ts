@@ -8,7 +8,7 @@ import type { TreeInode } from '../../src/composefs/tree.ts';
 import { writeImage } from '../../src/composefs/write.ts';
 import { digestFiles } from '../../src/store/file-pool.ts';
 import { objectPath } from '../../src/store/objects.ts';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { measureBytes } from '../../src/verity/digest.ts';
 import { run } from '../fixtures/mounts/kernel-mount.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
@@ -46,7 +46,7 @@ function fill(root: string): void {
 
 /** The tree of a directory with the digests of its files. */
 async function digested(root: string, options: ScanOptions): Promise<TreeInode> {
-  const { root: tree, files } = scanTree(nameFromText(root), options);
+  const { root: tree, files } = scanTree(byteStringFromText(root), options);
   await digestFiles(files, { threads: 2 });
   for (const { inode } of files) inode.payload = objectPath(inode.digest as string);
   return tree;
@@ -152,7 +152,7 @@ t.test('a directory that changes after it was scanned', async t =>
       run('rm', '-rf', root, join(scratch, 'old'));
       mkdirSync(join(root, 'd'), { recursive: true });
       writeFileSync(join(root, 'd', 'f'), 'x'.repeat(1000));
-      const { files } = scanTree(nameFromText(root), { skipXattrs: true });
+      const { files } = scanTree(byteStringFromText(root), { skipXattrs: true });
       run('sh', '-c', `cd '${root}' && ${change}`);
       await t.rejects(digestFiles(files, { threads: 1 }), { message }, `refused: ${rule}`);
     }

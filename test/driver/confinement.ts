@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { confinementDetails, confinementText } from '../../src/driver/confinement.ts';
 import { mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
 import { lowerdata } from '../fixtures/mounts/mounted.ts';
 import { withScratch } from '../fixtures/scratch.ts';
@@ -42,7 +42,7 @@ function placed(uid: number, use: (directory: string, mnt: string) => void): voi
     try {
       use(directory, mnt);
     } finally {
-      while (mountAt(readMounts(), nameFromText(mnt))) native.umount(nameFromText(mnt), MNT_DETACH);
+      while (mountAt(readMounts(), byteStringFromText(mnt))) native.umount(byteStringFromText(mnt), MNT_DETACH);
     }
   });
 }
@@ -114,7 +114,7 @@ t.test('a signal still unmounts, and leaves nothing', { skip: withoutFuse, timeo
       }
       process.kill(pid, 'SIGTERM');
       spawnSync('sh', ['-c', `for i in $(seq 100); do [ -e /proc/${pid} ] || break; sleep 0.05; done`]);
-      t.equal(mountAt(readMounts(), nameFromText(mnt)), undefined, `confine=${confine}`);
+      t.equal(mountAt(readMounts(), byteStringFromText(mnt)), undefined, `confine=${confine}`);
       t.notOk(existsSync(`/run/lowerdata/${pid}.json`), 'its state file');
     });
   }

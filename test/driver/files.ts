@@ -11,7 +11,7 @@ import type { Data } from '../../src/layers/layer.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import type { Check } from '../../src/overlay/verifier.ts';
-import { nameOf } from '../../src/sys/bytes.ts';
+import { byteStringOf } from '../../src/sys/bytes.ts';
 import { EMFILE, ENOENT, ErrnoError, errnoName } from '../../src/sys/errno.ts';
 import { dir, FakeLayer, file, meta, type Spec } from '../fixtures/fake-layer.ts';
 import { metacopyOf, noFsverity } from '../fixtures/images/verity.ts';
@@ -78,7 +78,7 @@ class Fixture {
   read(handle: number): string | undefined {
     const out = new Uint8Array(100);
     const count = this.files.get(handle)?.read(out, 0, 100, 0);
-    return count === undefined ? undefined : nameOf(out, 0, count);
+    return count === undefined ? undefined : byteStringOf(out, 0, count);
   }
 }
 
@@ -284,7 +284,7 @@ t.test('verify=read', { skip: noFsverity }, async t => {
   const overlay = openStack(t, `${home}/A::${home}/C`, { verity: 'on' });
   const read = (f: Fixture, handle: number, position: number): string => {
     const out = new Uint8Array(10);
-    return nameOf(out, 0, f.files.get(handle)?.read(out, 0, 10, position));
+    return byteStringOf(out, 0, f.files.get(handle)?.read(out, 0, 10, position));
   };
   for (const [rule, options, checks] of [
     ['without passthrough', {}, true],

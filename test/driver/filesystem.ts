@@ -22,7 +22,7 @@ import { DEFAULT_MEMORY } from '../../src/overlay/cache.ts';
 import { openOverlay } from '../../src/overlay/open.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { step } from '../../src/overlay/step.ts';
-import { getU64, nameOf } from '../../src/sys/bytes.ts';
+import { byteStringOf, getU64 } from '../../src/sys/bytes.ts';
 import {
   EBADF,
   EINVAL,
@@ -111,7 +111,7 @@ class Fixture {
 
   read(fh: number): string {
     const count = this.fs.read(ROOT, fh, 0, 100, this.out, UNIQUE);
-    return nameOf(this.bytes, 0, count);
+    return byteStringOf(this.bytes, 0, count);
   }
 
   readdir(nodeid: number, fh: number, position: number, length: number, plus: boolean): Entry[] {
@@ -123,7 +123,7 @@ class Fixture {
       const nameAt = dirent + Dirent.SIZE;
       const nameEnd = nameAt + this.view.getUint32(dirent + Dirent.namelen, true);
       entries.push({
-        name: nameOf(this.bytes, nameAt, nameEnd),
+        name: byteStringOf(this.bytes, nameAt, nameEnd),
         ino: getU64(this.view, dirent + Dirent.ino),
         next: getU64(this.view, dirent + Dirent.off),
         dtype: this.view.getUint32(dirent + Dirent.type, true),
@@ -196,7 +196,7 @@ t.test('what is asked of the wrong kind', async t => {
     t.equal(got, want, rule);
   }
   t.equal(f.fs.readlink(aLink, f.out), 1, 'readlink of a symlink');
-  t.equal(nameOf(f.bytes, 0, 1), 'x');
+  t.equal(byteStringOf(f.bytes, 0, 1), 'x');
 });
 
 t.test('lookups are counted, forgets count them back', async t => {
@@ -259,9 +259,9 @@ t.test('what was looked up once costs no system call', { skip: withoutRoot }, as
     paths
       .map(path => {
         const nodeid = f.lookup(path);
-        const entry = nameOf(f.bytes, EntryOut.generation, EntryOut.SIZE);
+        const entry = byteStringOf(f.bytes, EntryOut.generation, EntryOut.SIZE);
         if (nodeid > 0 && !path.endsWith('none')) f.fs.getattr(id(nodeid), f.out);
-        return `${path} ${entry} ${nameOf(f.bytes, 0, AttrOut.SIZE)}`;
+        return `${path} ${entry} ${byteStringOf(f.bytes, 0, AttrOut.SIZE)}`;
       })
       .join('\n');
   const first = answers();
@@ -352,7 +352,7 @@ t.test('which xattrs a caller sees', { skip: withoutRoot }, async t => {
   ] as const) {
     const f = new Fixture(overlay, { visible });
     const list = f.fs.listxattr(id(f.lookup('/f')), caller);
-    t.equal(typeof list === 'number' ? list : nameOf(list).split('\0').slice(0, -1).sort().join(' '), want, rule);
+    t.equal(typeof list === 'number' ? list : byteStringOf(list).split('\0').slice(0, -1).sort().join(' '), want, rule);
   }
   for (const [rule, visible, name, want] of [
     ['X3: an ACL', { acl: true, trusted: true }, 'system.posix_acl_access', ACL],
@@ -364,7 +364,7 @@ t.test('which xattrs a caller sees', { skip: withoutRoot }, async t => {
   ] as const) {
     const f = new Fixture(overlay, { visible });
     const value = f.fs.getxattr(id(f.lookup('/f')), name, root);
-    t.equal(typeof value === 'number' ? value : nameOf(value), want, rule);
+    t.equal(typeof value === 'number' ? value : byteStringOf(value), want, rule);
   }
 });
 

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { type Mount, mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
 import { readState } from '../../src/mount/state.ts';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { EOPNOTSUPP, ERANGE } from '../../src/sys/errno.ts';
 import { native } from '../../src/sys/native.ts';
 import { runOracle } from '../fixtures/corpus.ts';
@@ -69,7 +69,7 @@ async function withLayers(use: (root: string, layers: string) => void | Promise<
     try {
       await use(root, layers);
     } finally {
-      if (mountAt(readMounts(), root)) native.umount(nameFromText(root), MNT_DETACH);
+      if (mountAt(readMounts(), root)) native.umount(byteStringFromText(root), MNT_DETACH);
     }
   });
 }
@@ -90,7 +90,7 @@ t.test('fuse-native', { skip: withoutFuse || withoutFuseNative }, async t => {
   });
 
   for (const [rule, end] of [
-    ['ends with umount(2)', (root: string) => native.umount(nameFromText(root), 0)],
+    ['ends with umount(2)', (root: string) => native.umount(byteStringFromText(root), 0)],
     ['ends with `lowerdata umount`', (root: string) => command('umount', root)],
     ['ends with SIGTERM', (_: string, pid: number) => process.kill(pid, 'SIGTERM')],
     ['does not outlive a killed daemon', (_: string, pid: number) => process.kill(pid, 'SIGKILL')],
@@ -112,7 +112,7 @@ t.test('fuse-native', { skip: withoutFuse || withoutFuseNative }, async t => {
     await withLayers((root, layers) => {
       const file = join(root, 'file');
       const getxattr = (name: string, bytes: number) =>
-        native.lgetxattr(nameFromText(file), name, new Uint8Array(bytes));
+        native.lgetxattr(byteStringFromText(file), name, new Uint8Array(bytes));
       t.equal(readFileSync(file, 'utf8'), 'data\n', 'a file');
       t.strictSame(readdirSync(root).sort(), ['file', 'link'], 'a listing');
       t.equal(statSync(file).ino, statSync(join(layers, 'A', 'file')).ino, 'the inode number of the layer');
@@ -121,9 +121,9 @@ t.test('fuse-native', { skip: withoutFuse || withoutFuseNative }, async t => {
       t.equal(getxattr('user.value', 0), 300, 'the size of an xattr');
       t.equal(getxattr('user.value', 299), -ERANGE, 'a value that the caller has no room for');
       t.equal(getxattr('system.posix_acl_access', 100), -EOPNOTSUPP, 'ACLs do not exist');
-      t.equal(native.listxattr(nameFromText(file), new Uint8Array(5)), -ERANGE, 'nor room for the names');
+      t.equal(native.listxattr(byteStringFromText(file), new Uint8Array(5)), -ERANGE, 'nor room for the names');
       t.throws(() => writeFileSync(join(root, 'new'), ''), { code: 'EROFS' }, 'read-only');
-      t.equal(native.mount('', nameFromText(root), '', MS_REMOUNT, ''), 0, 'remounted to be written');
+      t.equal(native.mount('', byteStringFromText(root), '', MS_REMOUNT, ''), 0, 'remounted to be written');
       t.throws(() => writeFileSync(join(root, 'new'), ''), { code: 'EROFS' }, 'it refuses to create');
       t.throws(() => mkdirSync(join(root, 'new')), { code: 'EROFS' }, 'it refuses to make a directory');
       t.throws(() => writeFileSync(file, 'changed'), { code: 'EROFS' }, 'it refuses to truncate and write');

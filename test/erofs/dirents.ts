@@ -4,12 +4,12 @@ import type { Nid } from '../../src/erofs/format.ts';
 import * as f from '../../src/erofs/format.ts';
 import { openImage } from '../../src/erofs/image.ts';
 import { Inode } from '../../src/erofs/inode.ts';
-import type { Name } from '../../src/sys/bytes.ts';
+import type { ByteString } from '../../src/sys/bytes.ts';
 import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
 import { type CraftedImage, craft } from '../fixtures/images/craft.ts';
 import { sameAsKernel } from '../fixtures/mounts/kernel-mount.ts';
 
-function directoryOf(names: Name[], blockBits = 9): CraftedImage {
+function directoryOf(names: ByteString[], blockBits = 9): CraftedImage {
   const entries = ['.', '..', ...names].map(name => [name, name.length < 3 ? 0 : 1, name.length < 3 ? 2 : 1] as const);
   entries.sort(([a], [b]) => (a < b ? -1 : 1));
   const root = { mode: S_IFDIR | 0o755, layout: f.LAYOUT_FLAT_PLAIN, extended: true, entries };
@@ -33,10 +33,10 @@ for (const [rule, names, bits] of [
     sameAsKernel(t, rule, crafted);
     const image = openImage(crafted);
     const root = new Inode(image, image.rootNid);
-    const listed: Name[] = [];
+    const listed: ByteString[] = [];
     listDirents(image, root, name => listed.push(name));
     t.same(listed, ['.', '..', ...names].sort(), 'lists all, in the order of their bytes');
-    const wanted = new Set<Name>(listed);
+    const wanted = new Set<ByteString>(listed);
     const missed = listed.filter(name => findDirent(image, root, name) === undefined);
     t.same(missed, [], 'finds all');
     const near = listed.flatMap(name => [
@@ -126,19 +126,23 @@ t.test('a nid past the image', async t => {
   new DataView(changed.buffer).setUint32(at + f.Dirent.nid + 4, 0xffffffff, true);
   const image = openImage(changed);
   const directory = new Inode(image, image.rootNid);
-  const listed: [Name, Nid][] = [];
+  const listed: [ByteString, Nid][] = [];
   listDirents(image, directory, (name, nid) => void listed.push([name, nid]));
   t.strictSame(
     listed.map(([name]) => name),
     ['.', '..', ...names],
     'the name is listed, as by the kernel',
   );
-  const [name, nid] = listed[10] as [Name, Nid];
+  const [name, nid] = listed[10] as [ByteString, Nid];
   t.equal(findDirent(image, directory, name), nid);
   t.throws(() => new Inode(image, nid), { name: 'EUCLEAN', message: /past the end/ }, 'but there is no such inode');
 });
 
-function lookupEnds(image: Parameters<typeof findDirent>[0], directory: Inode, name: Name): Nid | undefined | string {
+function lookupEnds(
+  image: Parameters<typeof findDirent>[0],
+  directory: Inode,
+  name: ByteString,
+): Nid | undefined | string {
   try {
     return findDirent(image, directory, name);
   } catch (error) {

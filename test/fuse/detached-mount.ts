@@ -7,7 +7,7 @@ import { DetachedMount } from '../../src/fuse/detached-mount.ts';
 import type { FuseMountOptions } from '../../src/fuse/mount.ts';
 import { MountPoint } from '../../src/fuse/mount-point.ts';
 import { type Mount, mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
 import { serveTiny } from '../fixtures/mounts/tiny-mount.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
@@ -33,9 +33,10 @@ function served(use: (detached: DetachedMount, mnt: string, seen: () => Mount | 
     mkdirSync(mnt);
     const detached = DetachedMount.make(options) as DetachedMount;
     const ended = serveTiny(detached.fd);
-    const mounts = (): Mount[] => readMounts().filter(({ path }) => path.startsWith(nameFromText(`${directory}/`)));
+    const mounts = (): Mount[] =>
+      readMounts().filter(({ path }) => path.startsWith(byteStringFromText(`${directory}/`)));
     try {
-      await use(detached, mnt, () => mountAt(readMounts(), nameFromText(mnt)));
+      await use(detached, mnt, () => mountAt(readMounts(), byteStringFromText(mnt)));
     } finally {
       detached.close();
       for (const { path } of mounts()) native.umount(path, MNT_DETACH);
@@ -52,7 +53,7 @@ for (const [rule, name, isTaken, want] of [
 ] as const) {
   t.test(`taking ${rule}`, { skip }, t =>
     served(async (detached, mnt, seen) => {
-      const point = MountPoint.find(nameFromText(mnt));
+      const point = MountPoint.find(byteStringFromText(mnt));
       const taken = await detached.take(name);
       if (isTaken && !taken) return t.comment('Linux before 6.15 refuses that');
       t.equal(taken, isTaken, 'is done or refused');
@@ -72,7 +73,7 @@ for (const [rule, name, isTaken, want] of [
 
 t.test('a mount point that was moved meanwhile', { skip }, t =>
   served(async (detached, mnt, seen) => {
-    const point = MountPoint.find(nameFromText(mnt));
+    const point = MountPoint.find(byteStringFromText(mnt));
     renameSync(mnt, `${mnt}-old`);
     mkdirSync(mnt);
     await t.rejects(detached.place(point), { name: 'ESTALE' });

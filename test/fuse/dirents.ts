@@ -79,15 +79,15 @@ function unpacked(length: number, plus: boolean): [name: string, ino: bigint, of
   const head = plus ? 128 : 0;
   for (let at = 0; at + head + 24 <= length; ) {
     const dirent = at + head;
-    const nameBytes = room.readUInt32LE(dirent + 16);
-    const name = room.toString('latin1', dirent + 24, dirent + 24 + nameBytes);
+    const bufferOf = room.readUInt32LE(dirent + 16);
+    const name = room.toString('latin1', dirent + 24, dirent + 24 + bufferOf);
     entries.push([
       name,
       room.readBigUInt64LE(dirent),
       room.readBigUInt64LE(dirent + 8),
       room.readUInt32LE(dirent + 20),
     ]);
-    at = dirent + Math.ceil((24 + nameBytes) / 8) * 8;
+    at = dirent + Math.ceil((24 + bufferOf) / 8) * 8;
   }
   return entries;
 }

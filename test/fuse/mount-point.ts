@@ -5,7 +5,7 @@ import t from 'tap';
 import { type FuseMountOptions, mountFuse, unmountFuse } from '../../src/fuse/mount.ts';
 import { MountPoint } from '../../src/fuse/mount-point.ts';
 import { type Mount, mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
@@ -17,10 +17,11 @@ const options: FuseMountOptions = { fsname: 'A:B', subtype: 'lowerdata', allowOt
 function placed(use: (at: (path: string) => string, typeAt: (path: string) => string | undefined) => Promise<void>) {
   return withScratchAsync(async directory => {
     const at = (path: string): string => join(directory, path);
-    const mounts = (): Mount[] => readMounts().filter(({ path }) => path.startsWith(nameFromText(`${directory}/`)));
+    const mounts = (): Mount[] =>
+      readMounts().filter(({ path }) => path.startsWith(byteStringFromText(`${directory}/`)));
     for (const path of ['parent/mnt', 'victim/mnt']) mkdirSync(at(path), { recursive: true });
     try {
-      await use(at, path => mounts().findLast(mount => mount.path === nameFromText(at(path)))?.type);
+      await use(at, path => mounts().findLast(mount => mount.path === byteStringFromText(at(path)))?.type);
     } finally {
       for (const { path } of mounts().reverse()) native.umount(path, MNT_DETACH);
     }
@@ -29,7 +30,7 @@ function placed(use: (at: (path: string) => string, typeAt: (path: string) => st
 
 t.test('a mount point whose directory becomes a symlink', { skip: withoutFuse }, t =>
   placed(async (at, typeAt) => {
-    const point = MountPoint.find(nameFromText(at('parent/mnt')));
+    const point = MountPoint.find(byteStringFromText(at('parent/mnt')));
     renameSync(at('parent'), at('kept'));
     symlinkSync('victim', at('parent'));
     const { fd } = await mountFuse(point, options);
@@ -41,7 +42,7 @@ t.test('a mount point whose directory becomes a symlink', { skip: withoutFuse },
 
 t.test('a mount point that becomes a symlink', { skip: withoutFuse }, t =>
   placed(async (at, typeAt) => {
-    const point = MountPoint.find(nameFromText(at('parent/mnt')));
+    const point = MountPoint.find(byteStringFromText(at('parent/mnt')));
     renameSync(at('parent/mnt'), at('parent/old'));
     symlinkSync('../victim/mnt', at('parent/mnt'));
     await t.rejects(mountFuse(point, options), { name: 'ESTALE' });
@@ -51,20 +52,20 @@ t.test('a mount point that becomes a symlink', { skip: withoutFuse }, t =>
 
 t.test('a mount whose path leads to another one', { skip: withoutFuse }, t =>
   placed(async (at, typeAt) => {
-    for (const path of ['parent/mnt', 'victim/mnt']) native.mount('none', nameFromText(at(path)), 'tmpfs', 0, '');
-    const mount = mountAt(readMounts(), nameFromText(at('parent/mnt'))) as Mount;
+    for (const path of ['parent/mnt', 'victim/mnt']) native.mount('none', byteStringFromText(at(path)), 'tmpfs', 0, '');
+    const mount = mountAt(readMounts(), byteStringFromText(at('parent/mnt'))) as Mount;
     renameSync(at('parent'), at('kept'));
     symlinkSync('victim', at('parent'));
     await t.rejects(unmountFuse(mount, 'mount', true), { name: 'ELOOP' }, 'a symlink');
-    native.umount(nameFromText(at('victim/mnt')), MNT_DETACH);
+    native.umount(byteStringFromText(at('victim/mnt')), MNT_DETACH);
     rmdirSync(at('victim/mnt'));
     renameSync(at('parent'), at('link'));
     mkdirSync(at('parent/mnt'), { recursive: true });
-    native.mount('none', nameFromText(at('parent/mnt')), 'tmpfs', 0, '');
+    native.mount('none', byteStringFromText(at('parent/mnt')), 'tmpfs', 0, '');
     await t.rejects(unmountFuse(mount, 'mount', true), { name: 'ESTALE' }, 'a directory');
     t.equal(typeAt('parent/mnt'), 'tmpfs');
     t.equal(typeAt('kept/mnt'), 'tmpfs');
-    t.equal(await unmountFuse({ ...mount, path: nameFromText(at('kept/mnt')) }, 'mount', false), true);
+    t.equal(await unmountFuse({ ...mount, path: byteStringFromText(at('kept/mnt')) }, 'mount', false), true);
   }),
 );
 t.end();

@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { encodePath, isOnTop, MountTable, mountAt, parseMounts, readMounts } from '../../src/fuse/mountinfo.ts';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
@@ -55,10 +55,10 @@ t.test('paths as the kernel writes them', { skip: withoutRoot }, async t => {
     for (const name of ['plain', 'a space', 'tab\there', 'line\nfeed', 'back\\slash', 'h#sh', 'ümlaut']) {
       const path = join(directory, name);
       mkdirSync(path);
-      t.equal(native.mount('none', nameFromText(path), 'tmpfs', 0, ''), 0);
-      const found = mountAt(readMounts(), nameFromText(path));
+      t.equal(native.mount('none', byteStringFromText(path), 'tmpfs', 0, ''), 0);
+      const found = mountAt(readMounts(), byteStringFromText(path));
       t.strictSame(table.read(), readMounts(), 'the table that stays open has it, too');
-      native.umount(nameFromText(path), 0);
+      native.umount(byteStringFromText(path), 0);
       t.equal(found?.type, 'tmpfs', JSON.stringify(name));
       t.equal(encodePath(`/${name}`).includes(' '), false);
     }

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import t from 'tap';
 import { type NoOrigin, ObjectOrigins, type WantedObject } from '../../src/inspect/object-origins.ts';
 import { parseOrigin } from '../../src/overlay/origin.ts';
-import { nameBytes } from '../../src/sys/bytes.ts';
+import { bufferOf } from '../../src/sys/bytes.ts';
 import { ENOENT } from '../../src/sys/errno.ts';
 import { MeasurePool } from '../../src/verity/measure-pool.ts';
 import { contents, open } from '../fixtures/dir-layer.ts';
@@ -58,7 +58,7 @@ t.test('objects of one filesystem', { skip, timeout: 60_000 }, t =>
         ['the second path, where the first is nowhere', wanted('none', 'right'), 'base/right'],
         ['the second path, where the first is no regular file', wanted('directory', 'right'), 'base/right'],
       ] as const) {
-        const value = nameBytes((await findOne(bases, object)) as string);
+        const value = bufferOf((await findOne(bases, object)) as string);
         const inode = execFileSync('stat', ['-c', '%i', at(where)], { encoding: 'utf8' }).trim();
         const origin = parseOrigin(value);
         t.equal(new DataView(value.buffer, value.byteOffset).getUint32(21, true), Number(inode), `${rule}: its inode`);

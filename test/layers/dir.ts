@@ -6,7 +6,7 @@ import t from 'tap';
 import { DESCRIPTORS_MAX } from '../../src/layers/descriptors.ts';
 import { DirLayer } from '../../src/layers/dir.ts';
 import type { Inode } from '../../src/layers/layer.ts';
-import { nameOf } from '../../src/sys/bytes.ts';
+import { byteStringOf } from '../../src/sys/bytes.ts';
 import { dtypeOf, makeRdev } from '../../src/sys/stat.ts';
 import { at, contents, listing, open } from '../fixtures/dir-layer.ts';
 import { device, dir, fifo, file, link, whiteout } from '../fixtures/fake-layer.ts';
@@ -167,7 +167,7 @@ t.test('attributes grow old, for as long as they may', { skip: withoutRoot }, as
   const marks = (): (string | undefined)[] =>
     layers.map((layer, i) => {
       const value = layer.getxattr(inodes[i] as Inode, 'trusted.mark');
-      return value && nameOf(value);
+      return value && byteStringOf(value);
     });
   t.strictSame([sizes(), marks()], [[4, 4, 4], Array(3).fill(undefined)]);
   appendFileSync(path, 'more');

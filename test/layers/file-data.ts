@@ -2,7 +2,7 @@ import { appendFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { FileData } from '../../src/layers/file-data.ts';
-import { nameOf } from '../../src/sys/bytes.ts';
+import { byteStringOf } from '../../src/sys/bytes.ts';
 import { scratch } from '../fixtures/layers.ts';
 import { descriptors, openOrThrow, python } from '../fixtures/native.ts';
 
@@ -23,7 +23,7 @@ t.test('reads', async t => {
   ] as const) {
     const out = Buffer.from('_'.repeat(16));
     t.equal(data.read(out, at, length, position), count, rule);
-    t.equal(nameOf(out), want, `${rule}: and no other byte`);
+    t.equal(byteStringOf(out), want, `${rule}: and no other byte`);
   }
   t.equal(data.read(new Uint8Array(1), 0, 1, -1), -22, 'EINVAL before the start');
   data.close();
@@ -67,7 +67,7 @@ print(json.dumps([[seek(o, os.SEEK_DATA), seek(o, os.SEEK_HOLE)] for o in json.l
   );
   const out = new Uint8Array(1);
   data.read(out, 0, 1, 1 << 18);
-  t.equal(nameOf(out), 'x', 'a read has a place of its own');
+  t.equal(byteStringOf(out), 'x', 'a read has a place of its own');
   data.close();
 });
 

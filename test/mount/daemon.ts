@@ -18,7 +18,7 @@ import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type Mount, mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
 import { lowerdata, packageFolder } from '../fixtures/mounts/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
@@ -57,7 +57,7 @@ class Place {
   }
 
   get mount(): Mount | undefined {
-    return mountAt(readMounts(), nameFromText(this.mnt));
+    return mountAt(readMounts(), byteStringFromText(this.mnt));
   }
 
   get daemon(): number {
@@ -121,7 +121,7 @@ function placed(rule: string, use: (t: Test, place: Place) => Promise<void>): vo
       try {
         await use(t, place);
       } finally {
-        while (place.mount) native.umount(nameFromText(place.mnt), MNT_DETACH);
+        while (place.mount) native.umount(byteStringFromText(place.mnt), MNT_DETACH);
       }
     }),
   );
@@ -183,7 +183,7 @@ placed('what was wrong is said by the command', async (t, place) => {
     const result = place.run(...args);
     t.equal(result.status, status, rule);
     t.match(result.stderr, message, rule);
-    t.equal(mountAt(readMounts(), nameFromText(mnt)), undefined);
+    t.equal(mountAt(readMounts(), byteStringFromText(mnt)), undefined);
   }
 });
 
@@ -202,25 +202,25 @@ placed('a daemon that is killed leaves no mount and no state', async (t, place) 
   mkdirSync(odd);
   const { status } = place.run('mount', place.stack, odd);
   t.equal(status, 0);
-  const at = (): Mount | undefined => mountAt(readMounts(), nameFromText(odd));
+  const at = (): Mount | undefined => mountAt(readMounts(), byteStringFromText(odd));
   const pid = daemonOf(odd);
   const state = `/run/lowerdata/${pid}.json`;
   t.ok(existsSync(state));
   process.kill(pid, 'SIGKILL');
   t.ok(await soon(() => at() === undefined), 'the mount');
   t.ok(await soon(() => !existsSync(state) && !existsSync(`/run/lowerdata/${pid}.sock`)), 'the state file, the socket');
-  while (at()) native.umount(nameFromText(odd), MNT_DETACH);
+  while (at()) native.umount(byteStringFromText(odd), MNT_DETACH);
 });
 
 placed('what covers a dead mount stays, and the dead mount goes when it is seen again', async (t, place) => {
   place.run('mount', place.stack, place.mnt);
   const { daemon } = place;
-  native.mount('none', nameFromText(place.mnt), 'tmpfs', 0, '');
+  native.mount('none', byteStringFromText(place.mnt), 'tmpfs', 0, '');
   process.kill(daemon, 'SIGKILL');
   await soon(() => isGone(daemon));
   await sleep(300);
   t.equal(place.mount?.type, 'tmpfs');
-  t.equal(native.umount(nameFromText(place.mnt), 0), 0);
+  t.equal(native.umount(byteStringFromText(place.mnt), 0), 0);
   t.ok(await soon(() => place.mount === undefined));
 });
 
@@ -247,14 +247,14 @@ placed('bound to another place as well', async (t, place) => {
   const bound = join(place.mnt, '..', 'bound');
   mkdirSync(bound);
   try {
-    t.equal(native.mount(nameFromText(place.mnt), nameFromText(bound), '', MS_BIND, ''), 0);
+    t.equal(native.mount(byteStringFromText(place.mnt), byteStringFromText(bound), '', MS_BIND, ''), 0);
     process.kill(daemon, 'SIGTERM');
     t.ok(await soon(() => place.mount === undefined), 'it goes where it was made');
     t.equal(readFileSync(join(bound, 'b'), 'utf8'), 'B\n', 'and answers at the other place');
     process.kill(daemon, 'SIGTERM');
     t.ok(await soon(() => isGone(daemon)), 'until it is asked again');
   } finally {
-    native.umount(nameFromText(bound), MNT_DETACH);
+    native.umount(byteStringFromText(bound), MNT_DETACH);
   }
 });
 
@@ -271,7 +271,7 @@ placed('umount --lazy', async (t, place) => {
 placed('unmounted by someone else', async (t, place) => {
   place.run('mount', place.stack, place.mnt);
   const { daemon } = place;
-  t.equal(native.umount(nameFromText(place.mnt), 0), 0);
+  t.equal(native.umount(byteStringFromText(place.mnt), 0), 0);
   t.ok(await soon(() => isGone(daemon)));
 });
 
@@ -380,10 +380,16 @@ placed('a kernel overlay that is mounted on top at once', async (t, place) => {
   mkdirSync(over);
   chmodSync(join(directory, 'A'), 0o755);
   t.equal(place.run('mount', stack, mnt, '-o', 'allow_other').status, 0);
-  const mounted = native.mount('o', nameFromText(over), 'overlay', 1, nameFromText(`lowerdir=${mnt}:${directory}/C`));
+  const mounted = native.mount(
+    'o',
+    byteStringFromText(over),
+    'overlay',
+    1,
+    byteStringFromText(`lowerdir=${mnt}:${directory}/C`),
+  );
   if (mounted < 0) return t.comment(`no overlay here: ${mounted}`);
   const { status, stdout } = spawnSync('ls', [over], { uid: NOBODY, gid: NOBODY, encoding: 'utf8' });
-  native.umount(nameFromText(over), MNT_DETACH);
+  native.umount(byteStringFromText(over), MNT_DETACH);
   t.same({ status, stdout }, { status: 0, stdout: 'a\nb\nc\nd\n' }, 'lets others in');
 });
 

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
 import { soon } from '../fixtures/mounts/foreground.ts';
 import { lowerdata, packageFolder } from '../fixtures/mounts/mounted.ts';
@@ -31,7 +31,7 @@ interface Place {
   sh(line: string, env?: Record<string, string>): { status: number | null; stdout: string; stderr: string };
 }
 
-const isMounted = (mnt: string): boolean => mountAt(readMounts(), nameFromText(mnt)) !== undefined;
+const isMounted = (mnt: string): boolean => mountAt(readMounts(), byteStringFromText(mnt)) !== undefined;
 
 function placed(rule: string, use: (t: Test, place: Place) => Promise<void>, missing: string | false = false): void {
   t.test(rule, { skip: withoutFuse || missing }, t =>
@@ -52,7 +52,7 @@ function placed(rule: string, use: (t: Test, place: Place) => Promise<void>, mis
       try {
         await use(t, { mnt, sh });
       } finally {
-        while (isMounted(mnt)) native.umount(nameFromText(mnt), MNT_DETACH);
+        while (isMounted(mnt)) native.umount(byteStringFromText(mnt), MNT_DETACH);
       }
     }),
   );
@@ -288,7 +288,7 @@ t.test('names by which it mounts', { skip: withoutFuse }, t =>
         t.equal(status, 0, `${line}: ${stderr}`);
         t.same(readdirSync(mnt), want, line);
       } finally {
-        while (isMounted(mnt)) native.umount(nameFromText(mnt), MNT_DETACH);
+        while (isMounted(mnt)) native.umount(byteStringFromText(mnt), MNT_DETACH);
       }
   }),
 );

@@ -4,7 +4,7 @@ import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, symlinkSync
 import { join } from 'node:path';
 import t from 'tap';
 import { mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
 import { lowerdata } from '../fixtures/mounts/mounted.ts';
 import { withScratch } from '../fixtures/scratch.ts';
@@ -61,7 +61,7 @@ function placed(as: number, use: (directory: string) => void): void {
     try {
       use(directory);
     } finally {
-      for (const path of mountpoints.map(nameFromText))
+      for (const path of mountpoints.map(byteStringFromText))
         while (mountAt(readMounts(), path)) native.umount(path, MNT_DETACH);
     }
   });
@@ -71,7 +71,7 @@ function placed(as: number, use: (directory: string) => void): void {
 const made = ({ stdout }: Result): string[] => stdout.split('\n').slice(0, 6);
 const withoutNumbers = ({ process, activity, ...rest }: Record<string, unknown>): unknown => rest;
 
-const deviceOf = (path: string): string | undefined => mountAt(readMounts(), nameFromText(path))?.device;
+const deviceOf = (path: string): string | undefined => mountAt(readMounts(), byteStringFromText(path))?.device;
 
 t.test('as root', { skip: withoutFuse, timeout: 120_000 }, async t => {
   placed(0, directory => {
@@ -155,7 +155,7 @@ t.test('as root', { skip: withoutFuse, timeout: 120_000 }, async t => {
     }
     const elsewhere = join(directory, 'C', 'moved');
     mkdirSync(elsewhere);
-    native.mount(nameFromText(one), nameFromText(elsewhere), '', MS_MOVE, '');
+    native.mount(byteStringFromText(one), byteStringFromText(elsewhere), '', MS_MOVE, '');
     t.equal(run(directory, 'status', elsewhere).stdout.split('\n')[0], elsewhere, 'where it is, when it was moved');
     t.ok(run(directory, 'status').stdout.split('\n').includes(elsewhere), 'in the list, too');
     t.equal(run(directory, 'umount', elsewhere).status, 0);

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
 import { isRunning } from '../../src/mount/state.ts';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
 import { ForegroundMount, soon } from '../fixtures/mounts/foreground.ts';
 import { lowerdata } from '../fixtures/mounts/mounted.ts';
@@ -47,8 +47,8 @@ for (const [rule, after, uid, other] of [
       mkdirSync(mnt);
       chmodSync(directory, 0o755);
       chownSync(mnt, uid, uid);
-      const top = (): string | undefined => mountAt(readMounts(), nameFromText(mnt))?.type;
-      if (other) native.mount('none', nameFromText(mnt), 'tmpfs', 0, '');
+      const top = (): string | undefined => mountAt(readMounts(), byteStringFromText(mnt))?.type;
+      if (other) native.mount('none', byteStringFromText(mnt), 'tmpfs', 0, '');
       const { signal, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script(after), mnt], {
         uid,
         gid: uid,
@@ -57,7 +57,7 @@ for (const [rule, after, uid, other] of [
       t.equal(signal, 'SIGKILL', stderr);
       for (let waited = 0; waited < 5000 && top() === 'fuse.lowerdata'; waited += 10) await sleep(10);
       t.equal(top(), other ? 'tmpfs' : undefined);
-      while (top()) native.umount(nameFromText(mnt), MNT_DETACH);
+      while (top()) native.umount(byteStringFromText(mnt), MNT_DETACH);
     }),
   );
 }
@@ -126,11 +126,11 @@ exec ${helper} "$@"
     chownSync(mnt, NOBODY, NOBODY);
     const options = { uid: NOBODY, gid: NOBODY, env: { ...process.env, PATH: `${directory}/bin:${process.env.PATH}` } };
     spawnSync(process.execPath, ['--input-type=module', '-e', script(told), mnt], options);
-    const top = (): string | undefined => mountAt(readMounts(), nameFromText(mnt))?.type;
+    const top = (): string | undefined => mountAt(readMounts(), byteStringFromText(mnt))?.type;
     for (let waited = 0; waited < 5000 && top() !== undefined; waited += 10) await sleep(10);
     t.ok(existsSync(refused), 'it was asked');
     t.equal(top(), undefined, 'and asked again');
-    while (top()) native.umount(nameFromText(mnt), MNT_DETACH);
+    while (top()) native.umount(byteStringFromText(mnt), MNT_DETACH);
   }),
 );
 /** Puts a symlink to `victim` in the place of the mount point's directory, once, at the moment when its argument is unmounted. */
@@ -158,8 +158,8 @@ for (const [rule, signal] of [
         },
       );
       const isThere = (name: string): boolean =>
-        mountAt(readMounts(), nameFromText(join(directory, name, 'mnt'))) !== undefined;
-      native.mount('victim', nameFromText(victim), 'tmpfs', 0, '');
+        mountAt(readMounts(), byteStringFromText(join(directory, name, 'mnt'))) !== undefined;
+      native.mount('victim', byteStringFromText(victim), 'tmpfs', 0, '');
       try {
         mount.signal(signal);
         await mount.ended();
@@ -168,7 +168,7 @@ for (const [rule, signal] of [
       } finally {
         await mount.clear();
         for (const name of ['kept', 'parent', 'victim'])
-          while (isThere(name)) native.umount(nameFromText(join(directory, name, 'mnt')), MNT_DETACH);
+          while (isThere(name)) native.umount(byteStringFromText(join(directory, name, 'mnt')), MNT_DETACH);
       }
     }),
   );

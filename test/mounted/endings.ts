@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { must } from '../../src/sys/errno.ts';
 import { native } from '../../src/sys/native.ts';
 import { DIRECTORIES, ends, type Place, placed } from '../fixtures/mounts/fault-place.ts';
@@ -35,7 +35,7 @@ placed('three signals, and a user who stays', {}, async (t, place) => {
 });
 
 for (const [rule, abort] of [
-  ['umount -f', ({ root }: ForegroundMount) => native.umount(nameFromText(root), MNT_FORCE)],
+  ['umount -f', ({ root }: ForegroundMount) => native.umount(byteStringFromText(root), MNT_FORCE)],
   ['an administrator, in /sys/fs/fuse', ({ mount }: ForegroundMount) => abortConnection(mount?.device ?? '')],
 ] as const) {
   placed(`a connection that is cut: ${rule}`, {}, async (t, place) => {
@@ -112,7 +112,7 @@ placed('unmounted in the middle of storms', {}, async (t, place) => {
     const exits = stormers.map(async child => [(await once(child, 'exit'))[0], child] as const);
     await sleep(200);
     const lazily = round % 3 === 2;
-    if (lazily) native.umount(nameFromText(place.mnt), MNT_DETACH);
+    if (lazily) native.umount(byteStringFromText(place.mnt), MNT_DETACH);
     else for (let tries = 0; !mount.hasExited && tries < 2; tries++) await sleep(50, mount.signal('SIGTERM'));
     const status = await mount.ended();
     const { signalCode } = mount.daemon;
@@ -136,7 +136,7 @@ placed(`${CYCLES} times mounted and unmounted`, { timeout: 60_000 + CYCLES * 400
     const states = statesOf(place); // the daemon of the cycle before may be about to end
     if (i % 5 === 4) process.kill(states[0]?.pid as number, 'SIGKILL');
     else commandWith(env, 'umount', place.mnt);
-    if (!(await soon(() => mountAt(readMounts(), nameFromText(place.mnt)) === undefined)))
+    if (!(await soon(() => mountAt(readMounts(), byteStringFromText(place.mnt)) === undefined)))
       t.fail(`cycle ${i}: it is still mounted`, { states, now: leftovers(place) });
   }
   await soon(() => JSON.stringify(leftovers(place)) === JSON.stringify(before));

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import * as f from '../../src/erofs/format.ts';
-import { getU64, type Name, nameOf } from '../../src/sys/bytes.ts';
+import { type ByteString, byteStringOf, getU64 } from '../../src/sys/bytes.ts';
 import { must } from '../../src/sys/errno.ts';
 import { native } from '../../src/sys/native.ts';
 import { type CraftedInode, craft } from '../fixtures/images/craft.ts';
@@ -23,7 +23,7 @@ const MNT_DETACH = 2;
 const PART_BYTES = 4096;
 
 interface Place {
-  readonly name: Name;
+  readonly name: ByteString;
   readonly ino: number;
   /** What telldir(3) says behind it. */
   readonly next: number;
@@ -44,7 +44,7 @@ class Reader {
     const view = new DataView(this.bytes.buffer);
     const places: Place[] = [];
     for (let at = 0; at < count; at += view.getUint16(at + 16, true)) {
-      const name = nameOf(this.bytes, at + 19, this.bytes.indexOf(0, at + 19));
+      const name = byteStringOf(this.bytes, at + 19, this.bytes.indexOf(0, at + 19));
       places.push({ name, ino: getU64(view, at), next: getU64(view, at + 8) });
     }
     return places;
@@ -169,7 +169,7 @@ const DIRECTORIES = 32;
 function sharedDirents(): Uint8Array {
   const make = (u: number): Uint8Array => {
     const inodes: CraftedInode[] = [regular({ data: Buffer.from('fine') })];
-    const names: [Name, number, number][] = [['fine', 1, f.FT_REG_FILE]];
+    const names: [ByteString, number, number][] = [['fine', 1, f.FT_REG_FILE]];
     for (let i = 0; i < DIRECTORIES; i++) {
       names.push([`x${100 + i}`, i + 2, f.FT_DIR]);
       inodes.push({ ...directory([]), layout: f.LAYOUT_FLAT_PLAIN, sizeBytes: SHARED_BYTES, u });

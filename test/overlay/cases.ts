@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import t from 'tap';
 import type { Node } from '../../src/overlay/node.ts';
 import type { Overlay } from '../../src/overlay/overlay.ts';
-import type { Name } from '../../src/sys/bytes.ts';
+import type { ByteString } from '../../src/sys/bytes.ts';
 import { ErrnoError, errnoName } from '../../src/sys/errno.ts';
 import {
   isDirectory,
@@ -61,7 +61,7 @@ class Dump {
     return this.tree;
   }
 
-  private visit(path: Name, node: Node, extra: Fields): void {
+  private visit(path: ByteString, node: Node, extra: Fields): void {
     const record: Fields = { ...this.record(node), ...extra };
     this.tree[escapeName(path)] = record;
     const { ino } = node;
@@ -70,7 +70,7 @@ class Dump {
     for (const { name } of this.overlay.list(node)) this.enter(path, node, name, {}, extra);
   }
 
-  private enter(path: Name, parent: Node, name: Name, broken: Fields, extra: Fields): void {
+  private enter(path: ByteString, parent: Node, name: ByteString, broken: Fields, extra: Fields): void {
     const below = path === '.' ? name : `${path}/${name}`;
     if (this.tree[escapeName(below)]) return;
     const found = this.overlay.lookup(parent, name);
@@ -78,7 +78,7 @@ class Dump {
     else this.tree[escapeName(below)] = { lookup_errno: errnoName(found), ...broken };
   }
 
-  private probe(path: Name): void {
+  private probe(path: ByteString): void {
     let at: Node = this.overlay.root;
     const names = path.split('/');
     for (const [i, name] of names.entries()) {
@@ -110,7 +110,7 @@ class Dump {
     if (record.type === 'chr' || record.type === 'blk') record.rdev = `${rdevMajor(attr.rdev)}:${rdevMinor(attr.rdev)}`;
     if (isSymlink(attr.mode)) record.target = escapeName(overlay.readlink(node));
     const names = overlay.listxattr(node).sort();
-    const value = (name: Name): string | Fields => {
+    const value = (name: ByteString): string | Fields => {
       const bytes = overlay.getxattr(node, name);
       return typeof bytes === 'number' ? { errno: errnoName(bytes) } : valueText(Buffer.from(bytes));
     };
@@ -136,7 +136,7 @@ class Dump {
   }
 }
 
-const escapeName = (name: Name): string =>
+const escapeName = (name: ByteString): string =>
   name.replace(/[^!-~]|%/g, c => `%${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`);
 
 function valueText(bytes: Buffer): string {

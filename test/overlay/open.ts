@@ -14,7 +14,7 @@ import t from 'tap';
 import { openOverlay, openStack as openText } from '../../src/overlay/open.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
 import { step } from '../../src/overlay/step.ts';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { goldenFolder } from '../fixtures/images/golden-images.ts';
 import { fsverityDigest } from '../fixtures/images/verity.ts';
 import { nodeAt, openStack, optionsOf, scratch } from '../fixtures/layers.ts';
@@ -113,7 +113,7 @@ sys.stdout.buffer.write(p)`,
 
   const utf8 = join(home, 'größe');
   mkdirSync(join(utf8, 'x'), { recursive: true });
-  openStack(t, `${nameFromText(utf8)}:${home}/B`);
+  openStack(t, `${byteStringFromText(utf8)}:${home}/B`);
   t.pass('a name of UTF-8 bytes');
 });
 

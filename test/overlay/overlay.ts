@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { openOverlay } from '../../src/overlay/open.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
-import { nameOf } from '../../src/sys/bytes.ts';
+import { byteStringOf } from '../../src/sys/bytes.ts';
 import { EINVAL, ENODATA, EOPNOTSUPP } from '../../src/sys/errno.ts';
 import { rdevMajor, rdevMinor } from '../../src/sys/stat.ts';
 import { device, dir, FakeLayer, fifo, file, link, meta, type Spec } from '../fixtures/fake-layer.ts';
@@ -138,7 +138,7 @@ print(json.dumps([[n, os.getxattr(sys.argv[1] + p, n).decode('latin1')] for p in
     return overlay
       .listxattr(node)
       .sort()
-      .map(name => [name, nameOf(overlay.getxattr(node, name) as Uint8Array)]);
+      .map(name => [name, byteStringOf(overlay.getxattr(node, name) as Uint8Array)]);
   });
   t.strictSame(got, JSON.parse(shown), 'X1, X3: listed, each with its value');
   const node = nodeAt(overlay, '/f');

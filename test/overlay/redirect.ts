@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { isAbsolute, isDataRedirect, parseRedirect } from '../../src/overlay/redirect.ts';
-import { nameBytes } from '../../src/sys/bytes.ts';
+import { bufferOf } from '../../src/sys/bytes.ts';
 
 for (const [rule, value, want] of [
   ['R2: a name', 'a', 'a'],
@@ -31,7 +31,7 @@ for (const [rule, value, want] of [
   ['P-D1: an empty component later', '//a//b', undefined],
   ['P-D1: a trailing slash', '//a/', undefined],
 ] as const) {
-  t.equal(parseRedirect(nameBytes(value)), want, rule);
+  t.equal(parseRedirect(bufferOf(value)), want, rule);
 }
 
 for (const [redirect, absolute, dataOnly] of [
@@ -49,7 +49,7 @@ const language = /^(?:[^/]*|\/(?:\/?[^/]+)(?:\/[^/]+)*)$/s;
 // mostly slashes, dots and NULs, so that the corners come up
 const letter = fc.constantFrom('/', '/', '/', '.', 'a', '\0', '\n', '\xff');
 const values = fc.oneof(
-  fc.array(letter, { maxLength: 12 }).map(letters => nameBytes(letters.join(''))),
+  fc.array(letter, { maxLength: 12 }).map(letters => bufferOf(letters.join(''))),
   fc.uint8Array({ maxLength: 40 }),
 );
 fc.assert(

@@ -2,12 +2,12 @@
 import fc from 'fast-check';
 import t from 'tap';
 import {
+  bufferOf,
+  byteStringFromText,
+  byteStringOf,
   getI64,
   getSeconds,
   getU64,
-  nameBytes,
-  nameFromText,
-  nameOf,
   printable,
   putU64,
   secondsOf,
@@ -85,15 +85,19 @@ for (const [rule, bytes] of [
   ['255 bytes of 0xff', Array.from({ length: 255 }, () => 0xff)],
 ] as const) {
   const name = String.fromCharCode(...bytes);
-  t.equal(nameOf(Uint8Array.from(bytes)), name, `nameOf: ${rule}`);
-  t.same([...nameBytes(name)], bytes, `nameBytes: ${rule}`);
+  t.equal(byteStringOf(Uint8Array.from(bytes)), name, `byteStringOf: ${rule}`);
+  t.same([...bufferOf(name)], bytes, `bufferOf: ${rule}`);
 
   const inside = Uint8Array.from([1, 2, ...bytes, 3]).subarray(1);
-  t.equal(nameOf(inside, 1, 1 + bytes.length), name, `nameOf: ${rule}, in the middle of a part of a buffer`);
+  t.equal(
+    byteStringOf(inside, 1, 1 + bytes.length),
+    name,
+    `byteStringOf: ${rule}, in the middle of a part of a buffer`,
+  );
 }
 const shared = new Uint8Array(new SharedArrayBuffer(40)).fill(0xe9);
-t.equal(nameOf(shared, 0, 4), '\xe9\xe9\xe9\xe9', 'nameOf: a short name in shared memory');
-t.equal(nameOf(shared), '\xe9'.repeat(40), 'nameOf: a long name in shared memory');
+t.equal(byteStringOf(shared, 0, 4), '\xe9\xe9\xe9\xe9', 'byteStringOf: a short name in shared memory');
+t.equal(byteStringOf(shared), '\xe9'.repeat(40), 'byteStringOf: a long name in shared memory');
 
 for (const [rule, text, name, shown] of [
   ['ASCII', 'etc/passwd', 'etc/passwd', 'etc/passwd'],
@@ -102,7 +106,7 @@ for (const [rule, text, name, shown] of [
   ['control bytes', 'a\nb\x7f', 'a\nb\x7f', 'a\\x0ab\\x7f'],
   ['a backslash, which starts an escape', 'a\\b', 'a\\b', 'a\\x5cb'],
 ] as const) {
-  t.equal(nameFromText(text), name, `nameFromText: ${rule}`);
+  t.equal(byteStringFromText(text), name, `byteStringFromText: ${rule}`);
   t.equal(printable(name), shown, `printable: ${rule}`);
 }
 for (const [rule, name, shown] of [
@@ -128,15 +132,15 @@ fc.assert(
 );
 t.pass('getU64 rounds as Number does; getI64 gives what putU64 wrote');
 fc.assert(
-  fc.property(fc.uint8Array({ maxLength: 300 }), bytes => Buffer.compare(nameBytes(nameOf(bytes)), bytes) === 0),
+  fc.property(fc.uint8Array({ maxLength: 300 }), bytes => Buffer.compare(bufferOf(byteStringOf(bytes)), bytes) === 0),
 );
-t.pass('bytes are the same after nameOf and nameBytes');
+t.pass('bytes are the same after byteStringOf and bufferOf');
 
 for (const [rule, name, shown] of [
   ['ASCII', 'a b\\c~', 'a b\\c~'],
-  ['UTF-8 of two, three and four bytes', nameFromText('äö€😀'), nameFromText('äö€😀')],
+  ['UTF-8 of two, three and four bytes', byteStringFromText('äö€😀'), byteStringFromText('äö€😀')],
   ['control characters', '\x1b[31m\x00\x07\x7f\r', '\\x1b[31m\\x00\\x07\\x7f\\x0d'],
-  ['control characters of two bytes', nameFromText('\u009b31m\u0080'), '\\xc2\\x9b31m\\xc2\\x80'],
+  ['control characters of two bytes', byteStringFromText('\u009b31m\u0080'), '\\xc2\\x9b31m\\xc2\\x80'],
   ['bytes that are no UTF-8', '\xff\x9bx\xc3', '\\xff\\x9bx\\xc3'],
   ['a surrogate, and more bytes than needed', '\xed\xa0\x80\xc0\xaf', '\\xed\\xa0\\x80\\xc0\\xaf'],
   ['what is kept', 'a\n\tb', 'a\n\\x09b'],

@@ -2,7 +2,7 @@
 import { closeSync, constants, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { nameBytes } from '../../src/sys/bytes.ts';
+import { bufferOf } from '../../src/sys/bytes.ts';
 import { ENOENT, EOPNOTSUPP } from '../../src/sys/errno.ts';
 import { type Handle, openHandle, readHandle, readUuid } from '../../src/sys/handles.ts';
 import { scratch } from '../fixtures/layers.ts';
@@ -30,7 +30,7 @@ t.test('handles and uuids', { skip: withoutRoot }, async t => {
   const handle = readHandle(root, 'd/file') as Handle;
   t.equal(String(handle.type), kind, 'the type');
   t.equal(Buffer.from(handle.bytes).toString('hex'), hex, 'the bytes');
-  t.equal(Buffer.from(nameBytes(readUuid(root))).toString('hex'), uuid, 'the uuid, zeros where there is none');
+  t.equal(Buffer.from(bufferOf(readUuid(root))).toString('hex'), uuid, 'the uuid, zeros where there is none');
 
   const file = openSync(path, constants.O_RDONLY);
   t.strictSame(readHandle(file, ''), handle, 'of an open file');

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { readMounts } from '../../src/fuse/mountinfo.ts';
-import { nameFromText } from '../../src/sys/bytes.ts';
+import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
 import { command, packageFolder } from '../fixtures/mounts/mounted.ts';
 import { python } from '../fixtures/native.ts';
@@ -66,8 +66,8 @@ class Worker {
 async function mountOnNames(d: string, until: number): Promise<number> {
   let made = 0;
   for (let i = 0; Date.now() < until; i++, await sleep(37)) {
-    const name = nameFromText(join(d, i % 2 === 0 ? 'open' : `n${i % 12}`));
-    const what = nameFromText(i % 2 === 0 ? join(d, 'closed') : join(d, 'root1'));
+    const name = byteStringFromText(join(d, i % 2 === 0 ? 'open' : `n${i % 12}`));
+    const what = byteStringFromText(i % 2 === 0 ? join(d, 'closed') : join(d, 'root1'));
     if (native.mount(what, name, '', MS_BIND, '') === 0) made++;
     await sleep(5);
     native.umount(name, MNT_DETACH);
@@ -98,7 +98,7 @@ for (const options of WAYS)
         t.match(printed, /^[1-9]\d* \{.*\}$/, `a writer: ${printed}; ${mounts} mounts`);
       } finally {
         for (const { path } of readMounts().reverse())
-          if (path.startsWith(nameFromText(`${d}/`))) native.umount(path, MNT_DETACH);
+          if (path.startsWith(byteStringFromText(`${d}/`))) native.umount(path, MNT_DETACH);
         command('umount', m);
       }
     });

@@ -12,7 +12,7 @@ import { table } from '../../bench/table.ts';
 import { objectTarget, type Target } from '../../bench/targets.ts';
 import { chosenWorkloads, possibleWorkloads, WORKLOADS, type Workload } from '../../bench/workloads.ts';
 import { type MountPlan, planHere } from '../../mount/plan.ts';
-import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { EINVAL, EPERM, ErrnoError } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 import { print } from '../../terminal/output.ts';
@@ -30,18 +30,18 @@ const SEED_MAX = 2 ** 32 - 1;
 const ID_MAX = 2 ** 31 - 1;
 
 interface Flags {
-  readonly options: Name[];
-  readonly peer: Name[];
-  readonly with: Name[];
-  readonly targets: Name;
-  readonly workloads?: Name;
-  readonly large?: Name;
-  readonly rounds: Name;
-  readonly clients: Name;
-  readonly seed: Name;
-  readonly as?: Name;
+  readonly options: ByteString[];
+  readonly peer: ByteString[];
+  readonly with: ByteString[];
+  readonly targets: ByteString;
+  readonly workloads?: ByteString;
+  readonly large?: ByteString;
+  readonly rounds: ByteString;
+  readonly clients: ByteString;
+  readonly seed: ByteString;
+  readonly as?: ByteString;
   readonly json?: true;
-  readonly svg?: Name;
+  readonly svg?: ByteString;
 }
 
 export const define = (): Command =>
@@ -63,11 +63,11 @@ export const define = (): Command =>
     .option('--svg <file>', 'draw a picture of it, too')
     .addHelpText('after', HELP);
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  return reporting(FAILED, () => bench(command.args[0] as Name, command.opts<Flags>()));
+  return reporting(FAILED, () => bench(command.args[0] as ByteString, command.opts<Flags>()));
 }
 
 const HELP = `
@@ -78,7 +78,7 @@ All targets are compared with the first one. The plain file that holds the data 
 Names and inodes are dropped from the kernel's caches of the whole system before cold workloads.
 Exit status: 0, or 1 where a target could not be measured.`;
 
-async function bench(source: Name, flags: Flags): Promise<number> {
+async function bench(source: ByteString, flags: Flags): Promise<number> {
   const user = flags.as === undefined ? undefined : clientUser(flags.as);
   const options = user ? [...flags.options, 'allow_other'] : flags.options;
   const mountPlan = planHere(source, options);
@@ -137,7 +137,7 @@ function warnings(targets: readonly Target[], { stack }: MountPlan): string[] {
 }
 
 /** Throws ErrnoError EINVAL for a text that is none, and EPERM without root. */
-function clientUser(text: Name): ClientUser {
+function clientUser(text: ByteString): ClientUser {
   const [, uid, gid = uid] = /^(\d{1,10})(?::(\d{1,10}))?$/.exec(text) ?? [];
   if (uid === undefined || gid === undefined)
     throw new ErrnoError(EINVAL, `--as ${printable(text)}: not UID or UID:GID`);
@@ -146,7 +146,7 @@ function clientUser(text: Name): ClientUser {
   return { uid: wholeNumber('--as', uid, 0, ID_MAX), gid: wholeNumber('--as', gid, 0, ID_MAX) };
 }
 
-function wholeNumber(option: string, text: Name, min: number, max: number): number {
+function wholeNumber(option: string, text: ByteString, min: number, max: number): number {
   const number = /^\d{1,10}$/.test(text) ? Number(text) : -1;
   if (number < min || number > max) throw new ErrnoError(EINVAL, `${option}=${printable(text)}: ${min} to ${max}`);
   return number;
@@ -186,6 +186,6 @@ async function untilSignal<T>(action: (signal: AbortSignal) => Promise<T>): Prom
 }
 
 async function show(report: BenchReport, asJson: boolean): Promise<void> {
-  if (asJson) await print(nameFromText(`${JSON.stringify(report, undefined, 2)}\n`));
-  else await print(nameFromText([...table(report), ''].join('\n')));
+  if (asJson) await print(byteStringFromText(`${JSON.stringify(report, undefined, 2)}\n`));
+  else await print(byteStringFromText([...table(report), ''].join('\n')));
 }

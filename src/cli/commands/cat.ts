@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { Overlay } from '../../overlay/overlay.ts';
 import { failure, findPath } from '../../overlay/path.ts';
-import type { Name } from '../../sys/bytes.ts';
+import type { ByteString } from '../../sys/bytes.ts';
 import { EINVAL, EISDIR } from '../../sys/errno.ts';
 import { isDirectory, isRegular } from '../../sys/stat.ts';
 import { print } from '../../terminal/output.ts';
@@ -13,14 +13,14 @@ const CHUNK_BYTES = 1 << 20;
 
 export const define = (): Command => newStackCommand('cat').description('Print files of a stack, without a mount.');
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  return forPaths(command.args, command.opts<{ options: Name[] }>(), printFile);
+  return forPaths(command.args, command.opts<{ options: ByteString[] }>(), printFile);
 }
 
-async function printFile(overlay: Overlay, path: Name): Promise<void> {
+async function printFile(overlay: Overlay, path: ByteString): Promise<void> {
   const node = findPath(overlay, path, true);
   const { mode } = node.top;
   if (!isRegular(mode)) throw failure(path, isDirectory(mode) ? EISDIR : EINVAL);

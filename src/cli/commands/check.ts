@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { HAZARDS, type Hazard, hazards } from '../../inspect/hazards.ts';
 import { planHere } from '../../mount/plan.ts';
 import { openOverlay } from '../../overlay/open.ts';
-import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { print } from '../../terminal/output.ts';
 import { reporting } from '../../terminal/report.ts';
 import { collect, newCommand, parse } from '../command.ts';
@@ -13,7 +13,7 @@ const FOUND = 1;
 const FAILED = 2;
 
 interface Flags {
-  readonly options: Name[];
+  readonly options: ByteString[];
   readonly json?: true;
 }
 
@@ -29,23 +29,23 @@ export const define = (): Command =>
     .option('--json', 'a JSON object a line')
     .addHelpText('after', HELP);
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended === 0 ? 0 : FAILED;
   const flags = command.opts<Flags>();
-  return reporting(FAILED, () => check(command.args[0] as Name, flags));
+  return reporting(FAILED, () => check(command.args[0] as ByteString, flags));
 }
 
 const HELP = `
 What is found: ${Object.keys(HAZARDS).join(', ')}.
 Exit status: 0 nothing, 1 something, 2 it could not be done.`;
 
-async function check(source: Name, { options, json }: Flags): Promise<number> {
+async function check(source: ByteString, { options, json }: Flags): Promise<number> {
   const overlay = openOverlay(planHere(source, options).stack);
   let status = CLEAN;
   for (const hazard of hazards(overlay)) {
-    await print(nameFromText(`${json ? asJson(hazard) : asText(hazard)}\n`));
+    await print(byteStringFromText(`${json ? asJson(hazard) : asText(hazard)}\n`));
     status = FOUND;
   }
   overlay.close();

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { escapeField } from '../../composefs/escape.ts';
 import { type Place, pathOf, sortedEntries, type TreeEntry, type TreeInode, walkPlaces } from '../../composefs/tree.ts';
 import { readSides, type Side } from '../../inspect/compare-side.ts';
-import { type Name, nameBytes, printable } from '../../sys/bytes.ts';
+import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
 import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor, S_IFBLK, S_IFCHR, S_IFMT } from '../../sys/stat.ts';
 import { fileType, octal } from '../../terminal/attributes.ts';
 import { listLines, valueLines } from '../../terminal/json-lines.ts';
@@ -17,18 +17,18 @@ const DIFFERENT = 1;
 const TROUBLE = 2;
 
 interface Flags {
-  readonly options: Name[];
+  readonly options: ByteString[];
   readonly metadata?: true;
-  readonly ignore: Name[];
+  readonly ignore: ByteString[];
   readonly json?: true;
 }
 
 /** A field that differs; undefined on the side that does not have it. */
 interface Difference {
   readonly place: Place;
-  readonly field: Name;
-  readonly a: Name | undefined;
-  readonly b: Name | undefined;
+  readonly field: ByteString;
+  readonly a: ByteString | undefined;
+  readonly b: ByteString | undefined;
 }
 
 export const define = (): Command =>
@@ -43,15 +43,15 @@ export const define = (): Command =>
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExit status: 0 where they are the same, 1 where they differ, 2 for trouble.');
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended === 0 ? 0 : TROUBLE;
-  const [a, b] = command.args as [Name, Name];
+  const [a, b] = command.args as [ByteString, ByteString];
   return reporting(TROUBLE, () => compare(a, b, command.opts<Flags>()));
 }
 
-async function compare(nameA: Name, nameB: Name, flags: Flags): Promise<number> {
+async function compare(nameA: ByteString, nameB: ByteString, flags: Flags): Promise<number> {
   const [a, b] = await readSides([nameA, nameB], flags);
   const ignored = new Set(flags.ignore);
   let status = 0;
@@ -66,16 +66,16 @@ async function compare(nameA: Name, nameB: Name, flags: Flags): Promise<number> 
   return status;
 }
 
-function* lines(list: Iterable<Difference>): Generator<Name> {
-  const shown = (value: Name | undefined): Name => (value === undefined ? '-' : escapeField(value));
+function* lines(list: Iterable<Difference>): Generator<ByteString> {
+  const shown = (value: ByteString | undefined): ByteString => (value === undefined ? '-' : escapeField(value));
   for (const { place, field, a, b } of list)
     yield [escapeField(pathOf(place) || '/'), field.split(' ').map(escapeField).join(' '), shown(a), shown(b)].join(
       '\t',
     );
 }
 
-function* jsonOf(list: Iterable<Difference>): Generator<Name[]> {
-  const shown = (value: Name | undefined): string | null => (value === undefined ? null : printable(value));
+function* jsonOf(list: Iterable<Difference>): Generator<ByteString[]> {
+  const shown = (value: ByteString | undefined): string | null => (value === undefined ? null : printable(value));
   for (const { place, field, a, b } of list)
     yield valueLines({ path: printable(pathOf(place) || '/'), field: printable(field), a: shown(a), b: shown(b) });
 }
@@ -96,15 +96,15 @@ function* differences(a: Side, b: Side): Generator<Difference> {
   }
 }
 
-const childOf = (inode: TreeInode | undefined, name: Name): TreeEntry | undefined => inode?.entries.get(name);
+const childOf = (inode: TreeInode | undefined, name: ByteString): TreeEntry | undefined => inode?.entries.get(name);
 
-function allNames(a: TreeInode | undefined, b: TreeInode | undefined): Name[] {
+function allNames(a: TreeInode | undefined, b: TreeInode | undefined): ByteString[] {
   const [namesA, namesB] = [a, b].map(inode => (inode ? sortedEntries(inode).map(([name]) => name) : []));
-  return [...new Set([...(namesA as Name[]), ...(namesB as Name[])])].sort();
+  return [...new Set([...(namesA as ByteString[]), ...(namesB as ByteString[])])].sort();
 }
 
 /** Tells the first path, in byte order, of an inode that has several. */
-function linkGroups(root: TreeInode): (inode: TreeInode) => Name | undefined {
+function linkGroups(root: TreeInode): (inode: TreeInode) => ByteString | undefined {
   const first = new Map<TreeInode, Place>();
   const linked = new Set<TreeInode>();
   for (const [place, { inode }] of walkPlaces(root)) {
@@ -114,7 +114,12 @@ function linkGroups(root: TreeInode): (inode: TreeInode) => Name | undefined {
   return inode => (linked.has(inode) ? pathOf(first.get(inode)) : undefined);
 }
 
-function* differ(place: Place, field: Name, a: Name | undefined, b: Name | undefined): Generator<Difference> {
+function* differ(
+  place: Place,
+  field: ByteString,
+  a: ByteString | undefined,
+  b: ByteString | undefined,
+): Generator<Difference> {
   if (a !== b) yield { place, field, a, b };
 }
 
@@ -139,10 +144,10 @@ class Facts {
     if (!this.#recorded) yield* compareData(place, a, b);
   }
 
-  #list(inode: TreeInode): [Name, Name | undefined][] {
+  #list(inode: TreeInode): [ByteString, ByteString | undefined][] {
     const { mode, nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec, payload, origin, content, digest, xattrs } =
       inode;
-    const facts: [Name, Name | undefined][] = [
+    const facts: [ByteString, ByteString | undefined][] = [
       ['type', fileType(mode).name],
       ['mode', octal(mode)],
       ['uid', String(uid)],
@@ -170,6 +175,6 @@ function* compareData(place: Place, a: TreeInode, b: TreeInode): Generator<Diffe
 function dataOf({ mode, sizeBytes, content, digest }: TreeInode, algorithm: Algorithm): string | undefined {
   if (!isRegular(mode)) return undefined;
   if (content !== undefined || sizeBytes === 0)
-    return Buffer.from(measureBytes(nameBytes(content ?? ''), parametersOf(algorithm))).toString('hex');
+    return Buffer.from(measureBytes(bufferOf(content ?? ''), parametersOf(algorithm))).toString('hex');
   return digest;
 }

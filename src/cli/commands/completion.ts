@@ -1,6 +1,6 @@
 /** `lowerdata completion`: the script that has a shell complete commands, options and values. */
 import type { Command } from 'commander';
-import { type Name, printable } from '../../sys/bytes.ts';
+import { type ByteString, printable } from '../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../sys/errno.ts';
 import { print } from '../../terminal/output.ts';
 import { reporting, WRONG_CALL } from '../../terminal/report.ts';
@@ -11,7 +11,7 @@ import { bashScript } from '../completion/bash.ts';
 import { fishScript } from '../completion/fish.ts';
 import { zshScript } from '../completion/zsh.ts';
 
-const scripts: ReadonlyMap<Name, (commands: readonly CommandWords[]) => string> = new Map([
+const scripts: ReadonlyMap<ByteString, (commands: readonly CommandWords[]) => string> = new Map([
   ['bash', bashScript],
   ['zsh', zshScript],
   ['fish', fishScript],
@@ -30,7 +30,7 @@ zsh   source <(lowerdata completion zsh), in ~/.zshrc after compinit; or a file 
 fish  lowerdata completion fish | source, in ~/.config/fish/config.fish`;
 
 /** @param commands the table, which this command is in */
-export async function runFor(args: readonly Name[], commands: ReadonlyMap<Name, Entry>): Promise<number> {
+export async function runFor(args: readonly ByteString[], commands: ReadonlyMap<ByteString, Entry>): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;

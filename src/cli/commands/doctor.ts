@@ -5,7 +5,7 @@ import { lookAtMachine } from '../../doctor/machine.ts';
 import { probeDirectory } from '../../doctor/probes-directory.ts';
 import { baseProbes, kernelProbes } from '../../doctor/probes-kernel.ts';
 import { mountProbes } from '../../doctor/probes-mount.ts';
-import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { print, printLines, wrapped } from '../../terminal/output.ts';
 import { reporting } from '../../terminal/report.ts';
 import { newCommand, parse } from '../command.ts';
@@ -37,20 +37,20 @@ export const define = (): Command =>
     .option('--json', 'a JSON object: facts, directories, conclusion')
     .addHelpText('after', '\nThe exit status is 0 where this user can mount, else 1. Nothing is changed.');
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const { json } = command.opts<{ json?: true }>();
   return reporting(NO_MOUNTS, async () => {
     const report = examine(command.args);
-    if (json) print(nameFromText(`${JSON.stringify(report, undefined, 2)}\n`));
-    else printLines(asText(report).map(nameFromText));
+    if (json) print(byteStringFromText(`${JSON.stringify(report, undefined, 2)}\n`));
+    else printLines(asText(report).map(byteStringFromText));
     return report.conclusion.mounts === null ? NO_MOUNTS : 0;
   });
 }
 
-function examine(paths: readonly Name[]): Report {
+function examine(paths: readonly ByteString[]): Report {
   const machine = lookAtMachine();
   const facts = askAll([...baseProbes, ...mountProbes, ...kernelProbes], machine);
   const directories = paths.map(path => ({ path: printable(path), facts: probeDirectory(path, machine) }));

@@ -1,13 +1,13 @@
 /** `lowerdata explain`: which rule fired in which layer, where data comes from, and what checks it. */
 import type { Command } from 'commander';
 import { Explainer, type Explanation, type LookupStory, type TraceEvent } from '../../inspect/explain.ts';
-import { type Name, nameFromText } from '../../sys/bytes.ts';
+import { type ByteString, byteStringFromText } from '../../sys/bytes.ts';
 import { print, printLines, terminalColumns, wrapped as wrapWords } from '../../terminal/output.ts';
 import { parse } from '../command.ts';
 import { forPaths, newStackCommand } from '../stack.ts';
 
 interface Flags {
-  readonly options: Name[];
+  readonly options: ByteString[];
   readonly json?: true;
   readonly measure?: true;
 }
@@ -22,7 +22,7 @@ export const define = (): Command =>
     .option('--measure', 'read and measure the data, to compare its digest')
     .addHelpText('after', HELP);
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
@@ -32,8 +32,8 @@ export async function run(args: readonly Name[]): Promise<number> {
   return forPaths(command.args, flags, async (overlay, path) => {
     explainer ??= new Explainer(overlay);
     const explanation = explainer.explain(path, flags.measure === true);
-    if (flags.json) print(nameFromText(`${JSON.stringify(explanation)}\n`));
-    else printLines(asText(explanation, width).map(nameFromText));
+    if (flags.json) print(byteStringFromText(`${JSON.stringify(explanation)}\n`));
+    else printLines(asText(explanation, width).map(byteStringFromText));
   });
 }
 

@@ -7,7 +7,7 @@ import { planHere } from '../../mount/plan.ts';
 import { openOverlay } from '../../overlay/open.ts';
 import type { StackOptions } from '../../overlay/options.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
-import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { EIO, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
 import { print } from '../../terminal/output.ts';
 import { showProgress } from '../../terminal/progress.ts';
@@ -24,10 +24,10 @@ const CANCELLED = 32;
 const THREADS_MAX = 999;
 
 interface Flags {
-  readonly options: Name[];
+  readonly options: ByteString[];
   readonly json?: true;
   readonly enableVerity?: true;
-  readonly threads?: Name;
+  readonly threads?: ByteString;
   readonly restart?: true;
 }
 
@@ -43,7 +43,7 @@ export const define = (): Command =>
     .option('--restart', 'check again what an interrupted run has found good')
     .addHelpText('after', HELP);
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended === 0 ? 0 : WRONG_CALL;
@@ -52,7 +52,7 @@ export async function run(args: readonly Name[]): Promise<number> {
   let threads: number | undefined;
   await reporting(WRONG_CALL, () => {
     threads = threadsOf(flags.threads, THREADS_MAX);
-    stack = stackOf(command.args[0] as Name, flags);
+    stack = stackOf(command.args[0] as ByteString, flags);
     return 0;
   });
   if (!stack) return WRONG_CALL;
@@ -81,7 +81,9 @@ async function check(stack: StackOptions, pool: MeasurePool, flags: Flags): Prom
   const { aborted } = cancel.signal;
   if (aborted) journal.flush();
   else journal.remove();
-  await print(flags.json ? jsonLine({ ...counts, cancelled: aborted }) : nameFromText(`${summary(counts, aborted)}\n`));
+  await print(
+    flags.json ? jsonLine({ ...counts, cancelled: aborted }) : byteStringFromText(`${summary(counts, aborted)}\n`),
+  );
   overlay.close();
   await pool.close();
   if (aborted) return CANCELLED;
@@ -89,7 +91,7 @@ async function check(stack: StackOptions, pool: MeasurePool, flags: Flags): Prom
 }
 
 /** Digests are checked, whatever the option says for a mount. */
-function stackOf(source: Name, { options }: Flags): StackOptions {
+function stackOf(source: ByteString, { options }: Flags): StackOptions {
   const { stack } = planHere(source, options);
   return { ...stack, verity: stack.verity === 'off' ? 'on' : stack.verity };
 }
@@ -129,9 +131,9 @@ async function checkObjects({ overlay, pool, journal, signal, flags }: Run): Pro
 }
 
 const shown = ({ path, ...problem }: Problem): unknown => ({ path: printable(path), ...problem });
-const jsonLine = (value: unknown): Name => nameFromText(`${JSON.stringify(value)}\n`);
-const textLine = ({ path, code, message }: Problem): Name =>
-  nameFromText(`${printable(path)}: ${message.startsWith(code) ? message : `${code}: ${message}`}\n`);
+const jsonLine = (value: unknown): ByteString => byteStringFromText(`${JSON.stringify(value)}\n`);
+const textLine = ({ path, code, message }: Problem): ByteString =>
+  byteStringFromText(`${printable(path)}: ${message.startsWith(code) ? message : `${code}: ${message}`}\n`);
 
 function summary(counts: Counts, cancelled: boolean): string {
   const { files, objects, bytes, shared, known, withoutDigest, problems } = counts;

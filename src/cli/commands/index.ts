@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { formatHandleIndex, HANDLE_INDEX, handleText } from '../../layers/handle-index.ts';
 import { openDirectory } from '../../sys/beneath.ts';
-import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { EOPNOTSUPP, ErrnoError, must } from '../../sys/errno.ts';
 import { readHandle, readUuid } from '../../sys/handles.ts';
 import { native } from '../../sys/native.ts';
@@ -25,7 +25,7 @@ export const define = (): Command =>
     .usage('DIR...')
     .argument('<dirs...>', 'data-only layers');
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
@@ -34,7 +34,7 @@ export async function run(args: readonly Name[]): Promise<number> {
   return status;
 }
 
-async function index(directory: Name): Promise<number> {
+async function index(directory: ByteString): Promise<number> {
   const root = must(openDirectory(directory, true), printable(directory));
   try {
     const uuid = readUuid(root);
@@ -42,7 +42,7 @@ async function index(directory: Name): Promise<number> {
     const output = new Output(`${directory}/${HANDLE_INDEX}`);
     const entries = handlesBelow(root, directory);
     await output.write(formatHandleIndex(uuid, entries));
-    print(nameFromText(`${printable(directory)}: ${entries.length} files\n`));
+    print(byteStringFromText(`${printable(directory)}: ${entries.length} files\n`));
     return 0;
   } finally {
     native.close(root);
@@ -50,8 +50,8 @@ async function index(directory: Name): Promise<number> {
 }
 
 /** The handles and paths of all regular files below a directory, on its filesystem; symlinks are not followed. */
-function handlesBelow(root: number, shown: Name): [string, Name][] {
-  const entries: [string, Name][] = [];
+function handlesBelow(root: number, shown: ByteString): [string, ByteString][] {
+  const entries: [string, ByteString][] = [];
   must(statx(root, ''), printable(shown));
   const device = statxDevice();
   walkTree(root, shown, true, ({ fd, path }) => {

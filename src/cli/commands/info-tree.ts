@@ -3,12 +3,12 @@
 import { firstNames } from '../../composefs/dumpfile.ts';
 import { escapeField } from '../../composefs/escape.ts';
 import { type Place, pathOf, type TreeInode, walk } from '../../composefs/tree.ts';
-import { type Name, printable } from '../../sys/bytes.ts';
+import { type ByteString, printable } from '../../sys/bytes.ts';
 import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../../sys/stat.ts';
 import { fileType, octal, timeJson } from '../../terminal/attributes.ts';
 
 /** A line a name: `PATH/<tab>`, `PATH<tab>-> TARGET`, `PATH<tab>@ OBJECT` or `PATH`, as hard links always show. */
-export function* listText(root: TreeInode): Generator<Name> {
+export function* listText(root: TreeInode): Generator<ByteString> {
   for (const [path, { inode, link }] of walk(root)) {
     if (path === '') continue;
     const name = path.split(' ').map(escapeField).join(' ');
@@ -22,7 +22,7 @@ export function* listText(root: TreeInode): Generator<Name> {
 }
 
 /** The paths of the files' data below a data layer; a path may come again. */
-export function* objectsOf(root: TreeInode): Generator<Name> {
+export function* objectsOf(root: TreeInode): Generator<ByteString> {
   for (const [, { inode }] of walk(root)) if (isRegular(inode.mode) && inode.payload) yield inode.payload;
 }
 
@@ -37,7 +37,7 @@ export function* dumpJson(root: TreeInode): Generator<unknown> {
 }
 
 /** @param target of a further hard link: where its inode has its place */
-function entryJson(path: Name, inode: TreeInode, target: Place): unknown {
+function entryJson(path: ByteString, inode: TreeInode, target: Place): unknown {
   return {
     path: printable(path || '/'),
     type: fileType(inode.mode).name,

@@ -8,7 +8,7 @@ import type { TreeInode } from '../../composefs/tree.ts';
 import { openImage, readImageFile } from '../../erofs/image.ts';
 import { ObjectDirectory } from '../../inspect/object-directory.ts';
 import { measureWhole } from '../../store/objects.ts';
-import { type Name, nameBytes, printable } from '../../sys/bytes.ts';
+import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
 import { EINVAL, ENOTDIR, ErrnoError } from '../../sys/errno.ts';
 import { listLines, objectLines, valueLines } from '../../terminal/json-lines.ts';
 import { printLines } from '../../terminal/output.ts';
@@ -20,27 +20,27 @@ import { dumpJson, listJson, listText, objectsOf } from './info-tree.ts';
 const FAILED = 1;
 
 interface Flags {
-  readonly basedir?: Name;
-  readonly filter: Name[];
-  readonly algorithm?: Name;
+  readonly basedir?: ByteString;
+  readonly filter: ByteString[];
+  readonly algorithm?: ByteString;
   readonly json?: true;
 }
 
 /** What can be asked of images and files: as lines of text, and as those of JSON. */
 interface Question {
-  text(asked: Asked): Iterable<Name>;
-  json?(asked: Asked): Iterable<Name>;
+  text(asked: Asked): Iterable<ByteString>;
+  json?(asked: Asked): Iterable<ByteString>;
 }
 
 /** Of what it is asked. */
 interface Asked {
-  readonly paths: readonly Name[];
+  readonly paths: readonly ByteString[];
   readonly flags: Flags;
   readonly attempts: Attempts;
 }
 
 /** The first five are those of composefs-info. */
-const questions = new Map<Name, Question>([
+const questions = new Map<ByteString, Question>([
   ['ls', { text: ofTrees(listText), json: ofTreesJson(listJson) }],
   ['dump', { text: ofTrees(printDump), json: ofTreesJson(dumpJson) }],
   ['objects', { text: listObjects, json: asked => textsJson(listObjects(asked)) }],
@@ -49,7 +49,7 @@ const questions = new Map<Name, Question>([
   ['print', { text: printImages }],
 ]);
 
-const known = (asTool: boolean): Name[] => [...questions.keys()].filter(name => !asTool || name !== 'print');
+const known = (asTool: boolean): ByteString[] => [...questions.keys()].filter(name => !asTool || name !== 'print');
 
 /** @param asTool called as composefs-info, which knows less */
 export function define(asTool = false): Command {
@@ -66,15 +66,15 @@ export function define(asTool = false): Command {
     .option('--json', 'print JSON; bytes that are no text show as \\xNN');
 }
 
-export async function run(args: readonly Name[], asTool = false): Promise<number> {
+export async function run(args: readonly ByteString[], asTool = false): Promise<number> {
   const command = define(asTool);
   const ended = parse(command, asTool ? spelledOut(command, args) : args);
   if (ended !== undefined) return ended;
-  const [name, ...paths] = command.args as [Name, ...Name[]];
+  const [name, ...paths] = command.args as [ByteString, ...ByteString[]];
   return reporting(FAILED, () => answer(name, known(asTool), paths, command.opts<Flags>()));
 }
 
-function answer(name: Name, known: readonly Name[], paths: readonly Name[], flags: Flags): number {
+function answer(name: ByteString, known: readonly ByteString[], paths: readonly ByteString[], flags: Flags): number {
   const question = questions.get(name);
   if (!question || !known.includes(name))
     throw new ErrnoError(EINVAL, `${printable(name)}: not one of ${known.join(', ')}`);
@@ -92,7 +92,7 @@ function answer(name: Name, known: readonly Name[], paths: readonly Name[], flag
   return attempts.status;
 }
 
-function readImage(path: Name, { filter }: Flags): TreeInode {
+function readImage(path: ByteString, { filter }: Flags): TreeInode {
   const bytes = readImageFile(path);
   return naming(path, () => {
     const image = openImage(bytes);
@@ -104,7 +104,7 @@ function readImage(path: Name, { filter }: Flags): TreeInode {
 const trees = ({ paths, flags, attempts }: Asked) => attempts.each(paths, path => readImage(path, flags));
 
 /** The lines of one image after the other. */
-function ofTrees(show: (root: TreeInode) => Iterable<Name>): Question['text'] {
+function ofTrees(show: (root: TreeInode) => Iterable<ByteString>): Question['text'] {
   return function* (asked) {
     for (const [, root] of trees(asked)) yield* show(root);
   };
@@ -124,17 +124,17 @@ function ofTreesJson(show: (root: TreeInode) => Iterable<unknown>): Question['te
 }
 
 /** The paths of all objects, each once, in byte order. */
-function listObjects(asked: Asked): Name[] {
-  const found = new Set<Name>();
+function listObjects(asked: Asked): ByteString[] {
+  const found = new Set<ByteString>();
   for (const [, root] of trees(asked)) for (const object of objectsOf(root)) found.add(object);
   return [...found].sort();
 }
 
 /** Those that the base directory does not have; without one, all. */
-function missingObjects(asked: Asked): Name[] {
+function missingObjects(asked: Asked): ByteString[] {
   const { basedir } = asked.flags;
   if (basedir === undefined) return listObjects(asked);
-  if (!statSync(nameBytes(basedir) as Buffer).isDirectory())
+  if (!statSync(bufferOf(basedir)).isDirectory())
     throw new ErrnoError(ENOTDIR, `${printable(basedir)}: not a directory`);
   const directory = new ObjectDirectory(basedir);
   try {
@@ -145,21 +145,21 @@ function missingObjects(asked: Asked): Name[] {
   }
 }
 
-const textsJson = (texts: Iterable<Name>): Iterable<Name> =>
+const textsJson = (texts: Iterable<ByteString>): Iterable<ByteString> =>
   listLines(mapped(texts, text => valueLines(printable(text))));
 
 const digests = ({ paths, flags, attempts }: Asked) =>
   attempts.each(paths, path => measureWhole(path, flags.algorithm as Algorithm | undefined));
 
-function* measureText(asked: Asked): Generator<Name> {
+function* measureText(asked: Asked): Generator<ByteString> {
   for (const [, digest] of digests(asked)) yield digest;
 }
 
-function measureJson(asked: Asked): Iterable<Name> {
+function measureJson(asked: Asked): Iterable<ByteString> {
   return listLines(mapped(digests(asked), ([path, digest]) => valueLines({ file: printable(path), digest })));
 }
 
-function* printImages({ paths, attempts }: Asked): Generator<Name> {
+function* printImages({ paths, attempts }: Asked): Generator<ByteString> {
   const listings = attempts.each(paths, path => {
     const bytes = readImageFile(path);
     naming(path, () => openImage(bytes));

@@ -3,7 +3,7 @@ import { existsSync, lstatSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { launcher } from '../../mount/launch.ts';
-import { type Name, nameBytes, nameFromText, printable } from '../../sys/bytes.ts';
+import { type ByteString, bufferOf, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { EEXIST, EPERM, ErrnoError } from '../../sys/errno.ts';
 import { moduleDirectories, packageDirectory } from '../../sys/native.ts';
 import { Output } from '../../terminal/output-file.ts';
@@ -34,18 +34,18 @@ Files of these names that this command has not written stay as they are.
 Root runs both when it mounts, so nobody else may be able to change them: what another user owns or can write to is refused.
 Exit status: 0, or 1 where a file was not written or removed.`;
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  const { to = PLACE, remove, force } = command.opts<{ to?: Name; remove?: true; force?: true }>();
+  const { to = PLACE, remove, force } = command.opts<{ to?: ByteString; remove?: true; force?: true }>();
   return reporting(WRONG_CALL, async () => {
     if (!remove && process.geteuid?.() === 0) judgePrograms(force === true);
     const files = HELPERS.map(name => ({ name, path: join(to, name) }));
-    for (const { name, path } of files) refuseForeign(`${to}/${name}`, nameBytes(path) as Buffer);
+    for (const { name, path } of files) refuseForeign(`${to}/${name}`, bufferOf(path));
     for (const { name, path } of files)
-      if (remove) rmSync(nameBytes(path) as Buffer, { force: true });
-      else await new Output(path).write(nameBytes(nameFromText(helperText(name))), 0o755); // a mount may be under way
+      if (remove) rmSync(bufferOf(path), { force: true });
+      else await new Output(path).write(bufferOf(byteStringFromText(helperText(name))), 0o755); // a mount may be under way
     return 0;
   });
 }
@@ -66,7 +66,7 @@ function judgePrograms(force: boolean): void {
 }
 
 /** @throws ErrnoError EEXIST where a file is there that this command has not written */
-function refuseForeign(shown: Name, path: Buffer): void {
+function refuseForeign(shown: ByteString, path: Buffer): void {
   const known = lstatSync(path, { throwIfNoEntry: false });
   if (!known || (known.isFile() && readFileSync(path, 'latin1').includes(`\n${MARK}\n`))) return;
   throw new ErrnoError(EEXIST, `${printable(shown)}: not written by this command; it stays as it is`);

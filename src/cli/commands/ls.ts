@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import type { Node } from '../../overlay/node.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
 import { findPath } from '../../overlay/path.ts';
-import { type Name, printable } from '../../sys/bytes.ts';
+import { type ByteString, printable } from '../../sys/bytes.ts';
 import { attempt, ErrnoError, errnoName } from '../../sys/errno.ts';
 import { isDirectory, isSymlink } from '../../sys/stat.ts';
 import { arrow, deviceNumbers, minuteText, modeText } from '../../terminal/attributes.ts';
@@ -13,7 +13,7 @@ import { parse } from '../command.ts';
 import { forPaths, newStackCommand } from '../stack.ts';
 
 interface Flags {
-  readonly options: Name[];
+  readonly options: ByteString[];
   readonly long?: true;
   readonly all?: true;
   readonly directory?: true;
@@ -21,7 +21,7 @@ interface Flags {
 
 /** What is listed under a name; an errno where lookup fails, though the directory lists it. */
 interface Listed {
-  readonly name: Name;
+  readonly name: ByteString;
   readonly node: Node | number;
 }
 
@@ -32,7 +32,7 @@ export const define = (): Command =>
     .option('-a, --all', 'names that begin with a dot, too')
     .option('-d, --directory', 'the directories themselves');
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
@@ -56,7 +56,7 @@ function entries(overlay: Overlay, directory: Node, { all }: Flags): Listed[] {
 }
 
 /** A whiteout that is listed where directories are not merged is not there. */
-function listed(overlay: Overlay, directory: Node, name: Name): Listed[] {
+function listed(overlay: Overlay, directory: Node, name: ByteString): Listed[] {
   try {
     return [{ name, node: overlay.lookup(directory, name) }];
   } catch (error) {
@@ -65,7 +65,7 @@ function listed(overlay: Overlay, directory: Node, name: Name): Listed[] {
   }
 }
 
-function lines(overlay: Overlay, list: readonly Listed[], { long }: Flags): Name[] {
+function lines(overlay: Overlay, list: readonly Listed[], { long }: Flags): ByteString[] {
   if (!long) return list.map(({ name }) => name);
   const rows = list.map(({ name, node }) =>
     typeof node === 'number' ? broken(name, node) : rowOrBroken(overlay, name, node),
@@ -74,13 +74,13 @@ function lines(overlay: Overlay, list: readonly Listed[], { long }: Flags): Name
   return rows.map(cells => cells.map((cell, i) => (i === 0 || i > 4 ? cell : cell.padStart(widths[i] ?? 0))).join(' '));
 }
 
-function rowOrBroken(overlay: Overlay, name: Name, node: Node): Name[] {
+function rowOrBroken(overlay: Overlay, name: ByteString, node: Node): ByteString[] {
   const cells = attempt(() => row(overlay, name, node));
   return cells instanceof ErrnoError ? broken(name, -cells.errno) : cells;
 }
 
 /** Mode, links, owner, group, size or device, time, name. */
-function row(overlay: Overlay, name: Name, node: Node): Name[] {
+function row(overlay: Overlay, name: ByteString, node: Node): ByteString[] {
   const attr = overlay.attr(node);
   const size = deviceNumbers(attr)?.join(', ') ?? String(attr.size);
   const time = minuteText(attr.mtime);
@@ -96,7 +96,7 @@ function row(overlay: Overlay, name: Name, node: Node): Name[] {
   ];
 }
 
-function broken(name: Name, errno: number): Name[] {
+function broken(name: ByteString, errno: number): ByteString[] {
   complain(`${printable(name)}: ${errnoName(errno)}`);
   return ['??????????', '?', '?', '?', '?', '?', name];
 }

@@ -8,7 +8,7 @@ import { setPayload, type TreeInode, walk } from '../../composefs/tree.ts';
 import { writeImage } from '../../composefs/write.ts';
 import { digestFiles } from '../../store/file-pool.ts';
 import { abandonStore, beginStore, endStore, objectPath } from '../../store/objects.ts';
-import { type Name, nameBytes, printable } from '../../sys/bytes.ts';
+import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../sys/errno.ts';
 import { isRegular } from '../../sys/stat.ts';
 import { readAll } from '../../sys/streams.ts';
@@ -25,7 +25,7 @@ const THREADS_MAX = 9999;
 const REDIRECTS = ['absolute', 'data-only'];
 
 interface Flags {
-  readonly digestStore?: Name;
+  readonly digestStore?: ByteString;
   readonly useEpoch?: true;
   readonly skipDevices?: true;
   readonly skipXattrs?: true;
@@ -33,22 +33,22 @@ interface Flags {
   readonly printDigest?: true;
   readonly printDigestOnly?: true;
   readonly fromFile?: true;
-  readonly minVersion?: Name;
-  readonly maxVersion?: Name;
-  readonly threads?: Name;
+  readonly minVersion?: ByteString;
+  readonly maxVersion?: ByteString;
+  readonly threads?: ByteString;
   readonly external?: true;
   readonly digests?: true;
   readonly hardlinks?: true;
-  readonly redirects?: Name;
-  readonly algorithm?: Name;
+  readonly redirects?: ByteString;
+  readonly algorithm?: ByteString;
 }
 
 /** @param asTool called as mkcomposefs, which has fewer options */
-export async function run(args: readonly Name[], asTool = false): Promise<number> {
+export async function run(args: readonly ByteString[], asTool = false): Promise<number> {
   const command = define(asTool);
   const ended = parse(command, asTool ? spelledOut(command, args) : args);
   if (ended !== undefined) return ended;
-  const [source, image] = command.args as [Name, Name?];
+  const [source, image] = command.args as [ByteString, ByteString?];
   return reporting(FAILED, () => build(source, image, command.opts<Flags>()));
 }
 
@@ -82,7 +82,7 @@ export function define(asTool = false): Command {
 const ALGORITHM = "sha256 (default) or sha512: of the digests of files, and of the image's that is printed";
 const HARDLINKS = 'keep hard links; else each name becomes a file of its own';
 
-async function build(source: Name, image: Name | undefined, flags: Flags): Promise<number> {
+async function build(source: ByteString, image: ByteString | undefined, flags: Flags): Promise<number> {
   checkFlags(flags, image);
   const versions = versionsOf(flags);
   const threads = threadsOf(flags.threads, THREADS_MAX) ?? availableParallelism();
@@ -99,7 +99,7 @@ async function build(source: Name, image: Name | undefined, flags: Flags): Promi
 const hexDigest = (bytes: Uint8Array, algorithm: Algorithm = 'sha256'): string =>
   Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
 
-function checkFlags(flags: Flags, image: Name | undefined): void {
+function checkFlags(flags: Flags, image: ByteString | undefined): void {
   const { printDigestOnly, external, digests, fromFile, digestStore, redirects, algorithm } = flags;
   for (const [refused, why] of [
     [image === undefined && !printDigestOnly, 'no image to write is named'],
@@ -124,9 +124,9 @@ function versionsOf({ minVersion, maxVersion }: Flags): { minVersion: 0 | 1; max
 }
 
 /** CFS_PARSE_STRICT makes the C programs strict, so it does here. */
-function readDump(path: Name): TreeInode {
+function readDump(path: ByteString): TreeInode {
   const strict = process.env.CFS_PARSE_STRICT !== undefined;
-  const fd = path === '-' ? 0 : openSync(nameBytes(path) as Buffer, 'r');
+  const fd = path === '-' ? 0 : openSync(bufferOf(path), 'r');
   try {
     return parseDump(linesOf(readAll(fd, printable(path)), strict), strict);
   } finally {
@@ -134,7 +134,7 @@ function readDump(path: Name): TreeInode {
   }
 }
 
-async function readDirectory(path: Name, flags: Flags, threads: number): Promise<TreeInode> {
+async function readDirectory(path: ByteString, flags: Flags, threads: number): Promise<TreeInode> {
   const { useEpoch, skipDevices, skipXattrs, userXattrs, hardlinks, external, digests } = flags;
   const options = { useEpoch, skipDevices, skipXattrs, userXattrs, hardLinks: hardlinks, metadataOnly: external };
   const { root, files } = scanTree(path, options);
@@ -152,7 +152,7 @@ async function digest(files: ScannedFile[], flags: Flags, threads: number): Prom
     files.reduce((sum, { inode }) => sum + inode.sizeBytes, 0),
   );
   const store = directory === undefined ? undefined : beginStore(directory);
-  const replaced = (object: Name): void => complain(`${printable(object)}: was not what its name says: replaced`);
+  const replaced = (object: ByteString): void => complain(`${printable(object)}: was not what its name says: replaced`);
   const abandon = (): void => {
     if (store) abandonStore(store);
     bar.stop();

@@ -7,7 +7,7 @@ import type { MountOrder } from '../../mount/daemon.ts';
 import { inheritedDescriptors } from '../../mount/inherited.ts';
 import { isImage, type MountPlan, planMount, valuesOf, withoutFuse3Words } from '../../mount/plan.ts';
 import { isRemount, remount } from '../../mount/remount.ts';
-import { type Name, nameBytes, printable } from '../../sys/bytes.ts';
+import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
 import { EBUSY, EINVAL, ENOTCONN, ErrnoError } from '../../sys/errno.ts';
 import {
   complain,
@@ -21,15 +21,15 @@ import {
 import { collect, newCommand, oneOf, parse } from '../command.ts';
 
 interface Flags {
-  readonly options: Name[];
+  readonly options: ByteString[];
   readonly foreground?: true;
   readonly fake?: true;
   readonly verbose?: true;
   readonly sloppy?: true;
   readonly debug?: true;
-  readonly transport?: Name;
-  readonly semantics?: Name;
-  readonly verity?: Name;
+  readonly transport?: ByteString;
+  readonly semantics?: ByteString;
+  readonly verity?: ByteString;
 }
 
 /**
@@ -39,12 +39,12 @@ interface Flags {
 export type Caller = 'person' | 'mount(8)' | 'mount.fuse3' | 'program';
 
 /** @param wording how a mount that failed is told, for a program that has words of its own for it */
-export async function run(args: readonly Name[], caller: Caller = 'person', wording?: Wording): Promise<number> {
+export async function run(args: readonly ByteString[], caller: Caller = 'person', wording?: Wording): Promise<number> {
   const inherited = inheritedDescriptors(readCall().isDaemon ? CHANNEL : undefined);
   const command = define(caller === 'mount(8)');
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  const [source, target] = command.args as [Name, Name];
+  const [source, target] = command.args as [ByteString, ByteString];
   const flags = command.opts<Flags>();
   if (isRemount(flags.options)) return changeMount(target, flags);
   let plan: MountPlan | undefined;
@@ -67,7 +67,7 @@ export async function run(args: readonly Name[], caller: Caller = 'person', word
   return reporting(MOUNT_FAILED, () => mount({ plan: wanted, inherited }, target, flags, ready, wording), wording);
 }
 
-function changeMount(target: Name, { options, fake, verbose }: Flags): Promise<number> {
+function changeMount(target: ByteString, { options, fake, verbose }: Flags): Promise<number> {
   return reporting(MOUNT_FAILED, () => {
     const idle = fake ? [] : remount(target, options);
     if (verbose && idle.length > 0) complain(`not changed by remount: ${idle.map(printable).join(', ')}`);
@@ -108,7 +108,7 @@ const NOTES = `At boot: \`/srv/image.cfs::/srv/objects /srv/data lowerdata ro,no
 \`-o remount,…\` changes nosuid, nodev, noexec and access times of a mount that is there, and leaves its tree as it is.
 The package has units for systemd in its folder \`systemd\`.`;
 
-function planOf(source: Name, flags: Flags): MountPlan {
+function planOf(source: ByteString, flags: Flags): MountPlan {
   const texts = [...flags.options];
   if (flags.debug) texts.push('debug');
   for (const key of ['transport', 'semantics', 'verity'] as const) {
@@ -124,7 +124,7 @@ function tellIdle({ withoutEffect }: MountPlan): void {
 
 async function mount(
   { plan, inherited }: Omit<MountOrder, 'mountpoint'>,
-  target: Name,
+  target: ByteString,
   flags: Flags,
   ready: (protection: string) => void,
   wording: Wording | undefined,
@@ -144,7 +144,7 @@ async function mount(
 }
 
 /** Throws ErrnoError where there is no directory that can be mounted on. */
-function findMountpoint(path: Name): MountPoint {
+function findMountpoint(path: ByteString): MountPoint {
   if (path.startsWith('/dev/fd/')) {
     throw new ErrnoError(EINVAL, `${printable(path)}: a descriptor that is mounted already can not be served yet`);
   }
@@ -155,7 +155,7 @@ function findMountpoint(path: Name): MountPoint {
     throw new ErrnoError(EBUSY, `mount point ${printable(path)}: the process that would serve it reads /proc`);
   }
   try {
-    statSync(nameBytes(point.target) as Buffer);
+    statSync(bufferOf(point.target));
   } catch (error) {
     const { errno = -EINVAL, code, message } = error as NodeJS.ErrnoException;
     const dead = errno === -ENOTCONN ? ': a dead mount is there; `umount` it first' : '';

@@ -17,7 +17,7 @@ import { openImage, readImageFile } from '../../erofs/image.ts';
 import { ObjectOrigins, type WantedObject } from '../../inspect/object-origins.ts';
 import { pathList } from '../../mount/options.ts';
 import { objectPath } from '../../store/objects.ts';
-import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../sys/errno.ts';
 import { print } from '../../terminal/output.ts';
 import { Output } from '../../terminal/output-file.ts';
@@ -29,17 +29,17 @@ import { newCommand, oneOf, parse, threadsOf } from '../command.ts';
 const FAILED = 1;
 
 interface Flags {
-  readonly output?: Name;
-  readonly to?: Name;
-  readonly basedir?: Name;
+  readonly output?: ByteString;
+  readonly to?: ByteString;
+  readonly basedir?: ByteString;
   readonly dryRun?: true;
-  readonly threads?: Name;
+  readonly threads?: ByteString;
 }
 
 /** What is to be done, checked. */
 interface Plan {
   readonly target: Target;
-  readonly directories: readonly Name[];
+  readonly directories: readonly ByteString[];
   readonly threads: number | undefined;
 }
 
@@ -55,11 +55,11 @@ export const define = (): Command =>
     .option('--threads <n>', 'for origin: how many threads measure (default: all processors)')
     .addHelpText('after', HELP);
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  return reporting(FAILED, () => convert(command.args[0] as Name, command.opts<Flags>()));
+  return reporting(FAILED, () => convert(command.args[0] as ByteString, command.opts<Flags>()));
 }
 
 const HELP = `
@@ -79,22 +79,22 @@ has the object), EWRONGSIZE, EWRONGVERITY (another digest), EOPNOTSUPP (a filesy
 ENOTUNIQ (two filesystems have the uuid), or what a system call says. If there is one, nothing is written.
 Exit status: 0 done, 1 nothing is written.`;
 
-async function convert(source: Name, flags: Flags): Promise<number> {
+async function convert(source: ByteString, flags: Flags): Promise<number> {
   const plan = planOf(flags);
   const output = flags.dryRun ? undefined : new Output(flags.output ?? '');
   const bytes = readImageFile(source);
   const { inodes, version } = naming(source, () => readComposefs(bytes));
   const files = [...externalFiles(inodes[0] as StagedInode)];
-  const origins = plan.target === 'origin' ? await findOrigins(files, plan) : new Map<string, Name | Refusal>();
-  const { changed, refused } = relink(files, plan.target, file => origins.get(keyOf(file)) as Name | Refusal);
+  const origins = plan.target === 'origin' ? await findOrigins(files, plan) : new Map<string, ByteString | Refusal>();
+  const { changed, refused } = relink(files, plan.target, file => origins.get(keyOf(file)) as ByteString | Refusal);
   const lines = refused.map(refusal => problemLine(...refusal)).join('');
   const numbers = `${printable(source)}: ${files.length} files with data elsewhere`;
   if (flags.dryRun) {
     const rest = files.length - changed - refused.length;
     const summary = `${changed} to change, ${rest} to stay, ${refused.length} that can not be converted`;
-    print(nameFromText(`${lines}${numbers}: ${summary}\n`));
+    print(byteStringFromText(`${lines}${numbers}: ${summary}\n`));
   } else if (refused.length > 0) {
-    complainInLines(nameFromText(lines));
+    complainInLines(byteStringFromText(lines));
     complain(`${numbers}, ${refused.length} of them can not be converted: nothing is written`);
   } else await output?.write(changed === 0 ? bytes : writeStaged(inodes, version));
   return refused.length > 0 ? FAILED : 0;
@@ -123,7 +123,7 @@ function readComposefs(bytes: Uint8Array): { inodes: StagedInode[]; version: num
 }
 
 /** The origin of each object that a file with a digest leads to, by `keyOf`. */
-async function findOrigins(files: readonly ExternalFile[], plan: Plan): Promise<Map<string, Name | Refusal>> {
+async function findOrigins(files: readonly ExternalFile[], plan: Plan): Promise<Map<string, ByteString | Refusal>> {
   const wanted = new Map<string, WantedObject>();
   for (const file of files) {
     const { sizeBytes, digest } = file;
@@ -136,7 +136,7 @@ async function findOrigins(files: readonly ExternalFile[], plan: Plan): Promise<
   const bar = showProgress(objects.length, totalBytes);
   try {
     const found = await origins.find(objects, bar.update);
-    return new Map([...wanted.keys()].map((key, i) => [key, found[i] as Name | Refusal]));
+    return new Map([...wanted.keys()].map((key, i) => [key, found[i] as ByteString | Refusal]));
   } finally {
     bar.stop();
     origins.close();
@@ -145,7 +145,7 @@ async function findOrigins(files: readonly ExternalFile[], plan: Plan): Promise<
 }
 
 /** Where a file's object may be below a base directory. */
-function pathsOf({ redirect, digest }: ExternalFile): Name[] {
+function pathsOf({ redirect, digest }: ExternalFile): ByteString[] {
   const path = redirect?.startsWith('/') ? redirect.replace(/^\/+/, '') : '';
   return [...new Set([path, digest === undefined ? '' : objectPath(digest)])].filter(place => place !== '');
 }

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { Overlay } from '../../overlay/overlay.ts';
 import { findPath } from '../../overlay/path.ts';
-import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { type Attr, isRegular, isSymlink } from '../../sys/stat.ts';
 import { arrow, deviceNumbers, fileType, modeText, octal, timeJson, timeText } from '../../terminal/attributes.ts';
 import { print, printLines } from '../../terminal/output.ts';
@@ -34,21 +34,25 @@ export const define = (): Command =>
     .option('-L, --dereference', 'follow symlinks')
     .option('--json', 'a JSON array');
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  const { dereference = false, json, ...flags } = command.opts<{ options: Name[]; dereference?: true; json?: true }>();
+  const {
+    dereference = false,
+    json,
+    ...flags
+  } = command.opts<{ options: ByteString[]; dereference?: true; json?: true }>();
   const found: Description[] = [];
   const status = await forPaths(command.args, flags, async (overlay, path) => {
     if (json) found.push(describe(overlay, path, dereference));
     else printLines(text(overlay, path, dereference));
   });
-  if (json) print(nameFromText(`${JSON.stringify(found, null, 2)}\n`));
+  if (json) print(byteStringFromText(`${JSON.stringify(found, null, 2)}\n`));
   return status;
 }
 
-function describe(overlay: Overlay, path: Name, follow: boolean): Description {
+function describe(overlay: Overlay, path: ByteString, follow: boolean): Description {
   const node = findPath(overlay, path, follow);
   const attr = overlay.attr(node);
   const rdev = deviceNumbers(attr);
@@ -74,7 +78,7 @@ function describe(overlay: Overlay, path: Name, follow: boolean): Description {
   };
 }
 
-function text(overlay: Overlay, path: Name, follow: boolean): Name[] {
+function text(overlay: Overlay, path: ByteString, follow: boolean): ByteString[] {
   const node = findPath(overlay, path, follow);
   const attr = overlay.attr(node);
   const target = isSymlink(attr.mode) ? overlay.readlink(node) : undefined;
@@ -95,13 +99,13 @@ function typeWords({ mode, size }: Attr): string {
   return isRegular(mode) && size === 0 ? 'regular empty file' : fileType(mode).words;
 }
 
-function xattr(overlay: Overlay, node: Parameters<Overlay['getxattr']>[0], name: Name): Uint8Array {
+function xattr(overlay: Overlay, node: Parameters<Overlay['getxattr']>[0], name: ByteString): Uint8Array {
   const value = overlay.getxattr(node, name);
   return typeof value === 'number' ? new Uint8Array() : value; // the layer has lost it since it was listed
 }
 
 /** As getfattr(1) prints values: text in quotes, anything else in hexadecimal. */
-function quoted(value: Uint8Array): Name {
+function quoted(value: Uint8Array): ByteString {
   const bytes = Buffer.from(value);
   const isText = bytes.every(byte => byte >= 0x20 && byte < 0x7f);
   return isText ? `"${bytes.toString('latin1').replace(/["\\]/g, '\\$&')}"` : `0x${bytes.toString('hex')}`;

@@ -8,7 +8,7 @@ import { askDaemon } from '../../mount/control-socket.ts';
 import { findMount } from '../../mount/find-mount.ts';
 import { type LiveMountState, metricsOf } from '../../mount/prometheus.ts';
 import { type MountState, readState, readStates } from '../../mount/state.ts';
-import { type Name, nameFromText, printable } from '../../sys/bytes.ts';
+import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../sys/errno.ts';
 import { inInitialUserNamespace } from '../../sys/security/privileges.ts';
 import { print, printLines } from '../../terminal/output.ts';
@@ -30,11 +30,11 @@ const NOTES = `Numbers are counted since the mount, and times until the answer i
 \`measured\`, \`remembered\` from an earlier check, measured by the kernel, or failed. What the kernel answers from its own caches
 is in none of these numbers. SIGUSR1 has a daemon write them to its log.`;
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  const [mountpoint] = command.args as [Name?];
+  const [mountpoint] = command.args as [ByteString?];
   const { json, metrics } = command.opts<{ json?: true; metrics?: true }>();
   return reporting(FAILED, async () => {
     if (json && metrics) throw new ErrnoError(EINVAL, '--json and --metrics exclude each other');
@@ -42,10 +42,10 @@ export async function run(args: readonly Name[]): Promise<number> {
     const recorded = shown.filter(one => isRecorded(one));
     const mounts = await Promise.all(recorded.map(async state => ({ state, live: await askDaemon(state.socket) })));
     const others = shown.filter(one => !isRecorded(one)) as Mount[];
-    if (metrics) printLines(metricsOf(mounts).map(nameFromText));
+    if (metrics) printLines(metricsOf(mounts).map(byteStringFromText));
     else if (json) {
       const all = [...mounts.map(asJson), ...others.map(unrecordedAsJson)];
-      print(nameFromText(`${JSON.stringify(all, undefined, 2)}\n`));
+      print(byteStringFromText(`${JSON.stringify(all, undefined, 2)}\n`));
     } else printLines([...mounts.flatMap(asText), ...others.flatMap(unrecordedAsText)]);
     return 0;
   });
@@ -64,7 +64,7 @@ function allMounts(): Shown[] {
   return inInitialUserNamespace() ? [...known, ...table.filter(isOther)] : known;
 }
 
-function mountOf(mountpoint: Name): Shown {
+function mountOf(mountpoint: ByteString): Shown {
   const mount = findMount(mountpoint);
   const state = mount && readState(mount);
   if (state) return { ...state, mountpoint: mount.path };
@@ -94,7 +94,7 @@ function asJson({ state, live }: LiveMountState): unknown {
   };
 }
 
-function asText({ state, live }: LiveMountState): Name[] {
+function asText({ state, live }: LiveMountState): ByteString[] {
   const { mountpoint, source, pid, startedAt, transport, layers, protection, confinement } = state;
   return [
     printable(mountpoint),
@@ -104,11 +104,11 @@ function asText({ state, live }: LiveMountState): Name[] {
     `  protection  ${protectionText(protection)}`,
     `  confinement ${confinementDetails(confinement)}`,
     ...liveText(live),
-  ].map(nameFromText);
+  ].map(byteStringFromText);
 }
 
-const unrecordedAsText = ({ path, source }: Mount): Name[] =>
-  [printable(path), `  source      ${printable(source)}`, `  daemon      ${UNRECORDED}`].map(nameFromText);
+const unrecordedAsText = ({ path, source }: Mount): ByteString[] =>
+  [printable(path), `  source      ${printable(source)}`, `  daemon      ${UNRECORDED}`].map(byteStringFromText);
 const UNRECORDED = 'not known: it is dead, or had no runtime directory of its own to write to';
 
 /** With the same keys, and null for what is not known. */

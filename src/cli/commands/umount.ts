@@ -5,7 +5,7 @@ import { mounter, unmountFuse } from '../../fuse/mount.ts';
 import { isSame, readMounts } from '../../fuse/mountinfo.ts';
 import { findMount } from '../../mount/find-mount.ts';
 import { isRunning, readState } from '../../mount/state.ts';
-import { type Name, printable } from '../../sys/bytes.ts';
+import { type ByteString, printable } from '../../sys/bytes.ts';
 import { complain, MOUNT_FAILED, reporting, WRONG_CALL } from '../../terminal/report.ts';
 import { newCommand, parse } from '../command.ts';
 
@@ -16,16 +16,16 @@ export const define = (): Command =>
     .argument('<mountpoint>', 'where it is mounted')
     .option('-l, --lazy', 'detach it now, though it is in use; it ends with its last user');
 
-export async function run(args: readonly Name[]): Promise<number> {
+export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  const [path] = command.args as [Name];
+  const [path] = command.args as [ByteString];
   const { lazy = false } = command.opts<{ lazy?: boolean }>();
   return reporting(MOUNT_FAILED, () => umount(path, lazy));
 }
 
-async function umount(path: Name, lazy: boolean): Promise<number> {
+async function umount(path: ByteString, lazy: boolean): Promise<number> {
   const mount = findMount(path);
   if (!mount) return refuse(path, 'not mounted');
   const state = readState(mount);
@@ -39,7 +39,7 @@ async function umount(path: Name, lazy: boolean): Promise<number> {
   return 0;
 }
 
-function refuse(path: Name, why: string): number {
+function refuse(path: ByteString, why: string): number {
   complain(`${printable(path)}: ${why}`);
   return WRONG_CALL;
 }

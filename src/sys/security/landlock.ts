@@ -1,5 +1,5 @@
 /** What a thread may do with files: Landlock. Source: linux/landlock.h; Documentation/userspace-api/landlock.rst. */
-import { type Name, printable } from '../bytes.ts';
+import { type ByteString, printable } from '../bytes.ts';
 import { must } from '../errno.ts';
 import { native } from '../native.ts';
 import { onThread, type Thread } from '../threads.ts';
@@ -56,7 +56,7 @@ export class Ruleset {
   }
 
   /** Allows to read, and to execute, what is beneath a directory. Throws ErrnoError where it can not be opened. */
-  allowReading(directory: Name): void {
+  allowReading(directory: ByteString): void {
     const parent = must(native.openat2(AT_FDCWD, directory, O_PATH, 0), printable(directory));
     const rule = new Uint8Array(PathBeneath.SIZE);
     const view = new DataView(rule.buffer);
