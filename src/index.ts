@@ -22,10 +22,10 @@ export { openImage, readImageFile } from './erofs/image.ts';
 export type { Composefs, Image } from './erofs/superblock.ts';
 // Why a path leads where it leads, and where a stack is not what it seems.
 export {
-  type DataStory,
+  type DataReport,
   Explainer,
   type Explanation,
-  type LookupStory,
+  type LookupReport,
   Recorder,
   type TraceEvent,
 } from './inspect/explain.ts';

@@ -15,8 +15,8 @@ const VALUES = `
   openStack parseDigest parseDump parseLowerdir parseOrigin parseRedirect printDump printImage printable rdevMajor
   rdevMinor readImageFile readTree scanTree setPayload setXattr settleRules splitOptions step walkTree writeImage`;
 const TYPES = `
-  Algorithm Attr Check Composefs ComposefsVersion Data DataStory Digest Entry Explanation Handle Hazard HazardCode Image
-  Inode InventoryEntry Judge Layer LayerSpec LookupStory Measured ByteString Nid Node Option Origin PoolFile PoolOptions Read
+  Algorithm Attr Check Composefs ComposefsVersion Data DataReport Digest Entry Explanation Handle Hazard HazardCode Image
+  Inode InventoryEntry Judge Layer LayerSpec LookupReport Measured ByteString Nid Node Option Origin PoolFile PoolOptions Read
   ReadOptions RuleName RuleOptions Rules ScanOptions Scanned ScannedFile Search StackChoices StackDefaults StackOptions
   Statfs Trace TraceEvent TreeEntry TreeInode VerityCode VerityParameters WriteOptions`;
 const names = (text: string): string[] => text.trim().split(/\s+/);

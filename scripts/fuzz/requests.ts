@@ -12,7 +12,7 @@ import { OverlayFilesystem } from '../../src/driver/filesystem.ts';
 import * as abi from '../../src/fuse/abi.ts';
 import { Dispatcher, REQUEST_BYTES } from '../../src/fuse/dispatch.ts';
 import { Opcode } from '../../src/fuse/opcode.ts';
-import { type Filesystem, LATER, type Settled } from '../../src/fuse/ops.ts';
+import { DEFERRED, type Filesystem, type Settled } from '../../src/fuse/ops.ts';
 import type { Overlay } from '../../src/overlay/overlay.ts';
 import { Kernel } from './kernel.ts';
 import { damageBytes, damageField, joined, type Place } from './mutate.ts';
@@ -179,7 +179,7 @@ class Session {
     const { dispatcher, kernel } = this;
     const replies: Uint8Array[] = [];
     for (let late = dispatcher.late(); late > 0; late = dispatcher.late()) {
-      const reply = dispatcher.lateReply.slice(0, late);
+      const reply = dispatcher.deferredReply.slice(0, late);
       kernel.take(reply);
       replies.push(reply);
     }
@@ -224,7 +224,7 @@ function deferring(filesystem: OverlayFilesystem, isOver: () => boolean): Filesy
   const open = (...[nodeid, flags, out, unique]: Parameters<Filesystem['open']>): number => {
     if (unique.charCodeAt(0) % 3 !== 0) return filesystem.open(nodeid, flags, out, unique);
     waiting.push({ unique, answer: later => filesystem.open(nodeid, flags, later, unique) });
-    return LATER;
+    return DEFERRED;
   };
   const settled = (): Settled | undefined => (isOver() || waiting.length > WAITING_MAX ? waiting.shift() : undefined);
   return Object.assign(Object.create(filesystem) as OverlayFilesystem, { open, settled });

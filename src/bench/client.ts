@@ -61,9 +61,9 @@ const buffer = new Uint8Array(BUFFER_BYTES);
 const user = workerData as ClientUser | undefined;
 const refused = user ? native.benchUser(user.uid, user.gid) : 0;
 
-parentPort?.on('message', (order: ClientOrder) => parentPort?.postMessage(obey(order)));
+parentPort?.on('message', (order: ClientOrder) => parentPort?.postMessage(execute(order)));
 
-function obey(order: ClientOrder): ClientAnswer {
+function execute(order: ClientOrder): ClientAnswer {
   if (refused < 0) return timed(1, () => refused);
   if (order.kind === 'paths') {
     const { root, operation, paths, count } = order;

@@ -1,7 +1,7 @@
 /** Open regular files: one set of data and one backing id for each, however often it is opened. */
 import { LRUCache } from 'lru-cache';
 import { Fopen } from '../fuse/abi.ts';
-import { LATER, type Nodeid, type Unique } from '../fuse/ops.ts';
+import { DEFERRED, type Nodeid, type Unique } from '../fuse/ops.ts';
 import type { Data } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
@@ -90,12 +90,12 @@ export class Files {
 
   /**
    * Opens a regular file. @param unique the request, which may then be answered by `settled`
-   * @returns the handle, a negative errno, or LATER; throws as Overlay.find, Overlay.check and a Check do
+   * @returns the handle, a negative errno, or DEFERRED; throws as Overlay.find, Overlay.check and a Check do
    */
   open(nodeid: Nodeid, node: Node, unique?: Unique): Opened | number {
     const file = this.rechecked(nodeid, node);
     if (typeof file === 'number') return file;
-    const ready = this.ready(file, node, unique, later => this.grant(later));
+    const ready = this.ready(file, node, unique, checked => this.grant(checked));
     return typeof ready === 'number' ? ready : this.grant(ready);
   }
 
@@ -129,21 +129,21 @@ export class Files {
   unopened(nodeid: Nodeid, node: Node, unique?: Unique): Data | number {
     const file = this.kept(nodeid) ?? this.find(nodeid, node);
     if (typeof file === 'number') return file;
-    const ready = this.ready(file, node, unique, later => this.rest(later));
+    const ready = this.ready(file, node, unique, checked => this.keepIdle(checked));
     if (typeof ready === 'number') return ready;
-    this.rest(ready);
+    this.keepIdle(ready);
     return ready.reads;
   }
 
   /**
-   * Checks a file. @param later makes an answer of it, where that was left for later
-   * @returns the file, ready to be read, a negative errno, or LATER
+   * Checks a file. @param answerWith makes an answer of it, where that was left for later
+   * @returns the file, ready to be read, a negative errno, or DEFERRED
    */
   private ready(
     file: File,
     node: Node,
     unique: Unique | undefined,
-    later: (file: File) => Opened | number,
+    answerWith: (file: File) => Opened | number,
   ): File | number {
     try {
       const { data } = file;
@@ -157,7 +157,7 @@ export class Files {
         const ready = this.checked(file, check, known);
         return this.counted(ready, known.byKernel ? FileCount.byKernel : FileCount.remembered);
       }
-      if (unique !== undefined && this.takesLong(check)) return this.leave(file, check, unique, withLeaves, later);
+      if (unique !== undefined && this.takesLong(check)) return this.leave(file, check, unique, withLeaves, answerWith);
       return this.counted(this.checked(file, check, check.measure(withLeaves)), FileCount.measured);
     } catch (error) {
       this.refuse(file, error);
@@ -204,7 +204,7 @@ export class Files {
     check: Check,
     unique: Unique,
     withLeaves: boolean,
-    later: (file: File) => Opened | number,
+    answerWith: (file: File) => Opened | number,
   ): number {
     const { sizeBytes, algorithm } = check;
     const work = { fd: file.data.fd, sizeBytes, algorithm, withLeaves };
@@ -213,7 +213,7 @@ export class Files {
       file.users--; // the request's; a handle has its own
       try {
         const ready = this.checked(file, check, check.learn({ ...result(), byKernel: false }));
-        return later(this.counted(ready, FileCount.measured));
+        return answerWith(this.counted(ready, FileCount.measured));
       } catch (error) {
         this.refuse(file, error);
         throw error;
@@ -221,7 +221,7 @@ export class Files {
     };
     this.options.measurer?.begin(key, { unique, work, answer });
     this.use(file); // not before: it may throw
-    return LATER;
+    return DEFERRED;
   }
 
   /** Told when the connection is made. @param passthrough whether the kernel can read data itself */
@@ -273,11 +273,11 @@ export class Files {
   private use(file: File): void {
     file.users++;
     this.inUse.set(file.nodeid, file);
-    this.disturb(file.nodeid);
+    this.removeFromIdle(file.nodeid);
   }
 
   /** Takes a file out of those that are idle. @returns whether it was one */
-  private disturb(nodeid: Nodeid): boolean {
+  private removeFromIdle(nodeid: Nodeid): boolean {
     const wasIdle = this.idle.delete(nodeid);
     this.cacheCounts.holds(this.idle);
     return wasIdle;
@@ -322,7 +322,7 @@ export class Files {
   }
 
   /** Keeps a file that is read without being opened, whatever its size: its next reader would have it measured again. */
-  private rest(file: File): number {
+  private keepIdle(file: File): number {
     if (file.users === 0 && !this.keep(file)) this.inUse.set(file.nodeid, file);
     return file.users;
   }
@@ -333,12 +333,12 @@ export class Files {
     if (!wasInterrupted) count(this.counters, FileCount.failed);
     if (file.users > 0) return;
     this.inUse.delete(file.nodeid);
-    if (!this.disturb(file.nodeid)) this.dispose(file);
+    if (!this.removeFromIdle(file.nodeid)) this.dispose(file);
   }
 
   /** Lets go of a file that the kernel has forgotten: its data is to be found anew. */
   drop(nodeid: Nodeid): void {
-    this.disturb(nodeid);
+    this.removeFromIdle(nodeid);
     const file = this.inUse.get(nodeid);
     if (file?.users !== 0) return;
     this.inUse.delete(nodeid);

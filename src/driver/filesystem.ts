@@ -4,9 +4,9 @@ import { DirentPacker } from '../fuse/dirents.ts';
 import type { Connection } from '../fuse/init.ts';
 import {
   type Caller,
+  DEFERRED,
   type FileAttributes,
   type Filesystem,
-  LATER,
   type Nodeid,
   ROOT,
   type Settled,
@@ -78,7 +78,7 @@ export class OverlayFilesystem implements Filesystem {
   private opensDirectoriesItself = false;
   /** The same of files; reads that were left for later, to be asked for again when their data is checked. */
   private opensFilesItself = false;
-  private readonly laterReads = new Map<Unique, (out: Out) => number>();
+  private readonly deferredReads = new Map<Unique, (out: Out) => number>();
   /** Whether file handles outlive what the kernel remembers. */
   private hasHandles = false;
   private readonly packer = new DirentPacker();
@@ -330,8 +330,8 @@ export class OverlayFilesystem implements Filesystem {
     const settled = this.files.settled();
     if (settled === undefined) return undefined;
     const { unique } = settled;
-    const readAgain = this.laterReads.get(unique);
-    this.laterReads.delete(unique);
+    const readAgain = this.deferredReads.get(unique);
+    this.deferredReads.delete(unique);
     const answer = (out: Out): number => {
       const opened = settled.answer();
       return readAgain ? readAgain(out) : putOpened(out, opened);
@@ -346,7 +346,7 @@ export class OverlayFilesystem implements Filesystem {
   read(nodeid: Nodeid, fh: number, position: number, length: number, out: Out, unique: Unique): number {
     const data = this.dataOf(nodeid, fh, unique);
     if (typeof data !== 'number') return data.read(out.bytes, 0, length, position);
-    if (data === LATER) this.laterReads.set(unique, later => this.readNow(nodeid, fh, position, length, later));
+    if (data === DEFERRED) this.deferredReads.set(unique, later => this.readNow(nodeid, fh, position, length, later));
     return data;
   }
 
@@ -361,13 +361,13 @@ export class OverlayFilesystem implements Filesystem {
     return result < 0 ? result : reply.putLseekOut(out.view, 0, result);
   }
 
-  /** What a handle reads from; what the kernel opened itself is found and checked now. @returns LATER only with `unique` */
+  /** What a handle reads from; what the kernel opened itself is found and checked now. @returns DEFERRED only with `unique` */
   private dataOf(nodeid: Nodeid, fh: number, unique?: Unique): Data | number {
     if (fh !== 0 || !this.opensFilesItself) return this.files.get(fh) ?? -EBADF;
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     const data = this.files.unopened(nodeid, node, unique);
-    return data === LATER || typeof data !== 'number' ? data : -EIO; // a missing object is no answer to a read
+    return data === DEFERRED || typeof data !== 'number' ? data : -EIO; // a missing object is no answer to a read
   }
 
   release(_nodeid: Nodeid, fh: number): void {

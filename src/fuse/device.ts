@@ -76,7 +76,7 @@ export class Device {
    */
   turn(): End | undefined {
     const { fd, dispatcher, request, pause } = this;
-    this.answerLate();
+    this.replyDeferred();
     pause.rest();
     const until = performance.now() + TURN_MS;
     for (let replyBytes = 0; ; ) {
@@ -101,10 +101,10 @@ export class Device {
     }
   }
 
-  private answerLate(): void {
+  private replyDeferred(): void {
     const { fd, dispatcher, options } = this;
     for (let late = dispatcher.late(); late > 0; late = dispatcher.late()) {
-      const sent = native.fuseReply(fd, dispatcher.lateReply, late); // ENOENT: its caller is gone
+      const sent = native.fuseReply(fd, dispatcher.deferredReply, late); // ENOENT: its caller is gone
       if (sent < 0 && sent !== -ENOENT) options.log(`a late reply of ${late} bytes was refused: ${errnoName(sent)}`);
     }
   }

@@ -7,7 +7,7 @@ import type { Connection, Wanted } from './init.ts';
 import { negotiate, READ_BYTES_MAX } from './init.ts';
 import { Opcode, opcodeName } from './opcode.ts';
 import type { Filesystem, Nodeid, Request, Row, Unique } from './ops.ts';
-import { LATER, ROOT, rows } from './ops.ts';
+import { DEFERRED, ROOT, rows } from './ops.ts';
 import type { Out } from './reply.ts';
 import { RequestCounts } from './request-counts.ts';
 
@@ -80,7 +80,7 @@ interface Waiting {
 export class Dispatcher {
   /** Hold a reply after `handle` and after `late`. */
   readonly reply = new Uint8Array(REPLY_BYTES);
-  readonly lateReply = new Uint8Array(REPLY_BYTES);
+  readonly deferredReply = new Uint8Array(REPLY_BYTES);
   /** Of every request that had a header. */
   readonly counts = new RequestCounts();
   /** What INIT agreed on; undefined before it, and in a dispatcher whose session did not get it. */
@@ -89,7 +89,7 @@ export class Dispatcher {
   private readonly filesystem: Filesystem;
   private readonly options: DispatcherOptions;
   private readonly now: Reply;
-  private readonly later: Reply;
+  private readonly deferred: Reply;
   private readonly waiting = new Map<Unique, Waiting>();
   private readonly request: Writable<Request> = {
     bytes: nothing,
@@ -102,7 +102,7 @@ export class Dispatcher {
     this.filesystem = filesystem;
     this.options = options;
     this.now = replyIn(this.reply);
-    this.later = replyIn(this.lateReply);
+    this.deferred = replyIn(this.deferredReply);
   }
 
   /**
@@ -124,7 +124,7 @@ export class Dispatcher {
     tracer?.request(view, length);
     const row = rows.get(opcode);
     const result = this.answer(opcode, row, length, into.body);
-    if (result === LATER) {
+    if (result === DEFERRED) {
       const unique = byteStringOf(request, InHeader.unique, InHeader.unique + 8) as Unique;
       this.waiting.set(unique, { opcode, nodeid: this.request.nodeid, since });
       return 0;
@@ -140,7 +140,7 @@ export class Dispatcher {
 
   /**
    * Answers a request that was left for later, if one can be answered now. It does not throw.
-   * @returns how many bytes of `lateReply` are to be sent; 0: none
+   * @returns how many bytes of `deferredReply` are to be sent; 0: none
    */
   late(): number {
     const settled = this.filesystem.settled?.();
@@ -150,14 +150,14 @@ export class Dispatcher {
     this.waiting.delete(unique);
     let result: number;
     try {
-      result = settled.answer(this.later.body);
+      result = settled.answer(this.deferred.body);
     } catch (error) {
       result = this.refuse(opcode, nodeid, error);
     }
     this.counts.answered(opcode, result, performance.now() - since);
-    this.lateReply.set(bufferOf(unique), OutHeader.unique);
-    const replyLength = this.later.seal(result);
-    this.options.tracer?.reply(this.later, replyLength, opcode);
+    this.deferredReply.set(bufferOf(unique), OutHeader.unique);
+    const replyLength = this.deferred.seal(result);
+    this.options.tracer?.reply(this.deferred, replyLength, opcode);
     return replyLength;
   }
 
@@ -176,7 +176,7 @@ export class Dispatcher {
     this.request.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   }
 
-  /** The bytes of the body, -errno, or LATER. */
+  /** The bytes of the body, -errno, or DEFERRED. */
   private answer(opcode: number, row: Row | undefined, length: number, out: Out): number {
     try {
       return this.run(opcode, row, length, out);

@@ -33,7 +33,7 @@ export const ROOT = 1 as Nodeid;
 export type Unique = ByteString & { readonly unique: unique symbol };
 
 /** What a method returns that will answer later: no errno, and no number of bytes. */
-export const LATER = -4096;
+export const DEFERRED = -4096;
 
 /** An answer to a request that was left for later. */
 export interface Settled {
@@ -60,9 +60,9 @@ export type FileAttributes = 'flags' | 'fsxattr';
 export interface Filesystem {
   /** Told once, before all other requests, what the kernel agreed to. Another session's dispatcher is not told. */
   init?(connection: Connection): void;
-  /** An answer that was left for LATER and is there now; undefined: there is none. Asked after every request. */
+  /** An answer that was left for DEFERRED and is there now; undefined: there is none. Asked after every request. */
   settled?(): Settled | undefined;
-  /** Nobody waits any more for a request that was left for LATER. It is still to be answered, soon: -EINTR. */
+  /** Nobody waits any more for a request that was left for DEFERRED. It is still to be answered, soon: -EINTR. */
   interrupt?(unique: Unique): void;
   /** Called once, when the connection has ended and nothing is asked any more. */
   destroy(): void;
@@ -88,10 +88,10 @@ export interface Filesystem {
   access(nodeid: Nodeid, mask: number): number;
 
   /**
-   * An OpenOut, or LATER. `flags` are O_*. -ENOSYS: files need no open, the kernel asks no more and READ comes with `fh` 0.
+   * An OpenOut, or DEFERRED. `flags` are O_*. -ENOSYS: files need no open, the kernel asks no more and READ comes with `fh` 0.
    */
   open(nodeid: Nodeid, flags: number, out: Out, unique: Unique): number;
-  /** Up to `length` bytes, fewer only at the end of the file, or LATER; `length` is never more than there is room for. */
+  /** Up to `length` bytes, fewer only at the end of the file, or DEFERRED; `length` is never more than there is room for. */
   read(nodeid: Nodeid, fh: number, position: number, length: number, out: Out, unique: Unique): number;
   /** An LseekOut: the next data (`whence` 3) or hole (4) at or after `offset`. */
   lseek(nodeid: Nodeid, fh: number, offset: number, whence: number, out: Out): number;

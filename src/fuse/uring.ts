@@ -91,7 +91,7 @@ export class UringSession {
    */
   turn(): End | undefined {
     const { ring, pause } = this;
-    this.answerLate();
+    this.replyDeferred();
     ring.submit();
     pause.rest();
     for (const until = performance.now() + TURN_MS; this.end === undefined; ) {
@@ -167,17 +167,17 @@ export class UringSession {
     if (waiting === slots && slots < DEPTH_MAX) this.register(queue);
   }
 
-  private answerLate(): void {
+  private replyDeferred(): void {
     const { dispatcher } = this;
     for (let late = dispatcher.late(); late > 0; late = dispatcher.late()) {
-      const { lateReply } = dispatcher;
-      const unique = byteStringOf(lateReply, OutHeader.unique, OutHeader.unique + 8) as Unique;
+      const { deferredReply } = dispatcher;
+      const unique = byteStringOf(deferredReply, OutHeader.unique, OutHeader.unique + 8) as Unique;
       const index = this.waiting.get(unique) as number;
       const { reply, queue } = this.slots[index] as Slot;
       this.waiting.delete(unique);
       this.waitingIn[queue] = (this.waitingIn[queue] as number) - 1;
-      reply.header.bytes.set(lateReply.subarray(0, OutHeader.SIZE));
-      reply.body.bytes.set(lateReply.subarray(OutHeader.SIZE, late));
+      reply.header.bytes.set(deferredReply.subarray(0, OutHeader.SIZE));
+      reply.body.bytes.set(deferredReply.subarray(OutHeader.SIZE, late));
       this.commit(index, late);
     }
   }

@@ -16,14 +16,14 @@ export type TraceEvent =
   | { readonly rule: RuleName; readonly text: string };
 
 /** One name looked up in one directory of the overlay. */
-export interface LookupStory {
+export interface LookupReport {
   readonly name: string;
   readonly events: readonly TraceEvent[];
   readonly outcome: string;
 }
 
 /** How the data of a regular file is found, and what checks it. */
-export interface DataStory {
+export interface DataReport {
   readonly events: readonly TraceEvent[];
   /** Where it is, or the name of an errno. */
   readonly outcome: string;
@@ -34,8 +34,8 @@ export interface DataStory {
 /** One path: a story for each name that was looked up on the way, symlinks included, and that of the data at its end. */
 export interface Explanation {
   readonly path: string;
-  readonly lookups: readonly LookupStory[];
-  readonly data?: DataStory;
+  readonly lookups: readonly LookupReport[];
+  readonly data?: DataReport;
   /** What Linux 6.18 does with the same options. */
   readonly kernel: { readonly same: boolean; readonly outcome: string; readonly data?: string; readonly rule?: string };
 }
@@ -79,8 +79,8 @@ function deviation({ lookups, data }: Told): { data?: string; rule?: string } {
 }
 
 interface Told {
-  readonly lookups: LookupStory[];
-  readonly data?: DataStory;
+  readonly lookups: LookupReport[];
+  readonly data?: DataReport;
 }
 
 function tell(overlay: Overlay, path: ByteString, measure: boolean): Told {
@@ -89,7 +89,7 @@ function tell(overlay: Overlay, path: ByteString, measure: boolean): Told {
   try {
     const node = findPath(overlay, path, false);
     const { lookups } = recorder;
-    return isRegular(node.top.mode) ? { lookups, data: dataStory(overlay, node, recorder, measure) } : { lookups };
+    return isRegular(node.top.mode) ? { lookups, data: dataReport(overlay, node, recorder, measure) } : { lookups };
   } catch (error) {
     if (!(error instanceof ErrnoError)) throw error;
     recorder.fail(error);
@@ -99,7 +99,7 @@ function tell(overlay: Overlay, path: ByteString, measure: boolean): Told {
   }
 }
 
-function dataStory(overlay: Overlay, node: Node, recorder: Recorder, measure: boolean): DataStory {
+function dataReport(overlay: Overlay, node: Node, recorder: Recorder, measure: boolean): DataReport {
   const events = recorder.begin();
   try {
     const data = overlay.find(node);
@@ -109,7 +109,7 @@ function dataStory(overlay: Overlay, node: Node, recorder: Recorder, measure: bo
         events,
         outcome: data.place,
         sizeBytes: data.sizeBytes,
-        verity: verityStory(overlay, node, data, measure),
+        verity: verityReport(overlay, node, data, measure),
       };
     } finally {
       data.close();
@@ -123,7 +123,7 @@ function dataStory(overlay: Overlay, node: Node, recorder: Recorder, measure: bo
 type Data = Exclude<ReturnType<Overlay['find']>, number>;
 
 /** What checks the data at open, and what comes of it. */
-function verityStory(overlay: Overlay, node: Node, data: Data, measure: boolean): string {
+function verityReport(overlay: Overlay, node: Node, data: Data, measure: boolean): string {
   try {
     const check = overlay.check(node, data);
     if (check === undefined) return node.data === undefined ? 'none: its data is its own' : unchecked(overlay);
@@ -153,7 +153,7 @@ const CONCLUSIONS: readonly RuleName[] = ['L7', 'L8', 'P-O3'];
 
 /** Writes down what it is told. */
 export class Recorder implements Trace {
-  readonly lookups: LookupStory[] = [];
+  readonly lookups: LookupReport[] = [];
   private events: TraceEvent[] = [];
   private name = '';
   private isOpen = false;

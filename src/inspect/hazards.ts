@@ -104,7 +104,7 @@ function redirectsOf({ rules }: Overlay, { stack }: Node, name: ByteString): Byt
 }
 
 /** What opening the data came to, and how the kernel's lookup ended. */
-interface Story {
+interface Resolution {
   readonly data: DataFound;
   readonly kernel: Node | number;
   /** The layer and the rule that decided the kernel's lookup. */
@@ -121,11 +121,11 @@ function* fileHazards(ours: Overlay, kernel: Overlay, file: File): Generator<Haz
   const found = attempt(() => kernel.lookup(file.parent, file.name));
   kernel.trace = undefined;
   if (found instanceof ErrnoError) return;
-  const story: Story = { data, kernel: found, decision: recorder.decision() };
-  const meantForNormal = 'missing' in data && typeof found !== 'number' && typeof found.data === 'object';
-  if (meantForNormal) return;
+  const resolution: Resolution = { data, kernel: found, decision: recorder.decision() };
+  const isInNormalLayer = 'missing' in data && typeof found !== 'number' && typeof found.data === 'object';
+  if (isInNormalLayer) return;
   const { path, node } = file;
-  const differs = kernelHazard(ours, file, story);
+  const differs = kernelHazard(ours, file, resolution);
   if (differs) yield { path, ...differs };
   if ('missing' in data) yield { path, ...missingHazard(node, data) };
   else if (data.sizeBytes !== node.top.sizeBytes) {
@@ -133,10 +133,14 @@ function* fileHazards(ours: Overlay, kernel: Overlay, file: File): Generator<Haz
   }
 }
 
-type Told = Omit<Hazard, 'path'>;
+type Reported = Omit<Hazard, 'path'>;
 
 /** How the kernel's lookup of a file differs, whose data is at a path in data-only layers, or has an origin alone. */
-function kernelHazard(ours: Overlay, { parent, name, node }: File, { kernel, decision }: Story): Told | undefined {
+function kernelHazard(
+  ours: Overlay,
+  { parent, name, node }: File,
+  { kernel, decision }: Resolution,
+): Reported | undefined {
   const { data } = node;
   if (typeof data !== 'string') return undefined;
   const { rule, ...layer } = decision;
@@ -154,7 +158,7 @@ function kernelHazard(ours: Overlay, { parent, name, node }: File, { kernel, dec
   return { code: 'rewritten', ...layer, detail: `${printable(data)} becomes ${printable(String(kernel.data))}` };
 }
 
-function missingHazard({ data }: Node, { missing, why }: Extract<DataFound, { missing: number }>): Told {
+function missingHazard({ data }: Node, { missing, why }: Extract<DataFound, { missing: number }>): Reported {
   if (missing === EPERM) return { code: 'unreadable-origin', detail: why };
   if (data !== '') return { code: 'missing', detail: `${printable(String(data))}: ${errnoName(missing)}` };
   return { code: missing === EXDEV ? 'foreign-origin' : 'stale-origin', detail: why };

@@ -137,9 +137,9 @@ function openBases(directories: readonly ByteString[]): Base[] {
       const layer = new DirLayer(path);
       const { uuid } = layer;
       bases.push({ layer, uuid });
-      const isTwin = bases.some(other => other.uuid === uuid && other.layer.filesystem !== layer.filesystem);
+      const isDuplicate = bases.some(other => other.uuid === uuid && other.layer.filesystem !== layer.filesystem);
       if (uuid === NULL_UUID) throw unusable(layer, EOPNOTSUPP, 'has no uuid');
-      if (isTwin) throw unusable(layer, ENOTUNIQ, 'has the uuid of another one');
+      if (isDuplicate) throw unusable(layer, ENOTUNIQ, 'has the uuid of another one');
     }
     return bases;
   } catch (error) {

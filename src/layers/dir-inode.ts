@@ -75,12 +75,12 @@ export class DirInode implements Inode {
   }
 
   /** @param names of its xattrs, as they are now */
-  tellXattrNames(names: ByteString | undefined): void {
+  rememberXattrNames(names: ByteString | undefined): void {
     this.xattrNames = names;
     this.xattrNamesAtMs = performance.now();
   }
 
-  tellAcl(value: ByteString): void {
+  rememberAcl(value: ByteString): void {
     const { ctime, ctimensec } = this.attr;
     this.acl = { value, changed: { ctime, ctimensec } };
   }

@@ -53,7 +53,7 @@ export class DirObjects {
   /** The object that was opened last, whose descriptor is the next one to be asked for more often than not. */
   private held: { readonly inode: DirInode; readonly fd: number } | undefined;
   private readonly keepHeld = spareDescriptors(() => {
-    if (latest !== this) this.letGo();
+    if (latest !== this) this.release();
   });
 
   /** Opens the layer's root. Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) gives them. */
@@ -90,7 +90,7 @@ export class DirObjects {
     const birth = sx.statxBirth();
     if (birth === undefined || sx.statxMountId() !== this.mountId || !sx.statxIsSettled(sinceMs)) return 'unsure';
     const inode = new DirInode(this.layer, parent, name, this.ino(), birth);
-    inode.tellXattrNames(byteStringOf(xattrNames, 0, length));
+    inode.rememberXattrNames(byteStringOf(xattrNames, 0, length));
     return inode;
   }
 
@@ -172,7 +172,7 @@ export class DirObjects {
 
   close(): void {
     this.keepHeld();
-    this.letGo();
+    this.release();
     closeDescriptors(this.layer);
     native.close(this.rootFd);
   }
@@ -233,13 +233,13 @@ export class DirObjects {
   }
 
   private hold(inode: DirInode, fd: number): number {
-    this.letGo();
+    this.release();
     this.held = { inode, fd };
     latest = this;
     return fd;
   }
 
-  private letGo(): void {
+  private release(): void {
     if (this.held) native.close(this.held.fd);
     this.held = undefined;
   }

@@ -141,7 +141,7 @@ export class DirLayer implements Layer {
 
   getxattr(inode: Inode, name: ByteString): Uint8Array | undefined {
     const length = this.xattrBytes(inode, name);
-    if (name === ACL) (inode as DirInode).tellAcl(byteStringOf(this.value, 0, Math.max(length, 0)));
+    if (name === ACL) (inode as DirInode).rememberAcl(byteStringOf(this.value, 0, Math.max(length, 0)));
     return length < 0 ? undefined : this.value.slice(0, length);
   }
 
@@ -162,7 +162,7 @@ export class DirLayer implements Layer {
   private lacksXattr(it: DirInode, name: ByteString): boolean {
     if (it.xattrNames === undefined || !this.isFresh(it.xattrNamesAtMs)) {
       const length = listXattrs(this.objects.descriptor(it), this.value);
-      it.tellXattrNames(length < 0 ? undefined : byteStringOf(this.value, 0, length));
+      it.rememberXattrNames(length < 0 ? undefined : byteStringOf(this.value, 0, length));
     }
     return it.xattrNames === '' || (it.xattrNames !== undefined && !`\0${it.xattrNames}`.includes(`\0${name}\0`));
   }

@@ -4,7 +4,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { type Activity, type ActivityCounters, activityOf } from '../driver/activity.ts';
 import { byteStringFromText } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
-import { later } from './later.ts';
+import { runDeferred } from './deferred.ts';
 
 export interface LiveNumbers {
   readonly process: {
@@ -47,7 +47,7 @@ export function serveLive(path: string, counters: () => ActivityCounters | undef
     socket.on('error', () => {}); // who asked has gone
     socket.end(told(counters), () => socket.destroy());
   };
-  later(() => {
+  runDeferred(() => {
     createServer(answer)
       .on('error', () => {})
       .unref()

@@ -14,7 +14,7 @@ import { must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { CHANNEL, readCall } from './argv.ts';
 import { leave, type MountOrder, serveMount } from './daemon.ts';
-import { later } from './later.ts';
+import { runDeferred } from './deferred.ts';
 import { logToSystem } from './supervisor.ts';
 
 const STDERR = 2;
@@ -22,7 +22,7 @@ const STDERR = 2;
 export const launcher = fileURLToPath(new URL('../../../bin/lowerdata', import.meta.url));
 
 /** Where nobody waits for a mount that is to be in the background, this process becomes the one who does, and starts it. */
-export function haveItWaitedFor(): void {
+export function startInBackground(): void {
   const { called, args, isDaemon } = readCall();
   if (isDaemon) return;
   for (const fd of [0, 1, STDERR]) inherit(fd);
@@ -88,7 +88,7 @@ function moveStderr(): void {
   const [logEnd = -1, stderrEnd = -1] = pair;
   must(native.replace(stderrEnd, STDERR), 'stderr');
   native.close(stderrEnd);
-  later(() => {
+  runDeferred(() => {
     const log = new Socket({ fd: logEnd, readable: true, writable: false });
     log.unref();
     log.on('data', forwardLines(logToSystem));

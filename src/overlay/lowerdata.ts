@@ -20,7 +20,7 @@ export class Lowerdata {
   private readonly origins: OriginFinder;
   private readonly xattrs: OverlayXattrs;
   /** Whether it was said that files may not be opened by handle: once is enough. */
-  private toldOfPermission = false;
+  private hasReportedPermission = false;
   private readonly foundByOrigin = new WeakSet<Data>();
 
   constructor(layers: readonly Layer[], dataLayers: readonly Layer[], xattrs: OverlayXattrs) {
@@ -70,8 +70,8 @@ export class Lowerdata {
     if (origin === undefined) trace?.rule('P-O1');
     const data = origin && this.origins.open(origin);
     if (origin) trace?.rule('P-O5', typeof data === 'number' ? errnoName(data) : data?.place);
-    if (data === -EPERM && !this.toldOfPermission) {
-      this.toldOfPermission = true;
+    if (data === -EPERM && !this.hasReportedPermission) {
+      this.hasReportedPermission = true;
       throw new ErrnoError(-missing, NO_PERMISSION);
     }
     if (data === undefined || typeof data === 'number') return missing;

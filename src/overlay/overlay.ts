@@ -169,7 +169,7 @@ export class Overlay implements Stack {
     attr.ino = node.ino;
     if (node.stack.length > 1) attr.nlink = 1;
     if (data !== undefined) {
-      attr.blocks = typeof data === 'string' ? guessedBlocks(attr) : data.layer.attr(data).blocks;
+      attr.blocks = typeof data === 'string' ? estimatedBlocks(attr) : data.layer.attr(data).blocks;
     }
     return attr;
   }
@@ -291,4 +291,4 @@ export class Overlay implements Stack {
 }
 
 /** For data that is not looked up yet: the size in whole blocks, in units of 512 bytes. Source: kernel ovl_getattr. */
-const guessedBlocks = ({ size, blksize }: Attr): number => (Math.ceil(size / blksize) * blksize) / 512;
+const estimatedBlocks = ({ size, blksize }: Attr): number => (Math.ceil(size / blksize) * blksize) / 512;

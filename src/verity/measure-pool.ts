@@ -45,9 +45,9 @@ export class MeasurePool {
    * Throws ErrnoError EIO where the thread died, EINTR after `signal`.
    */
   measure(works: readonly Work[], signal?: AbortSignal): Promise<readonly Outcome[]> {
-    if (signal?.aborted) return Promise.reject(notWaitedFor());
+    if (signal?.aborted) return Promise.reject(interrupted());
     const id = this.nextId++;
-    const thread = this.idlest();
+    const thread = this.leastLoaded();
     thread.worker.ref(); // the process goes on while somebody waits
     const sizeBytes = works.reduce((sum, work) => sum + work.sizeBytes, 0);
     const drop = (): void => thread.worker.postMessage({ drop: id } satisfies Order);
@@ -92,7 +92,7 @@ export class MeasurePool {
   }
 
   /** The thread with the least to do, or a new one while there may be more and all have something. */
-  private idlest(): Thread {
+  private leastLoaded(): Thread {
     const [first, ...others] = this.threads;
     let best = first;
     for (const thread of others) if (best && loadOf(thread) < loadOf(best)) best = thread;
@@ -107,7 +107,7 @@ export class MeasurePool {
       const pending = thread.pending.get(id);
       thread.pending.delete(id);
       if (outcomes) pending?.resolve(outcomes);
-      else pending?.reject(notWaitedFor());
+      else pending?.reject(interrupted());
     });
     const died = (cause: unknown): void => {
       this.threads = this.threads.filter(other => other !== thread);
@@ -141,7 +141,7 @@ function* batchesOf<T extends WithWork>(items: Iterable<T>): Generator<T[]> {
   if (batch.length > 0) yield batch;
 }
 
-const notWaitedFor = (): ErrnoError => new ErrnoError(EINTR, 'not waited for any longer');
+const interrupted = (): ErrnoError => new ErrnoError(EINTR, 'not waited for any longer');
 
 const loadOf = ({ pending }: Thread): number => {
   let bytes = 0;

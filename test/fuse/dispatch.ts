@@ -3,7 +3,7 @@ import t from 'tap';
 import { InHeader, OpenIn, OutHeader } from '../../src/fuse/abi.ts';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
 import { Opcode } from '../../src/fuse/opcode.ts';
-import { LATER, type Nodeid, rows, type Settled, type Unique } from '../../src/fuse/ops.ts';
+import { DEFERRED, type Nodeid, rows, type Settled, type Unique } from '../../src/fuse/ops.ts';
 import type { Out } from '../../src/fuse/reply.ts';
 import { EINVAL, EIO, ENOSYS, EPROTO, EROFS, ErrnoError, ESTALE, EUCLEAN } from '../../src/sys/errno.ts';
 import { noting, TinyFilesystem } from '../fixtures/mounts/tiny-fs.ts';
@@ -182,7 +182,7 @@ class PatientFilesystem extends TinyFilesystem {
 
   override open(_nodeid: Nodeid, _flags: number, _out: Out, unique?: Unique): number {
     this.left.push(unique as Unique);
-    return LATER;
+    return DEFERRED;
   }
 
   settled(): Settled | undefined {
@@ -236,7 +236,7 @@ t.test('answers that come later', t => {
       },
     },
   ];
-  const sent = (): string => Buffer.from(later.lateReply.subarray(0, later.late())).toString('hex');
+  const sent = (): string => Buffer.from(later.deferredReply.subarray(0, later.late())).toString('hex');
   t.equal(sent(), `14000000${'00000000'}${third}78563412`, 'a body, in any order');
   t.equal(sent(), `10000000${'8cffffff'}${first}`, 'an errno');
   t.equal(sent(), `10000000${'8bffffff'}${second}`, 'what throws is answered with its errno');

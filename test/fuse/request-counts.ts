@@ -3,7 +3,7 @@ import t from 'tap';
 import { GetxattrIn, InHeader, ReadIn } from '../../src/fuse/abi.ts';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
 import { Opcode } from '../../src/fuse/opcode.ts';
-import { LATER, type Nodeid, type Settled, type Unique } from '../../src/fuse/ops.ts';
+import { DEFERRED, type Nodeid, type Settled, type Unique } from '../../src/fuse/ops.ts';
 import type { Out } from '../../src/fuse/reply.ts';
 import { RequestCounts, type RequestNumbers } from '../../src/fuse/request-counts.ts';
 import { EIO, ENODATA } from '../../src/sys/errno.ts';
@@ -70,7 +70,7 @@ class SlowFilesystem extends TinyFilesystem {
   override read(nodeid: Nodeid, fh: number, position: number, length: number, out: Out, unique?: Unique): number {
     if (++this.reads % 2 === 1 || unique === undefined) return super.read(nodeid, fh, position, length, out);
     this.later = { unique, answer: into => super.read(nodeid, fh, position, length, into) };
-    return LATER;
+    return DEFERRED;
   }
 
   settled(): Settled | undefined {

@@ -1,6 +1,6 @@
 /** `lowerdata explain`: which rule fired in which layer, where data comes from, and what checks it. */
 import type { Command } from 'commander';
-import { Explainer, type Explanation, type LookupStory, type TraceEvent } from '../../inspect/explain.ts';
+import { Explainer, type Explanation, type LookupReport, type TraceEvent } from '../../inspect/explain.ts';
 import { type ByteString, byteStringFromText } from '../../sys/bytes.ts';
 import { print, printLines, terminalColumns, wrapped as wrapWords } from '../../terminal/output.ts';
 import { parse } from '../command.ts';
@@ -55,7 +55,7 @@ function asText({ path, lookups, data, kernel }: Explanation, width: number): st
   return lines;
 }
 
-function lookupLines({ name, events, outcome }: LookupStory, width: number): string[] {
+function lookupLines({ name, events, outcome }: LookupReport, width: number): string[] {
   return [
     ...wrapped('  ', name, width),
     ...events.flatMap(event => eventLines(event, width)),

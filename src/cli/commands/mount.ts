@@ -58,8 +58,8 @@ export async function run(args: readonly ByteString[], caller: Caller = 'person'
   if (!plan) return status;
   const { driver } = plan;
   const staysHere = flags.foreground || flags.fake || driver.debug;
-  if (!staysHere) (await import('../../mount/launch.ts')).haveItWaitedFor();
-  if (flags.verbose || driver.debug) tellIdle(plan);
+  if (!staysHere) (await import('../../mount/launch.ts')).startInBackground();
+  if (flags.verbose || driver.debug) printIgnoredOptions(plan);
   const ready = (protection: string): void => {
     if (caller === 'person' || flags.verbose) complainIfHeard(`${printable(target)}: ${protection}`);
   };
@@ -118,7 +118,7 @@ function planOf(source: ByteString, flags: Flags): MountPlan {
   return planMount({ source, texts, sloppy: flags.sloppy === true, isRoot, isImage });
 }
 
-function tellIdle({ withoutEffect }: MountPlan): void {
+function printIgnoredOptions({ withoutEffect }: MountPlan): void {
   if (withoutEffect.length > 0) complain(`without effect here: ${withoutEffect.map(printable).join(', ')}`);
 }
 

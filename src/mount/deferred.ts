@@ -2,6 +2,6 @@
 const SOON_MS = 100;
 
 /** Does something in a moment, if the process still lives. */
-export function later(act: () => void): void {
+export function runDeferred(act: () => void): void {
   setTimeout(act, SOON_MS).unref();
 }
