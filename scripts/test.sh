@@ -4,6 +4,7 @@
 # Each file runs under plain node, two at a time: the runner of tap would load its tools into every daemon, too.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
+scripts/test-packages.sh
 scripts/setup.sh
 npx --no-install biome check --reporter=summary
 

@@ -8,6 +8,7 @@ import { noErofs, run } from '../fixtures/mounts/kernel-mount.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
+import { setXattrs } from '../fixtures/xattrs.ts';
 
 t.setTimeout(300_000);
 
@@ -61,11 +62,7 @@ t.test('trees', { skip: withoutRoot }, async t =>
         (root: string) => utimesSync(join(root, 'dir/small'), 7, 8.5),
         '/dir/small\tmtime\t7.000000000\t8.500000000',
       ],
-      [
-        'an xattr',
-        (root: string) => run('setfattr', '-n', 'user.a b', '-v', '1', join(root, 'dir')),
-        '/dir\txattr user.a b\t-\t1',
-      ],
+      ['an xattr', (root: string) => setXattrs([join(root, 'dir'), 'user.a b', '1']), '/dir\txattr user.a b\t-\t1'],
       ['a missing name', (root: string) => rmSync(join(root, 'link')), '/\tmtime\t', '/link\ttype\tsymlink\t-'],
       [
         'a directory too many',

@@ -1,4 +1,5 @@
 /** Proves `lowerdata fsck`: each kind of damage is found, told apart, and nothing else is. */
+
 import { spawn } from 'node:child_process';
 import {
   appendFileSync,
@@ -15,10 +16,11 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t from 'tap';
-import { fsverityDigest, noFsverity } from '../fixtures/images/verity.ts';
+import { fsverityDigest } from '../fixtures/images/verity.ts';
 import { lowerdata } from '../fixtures/mounts/mounted.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratch, withScratchAsync } from '../fixtures/scratch.ts';
+import { withoutRoot } from '../fixtures/skips.ts';
 
 /** What fsck says; its JSON has one object a line. */
 interface Said {
@@ -69,7 +71,7 @@ function overwrite(path: string, at: number): void {
   closeSync(fd);
 }
 
-t.test('damage', { skip: noFsverity }, async t =>
+t.test('damage', { skip: withoutRoot }, async t =>
   withScratch(home => {
     const large = Buffer.alloc(3_000_000, 'large');
     const place = new Place(home, {
@@ -177,7 +179,7 @@ t.test('the image itself', async t =>
   }),
 );
 
-t.test('fs-verity of the kernel', { skip: noFsverity }, async t =>
+t.test('fs-verity of the kernel', { skip: withoutRoot }, async t =>
   withScratch(home => {
     const place = new Place(home, { a: content('a'), b: content('b') });
     overwrite(place.object('a'), 0);
@@ -188,7 +190,7 @@ t.test('fs-verity of the kernel', { skip: noFsverity }, async t =>
   }),
 );
 
-t.test('an interrupted run', { skip: noFsverity }, async t =>
+t.test('an interrupted run', { skip: withoutRoot }, async t =>
   withScratchAsync(async home => {
     const files = Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`f${i}`, content(String(i), 65 + i)]));
     const place = new Place(home, { ...files, wrong: content('w') });

@@ -1,4 +1,5 @@
 /** The store of `mkfs --digest-store`, when a build is killed, and when an object is damaged. */
+
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -16,7 +17,8 @@ import {
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import t from 'tap';
-import { noProgram, run } from '../fixtures/mounts/kernel-mount.ts';
+import { fsverityDigests } from '../fixtures/images/verity.ts';
+import { run } from '../fixtures/mounts/kernel-mount.ts';
 import { lowerdata } from '../fixtures/mounts/mounted.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratch, withScratchAsync } from '../fixtures/scratch.ts';
@@ -51,13 +53,11 @@ function objectsIn(store: string): [string, string][] {
   const names = readdirSync(store).filter(name => !name.startsWith('.tmp-'));
   const paths = names.flatMap(name => readdirSync(join(store, name)).map(rest => `${name}/${rest}`));
   if (paths.length === 0) return [];
-  const digests = run('fsverity', 'digest', '--compact', ...paths.map(path => join(store, path)))
-    .trim()
-    .split('\n');
+  const digests = fsverityDigests(paths.map(path => join(store, path)));
   return paths.map((path, i) => [path.replace('/', ''), digests[i] as string]);
 }
 
-t.test('a build that is killed leaves whole objects', { skip: noProgram('fsverity') ?? false }, async t =>
+t.test('a build that is killed leaves whole objects', async t =>
   withScratchAsync(async directory => {
     const [tree, store, image] = ['tree', 'store', 'image'].map(name => join(directory, name)) as [
       string,

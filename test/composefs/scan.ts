@@ -13,6 +13,7 @@ import { measureBytes } from '../../src/verity/digest.ts';
 import { run } from '../fixtures/mounts/kernel-mount.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
+import { setXattrs } from '../fixtures/xattrs.ts';
 
 /** Source: fsverity digest --compact, of 65 times x. */
 const digest = '097e39836f303d0546bb49f570157f2c38ed302d174dfdfa1a45887bcd6ad4d6';
@@ -33,8 +34,7 @@ function fill(root: string): void {
   run('mknod', '-m', '644', join(root, 'disk'), 'b', '259', '300');
   run('chown', '1000:70000', join(root, 'large'));
   run('chmod', '4755', join(root, 'large')); // chown took the bit away
-  run('setfattr', '-n', 'user.a', '-v', '1', join(root, 'dir'));
-  run('setfattr', '-n', 'trusted.b', '-v', '0x00ff', join(root, 'dir'));
+  setXattrs([join(root, 'dir'), 'user.a', '1'], [join(root, 'dir'), 'trusted.b', Uint8Array.of(0, 0xff)]);
   for (const name of ['dir/empty', 'dir/inline', 'large', 'pipe', 'whiteout', 'disk', 'dir']) {
     utimesSync(join(root, name), 7, 7);
   }

@@ -13,7 +13,7 @@ import { Overlay } from '../../src/overlay/overlay.ts';
 import type { Check } from '../../src/overlay/verifier.ts';
 import { getU64 } from '../../src/sys/bytes.ts';
 import { dir, file, meta } from '../fixtures/fake-layer.ts';
-import { metacopyOf, noFsverity } from '../fixtures/images/verity.ts';
+import { metacopyOf } from '../fixtures/images/verity.ts';
 import { nodeAt, openStack, plant, scratch } from '../fixtures/layers.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
 
@@ -81,7 +81,7 @@ function placed(t: Test): { object: string; overlay: Overlay } {
   return { object, overlay: openStack(t, `${home}/A::${home}/C`, { verity: 'on' }) };
 }
 
-t.test('checks, by what came of them', { skip: noFsverity }, async t => {
+t.test('checks, by what came of them', { skip: withoutRoot }, async t => {
   const { object, overlay } = placed(t);
   const served = new Served(overlay, true);
   const checks = { measured: 0, remembered: 0, byKernel: 0, failed: 0 };
@@ -119,7 +119,7 @@ class Guarded extends Overlay {
   }
 }
 
-t.test('checks by the kernel', { skip: noFsverity }, async t => {
+t.test('checks by the kernel', { skip: withoutRoot }, async t => {
   const { layers, dataLayers, options } = placed(t).overlay;
   const served = new Served(new Guarded(layers, dataLayers, options), true);
   served.openAndClose('good');
@@ -150,7 +150,7 @@ t.test('what is open, and what was', { skip: withoutRoot }, async t => {
   }
 });
 
-t.test('names', { skip: noFsverity }, async t => {
+t.test('names', { skip: withoutRoot }, async t => {
   const { overlay } = placed(t);
   const served = new Served(overlay, false);
   const numbers = (): unknown => ({

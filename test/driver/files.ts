@@ -14,7 +14,7 @@ import type { Check } from '../../src/overlay/verifier.ts';
 import { byteStringOf } from '../../src/sys/bytes.ts';
 import { EMFILE, ENOENT, ErrnoError, errnoName } from '../../src/sys/errno.ts';
 import { dir, FakeLayer, file, meta, type Spec } from '../fixtures/fake-layer.ts';
-import { metacopyOf, noFsverity } from '../fixtures/images/verity.ts';
+import { metacopyOf } from '../fixtures/images/verity.ts';
 import { nodeAt, openStack, plainOptions, plant, scratch } from '../fixtures/layers.ts';
 import { descriptors } from '../fixtures/native.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
@@ -234,7 +234,7 @@ t.test('what is refused leaves nothing behind', { skip: withoutRoot }, async (t:
   t.equal(f.backing.inUse.size, 0, 'no backing id');
 });
 
-t.test('a file that fails its check is not opened again', { skip: noFsverity }, async t => {
+t.test('a file that fails its check is not opened again', { skip: withoutRoot }, async t => {
   const home = scratch(t);
   plant(join(home, 'C'), dir({ o: file('12345') }));
   const object = join(home, 'C', 'o');
@@ -255,7 +255,7 @@ t.test('a file that fails its check is not opened again', { skip: noFsverity }, 
   f.files.close();
 });
 
-t.test('an open that can not even be left for later', { skip: noFsverity }, async t => {
+t.test('an open that can not even be left for later', { skip: withoutRoot }, async t => {
   const home = scratch(t);
   plant(join(home, 'C'), dir({ o: file('x'.repeat(200_000)) }));
   const metacopy = metacopyOf(join(home, 'C', 'o')).toString('latin1');
@@ -274,7 +274,7 @@ t.test('an open that can not even be left for later', { skip: noFsverity }, asyn
   t.equal(f.backing.inUse.size, 0, 'and no backing id');
 });
 
-t.test('verify=read', { skip: noFsverity }, async t => {
+t.test('verify=read', { skip: withoutRoot }, async t => {
   const home = scratch(t);
   const content = Array.from({ length: 3 }, (_, i) => `${i}`.repeat(4096)).join('');
   plant(join(home, 'C'), dir({ o: file(content) }));
@@ -319,7 +319,7 @@ class Guarded extends Overlay {
   }
 }
 
-t.test('objects with fs-verity of the kernel are left to it', { skip: noFsverity }, async t => {
+t.test('objects with fs-verity of the kernel are left to it', { skip: withoutRoot }, async t => {
   const home = scratch(t);
   plant(join(home, 'C'), dir({ o: file('12345') }));
   const metacopy = metacopyOf(join(home, 'C', 'o')).toString('latin1');

@@ -1,4 +1,5 @@
 /** Proves src/driver/fuse-native.ts through mounts: what its interface can express is as in the kernel, the rest is listed. */
+
 import { spawnSync } from 'node:child_process';
 import { linkSync, mkdirSync, readdirSync, readFileSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -14,6 +15,7 @@ import { runOracle } from '../fixtures/corpus.ts';
 import { lowerdata } from '../fixtures/mounts/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
+import { setXattrs } from '../fixtures/xattrs.ts';
 
 const withoutFuseNative = ((): string | false => {
   try {
@@ -62,7 +64,7 @@ async function withLayers(use: (root: string, layers: string) => void | Promise<
     for (const name of ['A', 'B', 'root']) mkdirSync(join(layers, name));
     writeFileSync(join(layers, 'A', 'file'), 'data\n');
     linkSync(join(layers, 'A', 'file'), join(layers, 'A', 'link'));
-    spawnSync('setfattr', ['-n', 'user.value', '-v', 'x'.repeat(300), join(layers, 'A', 'file')]);
+    setXattrs([join(layers, 'A', 'file'), 'user.value', 'x'.repeat(300)]);
     const root = join(layers, 'root');
     const { status, stderr } = mount(`${layers}/A:${layers}/B`, root);
     if (status !== 0) throw new Error(stderr);

@@ -11,7 +11,6 @@ import { MeasurePool } from '../../src/verity/measure-pool.ts';
 import type { Outcome, Work } from '../../src/verity/measure-worker.ts';
 import { fsverityDigest } from '../fixtures/images/verity.ts';
 import { scratch } from '../fixtures/layers.ts';
-import { noProgram } from '../fixtures/mounts/kernel-mount.ts';
 import { descriptors } from '../fixtures/native.ts';
 
 /** A measurement that ends when the test says so. */
@@ -231,7 +230,7 @@ t.test('without descriptors', async t => {
   t.equal(descriptors(), before);
 });
 
-t.test('with threads', { skip: noProgram('fsverity') ?? false, timeout: 60_000 }, async t => {
+t.test('with threads', { timeout: 60_000 }, async t => {
   const home = scratch(t);
   const [small, large] = [join(home, 'small'), join(home, 'large')];
   writeFileSync(small, 'x'.repeat(300_000));

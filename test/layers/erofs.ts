@@ -20,6 +20,7 @@ import { goldenImages } from '../fixtures/images/golden-images.ts';
 import { noErofs, noProgram, run, withKernelMount } from '../fixtures/mounts/kernel-mount.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 import { differences, layerTree, mountedTree } from '../fixtures/tree.ts';
+import { aclValue, setXattrs } from '../fixtures/xattrs.ts';
 
 t.test('a golden image shows what the kernel shows of it', { skip: noErofs() ?? false }, async t => {
   for (const [name, path] of goldenImages()) {
@@ -231,17 +232,18 @@ function fill(source: string): void {
   lutimesSync(join(source, 'file 4097'), 1, 1.5);
   for (const name of ['file 1', 'file 100', 'file 4096', 'empty', 'wide']) {
     const path = join(source, name);
-    for (const [key, value] of [
-      ['user.same', 'shared by all'],
-      ['user.other', name],
-      ['trusted.overlay.opaque', 'y'],
-      ['security.test', ''],
-      [`user.${'n'.repeat(200)}`, 'v'.repeat(1000)],
-    ] as const)
-      execFileSync('setfattr', ['-n', key, '-v', value, path]);
+    setXattrs(
+      [path, 'user.same', 'shared by all'],
+      [path, 'user.other', name],
+      [path, 'trusted.overlay.opaque', 'y'],
+      [path, 'security.test', ''],
+      [path, `user.${'n'.repeat(200)}`, 'v'.repeat(1000)],
+    );
   }
-  execFileSync('setfacl', ['-m', 'u:5:rw', join(source, 'file 4095')]);
-  execFileSync('setfacl', ['-d', '-m', 'g:7:r', join(source, 'empty')]);
+  setXattrs(
+    [join(source, 'file 4095'), 'system.posix_acl_access', aclValue('user', 5, 6, 0o644)],
+    [join(source, 'empty'), 'system.posix_acl_default', aclValue('group', 7, 4, 0o755)],
+  );
 }
 
 function sameStatfs(

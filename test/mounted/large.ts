@@ -7,7 +7,6 @@ import t, { type Test } from 'tap';
 import { fsverityDigest } from '../fixtures/images/verity.ts';
 import { Agent } from '../fixtures/mounts/agent.ts';
 import { ForegroundMount, PATIENCE_MS, soon } from '../fixtures/mounts/foreground.ts';
-import { noProgram } from '../fixtures/mounts/kernel-mount.ts';
 import { command, lowerdata } from '../fixtures/mounts/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
@@ -96,10 +95,8 @@ const ways: readonly (readonly [rule: string, id: number, skip: string | false])
   ['root, with passthrough', 0, withoutFuse],
   ['an ordinary user, whose reads are checked', NOBODY, withoutUserMounts],
 ];
-const noFsverity = noProgram('fsverity') ?? false;
-
 for (const [rule, id, missing] of ways) {
-  t.test(rule, { skip: missing || noFsverity, timeout: 180_000 }, t => placed(place => use(t, place), id));
+  t.test(rule, { skip: missing, timeout: 180_000 }, t => placed(place => use(t, place), id));
 }
 
 async function use(t: Test, { mount, agent }: Place): Promise<void> {
@@ -209,7 +206,7 @@ function umount({ mount, id }: Place, ...flags: string[]): number | null {
 }
 
 for (const [rule, id, missing] of ways) {
-  t.test(`${rule}: the end`, { skip: missing || noFsverity, timeout: 180_000 }, async t => {
+  t.test(`${rule}: the end`, { skip: missing, timeout: 180_000 }, async t => {
     for (const [rule, status, end] of endings) {
       await t.test(rule, t =>
         placed(async place => {

@@ -4,13 +4,12 @@ import { appendFileSync, chmodSync, chownSync, mkdirSync, readFileSync, writeFil
 import { join, relative } from 'node:path';
 import t from 'tap';
 import { makeObjects, originalTree, realImage, regularFiles } from '../fixtures/images/real-tree.ts';
-import { noProgram } from '../fixtures/mounts/kernel-mount.ts';
 import { lowerdata, withMount } from '../fixtures/mounts/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutUserMounts, withoutUserNamespaces } from '../fixtures/skips.ts';
 
 const NOBODY = 65534;
-const skip = withoutFuse || (noProgram('fsverity') ?? false);
+const skip = withoutFuse;
 
 /** A shell script for other users: mounts $1 with the objects $2 on $3, compares with $4, runs the compiler, unmounts. */
 const script = `

@@ -17,7 +17,6 @@ import t from 'tap';
 import { fieldsOf } from '../fixtures/images/fields.ts';
 import { goldenFolder } from '../fixtures/images/golden-images.ts';
 import { makeObjects, originalTree, realImage, regularFiles } from '../fixtures/images/real-tree.ts';
-import { noFsverity } from '../fixtures/images/verity.ts';
 import { type Ext4Options, withExt4, withoutExt4 } from '../fixtures/mounts/ext4.ts';
 import { sameAsKernel } from '../fixtures/mounts/kernel-mount.ts';
 import { command, lowerdata, withMount } from '../fixtures/mounts/mounted.ts';
@@ -26,7 +25,7 @@ import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
 import { differences } from '../fixtures/tree.ts';
 
-const skip = withoutFuse || withoutExt4 || noFsverity;
+const skip = withoutFuse || withoutExt4;
 /** Files whose data is elsewhere. */
 const FILES = 130;
 const dumpOf = (image: string): string => runCommand(['info', 'dump', image]).stdout;

@@ -1,4 +1,5 @@
 /** Values of overlay.origin: what is usable, and which layer it belongs to. */
+
 import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,8 +15,9 @@ import { contents } from '../fixtures/dir-layer.ts';
 import { dir, FakeLayer } from '../fixtures/fake-layer.ts';
 import { goldenFolder } from '../fixtures/images/golden-images.ts';
 import { withExt4, withFilesystem, withoutExt4, withoutFilesystem } from '../fixtures/mounts/ext4.ts';
-import { noProgram, run } from '../fixtures/mounts/kernel-mount.ts';
+import { run } from '../fixtures/mounts/kernel-mount.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
+import { xattrHex } from '../fixtures/xattrs.ts';
 
 /** As kernel overlayfs wrote it on ext4 (Linux 6.18): version, magic, len, flags, type; uuid; inode, generation. */
 const written = '00fb1d0001' + '3d1c5f0e8a7b4c6d9e0f112233445566' + '0c000000' + '5f8a3b21';
@@ -70,37 +72,33 @@ t.test('any bytes', async t => {
   t.pass('what is damaged or cut is nothing, or lies inside of the value');
 });
 
-t.test(
-  'formatOrigin: files of a filesystem',
-  { skip: withoutExt4 || (noProgram('getfattr') ?? false), timeout: 60_000 },
-  async t => {
-    await withScratchAsync(async scratch => {
-      for (const uuid of ['random', 'clear'])
-        await withExt4(
-          scratch,
-          root => {
-            const layer = new DirLayer(root);
-            for (const name of ['lower', 'upper', 'work', 'merged']) mkdirSync(join(root, name));
-            for (const name of ['a', 'b']) writeFileSync(join(root, 'lower', name), name);
-            const merged = join(root, 'merged');
-            const options = `lowerdir=${root}/lower,upperdir=${root}/upper,workdir=${root}/work,metacopy=on`;
-            run('mount', '-t', 'overlay', '-o', options, 'overlay', merged);
-            for (const name of ['a', 'b']) chmodSync(join(merged, name), 0o600);
-            for (const name of ['a', 'b']) {
-              const found = originOf(layer, `lower/${name}`);
-              t.equal(found, originByOracle(join(root, 'lower', name)), `uuid ${uuid}, ${name}: as oracle.py`);
-              t.equal(found, originByKernel(join(root, 'upper', name)), `uuid ${uuid}, ${name}: as copy-up`);
-            }
-            layer.close();
-          },
-          { uuid },
-        );
-    });
-  },
-);
+t.test('formatOrigin: files of a filesystem', { skip: withoutExt4, timeout: 60_000 }, async t => {
+  await withScratchAsync(async scratch => {
+    for (const uuid of ['random', 'clear'])
+      await withExt4(
+        scratch,
+        root => {
+          const layer = new DirLayer(root);
+          for (const name of ['lower', 'upper', 'work', 'merged']) mkdirSync(join(root, name));
+          for (const name of ['a', 'b']) writeFileSync(join(root, 'lower', name), name);
+          const merged = join(root, 'merged');
+          const options = `lowerdir=${root}/lower,upperdir=${root}/upper,workdir=${root}/work,metacopy=on`;
+          run('mount', '-t', 'overlay', '-o', options, 'overlay', merged);
+          for (const name of ['a', 'b']) chmodSync(join(merged, name), 0o600);
+          for (const name of ['a', 'b']) {
+            const found = originOf(layer, `lower/${name}`);
+            t.equal(found, originByOracle(join(root, 'lower', name)), `uuid ${uuid}, ${name}: as oracle.py`);
+            t.equal(found, originByKernel(join(root, 'upper', name)), `uuid ${uuid}, ${name}: as copy-up`);
+          }
+          layer.close();
+        },
+        { uuid },
+      );
+  });
+});
 
 for (const type of ['xfs', 'btrfs', 'tmpfs']) {
-  const skip = withoutFilesystem(type) || (noProgram('getfattr') ?? false);
+  const skip = withoutFilesystem(type);
   t.test(`handles of ${type}`, { skip, timeout: 60_000 }, t =>
     withScratchAsync(scratch =>
       withFilesystem(scratch, type, root => {
@@ -138,10 +136,7 @@ function originByOracle(file: string): string {
   return execFileSync('python3', ['-B', '-c', program, file], { env, encoding: 'utf8' }).trim();
 }
 
-function originByKernel(copy: string): string {
-  const [, value] = /=0x(\S+)/.exec(run('getfattr', '-n', 'trusted.overlay.origin', '-e', 'hex', copy)) ?? [];
-  return value ?? 'none';
-}
+const originByKernel = (copy: string): string => xattrHex(copy, 'trusted.overlay.origin') || 'none';
 
 /** A layer whose handles lead to a file that tells its name. */
 class HandleLayer extends FakeLayer {

@@ -1,4 +1,5 @@
 /** Proves src/overlay/verifier.ts. */
+
 import { mkdirSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -8,13 +9,14 @@ import { Overlay } from '../../src/overlay/overlay.ts';
 import { Verifier } from '../../src/overlay/verifier.ts';
 import { OverlayXattrs } from '../../src/overlay/xattrs.ts';
 import { dir, FakeLayer, file, meta, type Spec } from '../fixtures/fake-layer.ts';
-import { metacopyOf, noFsverity } from '../fixtures/images/verity.ts';
+import { metacopyOf } from '../fixtures/images/verity.ts';
 import { nodeAt, opened, openStack, plainOptions, plant, scratch } from '../fixtures/layers.ts';
 import { descriptors } from '../fixtures/native.ts';
+import { withoutRoot } from '../fixtures/skips.ts';
 
 type Verity = StackOptions['verity'];
 
-t.test('digests', { skip: noFsverity }, async t => {
+t.test('digests', { skip: withoutRoot }, async t => {
   const home = scratch(t);
   const objects = join(home, 'C');
   mkdirSync(objects);
@@ -109,7 +111,7 @@ t.test('P-O5: a malformed value is EIO for data that was found by its origin', a
   t.throws(check(true), { name: 'EIO' }, 'found by its origin');
 });
 
-t.test('an object that changes is measured again', { skip: noFsverity }, async t => {
+t.test('an object that changes is measured again', { skip: withoutRoot }, async t => {
   const home = scratch(t);
   const objects = join(home, 'C');
   mkdirSync(objects);
@@ -193,7 +195,7 @@ class Counted implements Data {
   close(): void {}
 }
 
-t.test('a digest is remembered', { skip: noFsverity }, async (t: Test) => {
+t.test('a digest is remembered', { skip: withoutRoot }, async (t: Test) => {
   const home = scratch(t);
   writeFileSync(join(home, 'hello'), 'hello');
   const [sha256, sha512] = (['sha256', 'sha512'] as const).map(algorithm =>

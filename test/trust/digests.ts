@@ -7,13 +7,11 @@ import { fsverityDigest, metacopyOf } from '../fixtures/images/verity.ts';
 import { plant } from '../fixtures/layers.ts';
 import { Agent, type Answer } from '../fixtures/mounts/agent.ts';
 import { ForegroundMount } from '../fixtures/mounts/foreground.ts';
-import { noProgram } from '../fixtures/mounts/kernel-mount.ts';
 import { command } from '../fixtures/mounts/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
 
 const NOBODY = 65534;
-const noFsverity = noProgram('fsverity') ?? false;
 /** One is checked at once, the other on a thread. */
 const contents = { small: 's'.repeat(5000), large: 'l'.repeat(300_000) } as const;
 type Object = keyof typeof contents;
@@ -91,7 +89,7 @@ for (const [rule, prefix, options, id, missing] of [
   ['root, passthrough=off', 'trusted.overlay', ',passthrough=off', 0, withoutFuse],
   ['an ordinary user', 'user.overlay', ',userxattr', NOBODY, withoutUserMounts],
 ] as const) {
-  t.test(`${rule}: values of metacopy`, { skip: missing || noFsverity, timeout: 120_000 }, t =>
+  t.test(`${rule}: values of metacopy`, { skip: missing, timeout: 120_000 }, t =>
     withScratchAsync(async home => {
       chmodSync(home, 0o755);
       plantValues(home, prefix);
@@ -120,7 +118,7 @@ for (const [rule, prefix, options, id, missing] of [
   );
 }
 
-t.test('objects in a data-only layer that is an image', { skip: withoutFuse || noFsverity, timeout: 120_000 }, t =>
+t.test('objects in a data-only layer that is an image', { skip: withoutFuse, timeout: 120_000 }, t =>
   withScratchAsync(async home => {
     const data = join(home, 'data');
     mkdirSync(data);

@@ -9,7 +9,6 @@ import { fsverityDigest } from '../fixtures/images/verity.ts';
 import { Agent } from '../fixtures/mounts/agent.ts';
 import { FaultyLayer, type Operation } from '../fixtures/mounts/faulty-layer.ts';
 import { type Ask, mounted } from '../fixtures/mounts/hostile-mount.ts';
-import { noProgram } from '../fixtures/mounts/kernel-mount.ts';
 import { command } from '../fixtures/mounts/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
@@ -110,7 +109,7 @@ t.test('a layer that never answers again', { skip: withoutFuse, timeout: 60_000 
   ),
 );
 
-t.test('a layer of objects that fails', { skip: withoutFuse || (noProgram('fsverity') ?? false), timeout: 60_000 }, t =>
+t.test('a layer of objects that fails', { skip: withoutFuse, timeout: 60_000 }, t =>
   withScratchAsync(home =>
     withFaulty(home, async faulty => {
       writeImage(home, join(home, 'source'));
@@ -134,41 +133,38 @@ t.test('a layer of objects that fails', { skip: withoutFuse || (noProgram('fsver
   ),
 );
 
-t.test(
-  'a layer of objects that is full, and gone',
-  { skip: withoutFuse || (noProgram('fsverity') ?? false), timeout: 60_000 },
-  t =>
-    withScratchAsync(home =>
-      withFaulty(home, async () => {
-        const [objects, source] = [join(home, 'objects'), join(home, 'source')];
-        mkdirSync(objects);
-        must(native.mount('none', objects, 'tmpfs', 0, 'size=300k'), 'mount -t tmpfs');
-        try {
-          writeImage(home, source);
-          writeFileSync(join(objects, 'ballast'), Buffer.alloc(100_000));
-          copyFileSync(join(source, 'small'), join(objects, 'small'));
-          t.throws(() => copyFileSync(join(source, 'large'), join(objects, 'large')), { code: 'ENOSPC' });
-          writeFileSync(join(objects, 'large'), contentOf('large').slice(0, 150_000));
-          await mounted(t, `${home}/image::${objects}`, home, '', async (ask, root) => {
-            t.equal(await ask('slurp', `${root}/large`), 'EIO', 'half an object is none');
-            t.equal(await ask('slurp', `${root}/small`), contentOf('small'));
-            rmSync(join(objects, 'ballast'));
-            must(native.mount('none', objects, '', MS_REMOUNT, 'size=3m'), 'remount');
-            writeFileSync(join(objects, 'large'), contentOf('large'));
-            t.equal(await ask('slurp', `${root}/large`), contentOf('large'), 'whole, it is opened');
-            must(native.umount(objects, MNT_DETACH), 'umount');
-            t.equal(
-              await ask('slurp', `${root}/small`),
-              contentOf('small'),
-              'what is unmounted stays for who has it open',
-            );
-            t.equal(await ask('slurp', `${root}/large`), contentOf('large'));
-          });
-        } finally {
-          native.umount(objects, MNT_DETACH); // fails where it has gone
-        }
-      }),
-    ),
+t.test('a layer of objects that is full, and gone', { skip: withoutFuse, timeout: 60_000 }, t =>
+  withScratchAsync(home =>
+    withFaulty(home, async () => {
+      const [objects, source] = [join(home, 'objects'), join(home, 'source')];
+      mkdirSync(objects);
+      must(native.mount('none', objects, 'tmpfs', 0, 'size=300k'), 'mount -t tmpfs');
+      try {
+        writeImage(home, source);
+        writeFileSync(join(objects, 'ballast'), Buffer.alloc(100_000));
+        copyFileSync(join(source, 'small'), join(objects, 'small'));
+        t.throws(() => copyFileSync(join(source, 'large'), join(objects, 'large')), { code: 'ENOSPC' });
+        writeFileSync(join(objects, 'large'), contentOf('large').slice(0, 150_000));
+        await mounted(t, `${home}/image::${objects}`, home, '', async (ask, root) => {
+          t.equal(await ask('slurp', `${root}/large`), 'EIO', 'half an object is none');
+          t.equal(await ask('slurp', `${root}/small`), contentOf('small'));
+          rmSync(join(objects, 'ballast'));
+          must(native.mount('none', objects, '', MS_REMOUNT, 'size=3m'), 'remount');
+          writeFileSync(join(objects, 'large'), contentOf('large'));
+          t.equal(await ask('slurp', `${root}/large`), contentOf('large'), 'whole, it is opened');
+          must(native.umount(objects, MNT_DETACH), 'umount');
+          t.equal(
+            await ask('slurp', `${root}/small`),
+            contentOf('small'),
+            'what is unmounted stays for who has it open',
+          );
+          t.equal(await ask('slurp', `${root}/large`), contentOf('large'));
+        });
+      } finally {
+        native.umount(objects, MNT_DETACH); // fails where it has gone
+      }
+    }),
+  ),
 );
 const MS_REMOUNT = 32;
 const MNT_DETACH = 2;

@@ -1,4 +1,5 @@
 /** Handles that the kernel wrote itself: overlayfs copies metadata up on ext4, and the upper directory becomes our layer. */
+
 import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
@@ -14,18 +15,15 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { metacopyOf } from '../fixtures/images/verity.ts';
 import { noProgram, run } from '../fixtures/mounts/kernel-mount.ts';
 import { withMount } from '../fixtures/mounts/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
+import { setXattrs, xattrHex } from '../fixtures/xattrs.ts';
 
-const programs = ['mkfs.ext4', 'setfattr', 'getfattr', 'fsverity', 'losetup'];
+const programs = ['mkfs.ext4', 'losetup'];
 const skip = withoutFuse || (programs.map(noProgram).find(reason => reason !== undefined) ?? false);
-
-/** A metacopy value with the digest of a file, which the program fsverity computes. */
-function metacopyOf(file: string): string {
-  return `0x00240001${execFileSync('fsverity', ['digest', '--compact', file], { encoding: 'utf8' }).trim()}`;
-}
 
 /** Nothing of a file is seen that it did not hold when its digest was checked, by whoever has it open since. */
 function heldOpen(t: Test, path: string, data: string, way: string): void {
@@ -63,11 +61,13 @@ t.test('origins written by copy-up', { skip, timeout: 120_000 }, t =>
       run('chmod', '0600', at('merged/file'));
       renameSync(at('merged/file'), at('merged/renamed'));
       run('umount', at('merged'));
-      t.match(run('getfattr', '-d', '-m', 'trusted', '-e', 'hex', at('upper/renamed')), /overlay.origin=0x00fb/);
+      t.match(xattrHex(at('upper/renamed'), 'trusted.overlay.origin'), /^00fb/);
 
       const renamed = at('upper/renamed');
-      run('setfattr', '-n', 'trusted.overlay.metacopy', '-v', metacopyOf(at('lower/file')), renamed);
-      run('setfattr', '-n', 'trusted.overlay.redirect', renamed); // the empty redirect: no path
+      setXattrs(
+        [renamed, 'trusted.overlay.metacopy', metacopyOf(at('lower/file'))],
+        [renamed, 'trusted.overlay.redirect', ''], // no path
+      );
       renameSync(at('lower/file'), at('moved')); // out of every layer
       const stack = [`${at('upper')}:${at('empty')}`];
       await withMount([...stack, '-o', 'follow_origin=off'], root =>

@@ -23,7 +23,6 @@ import { native } from '../../src/sys/native.ts';
 import { fsverityDigest } from '../fixtures/images/verity.ts';
 import { Agent, type Answer } from '../fixtures/mounts/agent.ts';
 import { ForegroundMount, soon } from '../fixtures/mounts/foreground.ts';
-import { noProgram } from '../fixtures/mounts/kernel-mount.ts';
 import { command } from '../fixtures/mounts/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
@@ -294,7 +293,7 @@ const ways: readonly (readonly [rule: string, options: string, id: number, onRea
 ];
 
 for (const [rule, options, id, onRead, missing] of ways) {
-  t.test(rule, { skip: missing || (noProgram('fsverity') ?? false), timeout: 120_000 }, t =>
+  t.test(rule, { skip: missing, timeout: 120_000 }, t =>
     withScratchAsync(async home => {
       chmodSync(home, 0o755);
       mkdirSync(join(home, 'objects'));
