@@ -1,16 +1,16 @@
-/** The bounded cache of dentries: what a name in a directory led to, so that a repeat asks no layer. */
+/** The bounded cache of dentries: it keeps the result of each lookup, so that a repeated lookup asks no layer. */
 import { LRUCache } from 'lru-cache';
 import type { ByteString } from '../sys/bytes.ts';
 import { CacheCounts } from '../sys/counters.ts';
 import { isStale, type Node } from './node.ts';
 
-/** What an overlay remembers of its layers. */
+/** How much an overlay remembers of its layers, and for how long. */
 export interface Memory {
-  /** Dentries at most; 0: none, every lookup asks the layers. */
+  /** The maximum number of dentries; with 0, every lookup asks the layers. */
   readonly dentries: number;
-  /** How long attributes of directory layers may be out of date. Those of images never are. */
+  /** How long attributes of directory layers may be out of date. Attributes of images never are. */
   readonly attrSeconds: number;
-  /** The same of names, of what they led to and of those that led nowhere. */
+  /** How long the result of a lookup is remembered: `entrySeconds` for a node, `negativeSeconds` for a miss. */
   readonly entrySeconds: number;
   readonly negativeSeconds: number;
 }
@@ -22,22 +22,22 @@ export const DEFAULT_MEMORY: Memory = {
   negativeSeconds: Number.POSITIVE_INFINITY,
 };
 
-/** What a name led to, and when, by performance.now. */
+/** The result of one lookup, and its time by performance.now. */
 interface Dentry {
   readonly found: Node | number;
   readonly atMs: number;
-  /** Of the node's top, then: since it was found elsewhere, nothing says that it is here, too. */
+  /** `moves` of the top inode at that time. If it has grown, the object was found elsewhere and may no longer have this name. */
   readonly moves: number | undefined;
-  /** Of the directory, whose number another one may have now. */
+  /** `birth` of the directory: another directory may have its inode number by now. */
   readonly birth: ByteString | undefined;
 }
 
-/** Of one dentry with its node, an inode of a layer, its attributes and what the cache itself needs. */
+/** Bytes of one dentry with its node, one inode of a layer, its attributes, and the cache's own bookkeeping. */
 const NODE_BYTES = 600;
-/** One more layer of a merged directory, or the data of a metacopy file: another inode. */
+/** Bytes of each further inode: one more layer of a merged directory, or the data of a metacopy file. */
 const INODE_BYTES = 250;
 
-/** A miss is remembered as its errno. */
+/** Maps a directory and a name to a node. A miss is remembered as its negative errno. */
 export class DentryCache {
   private readonly max: number;
   private readonly entryMs: number;
@@ -46,8 +46,9 @@ export class DentryCache {
   readonly counts = new CacheCounts();
 
   /**
-   * @param memory `dentries` is as many times the bytes of one of a directory layer; long names and deep merges make it fewer. The
-   * cache itself is not told: it would take memory for all of them in advance, and 5 ms.
+   * @param memory `dentries` sets the cache's size in bytes, as that many dentries of a directory layer. Long names and deep
+   *   merges take more, so fewer dentries fit.
+   * The cache is not given a maximum count: it would allocate memory for all dentries in advance, which takes 5 ms.
    */
   constructor({ dentries: max, entrySeconds, negativeSeconds }: Memory) {
     this.max = max;
@@ -77,7 +78,7 @@ export class DentryCache {
     this.counts.holds(this.dentries, this.max);
   }
 
-  /** Those there are now, and about how many bytes they take. */
+  /** The number of dentries in the cache; `bytes` is about how much memory they take. */
   get count(): number {
     return this.dentries.size;
   }
@@ -90,9 +91,9 @@ const key = ({ ino }: Node, name: ByteString): string => `${ino}/${name}`;
 
 function sizeBytes({ found }: Dentry, { length }: string): number {
   const long = Math.max(0, length - SHORT_KEY);
-  if (typeof found === 'number') return NODE_BYTES + long; // less, but it takes a place
+  if (typeof found === 'number') return NODE_BYTES + long; // it takes less memory, but counts as a whole dentry
   const inodes = found.stack.length - 1 + (typeof found.data === 'object' ? 1 : 0);
   return NODE_BYTES + inodes * INODE_BYTES + long + (typeof found.data === 'string' ? found.data.length : 0);
 }
-/** What NODE_BYTES has room for. */
+/** The length of a key that NODE_BYTES has room for. */
 const SHORT_KEY = 32;

@@ -1,4 +1,4 @@
-/** st_ino that stays put: one number for each object of any layer, the same at every lookup and in every thread. */
+/** Stable st_ino: one number for each object of any layer, the same at every lookup and in every thread. */
 import type { Inode, Layer } from '../layers/layer.ts';
 import { ENFILE, EOVERFLOW, ErrnoError } from '../sys/errno.ts';
 
@@ -7,45 +7,45 @@ const INO_BITS = 44;
 const INO_LIMIT = 2 ** INO_BITS;
 const FILESYSTEMS_MAX = 2 ** (53 - INO_BITS) - 1;
 
-/** Where the numbers begin that `ino32` gives one by one, downwards from the last 32-bit number but one. */
+/** The start of the range from which `ino32` gives numbers one by one, downwards from 2^32 - 2. */
 const SINGLES_FROM = 2 ** 32 - 2 ** 28;
-/** The last one, 2^32 - 1, is FUSE's word for an unknown number. */
+/** The end of that range: the last 32-bit number, 2^32 - 1, means an unknown inode number in FUSE. */
 const SINGLES_TO = 2 ** 32 - 1;
 
-/** What numbers need to know of a layer. */
+/** The properties of a layer that its numbering depends on. */
 export type Numbering = Pick<Layer, 'filesystem' | 'inoLimit'>;
 
-/** Where the numbers of one filesystem are. */
+/** How the inode numbers of one filesystem are shown. */
 interface Place {
-  /** Numbers below `limit` are shown from here on. */
+  /** The offset that is added to a number below `limit`. */
   readonly base: number;
   readonly limit: number;
-  /** All others are shown from here on, unless all have to have 32 bits. */
+  /** The offset that is added to any other number. With `ino32`, a 32-bit number then replaces the sum. */
   readonly wideBase: number;
 }
 
 /**
- * Numbers the objects of a stack. Where all layers share a filesystem, its own numbers are shown, as the kernel does.
- * FUSE has one st_dev for all, so that others are moved: into 32 bits where they fit, because a program of 32 bits gets
- * EOVERFLOW for anything more.
+ * Numbers the objects of a stack. If all layers share a filesystem, st_ino is the filesystem's own number, as in the kernel.
+ * Otherwise numbers are moved apart, because a FUSE mount has a single st_dev. They stay within 32 bits where they fit, because a
+ * 32-bit program gets EOVERFLOW for a larger one.
  *
  * ```
  * 0            in the order of the stack            2^32 - 2^28    2^32           2^44 * (position + 1)
- * | directory | image | image | directory |         | one by one |  ...           | what is larger
+ * | directory | image | image | directory |         | one by one |  ...           | larger numbers
  *   ^           ^ `inoLimit` each                     with `ino32`
- *   equal parts of what is left: numbers of ext4, tmpfs, btrfs and an xfs below 100 GB are smaller than that
+ *   equal parts of the rest: numbers of ext4, tmpfs, btrfs and an xfs below 100 GB are smaller than that
  * ```
  */
 export class InodeNumbers {
   private readonly places: ReadonlyMap<string, Place>;
   private readonly ino32: boolean;
-  /** With `ino32`: what was given for a number that has more bits, for good. */
+  /** With `ino32`: the 32-bit number given for each wider number. An entry is never removed. */
   private readonly singles = new Map<number, number>();
 
   /**
-   * @param layers in the order of the stack, so that every thread counts alike
-   * @param ino32 whether no number may have more than 32 bits, which keeps something for each object that would
-   * Throws ErrnoError ENFILE for more filesystems than fit.
+   * @param layers in the order of the stack, so that every thread numbers alike
+   * @param ino32 whether every number must fit into 32 bits; this keeps an entry for each object whose number does not
+   * Throws ErrnoError ENFILE if there are more filesystems than FILESYSTEMS_MAX.
    */
   constructor(layers: Iterable<Numbering>, ino32 = false) {
     const limits = new Map<string, number | undefined>();
@@ -55,7 +55,7 @@ export class InodeNumbers {
     this.places = placesOf(limits, limits.size === 1 && !ino32 ? INO_LIMIT : SINGLES_FROM);
   }
 
-  /** st_ino of an object. Throws ErrnoError EOVERFLOW where `ino32` has none left. */
+  /** st_ino of an object. Throws ErrnoError EOVERFLOW if `ino32` has no 32-bit number left. */
   of(inode: Inode): number {
     const { base, limit, wideBase } = this.places.get(inode.layer.filesystem) as Place;
     const { ino } = inode;
@@ -73,7 +73,10 @@ export class InodeNumbers {
   }
 }
 
-/** @param limits the bound of each filesystem's numbers, where it is known @param end below this is room for those that fit */
+/**
+ * Divides the numbers below `end` among the filesystems.
+ * @param limits the bound of each filesystem's numbers, if it is known
+ */
 function placesOf(limits: ReadonlyMap<string, number | undefined>, end: number): Map<string, Place> {
   const bounded = new Map<string, number>();
   let rest = end;
@@ -82,7 +85,7 @@ function placesOf(limits: ReadonlyMap<string, number | undefined>, end: number):
     bounded.set(filesystem, limit);
     rest -= limit;
   }
-  const part = Math.floor(rest / (limits.size - bounded.size)); // of each of the others, if there are any
+  const part = Math.floor(rest / (limits.size - bounded.size)); // for each of the others; unused if there are none
   const places = new Map<string, Place>();
   let base = 0;
   for (const filesystem of limits.keys()) {

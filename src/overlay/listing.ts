@@ -1,18 +1,18 @@
-/** Listings that are read in parts, while their directory changes. */
+/** Directory listings that are read in parts while the directory changes. */
 import type { Inode } from '../layers/layer.ts';
 import { bytesOf, ENTRY_BYTES, type Entry } from './readdir.ts';
 
 export interface Listing {
-  /** About how much memory it takes to keep; 0: it is not worth keeping. */
+  /** About how much memory the listing takes while it is kept; 0 if it is not worth keeping. */
   readonly bytes: number;
   /**
-   * Hands over entries until `visit` returns false. `next` is the position of what comes after the entry.
-   * @param position 0, or what `visit` got as `next`, from this listing or an older one of the directory
+   * Passes entries to `visit` until it returns false. `next` is the position after the entry.
+   * @param position 0, or a `next` that this listing or an older one of the same directory gave to `visit`
    */
   from(position: number, visit: (entry: Entry, next: number) => boolean): void;
 }
 
-/** The entries of a layer's directory that has positions of its own: nothing is kept, whatever its size. */
+/** A directory in a layer whose listings have positions of their own: no entries are kept, however many there are. */
 export class PositionedListing implements Listing {
   readonly bytes = 0;
   private readonly directory: Inode;
@@ -29,9 +29,9 @@ export class PositionedListing implements Listing {
 
 interface Numbered {
   readonly sorted: readonly Entry[];
-  /** Of each entry, ascending. */
+  /** The position of each entry, ascending. */
   readonly positions: Float64Array;
-  /** The first one that no entry ever had. */
+  /** The first position that no entry ever had. */
   readonly end: number;
 }
 
@@ -41,17 +41,17 @@ function firstNumbers(entries: readonly Entry[]): Numbered {
   return { sorted: entries, positions, end: entries.length };
 }
 
-/** 32-bit programs have no room for a larger position. */
+/** When positions reach this limit, numbering starts again at 0: 32-bit programs have no room for larger positions. */
 const POSITION_LIMIT = 2 ** 31 - 4096;
 
 /**
- * Entries with numbers for positions. A name that is in the directory all the time keeps its number in each newer listing, and
- * new names get higher ones. So a reader who goes on with a newer listing misses no name and sees none twice.
+ * Entries that are numbered; the numbers are their positions. A name that stays in the directory keeps its number in every newer
+ * listing, and new names get higher numbers. So a reader that continues with a newer listing misses no name and sees none twice.
  */
 export class NumberedListing implements Listing {
   readonly bytes: number;
   private readonly entries: readonly Entry[];
-  /** Of each entry, ascending. */
+  /** The position of each entry, ascending. */
   private readonly positions: Float64Array;
   private readonly end: number;
 
@@ -64,7 +64,9 @@ export class NumberedListing implements Listing {
     this.bytes = sorted.reduce((sum, entry) => sum + bytesOf(entry), ENTRY_BYTES);
   }
 
-  /** Entries whose names are listed here, in this order and with their positions, then all others. */
+  /**
+   * Orders and numbers entries: first those with names of this listing, in its order and with their positions, then all others.
+   */
   private number(entries: readonly Entry[]): Numbered {
     if (this.hasNamesOf(entries)) return { sorted: entries, positions: this.positions, end: this.end };
     const fresh = new Map(entries.map(entry => [entry.name, entry]));
@@ -86,7 +88,7 @@ export class NumberedListing implements Listing {
     return { sorted, positions: positions.subarray(0, sorted.length), end };
   }
 
-  /** Whether the names are the same, in the same order, as they mostly are. */
+  /** Whether the names are the same and in the same order, which is the usual case. */
   private hasNamesOf(entries: readonly Entry[]): boolean {
     if (entries.length !== this.entries.length) return false;
     for (let i = 0; i < entries.length; i++) if (entries[i]?.name !== this.entries[i]?.name) return false;
@@ -99,7 +101,7 @@ export class NumberedListing implements Listing {
     }
   }
 
-  /** The first entry at a position or after it. */
+  /** The index of the first entry at `position` or after it. */
   private indexOf(position: number): number {
     let low = 0;
     let high = this.entries.length;

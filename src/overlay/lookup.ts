@@ -1,4 +1,7 @@
-/** Walks the stack by the rules of step.ts. Source: kernel fs/overlayfs/namei.c, ovl_lookup and ovl_lookup_layer. */
+/**
+ * Looks up a name in a stack of layers, by the rules of step.ts. Source: kernel fs/overlayfs/namei.c, ovl_lookup and
+ * ovl_lookup_layer.
+ */
 import type { Inode, Layer } from '../layers/layer.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { EACCES, EIO, ENAMETOOLONG, ENOENT, EPERM } from '../sys/errno.ts';
@@ -10,30 +13,29 @@ import type { Trace } from './trace.ts';
 
 export const NAME_MAX = 255;
 
-/** What a lookup found: a node but for its inode number. */
+/** The result of a lookup: a node without its inode number. */
 export type Found = Pick<Node, 'stack' | 'data' | 'followsOrigin' | 'xwhiteouts'>;
 
-/** The stack that lookup walks. */
+/** The stack of layers that a lookup walks. */
 export interface Stack {
   readonly rules: Rules;
-  /** The rule for one dentry: `step`, but for whoever tries another one. */
+  /** The rule for one dentry: `step`, unless the caller tries another rule. */
   readonly judge: Judge;
   /** The roots of the normal layers, top first. */
   readonly roots: readonly Inode[];
   /** The position of a normal layer in `roots`. */
   indexOf(layer: Layer): number;
-  /** Told of each directory with opaque=x: its layer holds xattr whiteouts from now on. */
+  /** Called for each directory with opaque=x: from then on, its layer counts as one that holds xattr whiteouts. */
   sawXwhiteouts(layer: Layer): void;
-  /** Told of every step, while somebody wants to know. */
+  /** Receives every step of a lookup; absent while tracing is off. */
   readonly trace?: Trace | undefined;
 }
 
 /**
  * Looks up a name in a directory of the overlay.
- * @returns what was found, or a negative errno: -ENOENT for a miss, -ENAMETOOLONG, -EPERM for a redirect or metacopy
- *   that the options do not follow, -EINVAL for an invalid redirect, -EACCES for one to '.' or '..', -EIO for a metacopy
- *   file without data
- * Throws ErrnoError where a layer is corrupt or can not be read.
+ * @returns the result, or a negative errno: -ENOENT for a miss; -ENAMETOOLONG; -EPERM for a redirect or metacopy that the options
+ *   do not follow; -EINVAL for an invalid redirect; -EACCES for one to '.' or '..'; -EIO for a metacopy file without data
+ * Throws ErrnoError if a layer is corrupt or cannot be read.
  */
 export function lookup(stack: Stack, parent: readonly Inode[], name: ByteString): Found | number {
   if (name.length > NAME_MAX) {
@@ -49,8 +51,8 @@ export function lookup(stack: Stack, parent: readonly Inode[], name: ByteString)
 }
 
 /**
- * What a lookup finds in a stack of one layer, where that has `inode` under the name: neither the name nor the directory
- * changes it, for no other layer is asked.
+ * The result of a lookup in a stack of one layer that has `inode` under the name. The name and the directory do not matter,
+ * because no other layer is asked.
  * @returns as `lookup`
  */
 export function lookupInode({ rules, judge }: Stack, inode: Inode): Found | number {
@@ -88,7 +90,7 @@ function searchLayers(stack: Stack, search: Search, parent: readonly Inode[], re
 const mayFollow = (rules: Rules, search: Search): boolean =>
   (!search.metacopy || rules.metacopy) && (search.redirect === undefined || rules.follow);
 
-/** Neither a metacopy nor a redirect may be followed where the options forbid it. */
+/** Refuses to follow a metacopy or a redirect that the options forbid. */
 function refuse({ trace, metacopy }: Search): number {
   trace?.rule('L5', metacopy ? 'metacopy=off' : 'redirects are not followed');
   return -EPERM;
@@ -123,9 +125,10 @@ const file = (top: Inode, data: Node['data'], followsOrigin: boolean): Found => 
 });
 
 /**
- * Finds `search.name` in one layer: below `base`, or from `base`, then the layer's root, if it is absolute. A redirect on
- * the way rewrites the name for the layers below, so the walk counts the bytes that remain, not those behind it.
- * @returns the last component's inode, undefined where the layer has nothing, or a negative errno
+ * Finds `search.name` in one layer: below `base`, or, for an absolute name, along that path from `base`, which is then the
+ * layer's root. A redirect on the way rewrites the part of the name before the rest, so the walk counts the bytes that remain,
+ * not those it has passed.
+ * @returns the inode of the last component, undefined if the layer has none that takes part, or a negative errno
  */
 function walkLayer(stack: Stack, search: Search, base: Inode): Inode | undefined | number {
   if (!isAbsolute(search.name)) return stepInto(stack, search, base, search.name, 0, '');

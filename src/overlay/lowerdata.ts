@@ -1,4 +1,4 @@
-/** Finds a file's data, at open and not before. */
+/** Finds a file's data when the file is opened, and not earlier. */
 import type { Data, Layer } from '../layers/layer.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { EINTR, EMFILE, ENFILE, ENOENT, ENOMEM, EPERM, ErrnoError, errnoName } from '../sys/errno.ts';
@@ -9,7 +9,7 @@ import { OriginFinder } from './origin-finder.ts';
 import type { Trace } from './trace.ts';
 import type { OverlayXattrs } from './xattrs.ts';
 
-/** What says nothing about the path: such an open is not tried by origin. */
+/** Errors that say nothing about the path: after one of them, the data is not looked for by origin. */
 const PASSING: readonly number[] = [-EINTR, -ENOMEM, -ENFILE, -EMFILE];
 
 const NO_PERMISSION =
@@ -19,7 +19,7 @@ export class Lowerdata {
   private readonly dataLayers: readonly Layer[];
   private readonly origins: OriginFinder;
   private readonly xattrs: OverlayXattrs;
-  /** Whether it was said that files may not be opened by handle: once is enough. */
+  /** Whether the error NO_PERMISSION was thrown before: once is enough. */
   private hasReportedPermission = false;
   private readonly foundByOrigin = new WeakSet<Data>();
 
@@ -29,7 +29,7 @@ export class Lowerdata {
     this.xattrs = xattrs;
   }
 
-  /** The data of a regular file; see Overlay.find. A failure is not remembered. */
+  /** The data of a regular file, or a negative errno; see Overlay.find. A failure is not remembered. */
   find(node: Node, trace?: Trace): Data | number {
     const { top, data: place } = node;
     if (typeof place !== 'string') {
@@ -42,12 +42,12 @@ export class Lowerdata {
     return this.openOrigin(node, data, trace);
   }
 
-  /** Whether data was found by its origin: only its digest says that it is the right one. */
+  /** Whether data was found by its origin: then only its digest proves that it is the right data. */
   cameByOrigin(data: Data): boolean {
     return this.foundByOrigin.has(data);
   }
 
-  /** The first data-only layer that has a regular file at the path; else the errno of the last one. */
+  /** The regular file at the path in the first data-only layer that has one; otherwise the errno of the last layer. */
   private openPath(path: ByteString, trace?: Trace): Data | number {
     let result: Data | number = -ENOENT;
     if (path === '') return result;
@@ -61,7 +61,10 @@ export class Lowerdata {
     return result;
   }
 
-  /** The data that the top's origin leads to; `missing`, the errno of the path, where that finds nothing. */
+  /**
+   * The data that the top's origin names. @returns `missing`, the errno of the lookup by path, if the origin finds nothing
+   * Throws ErrnoError with that errno, once, if this process may not open files by handle.
+   */
   private openOrigin({ top }: Node, missing: number, trace?: Trace): Data | number {
     const value = hasDigest(top.layer.getxattr(top, this.xattrs.metacopy))
       ? top.layer.getxattr(top, this.xattrs.origin)

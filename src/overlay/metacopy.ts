@@ -1,11 +1,11 @@
-/** The value of `overlay.metacopy`: marks a regular file whose data is in a layer below, and may carry its digest. */
+/** The value of `overlay.metacopy`: it marks a regular file whose data is in a layer below, and may carry its digest. */
 
 import { EIO, ERANGE, ErrnoError } from '../sys/errno.ts';
 
 /** struct ovl_metacopy. Source: kernel fs/overlayfs/overlayfs.h, since 6.6; before that the value was empty. */
 export const Metacopy = {
   version: 0, //     u8  0
-  len: 1, //         u8  of the whole value
+  len: 1, //         u8  size of the whole value
   flags: 2, //       u8  not checked
   digest_algo: 3, // u8  0 none, 1 SHA-256, 2 SHA-512: the numbers of fs-verity
   digest: 4, //      up to 64 bytes
@@ -20,7 +20,7 @@ export interface Digest {
   bytes: Uint8Array;
 }
 
-/** Whether lookup accepts a value of this size: empty, or at least a header. Whatever else is wrong with it shows at open. */
+/** Whether lookup accepts a value of this size: empty, or at least a header. Other defects of a value are found at open. */
 export const isMetacopy = (bytes: number): boolean => bytes === 0 || bytes >= Metacopy.SIZE;
 
 /** Whether the value carries a digest, well-formed or not. */
@@ -29,7 +29,7 @@ export function hasDigest(value: Uint8Array | undefined): boolean {
 }
 
 /**
- * The digest of an accepted value; undefined where it has none. A value of four bytes or less is never looked into.
+ * The digest in a value that lookup accepted; undefined if it has none. A value of four bytes or less is not inspected.
  * Throws ErrnoError: EIO for a malformed value, ERANGE for one too long to hold a digest.
  * Source: kernel fs/overlayfs/util.c, ovl_check_metacopy_xattr and ovl_get_verity_digest.
  */

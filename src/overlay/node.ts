@@ -1,30 +1,30 @@
-/** An object of the overlay: what lookup found in the layers. */
+/** An object of the overlay, as lookup found it in the layers. */
 import type { Inode } from '../layers/layer.ts';
 import type { ByteString } from '../sys/bytes.ts';
 
 /**
  * One object of the overlay, shared by all names that lead to the same top inode.
- * A directory has a stack of real directories; a non-directory has its top and one place for its data.
+ * A directory has a stack of real directories; any other object has its top inode and one place for its data.
  */
 export interface Node {
   /** st_ino: unique in the overlay, the same for every lookup. See ino.ts. */
   readonly ino: number;
-  /** All attributes and xattrs are those of the top. */
+  /** The inode from which all attributes and xattrs come. */
   readonly top: Inode;
-  /** The real directories that take part, top first; the top alone for anything else. */
+  /** For a directory: the real directories that take part, top first. For any other object: the top alone. */
   readonly stack: readonly Inode[];
   /**
-   * Where a metacopy file's data is: an inode of a normal layer, or a path in the data-only layers, '' where it has none.
-   * undefined: its own.
+   * Where a metacopy file's data is: an inode of a normal layer, or a path in the data-only layers; '' if it has no path.
+   * undefined: the object is no metacopy file, so its data is its own.
    */
   readonly data: Inode | ByteString | undefined;
-  /** Whether data that is not at the path may be found by the top's origin. */
+  /** Whether data that is not found by path may be found by the origin of the top. */
   readonly followsOrigin: boolean;
-  /** Whether regular files of this directory may be xattr whiteouts: seen with opaque=x. */
+  /** Whether regular files in this directory may be xattr whiteouts: one of the real directories has opaque=x. */
   readonly xwhiteouts: boolean;
 }
 
-/** Whether an object that the node is made of was found not to be where it was. */
+/** Whether an inode that the node is made of is stale: its object was no longer where it had been found. */
 export function isStale({ stack, data }: Node): boolean {
   for (const inode of stack) if (inode.isStale) return true;
   return typeof data === 'object' && data.isStale === true;

@@ -16,12 +16,12 @@ import { Overlay } from './overlay.ts';
 import { type Judge, step } from './step.ts';
 
 /**
- * Opens the stack `A:B::C:…`, by the defaults of `lowerdata mount`: metacopy and redirects are followed, digests are
- * checked, and absolute redirects lead to data-only layers alone where all normal layers are images.
- * @param source the layers, `::` before each data-only one; a backslash escapes `:` and itself
- * @param choices what is to differ from that
- * @param judge a rule to try in the place of the kernel's
- * Throws ErrnoError: EINVAL for colons that separate nothing and for choices that conflict, else as `openOverlay`.
+ * Opens the stack `A:B::C:…` with the defaults of `lowerdata mount`: metacopy and redirects are followed, and digests are
+ * checked. If all normal layers are images, absolute redirects lead only to data-only layers.
+ * @param source the layers, with `::` before each data-only one; a backslash escapes `:` and itself
+ * @param choices the options that differ from these defaults
+ * @param judge a rule to use in place of the kernel's
+ * Throws ErrnoError: EINVAL for colons that separate nothing and for choices that conflict; otherwise as `openOverlay`.
  */
 export function openStack(source: ByteString, choices: StackChoices = {}, judge: Judge = step): Overlay {
   const layers = parseLowerdir(source, 'stack');
@@ -32,9 +32,9 @@ export function openStack(source: ByteString, choices: StackChoices = {}, judge:
 
 /**
  * Opens every layer of a stack: a directory, or a file that is an EROFS image.
- * @param memory how much of them is remembered, and how long
- * Throws ErrnoError that names the layer: ENOENT where it is missing, EINVAL where it is neither, ELOOP where a layer is
- * or lies inside another one, and what reading an image gives.
+ * @param memory how much of the layers is remembered, and for how long
+ * Throws ErrnoError that names the layer: ENOENT if it is missing; EINVAL if it is neither a directory nor a file; ELOOP if it is
+ * the same as another layer or lies inside one; and the errors of reading an image.
  */
 export function openOverlay(options: StackOptions, judge: Judge = step, memory: Memory = DEFAULT_MEMORY): Overlay {
   refuseOverlaps(options.layers.map(layer => layer.path));
@@ -61,8 +61,8 @@ export function openOverlay(options: StackOptions, judge: Judge = step, memory: 
  * Opens one layer: a directory, or a file that is an EROFS image, which is read into memory.
  * @param digest the fs-verity digest that the image must have: `[sha256:|sha512:]HEX`
  * @param attrSeconds how long attributes of a directory may be out of date
- * Throws ErrnoError that names the layer, as `openOverlay`; EINVAL for a directory where a digest is given, and for a digest
- * that is none; VerityError EIO where the image has another one.
+ * Throws ErrnoError that names the layer, as `openOverlay` does; EINVAL for a directory with a digest, and for text that is no
+ * digest; VerityError EIO if the image has another digest.
  */
 export function openLayer(path: ByteString, digest?: string, attrSeconds: number = DEFAULT_MEMORY.attrSeconds): Layer {
   const stat = statLayer(path);
@@ -75,7 +75,10 @@ export function openLayer(path: ByteString, digest?: string, attrSeconds: number
   throw new ErrnoError(EINVAL, `layer ${printable(path)}: neither a directory nor an image`);
 }
 
-/** The digest is that of the bytes in memory, which are used from then on, whatever becomes of the file; but not before. */
+/**
+ * Opens an image, after it has checked the digest. The digest covers the bytes in memory, which are used from then on even if the
+ * file changes.
+ */
 function openImageLayer(path: ByteString, digest: string | undefined): Layer {
   if (digest === undefined) return openErofsLayer(path);
   const wanted = digestFromText(digest);
@@ -101,7 +104,8 @@ function ask<T>(path: ByteString, systemCall: (path: Buffer) => T): T {
 }
 
 /**
- * One tree must not be seen through two layers. An image's tree is its own, wherever the file lies: among its objects, say.
+ * Refuses stacks in which one tree is seen through two layers. An image may lie inside a directory layer, for example among its
+ * objects: its tree is its own.
  * Source: kernel fs/overlayfs/super.c, ovl_check_overlapping_layers.
  */
 function refuseOverlaps(paths: readonly ByteString[]): void {
@@ -125,7 +129,7 @@ const identity = (stat: BigIntStats): string => `${stat.dev}:${stat.ino}`;
 const overlap = (path: ByteString, relation: string, other: ByteString): ErrnoError =>
   new ErrnoError(ELOOP, `layer ${printable(path)} ${relation} layer ${printable(other)}`);
 
-/** The directories above a path. */
+/** The directories above the real path of a layer, nearest first, down to `/`. */
 function ancestors(path: ByteString): ByteString[] {
   const real = ask(path, () => realPath(path));
   const above: ByteString[] = [];

@@ -1,38 +1,41 @@
-/** Which layers a stack has and by which rules it is looked up, from the option text of a mount. Asks no filesystem. */
+/** Parses the option text of a mount into the layers of a stack and the rules of its lookup. It touches no filesystem. */
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { digestFromText } from '../verity/algorithms.ts';
 
-/** One layer: the path by which it is opened, relative to the current directory of whoever mounts. */
+/** One layer: the path by which it is opened, relative to the current directory of the process that mounts. */
 export interface LayerSpec {
   readonly path: ByteString;
   readonly dataOnly: boolean;
 }
 
-/** By which rules a stack is looked up, whatever its layers. */
+/** The rules by which a stack is looked up, independent of its layers. */
 export interface RuleOptions {
   /** Whether a metacopy file may take its data from a normal layer below. */
   readonly metacopy: boolean;
   /** Whether redirects are followed. */
   readonly redirectDir: 'follow' | 'nofollow';
-  /** Whether data is checked against the digest of its metacopy xattr. require: a metacopy file must have one. */
+  /**
+   * Whether data is checked against the digest of its metacopy xattr. require: in addition, every metacopy file must have a
+   * digest.
+   */
   readonly verity: 'off' | 'on' | 'require';
-  /** The xattrs of the overlay are `user.overlay.*`, not `trusted.overlay.*`. */
+  /** Whether the xattrs of the overlay are `user.overlay.*` instead of `trusted.overlay.*`. */
   readonly userxattr: boolean;
   /**
-   * Where the absolute redirect of a metacopy file may lead. kernel: into every layer below; data-only: into data-only
-   * layers alone; strict: the same, and the file must carry a digest.
+   * Where the absolute redirect of a metacopy file may lead. kernel: into every layer below; data-only: only into data-only
+   * layers; strict: as data-only, and the file must carry a digest.
    */
   readonly redirects: 'kernel' | 'data-only' | 'strict';
-  /** kernel: a redirect that begins with `//` is EINVAL, as in Linux 6.18; lowerdata: it leads to data-only layers. */
+  /** kernel: a redirect that begins with `//` fails with EINVAL, as in Linux 6.18; lowerdata: it leads to data-only layers. */
   readonly semantics: 'lowerdata' | 'kernel';
-  /** Whether data that is not found by path is found by its origin, where a digest vouches for it. */
+  /** Whether data that is not found by path is found by its origin, if its metacopy xattr has a digest to check it against. */
   readonly followOrigin: boolean;
-  /** Whether every inode number has 32 bits, also where an entry has to be kept for each object. */
+  /** Whether every inode number must fit into 32 bits, even if an entry has to be kept for each object with a larger one. */
   readonly ino32?: boolean;
 }
 
-/** A whole stack: its layers, and by which rules they are looked up. */
+/** A whole stack: its layers, and the rules by which they are looked up. */
 export interface StackOptions extends RuleOptions {
   /** Normal layers, top first, then the data-only ones in order. */
   readonly layers: readonly LayerSpec[];
@@ -40,10 +43,10 @@ export interface StackOptions extends RuleOptions {
   readonly imageDigest?: string;
 }
 
-/** What somebody asked for; the rest is by default. */
+/** The options that were chosen; defaults apply to the others. */
 export interface StackChoices {
   metacopy?: boolean;
-  /** off: as if nothing were said, which is what the kernel makes of it. */
+  /** off: the default applies, as in the kernel. */
   redirectDir?: 'follow' | 'nofollow' | 'off';
   verity?: RuleOptions['verity'];
   userxattr?: boolean;
@@ -51,11 +54,11 @@ export interface StackChoices {
   semantics?: RuleOptions['semantics'];
   followOrigin?: boolean;
   ino32?: boolean;
-  /** As in StackOptions; with it, `verity` is `require` unless that was chosen as well. */
+  /** As in StackOptions; if it is given and `verity` is not, `verity` is `require`. */
   imageDigest?: string;
 }
 
-/** What holds for a stack whose options do not say otherwise, and how many layers it must have. */
+/** The defaults for options that are not chosen, and the minimum number of layers. */
 export interface StackDefaults {
   readonly metacopy: boolean;
   readonly redirectDir: 'follow' | 'nofollow';
@@ -64,7 +67,7 @@ export interface StackDefaults {
   readonly layersMin: 1 | 2;
 }
 
-/** `-o lowerdir=…`: as a kernel whose module parameters are metacopy=N and redirect_always_follow=Y. */
+/** For `-o lowerdir=…`: as a kernel whose module parameters are metacopy=N and redirect_always_follow=Y. */
 export const KERNEL_DEFAULTS: StackDefaults = {
   metacopy: false,
   redirectDir: 'follow',
@@ -72,17 +75,17 @@ export const KERNEL_DEFAULTS: StackDefaults = {
   redirects: 'kernel',
   layersMin: 2,
 };
-/** `A:B::C` without further words. */
+/** For `A:B::C` without options. */
 export const STACK_DEFAULTS: StackDefaults = { ...KERNEL_DEFAULTS, metacopy: true, verity: 'on', layersMin: 1 };
-/** A composefs image, whose files are redirects to objects. */
+/** For a composefs image, whose files are redirects to objects. */
 export const IMAGE_DEFAULTS: StackDefaults = { ...STACK_DEFAULTS, redirects: 'data-only' };
 
-/** Which of them holds for layers that are named without options. @param isImage whether a layer is a file */
+/** The defaults for layers that are named without options. @param isImage whether a layer is a file */
 export function defaultsFor(layers: readonly LayerSpec[], isImage: (path: ByteString) => boolean): StackDefaults {
   return layers.every(({ path, dataOnly }) => dataOnly || isImage(path)) ? IMAGE_DEFAULTS : STACK_DEFAULTS;
 }
 
-/** Data-only layers included. Source: linux/fs/overlayfs/params.c, OVL_MAX_STACK. */
+/** The maximum number of layers, data-only ones included. Source: linux/fs/overlayfs/params.c, OVL_MAX_STACK. */
 export const LAYERS_MAX = 500;
 
 /** One option; `value` is undefined for a flag. */
@@ -92,8 +95,8 @@ export interface Option {
 }
 
 /**
- * Splits an option string at commas. A backslash keeps the next byte from being one, and stays in the value.
- * Empty options, and those without a key, are nothing. Source: linux/fs/overlayfs/params.c, ovl_next_opt.
+ * Splits an option string at commas. A backslash keeps the next byte from separating options, and stays in the value.
+ * Empty options, and those without a key, are dropped. Source: linux/fs/overlayfs/params.c, ovl_next_opt.
  */
 export function splitOptions(text: ByteString): Option[] {
   const options: Option[] = [];
@@ -105,7 +108,7 @@ export function splitOptions(text: ByteString): Option[] {
   return options;
 }
 
-/** The pieces of `text` between separators without a backslash before them; backslashes stay. */
+/** Splits `text` at separators that have no backslash before them; backslashes stay. */
 export function splitAt(text: ByteString, separator: ',' | ':'): ByteString[] {
   const pieces: ByteString[] = [];
   let from = 0;
@@ -121,14 +124,14 @@ export function splitAt(text: ByteString, separator: ',' | ':'): ByteString[] {
 }
 
 /**
- * The layers of `A:B::C::D`: normal ones after single colons, data-only ones after double colons.
+ * Parses the layers of `A:B::C::D`: normal ones follow single colons, data-only ones follow double colons.
  * Throws EINVAL, with `option` and the place in the text, for colons that separate nothing and for `:` after `::`.
  */
 export function parseLowerdir(text: ByteString, option = 'lowerdir'): LayerSpec[] {
   const pieces = splitAt(text, ':');
   const layers: LayerSpec[] = [];
-  let at = 0; // where the piece begins
-  let dataOnly = false; // whether an empty piece, the inside of a double colon, is before this one
+  let at = 0; // byte offset where the piece begins
+  let dataOnly = false; // whether the previous piece was empty, that is, the inside of a double colon
   for (const [i, piece] of pieces.entries()) {
     if (piece !== '') {
       if (!dataOnly && layers.at(-1)?.dataOnly)
@@ -148,7 +151,7 @@ export function parseLowerdir(text: ByteString, option = 'lowerdir'): LayerSpec[
   return layers;
 }
 
-/** Drops each backslash and takes the byte after it as it is; one at the end is dropped. */
+/** Drops each backslash and keeps the byte after it as it is; a backslash at the end is dropped. */
 function withoutBackslashes(text: ByteString): ByteString {
   return text.replace(/\\(.?)/gs, '$1');
 }
@@ -157,16 +160,16 @@ function misplaced(option: string, text: ByteString, at: number, what: string): 
   return new ErrnoError(EINVAL, `${option}=${printable(text)}: ${what}, at byte ${at}`);
 }
 
-/** What people are told of a mount option. */
+/** The help text of a mount option. */
 export interface OptionWords {
-  /** The values it takes: one of a list, or any, for which a word stands. A flag takes none. */
+  /** The values that the option takes: a list to choose from, or a placeholder for any value. A flag takes none. */
   readonly values?: string | readonly string[];
-  /** What it does, or why it is refused; `code` is in backquotes. */
+  /** What the option does, or why it is refused; `code` is in backquotes. */
   readonly what: string;
   readonly effect: 'taken' | 'without effect' | 'refused';
 }
 
-/** An option of ours or of overlayfs. */
+/** An option of lowerdata or of overlayfs. */
 interface Row extends OptionWords {
   readonly take: (draft: StackDraft, value: ByteString) => void;
 }
@@ -195,7 +198,7 @@ const DIGEST =
 const FOLLOW_ORIGIN =
   'whether data that is not found by path is found by origin; needs CAP_DAC_READ_SEARCH, or `lowerdata index` in the layer';
 
-/** Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last five are ours. */
+/** All options. Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last five are ours. */
 const rows = new Map<ByteString, Row>([
   ['lowerdir', taken('A:B::C', LOWERDIR, (draft, value) => draft.replaceLayers(value))],
   [
@@ -259,7 +262,7 @@ const rows = new Map<ByteString, Row>([
   ['digest', taken('HEX', DIGEST, takeDigest)],
 ]);
 
-/** The words of these options, by name. */
+/** The help texts of these options, by option name. */
 export const stackOptionWords: ReadonlyMap<ByteString, OptionWords> = rows;
 
 function takeRedirectDir({ given }: StackDraft, value: ByteString): void {
@@ -288,26 +291,26 @@ function refuseUpper(): never {
   throw new ErrnoError(EINVAL, 'upperdir: a writable layer is not supported yet');
 }
 
-/** Collects the options of one mount, in their order; `finish` checks how they go together. */
+/** Collects the options of one mount in their order; `finish` checks that they go together. */
 export class StackDraft {
   readonly given: StackChoices;
   private layers: LayerSpec[] = [];
-  /** How the first layer came: after `lowerdir`, none can be appended. */
+  /** Which option gave the layers: after `lowerdir`, none can be appended. */
   private form: 'lowerdir' | 'appended' | undefined;
 
-  /** @param given what was chosen before the first option */
+  /** @param given the choices before the first option */
   constructor(given: StackChoices = {}) {
     this.given = { ...given };
   }
 
-  /** Whether options, not the source of the mount, name the layers. */
+  /** Whether options name the layers, and not the source of the mount. */
   get hasLayers(): boolean {
     return this.form !== undefined;
   }
 
   /**
-   * Takes one option. `without effect`: known, and nothing here depends on it.
-   * Throws EINVAL, naming the option, for a value it does not have, a missing one, and one for a flag.
+   * Takes one option. @returns `without effect` for an option that is known, but on which nothing here depends
+   * Throws EINVAL, naming the option, for a value that it does not take, for a missing value, and for a value given to a flag.
    */
   set(key: ByteString, value: ByteString | undefined): 'taken' | 'without effect' | 'unknown' {
     const row = rows.get(key);
@@ -321,13 +324,13 @@ export class StackDraft {
     return row.effect === 'taken' ? 'taken' : 'without effect';
   }
 
-  /** `lowerdir=`, or the source of a mount: drops all layers there are. */
+  /** Takes `lowerdir=`, or the source of a mount. Earlier layers are dropped. */
   replaceLayers(text: ByteString): void {
     this.layers = parseLowerdir(text);
     this.form = 'lowerdir';
   }
 
-  /** `lowerdir+=`, `datadir+=`: the path as it is. */
+  /** Takes `lowerdir+=` or `datadir+=`: one layer, whose path is used as it is. */
   addLayer(path: ByteString, dataOnly: boolean): void {
     const option = dataOnly ? 'datadir+' : 'lowerdir+';
     if (this.form === 'lowerdir') throw new ErrnoError(EINVAL, `${option}=${printable(path)}: comes after lowerdir`);
@@ -338,7 +341,7 @@ export class StackDraft {
     this.form = 'appended';
   }
 
-  /** Checks what depends on more than one option. @param objects further data-only layers, after all others */
+  /** Checks the options that depend on each other. @param objects further data-only layers, after all others */
   finish(defaults: StackDefaults, objects: readonly ByteString[] = []): StackOptions {
     const layers = [...this.layers, ...objects.map(path => ({ path, dataOnly: true }))];
     checkCounts(layers, defaults.layersMin);
@@ -347,7 +350,7 @@ export class StackDraft {
   }
 }
 
-/** The rules that choices and defaults come to. Throws EINVAL, naming the options, for choices that conflict. */
+/** Combines choices and defaults into rules. Throws EINVAL, naming the options, for choices that conflict. */
 export function settleRules(given: StackChoices = {}, defaults: StackDefaults = STACK_DEFAULTS): RuleOptions {
   return {
     ...following(given, defaults),
@@ -360,7 +363,10 @@ export function settleRules(given: StackChoices = {}, defaults: StackDefaults = 
   };
 }
 
-/** metacopy needs followed redirects, userxattr allows neither. Source: linux/fs/overlayfs/params.c, ovl_fs_params_verify. */
+/**
+ * metacopy requires that redirects are followed; userxattr allows neither. Source: linux/fs/overlayfs/params.c,
+ * ovl_fs_params_verify.
+ */
 function following(given: StackChoices, defaults: StackDefaults): Pick<RuleOptions, 'metacopy' | 'redirectDir'> {
   const metacopy = given.metacopy ?? defaults.metacopy;
   const asked = given.redirectDir === 'off' ? defaults.redirectDir : given.redirectDir;

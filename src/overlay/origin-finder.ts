@@ -1,4 +1,4 @@
-/** Finds data by its origin: which layer's filesystem a handle belongs to, and the file there. */
+/** Finds data by its origin: the layer on whose filesystem the file handle is valid, and the file there. */
 import type { Data, Layer } from '../layers/layer.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { ENOENT, EPERM, EXDEV } from '../sys/errno.ts';
@@ -6,18 +6,18 @@ import type { Origin } from './origin.ts';
 
 export class OriginFinder {
   private readonly layers: readonly Layer[];
-  /** For each uuid the layers to ask; none where two filesystems have it, so that a handle could be of either. */
+  /** For each uuid, the layers to ask; none if two filesystems have the uuid, because a handle could belong to either. */
   private owners: Map<ByteString, Layer[]> | undefined;
 
-  /** @param layers data-only ones first */
+  /** @param layers in the order in which they are asked: the data-only ones first */
   constructor(layers: readonly Layer[]) {
     this.layers = layers;
   }
 
   /**
-   * Opens the regular file of an origin, wherever on its filesystem it is: the caller checks its digest.
-   * @returns a negative errno where it is not found: -EXDEV where no layer's filesystem has the uuid, or several have it;
-   *   -EPERM where this process may not open files by handle
+   * Opens the regular file of an origin, wherever it is on its filesystem. The caller must check its digest.
+   * @returns the data, or a negative errno: -EXDEV if no layer's filesystem has the uuid, or several have it; -EPERM if this
+   *   process may not open files by handle
    */
   open({ uuid, handle }: Origin): Data | number {
     this.owners ??= ownersOf(this.layers);
@@ -25,7 +25,7 @@ export class OriginFinder {
     for (const layer of this.owners.get(uuid) ?? []) {
       const found = layer.openHandle(handle);
       if (found !== -ENOENT && found !== -EPERM) return found;
-      if (result !== -ENOENT) result = found; // an index of another layer may have it
+      if (result !== -ENOENT) result = found; // the index of another layer may have the file
     }
     return result;
   }

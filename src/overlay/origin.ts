@@ -1,35 +1,38 @@
-/** Values of `overlay.origin`: the file handle of the inode that a copy was made from. Of hosts with little endian. */
+/**
+ * Values of `overlay.origin`: the file handle of the inode that a copy was made from. Only values of little-endian hosts are
+ * understood.
+ */
 import { type ByteString, bufferOf, byteStringOf } from '../sys/bytes.ts';
 import type { Handle } from '../sys/handles.ts';
 
-/**
- * struct ovl_fb, whose length is that of the value. Source: kernel fs/overlayfs/overlayfs.h.
- */
+/** struct ovl_fb, which fills the whole value. Source: kernel fs/overlayfs/overlayfs.h. */
 const Fb = {
   version: 0, // u8  0
   magic: 1, //   u8  0xfb
-  len: 2, //     u8  of the whole value
+  len: 2, // u8  size of the whole value
   flags: 3, //   u8  FLAG_*
   type: 4, //    u8  handle_type of name_to_handle_at(2)
-  uuid: 5, //    u8[16]  of the filesystem
+  uuid: 5, // u8[16]  uuid of the filesystem
   fid: 21, //    f_handle of name_to_handle_at(2)
   SIZE: 21,
 } as const;
 const MAGIC = 0xfb;
 const FLAG_BIG_ENDIAN = 1;
 const FLAG_ANY_ENDIAN = 2;
-const FLAGS_KNOWN = 7; // with 4: the handle of an upper file
+const FLAGS_KNOWN = 7; // includes 4, which marks the handle of an upper file
 
-/** What an origin names: a filesystem, and an inode there. */
+/** An origin: a filesystem and an inode on it. */
 export interface Origin {
-  /** The 16 bytes of the uuid of the inode's filesystem; zeros where it has none. */
+  /** The 16 bytes of the uuid of the inode's filesystem; zeros if it has none. */
   readonly uuid: ByteString;
   readonly handle: Handle;
 }
 
 /**
- * Parses the value of the xattr. @returns undefined for one that is invalid, and for one whose version, flags or byte order
- * are not known here: either is as if there were none. Source: kernel fs/overlayfs/namei.c, ovl_check_fb_len, ovl_get_fh.
+ * Parses the value of the xattr.
+ * @returns undefined for an invalid value, and for a version, flag or byte order that is unknown here; the caller treats both as
+ *   no origin
+ * Source: kernel fs/overlayfs/namei.c, ovl_check_fb_len, ovl_get_fh.
  */
 export function parseOrigin(value: Uint8Array): Origin | undefined {
   const length = value[Fb.len] ?? 0;
@@ -44,7 +47,8 @@ export function parseOrigin(value: Uint8Array): Origin | undefined {
 }
 
 /**
- * The value of the xattr as copy-up writes it on this host. @param origin with a handle of 128 bytes at most, as all have
+ * The value of the xattr as copy-up writes it on this host.
+ * @param origin its handle has at most 128 bytes, as every file handle does
  * Source: kernel fs/overlayfs/copy_up.c, ovl_encode_real_fh.
  */
 export function formatOrigin({ uuid, handle }: Origin): Uint8Array {

@@ -1,4 +1,7 @@
-/** A stack of layers as one tree: names in, nodes and bytes out. It knows no mount; a FUSE session is one of its users. */
+/**
+ * A stack of layers as one tree: it takes names, and gives nodes and bytes. It knows nothing of mounts; a FUSE session is one of
+ * its users.
+ */
 import { descriptorCounts } from '../layers/descriptors.ts';
 import type { Data, Inode, Layer, Statfs } from '../layers/layer.ts';
 import type { ByteString } from '../sys/bytes.ts';
@@ -19,21 +22,21 @@ import { type Check, Verifier } from './verifier.ts';
 import { missingXattr, OverlayXattrs } from './xattrs.ts';
 
 /**
- * A stack of open layers. Lookup begins at `root` and goes name by name; `findPath` does that for a path.
- * It caches what lookup found, so that what changes in a layer may not show.
+ * A stack of open layers. Lookup begins at `root` and proceeds name by name; `findPath` does that for a path.
+ * Lookup results are cached, so a change in a layer may not show.
  */
 export class Overlay implements Stack {
   readonly rules: Rules;
   readonly judge: Judge;
   readonly roots: readonly Inode[];
   readonly root: Node;
-  /** Nothing of the tree can change: all normal layers are images. */
+  /** Whether nothing in the tree can change: all normal layers are images. */
   readonly immutable: boolean;
-  /** Whether `recall` finds every node again by its number alone: of one image. */
+  /** Whether `recall` finds every node again by its number alone: the only normal layer is an image. */
   readonly recalls: boolean;
-  /** Told how lookup finds what it finds, while it is set. */
+  /** Receives the steps of each lookup while it is set. */
   trace: Trace | undefined;
-  /** The normal ones, top first, and the data-only ones, in order. */
+  /** The normal layers, top first; `dataLayers` are the data-only ones, in order. */
   readonly layers: readonly Layer[];
   readonly dataLayers: readonly Layer[];
   readonly options: RuleOptions;
@@ -43,15 +46,16 @@ export class Overlay implements Stack {
   private readonly lowerdata: Lowerdata;
   private readonly verifier: Verifier;
   private readonly memory: Memory;
-  /** Absent where asking the only layer, an image, again is as cheap, and where none is wanted. */
+  /** Absent if no cache is wanted, and if the only normal layer is an image, where a lookup is as cheap as the cache. */
   private readonly dentries: DentryCache | undefined;
 
   /**
-   * Takes over open layers. Throws ErrnoError EIO where no layer is a normal one.
-   * @param layers the normal ones, top first
-   * @param dataLayers the data-only ones, in order
-   * @param judge a rule to try in the place of the kernel's
-   * @param memory how much is remembered here; how long attributes are, the layers were told when they were opened
+   * Takes over open layers. Throws ErrnoError EIO if no layer is a normal one.
+   * @param layers the normal layers, top first
+   * @param dataLayers the data-only layers, in order
+   * @param judge a rule to use in place of the kernel's
+   * @param memory how much is remembered here; the time for which attributes are remembered was given to the layers at their
+   *   opening
    */
   constructor(
     layers: readonly Layer[],
@@ -85,7 +89,7 @@ export class Overlay implements Stack {
     this.root = this.rootNode();
   }
 
-  /** The root merges all normal layers; opaque=x is looked at on every root but the lowest. */
+  /** The root merges all normal layers; opaque=x is read on every root but the lowest. */
   private rootNode(): Node {
     const [top] = this.roots;
     if (!top) throw new ErrnoError(EIO, 'a stack without a normal layer');
@@ -95,7 +99,7 @@ export class Overlay implements Stack {
     return { ino: this.numbers.of(top), top, stack: this.roots, data: undefined, followsOrigin: false, xwhiteouts };
   }
 
-  /** Whether objects may have POSIX ACLs. To find out may take a walk through an image. */
+  /** Whether objects may have POSIX ACLs. The first answer may take a walk through an image. */
   get hasAcl(): boolean {
     return this.layers.some(layer => layer.hasAcl);
   }
@@ -109,8 +113,8 @@ export class Overlay implements Stack {
   }
 
   /**
-   * Looks up a name in a directory. @returns its node, or a negative errno; see lookup.ts for them
-   * Throws ErrnoError where a layer is corrupt or can not be read.
+   * Looks up a name in a directory. @returns its node, or a negative errno as `lookup` of lookup.ts
+   * Throws ErrnoError if a layer is corrupt or cannot be read.
    */
   lookup(parent: Node, name: ByteString): Node | number {
     const known = this.trace ? undefined : this.dentries?.get(parent, name);
@@ -123,14 +127,14 @@ export class Overlay implements Stack {
     return node;
   }
 
-  /** Has a name lead to a node from now on: the one that is known already of the object that was found, or -ENOENT. */
+  /** Makes a name lead to `node` from now on: a node that the caller already has for the object that was found, or -ENOENT. */
   remember(parent: Node, name: ByteString, node: Node | number): void {
     this.dentries?.set(parent, name, node);
   }
 
   /**
-   * The node of a number that a lookup found, or an entry of a listing has; only where `recalls`.
-   * @returns as `lookup`; throws likewise
+   * The node of a number that a lookup found or that an entry of a listing has; only where `recalls`.
+   * @returns as `lookup`, and throws as it does
    */
   recall(ino: number): Node | number {
     const inode = this.layers[0]?.recall?.(ino);
@@ -140,8 +144,8 @@ export class Overlay implements Stack {
   }
 
   /**
-   * The node of a number that comes from outside, in a file handle, or the directory above it; only where `recalls`.
-   * @returns as `lookup`; -ESTALE where no name leads to it. Throws likewise
+   * The node of a number that comes from outside, in a file handle, or the directory above that node; only where `recalls`.
+   * @returns as `lookup`; -ESTALE if no name leads to the node. Throws as `lookup` does
    */
   recallHandle(ino: number, isParent: boolean): Node | number {
     const [layer] = this.layers;
@@ -159,9 +163,11 @@ export class Overlay implements Stack {
   }
 
   /**
-   * What stat shows: the top's attributes; a merged directory has one link, and blocks are those of the data. Like everything that
-   * is asked about a node, throws ErrnoError ESTALE where an object is not where it was found: a lookup finds what is there.
-   * @param openFd an open file that may be the top, whose name does not matter then
+   * The attributes that stat shows: those of the top, except that a merged directory has one link and that blocks are those of
+   * the data.
+   * Like every call for a node, it throws ErrnoError ESTALE if an object is not where it was found; a new lookup then finds the
+   * present object.
+   * @param openFd an open file that may be the top; if it is, its name does not matter
    */
   attr(node: Node, openFd?: number): Attr {
     const { top, data } = node;
@@ -179,7 +185,10 @@ export class Overlay implements Stack {
     return node.top.layer.readlink(node.top);
   }
 
-  /** Lists a directory. The root, a merged directory and one with an origin leave whiteouts out, any other does not. */
+  /**
+   * Lists a directory. Whiteouts are left out of the root, a merged directory and one with an origin, but not of any other
+   * directory.
+   */
   list(node: Node): Entry[] {
     if (!this.isMerged(node)) return listReal(node.top);
     const hasXwhiteouts = (directory: Inode): boolean => node.xwhiteouts && this.xwhiteoutLayers.has(directory.layer);
@@ -192,8 +201,9 @@ export class Overlay implements Stack {
   }
 
   /**
-   * The listing of a directory, to be read in parts. @param before an older one, whose readers may go on with this one
-   * Throws ErrnoError, ENOMEM where it has more names than this process can hold.
+   * The listing of a directory, which can be read in parts. @param before an older listing, whose readers may continue with this
+   * one
+   * Throws ErrnoError, ENOMEM if the directory has more names than this process can hold.
    */
   listing(node: Node, before?: Listing): Listing {
     const { layer } = node.top;
@@ -201,19 +211,19 @@ export class Overlay implements Stack {
     return new NumberedListing(this.list(node), before);
   }
 
-  /** The number of a directory's `..` where its only layer, an image, knows that. */
+  /** The inode number of a directory's `..`; undefined unless `recalls`, or if the image has no `..` there. */
   parentIno({ top }: Node): number | undefined {
     return this.recalls ? top.layer.lookup(top, '..')?.ino : undefined;
   }
 
-  /** The value of an xattr of the top, or -ENODATA, -EOPNOTSUPP, -EINVAL. */
+  /** The value of an xattr of the top, or -ENODATA, -EOPNOTSUPP or -EINVAL. */
   getxattr(node: Node, name: ByteString): Uint8Array | number {
     const stored = this.rules.xattrs.stored(name);
     if (typeof stored === 'number') return stored;
     return node.top.layer.getxattr(node.top, stored)?.slice() ?? missingXattr(name);
   }
 
-  /** What an ioctl gives of the top, or a negative errno; see Layer.fileAttributes. */
+  /** The reply to an ioctl for attributes of the top, or a negative errno; see Layer.fileAttributes. */
   fileAttributes({ top }: Node, kind: 'flags' | 'fsxattr'): Uint8Array | number {
     return top.layer.fileAttributes?.(top, kind) ?? -ENOTTY;
   }
@@ -230,7 +240,7 @@ export class Overlay implements Stack {
   /**
    * Opens a regular file's data and checks it, on this thread.
    * @returns the data, or a negative errno as `find` does
-   * Throws ErrnoError as `find` and `check` do; EIO where the digest is wrong.
+   * Throws ErrnoError as `find` and `check` do; EIO if the digest is wrong.
    */
   open(node: Node): Data | number {
     const data = this.find(node);
@@ -246,21 +256,22 @@ export class Overlay implements Stack {
   }
 
   /**
-   * Finds a regular file's data, which has not been looked for before if it is in a data-only layer.
-   * @returns it, unchecked, or -ENOENT, -ENOTDIR, -ELOOP, -EXDEV, -ENAMETOOLONG where no data-only layer has it
+   * Finds a regular file's data. Data-only layers are asked only now, not at lookup.
+   * @returns the data, unchecked, or -ENOENT, -ENOTDIR, -ELOOP, -EXDEV or -ENAMETOOLONG if no data-only layer has it
    */
   find(node: Node): Data | number {
     return this.lowerdata.find(node, this.trace);
   }
 
-  /** What is to be checked of data that `find` gave, before it is used; see Verifier.check. */
+  /** The check that data from `find` must pass before it is used; see Verifier.check. */
   check(node: Node, data: Data): Check | undefined {
     return this.verifier.check(node, data, this.lowerdata.cameByOrigin(data));
   }
 
   /**
-   * The numbers of the top layer's filesystem, as in the kernel, or of the first data-only one's, with names as long as the
-   * top layer has them. Throws ErrnoError EINVAL where there is none.
+   * The statfs numbers of the top layer's filesystem, as in the kernel, or those of the first data-only layer with the top
+   * layer's maximum name length.
+   * Throws ErrnoError EINVAL if `data` is asked for and there is no data-only layer.
    */
   statfs(of: 'top' | 'data' = 'top'): Statfs {
     const top = (this.roots[0] as Inode).layer.statfs();
@@ -270,12 +281,12 @@ export class Overlay implements Stack {
     return { ...data.statfs(), namelen: top.namelen };
   }
 
-  /** The same open layers by other rules. Only one of the two is to be closed. */
+  /** An overlay of the same open layers with other rules. Only one of the two may be closed. */
   withRules(rules: Partial<RuleOptions>, judge: Judge = this.judge): Overlay {
     return new Overlay(this.layers, this.dataLayers, { ...this.options, ...rules }, judge, this.memory);
   }
 
-  /** What is counted of its caches; the last one is that of all layers in this process. */
+  /** The counters of the caches; `descriptors` counts for all layers in this process. */
   get caches(): Readonly<Record<string, Counters>> {
     return {
       ...(this.dentries && { dentries: this.dentries.counts.counters }),
@@ -290,5 +301,8 @@ export class Overlay implements Stack {
   }
 }
 
-/** For data that is not looked up yet: the size in whole blocks, in units of 512 bytes. Source: kernel ovl_getattr. */
+/**
+ * Estimates st_blocks of data that has not been found yet: the size in whole blocks, in units of 512 bytes. Source: kernel
+ * ovl_getattr.
+ */
 const estimatedBlocks = ({ size, blksize }: Attr): number => (Math.ceil(size / blksize) * blksize) / 512;

@@ -1,17 +1,17 @@
-/** Paths in a stack, as a process finds them whose root is the mount. */
+/** Finds paths in a stack, as a process does whose root directory is the mount. */
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { ELOOP, ENOENT, ENOTDIR, ErrnoError, errnoName } from '../sys/errno.ts';
 import { isDirectory, isSymlink } from '../sys/stat.ts';
 import type { Node } from './node.ts';
 import type { Overlay } from './overlay.ts';
 
-/** Symlinks in one path at most. Source: linux/namei.h, MAXSYMLINKS. */
+/** The maximum number of symlinks in one path. Source: linux/namei.h, MAXSYMLINKS. */
 const SYMLINKS_MAX = 40;
 
 /**
  * Finds a path as the kernel does in a mount that is its own root: symlinks are followed, absolute ones from the root.
- * @param followLast whether the last component is followed, too
- * Throws ErrnoError that names the path: ENOENT for a miss, ENOTDIR, ELOOP, ENAMETOOLONG, and what Overlay.lookup gives.
+ * @param followLast whether a symlink in the last component is followed as well
+ * Throws ErrnoError that names the path: ENOENT for a miss, ENOTDIR, ELOOP, ENAMETOOLONG, and the errors of Overlay.lookup.
  */
 export function findPath(overlay: Overlay, path: ByteString, followLast = true): Node {
   const above: Node[] = [];

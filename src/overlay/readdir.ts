@@ -7,23 +7,23 @@ import { DT_CHR, DT_REG, DT_UNKNOWN, isRegular } from '../sys/stat.ts';
 import { isWhiteout } from './step.ts';
 import type { OverlayXattrs } from './xattrs.ts';
 
-/** A name in a listing, without `.` and `..`; `dtype` is the DT_* number of the top entry. */
+/** A name in a listing, which has no `.` and `..`; `dtype` is the DT_* number of the top entry. */
 export interface Entry {
   name: ByteString;
   dtype: number;
-  /** The number of the inode that a lookup in this real directory finds, where its layer knows that. */
+  /** The number of the inode that a lookup in this real directory finds, if its layer knows it. */
   ino?: number | undefined;
 }
 
-/** An entry with its places in the arrays of a listing, without the name. */
+/** Bytes of an entry without its name, with its slots in the arrays of a listing. */
 export const ENTRY_BYTES = 120;
 export const bytesOf = ({ name }: Entry): number => ENTRY_BYTES + name.length;
 
-/** Counts the memory of a listing that is being made: it may have a quarter of what the process may have. */
+/** Limits the memory of a listing while it is made: it may take a quarter of the heap that this process may use. */
 class ListingBudget {
   private left = getHeapStatistics().heap_size_limit / 4;
 
-  /** Throws ErrnoError ENOMEM where an entry is one too many. */
+  /** Throws ErrnoError ENOMEM if the entry does not fit. */
   take(entry: Entry): void {
     this.left -= bytesOf(entry);
     if (this.left < 0) throw new ErrnoError(ENOMEM, 'a directory with more names than fit into memory');
@@ -31,8 +31,8 @@ class ListingBudget {
 }
 
 /**
- * The real directory as it is: whiteouts are listed, though lookup does not find them.
- * Throws ErrnoError ENOMEM where its entries are more than a listing may have.
+ * Lists the real directory as it is: whiteouts are included, though lookup does not find them.
+ * Throws ErrnoError ENOMEM if the entries do not fit into ListingBudget.
  */
 export function listReal(directory: Inode): Entry[] {
   const entries: Entry[] = [];
@@ -57,10 +57,10 @@ function visitReal(directory: Inode, visit: (entry: Entry) => void): void {
 }
 
 /**
- * Merges the listings of a stack of directories: the first occurrence from the top counts, whiteouts are left out.
- * Order: every name of the lowest layer in its order, then the others by layer from the top.
+ * Merges the listings of a stack of directories: the first occurrence of a name from the top counts, and whiteouts are left out.
+ * Order: every name of the lowest layer in that layer's order, then the others by layer from the top.
  * @param hasXwhiteouts whether regular files of this real directory may be xattr whiteouts
- * Throws ErrnoError ENOMEM where there are more names than a listing may have.
+ * Throws ErrnoError ENOMEM if the entries do not fit into ListingBudget.
  */
 export function listMerged(
   xattrs: OverlayXattrs,
@@ -88,7 +88,7 @@ export function listMerged(
   return [...lowest, ...(rest as Entry[])];
 }
 
-/** Whether the entry is a whiteout; an empty regular file with the xattr is one only where `checkRegular`. */
+/** Whether the entry is a whiteout; an empty regular file with the xattr is one only with `checkRegular`. */
 function isHidden(xattrs: OverlayXattrs, directory: Inode, { name, ino }: Entry, checkRegular: boolean): boolean {
   const { layer } = directory;
   const inode = ino !== undefined && layer.recall ? layer.recall(ino) : layer.lookup(directory, name);

@@ -1,10 +1,10 @@
-/** Values of `overlay.redirect`: where the layers below hold what this object merges with or takes its data from. */
+/** Values of `overlay.redirect`: the path in the layers below of the object that this one merges with or takes its data from. */
 import { type ByteString, byteStringOf } from '../sys/bytes.ts';
 
 /**
  * Parses the value of the xattr; it ends at the first NUL.
  *
- *     name    takes the place of the last component ('.', '..' and '' are refused by the walk, not here)
+ *     name    replaces the last component ('.', '..' and '' are refused by the walk, not here)
  *     /a/b    a path from the root of the layers below
  *     //a/b   a path in data-only layers and nowhere else; only a metacopy file may have it
  *
@@ -23,5 +23,5 @@ export function parseRedirect(value: Uint8Array): ByteString | undefined {
 
 export const isAbsolute = (redirect: ByteString): boolean => redirect.charCodeAt(0) === 0x2f;
 
-/** Whether a redirect names data-only layers alone: it begins with two slashes. */
+/** Whether a redirect leads only to data-only layers: it begins with two slashes. */
 export const isDataRedirect = (redirect: ByteString): boolean => redirect.startsWith('//');

@@ -1,4 +1,7 @@
-/** The rule for one dentry: what a layer holds under one component of the looked-up name, and whether to go on below. */
+/**
+ * The rule for one dentry: how lookup judges the object that a layer has under one component of a name, and whether it goes on
+ * below.
+ */
 import type { Inode, Layer } from '../layers/layer.ts';
 import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import { EACCES, EINVAL, EIO, ErrnoError } from '../sys/errno.ts';
@@ -9,7 +12,7 @@ import { isAbsolute, isDataRedirect, parseRedirect } from './redirect.ts';
 import type { Trace } from './trace.ts';
 import type { OverlayXattrs } from './xattrs.ts';
 
-/** What a stack lets lookup do. */
+/** The options that decide what a lookup may do. */
 export interface Rules {
   readonly xattrs: OverlayXattrs;
   /** Whether a metacopy file may take its data from a normal layer below: the option metacopy=on. */
@@ -17,41 +20,44 @@ export interface Rules {
   /** Whether redirects are followed: the option redirect_dir. */
   readonly follow: boolean;
   readonly hasDataLayers: boolean;
-  /** Whether `//` is understood; today's kernel refuses it. */
+  /** Whether `//` is understood; the kernel (Linux 6.18) refuses it. */
   readonly dataRedirects: boolean;
   /** Whether the absolute redirect of a metacopy file skips the normal layers, as if it began with `//`. */
   readonly dataOnly: boolean;
-  /** Whether data that is not found by path is looked for by the origin of the metacopy file, if that has a digest. */
+  /** Whether data that is not found by path is looked for by the origin of the metacopy file, if the file has a digest. */
   readonly followOrigin: boolean;
 }
 
-/** What a lookup has learnt so far. Source: kernel fs/overlayfs/namei.c, struct ovl_lookup_data. */
+/** The state of a lookup. Source: kernel fs/overlayfs/namei.c, struct ovl_lookup_data. */
 export interface Search {
-  /** What the next layer is asked for: the looked-up name, or what redirects made of it, from the layer's root if it begins with a slash. */
+  /**
+   * The name that the next layer is asked for: the looked-up name, or the one that redirects made of it. If it begins with a
+   * slash, it starts from the layer's root.
+   */
   name: ByteString;
-  /** A directory was found: only directories merge with it. */
+  /** Whether a directory was found: only directories merge with it. */
   isDir: boolean;
-  /** No layer below takes part. */
+  /** Whether no layer below takes part. */
   stop: boolean;
-  /** This layer is the lowest that takes part, so neither opaque nor redirect matter. */
+  /** Whether this layer is the lowest that takes part, so that neither opaque nor redirect matters. */
   last: boolean;
-  /** The redirect met last is absolute and nothing has been passed since. */
+  /** Whether the last redirect was absolute and no directory or metacopy file has been passed since. */
   absolute: boolean;
-  /** The redirect met last, with what followed it: then `name` is the same. */
+  /** The last redirect, with the rest of the name after it: then `name` is the same. */
   redirect: ByteString | undefined;
-  /** The object found last is a metacopy file: the search goes on for its data. */
+  /** Whether the object found last is a metacopy file: the search goes on for its data. */
   metacopy: boolean;
-  /** Metacopy files met so far; a chain of them never follows an origin. */
+  /** Number of metacopy files so far; a chain of them never follows an origin. */
   metacopies: number;
   /** The layers where the looked-up directory itself has opaque=x: it holds xattr whiteouts. */
   xwhiteouts: Layer[];
-  /** Told which rules decide. */
+  /** Receives the rules that decide, while tracing is on. */
   readonly trace: Trace | undefined;
 }
 
 /**
- * A rule for one dentry, in the place of `step`, which has the parameters and the results. It may call `step` and change
- * what that notes in `search`.
+ * A rule for one dentry that replaces `step`, with its parameters and results. It may call `step` and change what `step` recorded
+ * in `search`.
  */
 export type Judge = (
   rules: Rules,
@@ -61,7 +67,7 @@ export type Judge = (
   rest: ByteString,
 ) => boolean | number;
 
-/** A search that has learnt nothing yet. */
+/** The state of a lookup before the first layer. */
 export function newSearch(name: ByteString, trace?: Trace): Search {
   return {
     name,
@@ -78,9 +84,9 @@ export function newSearch(name: ByteString, trace?: Trace): Search {
 }
 
 /**
- * Judges what a layer holds under a component of the name and notes what follows for the search.
- * @param prefixBytes length of what is before the component in `search.name`
- * @param rest what follows the component, with its slash; '' for the last component
+ * Judges the object that a layer has under a component of the name, and records the consequences in `search`.
+ * @param prefixBytes length of the part of `search.name` before the component
+ * @param rest the part after the component, with its slash; '' for the last component
  * @returns whether the object takes part (false: as if it were missing), or -EIO, -EINVAL for a broken xattr
  * Source: kernel fs/overlayfs/namei.c, ovl_lookup_single.
  */
@@ -128,7 +134,7 @@ function isLast({ last, trace }: Search): boolean {
   return last;
 }
 
-/** Notes what the xattr opaque says. @returns whether the search ends with this directory */
+/** Records the meaning of the xattr opaque. @returns whether the search ends with this directory */
 function isOpaque(rules: Rules, search: Search, found: Inode, isLastComponent: boolean): boolean {
   const opaque = opaqueness(rules.xattrs, found);
   if (opaque === 'x' && isLastComponent) {
@@ -146,7 +152,7 @@ function end(search: Search): false {
   return false;
 }
 
-/** Rewrites the name for the layers below by the redirect of `found`, if it has one. Source: ovl_check_redirect. */
+/** If `found` has a redirect, rewrites the name for the layers below. Source: ovl_check_redirect. */
 function stepRedirect(
   rules: Rules,
   search: Search,
@@ -156,7 +162,7 @@ function stepRedirect(
 ): true | number {
   const { trace } = search;
   if (search.absolute) trace?.rule('R7');
-  search.absolute = false; // also without a redirect: passing any directory or metacopy file forgets an earlier one
+  search.absolute = false; // also if there is no redirect: any directory or metacopy file on the way cancels an earlier one
   const value = found.layer.getxattr(found, rules.xattrs.redirect);
   if (value === undefined) return true;
   if (value.length === 0 && !isDirectory(found.mode) && mayBeDisconnected(rules, search, found)) {
@@ -181,7 +187,7 @@ function stepRedirect(
     return deferToDataLayers(search, redirect);
   } else {
     search.absolute = true;
-    search.stop = false; // even when an opaque directory was on the way here
+    search.stop = false; // even if an opaque directory was on the way here
     search.name = redirect + rest;
     trace?.rule('R2', `${printable(redirect)}: the layers below are asked for ${printable(search.name)}`);
   }
@@ -194,14 +200,14 @@ function mayBeDisconnected(rules: Rules, search: Search, found: Inode): boolean 
   return rules.followOrigin && search.metacopies === 1 && hasDigest(found.layer.getxattr(found, rules.xattrs.metacopy));
 }
 
-/** Whether a metacopy file's data can be found by its origin: it has a digest, which makes that safe, and a usable origin. */
+/** Whether a metacopy file's data can be found by its origin: it has a usable origin, and a digest to check the data against. */
 export function hasOrigin(xattrs: OverlayXattrs, inode: Inode): boolean {
   if (!hasDigest(inode.layer.getxattr(inode, xattrs.metacopy))) return false;
   const value = inode.layer.getxattr(inode, xattrs.origin);
   return value !== undefined && parseOrigin(value) !== undefined;
 }
 
-/** Ends the search in normal layers: the data is at `path` in a data-only layer, or found by its origin, or nowhere. */
+/** Ends the search in normal layers: the data is at `path` in a data-only layer, or is found by its origin, or does not exist. */
 function deferToDataLayers(search: Search, path: ByteString): true {
   search.absolute = true;
   search.stop = true;
@@ -210,13 +216,16 @@ function deferToDataLayers(search: Search, path: ByteString): true {
   return true;
 }
 
-/** A character device 0:0, or an empty regular file with the xattr `overlay.whiteout`. */
+/** Whether the inode is a whiteout: a character device 0:0, or an empty regular file with the xattr `overlay.whiteout`. */
 export function isWhiteout(xattrs: OverlayXattrs, inode: Inode): boolean {
   if ((inode.mode & S_IFMT) === S_IFCHR) return inode.rdev === 0;
   return isRegular(inode.mode) && inode.sizeBytes === 0 && xattrBytes(xattrs, inode, xattrs.whiteout) >= 0;
 }
 
-/** 'y' ends a merge, 'x' says that regular files in it may be whiteouts; any other value is nothing. */
+/**
+ * The value of the xattr opaque: 'y' ends a merge, 'x' means that regular files in the directory may be whiteouts; undefined for
+ * any other value or none.
+ */
 export function opaqueness(xattrs: OverlayXattrs, directory: Inode): 'y' | 'x' | undefined {
   const value = directory.layer.getxattr(directory, xattrs.opaque);
   if (value?.length !== 1) return undefined;
@@ -231,7 +240,7 @@ function hasMetacopy(xattrs: OverlayXattrs, inode: Inode): boolean | number {
 }
 
 /**
- * The size of an xattr of a regular file, -1 where it has none. User xattrs that may not be read are none: the file is plain.
+ * The size of an xattr of a regular file, -1 if it has none. A user xattr that may not be read counts as missing.
  * Source: ovl_check_metacopy_xattr.
  */
 function xattrBytes(xattrs: OverlayXattrs, inode: Inode, name: ByteString): number {

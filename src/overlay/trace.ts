@@ -1,4 +1,4 @@
-/** What lookup tells of its way to whoever explains it. The rules are those of semantics.md, by their names there. */
+/** The events of a lookup, for a caller that explains it. The rules are those of semantics.md, by their names there. */
 import type { Inode } from '../layers/layer.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import type { Node } from './node.ts';
@@ -37,16 +37,16 @@ export const RULES = {
 /** The name of a rule in semantics.md. */
 export type RuleName = keyof typeof RULES;
 
-/** Told in the order of what happens. Whatever is told costs nothing where nobody listens: arguments are not made then. */
+/** Receives events in the order in which they happen. Tracing costs nothing while it is off: its arguments are not computed. */
 export interface Trace {
   /** A name is looked up in a directory of the overlay. */
   lookup(name: ByteString): void;
-  /** A layer is asked for a name, or for a path from its root if that begins with a slash. */
+  /** A layer is asked for a name, or for a path from its root if `name` begins with a slash. */
   layer(path: string, name: ByteString): void;
-  /** What it holds under one component; undefined: nothing. */
+  /** The inode that the layer holds under one component; undefined if it holds none. */
   component(name: ByteString, found: Inode | undefined): void;
-  /** A rule decided something. @param detail what, in this case */
+  /** A rule decided something. @param detail its result in this case */
   rule(rule: RuleName, detail?: string): void;
-  /** What the lookup came to: a node, or a negative errno. */
+  /** The result of the lookup: a node, or a negative errno. */
   outcome(found: Node | number): void;
 }

@@ -1,4 +1,6 @@
-/** Checks data against the digest of its metacopy xattr, by what the kernel has measured or by measuring it. */
+/**
+ * Checks data against the digest of its metacopy xattr. The digest of the data comes from the kernel or from a measurement here.
+ */
 import { LRUCache } from 'lru-cache';
 import type { Data, Look } from '../layers/layer.ts';
 import { CacheCounts } from '../sys/counters.ts';
@@ -14,37 +16,40 @@ import type { Node } from './node.ts';
 import type { StackOptions } from './options.ts';
 import type { OverlayXattrs } from './xattrs.ts';
 
-/** Objects whose digest is remembered at most, and bytes of what is remembered: block hashes take 1/128 of the data. */
+/** The maximum number of objects that are remembered, and of bytes for them: block hashes take 1/128 of the data. */
 const MEASURED_MAX = 65_536;
 const MEASURED_BYTES_MAX = 1 << 26;
-/** A digest, its key, and the cache around them take less; each one counts as this, so that bytes bound their number, too. */
+/**
+ * Each entry counts as this many bytes, so that MEASURED_BYTES_MAX bounds their number as well. A digest, its key and the cache
+ * around them take less.
+ */
 const ENTRY_BYTES = MEASURED_BYTES_MAX / MEASURED_MAX;
 /**
- * Data in an image that is measured at most: a second's work, for it is done on this thread. An inode of a few bytes can claim
+ * The maximum size of data in an image that is measured. It takes a second, on this thread. An inode of a few bytes can claim
  * petabytes, all of them a hole.
  */
 const IN_IMAGE_MAX = 2 ** 30;
 
-/** What was found out about an object's data. */
+/** The result of a measurement of an object's data. */
 export interface Measured {
   /** The fs-verity digest. */
   readonly digest: Uint8Array;
-  /** The hash of each block, one after the other, where they were asked for. */
+  /** The hashes of the blocks, one after the other, if they were asked for. */
   readonly leaves?: Uint8Array | undefined;
-  /** The kernel has measured it, and checks every block that is read. */
+  /** Whether the kernel has measured the data; if so, it checks every block that is read. */
   readonly byKernel: boolean;
 }
 
-/** What was found out about the last version of an object that was measured. */
+/** The measurement of the last version of an object that was measured. */
 interface Known {
   readonly version: string;
   readonly measured: Measured;
 }
 
-/** By object and algorithm: what an object was before it changed is of no use, and gives its place to what it is. */
+/** Remembers measurements by object and algorithm. When an object changes, its new measurement replaces the old one. */
 class Memory {
   readonly counts = new CacheCounts();
-  /** Without `max`: for that, the cache takes memory in advance, and 5 ms. */
+  /** `max` is not set, because the cache would allocate memory for all entries in advance, which takes 5 ms. */
   private readonly known = new LRUCache<string, Known>({
     maxSize: MEASURED_BYTES_MAX,
     sizeCalculation: ({ measured: { leaves } }) => ENTRY_BYTES + (leaves?.length ?? 0),
@@ -54,7 +59,7 @@ class Memory {
     this.counts.holds(this.known, MEASURED_MAX);
   }
 
-  /** @param withLeaves only what can tell of a block whether it is as measured */
+  /** @param withLeaves whether only a measurement counts that can check single blocks: by the kernel, or with block hashes */
   get(check: Check, withLeaves: boolean): Measured | undefined {
     const known = this.known.get(keyOf(check));
     const found = known?.version === check.version ? known.measured : undefined;
@@ -81,16 +86,17 @@ export class Verifier {
     this.verity = redirects === 'strict' ? 'require' : verity;
   }
 
-  /** Of what is remembered. */
+  /** The counters of the remembered measurements. */
   get counts(): CacheCounts {
     return this.memory.counts;
   }
 
   /**
-   * What has to be checked of a file's data; undefined: nothing. @param byOrigin the data was found by its origin, so that
-   * its digest counts whatever the option says
-   * Throws ErrnoError: EIO, ERANGE for a malformed digest (for data found by its origin always EIO, also where its size is not that
-   * of the file), EIO where one is missing and required; EFBIG for data in an image that takes too long to measure.
+   * The check that a file's data must pass; undefined if none is needed.
+   * @param byOrigin the data was found by its origin, so that its digest is checked even with verity=off
+   * Throws ErrnoError: EIO or ERANGE for a malformed digest; EIO if a digest is missing and required; EFBIG for data in an image
+   * that takes too long to measure. For data found by its origin, a malformed digest is always EIO, and so is a size that is not
+   * that of the file.
    * Source: kernel ovl_validate_verity.
    */
   check({ ino, top, data: place }: Node, data: Data, byOrigin: boolean): Check | undefined {
@@ -108,21 +114,24 @@ export class Verifier {
   }
 }
 
-/** One check of one object's data. The digest is compared by whatever gives what was measured: EIO where it is another. */
+/** One check of one object's data. Each method that obtains a measurement compares the digest and throws EIO if it differs. */
 export class Check {
   readonly data: Data;
-  /** The version that is checked: what changes later is not covered. */
+  /** The version that is checked: later changes are not covered. */
   readonly version: string;
   readonly sizeBytes: number;
   readonly algorithm: Algorithm;
   /** The same for all checks of the same data by the same algorithm. */
   readonly key: string;
-  /** Whether nothing but the digest lets the reader in: no byte may be read that is not covered, whatever the file becomes. */
+  /**
+   * Whether only the digest permits the read, as for data found by its origin: no byte may be read that is not covered, even if
+   * the file changes.
+   */
   readonly byOrigin: boolean;
   private readonly memory: Memory;
   private readonly hasVerity: boolean;
   private readonly isSettled: boolean;
-  /** That the data must have. */
+  /** The digest that the data must have. */
   readonly digest: Uint8Array;
 
   constructor(memory: Memory, data: Data, { algorithm, bytes }: Digest, byOrigin: boolean) {
@@ -139,7 +148,9 @@ export class Check {
     this.digest = bytes;
   }
 
-  /** What is known without reading the data: remembered, or from the kernel. undefined: it is to be measured. */
+  /**
+   * The measurement that is known without reading the data: remembered, or from the kernel. undefined: the data must be measured.
+   */
   known(withLeaves: boolean): Measured | undefined {
     const remembered = this.memory.get(this, withLeaves);
     if (remembered) return this.approved(remembered);
@@ -147,7 +158,7 @@ export class Check {
     return digest ? this.learn({ digest, byKernel: true }) : undefined;
   }
 
-  /** Reads all of the data, on this thread. Throws ErrnoError also where it can not be read. */
+  /** Reads and measures all of the data, on this thread. Throws ErrnoError also if the data cannot be read. */
   measure(withLeaves: boolean): Measured {
     const { data, sizeBytes, algorithm } = this;
     const read = (out: Uint8Array, at: number, length: number, position: number): number =>
@@ -159,13 +170,16 @@ export class Check {
     return this.learn({ ...measured, byKernel: false });
   }
 
-  /** Takes what was measured, here or elsewhere, and remembers it if the data did not change meanwhile. */
+  /** Takes a measurement, made here or elsewhere, and remembers it if the data did not change meanwhile. */
   learn(measured: Measured): Measured {
     if (this.isLasting(measured) && this.version === this.data.version) this.memory.set(this, measured);
     return this.approved(measured);
   }
 
-  /** Whether a measurement holds for as long as the version does: of data that changed just now, another change may not show. */
+  /**
+   * Whether a measurement holds as long as the version stays the same. It does not if the data changed just now, because another
+   * change may give the same version.
+   */
   isLasting({ byKernel }: Measured): boolean {
     return byKernel || this.isSettled;
   }
@@ -176,21 +190,21 @@ export class Check {
     throw new VerityError('EWRONGVERITY', `${this.data.place}: the data is ${found}, its metacopy says ${wanted}`);
   }
 
-  /** The data, every block of which is compared with what was measured each time it is read. */
+  /** The same data, but every block is compared with the measurement each time it is read. */
   checkedData(leaves: Uint8Array): Data {
     const { data, sizeBytes, algorithm } = this;
     return new CheckedData(data, sizeBytes, new VerityTree(parametersOf(algorithm), sizeBytes, leaves));
   }
 }
 
-/** What data is now. Where one question does not answer all, it may have fs-verity, so that the kernel is asked. */
+/** The present state of data. Without `look`, data with a descriptor is taken to have fs-verity, so that the kernel is asked. */
 export function lookAt(data: Data): Look {
   if (data.look) return data.look();
   const { version, sizeBytes, fd } = data;
   return { version, sizeBytes, hasVerity: fd >= 0, isSettled: true };
 }
 
-/** Data of which no byte is handed out that was not measured. It owns nothing: closing it closes the data itself. */
+/** Data of which only measured bytes are handed out. It owns nothing: closing it closes the data itself. */
 class CheckedData implements Data {
   readonly fd: number;
   readonly place: string;
@@ -210,7 +224,7 @@ class CheckedData implements Data {
     return this.data.version;
   }
 
-  /** Throws ErrnoError EIO, with the layer, the object and the block, where a block is not what was measured. */
+  /** Throws ErrnoError EIO, naming the layer, the object and the block, if a block differs from the measurement. */
   read(out: Uint8Array, at: number, length: number, position: number): number {
     const read = (into: Uint8Array, from: number, bytes: number, where: number): number =>
       this.data.read(into, from, bytes, where);
@@ -223,7 +237,7 @@ class CheckedData implements Data {
     }
   }
 
-  /** Of what was measured alone: the file may have grown. */
+  /** Considers only the measured bytes: the file may have grown. */
   seek(offset: number, whence: number): number {
     return offset >= this.sizeBytes ? -ENXIO : Math.min(this.data.seek(offset, whence), this.sizeBytes);
   }
@@ -233,7 +247,7 @@ class CheckedData implements Data {
   }
 }
 
-/** What the filesystem of the object has measured; undefined where it has no fs-verity or another algorithm. */
+/** The fs-verity digest from the filesystem of the object; undefined if it has no fs-verity or uses another algorithm. */
 export function digestByKernel(data: Data, algorithm: Algorithm): Uint8Array | undefined {
   if (data.fd < 0) return undefined;
   const { number, digestBytes } = ALGORITHMS[algorithm];

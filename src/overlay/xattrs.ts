@@ -1,15 +1,15 @@
-/** The xattrs that overlayfs gives a meaning to, and how a mount hides, shows and escapes them. */
+/** The xattrs that have a meaning in overlayfs, and how a mount hides, shows and escapes them. */
 
 import type { ByteString } from '../sys/bytes.ts';
 import { EINVAL, ENODATA, EOPNOTSUPP } from '../sys/errno.ts';
 
 const XATTR_NAME_MAX = 255;
-/** Those that every filesystem of the kernel has, as far as it has any; the two names of POSIX ACLs besides. */
+/** The xattr namespaces that any kernel filesystem may support, and the two names of POSIX ACLs. */
 const NAMESPACES: readonly ByteString[] = ['user.', 'trusted.', 'security.'];
 const ACLS: readonly ByteString[] = ['system.posix_acl_access', 'system.posix_acl_default'];
 
 /**
- * What a missing xattr of this name is: -EOPNOTSUPP where no filesystem may know such names.
+ * The errno for a missing xattr of this name: -ENODATA, or -EOPNOTSUPP if no filesystem knows such names.
  * Source: kernel fs/xattr.c, xattr_resolve_name.
  */
 export function missingXattr(name: ByteString): number {
@@ -22,7 +22,7 @@ export function missingXattr(name: ByteString): number {
  * Source: kernel fs/overlayfs/xattrs.c and Documentation/filesystems/overlayfs.rst, "Nesting overlayfs mounts".
  */
 export class OverlayXattrs {
-  /** Whether they are user xattrs, which only who may read a file can read. */
+  /** Whether they are user xattrs, which can be read only by a process that may read the file. */
   readonly userxattr: boolean;
   readonly prefix: ByteString;
   readonly opaque: ByteString;
@@ -30,7 +30,7 @@ export class OverlayXattrs {
   readonly metacopy: ByteString;
   readonly origin: ByteString;
   readonly whiteout: ByteString;
-  /** The prefix of names that an overlay on top of this one gives a meaning to. */
+  /** The prefix of the names that have a meaning to an overlay on top of this one. */
   readonly escapePrefix: ByteString;
 
   constructor(userxattr: boolean) {
@@ -44,13 +44,13 @@ export class OverlayXattrs {
     this.escapePrefix = `${this.prefix}overlay.`;
   }
 
-  /** The name under which a stored xattr is listed: one level of escape removed; undefined where it is hidden. */
+  /** The name under which a stored xattr is listed, with one level of escape removed; undefined if it is hidden. */
   shown(stored: ByteString): ByteString | undefined {
     if (!stored.startsWith(this.prefix)) return stored;
     return stored.startsWith(this.escapePrefix) ? this.prefix + stored.slice(this.escapePrefix.length) : undefined;
   }
 
-  /** The name under which a requested xattr is stored, or -EINVAL, -EOPNOTSUPP for one that can not be. */
+  /** The name under which a requested xattr is stored; -EINVAL or -EOPNOTSUPP for a name that cannot be stored. */
   stored(requested: ByteString): ByteString | number {
     if (NAMESPACES.includes(requested)) return -EINVAL;
     if (!requested.startsWith(this.prefix)) return requested;
