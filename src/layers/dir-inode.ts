@@ -1,36 +1,42 @@
-/** One object of a directory layer, which is an inode: its name is where it was found, and may lead to another one by now. */
+/**
+ * One object of a directory layer, that is, one inode. Its name is the one under which it was found, which may lead to another
+ * object by now.
+ */
 import type { ByteString } from '../sys/bytes.ts';
 import type { Attr } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
 import type { Inode, Layer } from './layer.ts';
 
-/** How long the kernel takes at most to ask again after ESTALE. It does so at once, but this process may be slow to read it. */
+/**
+ * The maximum time for the kernel to ask again after ESTALE. The kernel does so at once, but this process may be slow to read the
+ * request.
+ */
 const RETRY_MS = 1000;
 
 export class DirInode implements Inode {
   readonly layer: Layer;
   readonly ino: number;
-  /** When it was made, or else its file handle. */
+  /** The birth time of the object, or its file handle if there is none. */
   readonly birth: ByteString;
   readonly mode: number;
   readonly rdev: number;
-  /** Where it was found last. */
+  /** The directory and the name under which the object was found last. */
   parent: DirInode | undefined;
   name: ByteString;
   isStale = false;
-  /** When that was said last. */
+  /** When ESTALE was last reported for the object, by performance.now. */
   staleAtMs = Number.NEGATIVE_INFINITY;
   moves = 0;
-  /** What whoever asks for attributes was told last, and when that was so, by performance.now. */
+  /** The attributes that were reported last, and when they were read, by performance.now. */
   attr: Attr;
   attrAtMs: number;
-  /** The ACL that whoever asks was told last, '' where there is none, and the change time of the object before that. */
+  /** The ACL that was reported last, '' if there was none, and the change time of the object before that. */
   acl: { readonly value: ByteString; readonly changed: sx.Changed } | undefined;
-  /** The names of its xattrs, each ended by a NUL, and when; undefined: not asked, or not to be had. */
+  /** The names of the xattrs, each terminated by a NUL, and when they were read; undefined: not read yet, or not readable. */
   xattrNames: ByteString | undefined;
   xattrNamesAtMs = 0;
 
-  /** Takes what the last statx has told. */
+  /** Takes the attributes from the last statx. */
   constructor(layer: Layer, parent: DirInode | undefined, name: ByteString, ino: number, birth: ByteString) {
     this.layer = layer;
     this.parent = parent;
@@ -53,7 +59,7 @@ export class DirInode implements Inode {
     return this.ino === other.ino && this.birth === other.birth;
   }
 
-  /** Whether the way to another inode leads through this one, as far as is known. */
+  /** Whether the known path to another inode leads through this one. */
   isAbove(other: DirInode): boolean {
     for (let at = other.parent; at; at = at.parent) if (at === this) return true;
     return false;
@@ -69,12 +75,12 @@ export class DirInode implements Inode {
     this.isStale = false;
   }
 
-  /** Whether whoever asks now is likely to have been told a moment ago that it is stale, and to have no name to look up again. */
+  /** Whether ESTALE was reported a moment ago, so that the caller is likely to be retrying without a name to look up. */
   get wasJustStale(): boolean {
     return this.isStale && performance.now() - this.staleAtMs < RETRY_MS;
   }
 
-  /** @param names of its xattrs, as they are now */
+  /** @param names of the xattrs at present */
   rememberXattrNames(names: ByteString | undefined): void {
     this.xattrNames = names;
     this.xattrNamesAtMs = performance.now();
@@ -86,14 +92,15 @@ export class DirInode implements Inode {
   }
 
   /**
-   * Whether the last statx, of this object, shows a change time that was told before, and that no later change can have: it has the
-   * same name, mode, owner and ACL. A filesystem that does not count a rename as a change shows the new name later.
+   * Whether the last statx, of this object, shows a change time that was reported before and that no later change can have. The
+   * object then has the same name, mode, owner and ACL.
+   * On a filesystem where a rename is no change, the new name is seen later.
    */
   get isUnchanged(): boolean {
     return sx.statxChangedIs(this.attr) && sx.statxIsSettled();
   }
 
-  /** Takes the attributes that the last statx has told. */
+  /** Takes the attributes from the last statx. */
   refresh(): void {
     this.attr = sx.statxAttr(this.ino);
     this.attrAtMs = performance.now();
@@ -104,7 +111,7 @@ export class DirInode implements Inode {
     return this.parent?.pathOf(this.name) ?? '/';
   }
 
-  /** The path of a name in this directory. */
+  /** The path of a name in this directory, from the layer's root. */
   pathOf(name: ByteString): ByteString {
     const path: ByteString[] = [name];
     for (let at: DirInode | undefined = this; at; at = at.parent) path.push(at.name);

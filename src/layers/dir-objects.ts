@@ -1,6 +1,6 @@
 /**
- * The objects of a directory layer: finds them by name, and gives descriptors (O_PATH) of them. What a name led to can be another
- * object a moment later, so that every descriptor is compared with the inode before it is used.
+ * The objects of a directory layer: finds them by name, and opens descriptors (O_PATH) of them. A name may lead to another object
+ * a moment later, so every descriptor is compared with the inode before it is used.
  */
 import { CONFINED, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/beneath.ts';
 import { type ByteString, byteStringOf } from '../sys/bytes.ts';
@@ -21,42 +21,42 @@ const O_CLOEXEC = 0o2000000;
 const RESOLVE_NO_XDEV = 0x1;
 const OPEN_TREE_CLONE = 1;
 
-/** How everything below a layer's root is resolved. */
+/** The resolve flags for every path below a layer's root. */
 export const WITHIN: number = CONFINED | RESOLVE_NO_XDEV;
 export const PATH_MAX = 4096;
 
-/** What a lookup of a name gives where there is none. */
+/** The errors of a lookup that mean a miss. */
 const MISSING: readonly number[] = [-errno.ENOENT, -errno.ENAMETOOLONG];
-/** What the way to an object gives where it, or a directory on the way, is not there any more. */
+/** The errors on the path to an object which mean that the object, or a directory on the path, is gone. */
 const GONE: readonly number[] = [-errno.ENOENT, -errno.ENOTDIR, -errno.ELOOP];
 
-/** openat2(2), which never fails for descriptors that can be spared. */
+/** openat2(2). If descriptors run out, spare ones are closed and the call is repeated. */
 export const openIn = (directoryFd: number, path: ByteString, flags: number, resolve: number): number =>
   openSparing(() => native.openat2(directoryFd, path, flags, resolve));
 
-/** The layer whose object was opened or asked for last: it may be in use. */
+/** The layer whose object was opened or requested last: its held descriptor may be in use. */
 let latest: DirObjects | undefined;
 
 export class DirObjects {
   readonly root: DirInode;
   readonly rootFd: number;
-  /** Tells filesystems apart. */
+  /** Identifies the filesystem: the device of the root. */
   readonly filesystem: string;
   private readonly layer: Layer;
   private readonly mountId: number;
-  /** Whether the root is that of a private clone, in which nothing is mounted. */
+  /** Whether the root belongs to a private clone of its mount, in which nothing is mounted. */
   private readonly isClone: boolean;
-  /** Whether `findByName` can do without descriptors. */
+  /** Whether `findByName` can be used: the root is a clone, on a filesystem that counts a rename as a change. */
   private readonly isSeenByName: boolean;
   private readonly device: sx.Device;
   private readonly numbers: LayerNumbers;
-  /** The object that was opened last, whose descriptor is the next one to be asked for more often than not. */
+  /** The object that was opened last. Its descriptor is usually the next one to be requested. */
   private held: { readonly inode: DirInode; readonly fd: number } | undefined;
   private readonly keepHeld = spareDescriptors(() => {
     if (latest !== this) this.release();
   });
 
-  /** Opens the layer's root. Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) gives them. */
+  /** Opens the layer's root. Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) does. */
   constructor(layer: Layer, path: ByteString) {
     this.layer = layer;
     const { fd, isClone } = openRoot(path, `layer ${layer.path}`);
@@ -71,15 +71,16 @@ export class DirObjects {
     this.root = new DirInode(layer, undefined, '', this.ino(), this.birth(fd));
   }
 
-  /** What a name leads to now. Throws ErrnoError as Layer.lookup. */
+  /** Looks up a name in a directory; undefined for a miss. Throws ErrnoError as Layer.lookup does. */
   find(parent: DirInode, name: ByteString): DirInode | undefined {
     const found = this.isSeenByName ? this.findByName(parent, name) : 'unsure';
     return found === 'unsure' ? this.findByDescriptor(parent, name) : found;
   }
 
   /**
-   * The same by two questions about a name, in the place of four about a descriptor. Both answers are about one object if it has
-   * not changed since before the first one: to be renamed is a change. Another error than a miss leaves it unsure, too.
+   * The same with two system calls on the name, instead of four on a descriptor. Both results are about one object if it has not
+   * changed since before the first call, and a rename counts as a change.
+   * Errors other than a miss are also `unsure`.
    */
   private findByName(parent: DirInode, name: ByteString): DirInode | undefined | 'unsure' {
     const directory = this.directory(parent);
@@ -108,7 +109,7 @@ export class DirObjects {
     return inode;
   }
 
-  /** Whether the object is what its name leads to. If so, the last answer of statx is about it. */
+  /** Whether the name of the object still leads to it. If so, the last statx was of the object. */
   isThere(it: DirInode): boolean {
     if (!it.parent) return this.describe(this.rootFd) === 0;
     try {
@@ -118,29 +119,29 @@ export class DirObjects {
       if (result < 0) throw this.failure(result, it.path);
       return sx.statxBirth() === undefined ? this.reopened(it) >= 0 : this.isSeen(it);
     } catch (error) {
-      if (error instanceof ErrnoError && error.errno === errno.ESTALE) return false; // the directory that held it is gone
+      if (error instanceof ErrnoError && error.errno === errno.ESTALE) return false; // the parent directory is gone
       throw error;
     }
   }
 
-  /** Whether a directory is open, wherever its name leads. If so, the last answer of statx is about it. */
+  /** Whether a descriptor of the directory is open, regardless of its name. If so, the last statx was of the directory. */
   isOpen(it: DirInode): boolean {
     const fd = isDirectory(it.mode) ? descriptorOf(it) : undefined;
     return fd !== undefined && sx.statx(fd, '') === 0;
   }
 
-  /** Whether an open file is the object. If so, the last answer of statx is about it. */
+  /** Whether an open file is the object. If so, the last statx was of the object. */
   isOpenAs(fd: number, it: DirInode): boolean {
     return sx.statx(fd, '') === 0 && this.isSeen(it, fd);
   }
 
-  /** A descriptor of the object, to be used at once. Throws ErrnoError ESTALE where its name leads to another one. */
+  /** A descriptor of the object, which must be used at once. Throws ErrnoError ESTALE if its name leads to another object. */
   descriptor(it: DirInode): number {
-    if (this.held?.inode === it) return this.held.fd; // also of a directory: what was only looked up does not stay open
+    if (this.held?.inode === it) return this.held.fd; // also for a directory: one that was only looked up does not stay open
     return isDirectory(it.mode) ? this.directory(it) : this.mustReopen(it);
   }
 
-  /** The same, and the last answer of statx is about it. */
+  /** The same, and the last statx was of the object. */
   described(it: DirInode): number {
     if (this.held?.inode !== it) return this.mustReopen(it);
     latest = this;
@@ -148,7 +149,7 @@ export class DirObjects {
     return this.held.fd;
   }
 
-  /** The same of a directory, which stays open while there is room. */
+  /** A descriptor of a directory, as `descriptor` gives it. It stays open while there is room. */
   directory(it: DirInode): number {
     const known = it.parent ? descriptorOf(it) : this.rootFd;
     if (known !== undefined) return known;
@@ -159,7 +160,7 @@ export class DirObjects {
     return fd;
   }
 
-  /** Notes that the object is not where it was. @returns the error that says so */
+  /** Marks the object as stale: it is not where it was found. @returns the error ESTALE */
   stale(it: DirInode): ErrnoError {
     it.isStale = true;
     it.staleAtMs = performance.now();
@@ -183,7 +184,10 @@ export class DirObjects {
     return fd;
   }
 
-  /** Opens what the object's name leads to, and holds it. @returns the descriptor; -ESTALE where that is another object */
+  /**
+   * Opens the object by its name, and holds the descriptor. @returns the descriptor; -ESTALE if the name is gone or leads to
+   * another object
+   */
   private reopened(it: DirInode): number {
     const { from, path } = this.wayTo(it);
     const fd = openIn(from, path, O_PATH | O_NOFOLLOW, WITHIN);
@@ -196,7 +200,10 @@ export class DirObjects {
     return -errno.ESTALE;
   }
 
-  /** From the nearest directory that is open: of anything but a directory, the one that holds it. */
+  /**
+   * The path to the object from an open directory: for a directory, from the nearest open one above; for any other object, from
+   * its parent.
+   */
   private wayTo(it: DirInode): { from: number; path: ByteString } {
     if (!isDirectory(it.mode)) return { from: this.directory(it.parent as DirInode), path: it.name };
     let path = it.name;
@@ -207,18 +214,18 @@ export class DirObjects {
     }
   }
 
-  /** Asks statx; a negative errno, -EXDEV for what is mounted in the layer. */
+  /** Calls statx. @returns 0 or a negative errno, -EXDEV for an object on a mount inside the layer */
   private describe(fd: number): number {
     const result = sx.statx(fd, '');
     return result === 0 && sx.statxMountId() !== this.mountId ? -errno.EXDEV : result;
   }
 
-  /** Whether the last answer of statx is about the object. @param fd of what was asked for; not needed where births are known */
+  /** Whether the last statx was of the object. @param fd the descriptor of that statx; not needed if there are birth times */
   private isSeen(it: DirInode, fd = -1): boolean {
     return this.ino() === it.ino && this.birth(fd) === it.birth;
   }
 
-  /** The number of the object of the last statx. */
+  /** The inode number for the object of the last statx. */
   private ino(): number {
     const isOwnDevice = sx.statxDeviceIs(this.device);
     const { major, minor } = isOwnDevice ? this.device : sx.statxDevice();
@@ -247,7 +254,10 @@ export class DirObjects {
 
 const xattrNames = new Uint8Array(256);
 
-/** Local filesystems where being renamed is a change, by the kernel's own clock. Source: linux/magic.h, their rename functions. */
+/**
+ * f_type of the local filesystems on which a rename changes the ctime, by the kernel's own clock. Source: linux/magic.h, their
+ * rename functions.
+ */
 const COUNTING_RENAMES: readonly number[] = [
   0xef53, // ext2, ext3, ext4
   0x58465342, // xfs
@@ -261,9 +271,9 @@ function countsRenames(fd: number): boolean {
   return native.fstatfs(fd, numbers) === 0 && COUNTING_RENAMES.includes(numbers[0] as number);
 }
 
-/** A descriptor (O_PATH) of a layer's root: of a private clone of its mount where the process may make one. */
+/** A descriptor (O_PATH) of a layer's root: in a private clone of its mount if the process may make one. */
 function openRoot(path: ByteString, what: string): { fd: number; isClone: boolean } {
-  const clone = native.openTree(sx.AT_FDCWD, `${path}/.`, OPEN_TREE_CLONE | O_CLOEXEC); // the dot: of nothing but a directory
+  const clone = native.openTree(sx.AT_FDCWD, `${path}/.`, OPEN_TREE_CLONE | O_CLOEXEC); // the dot: only a directory opens
   if (clone >= 0) return { fd: clone, isClone: true };
   const fd = must(openIn(sx.AT_FDCWD, path, O_PATH | O_DIRECTORY, 0), what);
   return { fd, isClone: false };

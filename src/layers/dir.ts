@@ -1,6 +1,7 @@
 /**
- * A directory of the host as a layer. A lookup describes the object that a name leads to. From then on the object is that inode: whatever is read of it is read by a descriptor that was compared with it, so that nobody who
- * renames, links or mounts in the layer has another object's data, names or attributes shown in its place.
+ * A directory of the host as a layer. A lookup finds the object that a name leads to, and that object is the inode from then on.
+ * All its data, names and attributes are read through a descriptor that was compared with the inode.
+ * So renames, links and mounts inside the layer never make another object appear in its place.
  */
 import { entriesIn, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH } from '../sys/beneath.ts';
 import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
@@ -30,16 +31,18 @@ export class DirLayer implements Layer {
   readonly filesystem: string;
   private readonly objects: DirObjects;
   private readonly memoryMs: number;
-  /** Read when the first file is to be opened by its handle, and may not be. */
+  /**
+   * Read when the first file is to be opened by its handle and the process lacks the permission; 'none' if there is no usable
+   * index.
+   */
   private handleIndex: HandleIndex | 'none' | undefined;
   private readonly value = new Uint8Array(XATTR_BYTES);
 
   /**
-   * Opens a directory as a layer. What is mounted inside it is not seen, as far as this process may clone a mount;
-   * otherwise a mount point gives EXDEV.
-   * @param attrSeconds how long attributes, and which trusted xattrs there are, may be out of date; 0: all are asked for
-   *   each time
-   * Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) gives them.
+   * Opens a directory as a layer. Mounts inside it are not visible if this process may clone a mount; otherwise a mount point
+   * gives EXDEV.
+   * @param attrSeconds how long attributes, and the names of trusted xattrs, may be out of date; 0: they are read each time
+   * Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) does.
    */
   constructor(path: ByteString, attrSeconds = 0) {
     this.path = printable(path);
@@ -59,7 +62,7 @@ export class DirLayer implements Layer {
   adopt(known: Inode, found: Inode): boolean {
     const [it, other] = [known as DirInode, found as DirInode];
     if (it === other) return true;
-    if (!it.isSame(other) || it.isAbove(other)) return false; // a directory that was moved below itself: the way there is old
+    if (!it.isSame(other) || it.isAbove(other)) return false; // the directory was moved below itself: an old path
     it.follow(other);
     return true;
   }
@@ -70,14 +73,14 @@ export class DirLayer implements Layer {
       if (this.isThere(it, openFd)) it.isStale = false;
       else if (this.isOpenAs(it, openFd)) it.isStale = true;
       else if (it.wasJustStale && this.objects.isOpen(it))
-        return sx.statxAttr(it.ino); // of a working directory, say
+        return sx.statxAttr(it.ino); // for example of a working directory
       else throw this.objects.stale(it);
       it.refresh();
     }
     return { ...it.attr }; // the caller may change it
   }
 
-  /** Whether the object is where it was: or where there is no descriptor to look by, whether it is open. */
+  /** Whether the object is where it was found. If no descriptor is free for this check, whether `openFd` is the object. */
   private isThere(it: DirInode, openFd: number): boolean {
     try {
       return this.objects.isThere(it);
@@ -101,11 +104,14 @@ export class DirLayer implements Layer {
     if (!isFound) throw this.objects.stale(it);
     const isSame = sx.statxMode() === mode && sx.statxUid() === uid && sx.statxGid() === gid;
     if (isSame && this.hasSameAcl(it, isThere ? undefined : fd)) return;
-    it.attrAtMs = Number.NEGATIVE_INFINITY; // the lookup that follows is to tell them
+    it.attrAtMs = Number.NEGATIVE_INFINITY; // so that the next lookup reports the new ones
     throw new ErrnoError(errno.ESTALE, `layer ${this.path}: ${it.path}: its owner, mode or ACL has changed`);
   }
 
-  /** Whether the object that the last statx was about has the ACL that was told. @param openFd where its name leads elsewhere */
+  /**
+   * Whether the object of the last statx has the ACL that was reported. @param openFd used instead of the name, if that leads
+   * elsewhere
+   */
   private hasSameAcl(it: DirInode, openFd: number | undefined): boolean {
     const { acl } = it;
     if (acl === undefined || sx.statxChangedIs(acl.changed)) return true;
@@ -123,7 +129,7 @@ export class DirLayer implements Layer {
   readlink(inode: Inode): ByteString {
     const it = inode as DirInode;
     const length = native.readlinkat(this.objects.descriptor(it), '', this.value);
-    if (length === -errno.ENOENT) throw this.failure(-errno.EINVAL, it); // an empty path is for symlinks alone
+    if (length === -errno.ENOENT) throw this.failure(-errno.EINVAL, it); // an empty path is allowed only for symlinks
     if (length < 0) throw this.failure(length, it);
     return byteStringOf(this.value, 0, length);
   }
@@ -132,7 +138,7 @@ export class DirLayer implements Layer {
     const at = directory as DirInode;
     const fd = openIn(this.objects.directory(at), '.', O_DIRECTORY, WITHIN);
     if (fd < 0) throw this.failure(fd, at);
-    const entries = entriesIn(fd); // all before the first is handed out: a visitor may ask this layer again
+    const entries = entriesIn(fd); // all are read before the first visit, because a visitor may call this layer again
     native.close(fd);
     if (typeof entries === 'number') throw this.failure(entries, at);
     for (const [name, dtype] of entries) visit(name, dtype);
@@ -145,7 +151,7 @@ export class DirLayer implements Layer {
     return length < 0 ? undefined : this.value.slice(0, length);
   }
 
-  /** Leaves the value in `value`. */
+  /** Also leaves the value in `value`. */
   xattrBytes(inode: Inode, name: ByteString): number {
     const it = inode as DirInode;
     if (name.startsWith(TRUSTED) && this.lacksXattr(it, name)) return -1;
@@ -156,8 +162,8 @@ export class DirLayer implements Layer {
   }
 
   /**
-   * Whether a list of the object's xattrs does without this one, so that one question answers those for all that an overlay
-   * looks at. Where the list fails the value is to be asked for.
+   * Whether the list of the object's xattrs lacks this one. One list call thus answers for all xattrs that an overlay reads. If
+   * the list cannot be read, the value must be read itself.
    */
   private lacksXattr(it: DirInode, name: ByteString): boolean {
     if (it.xattrNames === undefined || !this.isFresh(it.xattrNamesAtMs)) {
@@ -199,8 +205,8 @@ export class DirLayer implements Layer {
   }
 
   /**
-   * Opens a regular file below the root, or gives a negative errno; -ENOENT for anything that is no regular file.
-   * Like all files in two steps, because opening a device or a fifo has effects.
+   * Opens a regular file below the root. @returns a negative errno on failure; -ENOENT for an object that is no regular file
+   * Like all files it is opened in two steps, because opening a device or a fifo has effects.
    */
   private openConfined(path: ByteString, shown: ByteString): Data | number {
     return this.openFound(openIn(this.objects.rootFd, path, O_PATH | O_NOFOLLOW, WITHIN), shown);
@@ -214,7 +220,10 @@ export class DirLayer implements Layer {
     return this.openFound(found, `a file by its handle ${Buffer.from(handle.bytes).toString('hex')}`);
   }
 
-  /** Opens the file that the layer's index has for a handle, if it is that file. -EPERM: there is no index. */
+  /**
+   * Opens the file that the layer's index has for a handle, after it checked that the file has this handle. @returns -EPERM if
+   * there is no index, -ESTALE for a file with another handle
+   */
   private openIndexed(handle: Handle): Data | number {
     this.handleIndex ??= this.readHandleIndex();
     if (this.handleIndex === 'none') return -errno.EPERM;
@@ -238,7 +247,7 @@ export class DirLayer implements Layer {
     return HandleIndex.parse(bytes.subarray(0, Math.max(read, 0)), this.uuid) ?? 'none';
   }
 
-  /** Opens the object of a descriptor (O_PATH), which is closed, for reading. Passes a negative errno on. */
+  /** Opens the object of a descriptor (O_PATH) for reading, and closes that descriptor. A negative errno is returned as it is. */
   private openFound(found: number, shown: ByteString): Data | number {
     if (found < 0) return found;
     try {
@@ -249,11 +258,11 @@ export class DirLayer implements Layer {
     }
   }
 
-  /** The same, of one that statx was asked about last, and that stays open. */
+  /** Opens the object of the last statx for reading. Its descriptor `found` stays open. */
   private openSeen(found: number, shown: ByteString): Data | number {
     if (!isRegular(sx.statxMode())) return -errno.ENOENT;
     let fd = openSparing(() => reopen(found, O_NONBLOCK | O_NOATIME));
-    if (fd === -errno.EPERM) fd = openSparing(() => reopen(found, O_NONBLOCK)); // not the owner: no O_NOATIME
+    if (fd === -errno.EPERM) fd = openSparing(() => reopen(found, O_NONBLOCK)); // O_NOATIME is only for the owner
     return fd < 0 ? fd : new FileData(fd, this.path, shown, true);
   }
 
@@ -284,7 +293,7 @@ export class DirLayer implements Layer {
     return this.objects.failure(result, path);
   }
 
-  /** Of a call that goes by the path of a descriptor. */
+  /** The error of a call that used the path of a descriptor below /proc. */
   private failureByPath(result: number, it: DirInode): ErrnoError {
     if (result !== -errno.ENOENT) return this.failure(result, it);
     return new ErrnoError(
@@ -305,5 +314,5 @@ function attributesOf(fd: number, kind: 'flags' | 'fsxattr'): Uint8Array | numbe
 }
 
 const TRUSTED = 'trusted.';
-/** Who may open an object, besides what its mode says. */
+/** The ACL that decides, besides the mode, who may open an object. */
 const ACL = 'system.posix_acl_access';

@@ -1,4 +1,4 @@
-/** An EROFS image as a layer: shows what the kernel's EROFS mount of the same file shows. */
+/** An EROFS image as a layer: it shows the same tree as the kernel's EROFS mount of the same file. */
 
 import { mayHaveAcl } from '../erofs/acl.ts';
 import { checkReadable, isCompressed, readData, seekData } from '../erofs/data.ts';
@@ -54,8 +54,8 @@ import {
 import type { Data, Inode, Layer, Statfs, VisitFrom } from './layer.ts';
 
 /**
- * Reads the image file at `path` and makes it a layer. @param accept is given the bytes before anything is made of them, and
- * throws where they are not to be used
+ * Reads the image file at `path` and makes it a layer.
+ * @param accept receives the bytes before they are interpreted, and throws if they must not be used
  * Throws ErrnoError that names the path.
  */
 export function openErofsLayer(path: ByteString, accept: (bytes: Uint8Array) => void = () => {}): ErofsLayer {
@@ -78,7 +78,7 @@ class ErofsInode extends ImageInode implements Inode {
   }
 }
 
-/** An image in memory as a layer: `openLayer` makes one of a file. */
+/** An image in memory as a layer; `openErofsLayer` makes one from a file. */
 export class ErofsLayer implements Layer {
   readonly kind = 'image';
   readonly path: string;
@@ -87,12 +87,12 @@ export class ErofsLayer implements Layer {
   readonly root: Inode;
   readonly inoLimit: number;
   readonly uuid = undefined;
-  /** Whether ACLs of the image count: with a composefs header that says that there are none, none do. */
+  /** Whether ACLs of the image count. They do not if a composefs header says that there are none. */
   private readonly showsAcl: boolean;
   private acl: boolean | undefined;
-  /** By the nid of a directory: whether its names are in order. */
+  /** For the nid of a directory: whether its names are in order. */
   private readonly orders = new Map<Nid, boolean>();
-  /** Read when a number from outside is first asked for. */
+  /** Computed when a number from outside is first checked. */
   private reachable: ReachableInodes | undefined;
 
   /**
@@ -106,7 +106,7 @@ export class ErofsLayer implements Layer {
     try {
       this.image = openImage(bytes);
       this.root = new ErofsInode(this, this.image.rootNid);
-      this.inoLimit = Math.ceil((bytes.length - this.image.metaAt) / SLOT_BYTES); // the root is in that, if nothing else
+      this.inoLimit = Math.ceil((bytes.length - this.image.metaAt) / SLOT_BYTES); // at least the root lies below it
       const { composefs } = this.image;
       this.showsAcl = composefs === undefined || (composefs.flags & COMPOSEFS_HAS_ACL) !== 0;
     } catch (error) {
@@ -115,7 +115,7 @@ export class ErofsLayer implements Layer {
     }
   }
 
-  /** An image without a composefs header does not say, and is walked when this is first asked. */
+  /** An image without a composefs header does not record this, so its tree is walked at the first call. */
   get hasAcl(): boolean {
     this.acl ??= this.showsAcl && (this.image.composefs !== undefined || mayHaveAcl(this.image));
     return this.acl;
@@ -140,7 +140,7 @@ export class ErofsLayer implements Layer {
     return nid === undefined ? undefined : new ErofsInode(this, nid);
   }
 
-  /** EROFS has one time, that of the last change of the data; stat shows it as all three. */
+  /** EROFS stores one time, that of the last change of the data; stat shows it as all three. */
   attr(inode: Inode): Attr {
     const { nid, mode, nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec } = inode as ErofsInode;
     return {
@@ -162,14 +162,14 @@ export class ErofsLayer implements Layer {
     };
   }
 
-  /** st_blocks: compressed data counts its own blocks, everything else its size, holes included. */
+  /** st_blocks: for compressed data, the compressed blocks; for all other data, the size in blocks, holes included. */
   private sectors(inode: ErofsInode): number {
     const { blockBytes } = this.image;
     const blocks = isCompressed(inode) ? inode.u : Math.ceil(inode.sizeBytes / blockBytes);
     return blocks * (blockBytes / SECTOR_BYTES);
   }
 
-  /** Throws ErrnoError: EINVAL for what is no symlink, EUCLEAN for a target that no path can be. */
+  /** Throws ErrnoError: EINVAL for an inode that is no symlink, EUCLEAN for a target too long to be a path. */
   readlink(inode: Inode): ByteString {
     const link = inode as ErofsInode;
     if (!isSymlink(link.mode)) throw new ErrnoError(EINVAL, `${this.path}: nid ${link.nid}: not a symlink`);
@@ -178,7 +178,7 @@ export class ErofsLayer implements Layer {
     }
     const target = new Uint8Array(link.sizeBytes);
     readData(this.image, link, target, 0, link.sizeBytes, 0);
-    const end = target.indexOf(0); // it is a C string to whoever follows it
+    const end = target.indexOf(0); // the kernel follows the target as a C string
     return byteStringOf(target, 0, end < 0 ? target.length : end);
   }
 
@@ -190,14 +190,14 @@ export class ErofsLayer implements Layer {
   }
 
   readdirFrom(directory: Inode, position: number, visit: VisitFrom): void {
-    const findsAll = this.findsAll(directory as ErofsInode); // also throws for a directory that is corrupt further on
+    const findsAll = this.findsAll(directory as ErofsInode); // also throws if the directory is corrupt after `position`
     listDirentsFrom(this.image, directory as ErofsInode, position, (name, nid, fileType, next) => {
       if (name === '.' || name === '..') return true;
       return visit(name, DTYPES[fileType] ?? 0, findsAll ? nid : undefined, next);
     });
   }
 
-  /** Whether a lookup finds each name of a directory, as it searches by their order. */
+  /** Whether a lookup finds each name of a directory: it searches by their order, which may be wrong. */
   private findsAll(directory: ErofsInode): boolean {
     const known = this.orders.get(directory.nid);
     if (known !== undefined) return known;
@@ -231,15 +231,18 @@ export class ErofsLayer implements Layer {
   }
 
   /**
-   * Whether the kernel has a handler for an xattr of this name. An image may hold others (lustre., or no prefix at all); its
-   * EROFS shows them to nobody.
+   * Whether the kernel has a handler for an xattr of this name. An image may hold others (lustre., or no prefix at all), which
+   * the kernel's EROFS never shows.
    */
   private isShown(name: ByteString): boolean {
     if (name.startsWith('trusted.') || name.startsWith('user.') || name.startsWith('security.')) return true;
     return this.showsAcl && (name === ACL_ACCESS || name === ACL_DEFAULT);
   }
 
-  /** Throws ErrnoError, with the reason, where the data is compressed or on another device: EOPNOTSUPP. */
+  /**
+   * Throws ErrnoError: EOPNOTSUPP, with the reason, if the data is compressed or on another device; EINVAL for an inode that is
+   * no regular file.
+   */
   open(inode: Inode): Data {
     const file = inode as ErofsInode;
     if (!isRegular(file.mode)) throw new ErrnoError(EINVAL, `${this.path}: nid ${file.nid}: not a regular file`);
@@ -253,7 +256,10 @@ export class ErofsLayer implements Layer {
     return isRegular(found.mode) ? this.open(found) : -ENOENT;
   }
 
-  /** Walks a path as openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS does; a last symlink is found itself. */
+  /**
+   * Walks a path as openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS does; a symlink in the last component is returned
+   * itself.
+   */
   private walk(path: ByteString): ErofsInode | number {
     if (path.length >= PATH_MAX) return -ENAMETOOLONG;
     const above: ErofsInode[] = [];
@@ -282,7 +288,7 @@ export class ErofsLayer implements Layer {
     return -EOPNOTSUPP;
   }
 
-  /** The kernel gives all inodes there could be, less those of the image as free; -1 is the largest number there. */
+  /** The kernel reports the largest number, -1, as the count of inodes, and as free those that the image does not use. */
   statfs(): Statfs {
     const { blocks, blockBytes, inodes } = this.image;
     const files = -1;
@@ -298,7 +304,7 @@ export class ErofsLayer implements Layer {
     };
   }
 
-  close(): void {} // the bytes go when no thread refers to them
+  close(): void {} // the bytes are freed when no thread refers to them
 }
 
 /** The bytes of a regular file in an image. */
@@ -331,7 +337,7 @@ class ImageData implements Data {
   close(): void {}
 }
 
-/** Directories whose order is remembered. */
+/** The maximum number of directories whose order is remembered. */
 const ORDERS_MAX = 4096;
 const ACL_ACCESS = XATTR_PREFIXES[XATTR_INDEX_POSIX_ACL_ACCESS] as ByteString;
 const ACL_DEFAULT = XATTR_PREFIXES[XATTR_INDEX_POSIX_ACL_DEFAULT] as ByteString;

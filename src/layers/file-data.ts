@@ -12,8 +12,9 @@ export class FileData implements Data {
   private first: Look | undefined;
 
   /**
-   * Takes over an open descriptor of a regular file. @param layer names it in messages, together with `shown`
-   * @param isSeen the last answer of statx was about it: its first look costs no system call
+   * Takes over an open descriptor of a regular file.
+   * @param layer names the file in messages, together with `shown`
+   * @param isSeen whether the last statx was of this file: its first look then costs no system call
    */
   constructor(fd: number, layer: ByteString, shown: ByteString, isSeen = false) {
     this.fd = fd;
@@ -22,7 +23,7 @@ export class FileData implements Data {
     if (isSeen) this.first = seen();
   }
 
-  /** Made when it is asked for: that takes as long as opening a file does. */
+  /** Computed on request, because that takes as long as opening a file. */
   get place(): string {
     return `layer ${this.layer}: ${printable(this.shown)}`;
   }
@@ -62,7 +63,7 @@ export class FileData implements Data {
   }
 }
 
-/** What the last answer of statx says. */
+/** The state of a file from the last statx. */
 function seen(): Look {
   return {
     sizeBytes: statxSize(),

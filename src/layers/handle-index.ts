@@ -1,6 +1,6 @@
 /**
- * Where the files of a directory are, by their handles: for those who may not open files by handle. It lies in the directory
- * itself, and is believed in nothing: what it leads to is opened below the directory, and must have that handle.
+ * An index of the files of a directory by their handles, for processes that may not open files by handle. The index lies in the
+ * directory itself and is not trusted: a file that it names is opened below the directory, and must have the handle.
  *
  * ```
  * lowerdata handles 1 7d0f…\n        the uuid of the filesystem
@@ -10,9 +10,9 @@
 import { type ByteString, byteStringOf } from '../sys/bytes.ts';
 import type { Handle } from '../sys/handles.ts';
 
-/** Its name in the directory. */
+/** The name of the index in the directory. */
 export const HANDLE_INDEX = '.lowerdata-handles';
-/** A larger one is not read: handles of ten million files. */
+/** An index is read only up to this size: handles of ten million files. */
 export const INDEX_BYTES_MAX = 2 ** 30;
 
 const MAGIC = 'lowerdata handles 1';
@@ -22,7 +22,11 @@ const NEWLINE = 0x0a;
 export const handleText = ({ type, bytes }: Handle): string =>
   `${(type >>> 0).toString(16).padStart(8, '0')} ${Buffer.from(bytes).toString('hex')}`;
 
-/** The bytes of an index. @param uuid 16 bytes @param entries handles as `handleText` spells them, and paths */
+/**
+ * The bytes of an index.
+ * @param uuid the 16 bytes of the filesystem's uuid
+ * @param entries handles as `handleText` spells them, and paths
+ */
 export function formatHandleIndex(
   uuid: ByteString,
   entries: Iterable<readonly [handle: string, path: ByteString]>,
@@ -41,7 +45,7 @@ export class HandleIndex {
     this.from = from;
   }
 
-  /** @returns undefined for bytes that are no index, or that of another filesystem */
+  /** @returns undefined for bytes that are no index, or the index of another filesystem */
   static parse(bytes: Buffer, uuid: ByteString): HandleIndex | undefined {
     const end = bytes.indexOf(NEWLINE);
     const head = `${MAGIC} ${Buffer.from(uuid, 'latin1').toString('hex')}`;
@@ -50,7 +54,7 @@ export class HandleIndex {
       : undefined;
   }
 
-  /** The path of a file, from the directory; undefined where the index does not know it. */
+  /** The path of a file, relative to the directory; undefined if the index does not have the handle. */
   find(handle: Handle): ByteString | undefined {
     const key = Buffer.from(`${handleText(handle)} `, 'latin1');
     let [low, high] = [this.from, this.bytes.length];
@@ -66,7 +70,7 @@ export class HandleIndex {
     return undefined;
   }
 
-  /** The start of the record that holds a byte, not before `low`, which is a start. */
+  /** The start of the record that holds the byte at `at`. `low`, itself the start of a record, is the minimum. */
   private recordAt(low: number, at: number): number {
     const before = this.bytes.lastIndexOf(0, at - 1);
     return at === low || before < low ? low : before + 1;

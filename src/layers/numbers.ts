@@ -1,16 +1,17 @@
 /**
- * Inode numbers below 2^44 for objects of a directory layer, one for each object of its filesystem as long as the process
- * lives. A number of 43 bits on the device of the layer's root stays what it is. All others are of the upper half:
+ * Inode numbers below 2^44 for the objects of a directory layer. An object of its filesystem keeps its number as long as the
+ * process lives.
+ * A number of 43 bits on the device of the layer's root is used unchanged. All others are mapped into the upper half:
  *
  * ```
  * 2^43         another device (a subvolume, a layer of an overlay), or larger numbers: 256 ranges of 2^34, one for each
- *              device and upper part of a number that is met; the number's lower 34 bits tell the object
- * 2^43 + 2^42  what is met when all ranges are taken, one number for each object
+ *              device and upper part of a number; the number's lower 34 bits identify the object
+ * 2^43 + 2^42  once all ranges are taken: one number for each object
  * ```
  *
- * Only the last part keeps anything for each object. It is never reached where filesystems number upwards, as local ones do;
- * where their numbers are hashes, an entry of 60 bytes lives on for each object that was looked up: its number may not go to
- * another one, for programs that know it would take the two for hard links.
+ * Only the last part keeps an entry for each object. It is never reached if the filesystem numbers its inodes upwards, as local
+ * ones do. If the numbers are hashes, an entry of 60 bytes stays for each object that was looked up: its number must not go to
+ * another object, because programs that know it would take the two for hard links.
  */
 
 const OWN_LIMIT = 2 ** 43;
@@ -18,7 +19,7 @@ const RANGE = 2 ** 34;
 const RANGES_MAX = 256;
 const SINGLES_FROM = OWN_LIMIT + RANGES_MAX * RANGE;
 
-/** An object's number as its filesystem gives it: a device, and 64 bits. */
+/** An object's number as its filesystem gives it: a device, and 64 bits as two halves. */
 export interface Numbered {
   readonly major: number;
   readonly minor: number;
@@ -31,7 +32,7 @@ export class LayerNumbers {
   private readonly singles = new Map<string, Map<number, number>>();
   private singlesCount = 0;
 
-  /** @param isOwnDevice whether the object is of the device of its layer's root */
+  /** The inode number for an object, below 2^44. @param isOwnDevice whether the object is on the device of its layer's root */
   of(object: Numbered, isOwnDevice: boolean): number {
     const { major, minor, inoHigh, inoLow } = object;
     const ino = inoHigh * 2 ** 32 + inoLow;
@@ -58,11 +59,11 @@ export class LayerNumbers {
 
 const byFilesystem = new Map<string, LayerNumbers>();
 
-/** The numbers of a filesystem: the same ones for all layers on it. */
+/** The numbers of a filesystem, shared by all layers on it. */
 export const numbersOf = (filesystem: string): LayerNumbers =>
   entry(byFilesystem, filesystem, () => new LayerNumbers());
 
-/** What a map has for a key, made where it has nothing. */
+/** The value of a key in a map; if it has none, `make` creates one. */
 function entry<K, V>(map: Map<K, V>, key: K, make: () => V): V {
   const known = map.get(key);
   if (known !== undefined) return known;
