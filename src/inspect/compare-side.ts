@@ -1,4 +1,4 @@
-/** One side of `lowerdata compare`: an image, a dump, a directory or a stack, read as a tree. */
+/** One side of `lowerdata compare`: an image, a dump, a directory or a stack, which is read as a tree. */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { linesOf, parseDump } from '../composefs/dumpfile.ts';
@@ -23,27 +23,28 @@ import { type Algorithm, algorithmOfHex, measure, parametersOf } from '../verity
 
 export interface Side {
   readonly root: TreeInode;
-  /** An image or dump, which records where data is and what its digest is; else the data itself was looked at. */
+  /** True for an image or a dump, which records the place and the digest of data. False if the data itself was read. */
   readonly recorded: boolean;
 }
 
 export interface SideOptions {
-  /** Mount options of stacks. */
+  /** Mount options, for sides that are stacks. */
   readonly options: readonly ByteString[];
-  /** Leaves data alone. */
+  /** Whether data is left unread. */
   readonly metadata?: boolean;
 }
 
 /**
- * Reads both sides by their names. Data that is looked at is measured by the algorithm of the digest that the other side has
- * recorded for it. Throws ErrnoError that names the side, or what a system call threw.
+ * Reads both sides by their names. Data that is read is measured by the algorithm of the digest that the other side has recorded
+ * for it.
+ * Throws ErrnoError that names the side, or the error of a system call.
  */
 export async function readSides(names: readonly [ByteString, ByteString], options: SideOptions): Promise<[Side, Side]> {
   const [a, b] = [readRecorded(names[0]), readRecorded(names[1])];
   return [a ?? (await readData(names[0], b?.root, options)), b ?? (await readData(names[1], a?.root, options))];
 }
 
-/** An image or a dump; undefined for what is neither. */
+/** Reads a composefs image or a dump; undefined for a directory, a stack, and an image without a composefs header. */
 function readRecorded(name: ByteString): Side | undefined {
   const bytes = bufferOf(name);
   if (splitAt(name, ':').length > 1 || statSync(bytes).isDirectory()) return undefined;
@@ -54,7 +55,7 @@ function readRecorded(name: ByteString): Side | undefined {
   });
 }
 
-/** A directory or a stack. @param other what is recorded on the other side */
+/** Reads a directory or a stack. @param other the tree of the other side, if that side is recorded */
 async function readData(name: ByteString, other: TreeInode | undefined, options: SideOptions): Promise<Side> {
   const isDirectory = splitAt(name, ':').length === 1 && statSync(bufferOf(name)).isDirectory();
   const root = isDirectory ? await readDirectory(name, other, options) : readStack(name, other, options);
@@ -96,7 +97,7 @@ async function readDirectory(
   return root;
 }
 
-/** By which algorithm a file is to be measured, so that its digest can be compared with the one that is recorded. */
+/** The algorithm to measure a file by, so that its digest can be compared with the recorded one. */
 const algorithmOf = (recorded: TreeInode | undefined): Algorithm => algorithmOfHex(recorded?.digest ?? '') ?? 'sha256';
 
 function inodeAt(root: TreeInode | undefined, path: ByteString): TreeInode | undefined {
@@ -118,7 +119,7 @@ function readStack(
   }
 }
 
-/** Reads what a stack shows, the data of its files included. */
+/** Reads the tree that a stack shows, with the data of its files. */
 class StackReader {
   readonly #overlay: Overlay;
   readonly #metadata: boolean;
@@ -129,14 +130,14 @@ class StackReader {
     this.#metadata = metadata;
   }
 
-  /** @param other what is recorded on the other side */
+  /** @param other the tree of the other side, if that side is recorded */
   read(other: TreeInode | undefined): TreeInode {
     const root = this.#inode(this.#overlay.root, other);
     const pending: [Node, TreeInode, TreeInode | undefined][] = [[this.#overlay.root, root, other]];
     for (const [node, directory, recorded] of pending)
       for (const { name } of this.#overlay.list(node)) {
         const found = this.#overlay.lookup(node, name);
-        if (found === -ENOENT) continue; // a whiteout, which is listed where directories are not merged
+        if (found === -ENOENT) continue; // a whiteout, which is listed in a directory that is not merged
         if (typeof found === 'number') throw new ErrnoError(-found, `${printable(name)}: ${errnoName(found)}`);
         const known = this.#seen.get(found.ino);
         if (known && isDirectory(known.mode)) throw new ErrnoError(EUCLEAN, `${printable(name)}: a second name of it`);

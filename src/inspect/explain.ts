@@ -1,4 +1,4 @@
-/** Why a path leads where it leads: what lookup did, layer by layer, from its own words. */
+/** Explains why a path leads to its object: the steps of its lookup, layer by layer, as lookup reported them. */
 import type { Inode } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
@@ -9,7 +9,7 @@ import { type ByteString, printable } from '../sys/bytes.ts';
 import { ErrnoError, errnoName } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
 
-/** One thing that happened; texts are as messages show byte strings. */
+/** One event of a lookup; texts show byte strings as messages do. */
 export type TraceEvent =
   | { readonly layer: string; readonly asked: string }
   | { readonly component: string; readonly found: string }
@@ -25,18 +25,18 @@ export interface LookupReport {
 /** How the data of a regular file is found, and what checks it. */
 export interface DataReport {
   readonly events: readonly TraceEvent[];
-  /** Where it is, or the name of an errno. */
+  /** The place of the data, or the name of an errno. */
   readonly outcome: string;
   readonly sizeBytes?: number;
   readonly verity: string;
 }
 
-/** One path: a story for each name that was looked up on the way, symlinks included, and that of the data at its end. */
+/** One path: a report for each name that was looked up on the way, symlinks included, and one for the data at its end. */
 export interface Explanation {
   readonly path: string;
   readonly lookups: readonly LookupReport[];
   readonly data?: DataReport;
-  /** What Linux 6.18 does with the same options. */
+  /** The result of Linux 6.18 with the same options. */
   readonly kernel: { readonly same: boolean; readonly outcome: string; readonly data?: string; readonly rule?: string };
 }
 
@@ -51,8 +51,8 @@ export class Explainer {
   }
 
   /**
-   * Explains a path; symlinks on the way are followed, not the last one. @param measure whether data that nobody has measured
-   * is read and measured now
+   * Explains a path; symlinks on the way are followed, except the last.
+   * @param measure whether data whose digest is not known is read and measured now
    */
   explain(path: ByteString, measure = false): Explanation {
     const { lookups, data } = tell(this.overlay, path, measure);
@@ -71,7 +71,7 @@ export class Explainer {
   }
 }
 
-/** The last rule that Linux came to, and its data. */
+/** The last rule that the lookup by Linux applied, and its data. */
 function deviation({ lookups, data }: Told): { data?: string; rule?: string } {
   const rules = (lookups.at(-1)?.events ?? []).filter(event => 'rule' in event);
   const last = rules.at(-1);
@@ -122,7 +122,7 @@ function dataReport(overlay: Overlay, node: Node, recorder: Recorder, measure: b
 
 type Data = Exclude<ReturnType<Overlay['find']>, number>;
 
-/** What checks the data at open, and what comes of it. */
+/** The digest that the data is checked against at open, and the outcome of the check. */
 function verityReport(overlay: Overlay, node: Node, data: Data, measure: boolean): string {
   try {
     const check = overlay.check(node, data);
@@ -142,29 +142,29 @@ function verityReport(overlay: Overlay, node: Node, data: Data, measure: boolean
 const unchecked = ({ options }: Overlay): string =>
   options.verity === 'off' ? 'none: verity=off' : 'none: its metacopy xattr has no digest';
 
-/** Which rule decided, and the layer that was being asked then. */
+/** The rule that decided a lookup, and the layer that was being asked at that time. */
 export interface Decision {
   readonly layer?: string;
   readonly rule: string;
 }
 
-/** What is only the last word on what was decided before. */
+/** Rules that only conclude a lookup which other rules decided before. */
 const CONCLUSIONS: readonly RuleName[] = ['L7', 'L8', 'P-O3'];
 
-/** Writes down what it is told. */
+/** Records the events of lookups. */
 export class Recorder implements Trace {
   readonly lookups: LookupReport[] = [];
   private events: TraceEvent[] = [];
   private name = '';
   private isOpen = false;
 
-  /** Begins something that is no lookup. @returns what will be told */
+  /** Starts a new list of events, for an operation that is no lookup. @returns the list, which grows with each event */
   begin(): readonly TraceEvent[] {
     this.events = [];
     return this.events;
   }
 
-  /** What decided the last lookup. */
+  /** The decision of the last lookup. */
   decision(): Decision {
     let layer: string | undefined;
     let decision: Decision = { rule: 'nothing' };
@@ -198,7 +198,7 @@ export class Recorder implements Trace {
     this.end(typeof found === 'number' ? errnoName(found) : nodeText(found));
   }
 
-  /** What was thrown, where it ended a lookup. */
+  /** Records an error as the outcome of the lookup that it ended; nothing if no lookup was under way. */
   fail(error: ErrnoError): void {
     if (this.isOpen) this.end(`${error.name}: ${error.message}`);
   }

@@ -1,4 +1,6 @@
-/** What an interrupted fsck has found to be good, so that the next one goes on from there: a file for each stack. */
+/**
+ * The objects that an interrupted fsck found to be good, so that the next run continues from there. Each stack has its own file.
+ */
 import { createHash } from 'node:crypto';
 import { appendFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -7,7 +9,7 @@ import type { StackOptions } from '../overlay/options.ts';
 import { realPath } from '../sys/real-path.ts';
 import type { Journal } from './object-check.ts';
 
-/** Lines that may be lost by a kill. */
+/** The maximum number of lines that are lost if the process is killed. */
 const LINES_MAX = 256;
 
 export class FsckJournal implements Journal {
@@ -15,7 +17,10 @@ export class FsckJournal implements Journal {
   private readonly good: Set<string>;
   private lines: string[] = [];
 
-  /** Reads what the last run has left. Where there is none, nothing is known. @param purpose runs of another one do not count */
+  /**
+   * Reads the journal of the last run; it is empty if there is none. @param purpose separates the journals of different kinds of
+   * runs
+   */
   constructor({ layers }: StackOptions, purpose: string) {
     const real = layers.map(({ path }) => realPath(path));
     const stack = createHash('sha256').update(real.join('\0'), 'latin1').digest('hex');
@@ -27,7 +32,7 @@ export class FsckJournal implements Journal {
     return this.good.has(key);
   }
 
-  /** Throws what a system call of Node throws where there is no place for the journal. */
+  /** Throws the error of node:fs if the journal cannot be written. */
   add(key: string): void {
     this.lines.push(key);
     if (this.lines.length >= LINES_MAX) this.flush();
@@ -40,7 +45,7 @@ export class FsckJournal implements Journal {
     this.lines = [];
   }
 
-  /** Forgets everything: all is done, or is to be done anew. */
+  /** Deletes the journal: all is done, or is to be done anew. */
   remove(): void {
     this.good.clear();
     this.lines = [];
@@ -48,13 +53,13 @@ export class FsckJournal implements Journal {
   }
 }
 
-/** /var/cache/lowerdata for root, else below $XDG_CACHE_HOME. */
+/** The directory of the journals: /var/cache/lowerdata for root, otherwise `lowerdata` below $XDG_CACHE_HOME or ~/.cache. */
 function directory(): string {
   if (process.geteuid?.() === 0) return '/var/cache/lowerdata';
   return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'lowerdata');
 }
 
-/** A last line that was cut off stands for nothing that could be mistaken. */
+/** The lines of a journal; none if it cannot be read. A last line without its newline was cut off, and is dropped. */
 function linesOf(file: string): string[] {
   try {
     return readFileSync(file, 'latin1').split('\n').slice(0, -1);

@@ -1,6 +1,7 @@
 /**
- * Where a stack is not what it seems: redirects that another layer captures, data that is not there, and what today's kernel
- * sees otherwise. Source: thread "[PATCH v2 00/13] Overlayfs lazy lookup of lowerdata", linux-unionfs, May 2023.
+ * Finds files of a stack that are not what they seem: redirects that another layer captures, data that is missing, and files that
+ * the kernel (Linux 6.18) resolves differently.
+ * Source: thread "[PATCH v2 00/13] Overlayfs lazy lookup of lowerdata", linux-unionfs, May 2023.
  */
 
 import type { Node } from '../overlay/node.ts';
@@ -13,7 +14,7 @@ import { isRegular } from '../sys/stat.ts';
 import { type Decision, Recorder } from './explain.ts';
 import { type InventoryEntry, inventory } from './inventory.ts';
 
-/** Each hazard: what it means, and what helps. */
+/** All hazards: the meaning of each, and its remedy. */
 export const HAZARDS = {
   captured: {
     what: "a file of another layer is at the redirect's path, and is taken for the data",
@@ -58,18 +59,19 @@ export const HAZARDS = {
 /** The name of a hazard. */
 export type HazardCode = keyof typeof HAZARDS;
 
-/** One hazard of one path; HAZARDS says what its code means. */
+/** One hazard of one path; HAZARDS explains its code. */
 export interface Hazard {
   readonly path: ByteString;
   readonly code: HazardCode;
-  /** The layer that is in the way, where one is. */
+  /** The layer that causes the hazard, if one does. */
   readonly layer?: string;
   readonly detail: string;
 }
 
 /**
- * All hazards of a stack, whatever its options say about redirects: each file is looked up as the kernel does it, and as one
- * whose absolute redirect leads to data-only layers alone. Without such layers, redirects lead to normal ones on purpose.
+ * Yields all hazards of a stack, whatever its options say about redirects. Each file is looked up twice: by the kernel's rules,
+ * and by rules under which its absolute redirect leads only to data-only layers.
+ * In a stack without data-only layers, redirects lead to normal layers on purpose.
  */
 export function* hazards(overlay: Overlay): Generator<Hazard> {
   const redirects = overlay.dataLayers.length > 0 ? 'data-only' : 'kernel';
@@ -91,7 +93,9 @@ function brokenHazard(overlay: Overlay, { path, parent, name, error }: Broken): 
   return { path, code: 'broken', detail };
 }
 
-/** The redirects of the regular files that the layers of a directory have under a name, as far as they can be read. */
+/**
+ * The redirects of the regular files that the layers of a directory have under a name. Those that cannot be read are left out.
+ */
 function redirectsOf({ rules }: Overlay, { stack }: Node, name: ByteString): ByteString[] {
   if (name === '') return [];
   return stack.flatMap(directory => {
@@ -103,7 +107,7 @@ function redirectsOf({ rules }: Overlay, { stack }: Node, name: ByteString): Byt
   });
 }
 
-/** What opening the data came to, and how the kernel's lookup ended. */
+/** The result of opening the data, and the result of the kernel's lookup. */
 interface Resolution {
   readonly data: DataFound;
   readonly kernel: Node | number;
@@ -135,7 +139,10 @@ function* fileHazards(ours: Overlay, kernel: Overlay, file: File): Generator<Haz
 
 type Reported = Omit<Hazard, 'path'>;
 
-/** How the kernel's lookup of a file differs, whose data is at a path in data-only layers, or has an origin alone. */
+/**
+ * The difference between the kernel's lookup of a file and ours, if the data of the file is at a path in data-only layers or has
+ * only an origin; undefined if there is none.
+ */
 function kernelHazard(
   ours: Overlay,
   { parent, name, node }: File,
@@ -164,7 +171,7 @@ function missingHazard({ data }: Node, { missing, why }: Extract<DataFound, { mi
   return { code: missing === EXDEV ? 'foreign-origin' : 'stale-origin', detail: why };
 }
 
-/** Opens a file's data and closes it again. */
+/** Opens a file's data and closes it again: where it is and its size, or why it is missing. */
 function openData(overlay: Overlay, node: Node): DataFound {
   const recorder = new Recorder();
   const events = recorder.begin();

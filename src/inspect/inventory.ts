@@ -1,4 +1,4 @@
-/** All regular files of a stack, as whoever walks the whole tree finds them. */
+/** All regular files of a stack, as a walk of the whole tree finds them. */
 
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
@@ -12,12 +12,15 @@ interface Place {
   readonly parent: Node;
   readonly name: ByteString;
 }
-/** A regular file, by the first path that leads to it; or what can not be looked up, or, with the name '', listed. */
+/**
+ * A regular file, by the first path that leads to it; or a name that cannot be looked up. With the name '', it is a directory
+ * that cannot be listed.
+ */
 export type InventoryEntry = Place & ({ readonly node: Node } | { readonly error: ErrnoError });
 
 /**
- * Walks a stack depth first, each directory and each inode once, whatever loops an image has. A name that is listed but
- * missing (a whiteout in a directory that is not merged) is nothing.
+ * Walks a stack depth first, each directory and each inode once, even if an image has loops. A name that is listed but missing (a
+ * whiteout in a directory that is not merged) is skipped.
  */
 export function* inventory(overlay: Overlay): Generator<InventoryEntry> {
   const seen = new Set<number>([overlay.root.ino]);
@@ -37,7 +40,7 @@ export function* inventory(overlay: Overlay): Generator<InventoryEntry> {
   }
 }
 
-/** What one directory holds. */
+/** Looks up all names of one directory. */
 function* entries(overlay: Overlay, path: ByteString, directory: Node): Generator<InventoryEntry> {
   const listed = attempt(() => overlay.list(directory));
   if (listed instanceof ErrnoError) {

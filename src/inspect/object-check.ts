@@ -1,4 +1,4 @@
-/** Checks the objects of a stack: each is there, has its size and its digest. */
+/** Checks the objects of a stack: each must exist and have the right size and digest. */
 import type { Data } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
@@ -12,33 +12,33 @@ import type { MeasurePool, WithWork } from '../verity/measure-pool.ts';
 import type { Outcome, Work } from '../verity/measure-worker.ts';
 import type { InventoryEntry } from './inventory.ts';
 
-/** Something that is wrong, with the first path that shows it. `code` is EWRONGVERITY, ENOVERITY, EWRONGSIZE or an errno's name. */
+/** A defect, with the first path that leads to it. `code` is EWRONGVERITY, ENOVERITY, EWRONGSIZE or the name of an errno. */
 export interface Problem {
   readonly path: ByteString;
   readonly code: string;
   readonly message: string;
 }
 
-/** Numbers of files. */
+/** The counts of one run, in files unless noted. */
 export interface Counts {
   files: number;
-  /** Those whose data is elsewhere, and the bytes of that. */
+  /** Files whose data is elsewhere; `bytes` is the size of that data. */
   objects: number;
   bytes: number;
-  /** Whose object another file has, too: it is read once. */
+  /** Files whose object another file has as well: the object is read once. */
   shared: number;
-  /** Whose object was found good by an earlier run. */
+  /** Files whose object was found good by an earlier run. */
   known: number;
-  /** There and of the right size, but without a digest. */
+  /** Files whose object exists and has the right size, but for which there is no digest. */
   withoutDigest: number;
   problems: number;
-  /** By --enable-verity: done now, done before, not possible on their filesystem. */
+  /** With --enable-verity: objects for which it was enabled now, was enabled before, or is not possible on their filesystem. */
   verityEnabled: number;
   verityThere: number;
   verityImpossible: number;
 }
 
-/** Remembers what is good, so that it is not read again. A key stands for an object's version and its digest. */
+/** Remembers the objects that are good, so that they are not read again. A key stands for an object's version and its digest. */
 export interface Journal {
   has(key: string): boolean;
   add(key: string): void;
@@ -67,20 +67,20 @@ export class ObjectCheck {
     ...{ verityEnabled: 0, verityThere: 0, verityImpossible: 0 },
   };
   private readonly options: ObjectCheckOptions;
-  /** Keys of objects that are checked in this run. */
+  /** Keys of the objects that this run checks. */
   private readonly seen = new Set<string>();
 
   constructor(options: ObjectCheckOptions) {
     this.options = options;
   }
 
-  /** Checks the data of all files; to be called once. Ends early, and settles, when the signal is given. */
+  /** Checks the data of all files; may be called only once. The promise resolves early when `signal` aborts. */
   async run(files: Iterable<InventoryEntry>): Promise<void> {
     const { pool, signal } = this.options;
     await pool.measureEach(this.unmeasured(files), (opened, outcome) => this.settle(opened, outcome), signal);
   }
 
-  /** Open objects that threads are to measure. */
+  /** Yields open objects for the threads to measure. Data in an image is measured on this thread instead. */
   private *unmeasured(files: Iterable<InventoryEntry>): Generator<Opened> {
     for (const file of files) {
       if (this.options.signal.aborted) return;
@@ -91,7 +91,7 @@ export class ObjectCheck {
     }
   }
 
-  /** Opens an object. @returns undefined where nothing of it is to be measured */
+  /** Opens an object. @returns undefined if none of it needs to be measured */
   private open(found: InventoryEntry): Opened | undefined {
     const { path } = found;
     try {
@@ -106,7 +106,7 @@ export class ObjectCheck {
   private openObject(path: ByteString, node: Node): Opened | undefined {
     const { overlay, journal, progress } = this.options;
     this.counts.files++;
-    if (node.data === undefined) return undefined; // its data is its own
+    if (node.data === undefined) return undefined; // the data is its own
     this.counts.objects++;
     const data = overlay.find(node);
     if (typeof data === 'number') throw new ErrnoError(-data, `no data-only layer has ${shownPlace(node)}`);
@@ -138,7 +138,7 @@ export class ObjectCheck {
     this.options.progress(1, check.sizeBytes);
   }
 
-  /** @param outcome undefined: the data is in an image, and measured here */
+  /** @param outcome undefined: the data is in an image, and is measured here */
   private judge(path: ByteString, check: Check, outcome: Outcome | undefined): void {
     try {
       if (outcome === undefined) check.measure(false);
@@ -151,7 +151,7 @@ export class ObjectCheck {
     }
   }
 
-  /** Asks the kernel to guard an object that is good. */
+  /** Enables fs-verity on an object that is good. */
   private enableVerity({ data, algorithm }: Check): void {
     const result =
       data.fd < 0 ? -EOPNOTSUPP : native.enableVerity(data.fd, ALGORITHMS[algorithm].number, DEFAULTS.blockBytes);
@@ -184,7 +184,7 @@ const workOf = ({ fd }: Data, { sizeBytes, algorithm }: Check): Work => ({
   withLeaves: false,
 });
 
-/** Another version of the object, or another digest, is another key. */
+/** The journal key of a check. It differs for each version of the object and each digest. */
 const journalKey = ({ key, digest }: Check): string =>
   `${Buffer.from(key, 'utf16le').toString('hex')} ${Buffer.from(digest).toString('hex')}`;
 

@@ -1,20 +1,20 @@
-/** A base directory, asked for objects as a data-only layer is: nothing outside of it counts. */
+/** A base directory, which is searched for objects by the rules of data-only layers: nothing outside of it counts. */
 import { DirLayer } from '../layers/dir.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ErrnoError, EXDEV, errnoName } from '../sys/errno.ts';
 
-/** What a mount says of an object that is not there: no such file, or a path that leads out of the directory. */
+/** The errors that a mount gives for an object that is missing: no such file, or a path that leads out of the directory. */
 const ABSENT = new Set([ENOENT, ENOTDIR, ENAMETOOLONG, ELOOP, EXDEV]);
 
 export class ObjectDirectory {
   private readonly layer: DirLayer;
 
-  /** Throws ErrnoError where the directory cannot be opened. */
+  /** Throws ErrnoError if the directory cannot be opened. */
   constructor(path: ByteString) {
     this.layer = new DirLayer(path);
   }
 
-  /** Whether there is a regular file at a path. Throws ErrnoError, with the path, where that cannot be told. */
+  /** Whether there is a regular file at a path. Throws ErrnoError, with the path, if that cannot be determined. */
   has(path: ByteString): boolean {
     const data = this.layer.openPath(path);
     if (typeof data !== 'number') {

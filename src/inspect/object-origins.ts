@@ -1,4 +1,4 @@
-/** Finds objects in base directories, checks that each is what a digest says, and tells its origin. */
+/** Finds objects in base directories, checks each against its digest, and determines its origin. */
 import { DirLayer } from '../layers/dir.ts';
 import type { Data } from '../layers/layer.ts';
 import { formatOrigin } from '../overlay/origin.ts';
@@ -10,34 +10,34 @@ import { algorithmOfHex } from '../verity/algorithms.ts';
 import type { MeasurePool, WithWork } from '../verity/measure-pool.ts';
 import type { Outcome, Work } from '../verity/measure-worker.ts';
 
-/** What is looked for. */
+/** An object to find. */
 export interface WantedObject {
-  /** Where it may be below a base directory: the first path that any of them has is it. */
+  /** Possible paths below a base directory. The first path that exists in any base directory is the object. */
   readonly paths: readonly ByteString[];
   readonly sizeBytes: number;
   /** The fs-verity digest in hex: 64 digits of SHA-256, or 128 of SHA-512. */
   readonly digest: string;
 }
 
-/** Why there is no origin. `code` is EWRONGSIZE, EWRONGVERITY, or an errno's name. */
+/** The reason why an object has no origin. `code` is EWRONGSIZE, EWRONGVERITY, or the name of an errno. */
 export interface NoOrigin {
-  /** Where the object is, or the first place below a base directory where it should be. */
+  /** The path of the object, or the first path below a base directory at which it should be. */
   readonly object: string;
   readonly code: string;
   readonly message: string;
 }
 
-/** An open object whose origin is known, and whose digest is to be checked. */
+/** An open object whose origin is known, and whose digest is still to be checked. */
 interface Opened {
-  /** Where it is. */
+  /** The path of the object, with its base directory. */
   readonly object: string;
   readonly data: Data;
   readonly origin: ByteString;
 }
 
-/** An open object that threads are to measure. */
+/** An open object for the threads to measure. */
 interface Unmeasured extends WithWork {
-  /** Its place among what is wanted. */
+  /** The index of the object among those that are wanted. */
   readonly index: number;
   readonly opened: Opened;
 }
@@ -56,8 +56,8 @@ export class ObjectOrigins {
   private readonly pool: MeasurePool;
 
   /**
-   * The pool stays the caller's. Throws ErrnoError where a base directory can not be opened, and where no handle of its
-   * filesystem could be followed: EOPNOTSUPP without a uuid, ENOTUNIQ where another one has the same.
+   * The pool stays the caller's to close. Throws ErrnoError if a base directory cannot be opened, or if handles of its filesystem
+   * cannot be resolved: EOPNOTSUPP without a uuid, ENOTUNIQ if another filesystem has the same uuid.
    */
   constructor(directories: readonly ByteString[], pool: MeasurePool) {
     this.bases = openBases(directories);
@@ -65,8 +65,9 @@ export class ObjectOrigins {
   }
 
   /**
-   * The origin of each object, or why it has none, in the order in which they are wanted. All data is read, unless the kernel
-   * has measured it. @param progress told now and then how many objects, and bytes of them, are done
+   * The origin of each object, or the reason why it has none, in the order of `wanted`. All data is read, unless the kernel has
+   * measured it.
+   * @param progress called after each object with the number of objects that are done, and their bytes
    */
   async find(
     wanted: readonly WantedObject[],
@@ -91,7 +92,7 @@ export class ObjectOrigins {
     for (const { layer } of this.bases) layer.close();
   }
 
-  /** Open objects that nobody has measured; what is known of the others is settled. */
+  /** Yields open objects whose digest is not known; the results of all others are settled here. */
   private *unmeasured(wanted: readonly WantedObject[], settle: Settle): Generator<Unmeasured> {
     for (const [index, object] of wanted.entries()) {
       const opened = this.open(object);
@@ -112,14 +113,14 @@ export class ObjectOrigins {
     }
   }
 
-  /** The first object that is there by any of its names. */
+  /** Opens the object at the first of its paths that exists. */
   private open({ paths, sizeBytes }: WantedObject): Opened | NoOrigin {
     let missing = -ENOENT;
     for (const path of paths) {
       for (const base of this.bases) {
         const data = base.layer.openPath(path);
         if (typeof data !== 'number') return accept(base, path, data, sizeBytes);
-        if (missing === -ENOENT) missing = data; // anything else says more
+        if (missing === -ENOENT) missing = data; // any other error says more
       }
     }
     return {
@@ -151,7 +152,7 @@ function openBases(directories: readonly ByteString[]): Base[] {
 const unusable = ({ path }: DirLayer, errno: number, why: string): ErrnoError =>
   new ErrnoError(errno, `${path}: ${errnoName(errno)}: its filesystem ${why}, so that no origin leads there`);
 
-/** Everything but the digest of an object, which is closed where it is refused. */
+/** Checks an open object in all respects except its digest. If it is refused, it is closed. */
 function accept({ layer, uuid }: Base, path: ByteString, data: Data, sizeBytes: number): Opened | NoOrigin {
   const object = `${layer.path}/${printable(path)}`;
   const refuse = (code: string, message: string): NoOrigin => {
