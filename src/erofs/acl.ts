@@ -1,4 +1,4 @@
-/** Whether an image has POSIX ACLs at all, so that the kernel need not ask for the ACL of each object. */
+/** Determines whether an image has any POSIX ACLs. If not, the kernel need not ask for the ACL of each object. */
 import { ErrnoError } from '../sys/errno.ts';
 import { isDirectory } from '../sys/stat.ts';
 import { listDirentsFrom } from './dirents.ts';
@@ -12,12 +12,15 @@ const NAMES = [XATTR_INDEX_POSIX_ACL_ACCESS, XATTR_INDEX_POSIX_ACL_DEFAULT].map(
   index => XATTR_PREFIXES[index] as string,
 );
 
-/** Entries that are looked at: about 0.2 s. A mount of a larger image has its ACLs asked for one by one. */
+/**
+ * The maximum number of entries that the walk examines, in about 0.2 s. In a mount of a larger image, the ACLs are read one by
+ * one.
+ */
 const ENTRIES_MAX = 500_000;
 
 /**
- * Walks the whole tree until an object with a POSIX ACL is found.
- * @returns false where no object has one; true also where that cannot be said: the image is damaged or too large to be walked
+ * Walks the tree until it finds an object with a POSIX ACL.
+ * @returns false if no object has one; true if one has, and also if the image is damaged or too large to be walked
  */
 export function mayHaveAcl(image: Image): boolean {
   const walk = new Walk(image);
@@ -51,13 +54,13 @@ class Walk {
     return this.found;
   }
 
-  /** Looks at an entry, `.` and `..` included. @returns whether the walk goes on */
+  /** Examines an entry, `.` and `..` included. @returns whether the walk goes on */
   private visit(nid: Nid, fileType: number): boolean {
     this.found = ++this.entries > ENTRIES_MAX;
     if (this.found || (fileType === FT_DIR && this.seen.has(nid))) return !this.found;
     const inode = new Inode(this.image, nid);
     if (isDirectory(inode.mode) && !this.seen.has(nid)) {
-      this.seen.add(nid); // else a loop of directories would never end
+      this.seen.add(nid); // otherwise a loop of directories would never end
       this.directories.push(nid);
     }
     this.found = this.hasAcl(inode);

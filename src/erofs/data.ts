@@ -1,4 +1,4 @@
-/** Where the bytes of a file, a directory or a link are. Source: Linux fs/erofs/erofs_fs.h; data.c of 6.18. */
+/** Locates the bytes of a file, a directory or a link in the image. Source: Linux fs/erofs/erofs_fs.h; data.c of 6.18. */
 import { EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import {
   BLOCK_MAP_BYTES,
@@ -14,7 +14,7 @@ import {
 import { type Inode, NO_BLOCK, narrowBlock, wideBlock } from './inode.ts';
 import type { Image } from './superblock.ts';
 
-/** A run of a file's bytes that lie together: `at` in the image, or HOLE for zeros. */
+/** A contiguous run of a file's bytes: `at` is its offset in the image, or HOLE for zeros. */
 export interface Extent {
   at: number;
   length: number;
@@ -26,8 +26,9 @@ export function isCompressed(inode: Inode): boolean {
 }
 
 /**
- * Finds the bytes at `position`, which must be below the inode's size, as far as they lie together, and puts them into `out`.
- * They lie inside of the image. Throws ErrnoError: EUCLEAN; EOPNOTSUPP for compressed data and for data on another device.
+ * Finds the contiguous run of bytes at `position`, which must be below the inode's size, and puts it into `out`. The run lies
+ * inside the image.
+ * Throws ErrnoError: EUCLEAN; EOPNOTSUPP for compressed data and for data on another device.
  */
 export function extentAt(image: Image, inode: Inode, position: number, out: Extent): Extent {
   if (inode.layout === LAYOUT_CHUNK_BASED) return chunkExtent(image, inode, position, out);
@@ -41,7 +42,7 @@ export function extentAt(image: Image, inode: Inode, position: number, out: Exte
   return out;
 }
 
-/** The last block of inline data follows the inode and its xattrs. */
+/** Finds bytes in the last block of inline data, which follows the inode and its xattrs. */
 function tailExtent(image: Image, inode: Inode, tail: number, position: number, out: Extent): Extent {
   const start = inode.xattrAt + inode.xattrBytes;
   const length = inode.sizeBytes - tail * image.blockBytes;
@@ -74,7 +75,7 @@ function chunkExtent(image: Image, inode: Inode, position: number, out: Extent):
   return out;
 }
 
-/** Where the table's entry of a chunk is; throws EUCLEAN where the image ends before it. */
+/** The offset of a chunk's entry in the table. Throws EUCLEAN if the image ends before the end of the entry. */
 function chunkEntryAt(image: Image, inode: Inode, chunk: number): number {
   const unit = inode.u & CHUNK_INDEXES ? ChunkIndex.SIZE : BLOCK_MAP_BYTES;
   const table = Math.ceil((inode.xattrAt + inode.xattrBytes) / unit) * unit;
@@ -100,8 +101,9 @@ function place(image: Image, inode: Inode, at: number, out: Extent): void {
 }
 
 /**
- * Throws ErrnoError EOPNOTSUPP, with the reason, where some of an inode's data is not in the image as it is: compressed, or on
- * another device. Looks at each chunk only if the image has other devices; whether the chunks are in bounds, reads find out.
+ * Throws ErrnoError EOPNOTSUPP, with the reason, if some of an inode's data is not in the image as plain bytes: it is compressed,
+ * or on another device.
+ * Chunks are examined only if the image has other devices; reads find out whether chunks are in bounds.
  */
 export function checkReadable(image: Image, inode: Inode): void {
   if (isCompressed(inode)) throw compressed(inode);
@@ -113,7 +115,7 @@ export function checkReadable(image: Image, inode: Inode): void {
 
 /**
  * Reads up to `length` bytes at `position` of an inode's data into `out[at..]`; holes read as zeros.
- * Returns the count, which is less only at the end of the data. Throws like `extentAt`.
+ * @returns the count, which is less only at the end of the data. Throws as `extentAt` does
  */
 export function readData(
   image: Image,
@@ -136,7 +138,9 @@ export function readData(
   return Math.max(0, end - position);
 }
 
-/** The offset of the next data (or, if `hole`, the next hole) at or after `position`; the size where no more of it comes. */
+/**
+ * The offset of the next data (or, if `hole`, of the next hole) at or after `position`; the size of the data if there is none.
+ */
 export function seekData(image: Image, inode: Inode, position: number, hole: boolean): number {
   const extent: Extent = { at: 0, length: 0 };
   for (let from = position; from < inode.sizeBytes; from += extent.length) {

@@ -3,10 +3,10 @@
  *
  * ```
  * block   dirent 0 | dirent 1 | ... | name 0 | name 1 | ...      names in the order of their bytes, over all blocks
- *         nameoff of dirent 0 = 12 * number of dirents           a name ends where the next begins; the last one with
- *                                                                a NUL, the block, or the directory
+ *         nameoff of dirent 0 = 12 * number of dirents           a name ends at the start of the next; the last one at
+ *                                                                a NUL, or the end of the block or of the directory
  * ```
- * Nothing here trusts the order of the names: a directory out of order loses names in lookups, never more.
+ * The code does not trust the order of the names. In a directory out of order, lookups miss names; nothing worse happens.
  */
 import { type ByteString, byteStringOf, getU64, printable } from '../sys/bytes.ts';
 import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
@@ -34,7 +34,7 @@ export function findDirent(image: Image, directory: Inode, name: ByteString): Ni
   return found < 0 ? undefined : findInBlock(image, directory, found, name);
 }
 
-/** Searches one block, whose first name sorts before `name`. */
+/** Searches one block for `name`, which sorts after the first name of the block. */
 function findInBlock(image: Image, directory: Inode, index: number, name: ByteString): Nid | undefined {
   const count = loadBlock(image, directory, index);
   let low = 1;
@@ -50,8 +50,8 @@ function findInBlock(image: Image, directory: Inode, index: number, name: ByteSt
 }
 
 /**
- * Hands each entry to `visit` in the order of the image, `.` and `..` included. `fileType` is an FT_* of format.ts.
- * Throws ErrnoError EUCLEAN for a corrupt block or name; what came before has been visited.
+ * Passes each entry to `visit` in the order of the image, `.` and `..` included. `fileType` is an FT_* of format.ts.
+ * Throws ErrnoError EUCLEAN for a corrupt block or name; the entries before it have been visited.
  */
 export function listDirents(
   image: Image,
@@ -65,8 +65,8 @@ export function listDirents(
 }
 
 /**
- * The same from a position on, until `visit` returns false, so that a listing of any size needs no memory.
- * @param position the offset of a dirent in the directory, which `visit` got as the `next` of the one before it
+ * Lists entries as `listDirents` does, from a position on, until `visit` returns false. So a listing of any size needs no memory.
+ * @param position 0, or the `next` that `visit` got with an entry: the offset of the next dirent in the directory
  */
 export function listDirentsFrom(
   image: Image,
@@ -94,7 +94,7 @@ export function listDirentsFrom(
 
 /**
  * Whether each name sorts after the one before it, so that a lookup finds all of them. Allocates nothing.
- * Throws ErrnoError as `listDirents`.
+ * Throws ErrnoError as `listDirents` does.
  */
 export function isInOrder(image: Image, directory: Inode): boolean {
   const { bytes } = image;
@@ -125,7 +125,10 @@ function isBefore(bytes: Uint8Array, from: number, end: number, otherFrom: numbe
   return end - from < otherEnd - otherFrom;
 }
 
-/** The number of a directory's blocks. One larger than the image would list the same blocks over and over. */
+/**
+ * The number of a directory's blocks. Throws EUCLEAN for a directory larger than the image, which could list the same blocks over
+ * and over.
+ */
 function blocksOf(image: Image, directory: Inode): number {
   const { sizeBytes } = directory;
   if (sizeBytes > image.sizeBytes)
@@ -133,12 +136,15 @@ function blocksOf(image: Image, directory: Inode): number {
   return Math.ceil(sizeBytes / image.blockBytes);
 }
 
-// The block that is being looked at; loadBlock sets it. A function that returns an object costs more than the search.
+// The current block, which loadBlock sets. Returning an object from each call would cost more than the search.
 let blockAt = 0;
 let blockBytes = 0;
 const extent: Extent = { at: 0, length: 0 };
 
-/** Finds a block of a directory and checks its head; the number of its dirents, at least 1. */
+/**
+ * Finds a block of a directory, checks its head, and sets `blockAt` and `blockBytes`. @returns the number of its dirents, at
+ * least 1
+ */
 function loadBlock(image: Image, directory: Inode, index: number): number {
   extentAt(image, directory, index * image.blockBytes, extent);
   blockAt = extent.at;
@@ -151,21 +157,24 @@ function loadBlock(image: Image, directory: Inode, index: number): number {
   return first / Dirent.SIZE;
 }
 
-/** The offset of dirent i's name in the image. */
+/** The offset in the image of the name of dirent i. Throws EUCLEAN if it is outside the block. */
 function nameStart(image: Image, directory: Inode, i: number): number {
   const nameoff = image.view.getUint16(blockAt + i * Dirent.SIZE + Dirent.nameoff, true);
   if (nameoff > blockBytes) throw corrupt(directory, `dirent ${i} has its name at ${nameoff} of ${blockBytes}`);
   return blockAt + nameoff;
 }
 
-/** Where the name that starts at `from` may end: at the next name, or at the end of the block. */
+/** The limit of the name that starts at `from`: the start of the next name, or the end of the block. */
 function nameEnd(image: Image, directory: Inode, count: number, i: number, from: number): number {
   const end = i + 1 < count ? nameStart(image, directory, i + 1) : blockAt + blockBytes;
   if (end < from) throw corrupt(directory, `dirent ${i} has its name after the next one`);
   return end;
 }
 
-/** Below 0 where `name` sorts before dirent i, 0 where they are equal. A NUL ends the dirent's name. */
+/**
+ * Compares `name` with the name of dirent i, which ends at a NUL. @returns a value below 0 if `name` sorts first, 0 if they are
+ * equal
+ */
 function compareDirent(image: Image, directory: Inode, count: number, i: number, name: ByteString): number {
   const from = nameStart(image, directory, i);
   const end = nameEnd(image, directory, count, i, from);
@@ -180,12 +189,12 @@ function compareDirent(image: Image, directory: Inode, count: number, i: number,
   return from + shared === end || bytes[from + shared] === 0 ? 0 : -1;
 }
 
-/** Whether there is such an inode shows when it is looked at: a listing is not broken by one of its names. */
+/** The nid of dirent i. It is checked only when the inode is opened, so that one bad entry does not break a listing. */
 function nidOf(image: Image, i: number): Nid {
   return getU64(image.view, blockAt + i * Dirent.SIZE + Dirent.nid) as Nid;
 }
 
-/** Where the name of dirent i ends. Throws ErrnoError EUCLEAN where that is no name of a file. */
+/** The end of the name of dirent i. Throws ErrnoError EUCLEAN if it is not a valid file name. */
 function nameLimit(image: Image, directory: Inode, count: number, i: number, from: number): number {
   const limit = nameEnd(image, directory, count, i, from);
   const bytes = image.bytes;

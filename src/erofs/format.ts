@@ -4,17 +4,17 @@
  * Source: Linux fs/erofs/erofs_fs.h (6.18) and Documentation/filesystems/erofs.rst; composefs lcfs-erofs.h.
  *
  * ```
- * 0       composefs header (32 bytes), else boot code
+ * 0       composefs header (32 bytes), otherwise boot code
  * 1024    superblock (128 bytes, then sb_extslots * 16)
- * meta    meta_blkaddr blocks in: inode slots of 32 bytes; an inode of nid N is at meta + N * 32
+ * meta    at block meta_blkaddr: inode slots of 32 bytes; the inode of nid N is at meta + N * 32
  *           inode (32 or 64) | inline xattrs (4-byte aligned) | chunk map, or the tail of the data
- * shared  xattr_blkaddr blocks in: shared xattr entries; entry of id I is at shared + I * 4
+ * shared  at block xattr_blkaddr: shared xattr entries; the entry of id I is at shared + I * 4
  * ```
  */
 
-/** Where the superblock starts in an image. */
+/** The offset of the superblock in an image. */
 export const SUPER_AT = 1024;
-/** Also f_type of statfs(2). */
+/** The magic number; also f_type of statfs(2). */
 export const SUPER_MAGIC = 0xe0f5e1e2;
 /** Block sizes are powers of two from 512 to 65,536 bytes. */
 export const BLOCK_BITS_MIN = 9;
@@ -29,10 +29,10 @@ export const SuperBlock = {
   sb_extslots: 13, // u8   16-byte slots after the first 128 bytes
   rootnid_2b: 14, // u16  nid of the root; blocks_hi with INCOMPAT_48BIT
   inos: 16, // u64  number of inodes
-  epoch: 24, // i64  seconds; a compact inode's mtime counts from here
+  epoch: 24, // i64  seconds; the mtime of a compact inode is relative to it
   fixed_nsec: 32, // u32  nanoseconds of every compact inode's mtime
   blocks_lo: 36, // u32  blocks of the image
-  meta_blkaddr: 40, // u32  block where nid 0 is
+  meta_blkaddr: 40, // u32  block of nid 0
   xattr_blkaddr: 44, // u32  block where shared xattrs start
   uuid: 48, // u8[16]
   volume_name: 64, // u8[16]
@@ -41,8 +41,8 @@ export const SuperBlock = {
   extra_devices: 86, // u16  devices besides this image
   devt_slotoff: 88, // u16  first device slot, in units of DeviceSlot.SIZE
   dirblkbits: 90, // u8   log2 of directory block over block; 0
-  xattr_prefix_count: 91, // u8   long xattr name prefixes
-  xattr_prefix_start: 92, // u32  where they start, in units of 4 bytes
+  xattr_prefix_count: 91, // u8   number of long xattr name prefixes
+  xattr_prefix_start: 92, // u32  start of the long prefixes, in units of 4 bytes
   packed_nid: 96, // u64  the inode that holds fragments, and the prefixes unless COMPAT_PLAIN_XATTR_PFX
   xattr_filter_reserved: 104, // u8
   build_time: 108, // u32  seconds to add to epoch for the time of building
@@ -51,7 +51,7 @@ export const SuperBlock = {
   SIZE: 128,
 } as const;
 
-/** feature_compat: bits that a reader may not know. */
+/** feature_compat: bits that a reader may ignore if it does not know them. */
 export const COMPAT_SB_CHKSUM = 0x1;
 export const COMPAT_MTIME = 0x2;
 export const COMPAT_XATTR_FILTER = 0x4;
@@ -69,7 +69,7 @@ export const INCOMPAT_XATTR_PREFIXES = 0x40;
 export const INCOMPAT_48BIT = 0x80;
 export const INCOMPAT_METABOX = 0x100;
 
-/** Names of the incompatible features, for messages. The key is the bit. */
+/** Names of the incompatible features by bit, for messages. */
 export const INCOMPAT_NAMES: ReadonlyMap<number, string> = new Map([
   [INCOMPAT_ZERO_PADDING, 'zero_padding'],
   [INCOMPAT_COMPR_CFGS, 'compr_cfgs'],
@@ -83,8 +83,8 @@ export const INCOMPAT_NAMES: ReadonlyMap<number, string> = new Map([
 ]);
 
 /**
- * What this reader takes. The compression bits are among them because they only concern the data of compressed inodes,
- * which are refused one by one: such an image can still be listed.
+ * The features that this reader accepts. The compression bits are among them because they only concern the data of compressed
+ * inodes. Such inodes are refused one by one, so the image can still be listed.
  */
 export const INCOMPAT_SUPPORTED =
   INCOMPAT_ZERO_PADDING |
@@ -106,7 +106,7 @@ export const DeviceSlot = {
   SIZE: 128,
 } as const;
 
-/** The size of an inode slot: nids count these. */
+/** The size of an inode slot, which is the unit of nids. */
 export const SLOT_BYTES = 32;
 
 /** struct erofs_inode_compact. */
@@ -144,7 +144,7 @@ export const InodeExtended = {
 export const FORMAT_EXTENDED = 0x1;
 export const FORMAT_LAYOUT_SHIFT = 1;
 export const FORMAT_LAYOUT_MASK = 0x7;
-/** Compact inodes that are no directory: nlink is 1. On a directory the same bit says that the dirent `.` is left out. */
+/** In a compact inode that is no directory: nlink is 1. In a directory, the same bit means that the dirent `.` is left out. */
 export const FORMAT_NLINK_1 = 0x10;
 /** Every bit of i_format that has a meaning. */
 export const FORMAT_ALL = 0x1f;
@@ -152,7 +152,7 @@ export const FORMAT_ALL = 0x1f;
 /** Data layouts: how an inode's data is stored. */
 export const LAYOUT_FLAT_PLAIN = 0; // i_u: first block; all data in blocks
 export const LAYOUT_COMPRESSED_FULL = 1;
-export const LAYOUT_FLAT_INLINE = 2; // i_u: first block; what is past the last whole block stands after the inode
+export const LAYOUT_FLAT_INLINE = 2; // i_u: first block; the last block of the data is stored after the inode
 export const LAYOUT_COMPRESSED_COMPACT = 3;
 export const LAYOUT_CHUNK_BASED = 4; // i_u: ChunkInfo; a table of chunks after the inode
 
@@ -164,12 +164,12 @@ export const ChunkInfo = {
 
 /** Low bits of the format: log2 of chunk size over block size. */
 export const CHUNK_BITS_MASK = 0x1f;
-/** The table holds ChunkIndex structures, not 4-byte block numbers. */
+/** Whether the table holds ChunkIndex structures instead of 4-byte block numbers. */
 export const CHUNK_INDEXES = 0x20;
-/** Block numbers have 48 bits. With INCOMPAT_48BIT. */
+/** Whether block numbers have 48 bits; only with INCOMPAT_48BIT. */
 export const CHUNK_48BIT = 0x40;
 
-/** A block map entry: one u32 block number a chunk. */
+/** Size of a block map entry: one u32 block number for each chunk. */
 export const BLOCK_MAP_BYTES = 4;
 
 /** struct erofs_inode_chunk_index. The table is aligned to 8 bytes. */
@@ -180,13 +180,14 @@ export const ChunkIndex = {
   SIZE: 8,
 } as const;
 
-/** The block number of a hole, in block maps, chunk indexes and i_u; all 48 bits are set where there are so many. */
+/** The block number of a hole, in block maps, chunk indexes and i_u. Where numbers have 48 bits, all 48 are set. */
 export const NULL_ADDR = 0xffffffff;
 export const NULL_ADDR_HIGH = 0xffff;
 
 /**
- * struct erofs_dirent. A directory is a row of blocks; each starts with its dirents, sorted by name bytes, and the names
- * follow in the same order. The first nameoff over SIZE is the number of dirents. The last name ends with a NUL or the block.
+ * struct erofs_dirent. A directory is a sequence of blocks. Each block starts with its dirents, sorted by the bytes of their
+ * names, and the names follow in the same order.
+ * The first nameoff divided by SIZE is the number of dirents. The last name ends at a NUL or at the end of the block.
  */
 export const Dirent = {
   nid: 0, // u64
@@ -208,15 +209,15 @@ export const FT_SYMLINK = 7;
 
 /** struct erofs_xattr_ibody_header: right after an inode whose i_xattr_icount is not 0. */
 export const XattrHeader = {
-  h_name_filter: 0, // u32  a set bit says: no name with this hash. Only with COMPAT_XATTR_FILTER
+  h_name_filter: 0, // u32  a set bit means that no name has this hash. Only with COMPAT_XATTR_FILTER
   h_shared_count: 4, // u8   that many u32 ids of shared xattrs follow the header, then the inline entries
   SIZE: 12,
 } as const;
 export const SHARED_ID_BYTES = 4;
 
-/** struct erofs_xattr_entry, inline and shared; name and value follow, and the next entry is aligned to 4 bytes. */
+/** struct erofs_xattr_entry, inline and shared. Name and value follow, and the next entry is aligned to 4 bytes. */
 export const XattrEntry = {
-  e_name_len: 0, // u8   without the prefix
+  e_name_len: 0, // u8   length of the name without the prefix
   e_name_index: 1, // u8   XATTR_INDEX_*, or XATTR_LONG_PREFIX | number of a long prefix
   e_value_size: 2, // u16
   SIZE: 4,
@@ -232,7 +233,7 @@ export const XATTR_INDEX_SECURITY = 6;
 export const XATTR_LONG_PREFIX = 0x80;
 export const XATTR_LONG_PREFIX_MASK = 0x7f;
 
-/** The text that a name index stands for; the stored name follows it. Index 0 stands for nothing: the name is complete. */
+/** The prefix for each name index; the stored name follows it. Index 0 has no prefix: the stored name is complete. */
 export const XATTR_PREFIXES: readonly string[] = [
   '',
   'user.',
@@ -243,16 +244,16 @@ export const XATTR_PREFIXES: readonly string[] = [
   'security.',
 ];
 
-/** Hash of the name filter: xxh32(name without prefix, XATTR_FILTER_SEED + index) & 31 is the bit's number. */
+/** The seed of the name filter: xxh32(name without prefix, XATTR_FILTER_SEED + index) & 31 is the number of the bit. */
 export const XATTR_FILTER_SEED = 0x25bbe08f;
 export const XATTR_FILTER_DEFAULT = 0xffffffff;
 
 /**
- * A long name prefix: u16 length of what follows, then struct erofs_xattr_long_prefix. Records are aligned to 4 bytes.
+ * A long name prefix: u16 length of the rest, then struct erofs_xattr_long_prefix. Records are aligned to 4 bytes.
  * The prefix is the text of the base index, then the infix.
  */
 export const XattrLongPrefix = {
-  length: 0, // u16  of base_index and infix
+  length: 0, // u16  bytes of base_index and infix
   base_index: 2, // u8
   infix: 3, // u8[length - 1]
 } as const;
@@ -260,15 +261,15 @@ export const XattrLongPrefix = {
 /** struct lcfs_erofs_header_s, at the start of a composefs image. */
 export const ComposefsHeader = {
   magic: 0, // u32  COMPOSEFS_MAGIC
-  version: 4, // u32  of this header: 1
+  version: 4, // u32  version of this header: 1
   flags: 8, // u32  COMPOSEFS_HAS_ACL
-  composefs_version: 12, // u32  of the rules by which the image was made: 0 or 1
+  composefs_version: 12, // u32  version of the rules by which the image was made: 0 or 1
   SIZE: 32,
 } as const;
 export const COMPOSEFS_MAGIC = 0xd078629a;
 export const COMPOSEFS_HEADER_VERSION = 1;
-/** Some file has a POSIX ACL; without it the image may be mounted with noacl. */
+/** Some file has a POSIX ACL. Without this flag, the image may be mounted with noacl. */
 export const COMPOSEFS_HAS_ACL = 0x1;
 
-/** The number of an inode slot: its offset from the metadata area, in units of 32 bytes. */
+/** The number of an inode slot: its offset from the start of the metadata area, in units of 32 bytes. */
 export type Nid = number & { readonly nid: unique symbol };

@@ -1,4 +1,4 @@
-/** Opens EROFS images: the file is read into memory once, and whole. */
+/** Opens EROFS images. The whole file is read into memory once. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { type ByteString, bufferOf, getSeconds, getU64, printable } from '../sys/bytes.ts';
 import { EFBIG, EINVAL, EIO, ENOMEM, ErrnoError, EUCLEAN } from '../sys/errno.ts';
@@ -19,7 +19,7 @@ import { readLongPrefixes } from './xattrs.ts';
 
 /**
  * Opens an image that is in memory. The bytes may be shared between threads and must not change.
- * Throws ErrnoError: EINVAL for what is no EROFS image, EOPNOTSUPP with the feature's name, EUCLEAN for a corrupt one.
+ * Throws ErrnoError: EINVAL if it is no EROFS image, EOPNOTSUPP with the name of the feature, EUCLEAN if it is corrupt.
  */
 export function openImage(bytes: Uint8Array): Image {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -62,10 +62,11 @@ export function openImage(bytes: Uint8Array): Image {
 }
 
 /**
- * Reads an image file, once and whole, into memory.
+ * Reads a whole image file into memory.
  * @param file a path, or an open descriptor, which is read from its start and stays open
  * @param label the path to name in messages
- * Throws ErrnoError: EINVAL for what is no EROFS image, EFBIG for one that does not fit into memory, else the system's.
+ * Throws ErrnoError: EINVAL if it is no EROFS image, EFBIG if it does not fit into memory, otherwise the error of the system
+ * call.
  */
 export function readImageFile(file: ByteString | number, label: string = printable(String(file))): Uint8Array {
   if (typeof file !== 'number') {
@@ -96,7 +97,10 @@ function memoryFor(size: number, label: string): Uint8Array {
   }
 }
 
-/** Fills `out` from the start of the file; the number of bytes there were. */
+/**
+ * Fills `out` from the start of the file. @returns the number of bytes read, less than the length of `out` if the file ends
+ * before
+ */
 function readFully(fd: number, out: Uint8Array, label: string): number {
   let count = 0;
   while (count < out.length) {
@@ -109,7 +113,7 @@ function readFully(fd: number, out: Uint8Array, label: string): number {
 }
 const READ_BYTES = 2 ** 30; // read(2) takes at most 2 GiB
 
-/** Runs a call of node:fs; its error becomes an ErrnoError that begins with `label`. */
+/** Runs a call of node:fs, and turns its error into an ErrnoError that begins with `label`. */
 function systemCall<T>(label: string, call: () => T): T {
   try {
     return call();

@@ -1,4 +1,4 @@
-/** Decodes inodes, compact and extended. Source: Linux fs/erofs/erofs_fs.h; inode.c of 6.18 for what is refused. */
+/** Decodes compact and extended inodes. Source: Linux fs/erofs/erofs_fs.h; inode.c of 6.18 for the inodes that are refused. */
 import { getSeconds, getU64, type Seconds, secondsOf } from '../sys/bytes.ts';
 import { EFBIG, EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from '../sys/stat.ts';
@@ -22,7 +22,7 @@ import type { Image } from './superblock.ts';
 /** One inode, decoded. Offsets are in bytes from the start of the image. */
 export class Inode {
   readonly nid: Nid;
-  /** Type and permission bits; the type is one of the seven. */
+  /** Type and permission bits; the type is one of the seven file types. */
   readonly mode: number;
   readonly nlink: number;
   readonly uid: number;
@@ -30,20 +30,23 @@ export class Inode {
   /** Device number as `makeRdev` packs it; 0 for other types. */
   readonly rdev: number;
   readonly sizeBytes: number;
-  /** Seconds since 1970; nanoseconds. */
+  /** Seconds since 1970; `mtimensec` has the nanoseconds. */
   readonly mtime: Seconds;
   readonly mtimensec: number;
-  /** LAYOUT_* of format.ts. */
+  /** One of LAYOUT_* in format.ts. */
   readonly layout: number;
-  /** i_u: the first block's low bits, ChunkInfo, or the number of compressed blocks, by layout. */
+  /** i_u. Depending on the layout, it holds the low bits of the first block, ChunkInfo, or the number of compressed blocks. */
   readonly u: number;
-  /** The first block of flat data; NO_BLOCK where all of it is a hole. */
+  /** The first block of flat data; NO_BLOCK if all of it is a hole. */
   readonly firstBlock: number;
-  /** The inline xattr area; 0 bytes where there is none. */
+  /** The inline xattr area; `xattrBytes` is 0 if there is none. */
   readonly xattrAt: number;
   readonly xattrBytes: number;
 
-  /** Throws ErrnoError: EUCLEAN (out of the image, no such type), EOPNOTSUPP (unknown format), EFBIG (size over 2^53 - 1). */
+  /**
+   * Throws ErrnoError: EUCLEAN (outside the image, or no such file type), EOPNOTSUPP (unknown format), EFBIG (size over 2^53 -
+   * 1).
+   */
   constructor(image: Image, nid: Nid) {
     const at = image.metaAt + nid * SLOT_BYTES;
     if (at + InodeCompact.SIZE > image.sizeBytes) throw outside(nid);
@@ -97,15 +100,15 @@ function laterBy(epoch: Seconds, seconds: number): Seconds {
 
 export const NO_BLOCK = -1;
 
-/** A block number of 32 bits, or NO_BLOCK. */
+/** A block number of 32 bits, or NO_BLOCK if all 32 bits are set. */
 export const narrowBlock = (low: number): number => (low === NULL_ADDR ? NO_BLOCK : low);
 
-/** A block number of 48 bits, or NO_BLOCK, which has all of them set. */
+/** A block number of 48 bits, or NO_BLOCK if all 48 bits are set. */
 export function wideBlock(low: number, high: number): number {
   return low === NULL_ADDR && high === NULL_ADDR_HIGH ? NO_BLOCK : low + high * 2 ** 32;
 }
 
-/** Whether i_u is a device number. Throws EUCLEAN for a mode of no type. */
+/** Whether i_u is a device number. Throws EUCLEAN for a mode without a valid type. */
 function isDevice(mode: number, nid: Nid): boolean {
   switch (mode & S_IFMT) {
     case S_IFCHR:

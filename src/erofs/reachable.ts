@@ -1,6 +1,6 @@
 /**
- * Which inodes of an image its names lead to. A number that comes from outside, in a file handle, may be any: bytes in the
- * middle of a file look like an inode to whoever wrote them.
+ * The inodes of an image that its names lead to. A number from outside, in a file handle, may be any number: the author of a file
+ * can make bytes in the middle of it look like an inode.
  */
 import { ErrnoError } from '../sys/errno.ts';
 import { isDirectory } from '../sys/stat.ts';
@@ -11,17 +11,18 @@ import { Inode } from './inode.ts';
 import type { Image } from './superblock.ts';
 
 /**
- * About how many names are looked at, at some 200 ns each: directories of a hostile image may share their blocks, and hold
- * any number. What only further names lead to counts as if none did.
+ * About how many names are read at most, at some 200 ns each: directories of a hostile image may share their blocks, and hold any
+ * number of names.
+ * Inodes that only further names lead to count as unreachable.
  */
 const NAMES_MAX = 2 ** 24;
 
 export class ReachableInodes {
   private readonly image: Image;
-  /** One for each slot. */
+  /** One bit for each inode slot. */
   private readonly bits: Uint8Array;
 
-  /** Reads all names of an image, as far as it is not damaged. */
+  /** Reads all names of an image; a damaged directory contributes only the names before the damage. */
   constructor(image: Image) {
     this.image = image;
     const slots = Math.max(0, Math.floor((image.sizeBytes - image.metaAt) / SLOT_BYTES));
@@ -44,7 +45,7 @@ export class ReachableInodes {
     return ((this.bits[Math.floor(nid / 8)] ?? 0) & (1 << (nid % 8))) !== 0;
   }
 
-  /** @returns whether it is new */
+  /** Marks an inode as reachable. @returns whether it was not marked before */
   private add(nid: Nid): boolean {
     if (this.has(nid)) return false;
     const at = Math.floor(nid / 8);
@@ -52,14 +53,14 @@ export class ReachableInodes {
     return true;
   }
 
-  /** Without the checks that opening the inode does. */
+  /** Reads the type of an inode without the checks that `new Inode` makes. */
   private isDirectory(nid: Nid): boolean {
     const { view, metaAt } = this.image;
     return isDirectory(view.getUint16(metaAt + nid * SLOT_BYTES + InodeCompact.i_mode, true));
   }
 }
 
-/** A damaged directory is left where it is damaged. */
+/** Visits the names of a directory, up to the first damage. */
 function visitNames(image: Image, directory: Nid, visit: (nid: Nid) => void): void {
   try {
     listDirents(image, new Inode(image, directory), (_, nid) => visit(nid));

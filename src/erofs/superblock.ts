@@ -1,4 +1,7 @@
-/** The superblock of an EROFS image: what it says of the image, and what of it is refused. Source: Linux fs/erofs/erofs_fs.h. */
+/**
+ * The superblock of an EROFS image: its contents, and the features for which an image is refused. Source: Linux
+ * fs/erofs/erofs_fs.h.
+ */
 import type { ByteString, Seconds } from '../sys/bytes.ts';
 import { EINVAL, EOPNOTSUPP, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import {
@@ -15,7 +18,7 @@ import {
   SuperBlock,
 } from './format.ts';
 
-/** What the composefs header says; `version` is that of the header, `composefsVersion` that of the layout rules. */
+/** The composefs header; `version` is that of the header, `composefsVersion` that of the layout rules. */
 export interface Composefs {
   version: number;
   flags: number;
@@ -29,37 +32,40 @@ export interface Image {
   readonly sizeBytes: number;
   readonly blockBits: number;
   readonly blockBytes: number;
-  /** Blocks and inodes as the superblock counts them: what statfs shows, never a bound. */
+  /** Numbers of blocks and inodes as the superblock records them: statfs shows them, but they never serve as a bound. */
   readonly blocks: number;
   readonly inodes: number;
-  /** Where nid 0 is. */
+  /** Offset of nid 0. */
   readonly metaAt: number;
-  /** Where shared xattr 0 is. */
+  /** Offset of shared xattr 0. */
   readonly sharedAt: number;
   readonly rootNid: Nid;
-  /** The inode whose data holds the long xattr prefixes; 0: they are in the image itself. */
+  /** The inode whose data holds the long xattr prefixes; 0 if they are in the image itself. */
   readonly prefixNid: Nid;
-  /** mtime of compact inodes counts from `epoch` seconds and has these nanoseconds. */
+  /** The mtime of a compact inode is relative to `epoch`, in seconds, and has these nanoseconds. */
   readonly epoch: Seconds;
   readonly fixedNsec: number;
-  /** The bits of a chunk's device_id that count; 0 where the image has no other device. */
+  /** The significant bits of a chunk's device_id; 0 if the image has no other device. */
   readonly deviceMask: number;
   readonly featureCompat: number;
   readonly featureIncompat: number;
   readonly uuid: Uint8Array;
   readonly composefs: Composefs | undefined;
-  /** The whole texts of the long xattr name prefixes. */
+  /** The long xattr name prefixes as complete texts. */
   readonly longPrefixes: readonly ByteString[];
 }
 
-/** Whether the bytes have the magic number of an EROFS superblock where it belongs. */
+/** Whether the bytes have the magic number of an EROFS superblock at its place. */
 export function isErofs(bytes: Uint8Array): boolean {
   if (bytes.byteLength < SUPER_AT + SuperBlock.SIZE) return false;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return view.getUint32(SUPER_AT + SuperBlock.magic, true) === SUPER_MAGIC;
 }
 
-/** Throws ErrnoError: EINVAL for what is no EROFS image, EUCLEAN, EOPNOTSUPP with the name of the feature. */
+/**
+ * Checks a superblock. Throws ErrnoError: EINVAL if it is none, EUCLEAN if it is corrupt, EOPNOTSUPP with the name of the
+ * feature.
+ */
 export function checkSuperblock(view: DataView): void {
   if (
     view.byteLength < SUPER_AT + SuperBlock.SIZE ||
@@ -90,7 +96,7 @@ function featureNames(bits: number): string {
   return names.join(', ');
 }
 
-/** The checksum covers the superblock and what follows it in its block, with the field itself as zeros. */
+/** Checks the checksum. It covers the superblock and the rest of its block, with zeros in place of the checksum field itself. */
 function checkChecksum(view: DataView, blockBytes: number): void {
   const length = blockBytes > SUPER_AT ? blockBytes - SUPER_AT : blockBytes;
   if (SUPER_AT + length > view.byteLength) throw new ErrnoError(EUCLEAN, 'superblock: its block is cut off');

@@ -1,6 +1,6 @@
 /**
- * Extended attributes: inline ones after the inode, shared ones in a table of the image. Inline ones come first, in lookup
- * and in lists. Source: Linux fs/erofs/erofs_fs.h; xattr.c of 6.18.
+ * Extended attributes: inline ones after the inode, shared ones in a table of the image. Inline ones come first, in lookups and
+ * in lists. Source: Linux fs/erofs/erofs_fs.h; xattr.c of 6.18.
  *
  * ```
  * header | shared id 0 | shared id 1 | ... | entry name value | entry name value | ...     entries aligned to 4
@@ -26,8 +26,8 @@ import { Inode } from './inode.ts';
 import type { Image } from './superblock.ts';
 
 /**
- * Finds an xattr by its whole name: the place of its entry for `xattrValue`, or -1. Allocates nothing.
- * Throws ErrnoError EUCLEAN for a corrupt area.
+ * Finds an xattr by its whole name. @returns the offset of its entry, for `xattrValue`, or -1. Allocates nothing.
+ * Throws ErrnoError EUCLEAN for a corrupt xattr area.
  */
 export function findXattr(image: Image, inode: Inode, name: ByteString): number {
   if (inode.xattrBytes === 0) return -1;
@@ -43,20 +43,21 @@ export function findXattr(image: Image, inode: Inode, name: ByteString): number 
   return -1;
 }
 
-/** The value of the entry that `findXattr` found: a view of the image, not to be written to. */
+/** The value of an entry that `findXattr` found: a view of the image, which must not be written to. */
 export function xattrValue(image: Image, entry: number): Uint8Array {
   const from = entry + XattrEntry.SIZE + image.view.getUint8(entry + XattrEntry.e_name_len);
   return image.bytes.subarray(from, from + xattrValueBytes(image, entry));
 }
 
-/** The size of that value. */
+/** The size of that value in bytes. */
 export function xattrValueBytes(image: Image, entry: number): number {
   return image.view.getUint16(entry + XattrEntry.e_value_size, true);
 }
 
 /**
- * Hands the whole name of each xattr, and its entry for `xattrValue`, to `visit`. Entries with a name index that stands for
- * nothing are left out, as in the kernel. Throws ErrnoError EUCLEAN for a corrupt area.
+ * Passes the whole name of each xattr, and its entry for `xattrValue`, to `visit`. Entries with an undefined name index are left
+ * out, as in the kernel.
+ * Throws ErrnoError EUCLEAN for a corrupt xattr area.
  */
 export function listXattrs(image: Image, inode: Inode, visit: (name: ByteString, entry: number) => void): void {
   if (inode.xattrBytes === 0) return;
@@ -77,7 +78,7 @@ function visitEntry(image: Image, at: number, visit: (name: ByteString, entry: n
   if (prefix !== undefined) visit(prefix + byteStringOf(image.bytes, from, from + length), at);
 }
 
-/** The first inline entry, after the ids of the shared ones. */
+/** The offset of the first inline entry, after the ids of the shared ones. Throws EOPNOTSUPP, EUCLEAN. */
 function inlineStart(image: Image, inode: Inode): number {
   if (inode.xattrBytes === XattrHeader.SIZE) {
     throw new ErrnoError(EOPNOTSUPP, `nid ${inode.nid}: an xattr area of a header alone`); // as the kernel answers
@@ -90,13 +91,13 @@ function inlineStart(image: Image, inode: Inode): number {
   return inode.xattrAt + length;
 }
 
-/** Bytes of the entry at `at`, whose head is in the image, without the alignment. */
+/** Bytes of the entry at `at`, without the alignment. The caller has checked that the head of the entry is in the image. */
 function entryBytes(image: Image, at: number): number {
   const v = image.view;
   return XattrEntry.SIZE + v.getUint8(at + XattrEntry.e_name_len) + v.getUint16(at + XattrEntry.e_value_size, true);
 }
 
-/** Where the next inline entry starts. Areas are multiples of 4 bytes, so an entry's head is always inside. */
+/** The offset of the next inline entry. Areas are multiples of 4 bytes, so the head of an entry is always inside. */
 function entryEnd(image: Image, inode: Inode, at: number, end: number): number {
   return at + Math.ceil(entryBytes(image, checkedEntry(image, inode, at, end)) / XATTR_ALIGN) * XATTR_ALIGN;
 }
@@ -109,7 +110,7 @@ function checkedEntry(image: Image, inode: Inode, at: number, end: number): numb
   return at;
 }
 
-/** The entry of the shared xattr whose id stands at `id`. */
+/** The offset of the entry of the shared xattr whose id is stored at `id`. Throws EUCLEAN if it is outside the image. */
 function sharedEntry(image: Image, inode: Inode, id: number): number {
   const number = image.view.getUint32(id, true);
   const at = image.sharedAt + number * SHARED_ID_BYTES;
@@ -119,7 +120,10 @@ function sharedEntry(image: Image, inode: Inode, id: number): number {
   return at;
 }
 
-/** Whether the entry at `at`, whose head is in the image, has this name. Compares the stored part first: it differs most. */
+/**
+ * Whether the entry at `at`, whose head is in the image, has this name. The stored part is compared first, because it differs
+ * most often.
+ */
 function matches(image: Image, at: number, name: ByteString): boolean {
   const stored = image.view.getUint8(at + XattrEntry.e_name_len);
   const prefix = prefixOf(image, image.view.getUint8(at + XattrEntry.e_name_index));
@@ -136,8 +140,8 @@ function prefixOf(image: Image, index: number): ByteString | undefined {
 }
 
 /**
- * Reads the table of long xattr name prefixes, whole texts in the order of their numbers. It is in the data of the image's
- * `prefixNid`, or in the image itself. Throws ErrnoError EUCLEAN.
+ * Reads the table of long xattr name prefixes. @returns the complete texts in the order of their numbers
+ * The table is in the data of the image's `prefixNid`, or in the image itself. Throws ErrnoError EUCLEAN.
  */
 export function readLongPrefixes(image: Image): ByteString[] {
   if (!(image.featureIncompat & INCOMPAT_XATTR_PREFIXES)) return [];
