@@ -6,7 +6,7 @@
  * digest = H(descriptor)              the descriptor holds size, block size, salt and root
  * root   = H(top block)
  * level1   h0 h1 ... | h128 ...       hashes of blocks of hashes, until one block holds all
- * level0   h0 h1 h2 ... h127 | ...    hashes of the data's blocks; the last block of each level is filled with zeros
+ * level0   h0 h1 h2 ... h127 | ...    hashes of the data's blocks; the last block of each level is padded with zeros
  * ```
  */
 import { putU64 } from '../sys/bytes.ts';
@@ -17,10 +17,10 @@ import { type BlockHasher, blockHasher } from './hash.ts';
 
 export { ALGORITHMS, type Algorithm, algorithmOfHex, DEFAULTS, type Parameters, parametersOf } from './algorithms.ts';
 
-/** Reads up to `length` bytes at `position` into `out[at..]`: the count, which is less only at the end, or -errno. */
+/** Reads up to `length` bytes at `position` into `out[at..]`. @returns the count, which is less only at the end, or -errno */
 export type Read = (out: Uint8Array, at: number, length: number, position: number) => number;
 
-/** struct fsverity_descriptor; what is not listed is zero. Source: linux/fsverity.h. */
+/** struct fsverity_descriptor; all other bytes are zero. Source: linux/fsverity.h. */
 export const Descriptor = {
   version: 0, // u8  1
   hash_algorithm: 1, // u8  FS_VERITY_HASH_ALG_*
@@ -33,8 +33,8 @@ export const Descriptor = {
 } as const;
 
 /**
- * The fs-verity digest of bytes in memory: 32 bytes, or 64 for SHA-512. Throws ErrnoError EINVAL for parameters that fs-verity
- * does not have.
+ * The fs-verity digest of bytes in memory: 32 bytes, or 64 for SHA-512.
+ * Throws ErrnoError EINVAL for parameters that fs-verity does not have.
  */
 export function measureBytes(bytes: Uint8Array, parameters: Parameters = DEFAULTS): Uint8Array {
   const measurement = new Measurement(parameters);
@@ -43,14 +43,14 @@ export function measureBytes(bytes: Uint8Array, parameters: Parameters = DEFAULT
 }
 
 /**
- * The digest of the first `sizeBytes` bytes of a source, read once from start to end.
- * Throws ErrnoError: the source's error, or EIO where it ends too early.
+ * The digest of the first `sizeBytes` bytes of a source, which is read once from start to end.
+ * Throws ErrnoError: the source's error, or EIO if the source ends too early.
  */
 export function measure(read: Read, sizeBytes: number, parameters: Parameters = DEFAULTS): Uint8Array {
   return measureWhole(read, sizeBytes, parameters);
 }
 
-/** The same of the first `sizeBytes` bytes of an open file. */
+/** The digest of the first `sizeBytes` bytes of an open file. Throws as `measure` does. */
 export function measureFd(fd: number, sizeBytes: number, parameters: Parameters = DEFAULTS): Uint8Array {
   return measure(readerOf(fd), sizeBytes, parameters);
 }
@@ -60,27 +60,27 @@ function readerOf(fd: number): Read {
   return (out, at, length, position) => native.pread(fd, out, at, length, position);
 }
 
-/** What a VerityTree needs of another thread's measurement. */
+/** The result of a measurement that a VerityTree needs. */
 export interface Measured {
   readonly digest: Uint8Array;
   /** The hash of each data block, in order. */
   readonly leaves: Uint8Array;
 }
 
-/** The digest and the leaves of the first `sizeBytes` bytes of a source. Throws as `measure`. */
+/** The digest and the block hashes of the first `sizeBytes` bytes of a source. Throws as `measure` does. */
 export function measureLeaves(read: Read, sizeBytes: number, parameters: Parameters = DEFAULTS): Measured {
   const leaves = new Uint8Array(leavesBytes(sizeBytes, parameters));
   return { digest: measureWhole(read, sizeBytes, parameters, leaves), leaves };
 }
 
-/** How many bytes the hashes of so much data take. */
+/** The number of bytes that the block hashes of `sizeBytes` bytes of data take. */
 export function leavesBytes(sizeBytes: number, { algorithm, blockBytes }: Parameters): number {
   return Math.ceil(sizeBytes / blockBytes) * ALGORITHMS[algorithm].digestBytes;
 }
 
 function measureWhole(read: Read, sizeBytes: number, parameters: Parameters, leaves?: Uint8Array): Uint8Array {
   const { buffer, measurement } = spare?.parameters === parameters ? spare : newSpare(parameters);
-  spare = undefined; // a source may measure another one
+  spare = undefined; // the source may itself measure other data
   try {
     if (sizeBytes > 0 && sizeBytes <= measurement.atOnceBytes) {
       if (read(buffer, 0, sizeBytes, 0) === sizeBytes)
@@ -98,12 +98,12 @@ function measureWhole(read: Read, sizeBytes: number, parameters: Parameters, lea
     spare = { parameters, buffer, measurement };
   }
 }
-/** From 128 KiB to 1 MiB a digest takes the same time; with 32 KiB it takes 4 % more. */
+/** Bytes of one read. From 128 KiB to 1 MiB a digest takes the same time; with 32 KiB it takes 4 % more. */
 const READ_BYTES = 1 << 18;
 
 /**
- * One set of buffers for all that a thread measures by the same parameters: new ones for each file would pile up before they
- * are collected, and making them takes longer than hashing a small file.
+ * One set of buffers, which a thread uses again for all measurements by the same parameters. New buffers for each file would pile
+ * up before they are collected, and allocating them takes longer than hashing a small file.
  */
 interface Spare {
   readonly parameters: Parameters;
@@ -118,17 +118,23 @@ const newSpare = (parameters: Parameters): Spare => ({
   measurement: new Measurement(parameters),
 });
 
-/** One level of the tree while it grows: blocks of hashes. They go up when more come than have room, or at the end. */
+/**
+ * One level of the tree while it grows: blocks of hashes. They are hashed into the level above when there is no room for more,
+ * and at the end.
+ */
 interface Level {
   readonly hashes: Uint8Array;
   usedBytes: number;
-  /** Whether any went up. */
+  /** Whether any hashes have gone into the level above. */
   flushed: boolean;
 }
-/** Or one block, where that is more. Four times as much gains nothing for large files, and costs small ones a sixth. */
+/**
+ * Buffer size of a level, unless a block is larger. Four times as much gains nothing for large files, and makes small ones a
+ * sixth slower.
+ */
 const LEVEL_BYTES = 4096;
 
-/** A digest in the making: takes the data in pieces of any size, and keeps one to four blocks a level. */
+/** Computes a digest: takes the data in pieces of any size, and keeps one to four blocks for each level. */
 export class Measurement {
   private readonly parameters: Parameters;
   private readonly hasher: BlockHasher;
@@ -142,9 +148,9 @@ export class Measurement {
   private sizeBytes = 0;
 
   /**
-   * @param leaves where the hash of each data block is kept as well; as long as `leavesBytes` of the data
-   * Throws ErrnoError EINVAL for parameters that fs-verity does not have; so do `update` and `digest` where `leaves` is
-   * too short.
+   * @param leaves receives the hash of each data block as well; its length must be `leavesBytes` of the data
+   * Throws ErrnoError EINVAL for parameters that fs-verity does not have; `update` and `digest` throw it if `leaves` is too
+   * short.
    */
   constructor(parameters: Parameters = DEFAULTS, leaves?: Uint8Array) {
     this.parameters = parameters;
@@ -152,7 +158,7 @@ export class Measurement {
     this.leaves = leaves;
   }
 
-  /** Begins anew, with other data. @param leaves as for the constructor */
+  /** Starts over with other data. @param leaves as for the constructor */
   restart(leaves?: Uint8Array): void {
     this.leaves = leaves;
     this.leavesUsedBytes = 0;
@@ -164,13 +170,13 @@ export class Measurement {
     }
   }
 
-  /** How much `digestOf` takes: what has one block of hashes, and is read at once. */
+  /** The maximum size of data for `digestOf`: its hashes fit into one block, and it is read at once. */
   get atOnceBytes(): number {
     const { blockBytes } = this.parameters;
     return Math.min((blockBytes / this.hasher.digestBytes) * blockBytes, READ_BYTES);
   }
 
-  /** The digest of data that is all there, and not empty: most files are small, and need nothing of what grows below. */
+  /** The digest of data that is complete and not empty. Most files are small, and need none of the growing levels below. */
   digestOf(bytes: Uint8Array, leaves?: Uint8Array): Uint8Array {
     const { digestBytes } = this.hasher;
     const hashes = this.level(0).hashes;
@@ -185,7 +191,7 @@ export class Measurement {
     return this.conclude(bytes.length, root.subarray(0, digestBytes));
   }
 
-  /** Takes the next bytes. They are not kept: the caller may use their memory again. */
+  /** Takes the next bytes. They are not kept, so the caller may reuse their memory. */
   update(bytes: Uint8Array): void {
     const { blockBytes } = this.parameters;
     this.sizeBytes += bytes.length;
@@ -201,7 +207,7 @@ export class Measurement {
     if (end < bytes.length) this.fillPartial(bytes.subarray(end));
   }
 
-  /** Ends the data; to be called once, until the next start. */
+  /** Ends the data and returns its digest. It may be called only once before the next `restart`. */
   digest(): Uint8Array {
     if (this.partialBytes > 0) this.push(0, (this.partial as Uint8Array).subarray(0, this.partialBytes));
     return this.conclude(this.sizeBytes, this.root());
@@ -221,7 +227,7 @@ export class Measurement {
     return this.hasher.hashBytes(descriptor);
   }
 
-  /** Adds what fits to the block that is not whole; the number of bytes. */
+  /** Adds bytes to the incomplete block, as far as they fit. @returns their number */
   private fillPartial(bytes: Uint8Array): number {
     this.partial ??= new Uint8Array(this.parameters.blockBytes);
     const count = Math.min(this.partial.length - this.partialBytes, bytes.length);
@@ -230,7 +236,7 @@ export class Measurement {
     return count;
   }
 
-  /** Adds the hashes of blocks to a level; only the last block of all may be short. */
+  /** Adds the hashes of blocks to a level. Only the last of all blocks may be short. */
   private push(index: number, blocks: Uint8Array): void {
     const { blockBytes } = this.parameters;
     const { digestBytes } = this.hasher;
@@ -259,14 +265,14 @@ export class Measurement {
     this.leavesUsedBytes = end;
   }
 
-  /** Sends a level's hashes up. */
+  /** Hashes the contents of a level into the level above, and empties the level. */
   private flush(index: number, level: Level): void {
     this.push(index + 1, level.hashes.subarray(0, level.usedBytes));
     level.usedBytes = 0;
     level.flushed = true;
   }
 
-  /** Sends what is left up until a level has one hash; no data has a root of zeros. */
+  /** Flushes all levels until one hash is left: the root. Without data, the root is zeros. */
   private root(): Uint8Array {
     for (let index = 0; ; index++) {
       const level = this.levels[index];

@@ -1,10 +1,10 @@
-/** What can be wrong with data, by the names of libcomposefs. To the kernel all of it is EIO. */
+/** Defects of data, by the names of libcomposefs. The kernel gets EIO for all of them. */
 import { EIO, ErrnoError } from '../sys/errno.ts';
 
-/** EWRONGVERITY: the digest is another. ENOVERITY: there is none, and one is required. */
+/** EWRONGVERITY: the data has another digest. ENOVERITY: there is no digest, but one is required. */
 export type VerityCode = 'EWRONGVERITY' | 'ENOVERITY';
 
-/** Data that is not what its digest says, or has none where one is required. */
+/** Thrown for data that does not match its digest, or has none where one is required. */
 export class VerityError extends ErrnoError {
   readonly code: VerityCode;
   readonly what: string;

@@ -1,21 +1,22 @@
 /**
- * Hashes of whole blocks, by the fastest of three implementations that is there: OpenSSL through the addon, OpenSSL through
- * node:crypto, where the addon does not find it, and @noble/hashes, where Node has no OpenSSL.
+ * Hashes whole blocks, by the fastest available of three implementations: OpenSSL through the addon; OpenSSL through node:crypto,
+ * if the addon does not find it; @noble/hashes, if Node has no OpenSSL.
  *
- * On blocks of 4 KiB node:crypto, which is called for each of them and makes an object, has three quarters of the speed,
- * and @noble/hashes has a tenth. Source: scripts/bench/verity-digest.ts.
+ * On blocks of 4 KiB, node:crypto has three quarters of the speed of the addon, because it is called for each block and creates
+ * an object. @noble/hashes has a tenth. Source: scripts/bench/verity-digest.ts.
  */
 import { EINVAL, ENOSYS, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { ALGORITHMS, type Parameters } from './algorithms.ts';
 
-/** Hashes blocks by the parameters that it was made for. */
+/** Hashes blocks by the parameters for which it was made. */
 export interface BlockHasher {
   /** The bytes of one hash. */
   readonly digestBytes: number;
   /**
-   * Hashes each block of `blocks`, the last one filled up with zeros, after the padded salt; the hashes follow each other from
-   * `out[outAt]` on. Returns their number. Throws ErrnoError EINVAL where `out` ends before them.
+   * Hashes each block of `blocks`, after the padded salt; the last block is padded with zeros. The hashes are written one after
+   * the other from `out[outAt]` on. @returns their number
+   * Throws ErrnoError EINVAL if they do not fit into `out`.
    */
   hashBlocks(blocks: Uint8Array, out: Uint8Array, outAt: number): number;
   /** The hash of 1 to 65,536 bytes as they are, without the salt. */
@@ -26,9 +27,9 @@ type Sha2 = typeof import('@noble/hashes/sha2.js');
 export type Implementation = 'addon' | 'crypto' | 'noble';
 
 /**
- * Which implementation to use.
- * @param addon what native.hashBlocks replies
- * @param openssl the version of OpenSSL that Node has
+ * Chooses the implementation.
+ * @param addon the reply of native.hashBlocks
+ * @param openssl the version of OpenSSL in Node; undefined if it has none
  */
 export function chooseImplementation(addon: number, openssl: string | undefined): Implementation {
   if (addon !== -ENOSYS) return 'addon';
@@ -37,15 +38,15 @@ export function chooseImplementation(addon: number, openssl: string | undefined)
 
 const none = new Uint8Array(0);
 const chosen = chooseImplementation(native.hashBlocks(1, none, none, 1, none), process.versions.openssl);
-/** Loaded only where it is used: it takes 6 ms. */
+/** Loaded only if it is used, because that takes 6 ms. */
 const sha2 = chosen === 'noble' ? await import('@noble/hashes/sha2.js') : undefined;
-/** What every thread that hashes loads. */
+/** The packages that every thread loads if it hashes. */
 export const hashPackages: readonly string[] = sha2 ? ['@noble/hashes/sha2.js'] : [];
 
-/** A hasher keeps nothing between two calls, so all users of the same parameters share one. */
+/** All hashers by parameters. A hasher keeps no state between calls, so all users of the same parameters share one. */
 const hashers = new WeakMap<Parameters, BlockHasher>();
 
-/** A hasher of the implementation to use here. Throws ErrnoError EINVAL for parameters that fs-verity does not have. */
+/** A hasher of the chosen implementation. Throws ErrnoError EINVAL for parameters that fs-verity does not have. */
 export function blockHasher(parameters: Parameters): BlockHasher {
   const known = hashers.get(parameters);
   if (known) return known;
@@ -59,7 +60,7 @@ function newHasher(parameters: Parameters): BlockHasher {
   return chosen === 'addon' ? addonHasher(parameters) : cryptoHasher(parameters);
 }
 
-/** Hashes all blocks of a call in the addon. Throws as `blockHasher`. */
+/** A hasher that passes all blocks of a call to the addon. Throws as `blockHasher` does. */
 export function addonHasher(parameters: Parameters): BlockHasher {
   const { blockBytes } = parameters;
   const { number, digestBytes } = ALGORITHMS[parameters.algorithm];
@@ -76,24 +77,24 @@ export function addonHasher(parameters: Parameters): BlockHasher {
   };
 }
 
-/** Hashes one block after the other with node:crypto, which must be there. Throws as `blockHasher`. */
+/** A hasher that calls node:crypto, which must exist, for each block. Throws as `blockHasher` does. */
 export function cryptoHasher(parameters: Parameters): BlockHasher {
   const { hash } = process.getBuiltinModule('node:crypto');
   return new SingleHasher(parameters, bytes => hash(parameters.algorithm, bytes, 'buffer'));
 }
 
-/** The same with @noble/hashes. */
+/** A hasher that calls @noble/hashes for each block. Throws as `blockHasher` does. */
 export function nobleHasher(parameters: Parameters, { sha256, sha512 }: Sha2): BlockHasher {
   return new SingleHasher(parameters, parameters.algorithm === 'sha256' ? sha256 : sha512);
 }
 
-/** Hashes many blocks with a function that hashes bytes. */
+/** Hashes blocks one by one with a function that hashes bytes. */
 class SingleHasher implements BlockHasher {
   readonly digestBytes: number;
   readonly hashBytes: (bytes: Uint8Array) => Uint8Array;
   private readonly blockBytes: number;
   private readonly saltBytes: number;
-  /** The padded salt and room for a block. */
+  /** The padded salt, followed by room for a block. */
   private readonly salted: Uint8Array;
 
   constructor(parameters: Parameters, hashBytes: (bytes: Uint8Array) => Uint8Array) {
@@ -116,7 +117,7 @@ class SingleHasher implements BlockHasher {
     return count;
   }
 
-  /** A block with what belongs around it. */
+  /** The bytes to hash for a block: the padded salt, the block, and zeros if the block is short. */
   private whole(block: Uint8Array): Uint8Array {
     if (this.saltBytes === 0 && block.length === this.blockBytes) return block;
     this.salted.set(block, this.saltBytes);
@@ -124,7 +125,7 @@ class SingleHasher implements BlockHasher {
   }
 }
 
-/** The salt, filled up with zeros to whole blocks of the hash function. Throws as `blockHasher`. */
+/** The salt, padded with zeros to a whole block of the hash function. Throws as `blockHasher` does. */
 function paddedSalt({ algorithm, blockBytes, salt }: Parameters): Uint8Array {
   if (!Number.isInteger(Math.log2(blockBytes)) || blockBytes < 1024 || blockBytes > BLOCK_BYTES_MAX)
     throw new ErrnoError(EINVAL, `fs-verity has no blocks of ${blockBytes} bytes`);

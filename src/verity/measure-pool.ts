@@ -1,19 +1,19 @@
-/** Threads that measure files, started when there is something to measure. */
+/** Threads that measure files. They are started when there is something to measure. */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { EINTR, EIO, ErrnoError } from '../sys/errno.ts';
 import type { Answer, Order, Outcome, Work } from './measure-worker.ts';
 
-/** More would only make each of them slower: they read from the same disk. */
+/** The maximum number of threads. More would only slow each other down, because they read from the same disk. */
 const THREADS_MAX = 8;
 
-/** What a thread is given at once: few messages for small files, even shares for large ones. */
+/** The size of a batch, which a thread gets at once: few messages for small files, even shares for large ones. */
 const BATCH_FILES = 32;
 const BATCH_BYTES = 1 << 23;
-/** Batches under way: with their descriptors they stay far below any limit. */
+/** The maximum number of batches under way: with it, open descriptors stay far below any limit. */
 const BATCHES_MAX = 8;
 
-/** Something that comes with work to do. */
+/** An item with a file to measure. */
 export interface WithWork {
   readonly work: Work;
 }
@@ -24,7 +24,7 @@ interface Pending {
   readonly reject: (error: ErrnoError) => void;
 }
 
-/** One thread and what it has to do. */
+/** One thread and its pending batches, by id. */
 interface Thread {
   readonly worker: Worker;
   readonly pending: Map<number, Pending>;
@@ -40,15 +40,15 @@ export class MeasurePool {
   }
 
   /**
-   * Measures files, one after the other on one thread. Their descriptors must stay open until it is settled.
-   * @returns an outcome for each, an error of its own for each that can not be read
-   * Throws ErrnoError EIO where the thread died, EINTR after `signal`.
+   * Measures files, one after the other on one thread. Their descriptors must stay open until the promise settles.
+   * @returns an outcome for each file; for one that cannot be read, its own error
+   * Rejects with ErrnoError EIO if the thread died, EINTR after `signal`.
    */
   measure(works: readonly Work[], signal?: AbortSignal): Promise<readonly Outcome[]> {
     if (signal?.aborted) return Promise.reject(interrupted());
     const id = this.nextId++;
     const thread = this.leastLoaded();
-    thread.worker.ref(); // the process goes on while somebody waits
+    thread.worker.ref(); // keeps the process alive until the result is there
     const sizeBytes = works.reduce((sum, work) => sum + work.sizeBytes, 0);
     const drop = (): void => thread.worker.postMessage({ drop: id } satisfies Order);
     const done = new Promise<readonly Outcome[]>((resolve, reject) => {
@@ -63,9 +63,9 @@ export class MeasurePool {
   }
 
   /**
-   * Measures the files of all items, on all threads. An item is taken when there is room for it, so that not all of their
-   * descriptors are open at a time.
-   * @param settle is called once for each, as soon as it is measured; where a thread died, or after `signal`, with that error
+   * Measures the files of all items, on all threads. Items are taken from the iterable only when there is room for them, which
+   * bounds the number of open descriptors.
+   * @param settle is called once for each item, as soon as it is measured; if its thread died, or after `signal`, with that error
    */
   async measureEach<T extends WithWork>(
     items: Iterable<T>,
@@ -86,12 +86,12 @@ export class MeasurePool {
     await Promise.all(running);
   }
 
-  /** Ends all threads; what is still to be measured fails. */
+  /** Terminates all threads; pending measurements fail. */
   async close(): Promise<void> {
     await Promise.all(this.threads.map(({ worker }) => worker.terminate()));
   }
 
-  /** The thread with the least to do, or a new one while there may be more and all have something. */
+  /** The thread with the least to do; a new one if all are busy and another one is allowed. */
   private leastLoaded(): Thread {
     const [first, ...others] = this.threads;
     let best = first;
@@ -122,7 +122,7 @@ export class MeasurePool {
   }
 }
 
-/** Cuts items into batches; a large file is one of its own, so that nobody waits for it. */
+/** Groups items into batches. A large file is a batch of its own, so that no other file waits for it. */
 function* batchesOf<T extends WithWork>(items: Iterable<T>): Generator<T[]> {
   let batch: T[] = [];
   let bytes = 0;

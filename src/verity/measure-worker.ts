@@ -1,6 +1,6 @@
 /**
- * One thread that measures files for whoever waits for them: several at a time, a slice of each in turn, so that a small
- * file is not held up by a large one.
+ * One thread that measures files. It works on several jobs at a time, a slice of each in turn, so that a large file does not
+ * delay a small one.
  *
  *     {id, works}  ->  {id, outcomes} in the order of the works
  *     {drop: id}   ->  {id, outcomes: undefined}, unless it is done by then
@@ -11,12 +11,12 @@ import { native } from '../sys/native.ts';
 import { type Algorithm, DEFAULTS } from './algorithms.ts';
 import { leavesBytes, Measurement } from './digest.ts';
 
-/** What is to be measured: the first `sizeBytes` bytes of an open file, in blocks of 4 KiB without a salt. */
+/** A file to measure: the first `sizeBytes` bytes of an open file, in blocks of 4 KiB without a salt. */
 export interface Work {
   readonly fd: number;
   readonly sizeBytes: number;
   readonly algorithm: Algorithm;
-  /** Whether the hash of each block is wanted, too. */
+  /** Whether the hash of each block is wanted as well. */
   readonly withLeaves: boolean;
 }
 export interface Digests {
@@ -28,18 +28,18 @@ export type Outcome = Digests | { readonly errno: number; readonly message: stri
 export type Order = { readonly id: number; readonly works: readonly Work[] } | { readonly drop: number };
 export interface Answer {
   readonly id: number;
-  /** undefined where it was dropped. */
+  /** undefined if the order was dropped. */
   readonly outcomes: readonly Outcome[] | undefined;
 }
 
-/** How much of one job is done before the next has its turn: under a millisecond. */
+/** Bytes of one job that are measured before the next job has its turn: under a millisecond. */
 const SLICE_BYTES = 1 << 20;
 
 const port = parentPort;
 if (!port) throw new Error('measure-worker.ts runs in a worker');
 const buffer = new Uint8Array(SLICE_BYTES);
 
-/** Works that are measured one after the other. */
+/** Files that are measured one after the other. */
 class Job {
   readonly id: number;
   readonly outcomes: Outcome[] = [];
@@ -53,7 +53,7 @@ class Job {
     this.works = works;
   }
 
-  /** Does a slice. @returns whether all is done */
+  /** Measures one slice. @returns whether the whole job is done */
   proceed(): boolean {
     for (let budget = SLICE_BYTES; budget > 0; ) {
       const work = this.works[this.outcomes.length];
@@ -79,7 +79,7 @@ class Job {
     }
   }
 
-  /** Reads on, `budget` bytes at most. @returns what was measured, at the end of the data */
+  /** Reads and measures at most `budget` bytes more. @returns the digests at the end of the data, otherwise undefined */
   private measure(work: Work, budget: number): Digests | undefined {
     const { fd, sizeBytes } = work;
     this.measurement ??= this.begin(work);
@@ -99,10 +99,10 @@ class Job {
     return new Measurement(parameters, this.leaves);
   }
 }
-/** An empty file takes time, too. */
+/** Counted for each file in addition to its bytes, because an empty file takes time as well. */
 const FILE_COST_BYTES = 8192;
 
-/** The one whose turn it is comes first. */
+/** All jobs; the next to have its turn comes first. */
 const jobs: Job[] = [];
 
 port.on('message', (order: Order) => {

@@ -1,6 +1,6 @@
 /**
- * Data that is checked each time it is read. The hashes of the data's blocks stay in memory from the measurement on; the
- * levels above only lead from them to the digest, so they need not be kept.
+ * Checks data each time it is read. The hashes of the data's blocks stay in memory from the measurement on. The levels above only
+ * lead from them to the digest, so they are not kept.
  */
 import { EINVAL, EIO, ErrnoError, must } from '../sys/errno.ts';
 import type { Parameters } from './algorithms.ts';
@@ -8,7 +8,7 @@ import { leavesBytes, type Read } from './digest.ts';
 import { VerityError } from './error.ts';
 import { BLOCK_BYTES_MAX, type BlockHasher, blockHasher } from './hash.ts';
 
-/** What was measured, by blocks: 32 bytes for 4 KiB of data. */
+/** The measured hashes of the blocks: 32 bytes for 4 KiB of data. */
 export class VerityTree {
   private readonly sizeBytes: number;
   private readonly blockBytes: number;
@@ -16,9 +16,9 @@ export class VerityTree {
   private readonly leaves: Uint8Array;
 
   /**
-   * @param sizeBytes of the data
+   * @param sizeBytes size of the data
    * @param leaves the hash of each block of the data, in order, as `measureLeaves` gives them; not copied
-   * Throws ErrnoError EINVAL for parameters that fs-verity does not have, and where `leaves` are those of another size.
+   * Throws ErrnoError EINVAL for parameters that fs-verity does not have, and if the length of `leaves` does not match the size.
    */
   constructor(parameters: Parameters, sizeBytes: number, leaves: Uint8Array) {
     this.hasher = blockHasher(parameters);
@@ -31,9 +31,10 @@ export class VerityTree {
   }
 
   /**
-   * Reads up to `length` bytes at `position` of the source into `out[at..]`, every block of them checked; the count, which
-   * is less only at the end. Throws ErrnoError: the source's error; EIO where a block is not what it was, and then what is in
-   * `out` must not be used.
+   * Reads up to `length` bytes at `position` of the source into `out[at..]`, and checks every block of them. @returns the count,
+   * which is less only at the end
+   * Throws ErrnoError: the source's error; EIO if a block differs from the measurement. After an error, the bytes in `out` must
+   * not be used.
    */
   read(read: Read, out: Uint8Array, at: number, length: number, position: number): number {
     const end = Math.min(position + length, this.sizeBytes);
@@ -48,7 +49,7 @@ export class VerityTree {
     return Math.max(end - position, 0);
   }
 
-  /** Where the whole blocks from `from` on end; for less than a block, where that part ends. */
+  /** The end of the next step: of the whole blocks from `from` on, or of a part of one block if there are none. */
   private stepEnd(from: number, end: number): number {
     const start = from - (from % this.blockBytes);
     const wholeEnd = end === this.sizeBytes ? end : end - (end % this.blockBytes);
@@ -56,7 +57,7 @@ export class VerityTree {
     return wholeEnd;
   }
 
-  /** Fills `out` with a part of one block, which is read whole. */
+  /** Fills `out` with a part of one block, which is read completely. */
   private readPart(read: Read, out: Uint8Array, position: number): void {
     const start = position - (position % this.blockBytes);
     const block = scratchBlock.subarray(0, Math.min(this.blockBytes, this.sizeBytes - start));
@@ -64,7 +65,7 @@ export class VerityTree {
     out.set(block.subarray(position - start, position - start + out.length));
   }
 
-  /** Fills `out` with whole blocks from `position` and checks them where they are, so that nobody changes them in between. */
+  /** Fills `out` with whole blocks from `position`, and checks them in place, so that no byte can change after the check. */
   private readBlocks(read: Read, out: Uint8Array, position: number): void {
     for (let count = 0; count < out.length; ) {
       const n = must(read(out, count, out.length - count, position + count), `read at ${position + count}`);
@@ -88,6 +89,6 @@ export class VerityTree {
   }
 }
 
-/** One of each for a thread. What is in them is checked and taken before anything else is read. */
+/** Scratch buffers, one of each for a thread. Their contents are checked and copied before anything else is read. */
 const scratchBlock = new Uint8Array(BLOCK_BYTES_MAX);
 const scratchHashes = new Uint8Array(64 * 64);
