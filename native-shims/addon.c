@@ -1,4 +1,4 @@
-/* The name table: what src/sys/native.ts declares, in its order. */
+/* The table of names that src/sys/native.ts declares, in its order. */
 #include "shim.h"
 
 #define EACH_SHIM(X)                                                                                                  \

@@ -1,4 +1,4 @@
-/* System calls timed in C: a client that measures the filesystem and not JavaScript. */
+/* System calls timed in C: a client that measures the filesystem, not JavaScript. */
 #include "shim.h"
 
 #include <dirent.h>
@@ -16,14 +16,14 @@
 
 extern char **environ;
 
-/* The numbers of src/sys/native.ts, BenchOperation. */
+/* The operation numbers of src/sys/native.ts, BenchOperation. */
 enum { STAT, MISS, OPEN, READ, LIST, OPERATIONS };
 
 static int stat_one(int dirfd, const char *path)
 {
 	struct stat s;
 
-	/* Not by its name in the C library, which glibc before 2.33 does not have. */
+	/* Called by number: glibc before 2.33 does not have this function. */
 	return syscall(SYS_newfstatat, dirfd, path, &s, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
@@ -34,7 +34,7 @@ static int miss_one(int dirfd, const char *path)
 	return r == 0 ? -EEXIST : r == -ENOENT ? 0 : r;
 }
 
-/* Opens and closes; reads once in between where the buffer has room. */
+/* Opens and closes a file; reads once in between if the buffer has room. */
 static int read_one(int dirfd, const char *path, struct span buffer)
 {
 	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -59,7 +59,7 @@ static int stat_entries(int fd, const char *entries, long len)
 	return 0;
 }
 
-/* Lists a directory and asks for the attributes of each entry, `.` and `..` included. */
+/* Lists a directory and reads the attributes of each entry, `.` and `..` included. */
 static int list_one(int dirfd, const char *path, struct span buffer)
 {
 	int fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -100,8 +100,10 @@ static double nanoseconds(void)
 	return now.tv_sec * 1e9 + now.tv_nsec;
 }
 
-/* benchPaths(dirfd, operation, paths, buffer, nanoseconds: Float64Array) -> how many paths, or -errno of the first failure.
- * Each path ends with a NUL. What each one took goes to nanoseconds; nothing where it failed. Blocks; safe on any thread. */
+/* benchPaths(dirfd, operation, paths, buffer, nanoseconds: Float64Array) -> number of paths, or -errno of the first
+ * failure.
+ * Each path ends with a NUL. The time of each operation is written to nanoseconds, unless it failed. Blocks; safe on
+ * any thread. */
 SHIM(benchPaths)
 {
 	struct args a = args_open(env, info, 5);
@@ -130,9 +132,10 @@ SHIM(benchPaths)
 	return reply(env, done);
 }
 
-/* benchReads(fd, offsets: Float64Array, buffer, nanoseconds: Float64Array) -> how many offsets, or -errno of the first failure.
- * Fills the buffer from each offset; what each one took goes to nanoseconds. -ENODATA: the file ends before the buffer is full.
- * Blocks; safe on any thread. */
+/* benchReads(fd, offsets: Float64Array, buffer, nanoseconds: Float64Array) -> number of offsets, or -errno of the
+ * first failure.
+ * Fills the buffer from each offset, and writes the time of each read to nanoseconds. -ENODATA: the file ends before
+ * the buffer is full. Blocks; safe on any thread. */
 SHIM(benchReads)
 {
 	struct args a = args_open(env, info, 4);
@@ -157,9 +160,9 @@ SHIM(benchReads)
 	return reply(env, count);
 }
 
-/* benchTouches(fd, offsets: Float64Array, nanoseconds: Float64Array) -> how many offsets, or -errno.
- * Maps the file, looks at the byte at each offset, and unmaps it; what each look took goes to nanoseconds. -EINVAL: an offset
- * is past the end. Blocks; safe on any thread. */
+/* benchTouches(fd, offsets: Float64Array, nanoseconds: Float64Array) -> number of offsets, or -errno.
+ * Maps the file, reads the byte at each offset, and unmaps it; the time of each read is written to nanoseconds.
+ * -EINVAL: an offset is past the end. Blocks; safe on any thread. */
 SHIM(benchTouches)
 {
 	struct args a = args_open(env, info, 3);
@@ -189,7 +192,7 @@ SHIM(benchTouches)
 	return reply(env, i < count ? -EINVAL : (int64_t)count);
 }
 
-/* Runs a program with one option and its value, and nothing to read or to write, to its end. */
+/* Runs a program with the given arguments, and waits until it has ended. -ECHILD: its status is not 0. */
 static int run_one(char *const argv[], const posix_spawn_file_actions_t *actions)
 {
 	pid_t pid;
@@ -204,9 +207,10 @@ static int run_one(char *const argv[], const posix_spawn_file_actions_t *actions
 	return status == 0 ? 0 : -ECHILD;
 }
 
-/* benchRuns(path, option, value, nanoseconds: Float64Array) -> how many runs, or -errno of the first failure.
- * Runs `path option value` as many times as there is room for numbers, with /dev/null for its input and outputs; what each run
- * took, from its start until it has ended, goes to nanoseconds. -ECHILD: it did not end with status 0. Blocks; safe on any thread. */
+/* benchRuns(path, option, value, nanoseconds: Float64Array) -> number of runs, or -errno of the first failure.
+ * Runs `path option value` once for each element of nanoseconds, with /dev/null as its input and outputs. The time of
+ * each run, from its start to its end, is written there. -ECHILD: a run did not end with status 0. Blocks; safe on any
+ * thread. */
 SHIM(benchRuns)
 {
 	char path[PATH_MAX], option[NAME_MAX + 1], value[NAME_MAX + 1];
@@ -237,8 +241,8 @@ SHIM(benchRuns)
 	return reply(env, r < 0 ? r : (int64_t)count);
 }
 
-/* benchUser(uid, gid) -> 0 or -errno: the calling thread alone becomes a user without further groups.
- * By number: the functions of the C library change all threads of the process. */
+/* benchUser(uid, gid) -> 0 or -errno: only the calling thread becomes another user, without supplementary groups.
+ * Called by number: the functions of the C library change all threads of the process. */
 SHIM(benchUser)
 {
 	struct args a = args_open(env, info, 2);
@@ -247,7 +251,7 @@ SHIM(benchUser)
 
 	if (a.failed)
 		return reply(env, -a.failed);
-	if (uid < 0 || gid < 0) /* -1 would leave who it is */
+	if (uid < 0 || gid < 0) /* -1 would leave the id unchanged */
 		return reply(env, -EINVAL);
 	int failed = syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, gid, gid, gid) < 0 ||
 	             syscall(SYS_setresuid, uid, uid, uid) < 0;

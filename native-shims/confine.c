@@ -1,5 +1,5 @@
-/* What the threads of a process give up: capabilities and files (Landlock), thread by thread; system calls (seccomp), all
- * at once. */
+/* Reduces the rights of the threads of a process: capabilities and access to files (Landlock) thread by thread, system
+ * calls (seccomp) for all threads at once. */
 #include "shim.h"
 
 #include <errno.h>
@@ -11,19 +11,20 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Source: linux/landlock.h of Linux 5.13; older headers lack it, and asm/unistd.h the numbers, which all machines share. */
+/* Source: linux/landlock.h of Linux 5.13. Older headers lack it, and their asm/unistd.h lacks the numbers, which all
+ * machines share. */
 #define LANDLOCK_CREATE_RULESET 444
 #define LANDLOCK_ADD_RULE 445
 
-/* C libraries keep this signal for themselves, so that no thread ever blocks it: glibc for setuid(2) in all threads. */
+/* C libraries reserve this signal, so that no thread ever blocks it: glibc uses it to apply setuid(2) to all threads. */
 #define UNBLOCKED 33
-/* struct sigaction as the kernel has it: large enough on every machine. Its mask is 8 bytes. */
+/* struct sigaction of the kernel; this is large enough on every machine. Its mask is 8 bytes. */
 struct kernel_action {
 	unsigned long words[8];
 };
 #define MASK_BYTES 8
 
-/* A system call that another thread is to make. */
+/* A system call that another thread has to make. */
 struct order {
 	long number, argument[3];
 	long result;
@@ -47,13 +48,13 @@ static void onSignal(int signal, siginfo_t *info, void *context)
 	int before = errno;
 
 	o->result = obey(o);
-	atomic_store(&o->done, 1); /* whoever waits may return from here on: what is woken may be somebody else's by then */
+	atomic_store(&o->done, 1); /* the waiting thread may now return, and the futex's memory may then be reused */
 	syscall(SYS_futex, &o->done, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 	errno = before;
 }
 
-/* Has a thread run the handler, and waits until it has. The action is made by the C library for another signal, so that
- * the kernel finds the way back from it. */
+/* Makes a thread run the handler, and waits until it has. The C library installs the action for another signal first:
+ * its copy contains the return from the handler that the kernel needs. */
 static long send(pid_t thread, struct order *o)
 {
 	struct sigaction ours = { .sa_sigaction = onSignal, .sa_flags = SA_SIGINFO | SA_RESTART }, other;
@@ -71,15 +72,16 @@ static long send(pid_t thread, struct order *o)
 	long r = syscall(SYS_rt_tgsigqueueinfo, getpid(), thread, UNBLOCKED, &info);
 	while (r == 0 && !atomic_load(&o->done)) {
 		syscall(SYS_futex, &o->done, FUTEX_WAIT_PRIVATE, 0, &pause, NULL, 0);
-		r = syscall(SYS_tgkill, getpid(), thread, 0); /* ESRCH: it has ended instead */
+		r = syscall(SYS_tgkill, getpid(), thread, 0); /* ESRCH: the thread has ended instead */
 	}
 	r = atomic_load(&o->done) ? o->result : -errno;
 	syscall(SYS_rt_sigaction, UNBLOCKED, &before, NULL, MASK_BYTES);
 	return r;
 }
 
-/* callOnThread(thread, number, a, b, c) -> what the system call gives, or -errno: made by another thread of this process,
- * whatever it is doing, or by this one for 0. -ESRCH: there is no such thread. Not for two threads at a time. */
+/* callOnThread(thread, number, a, b, c) -> result of the system call, or -errno. Another thread of this process makes
+ * the call, whatever it is doing; this thread makes it if thread is 0. -ESRCH: there is no such thread. Only one call
+ * at a time is allowed. */
 SHIM(callOnThread)
 {
 	struct args a = args_open(env, info, 5);
@@ -93,8 +95,9 @@ SHIM(callOnThread)
 	return reply(env, thread == 0 ? obey(&o) : send(thread, &o));
 }
 
-/* landlockCreateRuleset(attributes, flags) -> descriptor (close-on-exec) of a ruleset, the version or errata that flags ask
- * for, or -errno. attributes: struct landlock_ruleset_attr; an empty one is no pointer. */
+/* landlockCreateRuleset(attributes, flags) -> descriptor (close-on-exec) of a ruleset, or -errno; with flags that ask
+ * for it, the version or the errata.
+ * attributes: struct landlock_ruleset_attr; an empty one is passed as NULL. */
 SHIM(landlockCreateRuleset)
 {
 	struct args a = args_open(env, info, 2);
@@ -108,8 +111,8 @@ SHIM(landlockCreateRuleset)
 	return reply(env, r < 0 ? -errno : r);
 }
 
-/* landlockAddRule(ruleset, type, attributes) -> 0 or -errno. attributes: what the type wants, struct
- * landlock_path_beneath_attr at least. */
+/* landlockAddRule(ruleset, type, attributes) -> 0 or -errno. attributes: the struct for the type, at least the size of
+ * struct landlock_path_beneath_attr. */
 SHIM(landlockAddRule)
 {
 	struct args a = args_open(env, info, 3);
@@ -123,7 +126,7 @@ SHIM(landlockAddRule)
 	return reply(env, syscall(LANDLOCK_ADD_RULE, ruleset, type, attributes.at, 0) < 0 ? -errno : 0);
 }
 
-/* seccomp(operation, flags, program) -> 0, the id of a thread that can not follow, or -errno: seccomp(2).
+/* seccomp(operation, flags, program) -> 0, the id of a thread that cannot be synchronized, or -errno: seccomp(2).
  * program: packed struct sock_filter, at most 4,096; the kernel copies them. */
 SHIM(seccomp)
 {

@@ -1,11 +1,12 @@
-/* The event loop of the calling thread, for a thread that also waits for something else. */
+/* The event loop of the calling thread, for a thread that also waits for other events. */
 #include "shim.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <uv.h>
 
-/* loopDescriptor() -> uv_backend_fd(3) of libuv: can be read when the event loop has something to do. The loop owns it. */
+/* loopDescriptor() -> descriptor, or -ENOSYS: uv_backend_fd(3) of libuv. It is readable when the event loop has
+ * something to do. The loop owns it. */
 SHIM(loopDescriptor)
 {
 	uv_loop_t *loop;
@@ -14,8 +15,8 @@ SHIM(loopDescriptor)
 	return reply(env, napi_get_uv_event_loop(env, &loop) == napi_ok ? uv_backend_fd(loop) : -ENOSYS);
 }
 
-/* loopTimeout() -> uv_backend_timeout(3) of libuv: in how many milliseconds a timer ends, -1 without one; 0 where the loop
- * has something to do that its descriptor does not tell of. */
+/* loopTimeout() -> milliseconds until a timer expires, -1 without a timer: uv_backend_timeout(3) of libuv. 0 if the
+ * loop has something to do that its descriptor does not signal. */
 SHIM(loopTimeout)
 {
 	uv_loop_t *loop;
@@ -29,7 +30,8 @@ static void release(uv_handle_t *handle)
 	free(handle);
 }
 
-/* prepareStreams() -> 0, or -errno: libuv opens /dev/null with the first stream of a loop, and keeps it. Here that is now. */
+/* prepareStreams() -> 0, or -errno: makes libuv open /dev/null now. libuv does so with the first stream of a loop, and
+ * keeps it open. */
 SHIM(prepareStreams)
 {
 	uv_loop_t *loop;

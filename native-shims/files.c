@@ -21,7 +21,7 @@ struct filesystem_uuid {
 	uint8_t len;
 	uint8_t uuid[16];
 };
-/* Source: linux/close_range of Linux 5.9; older headers lack its number, which all machines share. */
+/* Source: asm-generic/unistd.h of Linux 5.9; older headers lack this number, which all machines share. */
 #define CLOSE_RANGE 436
 #define GET_FILESYSTEM_UUID _IOR(0x15, 0, struct filesystem_uuid)
 
@@ -66,7 +66,8 @@ SHIM(setStatusFlags)
 	return reply(env, r < 0 ? -errno : 0);
 }
 
-/* poll(fds: Int32Array, events, milliseconds) -> how many descriptors (8 at most) are ready, 0 after the time, or -errno.
+/* poll(fds: Int32Array, events, milliseconds) -> number of descriptors (at most 8) that are ready, 0 after the time
+ * has passed, or -errno.
  * Negative milliseconds: no limit. Blocks; safe on any thread. */
 SHIM(poll)
 {
@@ -100,7 +101,8 @@ SHIM(closeRange)
 	return reply(env, syscall(CLOSE_RANGE, first, last, flags) < 0 ? -errno : 0);
 }
 
-/* flock(fd, operation) -> 0 or -errno. Waits for other holders unless operation has LOCK_NB; safe on any thread. */
+/* flock(fd, operation) -> 0 or -errno. Waits for other holders of the lock unless operation has LOCK_NB; safe on any
+ * thread. */
 SHIM(flock)
 {
 	struct args a = args_open(env, info, 2);
@@ -124,7 +126,7 @@ SHIM(duplicate)
 	return reply(env, copy < 0 ? -errno : copy);
 }
 
-/* replace(fd, target) -> target, now another descriptor of the same open file (not close-on-exec), or -errno: dup3(2). */
+/* replace(fd, target) -> target, which then refers to the open file of fd (not close-on-exec), or -errno: dup3(2). */
 SHIM(replace)
 {
 	struct args a = args_open(env, info, 2);
@@ -137,7 +139,8 @@ SHIM(replace)
 	return reply(env, result < 0 ? -errno : result);
 }
 
-/* statx(dirfd, path, flags, mask, out: Uint8Array) -> 0 or -errno; struct statx into out, at least 256 bytes. */
+/* statx(dirfd, path, flags, mask, out: Uint8Array) -> 0 or -errno. Writes struct statx to out, which has at least 256
+ * bytes. */
 SHIM(statx)
 {
 	char path[PATH_MAX];
@@ -170,7 +173,8 @@ SHIM(getdents)
 }
 
 /* readlinkat(dirfd, path, out: Uint8Array) -> bytes written to out, without a NUL, or -errno.
- * A target that fills out may have been cut. An empty path asks for dirfd itself, a link opened with O_PATH. */
+ * A target that fills out completely may have been cut. An empty path means dirfd itself, a symlink opened with
+ * O_PATH. */
 SHIM(readlinkat)
 {
 	char path[PATH_MAX];
@@ -185,8 +189,9 @@ SHIM(readlinkat)
 	return reply(env, n < 0 ? -errno : n);
 }
 
-/* pread(fd, out: Uint8Array, at, length, position) -> bytes read to out[at..], or -errno.
- * Fewer than length only at the end of the file: short reads and EINTR go on. Blocks; safe on any thread. */
+/* pread(fd, out: Uint8Array, at, length, position) -> bytes read into out[at..], or -errno.
+ * The count is less than length only at the end of the file: after short reads and EINTR, reading continues. Blocks;
+ * safe on any thread. */
 SHIM(pread)
 {
 	struct args a = args_open(env, info, 5);
@@ -213,7 +218,7 @@ SHIM(pread)
 }
 
 /* lseek(fd, offset, whence) -> the new offset, or -errno.
- * EOVERFLOW: the file now stands at an offset that no number holds exactly (directories have such). */
+ * EOVERFLOW: the new offset is one that no JavaScript number holds exactly, as directories have; the file stays at it. */
 SHIM(lseek)
 {
 	struct args a = args_open(env, info, 3);
@@ -227,7 +232,7 @@ SHIM(lseek)
 	return reply(env, now < 0 ? -errno : now > SAFE_MAX ? -EOVERFLOW : now);
 }
 
-/* fstatfs(fd, out: Float64Array) -> 0 or -errno; the ten numbers that native.ts names into out. */
+/* fstatfs(fd, out: Float64Array) -> 0 or -errno. Writes the ten numbers that native.ts names to out. */
 SHIM(fstatfs)
 {
 	struct args a = args_open(env, info, 2);
@@ -248,8 +253,8 @@ SHIM(fstatfs)
 	return reply(env, 0);
 }
 
-/* A struct file_handle with room for the longest. It is a copy of the caller's bytes: those may lie at an odd address,
- * and another thread could change their length after it was checked. */
+/* A struct file_handle with room for the longest handle. It is a copy of the caller's bytes, which may lie at an odd
+ * address; also, another thread could change their length after the check. */
 union handle {
 	struct file_handle head;
 	char bytes[sizeof(struct file_handle) + MAX_HANDLE_SZ];
@@ -284,7 +289,7 @@ SHIM(nameToHandleAt)
 }
 
 /* openByHandleAt(mountfd, handle: Uint8Array, flags) -> descriptor (close-on-exec), or -errno.
- * handle is a struct file_handle; bytes behind it are not read. Needs CAP_DAC_READ_SEARCH. */
+ * handle is a struct file_handle; bytes after it are ignored. Needs CAP_DAC_READ_SEARCH. */
 SHIM(openByHandleAt)
 {
 	struct args a = args_open(env, info, 3);
@@ -303,8 +308,8 @@ SHIM(openByHandleAt)
 	return reply(env, fd < 0 ? -errno : fd);
 }
 
-/* fileFlags(fd, out: Uint8Array) -> 4, the u32 of FS_*_FL flags in out, or -errno: FS_IOC_GETFLAGS.
- * ENOTTY: the filesystem has none. Its number says long; what is written is an int. */
+/* fileFlags(fd, out: Uint8Array) -> 4, with the u32 of FS_*_FL flags in out, or -errno: FS_IOC_GETFLAGS.
+ * ENOTTY: the filesystem has no flags. The ioctl number encodes a long, but the kernel writes an int. */
 SHIM(fileFlags)
 {
 	struct args a = args_open(env, info, 2);
@@ -324,7 +329,7 @@ SHIM(fileFlags)
 	return reply(env, sizeof found.flags);
 }
 
-/* fileXattr(fd, out: Uint8Array) -> 28, struct fsxattr in out, or -errno: FS_IOC_FSGETXATTR. */
+/* fileXattr(fd, out: Uint8Array) -> 28, with struct fsxattr in out, or -errno: FS_IOC_FSGETXATTR. */
 SHIM(fileXattr)
 {
 	struct args a = args_open(env, info, 2);
@@ -358,7 +363,8 @@ SHIM(filesystemUuid)
 }
 
 /* btrfsUuid(fd, out: Uint8Array) -> 16, the bytes of the uuid in out, or -errno: BTRFS_IOC_FS_INFO.
- * ENOTTY: no btrfs. Its uuid is that of handles, but FS_IOC_GETFSUUID does not know it (Linux 6.18). */
+ * ENOTTY: the filesystem is not btrfs. File handles go with this uuid, but FS_IOC_GETFSUUID does not report it
+ * (Linux 6.18). */
 SHIM(btrfsUuid)
 {
 	struct args a = args_open(env, info, 2);

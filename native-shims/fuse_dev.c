@@ -16,7 +16,7 @@ struct backing_map {
 #define BACKING_CLOSE _IOW(229, 2, uint32_t)
 
 /* fuseReceive(fd, request: Uint8Array) -> bytes of one request, or -errno.
- * Nothing is retried. ENODEV: unmounted. Blocks; safe on any thread. */
+ * Errors are not retried. ENODEV: unmounted. Blocks; safe on any thread. */
 SHIM(fuseReceive)
 {
 	struct args a = args_open(env, info, 2);
@@ -46,8 +46,8 @@ SHIM(fuseReply)
 }
 
 /* fuseReplyReceive(fd, reply: Uint8Array, length, request: Uint8Array) -> bytes of the next request, or -errno.
- * A write that fails with anything but ENOENT reads nothing and gives -errno - 4096, apart from every errno of the
- * read. One crossing from JavaScript a request instead of two. Blocks; safe on any thread. */
+ * If the write fails with an errno other than ENOENT, nothing is read and the result is -errno - 4096, which differs
+ * from every errno of the read. One call from JavaScript for each request instead of two. Blocks; safe on any thread. */
 SHIM(fuseReplyReceive)
 {
 	struct args a = args_open(env, info, 4);

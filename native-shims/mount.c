@@ -1,4 +1,4 @@
-/* Mounts, and the socket over which fusermount3 hands over /dev/fuse. */
+/* Mounts, and the socket over which fusermount3 passes the descriptor of /dev/fuse. */
 #include "shim.h"
 
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 /* mount(source, target, type, flags, data) -> 0 or -errno.
- * data is one string, below a page: the kernel takes no more. */
+ * data is one string, shorter than a page: the kernel takes no more. */
 SHIM(mount)
 {
 	char source[PATH_MAX], target[PATH_MAX], type[NAME_MAX + 1], data[4096];
@@ -56,7 +56,7 @@ SHIM(openTree)
 	return reply(env, fd < 0 ? -errno : fd);
 }
 
-/* fsopen(type) -> descriptor (close-on-exec) of a filesystem in the making, or -errno: fsopen(2).
+/* fsopen(type) -> descriptor (close-on-exec) of a filesystem context, or -errno: fsopen(2).
  * These four are called by number, as open_tree(2) is. */
 SHIM(fsopen)
 {
@@ -70,7 +70,7 @@ SHIM(fsopen)
 	return reply(env, fd < 0 ? -errno : fd);
 }
 
-/* fsconfig(fd, command, key, value, aux) -> 0 or -errno: fsconfig(2). An empty string is a NULL. */
+/* fsconfig(fd, command, key, value, aux) -> 0 or -errno: fsconfig(2). An empty string is passed as NULL. */
 SHIM(fsconfig)
 {
 	char key[NAME_MAX + 1], value[PATH_MAX];
@@ -87,7 +87,8 @@ SHIM(fsconfig)
 	return reply(env, result < 0 ? -errno : 0);
 }
 
-/* fsmount(fd, attributes) -> descriptor (O_PATH, close-on-exec) of a mount that is nowhere yet, or -errno: fsmount(2). */
+/* fsmount(fd, attributes) -> descriptor (O_PATH, close-on-exec) of a mount that is not attached yet, or -errno:
+ * fsmount(2). */
 SHIM(fsmount)
 {
 	struct args a = args_open(env, info, 2);
@@ -128,7 +129,8 @@ SHIM(socketPair)
 	return reply(env, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.at) < 0 ? -errno : 0);
 }
 
-/* receiveDescriptor(socket) -> descriptor (close-on-exec), or -errno: one byte and its SCM_RIGHTS from recvmsg(2).
+/* receiveDescriptor(socket) -> descriptor (close-on-exec), or -errno: receives one byte and its SCM_RIGHTS by
+ * recvmsg(2).
  * EPROTO: end of file, or a byte without a descriptor. Blocks. */
 SHIM(receiveDescriptor)
 {
@@ -144,7 +146,7 @@ SHIM(receiveDescriptor)
 		.msg_iov = &data,
 		.msg_iovlen = 1,
 		.msg_control = &control,
-		.msg_controllen = CMSG_LEN(sizeof(int)), /* without the padding, where a second one would get in */
+		.msg_controllen = CMSG_LEN(sizeof(int)), /* without the padding, which would have room for a second descriptor */
 	};
 
 	if (a.failed)

@@ -1,4 +1,4 @@
-/* What a process tells its supervisor, and what becomes of it. */
+/* Sockets to and from a process, and system calls that start, replace and end processes. */
 #include "shim.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 
 #define WORDS_MAX 4095
 
-/* connectDatagram(socketPath) -> descriptor (close-on-exec), or -errno: connected to a Unix datagram socket.
+/* connectDatagram(socketPath) -> descriptor (close-on-exec) that is connected to a Unix datagram socket, or -errno.
  * A socketPath that begins with @ is an abstract name. */
 SHIM(connectDatagram)
 {
@@ -37,7 +37,8 @@ SHIM(connectDatagram)
 	return reply(env, -error);
 }
 
-/* listenStream(socketPath) -> descriptor (close-on-exec) of a Unix stream socket that takes connections there, or -errno. */
+/* listenStream(socketPath) -> descriptor (close-on-exec) of a Unix stream socket that listens at socketPath, or
+ * -errno. */
 SHIM(listenStream)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
@@ -56,7 +57,8 @@ SHIM(listenStream)
 	return reply(env, -error);
 }
 
-/* Splits words that end with a NUL each into argv. 0 or an errno. */
+/* Splits words, each of which ends with a NUL, into argv. Returns 0 or an errno: EINVAL without a last NUL, E2BIG for
+ * more than WORDS_MAX words. */
 static int split(struct span words, char *argv[WORDS_MAX + 1])
 {
 	size_t count = 0;
@@ -72,7 +74,7 @@ static int split(struct span words, char *argv[WORDS_MAX + 1])
 	return 0;
 }
 
-/* execute(path, words: Uint8Array) -> -errno; returns only where it fails: execv(2). Each word ends with a NUL. */
+/* execute(path, words: Uint8Array) -> -errno, only if it fails: execv(2). Each word ends with a NUL. */
 SHIM(execute)
 {
 	char path[PATH_MAX], *argv[WORDS_MAX + 1];
@@ -88,8 +90,9 @@ SHIM(execute)
 	return reply(env, -errno);
 }
 
-/* spawn(path, words: Uint8Array, fd, directory) -> process, or -errno: posix_spawn(3), in a session of its own. fd is its
- * standard input and output, /dev/null its standard error, directory its descriptor 3. Nobody is told when it ends. */
+/* spawn(path, words: Uint8Array, fd, directory) -> process id, or -errno: posix_spawn(3), in a session of its own. fd
+ * becomes its standard input and output, /dev/null its standard error, and directory its descriptor 3. Its end is not
+ * reported. */
 SHIM(spawn)
 {
 	char path[PATH_MAX], *argv[WORDS_MAX + 1];
@@ -119,7 +122,7 @@ SHIM(spawn)
 	return reply(env, error ? -error : process);
 }
 
-/* setsid() -> the session, or -errno: setsid(2). EPERM: it leads a group of processes already. */
+/* setsid() -> session id, or -errno: setsid(2). EPERM: the process already leads a process group. */
 SHIM(setsid)
 {
 	(void)info;
@@ -127,8 +130,8 @@ SHIM(setsid)
 	return reply(env, session < 0 ? -errno : session);
 }
 
-/* exit(status): _exit(2). Ends the process at once, also while a thread blocks in a system call: nothing is flushed,
- * no handler runs. Returns only for a status that is no integer. */
+/* exit(status): _exit(2). Ends the process at once, even while a thread blocks in a system call: nothing is flushed,
+ * and no handler runs. Returns only if status is no integer. */
 SHIM(exit)
 {
 	struct args a = args_open(env, info, 1);

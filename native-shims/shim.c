@@ -30,7 +30,7 @@ size_t arg_bytes_z(struct args *a, char *out, size_t size)
 	}
 	if (memchr(out, '\0', len))
 		fail(a, EINVAL);
-	if (len == size - 1) { /* full: was it cut? */
+	if (len == size - 1) { /* out is full: was the string cut? */
 		napi_get_value_string_latin1(a->env, text, NULL, 0, &whole);
 		if (whole > len)
 			fail(a, ENAMETOOLONG);
@@ -38,7 +38,8 @@ size_t arg_bytes_z(struct args *a, char *out, size_t size)
 	return len;
 }
 
-/* Not napi_get_value_int32: it turns NaN into 0 and drops high bits, so that a mistake would reach a real descriptor. */
+/* napi_get_value_int32 is not used: it turns NaN into 0 and drops high bits, so a mistake would reach a real
+ * descriptor. */
 static double arg_number(struct args *a, double min, double max)
 {
 	double d;
@@ -67,7 +68,7 @@ int64_t arg_offset(struct args *a)
 
 struct span arg_array(struct args *a, napi_typedarray_type type)
 {
-	static char none; /* an address for zero bytes: the C library is promised one */
+	static char none; /* a valid address for zero bytes, because C library functions require one */
 	struct span s = { 0 };
 	napi_typedarray_type is;
 

@@ -1,5 +1,6 @@
 /* Argument access for the shims. A shim reads its arguments in order, makes one system call, and replies with a count
- * or a negative errno. The caller owns every buffer; nothing here allocates, keeps state or a JavaScript reference. */
+ * or a negative errno. The caller owns every buffer; nothing here allocates memory, keeps state or holds a JavaScript
+ * reference. */
 #ifndef SHIM_H
 #define SHIM_H
 
@@ -8,10 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Defines the function that JavaScript calls as native.NAME; addon.c lists them all. */
+/* Defines the function that JavaScript calls as native.NAME; addon.c lists all of them. */
 #define SHIM(name) napi_value shim_##name(napi_env env, napi_callback_info info)
 
-/* Integers are JavaScript numbers: exact up to here. */
+/* Integers are JavaScript numbers, which are exact up to this one. */
 #define SAFE_MAX ((int64_t)1 << 53)
 
 #define ARGS_MAX 5
@@ -20,7 +21,7 @@ struct args {
 	napi_env env;
 	napi_value value[ARGS_MAX];
 	size_t next;
-	int failed; /* 0, or the errno of the first argument that did not fit */
+	int failed; /* 0, or the errno of the first argument that was not valid */
 };
 
 struct span {
@@ -28,23 +29,25 @@ struct span {
 	size_t len; /* bytes */
 };
 
-/* The arguments of a call that takes `count`, at most ARGS_MAX; missing ones are undefined. */
+/* The arguments of a call that takes `count` of them, at most ARGS_MAX; missing ones are undefined. */
 struct args args_open(napi_env env, napi_callback_info info, size_t count);
 
-/* Copies a byte string (U+0000 to U+00FF) and a NUL to out. EINVAL: no string, or a NUL inside. ENAMETOOLONG: no room.
+/* Copies a byte string (U+0000 to U+00FF) and a NUL to out. EINVAL: it is no string, or has a NUL inside.
+ * ENAMETOOLONG: it does not fit.
  * Returns the length without the NUL. */
 size_t arg_bytes_z(struct args *a, char *out, size_t size);
 
-/* An integer in the named range; EINVAL for anything else, fractions and NaN included. */
+/* An integer in the given range; EINVAL for any other value, fractions and NaN included. */
 int arg_int(struct args *a);
 uint64_t arg_u64(struct args *a);   /* 0 to 2^53 */
 int64_t arg_offset(struct args *a); /* -2^53 to 2^53 */
 
-/* The memory of a Uint8Array (a Buffer is one), also over a SharedArrayBuffer; of another kind of typed array. */
+/* The memory of a Uint8Array (a Buffer is one), or with arg_array of another kind of typed array. It may be over a
+ * SharedArrayBuffer. */
 struct span arg_span(struct args *a);
 struct span arg_array(struct args *a, napi_typedarray_type type);
 
-/* Refuses a span that is shorter than the call will write or read. */
+/* Fails with EINVAL if a span is shorter than the bytes that the call will write or read. */
 void need(struct args *a, struct span s, uint64_t len);
 
 /* The result as a JavaScript number. */

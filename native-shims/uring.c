@@ -1,4 +1,4 @@
-/* io_uring, and memory of mmap(2). */
+/* io_uring, and memory from mmap(2). */
 #include "shim.h"
 
 #include <errno.h>
@@ -23,7 +23,8 @@ SHIM(uringSetup)
 	return reply(env, fd < 0 ? -errno : fd);
 }
 
-/* uringEnter(fd, submit, flags) -> submissions taken, or -errno: io_uring_enter(2). Waits for no completion. */
+/* uringEnter(fd, submit, flags) -> number of submissions taken, or -errno: io_uring_enter(2). Does not wait for
+ * completions. */
 SHIM(uringEnter)
 {
 	struct args a = args_open(env, info, 3);
@@ -43,8 +44,8 @@ static void unmap(napi_env env, void *at, void *length)
 	munmap(at, (size_t)length);
 }
 
-/* map(fd, offset, length) -> ArrayBuffer, or -errno: mmap(2), to read and write; shared with a file, or anonymous where fd is -1.
- * It is unmapped when the ArrayBuffer is collected. */
+/* map(fd, offset, length) -> ArrayBuffer, or -errno: mmap(2), readable and writable. It is shared with the file, or
+ * anonymous if fd is -1, and is unmapped when the ArrayBuffer is collected. */
 SHIM(map)
 {
 	struct args a = args_open(env, info, 3);
@@ -65,7 +66,7 @@ SHIM(map)
 	return reply(env, -ENOTSUP);
 }
 
-/* advise(memory: Uint8Array, advice) -> 0 or -errno: madvise(2). The memory begins at a page. */
+/* advise(memory: Uint8Array, advice) -> 0 or -errno: madvise(2). The memory must begin at a page boundary. */
 SHIM(advise)
 {
 	struct args a = args_open(env, info, 2);
@@ -77,7 +78,8 @@ SHIM(advise)
 	return reply(env, madvise(memory.at, memory.len, advice) < 0 ? -errno : 0);
 }
 
-/* addressOf(bytes: Uint8Array) -> the address of its first byte, below 2^53, or -errno. It must outlive all that is told of it. */
+/* addressOf(bytes: Uint8Array) -> address of the first byte, below 2^53, or -errno. The memory must live as long as
+ * anything that was given its address. */
 SHIM(addressOf)
 {
 	struct args a = args_open(env, info, 1);

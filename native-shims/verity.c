@@ -1,4 +1,4 @@
-/* The kernel's fs-verity, and the hashes that it is made of. */
+/* The kernel's fs-verity, and the hashes that its digests consist of. */
 #include "shim.h"
 
 #include <errno.h>
@@ -11,7 +11,8 @@
 #define BLOCK_MAX 65536
 
 /* measureVerity(fd, out: Uint8Array) -> size of the struct fsverity_digest in out, or -errno.
- * ENODATA: no verity on this file. EOVERFLOW: out is too small. ENOTTY, EOPNOTSUPP: the filesystem has none. */
+ * ENODATA: the file has no fs-verity. EOVERFLOW: out is too small. ENOTTY, EOPNOTSUPP: the filesystem has no
+ * fs-verity. */
 SHIM(measureVerity)
 {
 	struct args a = args_open(env, info, 2);
@@ -33,8 +34,8 @@ SHIM(measureVerity)
 	return reply(env, size);
 }
 
-/* enableVerity(fd, algorithm, blockBytes) -> 0 or -errno. fd is open for reading alone, and nobody has it open for
- * writing (ETXTBSY). Reads the whole file. */
+/* enableVerity(fd, algorithm, blockBytes) -> 0 or -errno. fd must be open only for reading, and the file must not be
+ * open for writing anywhere (ETXTBSY). Reads the whole file. */
 SHIM(enableVerity)
 {
 	struct args a = args_open(env, info, 3);
@@ -48,13 +49,14 @@ SHIM(enableVerity)
 	return reply(env, ioctl(fd, FS_IOC_ENABLE_VERITY, &how) < 0 ? -errno : 0);
 }
 
-/* By the number of the algorithm; 0 for one that there is not. */
+/* The bytes of a digest, by the number of the algorithm; 0 for an unknown one. */
 static size_t digest_bytes(int algorithm)
 {
 	return algorithm == FS_VERITY_HASH_ALG_SHA256 ? 32 : algorithm == FS_VERITY_HASH_ALG_SHA512 ? 64 : 0;
 }
 
-/* Node exports its OpenSSL. Weak, so that the addon also loads where it has none: the addresses are null then. */
+/* Node exports its OpenSSL functions. They are declared weak, so that the addon also loads if Node has none: their
+ * addresses are then null. */
 #if __has_include(<openssl/evp.h>)
 #include <openssl/evp.h>
 #pragma weak EVP_MD_CTX_new
@@ -74,14 +76,14 @@ static int has_openssl(void)
 /* The hash of the salt, `len` bytes of a block, and `missing` zeros. */
 static int hash_block(EVP_MD_CTX *hash, struct span salt, const char *block, size_t len, size_t missing, char *out)
 {
-	static char zeros[BLOCK_MAX]; /* nobody writes to it */
+	static char zeros[BLOCK_MAX]; /* never written to */
 
 	return EVP_DigestInit_ex(hash, NULL, NULL) && EVP_DigestUpdate(hash, salt.at, salt.len) &&
 	       EVP_DigestUpdate(hash, block, len) && EVP_DigestUpdate(hash, zeros, missing) &&
 	       EVP_DigestFinal_ex(hash, (unsigned char *)out, NULL);
 }
 
-/* OpenSSL looks a hash function up by its name, which takes 270 ns: once for all blocks. */
+/* OpenSSL looks up a hash function by its name, which takes 270 ns. So this is done once for all blocks. */
 static int hash_blocks(int algorithm, struct span salt, struct span blocks, size_t block_bytes, char *out)
 {
 	if (!has_openssl())
@@ -104,8 +106,9 @@ static int hash_blocks(int algorithm, struct span salt, struct span blocks, size
 }
 #endif
 
-/* hashBlocks(algorithm, salt: Uint8Array, blocks: Uint8Array, blockBytes, out: Uint8Array) -> hashes in out, or -errno.
- * Each is that of the salt and one block, the last one filled up with zeros. ENOSYS: Node has no OpenSSL. */
+/* hashBlocks(algorithm, salt: Uint8Array, blocks: Uint8Array, blockBytes, out: Uint8Array) -> number of hashes in out,
+ * or -errno.
+ * Each is the hash of the salt and one block; the last block is padded with zeros. ENOSYS: Node has no OpenSSL. */
 SHIM(hashBlocks)
 {
 	struct args a = args_open(env, info, 5);

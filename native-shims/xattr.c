@@ -1,4 +1,4 @@
-/* Extended attributes. An empty out asks for the size; one that is too small gives ERANGE. */
+/* Extended attributes. An empty out asks for the size; an out that is too small gives ERANGE. */
 #include "shim.h"
 
 #include <errno.h>
@@ -16,7 +16,8 @@ struct xattr_arguments {
 #define NUMBER_GETXATTRAT 464
 #define NUMBER_LISTXATTRAT 465
 
-/* getxattr(path, name, out: Uint8Array) -> bytes of the value, or -errno. Follows symlinks, /proc/self/fd/N among them. */
+/* getxattr(path, name, out: Uint8Array) -> bytes of the value, or -errno. Follows symlinks, also those like
+ * /proc/self/fd/N. */
 SHIM(getxattr)
 {
 	char path[PATH_MAX], name[XATTR_NAME_MAX + 1];
@@ -45,7 +46,8 @@ SHIM(listxattr)
 	return reply(env, n < 0 ? -errno : n);
 }
 
-/* lgetxattr(path, name, out: Uint8Array) -> bytes of the value, or -errno. Does not follow a symlink at the end. */
+/* lgetxattr(path, name, out: Uint8Array) -> bytes of the value, or -errno. Does not follow a symlink in the last
+ * component. */
 SHIM(lgetxattr)
 {
 	char path[PATH_MAX], name[XATTR_NAME_MAX + 1];
