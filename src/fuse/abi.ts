@@ -1,16 +1,17 @@
 /**
- * The FUSE wire format, protocol 7.45: opcodes, flags and the structures of every operation that a read-only filesystem
- * answers. All integers have the byte order of the machine; the supported ones are little endian.
+ * The FUSE wire format, protocol 7.45: the structures of every operation that a read-only filesystem answers, and their flags.
+ * Opcodes are in opcode.ts, and flags of INIT in init.ts. Integers have the byte order of the machine; supported machines are
+ * little endian.
  * Each table holds byte offsets from the start of its structure and ends with its SIZE.
- * Source: Linux include/uapi/linux/fuse.h (6.18). Fields younger than 7.23 name the version that brought them.
+ * Source: Linux include/uapi/linux/fuse.h (6.18). A field newer than 7.23 names the version that added it.
  */
 
 export const MAJOR = 7;
-/** The newest minor version that is spoken here, and the oldest that the structures below are right for. */
+/** The newest minor version that is spoken here, and the oldest one that matches the structures below. */
 export const MINOR = 45;
 export const MINOR_OLDEST = 23;
 
-/** open_flags of OpenOut. */
+/** Bits of open_flags in OpenOut. */
 export const Fopen = {
   DIRECT_IO: 1 << 0,
   KEEP_CACHE: 1 << 1,
@@ -22,9 +23,9 @@ export const Fopen = {
   PASSTHROUGH: 1 << 7, // 7.40
 } as const;
 
-/** The longest name of a file or an xattr that the VFS passes on. Source: linux/limits.h. */
+/** The longest name of a file or an xattr that the VFS passes on, in bytes. Source: linux/limits.h. */
 export const NAME_MAX = 255;
-/** A read of /dev/fuse must offer this much, and room for a WRITE of max_write bytes. */
+/** The smallest buffer for a read of /dev/fuse, in bytes. It must also have room for a WRITE of max_write bytes. */
 export const MIN_READ_BUFFER = 8192;
 
 /** struct fuse_in_header: starts every request. */
@@ -35,7 +36,7 @@ export const InHeader = {
   nodeid: 16, // u64
   uid: 24, // u32
   gid: 28, // u32
-  pid: 32, // u32  0 where the caller is in a foreign pid namespace
+  pid: 32, // u32  0 if the caller is in a foreign pid namespace
   total_extlen: 36, // u16  extensions at the end, in units of 8 bytes; 7.38
   padding: 38, // u16
   SIZE: 40,
@@ -64,13 +65,13 @@ export const InitIn = {
 export const InitOut = {
   major: 0, // u32
   minor: 4, // u32
-  max_readahead: 8, // u32  bytes; the kernel takes the smaller of its own and this
+  max_readahead: 8, // u32  bytes; the kernel uses the smaller of its own value and this one
   flags: 12, // u32
-  max_background: 16, // u16  requests that nobody waits for (readahead), at one time
-  congestion_threshold: 18, // u16  of those, before writeback slows down
+  max_background: 16, // u16  background requests (readahead) in flight at one time
+  congestion_threshold: 18, // u16  background requests in flight before writeback slows down
   max_write: 20, // u32  bytes, 4,096 or more
-  time_gran: 24, // u32  nanoseconds that timestamps are multiples of
-  max_pages: 28, // u16  largest READ and READDIR, with MAX_PAGES; 7.28
+  time_gran: 24, // u32  nanoseconds, the granularity of timestamps
+  max_pages: 28, // u16  pages of the largest READ and READDIR, with MAX_PAGES; 7.28
   map_alignment: 30, // u16  7.31
   flags2: 32, // u32  7.36
   max_stack_depth: 36, // u32  with PASSTHROUGH, 1 or 2; 7.40
@@ -102,10 +103,10 @@ export const FuseAttr = {
 
 /** struct fuse_entry_out: reply to LOOKUP, and part of DirentPlus. */
 export const EntryOut = {
-  nodeid: 0, // u64  0: there is no such name, for entry_valid
+  nodeid: 0, // u64  0 if there is no such name, which holds for entry_valid
   generation: 8, // u64
-  entry_valid: 16, // u64  seconds that the kernel keeps the name
-  attr_valid: 24, // u64  seconds that it keeps the attributes
+  entry_valid: 16, // u64  seconds that the kernel caches the name
+  attr_valid: 24, // u64  seconds that the kernel caches the attributes
   entry_valid_nsec: 32, // u32
   attr_valid_nsec: 36, // u32
   attr: 40, // FuseAttr
@@ -184,7 +185,7 @@ export const OpenIn = {
 
 /** struct fuse_open_out: reply to OPEN and OPENDIR. */
 export const OpenOut = {
-  fh: 0, // u64  minted by the filesystem, below 2^53; returns in READ, READDIR, RELEASE
+  fh: 0, // u64  assigned by the filesystem, below 2^53; returns in READ, READDIR, RELEASE
   open_flags: 8, // u32  Fopen bits
   backing_id: 12, // i32  from FUSE_DEV_IOC_BACKING_OPEN; 0 unless PASSTHROUGH; 7.40
   SIZE: 16,
@@ -218,7 +219,7 @@ export const GetxattrIn = {
   SIZE: 8,
 } as const;
 
-/** struct fuse_getxattr_out: the reply where the size was asked for. */
+/** struct fuse_getxattr_out: the reply if the size was asked for. */
 export const GetxattrOut = {
   size: 0, // u32
   padding: 4, // u32
@@ -273,7 +274,7 @@ export const ForgetIn = {
   SIZE: 8,
 } as const;
 
-/** struct fuse_batch_forget_in; `count` times ForgetOne follow. */
+/** struct fuse_batch_forget_in; `count` ForgetOne structures follow. */
 export const BatchForgetIn = {
   count: 0, // u32
   dummy: 4, // u32
@@ -289,7 +290,7 @@ export const ForgetOne = {
 
 /** struct fuse_interrupt_in. */
 export const InterruptIn = {
-  unique: 0, // u64  of the request that is not waited for any longer
+  unique: 0, // u64  the request that its caller no longer waits for
   SIZE: 8,
 } as const;
 
@@ -311,7 +312,7 @@ export const Kstatfs = {
 /** struct fuse_dirent: the name follows, then zeros up to a multiple of 8. */
 export const Dirent = {
   ino: 0, // u64
-  off: 8, // u64  where the next entry starts, for the next READDIR
+  off: 8, // u64  the offset to continue after this entry, for the next READDIR
   namelen: 16, // u32
   type: 20, // u32  DT_*
   SIZE: 24,
@@ -324,12 +325,12 @@ export const DirentPlus = {
   SIZE: 152,
 } as const;
 
-/** struct fuse_uring_req_header: a request, and then its reply, apart from their payload. Since 7.42. */
+/** struct fuse_uring_req_header: the headers of a request and then of its reply, without the payload. Since 7.42. */
 export const UringHeader = {
   in_out: 0, // InHeader of the request, OutHeader of the reply
-  op_in: 128, // what the operation has before names and data
-  flags: 256, // u64  from here on struct fuse_uring_ent_in_out
-  commit_id: 264, // u64  of the request, to be given back
+  op_in: 128, // the operation's own structure; names and data are in the payload
+  flags: 256, // u64  struct fuse_uring_ent_in_out starts here
+  commit_id: 264, // u64  identifies the request; returned with the reply
   payload_sz: 272, // u32  bytes of the payload, in either direction
   OP_IN_BYTES: 128,
   SIZE: 288,
@@ -342,6 +343,6 @@ export const UringCommand = { REGISTER: 1, COMMIT_AND_FETCH: 2 } as const;
 export const UringCommandRequest = {
   flags: 0, // u64
   commit_id: 8, // u64
-  qid: 16, // u16  the processor
+  qid: 16, // u16  number of the CPU
   SIZE: 24,
 } as const;

@@ -1,4 +1,6 @@
-/** A FUSE filesystem that answers before anybody can see it, so that a directory in it can be mounted in its place. */
+/**
+ * A FUSE mount that is served before it is attached anywhere, so that one of its directories can be mounted instead of its root.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { ByteString } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
@@ -24,7 +26,7 @@ const OPEN_TREE_CLONE = 1;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const MOVE_MOUNT_T_SYMLINKS = 0x10;
 
-/** MOUNT_ATTR_* of the flags that a mount has. */
+/** The MOUNT_ATTR_* bits of flags that belong to a mount. */
 const ATTRIBUTES: Partial<Record<MountFlag, number>> = {
   ro: 0x1,
   nosuid: 0x2,
@@ -35,19 +37,19 @@ const ATTRIBUTES: Partial<Record<MountFlag, number>> = {
   strictatime: 0x20,
   nodiratime: 0x80,
 };
-/** Flags that a filesystem has. */
+/** Flags that belong to a superblock. */
 const PARAMETERS: readonly MountFlag[] = ['ro', 'sync', 'dirsync', 'lazytime'];
 
-/** Goes to a directory and stays there until it is told to end. Without -P, or getcwd(3) would list all that is beside it. */
+/** Changes to a directory and stays there until its input ends. With -P, getcwd(3) would list everything beside the directory. */
 const GO = 'cd -L "/proc/self/fd/3/$0" && echo there && read -r end';
 
 export class DetachedMount implements Connection {
   readonly fd: number;
   readonly by = 'mount';
   private readonly options: FuseMountOptions;
-  /** Of all of it. */
+  /** Descriptor of the mount of the whole filesystem. */
   private readonly whole: number;
-  /** Of the directory that is mounted in its place. */
+  /** Descriptor of the mount of the directory that `take` chose; -1 if there is none. */
   private part = -1;
 
   private constructor(fd: number, whole: number, options: FuseMountOptions) {
@@ -57,8 +59,8 @@ export class DetachedMount implements Connection {
   }
 
   /**
-   * Mounts nowhere. undefined: it cannot be done here, or not with these options. Linux before 5.2 and many filters of system
-   * calls do not know it, and a source has 255 bytes at most.
+   * Creates a mount that is attached nowhere. Returns undefined if that cannot be done here or with these options. Linux before
+   * 5.2 lacks the system calls, many system call filters deny them, and a source has at most 255 bytes.
    */
   static make(options: FuseMountOptions): DetachedMount | undefined {
     if (mounter() !== 'mount') return undefined;
@@ -70,24 +72,24 @@ export class DetachedMount implements Connection {
   }
 
   /**
-   * Takes one directory of the filesystem to be mounted alone, while this process answers. Another process has to look it up:
-   * whoever serves a mount, and is killed while it waits for its own answer, waits for ever.
-   * @returns whether it is taken; Linux before 6.15 refuses that
+   * Selects one directory of the filesystem to be mounted alone, while this process serves it. Another process must look it up: a
+   * process that serves a mount and is killed while it waits for its own answer waits forever.
+   * @returns whether the directory was selected; Linux before 6.15 refuses it
    */
   async take(name: ByteString): Promise<boolean> {
     const stdio = ['pipe', 'pipe', 'ignore', this.whole] as const;
-    const shell = spawn('/bin/sh', ['-c', GO, name], { stdio: [...stdio], env: {}, detached: true }); // no ^C for it alone
+    const shell = spawn('/bin/sh', ['-c', GO, name], { stdio: [...stdio], env: {}, detached: true }); // spares it a ^C
     const ended = new Promise<void>(done => shell.once('close', () => done()).once('error', () => done()));
     try {
       if (await isThere(shell, ended)) this.part = native.openTree(AT_FDCWD, `/proc/${shell.pid}/cwd`, OPEN_TREE_CLONE);
     } finally {
       shell.kill('SIGKILL');
-      await ended; // it would keep the filesystem busy
+      await ended; // its current directory would keep the filesystem busy
     }
     return this.part >= 0;
   }
 
-  /** Mounts what was taken, or else all of it. Throws ErrnoError as mountFuse does. */
+  /** Mounts the selected directory, or the whole filesystem if there is none. Throws ErrnoError as mountFuse does. */
   async place(point: MountPoint): Promise<void> {
     const placement = new Placement(point, this.options);
     const mount = this.part < 0 ? this.whole : this.part;
@@ -97,14 +99,14 @@ export class DetachedMount implements Connection {
     await placement.check(this.by);
   }
 
-  /** What is in its place stays. */
+  /** Closes the descriptors. A mount that was placed stays. */
   close(): void {
     native.close(this.whole);
     if (this.part >= 0) native.close(this.part);
   }
 }
 
-/** @returns a descriptor, or -errno */
+/** Creates the mount through fsopen and fsmount. @returns its descriptor, or -errno */
 function mountNowhere(fd: number, options: FuseMountOptions): number {
   const context = native.fsopen('fuse');
   if (context < 0) return context;
@@ -128,7 +130,7 @@ function mountNowhere(fd: number, options: FuseMountOptions): number {
   }
 }
 
-/** Whether the shell has got where it was to go. */
+/** Whether the shell reached the directory. */
 function isThere(shell: ChildProcess, ended: Promise<void>): Promise<boolean> {
   const said = new Promise<boolean>(done => shell.stdout?.once('data', () => done(true)));
   return Promise.race([said, ended.then(() => false)]);

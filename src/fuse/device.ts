@@ -1,4 +1,4 @@
-/** The connection over /dev/fuse. */
+/** Serves the connection over /dev/fuse. */
 
 import type { CpuLatency } from '../sys/cpu-latency.ts';
 import { EAGAIN, ECONNABORTED, EINTR, ENODEV, ENOENT, ErrnoError, errnoName, must } from '../sys/errno.ts';
@@ -8,23 +8,23 @@ import type { Dispatcher } from './dispatch.ts';
 import { REQUEST_BYTES } from './dispatch.ts';
 import { Pause } from './pause.ts';
 
-/** How a connection ended. After an abort the mount is still there and answers ENOTCONN. */
+/** How a connection ended. After an abort, the mount stays and answers ENOTCONN. */
 export type End = 'unmounted' | 'aborted';
 
-/** What `fuseReplyReceive` gives for a write that failed is below this, by its errno. */
+/** A failed write makes `fuseReplyReceive` return this value minus the errno. */
 const WRITE_FAILED = -4096;
 
 export interface SessionOptions {
-  /** Gets a line for each reply that the kernel refused. */
+  /** Gets one line for each reply that the kernel refused. */
   readonly log: (line: string) => void;
-  /** Keeps processors awake while requests follow each other closely. */
+  /** Keeps CPUs awake while requests follow each other closely. */
   readonly latency?: CpuLatency | undefined;
 }
 
-/** How long a thread that is never without a request answers before its event loop has a turn. */
+/** How long a thread with constant requests answers them before its event loop has a turn. */
 export const TURN_MS = 4;
 
-/** Requests that are read from /dev/fuse, and replies that are written there, on the calling thread alone. */
+/** Reads requests from /dev/fuse and writes replies there, on the calling thread alone. */
 export class Device {
   private readonly fd: number;
   private readonly dispatcher: Dispatcher;
@@ -41,7 +41,7 @@ export class Device {
     must(native.setStatusFlags(fd, O_NONBLOCK), '/dev/fuse');
   }
 
-  /** Answers INIT, and nothing that comes after it. @returns how the connection ended, where it did not begin */
+  /** Answers INIT and nothing after it. @returns how the connection ended, if it ended before INIT */
   begin(): End | undefined {
     while (this.dispatcher.connection === undefined) {
       native.poll(Int32Array.of(this.fd), POLLIN, -1);
@@ -51,7 +51,7 @@ export class Device {
     return undefined;
   }
 
-  /** Answers what is there, and sleeps never. @returns how the connection ended, if it did */
+  /** Answers all pending requests and never sleeps. @returns how the connection ended; undefined if it goes on */
   drain(): End | undefined {
     for (;;) {
       const end = this.answer();
@@ -59,7 +59,7 @@ export class Device {
     }
   }
 
-  /** Answers a request. @returns idle: there is none; or how the connection ended, if it did */
+  /** Answers one request. @returns 'idle' if there is none; how the connection ended, if it did */
   private answer(): End | 'idle' | undefined {
     const { fd, dispatcher, request } = this;
     const received = native.fuseReceive(fd, request);
@@ -72,7 +72,8 @@ export class Device {
 
   /**
    * Answers requests until none comes for a moment, or TURN_MS have passed.
-   * @returns how the connection ended, if it did. Throws ErrnoError where the descriptor can not be read.
+   * @returns how the connection ended; undefined if it goes on
+   * Throws ErrnoError if the descriptor cannot be read.
    */
   turn(): End | undefined {
     const { fd, dispatcher, request, pause } = this;
@@ -109,7 +110,7 @@ export class Device {
     }
   }
 
-  /** The kernel took a reply, or refused it: then its caller gets EIO, if the kernel has not given that itself. */
+  /** Handles the result of writing a reply. If the kernel refused it, the caller gets EIO, unless the request is gone. */
   private told(sent: number, replyBytes: number): void {
     if (sent >= 0 || sent === -ENOENT) return;
     this.options.log(`a reply of ${replyBytes} bytes was refused: ${errnoName(sent)}`);
@@ -117,7 +118,7 @@ export class Device {
   }
 }
 
-/** What a failed read means; undefined: ask again. */
+/** The meaning of a failed read; undefined: read again. */
 function endOf(errno: number): End | undefined {
   switch (errno) {
     case ENOENT: // the request was interrupted before it was read

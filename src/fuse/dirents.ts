@@ -8,8 +8,9 @@ import { type Out, putEntryOut, putZeros } from './reply.ts';
 const padded = (length: number): number => (length + 7) & ~7;
 
 /**
- * Packs entries one after another, each padded to 8 bytes. `nextOffset` is what the kernel sends as the position to go on
- * after an entry: never 0. The caller vouches for names: 1 to 255 bytes, no slash, no NUL; one bad name fails the listing.
+ * Packs entries one after another, each padded to 8 bytes. `nextOffset` is the position that the kernel sends to continue after
+ * an entry; it is never 0.
+ * The caller guarantees valid names: 1 to 255 bytes, no slash, no NUL. One bad name fails the listing.
  *
  * ```
  * plus only: EntryOut (128) | Dirent (24) | name | zeros to a multiple of 8
@@ -34,17 +35,17 @@ export class DirentPacker {
     return this.at;
   }
 
-  /** Whether `addPlus` would take the name: to ask before an entry's lookup is counted. */
+  /** Whether `addPlus` has room for the name. Ask before the entry's lookup is counted. */
   hasRoom(name: ByteString): boolean {
     return this.at + padded(DirentPlus.SIZE + name.length) <= this.limit;
   }
 
-  /** Whether `add` would take the name. */
+  /** Whether `add` has room for the name. */
   hasRoomPlain(name: ByteString): boolean {
     return this.at + padded(Dirent.SIZE + name.length) <= this.limit;
   }
 
-  /** Adds an entry of READDIR; false where the reply is full. */
+  /** Adds an entry of READDIR. Returns false if the reply is full. */
   add(name: ByteString, ino: number, nextOffset: number, dtype: number): boolean {
     if (!this.hasRoomPlain(name)) return false;
     this.putDirent(name, ino, nextOffset, dtype);
@@ -52,8 +53,8 @@ export class DirentPacker {
   }
 
   /**
-   * Adds an entry of READDIRPLUS; false where the reply is full. With attributes it counts as a lookup of `nodeid`. Without
-   * them (and nodeid 0) the kernel learns name, type and inode number alone, as it must for `.` and `..`.
+   * Adds an entry of READDIRPLUS. Returns false if the reply is full. With attributes, the entry counts as a lookup of `nodeid`.
+   * Without them (and with nodeid 0) the kernel learns only the name, type and inode number, as it must for `.` and `..`.
    */
   addPlus(
     name: ByteString,

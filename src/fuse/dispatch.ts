@@ -1,4 +1,4 @@
-/** Request bytes in, reply bytes out. No I/O. */
+/** Turns the bytes of requests into the bytes of replies. Does no I/O. */
 
 import { bufferOf, byteStringOf, getU64 } from '../sys/bytes.ts';
 import { EINVAL, EIO, ENOSYS, EPROTO, ErrnoError, ESTALE, errnoName } from '../sys/errno.ts';
@@ -11,43 +11,46 @@ import { DEFERRED, ROOT, rows } from './ops.ts';
 import type { Out } from './reply.ts';
 import { RequestCounts } from './request-counts.ts';
 
-/** Told of every request and of every reply, before and after it is worked on. */
+/** Receives every request before it is handled, and every reply afterwards. */
 export interface Tracer {
   request(view: DataView, length: number): void;
-  /** @param length of header and body */
+  /** @param length size of header and body, in bytes */
   reply(reply: Reply, length: number, opcode: number): void;
 }
 
 export interface DispatcherOptions {
   readonly wanted: Wanted;
-  /** Gets one line for each request that threw or was malformed. */
+  /** Gets one line for each request that is malformed or whose method throws. */
   readonly log: (line: string) => void;
   readonly tracer?: Tracer | undefined;
 }
 
-/** Room for a request: more than the kernel demands, so that one BATCH_FORGET carries thousands. */
+/** Size of a request buffer: more than the kernel demands, so that one BATCH_FORGET carries thousands. */
 export const REQUEST_BYTES = 8 * MIN_READ_BUFFER;
 const REPLY_BYTES = OutHeader.SIZE + READ_BYTES_MAX;
-/** The kernel takes -1 to -511 for an error. */
+/** The kernel accepts -1 to -511 as an error. */
 const ERRNO_MAX = 511;
-/** Major, minor, max_readahead and flags: INIT as the oldest kernels sent it. */
+/** Bytes of the oldest kernels' INIT body: major, minor, max_readahead and flags. */
 const INIT_BODY_MIN = 16;
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 const nothing = new Uint8Array(0);
 
-/** A reply in the making: the header, and the body that a method writes, wherever they are to be. */
+/** A reply under construction: its header, and the body that a method writes. Both may be anywhere in memory. */
 export class Reply {
   readonly header: Out;
   readonly body: Out;
 
-  /** @param header OutHeader.SIZE bytes @param body room for any reply */
+  /**
+   * @param header OutHeader.SIZE bytes
+   * @param body room for any reply
+   */
   constructor(header: Uint8Array, body: Uint8Array) {
     this.header = outOf(header);
     this.body = outOf(body);
   }
 
-  /** Writes the header around a result, but for the number of the request. Returns the size of the reply. */
+  /** Writes the header for a result, except the request's number. Returns the size of the reply. */
   seal(result: number): number {
     const isErrno = result < 0 && result >= -ERRNO_MAX;
     const isBody = result >= 0 && result <= this.body.bytes.length;
@@ -68,22 +71,22 @@ const outOf = (bytes: Uint8Array): Out => ({
 const replyIn = (bytes: Uint8Array): Reply =>
   new Reply(bytes.subarray(0, OutHeader.SIZE), bytes.subarray(OutHeader.SIZE));
 
-/** What is told about a request that waits for its answer. */
+/** A deferred request, as far as its answer needs it. */
 interface Waiting {
   readonly opcode: number;
   readonly nodeid: Nodeid;
-  /** When it came, by performance.now. */
+  /** Arrival time, by performance.now. */
   readonly since: number;
 }
 
-/** Answers the requests of one session, one at a time; those that the filesystem leaves for later, when it can. */
+/** Answers the requests of one session, one at a time. Deferred requests are answered as soon as the filesystem can. */
 export class Dispatcher {
-  /** Hold a reply after `handle` and after `late`. */
+  /** Holds the reply after `handle`. `deferredReply` holds the reply after `late`. */
   readonly reply = new Uint8Array(REPLY_BYTES);
   readonly deferredReply = new Uint8Array(REPLY_BYTES);
-  /** Of every request that had a header. */
+  /** Counts every request that had a header. */
   readonly counts = new RequestCounts();
-  /** What INIT agreed on; undefined before it, and in a dispatcher whose session did not get it. */
+  /** The result of INIT; undefined before it, and in a dispatcher whose session did not receive it. */
   connection: Connection | undefined;
 
   private readonly filesystem: Filesystem;
@@ -106,11 +109,11 @@ export class Dispatcher {
   }
 
   /**
-   * Answers the request in the first `length` bytes of `request`. Whatever they are, it does not throw and reads nothing past
-   * them. Fastest where the same buffer is handed in every time.
-   * @param into where the reply is written; `reply` where it is not given
-   * @param since when the request came, by performance.now, from whoever has just looked: it saves 36 of 78 ns that counting takes
-   * @returns how many bytes of the reply are to be sent; 0: none, or not yet
+   * Answers the request in the first `length` bytes of `request`. It never throws and never reads past them, even if they are
+   * malformed. It is fastest if the same buffer is passed every time.
+   * @param into where the reply is written; `reply` if not given
+   * @param since arrival time, by performance.now. A caller that has just read the clock saves 36 of the 78 ns for counting.
+   * @returns the number of bytes of the reply to send; 0 if there is none, or none yet
    */
   handle(request: Uint8Array, length: number, into: Reply = this.now, since: number = performance.now()): number {
     if (request !== this.request.bytes) this.bind(request);
@@ -139,8 +142,8 @@ export class Dispatcher {
   }
 
   /**
-   * Answers a request that was left for later, if one can be answered now. It does not throw.
-   * @returns how many bytes of `deferredReply` are to be sent; 0: none
+   * Answers one deferred request, if its answer is ready. It does not throw.
+   * @returns the number of bytes of `deferredReply` to send; 0 if there are none
    */
   late(): number {
     const settled = this.filesystem.settled?.();
@@ -161,7 +164,7 @@ export class Dispatcher {
     return replyLength;
   }
 
-  /** Makes the reply of the last request an EIO, for one that the kernel did not take. Returns its size. */
+  /** Turns the reply to the last request into EIO, for a reply that the kernel refused. Returns its size. */
   fail(): number {
     return this.now.seal(-EIO);
   }
@@ -176,7 +179,7 @@ export class Dispatcher {
     this.request.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   }
 
-  /** The bytes of the body, -errno, or DEFERRED. */
+  /** Returns the number of bytes of the body, -errno, or DEFERRED. */
   private answer(opcode: number, row: Row | undefined, length: number, out: Out): number {
     try {
       return this.run(opcode, row, length, out);
@@ -185,7 +188,7 @@ export class Dispatcher {
     }
   }
 
-  /** Logs what was thrown once, and makes it -errno. ESTALE has the kernel look again, and is worth no line. */
+  /** Logs an exception once and returns its -errno. ESTALE makes the kernel look up again, so it is not logged. */
   private refuse(opcode: number, nodeid: Nodeid, error: unknown): number {
     if (error instanceof ErrnoError && error.errno === ESTALE) return -ESTALE;
     this.options.log(describe(opcode, nodeid, error));
@@ -198,7 +201,7 @@ export class Dispatcher {
     request.nodeid = getU64(view, InHeader.nodeid) as Nodeid;
     const claimed = view.getUint32(InHeader.len, true);
     if (claimed !== length) throw new ErrnoError(EPROTO, `${length} bytes came, the header says ${claimed}`);
-    // Before 7.38 these two bytes were padding, and zero.
+    // Before 7.38 these two bytes were zero padding.
     request.end = length - 8 * view.getUint16(InHeader.total_extlen, true);
 
     const bodyBytes = request.end - InHeader.SIZE;

@@ -1,11 +1,11 @@
 /**
- * INIT: what the kernel offers, what of it is accepted, and why.
+ * INIT: which flags the kernel offers, which of them are accepted, and why.
  * Source: Linux include/uapi/linux/fuse.h, "Version negotiation"; fs/fuse/inode.c, process_init_reply (6.18).
  */
 import { EPROTO, ErrnoError } from '../sys/errno.ts';
 import { InitIn, InitOut, MAJOR, MINOR, MINOR_OLDEST } from './abi.ts';
 
-/** Flags of INIT, as bit numbers: 0 to 31 in `flags`, 32 to 63 in `flags2` (with INIT_EXT). */
+/** Flags of INIT as bit numbers: 0 to 31 in `flags`, 32 to 63 in `flags2` (with INIT_EXT). */
 export const InitFlag = {
   ASYNC_READ: 0,
   POSIX_LOCKS: 1,
@@ -52,69 +52,70 @@ export const InitFlag = {
 } as const;
 export type InitFlagName = keyof typeof InitFlag;
 
-/** What the filesystem asks of the kernel. */
+/** The features that the filesystem asks of the kernel. */
 export interface Wanted {
   /**
-   * Reads go to the backing file without us. 0: not wanted; 1: the backing file is not on a stacked filesystem, and one may
-   * be mounted over this one; 2: it may be on one (overlayfs), and none can be mounted over this one.
+   * Lets the kernel read the backing file without this process. 0: not wanted. 1: the backing file is not on a stacked
+   * filesystem, and one may be mounted over this mount. 2: the backing file may be on one (overlayfs), and none can be mounted
+   * over this mount.
    */
   readonly passthroughDepth: 0 | 1 | 2;
-  /** The kernel checks permissions by mode and POSIX ACLs, which it reads with GETXATTR. */
+  /** The kernel checks permissions by mode and by POSIX ACLs, which it reads with GETXATTR. */
   readonly posixAcl: boolean;
-  /** Requests come through io_uring: its rings are ready, and will be registered for every processor. */
+  /** Requests come through io_uring. Its ring is ready, and a queue will be registered for every CPU. */
   readonly ioUring?: boolean;
-  /** The tree may change: data and listings that the kernel keeps are good for as long as attributes say so. */
+  /** The tree may change: cached data and listings are valid only until an inode's mtime or size changes. */
   readonly changes?: boolean;
-  /** File handles lead to their objects also when the kernel has forgotten those: LOOKUP of "." and ".." is answered. */
+  /** File handles stay valid after the kernel has forgotten their inodes: LOOKUP of "." and ".." is answered. */
   readonly handles?: boolean;
 }
 
-/** What kernel and filesystem agreed on. */
+/** The result of INIT. */
 export interface Connection {
   readonly minor: number;
-  /** Accepted by us and known to the kernel. */
+  /** Flags that were offered by the kernel and accepted here. */
   readonly flags: ReadonlySet<InitFlagName>;
 }
 
-/** The largest READ that is answered. Where pages are larger than 4 KiB, the mount option `max_read` keeps the kernel to it. */
+/** The largest READ that is answered. If pages exceed 4 KiB, the mount option `max_read` keeps the kernel within it. */
 export const READ_BYTES_MAX = 1 << 20;
 const PAGE_BYTES = 4096;
-/** The smallest that the kernel knows: nothing is ever written. */
+/** The smallest max_write that the kernel accepts; nothing is ever written. */
 const WRITE_BYTES_MAX = 4096;
-/** Readahead requests that may be under way at one time; the kernel's default is 12. */
+/** Background requests (readahead) that may be in flight at one time; the kernel's default is 12. */
 const BACKGROUND_MAX = 64;
 
 type When = (wanted: Wanted) => boolean;
 const always: When = () => true;
 
-/** The flags that are accepted when the kernel offers them. All others are left alone: they are about changes or locks. */
+/** Flags that are accepted if the kernel offers them, each with its condition. Flags about writing or locking are left out. */
 const accepted: ReadonlyMap<InitFlagName, When> = new Map<InitFlagName, When>([
   ['ASYNC_READ', always], // readahead sends several reads at a time
-  ['AUTO_INVAL_DATA', wanted => wanted.changes === true], // a new mtime or size ends what the kernel keeps of data and listings
-  ['DO_READDIRPLUS', always], // a listing brings attributes along; AUTO guesses, and gains nothing
+  ['AUTO_INVAL_DATA', wanted => wanted.changes === true], // a new mtime or size invalidates cached data and listings
+  ['DO_READDIRPLUS', always], // a listing includes attributes; READDIRPLUS_AUTO guesses and gains nothing
   ['ASYNC_DIO', always], // O_DIRECT reads of one caller overlap
-  ['NO_OPEN_SUPPORT', always], // tells that OPEN may be answered ENOSYS, once and for all
-  ['PARALLEL_DIROPS', always], // two lookups in one directory do not wait for each other
-  ['POSIX_ACL', wanted => wanted.posixAcl], // makes the kernel check permissions itself
-  ['ABORT_ERROR', always], // an aborted connection is told apart from an unmounted one
+  ['NO_OPEN_SUPPORT', always], // says that OPEN may be answered ENOSYS, once and for all
+  ['PARALLEL_DIROPS', always], // two lookups in one directory may run at once
+  ['POSIX_ACL', wanted => wanted.posixAcl], // the kernel checks permissions itself
+  ['ABORT_ERROR', always], // tells an aborted connection from an unmounted one
   ['MAX_PAGES', always], // reads of 1 MiB, not 128 KiB
   ['CACHE_SYMLINKS', always], // targets never change
-  ['NO_OPENDIR_SUPPORT', always], // tells that OPENDIR may be answered ENOSYS, once and for all
+  ['NO_OPENDIR_SUPPORT', always], // says that OPENDIR may be answered ENOSYS, once and for all
   ['INIT_EXT', always], // flags2 is valid
   ['DIRECT_IO_ALLOW_MMAP', always], // files opened with DIRECT_IO can be executed and mapped
   ['PASSTHROUGH', wanted => wanted.passthroughDepth > 0],
   ['OVER_IO_URING', wanted => wanted.ioUring === true],
   ['EXPORT_SUPPORT', wanted => wanted.handles === true],
-  ['NO_EXPORT_SUPPORT', wanted => wanted.handles !== true], // else a handle is stale as soon as the kernel forgets the inode
+  ['NO_EXPORT_SUPPORT', wanted => wanted.handles !== true], // else handles become stale when the kernel forgets the inode
 ]);
 
-/** All that is accepted of some kernel for some filesystem. */
+/** All flags that may be accepted, in any configuration. */
 export const acceptedFlags: readonly InitFlagName[] = [...accepted.keys()];
 
 /**
- * Answers INIT into `reply`, at least InitOut.SIZE bytes, all of which are written.
+ * Answers INIT into `reply`, which has at least InitOut.SIZE bytes; that many are written.
  * @param request the body of INIT, 16 bytes or more
- * @returns undefined where the kernel is to ask again, with our major version
+ * @returns undefined if the kernel must ask again with this major version
  * @throws ErrnoError EPROTO for a kernel that is too old
  */
 export function negotiate(request: DataView, reply: DataView, wanted: Wanted): Connection | undefined {
@@ -158,7 +159,7 @@ function offeredFlags(request: DataView): Set<InitFlagName> {
   return flagsOf(low, high);
 }
 
-/** The flags of an INIT request or reply. Unknown bits are left out. */
+/** The flags in two words of an INIT request or reply. Unknown bits are left out. */
 export function flagsOf(low: number, high: number): Set<InitFlagName> {
   const flags = new Set<InitFlagName>();
   for (const [name, bit] of Object.entries(InitFlag) as [InitFlagName, number][]) {

@@ -1,6 +1,6 @@
 /**
- * Places of mounts, held by descriptors. What is above a mount point may belong to users who rename it or put a symlink in its
- * place at any moment; a name that is resolved twice can lead to two directories.
+ * Places of mounts, held by descriptors. The directories above a mount point may belong to users who can rename them or replace
+ * them with symlinks at any moment. A name that is resolved twice can therefore lead to two directories.
  */
 import { readFileSync } from 'node:fs';
 import { O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/beneath.ts';
@@ -13,11 +13,11 @@ import { mountAt, readMounts } from './mountinfo.ts';
 const RESOLVE_NO_SYMLINKS = 4;
 const PATH_MAX = 4096;
 
-/** A name in a directory that a descriptor holds. */
+/** A name in a directory that is held by a descriptor. */
 export class MountPlace {
-  /** O_PATH descriptor of the directory that the place is in. */
+  /** O_PATH descriptor of the directory that contains the place. */
   readonly directory: number;
-  /** Its name there; `.` for the root directory. */
+  /** The place's name in that directory; `.` for the root directory. */
   readonly name: ByteString;
 
   protected constructor(directory: number, name: ByteString) {
@@ -25,7 +25,9 @@ export class MountPlace {
     this.name = name;
   }
 
-  /** The place that mountinfo names: an absolute path without symlinks. Throws ErrnoError where its directory is not there. */
+  /**
+   * The place at an absolute path without symlinks, as mountinfo spells it. Throws ErrnoError if its directory cannot be opened.
+   */
   static at(path: ByteString): MountPlace {
     const slash = path.lastIndexOf('/');
     const above = path.slice(0, slash) || '/';
@@ -33,7 +35,10 @@ export class MountPlace {
     return new MountPlace(must(directory, printable(above)), path.slice(slash + 1) || '.');
   }
 
-  /** The number of the mount that is seen there, as mountinfo has it; undefined: nothing is there. Asks no filesystem. */
+  /**
+   * The ID of the mount that is visible there, as in mountinfo; undefined if nothing is there. Sends no request to its
+   * filesystem.
+   */
   get mountId(): number | undefined {
     const fd = native.openat2(this.directory, this.name, O_PATH | O_NOFOLLOW, 0);
     if (fd < 0) return undefined;
@@ -54,7 +59,7 @@ export class MountPlace {
 
 /** A directory to mount on. */
 export class MountPoint extends MountPlace {
-  /** Its absolute path without symlinks, when it was found. */
+  /** Its absolute path without symlinks at the time it was found. */
   readonly shown: ByteString;
   /** O_PATH descriptor of the directory itself. */
   private readonly fd: number;
@@ -68,7 +73,7 @@ export class MountPoint extends MountPlace {
     this.shown = shown;
   }
 
-  /** Follows symlinks. Throws ErrnoError: ENOTDIR, ENOENT and so on; ESTALE where it is renamed at this moment. */
+  /** Finds a directory, following symlinks. Throws ErrnoError: ENOTDIR, ENOENT and so on; ESTALE if it is renamed meanwhile. */
   static find(path: ByteString): MountPoint {
     const fd = native.openat2(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0);
     if (fd === -ENOTDIR) throw new ErrnoError(ENOTDIR, `mount point ${printable(path)}: not a directory`);
@@ -78,7 +83,7 @@ export class MountPoint extends MountPlace {
     throw new ErrnoError(ESTALE, `mount point ${printable(path)}: it was moved or removed while it was looked up`);
   }
 
-  /** Whether the directory is seen at its name. */
+  /** Whether the directory is still visible at its name. */
   private get isThere(): boolean {
     const fd = native.openat2(this.directory, this.name, O_PATH | O_NOFOLLOW, 0);
     if (fd < 0) return false;
@@ -87,18 +92,18 @@ export class MountPoint extends MountPlace {
     return isSame;
   }
 
-  /** The directory itself as a path for mount(2), until `release`. */
+  /** The path of the directory itself, for mount(2); valid until `release`. */
   get target(): ByteString {
     return pathOf(this.fd);
   }
 
-  /** Lets go of what the mount covers, so that it is not kept busy. */
+  /** Closes the directory under the mount, so that it is not kept busy. */
   release(): void {
     native.close(this.fd);
   }
 }
 
-/** Why nobody but another user gets into a mount that is there. Source: linux/fs/fuse/dir.c, fuse_allow_current_process. */
+/** Explains EACCES at a FUSE mount that only its own user may enter. Source: linux/fs/fuse/dir.c, fuse_allow_current_process. */
 function whyClosed(path: ByteString, result: number): string {
   const user = result === -EACCES ? mountAt(readMounts(), path)?.user : undefined;
   const isOther = user !== undefined && user !== process.geteuid?.();
@@ -115,7 +120,7 @@ function linkOf(fd: number): ByteString {
   return byteStringOf(out, 0, must(native.readlinkat(AT_FDCWD, pathOf(fd), out), 'mounts need /proc'));
 }
 
-/** Source: proc_pid_fdinfo(5), mnt_id. */
+/** The ID of the mount that a descriptor is on. Source: proc_pid_fdinfo(5), mnt_id. */
 function mountIdOf(fd: number): number {
   const [, id] = /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1')) ?? [];
   if (id === undefined) throw new ErrnoError(EINVAL, 'mounts need /proc: /proc/self/fdinfo');

@@ -1,4 +1,4 @@
-/** Connects /dev/fuse to a directory and takes the mount away again: by mount(2) where allowed, else by fusermount3. */
+/** Mounts and unmounts a FUSE filesystem: by mount(2) where allowed, else by fusermount3. */
 import { execFile, spawnSync } from 'node:child_process';
 import { openSync } from 'node:fs';
 import { type ByteString, printable } from '../sys/bytes.ts';
@@ -11,19 +11,19 @@ import { type Mount, readMounts } from './mountinfo.ts';
 export interface FuseMountOptions {
   /** Shown as the source of the mount. */
   readonly fsname: ByteString;
-  /** The type of the mount is `fuse.` and this. */
+  /** The part of the mount's type after `fuse.`. */
   readonly subtype: ByteString;
-  /** Users other than the one who mounts are let in, as far as permissions go. */
+  /** Whether other users may access the mount, within the limits of permissions. */
   readonly allowOther: boolean;
-  /** Names out of `mountFlags`; read-only is always on. */
+  /** Keys of `mountFlags`; read-only is always on. */
   readonly flags: readonly MountFlag[];
-  /** Permissions of the root directory, until the kernel has asked for them. */
+  /** Permissions of the root directory until the kernel first asks for its attributes. */
   readonly rootPermissions?: number;
-  /** Bytes of one READ at most; undefined: what the kernel likes. */
+  /** Largest READ in bytes; undefined leaves it to the kernel. */
   readonly maxReadBytes?: number;
 }
 
-/** Flags of mount(2) that mean something for a read-only tree. Source: linux/mount.h. */
+/** Flags of mount(2) that matter for a read-only tree. Source: linux/mount.h. */
 export const mountFlags = {
   ro: 1,
   nosuid: 2,
@@ -39,11 +39,11 @@ export const mountFlags = {
 } as const;
 export type MountFlag = keyof typeof mountFlags;
 
-/** How a mount was made, and is taken away again. */
+/** The means by which a mount was made and will be removed. */
 export type Mounter = 'mount' | 'fusermount3';
 
 export interface Connection {
-  /** /dev/fuse, connected; close-on-exec. */
+  /** Descriptor of /dev/fuse, connected and close-on-exec. */
   readonly fd: number;
   readonly by: Mounter;
 }
@@ -53,13 +53,13 @@ const UMOUNT_NOFOLLOW = 8;
 const S_IFDIR = 0o40000;
 const MAX_READ_FLOOR = 4096;
 
-/** Flags that fusermount3 refuses or drops: it forces nosuid and nodev, and knows no finer access times. */
+/** Flags that fusermount3 refuses or drops. It forces nosuid and nodev, and has no finer flags for access times. */
 const ONLY_MOUNT: readonly MountFlag[] = ['nosuid', 'nodev', 'nodiratime', 'relatime', 'strictatime', 'lazytime'];
 
 /**
- * Mounts on a directory. Throws ErrnoError with what the kernel or fusermount3 said, and ESTALE where the directory has
- * another name by then.
- * Nobody answers requests yet: whoever touches the mount point waits until the descriptor is served.
+ * Mounts on a directory. Throws ErrnoError with the message of the kernel or fusermount3; ESTALE if the directory is renamed
+ * meanwhile.
+ * Requests are not answered yet: a process that touches the mount point waits until the descriptor is served.
  */
 export async function mountFuse(point: MountPoint, options: FuseMountOptions): Promise<Connection> {
   const placement = new Placement(point, options);
@@ -73,21 +73,21 @@ export async function mountFuse(point: MountPoint, options: FuseMountOptions): P
   }
 }
 
-/** Finds out whether a mount is where it was to be: the directory may get another name at any moment. */
+/** Checks that a mount is where it was meant to be: the directory may be renamed at any moment. */
 export class Placement {
   private readonly point: MountPoint;
   private readonly options: FuseMountOptions;
   private readonly before = readMounts().map(({ id }) => id);
   private readonly covered: number | undefined;
 
-  /** To be made before the mount is. */
+  /** Must be constructed before the mount is made. */
   constructor(point: MountPoint, options: FuseMountOptions) {
     this.point = point;
     this.options = options;
     this.covered = point.mountId;
   }
 
-  /** Throws ErrnoError: ESTALE where the mount is not seen at the mount point; it is taken away then. */
+  /** Throws ErrnoError ESTALE if the mount is not visible at the mount point; the mount is then removed. */
   async check(by: Mounter): Promise<void> {
     const { point, options, before } = this;
     if (point.mountId !== this.covered) return;
@@ -111,13 +111,13 @@ function connect(point: MountPoint, options: FuseMountOptions): Connection {
   throw mountFailed(point, result);
 }
 
-/** With `ro`, which is always on. */
+/** The flags of a mount, including `ro`, which is always on. */
 export const flagsOf = ({ flags }: FuseMountOptions): MountFlag[] => ['ro', ...flags];
 
 export const mountFailed = ({ shown }: MountPoint, result: number): ErrnoError =>
   new ErrnoError(-result, `mount ${printable(shown)}: ${mountHint(result)}`);
 
-/** The data of mount(2). Source: linux/fs/fuse/inode.c, fuse_fs_parameters. */
+/** The data argument of mount(2). Source: linux/fs/fuse/inode.c, fuse_fs_parameters. */
 export function dataString(fd: number, options: FuseMountOptions): ByteString {
   const uid = process.geteuid?.() ?? 0;
   const gid = process.getegid?.() ?? 0;
@@ -125,7 +125,7 @@ export function dataString(fd: number, options: FuseMountOptions): ByteString {
   return [`fd=${fd},rootmode=${rootMode},user_id=${uid},group_id=${gid}`, ...commonOptions(options)].join(',');
 }
 
-/** The options of fusermount3. Source: libfuse's util/fusermount.c: a backslash keeps a comma in a name. */
+/** The options of fusermount3. A backslash escapes a comma in a name. Source: libfuse's util/fusermount.c. */
 export function helperOptions(options: FuseMountOptions): ByteString {
   const escaped = (name: ByteString): ByteString => name.replace(/[\\,]/g, '\\$&');
   const flags = options.flags.filter(flag => flag !== 'ro' && !ONLY_MOUNT.includes(flag));
@@ -133,10 +133,10 @@ export function helperOptions(options: FuseMountOptions): ByteString {
   return ['ro', 'nosuid', 'nodev', ...flags, ...commonOptions(options), ...names].join(',');
 }
 
-/** fusermount3 does not find a mount again whose line in the table of mounts has more than 4 KB. */
+/** fusermount3 cannot find a mount again if its line in the mount table is longer than 4 KB. */
 const SOURCE_BYTES_MAX = 2000;
 
-/** The start of a long source, as far as mountinfo spells it in SOURCE_BYTES_MAX bytes, in whole characters of UTF-8. */
+/** The start of a long source: at most SOURCE_BYTES_MAX bytes as mountinfo spells them, in whole UTF-8 characters. */
 function shortened(source: ByteString): ByteString {
   let end = 0;
   for (let room = SOURCE_BYTES_MAX; end < source.length; end++) {
@@ -148,7 +148,7 @@ function shortened(source: ByteString): ByteString {
   return source;
 }
 
-/** default_permissions: or the kernel would keep the answers for one user and apply them to another. */
+/** default_permissions is needed: otherwise the kernel would cache the answers for one user and apply them to another. */
 function commonOptions({ allowOther, maxReadBytes }: FuseMountOptions): string[] {
   const options = ['default_permissions'];
   if (allowOther) options.push('allow_other');
@@ -156,7 +156,7 @@ function commonOptions({ allowOther, maxReadBytes }: FuseMountOptions): string[]
   return options;
 }
 
-/** /dev/fuse, not connected yet. Throws ErrnoError. */
+/** Opens /dev/fuse, not connected yet. Throws ErrnoError. */
 export function openDevice(): number {
   try {
     return openSync('/dev/fuse', 'r+');
@@ -173,7 +173,7 @@ function mountHint(result: number): string {
   return errnoName(result);
 }
 
-/** fusermount3 mounts below its current directory, and sends the descriptor over a socket that it inherits. */
+/** Mounts by fusermount3, which mounts below its current directory and sends the descriptor over an inherited socket. */
 function mountByHelper(point: MountPoint, options: FuseMountOptions): number {
   const pair = new Int32Array(2);
   must(native.socketPair(pair), 'socketpair');
@@ -195,13 +195,13 @@ function mountByHelper(point: MountPoint, options: FuseMountOptions): number {
   }
 }
 
-/** What a program can be started in: it is looked up when the program's process has the same descriptors still. */
+/** The working directory for a child process. The path is resolved in the child, which still has the same descriptors then. */
 const directoryOf = ({ directory }: MountPlace): string => `/proc/self/fd/${directory}`;
 
 /**
- * Unmounts a mount where mountinfo shows it. Lazily: it is out of sight at once, and ends with its last user.
- * @returns whether it is unmounted; false while the tree is in use. Throws ErrnoError for everything else: ESTALE where
- * another mount is seen at its path.
+ * Unmounts a mount at its path in mountinfo. A lazy unmount hides it at once and ends it with its last user.
+ * @returns true if it is unmounted, false if the tree is in use
+ * Throws ErrnoError for all other failures: ESTALE if another mount is visible at its path.
  */
 export async function unmountFuse(
   { id, path }: Pick<Mount, 'id' | 'path'>,
@@ -221,7 +221,7 @@ export async function unmountFuse(
   }
 }
 
-/** Not awaited by blocking: whoever serves the mount may be this process. */
+/** Does not block this process, because it may be the one that serves the mount. */
 async function unmountByHelper(place: MountPlace, lazy: boolean): Promise<boolean> {
   const args = ['-u', ...(lazy ? ['-z'] : []), '--', `./${textOf(place.name)}`];
   const options = { cwd: directoryOf(place), env: { ...process.env, LC_ALL: 'C' } };
@@ -234,12 +234,12 @@ async function unmountByHelper(place: MountPlace, lazy: boolean): Promise<boolea
   throw new ErrnoError(EPERM, stderr.trim() || error.message);
 }
 
-/** By which means this process may mount and unmount. */
+/** The means by which this process may mount and unmount. */
 export function mounter(): Mounter {
   return hasCapability(CAP_SYS_ADMIN) ? 'mount' : 'fusermount3';
 }
 
-/** Node hands arguments to programs as UTF-8 only. */
+/** Node passes arguments to programs only as UTF-8. Throws ErrnoError EINVAL for a name that is not UTF-8. */
 function textOf(name: ByteString): string {
   const text = Buffer.from(name, 'latin1').toString('utf8');
   if (Buffer.from(text, 'utf8').toString('latin1') === name) return text;

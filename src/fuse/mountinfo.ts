@@ -6,27 +6,30 @@ import { EIO, ErrnoError } from '../sys/errno.ts';
 export interface Mount {
   readonly id: number;
   readonly parent: number;
-  /** `major:minor` of its superblock: the same in every place where it is mounted. */
+  /** `major:minor` of its superblock, which is the same at every place where it is mounted. */
   readonly device: string;
   readonly path: ByteString;
   /** Flags of this mount, not of its superblock: `ro`, `nosuid`, `relatime`. */
   readonly flags: readonly string[];
-  /** With its subtype: `fuse.lowerdata`. */
+  /** The type with its subtype: `fuse.lowerdata`. */
   readonly type: ByteString;
   readonly source: ByteString;
-  /** The source as mountinfo spells it, without white space. */
+  /** The source as mountinfo spells it, with white space escaped. */
   readonly spelledSource: string;
-  /** Who has mounted it, for filesystems in userspace; undefined for others. */
+  /** The ID of the user who mounted it, for filesystems in userspace; undefined for others. */
   readonly user: number | undefined;
 }
 
-/** What tells a mount from others. A number alone does not: another one may have it as soon as the first is gone. */
+/** Identifies a mount's superblock. The device number alone does not: it may be reused as soon as the first mount is gone. */
 export type Identity = Pick<Mount, 'device' | 'source'>;
 
-/** Whether both are the same superblock, as far as can be seen. */
+/** Whether both are the same superblock, as far as mountinfo can tell. */
 export const isSame = (a: Identity, b: Identity): boolean => a.device === b.device && a.source === b.source;
 
-/** All mounts, in the order in which they were made. Asks no filesystem, so that a dead one does not stop it. Throws ErrnoError. */
+/**
+ * All mounts in the order in which they were made. Sends no request to a filesystem, so a dead one cannot block it. Throws
+ * ErrnoError.
+ */
 export function readMounts(): Mount[] {
   try {
     return parseMounts(readFileSync(TABLE, 'latin1'));
@@ -37,11 +40,11 @@ export function readMounts(): Mount[] {
 }
 const TABLE = '/proc/self/mountinfo';
 
-/** Reads the mounts again and again, also when this process can open nothing any more. */
+/** Reads the mounts repeatedly through one descriptor, even after this process can no longer open files. */
 export class MountTable {
   private readonly fd = openSync(TABLE, 'r');
 
-  /** As `readMounts`. */
+  /** All mounts, as `readMounts` returns them. */
   read(): Mount[] {
     const pieces: Buffer[] = [];
     for (let at = 0; ; ) {
@@ -58,7 +61,7 @@ const PIECE_BYTES = 65_536;
 export function parseMounts(text: string): Mount[] {
   const mounts: Mount[] = [];
   for (const line of text.split('\n')) {
-    const [before = '', after = ''] = line.split(' - '); // before it, a space in a path is \040
+    const [before = '', after = ''] = line.split(' - '); // in the part before it, a space is spelled \040
     const [id, parent, device, , path, flags = ''] = before.split(' ');
     const [type, source, options = ''] = after.split(' ');
     const [, user] = /(?:^|,)user_id=(\d+)/.exec(options) ?? [];
@@ -78,17 +81,17 @@ export function parseMounts(text: string): Mount[] {
   return mounts;
 }
 
-/** The mount that is seen at `path`, an absolute path without symlinks: the last one on top of all others there. */
+/** The mount that is visible at `path`, an absolute path without symlinks: the topmost one there. undefined if there is none. */
 export function mountAt(mounts: readonly Mount[], path: ByteString): Mount | undefined {
   return mounts.findLast(mount => mount.path === path && isOnTop(mounts, mount));
 }
 
-/** Whether no other mount hides this one at its own path, so that unmounting the path unmounts this one. */
+/** Whether no other mount covers this one at its own path, so that unmounting the path unmounts this mount. */
 export function isOnTop(mounts: readonly Mount[], mount: Mount): boolean {
   return !mounts.some(other => other.parent === mount.id && other.path === mount.path);
 }
 
-/** A path as mountinfo spells it. Source: linux/fs/proc_namespace.c, show_mountinfo. */
+/** Spells a path as mountinfo does. Source: linux/fs/proc_namespace.c, show_mountinfo. */
 export function encodePath(path: ByteString): string {
   return path.replace(/[ \t\n\\]/g, byte => `\\${byte.charCodeAt(0).toString(8).padStart(3, '0')}`);
 }

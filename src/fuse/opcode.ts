@@ -57,7 +57,7 @@ export const Opcode = {
 
 const opcodeNames = new Map<number, string>(Object.entries(Opcode).map(([name, opcode]) => [opcode, name]));
 
-/** The name of an opcode: `LOOKUP`, or `opcode 99` for one without a name here. */
+/** The name of an opcode: `LOOKUP`, or `opcode 99` for an unknown one. */
 export function opcodeName(opcode: number): string {
   return opcodeNames.get(opcode) ?? `opcode ${opcode}`;
 }

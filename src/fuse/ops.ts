@@ -1,4 +1,4 @@
-/** The Filesystem that a session serves, and one row per opcode. */
+/** The Filesystem interface that a session serves, and a table with one row per opcode. */
 import type { ByteString } from '../sys/bytes.ts';
 import { byteStringOf, getI64, getU64 } from '../sys/bytes.ts';
 import { EINVAL, ENAMETOOLONG, ENOSYS, ENOTTY, ERANGE, EROFS } from '../sys/errno.ts';
@@ -25,95 +25,102 @@ import type { Connection } from './init.ts';
 import { Opcode } from './opcode.ts';
 import type { Out } from './reply.ts';
 
-/** The kernel's handle on a node of this mount: root 1, minted by the filesystem, below 2^53. */
+/** The kernel's handle on a node of this mount. The root is 1; the filesystem assigns the others, all below 2^53. */
 export type Nodeid = number & { readonly nodeid: unique symbol };
 export const ROOT = 1 as Nodeid;
 
-/** The number of a request, as its eight bytes: it is only ever echoed. */
+/** The number of a request, kept as its eight bytes because it is only echoed. */
 export type Unique = ByteString & { readonly unique: unique symbol };
 
-/** What a method returns that will answer later: no errno, and no number of bytes. */
+/** The result of a method that will answer later. It is neither an errno (-1 to -511) nor a number of bytes. */
 export const DEFERRED = -4096;
 
-/** An answer to a request that was left for later. */
+/** The answer to a request that a method deferred with DEFERRED. */
 export interface Settled {
   readonly unique: Unique;
-  /** Writes the body to `out`, as the method would have; its result, or what it throws, is taken likewise. */
+  /** Writes the body to `out` as the method would have. Its result or its exception is treated as the method's would be. */
   readonly answer: (out: Out) => number;
 }
 
-/** Who asks, for the few operations whose answer depends on it. */
+/** The process that made a request, for the few operations whose answer depends on it. */
 export interface Caller {
   uid: number;
   gid: number;
   pid: number;
 }
 
-/** What else there is of an inode: the flags of chattr(1), or struct fsxattr. */
+/** Which ioctl asks for an inode's attributes: the flags of chattr(1), or struct fsxattr. */
 export type FileAttributes = 'flags' | 'fsxattr';
 
 /**
- * A read-only filesystem. Every method is synchronous. One with an `out` writes the body of its reply there, with the put
- * functions of abi.ts, and returns the number of bytes; or it returns a negative errno and what it wrote does not count.
+ * A read-only filesystem. Every method is synchronous.
+ * A method with an `out` writes the body of its reply there, with the put functions of reply.ts, and returns the number of bytes.
+ * If it returns a negative errno instead, the bytes that it wrote do not count.
  * A method may throw: an ErrnoError is answered with its errno, anything else with EIO.
  */
 export interface Filesystem {
-  /** Told once, before all other requests, what the kernel agreed to. Another session's dispatcher is not told. */
+  /** Called once before all other requests, with the result of INIT. Only the dispatcher whose session received INIT calls it. */
   init?(connection: Connection): void;
-  /** An answer that was left for DEFERRED and is there now; undefined: there is none. Asked after every request. */
+  /** Returns an answer that was DEFERRED and is now ready, or undefined if there is none. Called after every request. */
   settled?(): Settled | undefined;
-  /** Nobody waits any more for a request that was left for DEFERRED. It is still to be answered, soon: -EINTR. */
+  /** The caller no longer waits for a request that was DEFERRED. The request must still be answered soon, with -EINTR. */
   interrupt?(unique: Unique): void;
-  /** Called once, when the connection has ended and nothing is asked any more. */
+  /** Called once when the connection has ended and no more requests come. */
   destroy(): void;
 
-  /** An EntryOut. Every one with a nodeid counts as a lookup, for `forget`; a missing name may be one with nodeid 0. */
+  /**
+   * Writes an EntryOut. Each one with a nodeid counts as a lookup, for `forget`. A missing name may be an EntryOut with nodeid 0.
+   */
   lookup(parent: Nodeid, name: ByteString, out: Out): number;
   /**
-   * An EntryOut for a file handle (EXPORT_SUPPORT) whose inode the kernel has forgotten: that of a nodeid that may come from
-   * anywhere, or of the directory above it. -ESTALE: there is none.
+   * Writes an EntryOut for a file handle (EXPORT_SUPPORT) whose inode the kernel has forgotten. The entry is that of `nodeid`, or
+   * of the directory above it if `isParent`. `nodeid` is not trusted: it may come from anywhere. Returns -ESTALE if there is no
+   * such node.
    */
   lookupHandle?(nodeid: Nodeid, isParent: boolean, out: Out): number;
-  /** Takes back `count` lookups. */
+  /** Takes back `count` lookups of the node. */
   forget(nodeid: Nodeid, count: number): void;
-  /** An AttrOut. */
+  /** Writes an AttrOut. */
   getattr(nodeid: Nodeid, out: Out): number;
-  /** A StatxOut. */
+  /** Writes a StatxOut. */
   statx(nodeid: Nodeid, out: Out): number;
-  /** The target, without a NUL. */
+  /** Writes the symlink's target, without a NUL. */
   readlink(nodeid: Nodeid, out: Out): number;
-  /** A Kstatfs. */
+  /** Writes a Kstatfs. */
   statfs(nodeid: Nodeid, out: Out): number;
-  /** 0, or -EACCES. Never asked where the kernel checks permissions itself. `mask`: R_OK 4, W_OK 2, X_OK 1. */
+  /** Returns 0 or -EACCES. Not called if the kernel checks permissions itself. `mask` combines R_OK 4, W_OK 2 and X_OK 1. */
   access(nodeid: Nodeid, mask: number): number;
 
   /**
-   * An OpenOut, or DEFERRED. `flags` are O_*. -ENOSYS: files need no open, the kernel asks no more and READ comes with `fh` 0.
+   * Writes an OpenOut, or returns DEFERRED. `flags` are O_*. -ENOSYS means that files need no open: the kernel sends no more
+   * OPEN, and READ comes with `fh` 0.
    */
   open(nodeid: Nodeid, flags: number, out: Out, unique: Unique): number;
-  /** Up to `length` bytes, fewer only at the end of the file, or DEFERRED; `length` is never more than there is room for. */
+  /**
+   * Writes `length` bytes, or fewer only at the end of the file; or returns DEFERRED. `length` never exceeds the room in `out`.
+   */
   read(nodeid: Nodeid, fh: number, position: number, length: number, out: Out, unique: Unique): number;
-  /** An LseekOut: the next data (`whence` 3) or hole (4) at or after `offset`. */
+  /** Writes an LseekOut: the next data (`whence` 3) or hole (4) at or after `offset`. */
   lseek(nodeid: Nodeid, fh: number, offset: number, whence: number, out: Out): number;
   release(nodeid: Nodeid, fh: number): void;
 
-  /** An OpenOut. -ENOSYS: directories need no open, and the kernel caches listings. */
+  /** Writes an OpenOut. -ENOSYS means that directories need no open, and that the kernel caches listings. */
   opendir(nodeid: Nodeid, out: Out): number;
-  /** Entries from `position` (0, or what an entry gave as the next one's) in at most `length` bytes; see DirentPacker. */
+  /** Writes entries in at most `length` bytes; see DirentPacker. `position` is 0 or the `nextOffset` of an entry sent before. */
   readdir(nodeid: Nodeid, fh: number, position: number, length: number, plus: boolean, out: Out): number;
   releasedir(nodeid: Nodeid, fh: number): void;
 
-  /** The value, or -errno. */
+  /** Returns the value, or -errno. */
   getxattr(nodeid: Nodeid, name: ByteString, caller: Caller): Uint8Array | number;
-  /** A u32 of FS_*_FL flags, or a struct fsxattr; or -errno, -ENOTTY where there are none. */
+  /** Returns a u32 of FS_*_FL flags or a struct fsxattr, or -errno; -ENOTTY if the inode has no such attributes. */
   fileAttributes(nodeid: Nodeid, kind: FileAttributes): Uint8Array | number;
-  /** The names, each with a NUL after it, or -errno. */
+  /** Returns the names, each followed by a NUL, or -errno. */
   listxattr(nodeid: Nodeid, caller: Caller): Uint8Array | number;
 }
 
 /** A request whose header has been checked. */
 export interface Request {
-  /** The whole request, header first; what is past `end` does not belong to it. */
+  /** The whole request, starting with its header. The bytes from `end` on do not belong to it. */
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly end: number;
@@ -121,19 +128,19 @@ export interface Request {
 }
 
 export interface Row {
-  /** Shorter bodies are refused before `run` is called. */
+  /** Requests with a shorter body are refused before `run` is called. */
   readonly bodyBytesMin: number;
-  /** False where the kernel expects no reply, whatever happens. */
+  /** False if the kernel expects no reply, not even an error. */
   readonly replies: boolean;
   /** Returns the bytes written to `out`, or -errno. */
   readonly run: Run;
 }
 type Run = (fs: Filesystem, request: Request, out: Out) => number;
 
-/** Where the body of a request starts. */
+/** The offset of a request's body. */
 const BODY = InHeader.SIZE;
 
-/** The kernel looks up "." and ".." only for file handles. Source: linux/fs/fuse/inode.c, fuse_get_dentry, fuse_get_parent. */
+/** A lookup of "." or ".." is only for file handles. Source: linux/fs/fuse/inode.c, fuse_get_dentry, fuse_get_parent. */
 function lookup(fs: Filesystem, request: Request, out: Out): number {
   const { bytes, end, nodeid } = request;
   const length = end - BODY - 1;
@@ -194,7 +201,7 @@ function readdirplus(fs: Filesystem, request: Request, out: Out): number {
 
 const handleOf = (view: DataView): number => getU64(view, BODY + ReadIn.fh);
 const positionOf = (view: DataView): number => getU64(view, BODY + ReadIn.offset);
-/** A listing may be cut anywhere. */
+/** The room for a listing, which may end after any entry. */
 const lengthOf = (view: DataView, out: Out): number =>
   Math.min(view.getUint32(BODY + ReadIn.size, true), out.bytes.length);
 
@@ -226,7 +233,7 @@ function listxattr(fs: Filesystem, request: Request, out: Out): number {
   return answerValue(fs.listxattr(request.nodeid, callerOf(request)), request, out);
 }
 
-/** The protocol of sizes that getxattr(2) and listxattr(2) share. */
+/** Answers by the size protocol of getxattr(2) and listxattr(2): size 0 asks for the length, and too small a size is -ERANGE. */
 function answerValue(value: Uint8Array | number, request: Request, out: Out): number {
   if (typeof value === 'number') return value;
   const room = request.view.getUint32(BODY + GetxattrIn.size, true);
@@ -252,8 +259,8 @@ const DOT = 0x2e;
 const SLASH = 0x2f;
 
 /**
- * Checks the name that ends a request: a NUL at its end and nowhere else, and for the name of a file, one component that
- * is neither "." nor "..". Returns 0 or a negative errno.
+ * Checks the name at the end of a request: it must end with a NUL and contain no other. A file's name must also be a single
+ * component other than "." and "..". Returns 0 or a negative errno.
  */
 function checkName({ bytes, end }: Request, from: number, isFile: boolean): number {
   const length = end - from - 1;
@@ -266,7 +273,7 @@ function checkName({ bytes, end }: Request, from: number, isFile: boolean): numb
   return isFile && isDots(bytes, from, length) ? -EINVAL : 0;
 }
 
-/** Source: linux/fs.h, as numbered on 64-bit and on 32-bit machines. */
+/** The ioctls of FS_IOC flags, as numbered on 64-bit and 32-bit machines. Source: linux/fs.h. */
 const FileAttributesCommand = {
   FS_IOC_GETFLAGS: 0x80086601,
   FS_IOC32_GETFLAGS: 0x80046601,
@@ -275,7 +282,7 @@ const FileAttributesCommand = {
   FS_IOC_FSGETXATTR: 0x801c581f,
   FS_IOC_FSSETXATTR: 0x401c5820,
 } as const;
-/** More than any of them asks for. */
+/** More than any of these ioctls asks for. */
 const IOCTL_BYTES_MAX = 64;
 
 function ioctl(fs: Filesystem, { nodeid, view }: Request, out: Out): number {
@@ -294,7 +301,7 @@ function ioctl(fs: Filesystem, { nodeid, view }: Request, out: Out): number {
   }
 }
 
-/** The kernel wants as many bytes as it has made room for. */
+/** The kernel wants exactly as many bytes as it has made room for. */
 function answerIoctl(value: Uint8Array | number, view: DataView, out: Out): number {
   if (typeof value === 'number') return value;
   const room = view.getUint32(BODY + IoctlIn.out_size, true);
@@ -308,7 +315,7 @@ const isDots = (bytes: Uint8Array, from: number, length: number): boolean =>
   bytes[from] === DOT && (length === 1 || (length === 2 && bytes[from + 1] === DOT));
 
 const refuseChange: Run = () => -EROFS;
-/** For most operations this tells the kernel not to ask again on this connection. */
+/** For most operations, ENOSYS tells the kernel not to ask again on this connection. */
 const refuseForever: Run = () => -ENOSYS;
 const ignore: Run = () => 0;
 
@@ -316,16 +323,16 @@ const row = (bodyBytesMin: number, run: Run): Row => ({ bodyBytesMin, replies: t
 const silentRow = (bodyBytesMin: number, run: Run): Row => ({ bodyBytesMin, replies: false, run });
 
 /**
- * A row per opcode but INIT, which is answered by init.ts. Plain sizes are those of fuse_*_in structures that are never
- * looked into; two bytes are the shortest name.
+ * One row for every opcode except INIT, which init.ts answers. A literal size is that of a fuse_*_in structure whose fields are
+ * never read; 2 bytes are the shortest name.
  */
 export const rows: ReadonlyMap<number, Row> = new Map([
   [Opcode.LOOKUP, row(2, lookup)],
   [Opcode.FORGET, silentRow(ForgetIn.SIZE, forget)],
   [Opcode.BATCH_FORGET, silentRow(BatchForgetIn.SIZE, batchForget)],
-  [Opcode.INTERRUPT, silentRow(InterruptIn.SIZE, interrupt)], // anything but what is left for later is answered by now
-  [Opcode.NOTIFY_REPLY, silentRow(0, ignore)], // only comes when asked for
-  [Opcode.DESTROY, row(0, ignore)], // only block devices are told; the end of the session is the end of all mounts
+  [Opcode.INTERRUPT, silentRow(InterruptIn.SIZE, interrupt)], // the request was answered already, unless it was deferred
+  [Opcode.NOTIFY_REPLY, silentRow(0, ignore)], // comes only if the filesystem asked for it
+  [Opcode.DESTROY, row(0, ignore)], // sent only for block devices; a session ends when its last mount does
 
   [Opcode.GETATTR, row(GetattrIn.SIZE, (fs, request, out) => fs.getattr(request.nodeid, out))],
   [Opcode.STATX, row(StatxIn.SIZE, (fs, request, out) => fs.statx(request.nodeid, out))],
@@ -370,8 +377,8 @@ export const rows: ReadonlyMap<number, Row> = new Map([
   [Opcode.FSYNCDIR, row(16, refuseForever)],
   [Opcode.SYNCFS, row(8, refuseForever)],
   [Opcode.BMAP, row(16, refuseForever)],
-  [Opcode.POLL, row(24, refuseForever)], // always ready
-  [Opcode.GETLK, row(48, refuseForever)], // locks are not accepted at INIT: the kernel keeps them
+  [Opcode.POLL, row(24, refuseForever)], // files are always ready
+  [Opcode.GETLK, row(48, refuseForever)], // INIT does not accept locks, so the kernel keeps them itself
   [Opcode.SETLK, row(48, refuseForever)],
   [Opcode.SETLKW, row(48, refuseForever)],
   [Opcode.SETUPMAPPING, row(40, refuseForever)],

@@ -1,15 +1,15 @@
-/** Writes the bodies of replies, by the tables of abi.ts. Every function returns the size of what it wrote. */
+/** Writes the bodies of replies by the tables of abi.ts. Every exported function but putZeros returns the size in bytes. */
 import { putU64, type Seconds } from '../sys/bytes.ts';
 import { type Attr, rdevMajor, rdevMinor } from '../sys/stat.ts';
 import { AttrOut, EntryOut, FuseAttr, Kstatfs, LseekOut, OpenOut, Statx, StatxOut } from './abi.ts';
 
-/** Where a reply's body is written: both start right after the OutHeader and end with the room there is. */
+/** The place for a reply's body. Both start right after the OutHeader and end where the room ends. */
 export interface Out {
   readonly bytes: Uint8Array;
   readonly view: DataView;
 }
 
-/** Numbers of statfs(2): `blocks`, `bfree` and `bavail` in units of `frsize` bytes. */
+/** The numbers of statfs(2): `blocks`, `bfree` and `bavail` in units of `frsize` bytes. */
 export interface StatfsNumbers {
   blocks: number;
   bfree: number;
@@ -21,7 +21,7 @@ export interface StatfsNumbers {
   frsize: number;
 }
 
-/** Writes a timeout of `seconds`, not negative; Infinity for the longest that the kernel takes. */
+/** Writes a timeout of `seconds`, which is not negative; Infinity means the longest that the kernel accepts. */
 function putTimeout(v: DataView, secondsAt: number, nanosecondsAt: number, seconds: number): void {
   if (seconds === Infinity) {
     v.setUint32(secondsAt, 0xffffffff, true);
@@ -55,12 +55,12 @@ export function putAttr(v: DataView, at: number, attr: Attr): number {
   return FuseAttr.SIZE;
 }
 
-/** Writes zeros; `sizeBytes` is a multiple of 4. */
+/** Writes `sizeBytes` zeros, a multiple of 4. */
 export function putZeros(v: DataView, at: number, sizeBytes: number): void {
   for (let i = at; i < at + sizeBytes; i += 4) v.setUint32(i, 0, true);
 }
 
-/** Writes an EntryOut; returns its size. The timeouts are in seconds, Infinity for ever. */
+/** Writes an EntryOut and returns its size. The timeouts are in seconds; Infinity means forever. */
 export function putEntryOut(
   v: DataView,
   at: number,
@@ -78,7 +78,7 @@ export function putEntryOut(
   return EntryOut.SIZE;
 }
 
-/** Writes an EntryOut that says that there is no such name, for `entryValid` seconds to come; returns its size. */
+/** Writes an EntryOut that denies the name for the next `entryValid` seconds, and returns its size. */
 export function putNegativeEntryOut(v: DataView, at: number, entryValid: number): number {
   putZeros(v, at, EntryOut.SIZE);
   putTimeout(v, at + EntryOut.entry_valid, at + EntryOut.entry_valid_nsec, entryValid);
@@ -93,11 +93,11 @@ export function putAttrOut(v: DataView, at: number, attrValid: number, attr: Att
   return AttrOut.SIZE;
 }
 
-/** STATX_TYPE to STATX_BLOCKS: everything that an Attr holds. Source: linux/stat.h. */
+/** STATX_TYPE to STATX_BLOCKS: everything that stat(2) returns. Source: linux/stat.h. */
 const STATX_BASIC_STATS = 0x7ff;
 const STATX_BTIME = 0x800;
 
-/** Writes a StatxOut that claims all of stat(2), and the birth time where it is known; returns its size. */
+/** Writes a StatxOut with all fields of stat(2), and with the birth time if it is known; returns its size. */
 export function putStatxOut(v: DataView, at: number, attrValid: number, attr: Attr): number {
   putZeros(v, at, StatxOut.SIZE);
   putTimeout(v, at + StatxOut.attr_valid, at + StatxOut.attr_valid_nsec, attrValid);

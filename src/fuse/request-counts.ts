@@ -1,23 +1,23 @@
-/** What is counted of requests: how many of each operation, how long they took, and what errors they got. */
+/** Counts requests by operation, and records how long they took and which errors they got. */
 
 import { type Counters, count, newCounters } from '../sys/counters.ts';
 import { EIO, errnoName } from '../sys/errno.ts';
 import { Opcode, opcodeName } from './opcode.ts';
 
-/** Opcodes with numbers of their own; all others share those of 0, which is none. */
+/** Opcodes below this one have numbers of their own. All others share the slot of opcode 0, which does not exist. */
 const OPCODES = 64;
-/** The kernel takes -1 to -511 for an error. */
+/** The kernel accepts -1 to -511 as an error. */
 const ERRNOS = 512;
-/** Bucket b counts what took at most 2^b nanoseconds and more than 2^(b-1); the last one, whatever took longer. */
+/** Bucket b counts requests that took more than 2^(b-1) and at most 2^b nanoseconds. The last bucket has all longer ones. */
 const BUCKETS = 34;
 
 /**
- * Of each opcode:
+ * The numbers of one opcode, by their offset:
  *
- *     0          nanoseconds in all
- *     1          bytes that READ gave
- *     2          requests by time, BUCKETS numbers
- *     2+BUCKETS  requests by error, ERRNOS numbers, of which those that came are memory at all
+ *     0          total nanoseconds
+ *     1          bytes that READ returned
+ *     2          requests by duration, BUCKETS numbers
+ *     2+BUCKETS  requests by errno, ERRNOS numbers; only pages that are written take up memory
  */
 const NANOSECONDS = 0;
 const BYTES = 1;
@@ -27,20 +27,20 @@ const STRIDE = ERRORS + ERRNOS;
 
 /** The requests of one operation. */
 export interface OperationNumbers {
-  /** As in `enum fuse_opcode`, without its prefix; `OTHER` for those without a name here. */
+  /** The name in `enum fuse_opcode` without its prefix; `OTHER` for opcodes from OPCODES on. */
   readonly operation: string;
   readonly count: number;
   readonly nanoseconds: number;
-  /** How many took at most 2^b nanoseconds, and more than bucket b - 1 has; the last one has all that took longer. */
+  /** Bucket b counts requests that took more than 2^(b-1) and at most 2^b nanoseconds. The last bucket has all longer ones. */
   readonly buckets: readonly number[];
-  /** By name: ENOENT and the like are answers as well as errors. */
+  /** Counts by errno name. Some errors, such as ENOENT, are ordinary answers. */
   readonly errors: Readonly<Record<string, number>>;
 }
 
 export interface RequestNumbers {
-  /** Those that were asked for, by opcode. */
+  /** The operations that were requested at least once, by opcode. */
   readonly operations: readonly OperationNumbers[];
-  /** What was read through this process. */
+  /** Bytes read through this process; passthrough reads are not included. */
   readonly readBytes: number;
 }
 
@@ -48,9 +48,10 @@ export class RequestCounts {
   readonly counters: Counters = newCounters(OPCODES * STRIDE);
 
   /**
-   * An answer is made. @param result bytes or -errno @param milliseconds from its arrival on
-   * With two readings of the clock it is 78 ns of a request; with one, where the loop that received it has just looked, 42, which
-   * is 1 % of a lookup with its system calls: scripts/bench/request-counts.ts.
+   * Records that a request was answered. It takes 78 ns a request with two readings of the clock. It takes 42 ns if the receiving
+   * loop has just read the clock, which is 1 % of a lookup with its system calls: scripts/bench/request-counts.ts.
+   * @param result bytes of the reply's body, or -errno
+   * @param milliseconds time since the request arrived
    */
   answered(opcode: number, result: number, milliseconds: number): void {
     const { counters } = this;
@@ -62,7 +63,7 @@ export class RequestCounts {
     else if (opcode === Opcode.READ) count(counters, at + BYTES, result);
   }
 
-  /** On any thread. */
+  /** Reads the numbers of a RequestCounts by its counters. Works on any thread. */
   static read(counters: Counters): RequestNumbers {
     const operations = Array.from({ length: OPCODES }, (_, opcode) => operationOf(counters, opcode));
     return {

@@ -1,20 +1,21 @@
-/** Serves a connection, by the transport that the kernel agrees to. */
+/** Serves a connection over /dev/fuse or io_uring, whichever INIT agreed on. */
 import { betweenEvents } from '../sys/event-loop.ts';
 import { Device, type End, type SessionOptions } from './device.ts';
 import type { Dispatcher } from './dispatch.ts';
 import type { Connection } from './init.ts';
 import { type FuseRing, UringSession } from './uring.ts';
 
-/** How requests come. */
+/** The way in which requests arrive. */
 interface Transport {
   /**
-   * Answers requests until none comes for a moment, and the event loop is to have its turn; what comes next is waited for when
-   * it is called again. @returns how the connection ended, if it did. Throws ErrnoError where it can not be served.
+   * Answers requests until none comes for a moment or the event loop is due. The next call waits for the next request.
+   * @returns how the connection ended; undefined if it goes on
+   * Throws ErrnoError if the connection cannot be served.
    */
   turn(): End | undefined;
 }
 
-/** A connection that is served on the calling thread, beside its event loop. The way to end it is to unmount. */
+/** A connection that is served on the calling thread between the events of its loop. Unmounting ends it. */
 export class Session {
   private readonly fd: number;
   private readonly dispatcher: Dispatcher;
@@ -22,7 +23,10 @@ export class Session {
   private readonly ring: FuseRing | undefined;
   private readonly device: Device;
 
-  /** @param fd /dev/fuse of a mount @param ring used where INIT agrees on OVER_IO_URING, on the thread that made it */
+  /**
+   * @param fd /dev/fuse of a mount
+   * @param ring made on this thread; used if INIT agrees on OVER_IO_URING
+   */
   constructor(fd: number, dispatcher: Dispatcher, options: SessionOptions, ring?: FuseRing) {
     this.fd = fd;
     this.dispatcher = dispatcher;
@@ -31,13 +35,13 @@ export class Session {
     this.device = new Device(fd, dispatcher, options);
   }
 
-  /** Answers INIT, which the kernel sends at once. @returns what was agreed on, or how the connection ended before */
+  /** Answers INIT, which the kernel sends at once. @returns the result of INIT, or how the connection ended before it */
   begin(): Connection | End {
     const end = this.device.begin();
     return end ?? (this.dispatcher.connection as Connection);
   }
 
-  /** Serves until the connection ends; the filesystem is told of that. Rejects with ErrnoError where it can not be served. */
+  /** Serves until the connection ends, then destroys the filesystem. Rejects with ErrnoError if it cannot be served. */
   run(): Promise<End> {
     const transport = this.transport();
     return new Promise<End>((resolve, reject) => {

@@ -1,5 +1,5 @@
 /**
- * One line a message, from the tables of abi.ts:
+ * Prints one line per message, from the tables of abi.ts:
  *
  * ```
  * → 42 LOOKUP node 1 "usr"
@@ -55,7 +55,7 @@ interface Field {
 
 type Layout = Readonly<Record<string, number>>;
 
-/** Fields of a table whose structure is `at` bytes into the body. A field ends where the next one starts. */
+/** Fields of a structure that starts `at` bytes into the body. Each field ends where the next one starts. */
 function fields<L extends Layout>(layout: L, labels: readonly (keyof L & string)[], at = 0): Field[] {
   const offsets = Object.values(layout).sort((a, b) => a - b);
   return labels.map(label => {
@@ -65,7 +65,7 @@ function fields<L extends Layout>(layout: L, labels: readonly (keyof L & string)
   });
 }
 
-/** How the body of a message reads: its fields, then where text starts, if there is any. */
+/** The layout of a message's body: its fields, and the offset of its text if it has one. */
 interface Shape {
   readonly fields: readonly Field[];
   readonly textAt?: number;
@@ -102,7 +102,7 @@ const requests: ReadonlyMap<number, Shape> = new Map<number, Shape>([
 const openOut = only(fields(OpenOut, ['fh', 'open_flags', 'backing_id']));
 const attr = (at: number): Field[] => fields(FuseAttr, ['ino', 'mode', 'size'], at);
 
-/** An entry with nodeid 0 has nothing else to tell. */
+/** An entry with nodeid 0 has no other valid fields. */
 const missingEntry = only(fields(EntryOut, ['nodeid', 'entry_valid']));
 
 const replies: ReadonlyMap<number, Shape> = new Map<number, Shape>([
@@ -137,7 +137,7 @@ function replyLine({ header, body: { view } }: Reply, length: number, opcode: nu
   return start + bodyText(view, 0, bodyBytes, shape, opcode === Opcode.INIT ? InitOut : undefined);
 }
 
-/** What stands in bytes `from` to `end`, after a space; fields that the message is too short for are left out. */
+/** The text of bytes `from` to `end`, starting with a space. Fields past the end of the message are left out. */
 function bodyText(
   view: DataView,
   from: number,
@@ -170,7 +170,7 @@ function valueText(view: DataView, at: number, { label, size }: Field): string {
   return label.endsWith('_valid') && value > 2 ** 62 ? 'forever' : String(value);
 }
 
-/** Names of Fopen bits; what has none as a number. */
+/** The names of Fopen bits; bits without a name appear as one number. */
 function fopenText(flags: number): string {
   let rest = flags;
   const names: string[] = [];

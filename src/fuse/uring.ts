@@ -1,6 +1,6 @@
 /**
- * FUSE over io_uring: each processor has a queue, requests are put into our memory there, and one system call hands over a
- * reply and waits for the next request. What has no reply, FORGET and INTERRUPT, still comes over /dev/fuse.
+ * FUSE over io_uring. Each CPU has a queue whose requests the kernel puts into memory of this process. One system call sends a
+ * reply and waits for the next request. Requests without a reply, FORGET and INTERRUPT, still come over /dev/fuse.
  * Source: Linux Documentation/filesystems/fuse/fuse-io-uring.rst, include/uapi/linux/fuse.h (7.42).
  */
 import { readFileSync } from 'node:fs';
@@ -17,18 +17,18 @@ import { READ_BYTES_MAX } from './init.ts';
 import type { Unique } from './ops.ts';
 import { Pause } from './pause.ts';
 
-/** Requests of one processor that can be under way. */
+/** The number of slots that each queue starts with. */
 const DEPTH = 4;
-/** The same where answers are left for later. */
+/** The largest number of slots of a queue, reached only while answers are deferred. */
 const DEPTH_MAX = 1024;
-/** Calls that are handed over at a time. */
+/** Entries of the submission ring. */
 const RING_ENTRIES = 256;
-/** Of the memory of a slot: its header, two iovecs, and on pages of their own the payload. */
+/** Offsets in a slot's memory: the header at 0, then two iovecs, then the payload on pages of its own. */
 const IOVECS = 512;
 const PAYLOAD = 4096;
 const IOVEC_BYTES = 16;
 
-/** `userData` of what is no slot. */
+/** `userData` of the poll of /dev/fuse. All other values are indices of slots. */
 const DEVICE = 0xffff_fffe;
 
 /** Memory for one request at a time, and for its reply. */
@@ -64,7 +64,7 @@ export class UringSession {
   private readonly dispatcher: Dispatcher;
   private readonly options: SessionOptions;
   private readonly slots: Slot[] = [];
-  /** Requests of each queue that wait for a later answer, and all of them. */
+  /** The number of deferred requests in each queue. `waiting` has the slot of each. */
   private readonly waitingIn: number[];
   private readonly waiting = new Map<Unique, number>();
   private readonly request = new Uint8Array(REQUEST_BYTES);
@@ -87,7 +87,8 @@ export class UringSession {
 
   /**
    * Answers requests until none comes for a moment, or TURN_MS have passed.
-   * @returns how the connection ended, if it did. Throws ErrnoError where it can not be served.
+   * @returns how the connection ended; undefined if it goes on
+   * Throws ErrnoError if the connection cannot be served.
    */
   turn(): End | undefined {
     const { ring, pause } = this;
@@ -120,7 +121,7 @@ export class UringSession {
       this.options.log(`io_uring of FUSE, queue ${this.slots[what]?.queue}: ${errnoName(result)}`);
   }
 
-  /** A slot holds a request. */
+  /** Answers the request that a slot holds. */
   private serve(index: number): void {
     const slot = this.slots[index] as Slot;
     const length = this.gather(slot);
@@ -129,7 +130,7 @@ export class UringSession {
     else this.leave(index, slot);
   }
 
-  /** Puts the parts of a request together, as /dev/fuse would have given it. @returns its length */
+  /** Joins the parts of a request as /dev/fuse would have delivered them. @returns its length in bytes */
   private gather({ header, headerBytes, payload }: Slot): number {
     const { request } = this;
     const length = header.getUint32(UringHeader.in_out + InHeader.len, true);
@@ -143,7 +144,7 @@ export class UringSession {
     return structEnd + payloadBytes;
   }
 
-  /** Prepares to hand over a reply and to take the next request into its slot. */
+  /** Queues the command that sends a slot's reply and fetches the next request into it. */
   private commit(index: number, replyBytes: number): void {
     const slot = this.slots[index] as Slot;
     const { header, queue } = slot;
@@ -157,7 +158,7 @@ export class UringSession {
     submissions.setUint16(at + UringCommandRequest.qid, queue, true);
   }
 
-  /** Its answer comes later. A queue without a free slot would hold up all requests of its processor, so it gets one. */
+  /** Keeps a slot whose answer comes later. A queue without a free slot would block its CPU's requests, so it gets another. */
   private leave(index: number, { queue }: Slot): void {
     const unique = byteStringOf(this.request, InHeader.unique, InHeader.unique + 8) as Unique;
     this.waiting.set(unique, index);
@@ -182,14 +183,14 @@ export class UringSession {
     }
   }
 
-  /** Takes what /dev/fuse has, or how the connection ended. */
+  /** Answers requests from /dev/fuse, or records how the connection ended. */
   private readDevice(): void {
     this.end = this.device.drain();
     if (this.end === undefined) this.ring.poll(this.fd, DEVICE);
   }
 }
 
-/** How many processors there can ever be, online or not: the kernel waits for a queue of each. */
+/** The number of possible CPUs, online or not: the kernel waits for a queue of each. */
 function possibleProcessors(): number {
   const ranges = readFileSync('/sys/devices/system/cpu/possible', 'latin1').trim().split(',');
   return ranges.reduce((count, range) => {
@@ -198,19 +199,19 @@ function possibleProcessors(): number {
   }, 0);
 }
 
-/** A ring, and what its session has to know of the system, which it may not ask any more when it serves. */
+/** A ring, and system facts for its session, which may no longer read files once it serves. */
 export class FuseRing extends IoUring {
   readonly processors = possibleProcessors();
 }
 
-/** A ring for UringSession, on this thread. Throws ErrnoError where FUSE does not go over io_uring, and says why. */
+/** Makes a ring for UringSession on this thread. Throws ErrnoError with the reason if FUSE over io_uring is unavailable. */
 export function openRing(): FuseRing {
   const obstacle = uringObstacle();
   if (obstacle) throw new ErrnoError(EOPNOTSUPP, `FUSE over io_uring: ${obstacle}`);
   return new FuseRing(RING_ENTRIES);
 }
 
-/** What keeps the kernel from offering FUSE over io_uring; undefined: nothing known. */
+/** The reason why the kernel does not offer FUSE over io_uring; undefined if none is known. */
 export function uringObstacle(): string | undefined {
   try {
     const enabled = readFileSync('/sys/module/fuse/parameters/enable_uring', 'latin1');
