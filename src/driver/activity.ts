@@ -1,10 +1,11 @@
-/** What a mount is doing: the numbers that it counts, as other programs are told of them. */
+/** The activity of a mount: the numbers that it counts, in the form that other programs read. */
 import { RequestCounts, type RequestNumbers } from '../fuse/request-counts.ts';
 import { CacheCounts, type CacheNumbers, type Counters } from '../sys/counters.ts';
 
 /**
- * Where the numbers of Files are: checks by how they ended, then what is open at present. remembered: this version was checked
- * before; byKernel: the kernel has measured it; failed: the digest is wrong or missing, or the data can not be read.
+ * Indices of the numbers of Files. The first four count checks by their outcome; the last two count what is open now. measured:
+ * read and hashed; remembered: this version was checked before; byKernel: the kernel has measured it (fs-verity); failed: the
+ * digest is wrong or missing, or the data cannot be read.
  */
 export const FileCount = {
   measured: 0,
@@ -16,26 +17,31 @@ export const FileCount = {
   SIZE: 6,
 } as const;
 
-/** Where those of names are: LOOKUPs that found nothing, and nodes that the kernel knows at present; NaN: not counted. */
+/**
+ * Indices of the numbers of names: LOOKUPs that found nothing, and nodes that the kernel knows now; NaN if they are not counted.
+ */
 export const NameCount = { missing: 0, nodes: 1, SIZE: 2 } as const;
 
-/** Numbers that go on while a mount is served. */
+/** Counters that change while a mount is served. */
 export interface ActivityCounters {
-  /** Of RequestCounts. */
+  /** The counters of a RequestCounts. */
   readonly requests: Counters;
-  /** At FileCount and NameCount. */
+  /** Numbers at the indices of FileCount. `names` has those of NameCount. */
   readonly files: Counters;
   readonly names: Counters;
-  /** Of CacheCounts, by what the cache holds. */
+  /** The counters of CacheCounts, by the contents of the cache. */
   readonly caches: Readonly<Record<string, Counters>>;
 }
 
 export interface Activity extends RequestNumbers {
   /** LOOKUPs that found nothing. */
   readonly missing: number;
-  /** Opens of files that have a digest, by what came of it; with `opens=none` reads. */
+  /** Opens of files that have a digest, by outcome. With `opens=none`, these are reads. */
   readonly checks: Readonly<Record<'measured' | 'remembered' | 'byKernel' | 'failed', number>>;
-  /** At present: handles on files, files that the kernel reads itself, and nodes that it knows, where they are counted. */
+  /**
+   * Open now: file handles, files that the kernel reads itself, and nodes that it knows. `nodes` is absent if they are not
+   * counted.
+   */
   readonly open: Readonly<{ handles: number; backings: number; nodes?: number }>;
   readonly caches: Readonly<Record<string, CacheNumbers>>;
 }

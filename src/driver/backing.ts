@@ -1,4 +1,4 @@
-/** Passthrough: the kernel reads a file's data itself, from the descriptor that it is given at open. */
+/** Passthrough: the kernel reads a file's data itself, from a descriptor that is registered at open. */
 import type { Data } from '../layers/layer.ts';
 import { EPERM, errnoName } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
@@ -8,7 +8,10 @@ export class Backing {
   private readonly log: (line: string) => void;
   private trying: boolean;
 
-  /** @param session the descriptor of /dev/fuse @param enabled whether to try at all */
+  /**
+   * @param session the descriptor of /dev/fuse
+   * @param enabled whether to try at all
+   */
   constructor(session: number, enabled: boolean, log: (line: string) => void) {
     this.session = session;
     this.trying = enabled;
@@ -19,12 +22,13 @@ export class Backing {
     this.trying = false;
   }
 
-  /** Registers data with the kernel. @returns its backing id, or 0 where reads must come to us */
+  /** Registers data with the kernel. @returns its backing id, or 0 if reads must come to this process */
   open(data: Data): number {
     if (!this.trying || data.fd < 0) return 0;
     const id = native.fuseBackingOpen(this.session, data.fd);
     if (id > 0) return id;
-    // EPERM: not granted, or no CAP_SYS_ADMIN. Anything else is about this file: stacked too deep, for one.
+    // EPERM: no passthrough in this connection, or no CAP_SYS_ADMIN. Other errors concern only this file, which may be stacked
+    // too deep.
     if (id === -EPERM) {
       this.trying = false;
       this.log(`no passthrough: ${errnoName(id)}; reads are served from this process`);

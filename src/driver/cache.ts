@@ -1,24 +1,27 @@
-/** What the kernel may keep of our answers, and for how long. */
+/** Which answers the kernel may cache, and for how long. */
 import { DEFAULT_MEMORY, type Memory } from '../overlay/cache.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { DriverOptions } from './options.ts';
 
-/** Seconds, Infinity included. */
+/** Times in seconds; Infinity is allowed. */
 export interface CachePolicy {
-  /** How long a name leads to the same node. */
+  /** How long a name is cached. */
   entrySeconds: number;
-  /** How long attributes stay. */
+  /** How long attributes are cached. */
   attrSeconds: number;
-  /** How long a missing name stays missing; 0: it is asked for again each time. */
+  /** How long a missing name is cached; 0 means that it is looked up each time. */
   negativeSeconds: number;
-  /** Whether it asks before it opens a file; else it opens all files itself, and keeps their pages until it needs the room. */
+  /**
+   * Whether the kernel asks before it opens a file. If not, it opens all files itself and keeps their pages until it needs the
+   * memory.
+   */
   asksToOpen: boolean;
 }
 
 /**
- * Images never change, so the kernel may keep everything. A directory's names are kept as kernel overlayfs keeps its
- * dentries. Its attributes, which overlayfs shows as they are, grow old here for half a minute, and in the kernel for
- * another half.
+ * Images never change, so the kernel may cache everything. A directory's names are cached as kernel overlayfs caches its
+ * dentries. Kernel overlayfs shows a directory's current attributes. Here they may be half a minute old in this process, and
+ * another half minute in the kernel.
  */
 export function cachePolicy(overlay: Overlay, options: DriverOptions): CachePolicy {
   return {
@@ -29,7 +32,7 @@ export function cachePolicy(overlay: Overlay, options: DriverOptions): CachePoli
   };
 }
 
-/** What this process keeps, so that the layers are asked no more than the kernel would ask. */
+/** The caches of this process. They spare the layers all requests that the kernel's caches would spare them. */
 export function memoryFor(options: DriverOptions): Memory {
   const { dentries, attrTimeout, entryTimeout, negativeTimeout } = options;
   return {

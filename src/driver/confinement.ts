@@ -1,13 +1,13 @@
 /**
- * What the process of a mount gives up when it has mounted, so that whoever gets hold of it gets little. All threads, those
- * of Node.js included, share their memory and therefore their limits:
+ * The rights that the process of a mount gives up after mounting, so that an attacker who controls it gains little. All threads,
+ * including those of Node.js, share their memory, so all get the same limits:
  *
- *     no new privileges, and no call by which programs are started, filesystems mounted, files made or changed, other
- *         processes or the kernel reached (seccomp)
- *     nothing is written, and nothing opened but the layers, the package, and /proc (Landlock)
- *     no capability but CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN, and these only where they are used, see `capabilities`
+ *     seccomp        no new privileges; no system calls that start programs, mount filesystems, make or change files, or
+ *         reach other processes or the kernel
+ *     Landlock       nothing is written, and nothing is opened except the layers, the package and /proc
+ *     capabilities   only CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN, and these only if they are used, see `capabilities`
  *
- * The unmount is left to the watcher, another process. Where the kernel lacks a part, the others hold.
+ * The unmount is left to the watcher, another process. If the kernel lacks one part, the others still apply.
  */
 import { statSync } from 'node:fs';
 import type { LayerSpec, StackOptions } from '../overlay/options.ts';
@@ -32,7 +32,7 @@ import type { DriverOptions } from './options.ts';
 
 export interface Confinement {
   readonly capabilities: readonly string[];
-  /** layers: nothing else can be opened; reading: everything that can be read, but nothing written; any: no Landlock. */
+  /** layers: nothing else can be opened; reading: all readable files, but nothing can be written; any: no Landlock. */
   readonly files: 'layers' | 'reading' | 'any';
   /** Whether system calls are refused. */
   readonly systemCalls: boolean;
@@ -42,23 +42,23 @@ const NAMES: Readonly<Record<number, string>> = {
   [CAP_DAC_READ_SEARCH]: 'CAP_DAC_READ_SEARCH',
   [CAP_SYS_ADMIN]: 'CAP_SYS_ADMIN',
 };
-/** Calls that are known for other ends than to be refused. */
+/** Calls that are in the table for this process's own use, so they are not refused. */
 const OWN_CALLS: readonly SystemCall[] = ['capset', 'prctl', 'landlock_restrict_self'];
 
-/** Why this process can not be confined; undefined where it can. */
+/** The reason why this process cannot be confined; undefined if it can. */
 export const confinementObstacle = (): string | undefined =>
   knowsSystemCalls() ? undefined : `not on ${process.arch}`;
 
-/** Programs that are started from here on get what the watcher needs, and no more. */
+/** Limits the capabilities of programs started from now on to those that the watcher needs. */
 export function boundPrograms(): void {
   if (inInitialUserNamespace()) boundCapabilities([CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH]);
 }
 
-/** Whether files are to be registered with the kernel, if it can do that. */
+/** Whether to register files with the kernel, if it can do that. */
 export const wantsPassthrough = ({ passthrough, opens }: DriverOptions): boolean =>
   passthrough !== 'off' && opens !== 'none';
 
-/** What the process of a mount may do when it serves. To be made before it has given up anything. */
+/** The rights that the process of a mount keeps while it serves. Must be constructed before it has given up any. */
 export class Limits {
   private readonly stack: StackOptions;
   private readonly directories: readonly LayerSpec[];
@@ -68,7 +68,7 @@ export class Limits {
   private readonly isInitial = inInitialUserNamespace();
   private isRestricted = false;
 
-  /** Relative paths of layers count from the current directory. */
+  /** Relative paths of layers are resolved in the current directory. */
   constructor(stack: StackOptions) {
     this.stack = stack;
     this.directories = stack.layers.filter(({ path }) => isDirectory(path));
@@ -79,8 +79,8 @@ export class Limits {
   }
 
   /**
-   * What is kept. CAP_DAC_READ_SEARCH reads what the owner of a layer gave root alone, and opens files by
-   * handle; CAP_SYS_ADMIN registers files for passthrough, and reads trusted.* xattrs of directories.
+   * The capabilities to keep. CAP_DAC_READ_SEARCH reads files of a layer that only root may read, and opens files by handle.
+   * CAP_SYS_ADMIN registers files for passthrough, and reads trusted.* xattrs in directory layers.
    */
   private capabilities(passthrough: boolean): number[] {
     const isAdmin = this.isInitial && (passthrough || this.directories.some(({ dataOnly }) => !dataOnly));
@@ -88,8 +88,9 @@ export class Limits {
   }
 
   /**
-   * Confines all threads for good, when nothing is left to be mounted or started. What can not be had is left out.
-   * @param passthrough whether files are registered with the kernel @returns what has become of it
+   * Confines all threads for good, when nothing is left to be mounted or started. Unavailable parts are left out.
+   * @param passthrough whether files are registered with the kernel
+   * @returns the limits that took effect
    */
   enter(passthrough: boolean): Confinement {
     const kept = this.capabilities(passthrough);
@@ -106,17 +107,17 @@ export class Limits {
 
   private confine(thread: Thread, kept: readonly number[]): number {
     const result = refuseNewPrivileges(thread);
-    if (result < 0) return result; // it has ended
+    if (result < 0) return result; // the thread has ended
     const restricted = this.rules?.restrict(thread) ?? 0;
     if (restricted < 0 && restricted !== -ESRCH) this.isRestricted = false;
     return setCapabilities(thread, kept);
   }
 }
 
-/** Threads are started, and no processes nor namespaces. Source: linux/sched.h. */
+/** New threads are allowed; new processes and namespaces are not. Source: linux/sched.h. */
 const CLONE_THREAD = 0x10000;
 const CLONE_NEW = 0x7e020080;
-/** Ioctls by which a terminal takes input that nobody typed. Source: asm-generic/ioctls.h, linux/tiocl.h. */
+/** Ioctls that insert input into a terminal as if it had been typed. Source: asm-generic/ioctls.h, linux/tiocl.h. */
 const TIOCSTI = 0x5412;
 const TIOCLINUX = 0x541c;
 
@@ -127,7 +128,7 @@ function refusedCalls({ followOrigin }: StackOptions): Refused {
     { call: 'clone', argument: 0, withBits: CLONE_THREAD, withoutBits: CLONE_NEW },
     { call: 'ioctl', argument: 1, notEqual: [TIOCSTI, TIOCLINUX] },
   ];
-  const missing: SystemCall[] = ['clone3']; // its flags are out of a filter's sight
+  const missing: SystemCall[] = ['clone3']; // a filter cannot see its flags
   const allowed = [...OWN_CALLS, ...(followOrigin ? ['open_by_handle_at'] : [])];
   const others: string[] = [...allowed, ...missing, ...unless.map(({ call }) => call)];
   return { calls: (Object.keys(systemCalls) as SystemCall[]).filter(name => !others.includes(name)), missing, unless };
@@ -136,7 +137,7 @@ function refusedCalls({ followOrigin }: StackOptions): Refused {
 const isDirectory = (path: ByteString): boolean =>
   statSync(bufferOf(path), { throwIfNoEntry: false })?.isDirectory() === true;
 
-/** Rules by which the directories can be read; undefined where there is no Landlock, or it refuses one of them. */
+/** Rules that allow reading the directories; undefined without Landlock, or if it refuses one of them. */
 function rulesFor(directories: readonly ByteString[], reading: boolean): Ruleset | undefined {
   if (landlockVersion() === 0) return undefined;
   try {
@@ -148,7 +149,7 @@ function rulesFor(directories: readonly ByteString[], reading: boolean): Ruleset
   }
 }
 
-/** A few words for people. @param confinement why there is none, in place of what there is */
+/** Describes the limits in a few words. @param confinement the limits, or the reason why there are none */
 export function confinementText(confinement: Confinement | string): string {
   if (typeof confinement === 'string') return `not confined (${confinement})`;
   const { files, capabilities } = confinement;
@@ -161,7 +162,7 @@ const FILES = {
   any: 'is not confined to its layers (no Landlock)',
 } as const;
 
-/** All of it, for people who asked. */
+/** Describes all of the limits, for people who asked. */
 export function confinementDetails(confinement: Confinement | string): string {
   const text = confinementText(confinement);
   if (typeof confinement === 'string') return text;

@@ -1,6 +1,6 @@
 /**
- * Listings of directories, kept between the parts that the kernel reads. It opens directories without us, and so readers of one
- * directory share its listing.
+ * Directory listings, kept between the parts that the kernel reads. The kernel may open directories without asking, so all
+ * readers of a directory share its listing.
  */
 import { LRUCache } from 'lru-cache';
 import type { Nodeid } from '../fuse/ops.ts';
@@ -8,7 +8,7 @@ import type { Listing } from '../overlay/listing.ts';
 import { CacheCounts } from '../sys/counters.ts';
 
 const LISTINGS_MAX = 4096;
-/** Of all listings. A larger one is kept alone: to make it anew for each part would take ever longer. */
+/** The limit for all listings together. A larger listing is kept alone: making it anew for each part would be ever slower. */
 const BYTES_MAX = 64 << 20;
 
 export class Directories {
@@ -25,8 +25,8 @@ export class Directories {
 
   /**
    * The listing of a directory.
-   * @param isStale whether the one that is kept is not to be used
-   * @param make makes it, so that readers of the one before can go on with it
+   * @param isStale whether a kept listing must not be used
+   * @param make makes a new listing from the kept one, so that readers of the old one can continue with the new one
    */
   listing(nodeid: Nodeid, isStale: boolean, make: (before: Listing | undefined) => Listing): Listing {
     const known = this.listings.get(nodeid);
@@ -38,7 +38,7 @@ export class Directories {
     return listing;
   }
 
-  /** To be told when the kernel forgets a directory: its number may become that of another. */
+  /** Must be called when the kernel forgets a directory, whose nodeid may later be another's. */
   forget(nodeid: Nodeid): void {
     if (this.listings.delete(nodeid)) this.counts.holds(this.listings);
   }

@@ -1,4 +1,4 @@
-/** Open regular files: one set of data and one backing id for each, however often it is opened. */
+/** Open regular files. Each has one data source and one backing id, however often it is opened. */
 import { LRUCache } from 'lru-cache';
 import { Fopen } from '../fuse/abi.ts';
 import { DEFERRED, type Nodeid, type Unique } from '../fuse/ops.ts';
@@ -13,26 +13,28 @@ import { FileCount } from './activity.ts';
 import type { Backing } from './backing.ts';
 import type { Measurer, Result } from './measurer.ts';
 
-/** A file that is open, or was and may be again. */
+/** A file that is open, or that was and is kept in case it is opened again. */
 interface File {
   readonly nodeid: Nodeid;
   readonly node: Node;
   readonly data: Data;
-  /** What READ is answered from: the data, or the data with a check of each block. */
+  /** The source for READ: the data itself, or the data with a check of each block. */
   reads: Data;
-  /** 0 where reads come to us. */
+  /** The id of the registered backing file; 0 if reads come to this process. */
   backingId: number;
   /** Whether there is nothing to check. */
   unchecked: boolean;
-  /** The version of the data that was found to be what it must be, where a change from then on shows. */
+  /**
+   * The version of the data that passed its check; undefined before a check, or if a later change might not show in the version.
+   */
   passed: string | undefined;
-  /** The version that the kernel may have pages of; undefined before there were any, and where a change of it may not show. */
+  /** The version that the kernel may have pages of; undefined if there is none, or if a change might not show in the version. */
   cached: string | undefined;
-  /** Opens, and requests to open it that wait for an answer. */
+  /** The number of handles, plus the number of deferred requests to open the file. */
   users: number;
 }
 
-/** The answer to an open: FOPEN_* flags, and the backing id that FOPEN_PASSTHROUGH needs. */
+/** The answer to an open: the handle, FOPEN_* flags, and the backing id for FOPEN_PASSTHROUGH. */
 export interface Opened {
   handle: number;
   flags: number;
@@ -40,25 +42,25 @@ export interface Opened {
 }
 
 export interface FilesOptions {
-  /** Files, each with a descriptor, that are kept after their last close. */
+  /** The number of files kept after their last close; each holds a descriptor. */
   readonly idleMax: number;
-  /** read: blocks are checked whenever they are read; open: never again; undefined: whenever the kernel asks us for them. */
+  /** When blocks are checked. read: at every read; open: only at open; undefined: at reads that come to this process. */
   readonly verify?: 'open' | 'read' | undefined;
-  /** Measures what would hold others up; without one everything is measured at once. */
+  /** Measures large files on other threads; without it, all files are measured at once on this one. */
   readonly measurer?: Measurer<Opened | number> | undefined;
 }
 
-/** Bytes of block hashes that idle files keep at most. */
+/** The limit for the block hashes of idle files, in bytes. */
 const IDLE_LEAVES_MAX = 1 << 25;
-/** Data of this size is measured faster than another thread is woken: a tenth of a millisecond. */
+/** Data up to this size is measured faster than another thread is woken: in a tenth of a millisecond. */
 const AT_ONCE_BYTES = 1 << 17;
 
 /**
- * Keeps what is open and a bounded number of files that were. The kernel refuses to open an inode with two backing ids
- * at a time, and opening a file again must cost no search.
+ * Keeps open files and a bounded number of closed ones. The kernel refuses to open an inode with two backing ids at a time.
+ * Opening a file again must not search the layers.
  */
 export class Files {
-  /** Numbers at FileCount, and what is counted of idle files, those in use being hits as well. */
+  /** Numbers at the indices of FileCount. `cacheCounts` counts the cache of idle files; files in use count as hits, too. */
   readonly counters = newCounters(FileCount.SIZE);
   readonly cacheCounts = new CacheCounts();
   private readonly overlay: Overlay;
@@ -68,7 +70,7 @@ export class Files {
   private readonly idle: LRUCache<Nodeid, File>;
   private readonly handles = new Map<number, File>();
   private readonly keepDescriptors = spareDescriptors(() => {
-    while (this.idle.size > 1) this.idle.pop(); // the last one used may be being opened
+    while (this.idle.size > 1) this.idle.pop(); // the most recent one may be about to be opened
     this.cacheCounts.holds(this.idle);
   });
   private nextHandle = 1;
@@ -89,8 +91,10 @@ export class Files {
   }
 
   /**
-   * Opens a regular file. @param unique the request, which may then be answered by `settled`
-   * @returns the handle, a negative errno, or DEFERRED; throws as Overlay.find, Overlay.check and a Check do
+   * Opens a regular file.
+   * @param unique the request, which may then be DEFERRED and answered by `settled`; without it the answer is immediate
+   * @returns the handle, a negative errno, or DEFERRED
+   * Throws as Overlay.find, Overlay.check and a Check do.
    */
   open(nodeid: Nodeid, node: Node, unique?: Unique): Opened | number {
     const file = this.rechecked(nodeid, node);
@@ -99,7 +103,7 @@ export class Files {
     return typeof ready === 'number' ? ready : this.grant(ready);
   }
 
-  /** A file that is kept or found, whose node is what the kernel was told. */
+  /** A kept or newly found file, after its layer has checked that the node still is the one that the kernel knows. */
   private rechecked(nodeid: Nodeid, node: Node): File | number {
     const kept = this.kept(nodeid);
     const hasOwnData = node.data === undefined;
@@ -115,16 +119,16 @@ export class Files {
     return file;
   }
 
-  /** @param file of the node, whose own descriptor spares a search for its name */
+  /** @param file an open file of the node; its descriptor saves a lookup by name */
   private recheck({ top }: Node, file: File | undefined): void {
     const fd = file?.node.data === undefined ? (file?.data.fd ?? -1) : -1;
     top.layer.recheck?.(top, fd, file !== undefined && file.users > 0);
   }
 
   /**
-   * What a regular file is read from that the kernel opens without asking; it is kept as one that was closed.
-   * @param unique the request, which may then be answered by `settled`, and asks again for that
-   * @returns as `open`
+   * The data of a regular file that the kernel opens without asking. The file is then kept as one that was closed.
+   * @param unique the request, which may then be DEFERRED; its answer only says that the data can be asked for again
+   * @returns the data, a negative errno, or DEFERRED; throws as `open` does
    */
   unopened(nodeid: Nodeid, node: Node, unique?: Unique): Data | number {
     const file = this.kept(nodeid) ?? this.find(nodeid, node);
@@ -136,7 +140,8 @@ export class Files {
   }
 
   /**
-   * Checks a file. @param answerWith makes an answer of it, where that was left for later
+   * Checks a file.
+   * @param answerWith makes the answer from the file if the request is DEFERRED
    * @returns the file, ready to be read, a negative errno, or DEFERRED
    */
   private ready(
@@ -185,7 +190,9 @@ export class Files {
 
   // ---- checks ------------------------------------------------------------------------------------------------------
 
-  /** Whether reads are to be checked. Without the option verify that depends on whether the kernel takes this file. */
+  /**
+   * Whether reads must be checked. Without the option `verify`, they are checked if the kernel does not read this file itself.
+   */
   private needsLeaves(file: File, { byOrigin }: Check): boolean {
     const { verify } = this.options;
     if (byOrigin) return true;
@@ -198,7 +205,7 @@ export class Files {
     return this.options.measurer !== undefined && data.fd >= 0 && sizeBytes > AT_ONCE_BYTES;
   }
 
-  /** Leaves a request to be answered when the data has been measured. */
+  /** Defers a request until the data has been measured. */
   private leave(
     file: File,
     check: Check,
@@ -210,7 +217,7 @@ export class Files {
     const work = { fd: file.data.fd, sizeBytes, algorithm, withLeaves };
     const key = withLeaves ? `${check.key} by blocks` : check.key;
     const answer = (result: Result): Opened | number => {
-      file.users--; // the request's; a handle has its own
+      file.users--; // ends the use by the request; a handle has its own
       try {
         const ready = this.checked(file, check, check.learn({ ...result(), byKernel: false }));
         return answerWith(this.counted(ready, FileCount.measured));
@@ -220,16 +227,16 @@ export class Files {
       }
     };
     this.options.measurer?.begin(key, { unique, work, answer });
-    this.use(file); // not before: it may throw
+    this.use(file); // not earlier: begin() may throw
     return DEFERRED;
   }
 
-  /** Told when the connection is made. @param passthrough whether the kernel can read data itself */
+  /** Must be called when the connection is made. @param passthrough whether the kernel can read data itself */
   begin(passthrough: boolean): void {
     if (!passthrough) this.backing.disable();
   }
 
-  /** An open that was left for later and can be answered now. Its answer may throw as `open` does. */
+  /** Returns a deferred open that can be answered now, or undefined. Its answer may throw as `open` does. */
   settled(): { unique: Unique; answer: () => Opened | number } | undefined {
     return this.options.measurer?.settled();
   }
@@ -238,7 +245,7 @@ export class Files {
     this.options.measurer?.interrupt(unique);
   }
 
-  /** Takes note that the data is what it must be, and arranges how it is read. */
+  /** Records that the data passed its check and chooses how reads are served. */
   private checked(file: File, check: Check, measured: Measured): File {
     const { byKernel, leaves } = measured;
     if (byKernel || !this.needsLeaves(file, check)) this.passThrough(file);
@@ -276,14 +283,14 @@ export class Files {
     this.removeFromIdle(file.nodeid);
   }
 
-  /** Takes a file out of those that are idle. @returns whether it was one */
+  /** Removes a file from the idle files. @returns whether it was one */
   private removeFromIdle(nodeid: Nodeid): boolean {
     const wasIdle = this.idle.delete(nodeid);
     this.cacheCounts.holds(this.idle);
     return wasIdle;
   }
 
-  /** Pages that the kernel has stay valid while the data does not change; data of another size can not be cached. */
+  /** The kernel's pages stay valid while the data is unchanged. Data whose size differs from the inode's cannot be cached. */
   private openFlags(file: File): number {
     if (file.backingId > 0) return Fopen.PASSTHROUGH;
     if (file.data.sizeBytes !== file.node.top.sizeBytes) return Fopen.DIRECT_IO;
@@ -294,13 +301,13 @@ export class Files {
     return unchanged ? Fopen.KEEP_CACHE : 0;
   }
 
-  /** A descriptor of the node itself, which somebody has open; -1 where nobody has, or its data is elsewhere. */
+  /** The descriptor of the node's own file, if it is open; -1 if it is not, or if the node's data is in another file. */
   openFd(nodeid: Nodeid): number {
     const file = this.inUse.get(nodeid);
     return file !== undefined && file.users > 0 && file.node.data === undefined ? file.data.fd : -1;
   }
 
-  /** What an open file is read from. */
+  /** The data of an open file; undefined for an unknown handle. */
   get(handle: number): Data | undefined {
     return this.handles.get(handle)?.reads;
   }
@@ -313,7 +320,7 @@ export class Files {
     if (--file.users === 0 && !this.keep(file)) this.dispose(file);
   }
 
-  /** Keeps a file without users for those to come. @returns whether it could be kept: its hashes may be too many */
+  /** Keeps a file without users as idle. @returns false if it could not be kept because its hashes are too large */
   private keep(file: File): boolean {
     this.inUse.delete(file.nodeid);
     this.idle.set(file.nodeid, file);
@@ -321,13 +328,16 @@ export class Files {
     return this.idle.has(file.nodeid);
   }
 
-  /** Keeps a file that is read without being opened, whatever its size: its next reader would have it measured again. */
+  /**
+   * Keeps a file that is read without being opened, however large its hashes are: its next reader would have to measure it again.
+   * @returns the number of its users
+   */
   private keepIdle(file: File): number {
     if (file.users === 0 && !this.keep(file)) this.inUse.set(file.nodeid, file);
     return file.users;
   }
 
-  /** Lets go of a file that could not be opened, unless it is open already. */
+  /** Drops a file that could not be opened, unless it is already open. */
   private refuse(file: File, error: unknown): void {
     const wasInterrupted = error instanceof ErrnoError && error.errno === EINTR;
     if (!wasInterrupted) count(this.counters, FileCount.failed);
@@ -336,7 +346,7 @@ export class Files {
     if (!this.removeFromIdle(file.nodeid)) this.dispose(file);
   }
 
-  /** Lets go of a file that the kernel has forgotten: its data is to be found anew. */
+  /** Drops a file that the kernel has forgotten, unless it has users; its data is found anew next time. */
   drop(nodeid: Nodeid): void {
     this.removeFromIdle(nodeid);
     const file = this.inUse.get(nodeid);

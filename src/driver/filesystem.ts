@@ -1,4 +1,4 @@
-/** A FUSE filesystem over an overlay: one method per operation. */
+/** A FUSE filesystem over an overlay, with one method for each operation. */
 import { Fopen } from '../fuse/abi.ts';
 import { DirentPacker } from '../fuse/dirents.ts';
 import type { Connection } from '../fuse/init.ts';
@@ -46,25 +46,28 @@ const W_OK = 2;
 const O_RDONLY = 0;
 const O_ACCMODE = 3;
 const O_TRUNC = 0o1000;
-/** d_ino of an entry that cannot be looked up; 0 would hide it. Source: libfuse, FUSE_UNKNOWN_INO. */
+/** d_ino of an entry that cannot be looked up; 0 would hide the entry. Source: libfuse, FUSE_UNKNOWN_INO. */
 const UNKNOWN_INO = 0xffffffff;
-/** `.` and `..` come first, at the positions 0 and 1; those of a listing are this much lower. */
+/** `.` and `..` come first, at positions 0 and 1. The other entries' positions are those of the listing plus DOTS. */
 const DOTS = 2;
 
-/** Shown by findmnt(8), and as the root of the mount by mountinfo: overlayfs calls that directory so. */
+/**
+ * The name of the directory that is mounted instead of the kernel's root. findmnt(8) and mountinfo show it as the root of the
+ * mount; overlayfs uses the same name.
+ */
 export const MERGED_NAME: ByteString = 'merged';
 
 export interface Visibility {
   /** Whether POSIX ACLs exist here at all. */
   acl: boolean;
-  /** Whether trusted.* names are listed for root: only where this process could read them anywhere. */
+  /** Whether root's listings include trusted.* names: only if this process could read them on any filesystem. */
   trusted: boolean;
-  /** Whose numbers statfs(2) shows. */
+  /** The layer whose numbers statfs(2) shows. */
   statfs?: 'top' | 'data' | undefined;
 }
 
 export class OverlayFilesystem implements Filesystem {
-  /** Numbers at NameCount. */
+  /** Numbers at the indices of NameCount. */
   readonly counters = newCounters(NameCount.SIZE);
   private readonly overlay: Overlay;
   private readonly cache: CachePolicy;
@@ -72,14 +75,14 @@ export class OverlayFilesystem implements Filesystem {
   private readonly nodes: Nodes | RecalledNodes;
   private readonly files: Files;
   private readonly directories = new Directories();
-  /** The number of the directory in which each directory was found last, where the overlay does not know that. */
+  /** For each directory, the inode number of the one where it was last found. Used only if the overlay does not know parents. */
   private readonly parents = new Map<Nodeid, number>();
-  /** Whether the kernel opens directories without asking us, once it was told to. */
+  /** Whether the kernel opens directories without asking. It starts after the first OPENDIR was answered ENOSYS. */
   private opensDirectoriesItself = false;
-  /** The same of files; reads that were left for later, to be asked for again when their data is checked. */
+  /** Whether the kernel opens files without asking. `deferredReads` are then repeated when their data has been checked. */
   private opensFilesItself = false;
   private readonly deferredReads = new Map<Unique, (out: Out) => number>();
-  /** Whether file handles outlive what the kernel remembers. */
+  /** Whether file handles stay valid after the kernel has forgotten their inodes. */
   private hasHandles = false;
   private readonly packer = new DirentPacker();
   /** Whether the kernel's root holds nothing but MERGED_NAME, which is the root of the tree. */
@@ -94,13 +97,15 @@ export class OverlayFilesystem implements Filesystem {
     this.counters[NameCount.nodes] = this.nodes.size;
   }
 
-  /** What is counted of its caches and of those below it. */
+  /** The counters of this filesystem's caches and of those below it. */
   get caches(): Readonly<Record<string, Counters>> {
     const { directories, files, overlay } = this;
     return { ...overlay.caches, files: files.cacheCounts.counters, listings: directories.counts.counters };
   }
 
-  /** Two messages less for each directory; of one that can change the kernel asks anew when its mtime has. */
+  /**
+   * Unopened directories save two messages each. If the tree can change, the kernel reads a listing again when the mtime does.
+   */
   init({ flags }: Connection): void {
     this.opensDirectoriesItself =
       flags.has('NO_OPENDIR_SUPPORT') && (this.overlay.immutable || flags.has('AUTO_INVAL_DATA'));
@@ -123,14 +128,14 @@ export class OverlayFilesystem implements Filesystem {
     return reply.putEntryOut(out.view, 0, nodeid, 0, entrySeconds, attrSeconds, found.attr);
   }
 
-  /** The name is not kept: the kernel asks for it anew where it is to be one of the tree again. */
+  /** The name is not cached: it may become a name of the tree again. */
   private lookupMerged(name: ByteString, out: Out): number {
     if (name !== MERGED_NAME) return -ENOENT;
     const { overlay, cache } = this;
     return reply.putEntryOut(out.view, 0, MERGED, 0, 0, cache.attrSeconds, overlay.attr(overlay.root));
   }
 
-  /** Looks a name up: a second time where what was remembered of it is not there any more. */
+  /** Looks up a name, and again if the remembered object is stale. */
   private find(directory: Node, name: ByteString): { node: Node; attr: Attr } | number {
     try {
       return this.findOnce(directory, name);
@@ -157,7 +162,7 @@ export class OverlayFilesystem implements Filesystem {
     return reply.putEntryOut(out.view, 0, this.nodes.remember(node), 0, entrySeconds, attrSeconds, attr);
   }
 
-  /** A negative entry, which the kernel keeps, unless the user wants to be asked again each time. */
+  /** A negative entry, which the kernel caches; -ENOENT if the option negativeTimeout is 0. */
   private missing(out: Out): number {
     count(this.counters, NameCount.missing);
     const { negativeSeconds } = this.cache;
@@ -184,7 +189,7 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (!isDirectory(node.top.mode)) return -ENOTDIR;
-    if (this.opensDirectoriesItself) return -ENOSYS; // for good
+    if (this.opensDirectoriesItself) return -ENOSYS; // and the kernel stops asking
     const keep = this.overlay.immutable ? Fopen.KEEP_CACHE : 0;
     return reply.putOpenOut(out.view, 0, 0, Fopen.CACHE_DIR | keep);
   }
@@ -200,7 +205,7 @@ export class OverlayFilesystem implements Filesystem {
     return this.packer.length;
   }
 
-  /** The kernel begins from the start where it has no listing, or an old one. */
+  /** The kernel reads from position 0 if it has no listing or an outdated one. */
   private listing(nodeid: Nodeid, node: Node, position: number): Listing {
     const isStale = position === 0 && !this.overlay.immutable;
     return this.directories.listing(nodeid, isStale, before => this.overlay.listing(node, before));
@@ -214,7 +219,7 @@ export class OverlayFilesystem implements Filesystem {
       : this.packer.add(name, ino, at + 1, DT_DIR);
   }
 
-  /** The root is its own parent here: the kernel puts the directory around the mount in its place. */
+  /** The root is its own parent here: the kernel replaces its `..` with the directory above the mount. */
   private parentIno(nodeid: Nodeid, node: Node): number {
     if (isRoot(nodeid)) return node.ino;
     return this.overlay.parentIno(node) ?? this.parents.get(nodeid) ?? UNKNOWN_INO;
@@ -233,7 +238,7 @@ export class OverlayFilesystem implements Filesystem {
     return this.packer.addPlus(name, next, dtype, node.ino, nodeid, entrySeconds, attrSeconds, attr);
   }
 
-  /** A broken object is listed by name and type alone; the error shows when it is looked up. */
+  /** Looks up a listed entry. A broken object is listed only by name and type; its error shows at the lookup. */
   private tryLookup(directory: Node, { name, ino }: Entry): { node: Node; attr: Attr } | undefined {
     const { overlay } = this;
     try {
@@ -265,7 +270,7 @@ export class OverlayFilesystem implements Filesystem {
     return typeof attr === 'number' ? attr : reply.putStatxOut(out.view, 0, this.attrSeconds(nodeid), attr);
   }
 
-  /** None for an object that is not where it was: whoever walks to its old name is to be told so. */
+  /** 0 for a stale object, so that a walk to its old name fails at once. */
   private attrSeconds(nodeid: Nodeid): number {
     return this.nodes.get(nodeid)?.top.isStale ? 0 : this.cache.attrSeconds;
   }
@@ -321,8 +326,8 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (isDirectory(node.top.mode)) return -EISDIR;
-    if ((flags & O_ACCMODE) !== O_RDONLY || flags & O_TRUNC) return -EROFS; // asked after a remount alone
-    if (this.opensFilesItself) return -ENOSYS; // for good: it reads them with handle 0, and keeps their pages
+    if ((flags & O_ACCMODE) !== O_RDONLY || flags & O_TRUNC) return -EROFS; // comes only after a remount
+    if (this.opensFilesItself) return -ENOSYS; // and the kernel stops asking; it reads with handle 0, and caches pages
     return putOpened(out, this.files.open(nodeid, node, unique));
   }
 
@@ -361,13 +366,15 @@ export class OverlayFilesystem implements Filesystem {
     return result < 0 ? result : reply.putLseekOut(out.view, 0, result);
   }
 
-  /** What a handle reads from; what the kernel opened itself is found and checked now. @returns DEFERRED only with `unique` */
+  /**
+   * The data to read from. A file that the kernel opened itself is found and checked now. @returns DEFERRED only with `unique`
+   */
   private dataOf(nodeid: Nodeid, fh: number, unique?: Unique): Data | number {
     if (fh !== 0 || !this.opensFilesItself) return this.files.get(fh) ?? -EBADF;
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     const data = this.files.unopened(nodeid, node, unique);
-    return data === DEFERRED || typeof data !== 'number' ? data : -EIO; // a missing object is no answer to a read
+    return data === DEFERRED || typeof data !== 'number' ? data : -EIO; // ENOENT would be no valid answer to a read
   }
 
   release(_nodeid: Nodeid, fh: number): void {

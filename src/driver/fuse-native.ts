@@ -1,15 +1,15 @@
 /**
  * The second transport: the npm package fuse-native, a binding to libfuse 2, served on the main thread.
  *
- * It is slower than ours and shows less, for lack of words in its interface:
+ * It is slower than the built-in transport, and its interface cannot express everything:
  *
- *     names, link targets   UTF-8 only; others are listed garbled, and asking for them is EILSEQ
+ *     names, link targets   UTF-8 only; others are listed garbled, and their lookup is EILSEQ
  *     times                 milliseconds, and nothing before 1970
  *     st_ino                32 bits
- *     statfs                32 bits a number
+ *     statfs                32 bits for each number
  *     file data             as many bytes as stat says, though an object in a data-only layer may have more or fewer
- *     POSIX ACLs            do not count: permissions are those of the mode bits, as with `noacl`
- *     trusted.* xattrs      listed for every user, if for any; their values are for root alone
+ *     POSIX ACLs            not enforced: permissions are those of the mode bits, as with `noacl`
+ *     trusted.* xattrs      listed for every user, or for none; only root can read their values
  *     lseek                 a file is one piece of data, without holes
  *     mount points          a directory that is one already is refused
  *
@@ -36,33 +36,33 @@ import { PathOperations } from './path-operations.ts';
 import { exactText } from './paths.ts';
 import { type Restriction, restrictionsOf } from './restrictions.ts';
 
-/** Files kept open after their last close. */
+/** Number of files kept open after their last close. */
 const IDLE_FILES_MAX = 256;
-/** The binding cuts longer texts off. */
+/** The longest text in bytes; the binding truncates longer ones. */
 const TEXT_BYTES_MAX = 1023;
 /** How long to wait for the kernel's first request. */
 const GREETING_MS = 10_000;
-/** How often to see whether the connection is still there: fuse-native has no word for its end. */
+/** How often to check that the connection is still open: fuse-native does not report its end. */
 const LOOK_MS = 50;
 
 /**
- * The class that fuse-native exports, with three of its inner methods, which we replace: its options have no read-only
- * mount, and its way with xattrs replies more bytes than the caller has room for.
+ * The class that fuse-native exports, with three of its internal methods that are replaced here. Its options have no read-only
+ * mount, and its xattr methods reply more bytes than the caller has room for.
  */
 interface FuseNative {
   mount(done: (error: Error | null) => void): void;
-  /** The one argument for libfuse. */
+  /** Returns the single argument for libfuse. */
   _fuseOptions: () => string;
   _op_getxattr: (signal: Signal, path: string, name: string, out: Buffer) => void;
   _op_listxattr: (signal: Signal, path: string, out: Buffer) => void;
 }
 type FuseNativeClass = new (mountpoint: string, operations: object, options: { timeout: false }) => FuseNative;
-/** Ends an operation: a count or a negative errno, and the memory that goes back to libfuse. */
+/** Ends an operation with a count or a negative errno, and returns the memory to libfuse. */
 type Signal = (result: number, memory: ArrayBufferLike) => void;
 
-/** Opens a stack, mounts it once, and answers for it. The process stays alive until it is told to exit. */
+/** Opens a stack, mounts it once, and serves it. The process stays alive until it is told to exit. */
 export class FuseNativeServer {
-  /** Settles when the connection is over; the layers are closed then. */
+  /** Settles when the connection has ended and the layers are closed. */
   readonly ended: Promise<End>;
   /** As in OverlayServer. */
   readonly restrictions: readonly Restriction[];
@@ -73,8 +73,9 @@ export class FuseNativeServer {
   private end: (end: Promise<End>) => void = () => {};
 
   /**
-   * Opens the layers. @param log gets a line for each operation that failed for an unexpected reason
-   * Throws ErrnoError: EINVAL for what can not be done this way, ENOSYS where fuse-native does not load, and as
+   * Opens the layers.
+   * @param log gets a line for each operation that failed unexpectedly
+   * Throws ErrnoError: EINVAL for options that this transport cannot provide, ENOSYS if fuse-native does not load, and as
    * openOverlay does.
    */
   constructor(stack: StackOptions, driver: DriverOptions, log: (line: string) => void) {
@@ -92,8 +93,9 @@ export class FuseNativeServer {
   }
 
   /**
-   * Mounts by the path of a directory, and serves; no blocking call of this thread may touch the mount. It is taken away as any
-   * other. Throws ErrnoError: EINVAL for a path that can not be handed over, else EIO, with libfuse's reason on stderr.
+   * Mounts on a directory by its path, and serves. No blocking call of this thread may touch the mount. It is unmounted like any
+   * other.
+   * Throws ErrnoError: EINVAL for a path that cannot be passed to fuse-native, else EIO, with libfuse's reason on stderr.
    */
   async mount({ shown: mountpoint }: MountPoint, options: FuseMountOptions): Promise<Mounter> {
     const target = exactText(mountpoint);
@@ -117,7 +119,7 @@ export class FuseNativeServer {
     return mounter();
   }
 
-  /** Settles when the kernel has greeted libfuse. */
+  /** Resolves when libfuse has received the kernel's first request. */
   private async connect(mountpoint: string, files: Files, options: FuseMountOptions): Promise<void> {
     const listsTrusted = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
     const operations = new PathOperations(this.overlay, files, listsTrusted, this.log);
@@ -134,7 +136,7 @@ export class FuseNativeServer {
   }
 }
 
-/** Loaded when it is wanted: it is an optional dependency, and needs a library that may be missing, too. */
+/** Loads fuse-native on demand: it is an optional dependency, and its shared library may be missing, too. */
 function load(): FuseNativeClass {
   try {
     return createRequire(import.meta.url)('fuse-native');
@@ -144,7 +146,7 @@ function load(): FuseNativeClass {
   }
 }
 
-/** The one argument that libfuse gets. The source of the mount comes last and is cut where it is too long. */
+/** The single argument for libfuse. The source of the mount comes last and is truncated if it is too long. */
 function libfuseOptions(fuse: FuseMountOptions, driver: DriverOptions, cache: CachePolicy): string {
   const options = [
     'ro',
@@ -162,13 +164,13 @@ function libfuseOptions(fuse: FuseMountOptions, driver: DriverOptions, cache: Ca
   return shortened(`-o${options.join(',')},fsname=${escaped(fuse.fsname)}`);
 }
 
-/** libfuse 2 forces nosuid and nodev unless told otherwise, and knows no finer access times. */
+/** libfuse 2 forces nosuid and nodev unless told otherwise, and has no finer flags for access times. */
 function mountFlagNames(flags: readonly MountFlag[]): string[] {
   const known = flags.filter(flag => flag === 'noexec' || flag === 'noatime' || flag === 'sync' || flag === 'dirsync');
   return [...known, flags.includes('nosuid') ? 'nosuid' : 'suid', flags.includes('nodev') ? 'nodev' : 'dev'];
 }
 
-/** The kernel counts in jiffies, libfuse in doubles; 136 years are long enough. */
+/** The kernel counts in jiffies and libfuse in doubles; 136 years are long enough. */
 const seconds = (wanted: number): number => Math.min(wanted, 2 ** 32 - 1);
 const escaped = (name: ByteString): string => Buffer.from(name, 'latin1').toString('utf8').replace(/[\\,]/g, '\\$&');
 
@@ -177,7 +179,7 @@ function shortened(text: string): string {
   return bytes.toString('utf8').replace(/\ufffd$/, '');
 }
 
-/** The descriptors of /dev/fuse that this process has open. */
+/** This process's descriptors of /dev/fuse. */
 function devices(): string[] {
   return readdirSync('/proc/self/fd').filter(isDevice);
 }
@@ -186,11 +188,11 @@ function isDevice(descriptor: string): boolean {
   try {
     return readlinkSync(`/proc/self/fd/${descriptor}`) === '/dev/fuse';
   } catch {
-    return false; // it was the one that listed the directory
+    return false; // the descriptor that readdir itself used
   }
 }
 
-/** Settles when libfuse has closed its descriptor: every request is answered, and none will come. */
+/** Resolves when libfuse has closed its descriptor: then every request has been answered, and no more will come. */
 function disconnected(descriptor: string | undefined): Promise<void> {
   return new Promise(resolve => {
     const timer = setInterval(() => {

@@ -1,4 +1,4 @@
-/** Has files measured by threads of their own, while the thread that serves the kernel goes on. */
+/** Measures files on separate threads, while the thread that serves the kernel continues. */
 import type { Unique } from '../fuse/ops.ts';
 import { EINTR, EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
@@ -6,18 +6,18 @@ import type { MeasurePool } from '../verity/measure-pool.ts';
 import type { Digests, Outcome, Work } from '../verity/measure-worker.ts';
 
 /**
- * How long a file that nobody waits for is still measured. Programs that are interrupted by a timer open it again at once, and
- * would never get it if that began anew each time.
+ * How long a file is still measured after its last waiter was interrupted. A program that a timer interrupts opens the file again
+ * at once. It would never get the file if each attempt began anew.
  */
 const GRACE_MS = 1000;
 
-/** Gives what was measured; throws the ErrnoError of what went wrong. */
+/** Returns the digests of the file; throws ErrnoError if measuring failed. */
 export type Result = () => Digests;
 
-/** A request whose data is measured, and what makes an answer of the result. */
+/** A request that waits for its data to be measured, and the function that turns the result into its answer. */
 export interface Waiter<T> {
   readonly unique: Unique;
-  /** Its descriptor stays open until the answer is made. */
+  /** The file to measure. The caller keeps its descriptor open until the answer is made. */
   readonly work: Work;
   readonly answer: (result: Result) => T;
 }
@@ -38,7 +38,10 @@ export class Measurer<T> {
     this.pool = pool;
   }
 
-  /** Measures an open file, unless that is under way already. @param key the same for the same data and algorithm */
+  /**
+   * Measures an open file, or joins the job that already measures it.
+   * @param key the same for the same data and algorithm
+   */
   begin(key: string, waiter: Waiter<T>): void {
     const known = this.jobs.get(key);
     if (known === undefined) {
@@ -51,7 +54,7 @@ export class Measurer<T> {
 
   private start(key: string, waiters: Waiter<T>[]): void {
     const { work } = waiters[0] as Waiter<T>;
-    const fd = must(native.duplicate(work.fd), 'the descriptor of an object'); // which nobody closes before the end
+    const fd = must(native.duplicate(work.fd), 'the descriptor of an object'); // stays open until the job ends
     const job: Job<T> = { key, waiters, controller: new AbortController(), grace: undefined };
     this.jobs.set(key, job);
     const ended = (outcome: Outcome): void => {
@@ -64,7 +67,7 @@ export class Measurer<T> {
     );
   }
 
-  /** A request is not waited for any more: it fails with EINTR. What nobody waits for is not measured to the end. */
+  /** Fails a request with EINTR. If its job has no other waiters, the job is aborted after GRACE_MS. */
   interrupt(unique: Unique): void {
     for (const job of this.jobs.values()) {
       const at = job.waiters.findIndex(waiter => waiter.unique === unique);
@@ -76,7 +79,7 @@ export class Measurer<T> {
     }
   }
 
-  /** A request that can be answered now. */
+  /** Returns a request that can be answered now, or undefined if there is none. */
   settled(): { unique: Unique; answer: () => T } | undefined {
     return this.settledWaiters.shift();
   }
@@ -89,7 +92,7 @@ export class Measurer<T> {
     if (result) for (const waiter of job.waiters) this.settle(waiter, result);
   }
 
-  /** Somebody came while it was being dropped. @returns undefined, or what went wrong */
+  /** Starts a job again for a waiter that came while it was being aborted. @returns undefined, or a Result that throws */
   private startAgain({ key, waiters }: Job<T>): Result | undefined {
     try {
       this.start(key, waiters);

@@ -1,4 +1,4 @@
-/** The nodes that the kernel knows: nodeid to overlay node. */
+/** The nodes that the kernel knows: from nodeid to overlay node. */
 import type { Nodeid } from '../fuse/ops.ts';
 import { ROOT } from '../fuse/ops.ts';
 import { isStale, type Node } from '../overlay/node.ts';
@@ -11,22 +11,24 @@ interface Known {
   lookups: number;
 }
 
-/** 1 is the root. */
+/** The first nodeid after the root's, which is 1. */
 const FIRST_NODEID = 2;
-/** The root once more, as the one directory in the kernel's root. No object has this number: inodes are not that many. */
+/**
+ * The root's second nodeid, as the only directory in the kernel's root. No object has it: inode numbers do not reach that high.
+ */
 export const MERGED = Number.MAX_SAFE_INTEGER as Nodeid;
 
 export const isRoot = (nodeid: Nodeid): boolean => nodeid === ROOT || nodeid === MERGED;
 
 /**
- * Nodes that are kept, with the kernel's count of lookups, until it has forgotten them. A nodeid is one object's for good: one
- * whose inode number was used before gets a nodeid of its own, so that what is open of the other one stays what it is.
+ * Nodes that are kept until the kernel has forgotten them, with its count of lookups. A nodeid belongs to one object for good. An
+ * object whose inode number was used before gets a nodeid of its own, so open files of the earlier object stay valid.
  */
 export class Nodes {
   private readonly known = new Map<Nodeid, Known>();
-  /** The same by the number that the object has now, so that the names of a hard link share a nodeid. */
+  /** The same nodes by the object's current inode number, so that the names of a hard link share a nodeid. */
   private readonly byIno = new Map<number, Known>();
-  /** What `canonical` found last: most often that is remembered next. */
+  /** The node that `canonical` found last, which is usually remembered next. */
   private latest: Known | undefined;
   private readonly root: Node;
   private next = FIRST_NODEID;
@@ -39,14 +41,14 @@ export class Nodes {
     return this.known.size;
   }
 
-  /** The node, or undefined for a nodeid that the kernel was never given or has forgotten. */
+  /** The node; undefined for a nodeid that the kernel was never given or has forgotten. */
   get(nodeid: Nodeid): Node | undefined {
     return isRoot(nodeid) ? this.root : this.known.get(nodeid)?.node;
   }
 
   /**
-   * The node to answer with: the one that the kernel knows already keeps its stack and data, as its inode would, for as long as
-   * they are there. It is where the object was found last.
+   * The node to answer with. If the kernel already knows the object, that is the known node: it keeps its stack and data, as a
+   * kernel inode would, unless it is stale. The known node then follows the object to the place where it was found last.
    */
   canonical(node: Node): Node {
     if (node.ino === this.root.ino) return this.root;
@@ -72,7 +74,7 @@ export class Nodes {
     return known.nodeid;
   }
 
-  /** What is known of the object of a node. */
+  /** The known node of the same object; undefined if there is none. */
   private knownAs(node: Node): Known | undefined {
     const known = this.byIno.get(node.ino);
     return known && isSameObject(known.node, node) ? known : undefined;
@@ -91,7 +93,7 @@ export class Nodes {
   }
 }
 
-/** Whether a node that was found is a known one, which follows it to where it was found. */
+/** Whether a found node is the known object. The known node then follows it to the place where it was found. */
 function isSameObject(known: Node, found: Node): boolean {
   if (known === found) return true;
   const { top } = known;
@@ -99,18 +101,20 @@ function isSameObject(known: Node, found: Node): boolean {
   return top.layer.adopt?.(top, found.top) ?? true;
 }
 
-/** Places for nodes that are used again and again, so that they are not made anew each time. */
+/** The number of places for recently used nodes, which need not be made anew. */
 const PLACES = 1024;
 
 /**
- * Nodes of a stack that finds each of them by its number: none has to be kept, however many the kernel knows, and nothing
- * has to be counted.
+ * Nodes of a stack that can find each node by its number. None has to be kept, however many the kernel knows, and lookups need
+ * not be counted.
  */
 export class RecalledNodes {
-  /** Nobody counts them. */
+  /** Always NaN: these nodes are not counted. */
   readonly size: number = Number.NaN;
   private readonly overlay: Overlay;
-  /** Each nodeid has one place, which it takes from another: making a node again costs no more than a better choice would. */
+  /**
+   * Each nodeid has one place and evicts the node there. Making a node again costs no more than a better choice of place would.
+   */
   private readonly recent = new Array<Node | undefined>(PLACES).fill(undefined);
 
   /** @param overlay one that `recalls` */
@@ -118,7 +122,7 @@ export class RecalledNodes {
     this.overlay = overlay;
   }
 
-  /** The node; throws ErrnoError for a nodeid that the kernel was never given, if there is no such inode. */
+  /** The node; undefined if there is none. May throw ErrnoError for a nodeid that the kernel was never given. */
   get(nodeid: Nodeid): Node | undefined {
     if (isRoot(nodeid)) return this.overlay.root;
     if (nodeid < FIRST_NODEID) return undefined;
@@ -131,7 +135,7 @@ export class RecalledNodes {
     return node;
   }
 
-  /** The node of a nodeid that comes from a file handle, or the directory above it; undefined where there is none. */
+  /** The node for a nodeid in a file handle, or the directory above it; undefined if there is none. */
   ofHandle(nodeid: Nodeid, isParent: boolean): Node | undefined {
     const ino = nodeid === ROOT ? this.overlay.root.ino : nodeid - FIRST_NODEID;
     if (ino < 0) return undefined;
@@ -151,7 +155,7 @@ export class RecalledNodes {
     return this.idOf(node);
   }
 
-  /** The kernel forgets an inode with all of its lookups; if it should not, what is dropped for it is found again. */
+  /** The kernel forgets an inode with all its lookups. If it did not, a dropped node would be found again. */
   forget(_nodeid: Nodeid, _count: number): boolean {
     return true;
   }

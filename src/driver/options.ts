@@ -1,33 +1,36 @@
-/** A flag of a mount that takes away what its layers could do. */
+/** A mount flag that disables devices, set-user-ID programs, or all programs of the layers. */
 export type RestrictionFlag = 'nosuid' | 'nodev' | 'noexec';
 
-/** How a tree is served over FUSE: what a mount can choose that does not change what the tree holds. */
+/** How a tree is served over FUSE: the options of a mount that do not change the contents of the tree. */
 export interface DriverOptions {
-  /** Whether the kernel reads data from the file itself: auto where it is allowed; on fails where it is not. */
+  /** Whether the kernel reads backing files itself. auto: if it is allowed to; on: fail if it is not. */
   readonly passthrough: 'auto' | 'on' | 'off';
-  /** none: the kernel opens files without asking, and their data is found and checked when it is first read. */
+  /** none: the kernel opens files without asking, and their data is found and checked at the first read. */
   readonly opens: 'each' | 'none';
-  /** When data that has a digest is checked: at each open, or also at each read; undefined: as the kernel reads it or not. */
+  /**
+   * When data with a digest is checked: at each open, or also at each read. undefined: at each read unless the kernel reads the
+   * file itself.
+   */
   readonly verify?: 'open' | 'read';
-  /** Seconds that the kernel may keep names, attributes and misses; undefined: as long as the tree can not change. */
+  /** Seconds that the kernel may cache names, attributes and misses. undefined: the defaults of cachePolicy. */
   readonly entryTimeout?: number;
   readonly attrTimeout?: number;
   readonly negativeTimeout?: number;
-  /** Dentries that this process remembers at most; undefined: as many as DEFAULT_MEMORY says. */
+  /** Dentries that this process caches at most; undefined: the number in DEFAULT_MEMORY. */
   readonly dentries?: number;
-  /** Whether POSIX ACLs count. */
+  /** Whether POSIX ACLs are enforced. */
   readonly acl: boolean;
-  /** One line for each message. */
+  /** Whether each FUSE message is traced in one line. */
   readonly debug: boolean;
-  /** low: processors do not sleep while requests follow each other closely. */
+  /** low: CPUs do not sleep while requests follow each other closely. */
   readonly latency: 'normal' | 'low';
-  /** Whether the process gives up what it does not need to serve. */
+  /** Whether the process gives up the privileges that it does not need for serving. */
   readonly confine: 'auto' | 'off';
-  /** Whose numbers statfs(2) shows: those of the top layer, as the kernel does, or of the first data-only one. */
+  /** The layer whose numbers statfs(2) shows: the top one, as in kernel overlayfs, or the first data-only one. */
   readonly statfs?: 'top' | 'data';
-  /** Whether file handles outlive what the kernel remembers, as an NFS server needs it. */
+  /** Whether file handles stay valid after the kernel has forgotten their inodes, as an NFS server needs. */
   readonly nfsExport?: 'on' | 'off';
-  /** Restrictions of the layers that do not hold for the mount. */
+  /** Restrictions of the layers that the mount does not apply. */
   readonly lifted?: readonly RestrictionFlag[];
   readonly transport: 'dev' | 'uring' | 'fuse-native';
 }

@@ -1,4 +1,4 @@
-/** The operations of fuse-native over an overlay: a path each time, and an answer at once. */
+/** The operations of fuse-native over an overlay. Each gets a whole path and answers at once. */
 import type { Nodeid } from '../fuse/ops.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
@@ -10,25 +10,25 @@ import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
 import type { Files, Opened } from './files.ts';
 import { exactText, lossyText, Paths } from './paths.ts';
 
-/** Takes a negative errno; else a count or 0, and what was asked for. */
+/** Callback of an operation: `result` is a negative errno, a count or 0; `answer` is the requested value. */
 type Reply<T = never> = (result: number, answer?: T) => void;
 type ListReply = (result: number, names?: string[], stats?: PathStat[]) => void;
 
-/** What fuse-native makes a struct stat of: times in milliseconds since 1970, and 32 bits for all but those and sizes. */
+/** The source of fuse-native's struct stat. Times are milliseconds since 1970; all other fields but sizes have 32 bits. */
 type PathStat = Pick<Attr, 'ino' | 'mode'> & Partial<Attr>;
 
-/** What fuse-native makes a struct statvfs of: its fields without their `f_`, of 32 bits each. */
+/** The source of fuse-native's struct statvfs: its fields without `f_`, each with 32 bits. */
 type Statvfs = Record<string, number>;
 
 const U32_MAX = 2 ** 32 - 1;
-/** d_ino of an entry that has not been looked up; 0 would hide it. Source: libfuse, FUSE_UNKNOWN_INO. */
+/** d_ino of an entry that has not been looked up; 0 would hide the entry. Source: libfuse, FUSE_UNKNOWN_INO. */
 const UNKNOWN_INO = U32_MAX;
 
-/** What would change something. The mount is read-only, but a remount can ask for these all the same. */
+/** Operations that change something. The mount is read-only, but after a remount they can still be requested. */
 const CHANGES = `truncate utimens chown chmod mknod setxattr removexattr write create unlink rename link symlink
 mkdir rmdir`.split(/\s/);
 
-/** fuse-native calls the methods by the names of its operations, but for the two on xattrs: see fuse-native.ts. */
+/** fuse-native calls the methods by the names of its operations, except the two on xattrs: see fuse-native.ts. */
 export class PathOperations {
   private readonly overlay: Overlay;
   private readonly files: Files;
@@ -37,7 +37,7 @@ export class PathOperations {
   private readonly paths: Paths;
   private readonly inos = new ShortInos();
 
-  /** @param listsTrusted whether trusted.* names are listed, and that for everyone: who asks is not known */
+  /** @param listsTrusted whether trusted.* names are listed. That holds for all users, because the caller is not known. */
   constructor(overlay: Overlay, files: Files, listsTrusted: boolean, log: (line: string) => void) {
     this.overlay = overlay;
     this.files = files;
@@ -74,7 +74,7 @@ export class PathOperations {
     answer(reply, target);
   }
 
-  /** Lists names and types. A name that is not UTF-8 is shown garbled, and looking that up is EILSEQ. */
+  /** Lists names and types. A name that is not UTF-8 is garbled, and its lookup fails with EILSEQ. */
   readdir(path: string, reply: ListReply): void {
     const entries = this.attempt('readdir', path, node => this.entries(node));
     if (typeof entries === 'number') reply(entries);
@@ -111,7 +111,7 @@ export class PathOperations {
     if (isDirectory(node.top.mode)) return -errno.EISDIR;
     const opened = this.files.open(node.ino as Nodeid, node);
     if (typeof opened === 'number' || opened.handle <= U32_MAX) return opened;
-    this.files.release(opened.handle); // it would come back as another file's
+    this.files.release(opened.handle); // 32 bits are passed, so it would be another file's
     return -errno.ENFILE;
   }
 
@@ -126,7 +126,10 @@ export class PathOperations {
 
   // ---- xattrs ------------------------------------------------------------------------------------------------------
 
-  /** Copies the value of an xattr into `out`. @returns its size; an empty `out` asks for that alone */
+  /**
+   * Copies the value of an xattr into `out`. @returns its size in bytes, or a negative errno; an empty `out` asks only for the
+   * size
+   */
   getxattr(path: string, name: string, out: Uint8Array): number {
     const value = this.attempt('getxattr', path, node => {
       const stored = byteStringFromText(name);
@@ -135,7 +138,10 @@ export class PathOperations {
     return typeof value === 'number' ? value : fill(out, value);
   }
 
-  /** Copies the names of all xattrs into `out`, each with a NUL. @returns their size; an empty `out` asks for that alone */
+  /**
+   * Copies the names of all xattrs into `out`, each followed by a NUL.
+   * @returns their size in bytes, or a negative errno; an empty `out` asks only for the size
+   */
   listxattr(path: string, out: Uint8Array): number {
     const names = this.attempt('listxattr', path, node => this.overlay.listxattr(node));
     if (typeof names === 'number') return names;
@@ -143,7 +149,7 @@ export class PathOperations {
     return fill(out, bufferOf(listed.map(name => `${name}\0`).join('')));
   }
 
-  /** What `work` makes of the node at `path`, or a negative errno. */
+  /** Calls `work` with the node at `path`. @returns its result, or a negative errno */
   private attempt<T>(operation: string, path: string, work: (node: Node) => T | number): T | number {
     return this.guard(operation, path, () => {
       const node = this.paths.find(path);
@@ -151,7 +157,7 @@ export class PathOperations {
     });
   }
 
-  /** What `work` says, or, where it throws, a negative errno and a line in the log. */
+  /** Calls `work`. @returns its result, or a negative errno if it throws, which is also logged */
   private guard<T>(operation: string, path: string, work: () => T | number): T | number {
     try {
       return work();
@@ -166,8 +172,8 @@ export class PathOperations {
 }
 
 /**
- * st_ino in the 32 bits that fuse-native has for it. A number that fits is kept. Others are counted down from the top,
- * which takes a hundred bytes for each object seen: only where layers are on several filesystems, or on a huge one.
+ * Maps st_ino to the 32 bits that fuse-native has for it. A number that fits is kept. Others are assigned numbers downwards from
+ * the top. Each object seen then takes a hundred bytes, which happens only with layers on several filesystems or on a huge one.
  */
 class ShortInos {
   private readonly given = new Map<number, number>();
@@ -193,7 +199,7 @@ function fill(out: Uint8Array, bytes: Uint8Array): number {
   return bytes.length;
 }
 
-/** fuse-native takes what is negative for a date in the far future. */
+/** Milliseconds since 1970, and 0 for earlier times: fuse-native turns negative ones into dates in the far future. */
 const milliseconds = (seconds: Seconds, nanoseconds: number): number =>
   Math.max(0, Number(seconds) * 1000 + Math.floor(nanoseconds / 1e6));
 

@@ -1,4 +1,4 @@
-/** Paths as fuse-native hands them over, looked up in an overlay. */
+/** Looks up the paths that fuse-native passes in an overlay. */
 import { LRUCache } from 'lru-cache';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
@@ -6,10 +6,10 @@ import { type ByteString, byteStringFromText } from '../sys/bytes.ts';
 import { EILSEQ, ENOTDIR } from '../sys/errno.ts';
 import { isDirectory } from '../sys/stat.ts';
 
-/** Each operation comes with a whole path, so this must hold the directories in use; a name alone is looked up fast. */
+/** Every operation passes a whole path, so this must hold all directories in use. Looking up one name below them is fast. */
 const PATHS_MAX = 4096;
 
-/** What UTF-8 decoding leaves of bytes that are none. */
+/** The character that UTF-8 decoding puts in place of invalid bytes. */
 const REPLACEMENT = '\ufffd';
 
 export class Paths {
@@ -21,8 +21,10 @@ export class Paths {
   }
 
   /**
-   * Looks up an absolute path. @returns its node, or a negative errno: those of Overlay.lookup; -ENOTDIR below a
-   * non-directory; -EILSEQ where the path was not UTF-8, because what it was is lost. Throws as Overlay.lookup does.
+   * Looks up an absolute path.
+   * @returns its node, or a negative errno: those of Overlay.lookup; -ENOTDIR below a non-directory; -EILSEQ if the path was not
+   * UTF-8, because its original bytes are lost
+   * Throws as Overlay.lookup does.
    */
   find(path: string): Node | number {
     if (path === '/') return this.overlay.root;
@@ -40,12 +42,12 @@ export class Paths {
   }
 }
 
-/** A ByteString as fuse-native takes it; bytes that are not UTF-8 become U+FFFD, one or more. */
+/** A ByteString as text for fuse-native; bytes that are not UTF-8 become U+FFFD, one or more. */
 export function lossyText(name: ByteString): string {
   return Buffer.from(name, 'latin1').toString('utf8');
 }
 
-/** A ByteString as fuse-native takes it, or undefined where it is not UTF-8. */
+/** A ByteString as text for fuse-native, or undefined if it is not UTF-8. */
 export function exactText(name: ByteString): string | undefined {
   const text = lossyText(name);
   return byteStringFromText(text) === name ? text : undefined;

@@ -1,23 +1,23 @@
-/** What a mount protects against changed images and objects, and why not more. */
+/** How a mount is protected against changed images and objects, and why not better. */
 import type { StackOptions } from '../overlay/options.ts';
 import type { DriverOptions } from './options.ts';
 import { LIFTS, type Restriction } from './restrictions.ts';
 
 export interface Protection {
-  /** digest: the image is the one that the option `digest` names; top: so is the top layer, and others are below it. */
+  /** digest: the image matches the option `digest`; top: the top layer does, but there are other layers below it. */
   readonly metadata: 'digest' | 'top' | 'none';
-  /** open: data that has a digest is checked when it is opened; read: and every block of it when it is read. */
+  /** open: data with a digest is checked when it is opened; read: each block of it is also checked when it is read. */
   readonly data: 'none' | 'open' | 'read';
-  /** Whether a metacopy file without a digest is refused. */
+  /** Whether metacopy files without a digest are refused. */
   readonly required: boolean;
-  /** Whether the kernel reads data itself; if not, why. */
+  /** true if the kernel reads data itself; otherwise the reason why it does not. */
   readonly passthrough: true | string;
-  /** Flags of the mount that its layers demand; absent where there are none. */
+  /** Mount flags that the layers impose; absent if there are none. */
   readonly restrictions?: readonly Restriction[];
 }
 
 /**
- * @param passthrough true where the kernel reads data itself, else why it does not
+ * @param passthrough true if the kernel reads data itself, otherwise the reason why it does not
  * @param restrictions those that the mount was made with
  */
 export function protectionOf(
@@ -36,7 +36,7 @@ export function protectionOf(
   };
 }
 
-/** Data-only layers have no metadata that counts. */
+/** Data-only layers are not counted: their metadata is not used. */
 function metadataOf({ imageDigest, layers }: StackOptions): Protection['metadata'] {
   if (imageDigest === undefined) return 'none';
   return layers.filter(({ dataOnly }) => !dataOnly).length === 1 ? 'digest' : 'top';
@@ -48,7 +48,7 @@ const METADATA = {
   none: 'metadata is not checked (digest=HEX does)',
 } as const;
 
-/** One line for people. */
+/** Describes the protection in one line for people. */
 export function protectionText(protection: Protection): string {
   const { restrictions = [] } = protection;
   return [checksText(protection), ...restrictions.map(restrictionText)].join('; ');

@@ -1,16 +1,16 @@
-/** What a mount keeps from coming to life: devices, set-user-ID programs and programs of layers that nobody vouches for. */
+/** Restrictions of a mount: devices, set-user-ID programs and programs that its layers may not be trusted with. */
 import type { Layer } from '../layers/layer.ts';
 import type { StackOptions } from '../overlay/options.ts';
 import type { DriverOptions, RestrictionFlag } from './options.ts';
 
-/** A flag of the mount that nobody asked for. */
+/** A mount flag that a layer imposes without an option that asks for it. */
 export interface Restriction {
   readonly flag: RestrictionFlag;
-  /** Which layer it comes from, and why. */
+  /** The layer that imposes the flag, and the reason; a phrase for messages. */
   readonly why: string;
 }
 
-/** The option of mount(8) that lifts each. */
+/** The option of mount(8) that lifts each flag. */
 export const LIFTS: Readonly<Record<RestrictionFlag, string>> = { nosuid: 'suid', nodev: 'dev', noexec: 'exec' };
 
 export const RESTRICTION_FLAGS = Object.keys(LIFTS) as readonly RestrictionFlag[];
@@ -23,11 +23,12 @@ const MOUNT_FLAGS: readonly (readonly [flag: RestrictionFlag, bit: number])[] = 
 ];
 
 /**
- * The restrictions of a stack, each once, with the first reason for it. Whoever makes an image chooses its device numbers,
- * so that an image without a digest means `nodev`. In a directory only root can make a device, but the filesystem that it is
- * on may be mounted so that none works, and the same holds of set-user-ID programs. Kernel overlayfs looks at its own mount
- * alone. Data-only layers have neither names nor modes. What `lifted` has does not hold.
- * @param layers the normal ones, top first
+ * The restrictions of a stack, each once, with the first reason for it.
+ * The author of an image chooses its device numbers, so an image without a digest means `nodev`. Only root can make a device in a
+ * directory, but its filesystem may be mounted `nodev`, so that no device works there. The same holds for `nosuid` and `noexec`.
+ * Kernel overlayfs considers only its own mount's flags. Data-only layers have neither names nor modes. Flags in `lifted` are
+ * left out.
+ * @param layers the normal layers, top first
  */
 export function restrictionsOf(
   { imageDigest }: Pick<StackOptions, 'imageDigest'>,

@@ -1,4 +1,4 @@
-/** Opens the layers of a mount, and answers the kernel. */
+/** Opens the layers of a mount, and answers the kernel's requests. */
 import type { End } from '../fuse/device.ts';
 import { Dispatcher } from '../fuse/dispatch.ts';
 import { Session } from '../fuse/session.ts';
@@ -23,22 +23,23 @@ import { Measurer } from './measurer.ts';
 import type { DriverOptions } from './options.ts';
 import { type Restriction, restrictionsOf } from './restrictions.ts';
 
-/** What the kernel can do, and what is counted. */
+/** A connection after INIT: its features and its counters. */
 export interface Connected {
-  /** true where it reads data itself; else why it does not. */
+  /** true if the kernel reads data itself; otherwise the reason why it does not. */
   readonly passthrough: true | string;
   readonly counters: ActivityCounters;
   /**
-   * Has the kernel's root hold one directory alone, which is the root of the tree, or else the tree itself, as at first.
+   * With true, makes the kernel's root hold only one directory, which is the root of the tree. With false, the kernel's root is
+   * the tree itself again, as at first.
    * @returns the name of that directory
    */
   readonly holdMerged: (isHeld: boolean) => ByteString;
-  /** Serves from here on. Settles with how the connection ended; rejects with ErrnoError where it can not be served. */
+  /** Starts to serve. Settles with how the connection ended; rejects with ErrnoError if it cannot be served. */
   readonly serve: () => Promise<End>;
 }
 
 export class OverlayServer {
-  /** What the mount has to be made with, whatever options say besides. */
+  /** Mount flags that the mount must be made with, in addition to those of its options. */
   readonly restrictions: readonly Restriction[];
   private readonly driver: DriverOptions;
   private readonly overlay: Overlay;
@@ -47,11 +48,11 @@ export class OverlayServer {
   private readonly latency: CpuLatency | undefined;
   private readonly ring: FuseRing | undefined;
 
-  /** Opens all that serving needs. Throws ErrnoError where it can not be had, and as openOverlay does. */
+  /** Opens everything that serving needs. Throws ErrnoError if that fails, and as openOverlay does. */
   constructor(stack: StackOptions, driver: DriverOptions) {
     this.driver = driver;
     this.overlay = openOverlay(stack, step, memoryFor(driver));
-    this.overlay.attr(this.overlay.root); // the mount answers when this can be said
+    this.overlay.attr(this.overlay.root); // fails now instead of at the kernel's first request
     this.overlay.statfs(driver.statfs);
     this.restrictions = restrictionsOf(stack, driver, this.overlay.layers);
     if (driver.passthrough === 'on' && !this.isPrivileged) {
@@ -62,9 +63,9 @@ export class OverlayServer {
   }
 
   /**
-   * Whether a directory in the kernel's root is better mounted than that root. The kernel makes its root before it hears of
-   * ACLs, and asks for the ACL of that inode anew for each path that a user walks; it keeps those of all others. File handles
-   * lead to the kernel's root.
+   * Whether to mount a directory of the kernel's root instead of that root. The kernel creates its root before INIT enables ACLs.
+   * It then asks for the ACL of the root inode again on each path walk, but caches that of all other inodes. File handles need
+   * the kernel's root.
    */
   get mountsMerged(): boolean {
     return this.asksForAcls && !this.hasHandles;
@@ -78,15 +79,17 @@ export class OverlayServer {
     return this.driver.nfsExport === 'on' && this.overlay.recalls;
   }
 
-  /** Of the root directory. */
+  /** Permission bits of the root directory. */
   get rootPermissions(): number {
     return this.overlay.attr(this.overlay.root).mode & 0o7777;
   }
 
   /**
-   * Answers the first request of a mount.
-   * @param fd its /dev/fuse @param log gets a line for what users should know @param trace each message, with `debug`
-   * @returns how the connection ended, where it did before
+   * Answers INIT, the first request of a mount.
+   * @param fd its /dev/fuse
+   * @param log gets a line for each event that users should know
+   * @param trace gets a line for each message, with `debug`
+   * @returns the connection, or how it ended if it ended before INIT
    */
   connect(fd: number, log: (line: string) => void, trace: (line: string) => void): Connected | End {
     const { driver, overlay, isPrivileged, latency, ring } = this;
@@ -139,7 +142,7 @@ export class OverlayServer {
   }
 }
 
-/** A quarter of the descriptors that the process may have, and no more than 16,384. */
+/** A quarter of the descriptors that the process may have, but between 16 and 16,384. */
 function idleFilesMax(): number {
   return Math.max(16, Math.min(16_384, Math.floor(openFilesMax() / 4)));
 }
