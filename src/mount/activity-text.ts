@@ -1,10 +1,10 @@
-/** What a mount is doing, for people. */
+/** The activity of a mount as text for people. */
 import type { Activity } from '../driver/activity.ts';
 import type { OperationNumbers } from '../fuse/request-counts.ts';
 import type { CacheNumbers } from '../sys/counters.ts';
 import type { LiveNumbers } from './control-socket.ts';
 
-/** Lines that follow those of what a mount is made of. @param live undefined: the daemon does not answer */
+/** Lines about a running mount, to follow the lines about its layers. @param live undefined if the daemon does not answer */
 export function liveText(live: LiveNumbers | undefined): string[] {
   if (live === undefined) return ['  running     the daemon does not answer'];
   const { uptimeSeconds, residentBytes, userSeconds, systemSeconds } = live.process;
@@ -48,7 +48,10 @@ const cacheRow = ([name, { entries, entriesMax, hits, misses }]: [string, CacheN
   hits + misses === 0 ? '' : `${((100 * hits) / (hits + misses)).toFixed(1)}%`,
 ];
 
-/** Columns below the values of other lines: the first one to the left, numbers to the right, and what is last as it is. */
+/**
+ * Aligns columns: the first one to the left, numbers to the right, and the last one not at all. Rows are indented like other
+ * lines.
+ */
 function aligned(rows: readonly string[][]): string[] {
   const widths = (rows[0] as string[]).map((_, column) => Math.max(...rows.map(row => (row[column] as string).length)));
   const cell = (text: string, column: number): string => {
@@ -58,7 +61,7 @@ function aligned(rows: readonly string[][]): string[] {
   return rows.map(row => `    ${row.map(cell).join('  ')}`.trimEnd());
 }
 
-/** The least power of two within which that part of all took: `2.0 µs`. */
+/** The smallest power of two nanoseconds that covers this part of all requests: `2.0 µs`. */
 function within(buckets: readonly number[], part: number): string {
   const needed = part * buckets.reduce((sum, count) => sum + count, 0);
   let [at, sum] = [0, buckets[0] as number];
@@ -78,7 +81,7 @@ const UNITS = [
   ['ns', 1],
 ] as const;
 
-/** `3 d 4 h`, `5 min 6 s`, `7 s`. */
+/** A duration as text: `3 d 4 h`, `5 min 6 s`, `7 s`. */
 function duration(seconds: number): string {
   const whole = Math.floor(seconds);
   if (whole >= 86_400) return `${Math.floor(whole / 86_400)} d ${Math.floor((whole % 86_400) / 3600)} h`;

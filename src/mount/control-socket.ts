@@ -1,4 +1,4 @@
-/** What a daemon tells of its mount while it lives: one JSON document to whoever connects to the socket beside its state file. */
+/** The live numbers of a mount: its daemon sends one JSON document to each client of the socket beside its state file. */
 import { rmSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { type Activity, type ActivityCounters, activityOf } from '../driver/activity.ts';
@@ -10,15 +10,15 @@ export interface LiveNumbers {
   readonly process: {
     readonly uptimeSeconds: number;
     readonly residentBytes: number;
-    /** Processor time of all threads. */
+    /** CPU time of all threads. */
     readonly userSeconds: number;
     readonly systemSeconds: number;
   };
-  /** null: nothing is counted, with transport=fuse-native. */
+  /** null with transport=fuse-native, which counts nothing. */
   readonly activity: Activity | null;
 }
 
-/** Of this process. */
+/** The live numbers of this process. */
 export function liveNumbers(counters: ActivityCounters | undefined): LiveNumbers {
   const { user, system } = process.cpuUsage();
   return {
@@ -32,19 +32,20 @@ export function liveNumbers(counters: ActivityCounters | undefined): LiveNumbers
   };
 }
 
-/** Owner alone. Source: connect(2) needs to write to the socket. */
+/** A umask that leaves only the owner access. connect(2) needs write permission for the socket. */
 const PRIVATE = 0o177;
 
 /**
- * A mount works without it, so a failure is no error. It costs nothing while nobody asks.
- * @param path of the socket, '' for none @param counters gives what there is to tell of by then
+ * Starts to serve the numbers. A mount works without them, so a failure is no error. It costs nothing while no client connects.
+ * @param path of the socket; '' for none
+ * @param counters called for each client; undefined if nothing is counted
  */
 export function serveLive(path: string, counters: () => ActivityCounters | undefined): void {
   if (!path) return;
   const fd = listenAt(path);
   if (fd < 0) return;
   const answer = (socket: Socket): void => {
-    socket.on('error', () => {}); // who asked has gone
+    socket.on('error', () => {}); // the client is gone
     socket.end(told(counters), () => socket.destroy());
   };
   runDeferred(() => {
@@ -55,11 +56,11 @@ export function serveLive(path: string, counters: () => ActivityCounters | undef
   });
 }
 
-/** @returns below 0 where nobody can listen there */
+/** Listens at a path. @returns the socket's descriptor; negative if that failed */
 function listenAt(path: string): number {
   const before = process.umask(PRIVATE);
   try {
-    rmSync(path, { force: true }); // of a daemon that had the same number
+    rmSync(path, { force: true }); // of an earlier daemon with the same process ID
     return native.listenStream(byteStringFromText(path));
   } catch {
     return -1;
@@ -68,7 +69,7 @@ function listenAt(path: string): number {
   }
 }
 
-/** Nothing where a number can not be had, before the mount is made, or without a descriptor for it: the mount must go on. */
+/** The JSON document. It is empty if the numbers are unavailable: before the mount is made, or without a free descriptor. */
 function told(counters: () => ActivityCounters | undefined): string {
   try {
     return JSON.stringify(liveNumbers(counters()));
@@ -77,12 +78,12 @@ function told(counters: () => ActivityCounters | undefined): string {
   }
 }
 
-/** A daemon that is stopped, or whose machine is out of breath, is not waited for any longer. */
+/** How long to wait for a daemon, which may be stopped or on an overloaded machine. */
 const PATIENCE_MS = 2000;
-/** What all operations and caches come to is a hundredth of it. */
+/** The largest answer in bytes. All operations and caches together take a hundredth of it. */
 const ANSWER_MAX = 2 ** 20;
 
-/** @returns what the daemon that listens at a path tells; undefined where it does not */
+/** Asks the daemon that listens at a path. @returns its live numbers; undefined if it does not answer */
 export function askDaemon(path: string): Promise<LiveNumbers | undefined> {
   if (!path) return Promise.resolve(undefined);
   return new Promise(resolve => {
@@ -93,7 +94,7 @@ export function askDaemon(path: string): Promise<LiveNumbers | undefined> {
       text += piece;
       if (text.length > ANSWER_MAX) socket.destroy();
     });
-    socket.on('error', () => {}); // it has gone, or never was; `close` follows
+    socket.on('error', () => {}); // the daemon is gone or never existed; `close` follows
     socket.on('close', () => {
       clearTimeout(timer);
       resolve(parsed(text));

@@ -1,4 +1,4 @@
-/** The life of a mount: open the layers, mount, answer, and take the mount away again. */
+/** The life of a mount: opens the layers, mounts, serves, and unmounts. */
 import { writeSync } from 'node:fs';
 import type { ActivityCounters } from '../driver/activity.ts';
 import {
@@ -26,20 +26,20 @@ import { StateFile } from './state.ts';
 import { connectSupervisor, notifySupervisor } from './supervisor.ts';
 import { Watcher } from './watcher.ts';
 
-/** What one daemon is to mount, and where. */
+/** A mount for one daemon to make. */
 export interface MountOrder {
   readonly plan: MountPlan;
   readonly mountpoint: MountPoint;
-  /** Descriptors of the caller, which layers may be given by; closed when these are open. */
+  /** The caller's descriptors. Paths of layers may refer to them, so they are closed after the layers have been opened. */
   readonly inherited: readonly number[];
 }
 
 /**
- * Mounts and serves until the mount is gone. A busy mount that is asked to end goes on.
- * @param ready called once, when the root of the tree can be read, with what is protected by what
- * @param write gets a line for what users should know while it is mounted
- * @returns the exit status: 0 after an unmount, else 1
- * Throws ErrnoError where it could not be mounted; nothing is left behind then.
+ * Mounts and serves until the mount is gone. If a mount that should end is busy, it stays.
+ * @param ready called once the root of the tree can be read, with a description of the mount's protection
+ * @param write gets a line for each event that users should know
+ * @returns the exit status: 0 after an unmount, otherwise 1
+ * Throws ErrnoError if the mount could not be made; then nothing is left behind.
  */
 export async function serveMount(
   order: MountOrder,
@@ -50,11 +50,11 @@ export async function serveMount(
   const limited = new LimitedLog(log);
   connectSupervisor();
   if (whyUnconfined(order.plan) === undefined) boundPrograms();
-  const watcher = new Watcher(mounter(), order.mountpoint.directory); // it ends with this process where there is nothing to watch
+  const watcher = new Watcher(mounter(), order.mountpoint.directory); // without a mount it ends with this process
   const server = await open(order.plan, limited.say);
   for (const fd of order.inherited) native.close(fd);
-  process.chdir('/'); // relative paths of layers are open now, and no directory is kept busy
-  native.prepareStreams(); // the mount may be made at /dev
+  process.chdir('/'); // layers are open, so relative paths may break; and no directory is kept busy
+  native.prepareStreams(); // /dev may be covered by the mount
   const requests = new StopRequests(log);
   const state = new StateFile();
   serveLive(state.socket, () => mount.safety.counters);
@@ -79,7 +79,7 @@ export async function serveMount(
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
   const end = await Promise.race([server.ended, requests.abandoned]);
   const isForced = end === 'unmounted' && (await mount.takeAwayIfDead());
-  if (end === 'unmounted') await watcher.gone(); // else it takes away what is left when this process ends
+  if (end === 'unmounted') await watcher.gone(); // otherwise it removes the rest when this process ends
   state.remove();
   limited.summarize();
   if (end === 'unmounted' && !isForced) return 0;
@@ -91,36 +91,36 @@ function logNumbers({ safety }: LiveMount, log: (line: string) => void): void {
   try {
     for (const line of liveText(liveNumbers(safety.counters))) log(line);
   } catch (error) {
-    log((error as Error).message); // no descriptor is left, for one: the mount goes on
+    log((error as Error).message); // for example, no descriptor is left: the mount continues
   }
 }
 
-/** What protects what, data from those who write to objects and the system from this process; and what is counted. */
+/** The protection of data against changed objects, the confinement of this process, and the mount's counters. */
 interface Safety {
   readonly protection: Protection;
   readonly confinement: Confinement | string;
-  /** undefined where nothing is counted. */
+  /** undefined if nothing is counted. */
   readonly counters: ActivityCounters | undefined;
 }
 
-/** What has opened the layers and answers the kernel. */
+/** A transport: it has opened the layers and answers the kernel. */
 interface Server {
-  /** How the connection ended, or what the server died of. */
+  /** Resolves with how the connection ended, or with the error that ended the server. */
   readonly ended: Promise<string>;
   /**
-   * Mounts, and serves from then on. Throws ErrnoError, and leaves nothing behind then.
-   * @param watched whether another process can take the mount away, so that this one need not be able to
+   * Mounts, and serves from then on. Throws ErrnoError and then leaves nothing behind.
+   * @param watched whether the watcher can unmount, so that this process may give up the right to
    */
   mount(mountpoint: MountPoint, options: FuseMountOptions, watched: boolean): Promise<Mounted>;
 }
 
 interface Mounted {
   readonly by: Mounter;
-  /** undefined where the connection ended before the kernel had said what it can do. */
+  /** undefined if the connection ended before INIT. */
   readonly safety: Safety | undefined;
 }
 
-/** Why the daemon stays as it is, whatever the kernel can do. */
+/** The reason why the daemon is not confined, regardless of the kernel; undefined if it may be. */
 function whyUnconfined({ driver }: MountPlan): string | undefined {
   if (driver.confine === 'off') return 'confine=off';
   return driver.transport === 'fuse-native' ? 'transport=fuse-native' : confinementObstacle();
@@ -142,7 +142,7 @@ async function open(plan: MountPlan, log: (line: string) => void): Promise<Serve
   };
 }
 
-/** Restrictions that options have not made already. */
+/** The layers' restrictions that options have not imposed already. */
 const addedTo = ({ fuse }: MountPlan, restrictions: readonly Restriction[]): Restriction[] =>
   restrictions.filter(({ flag }) => !fuse.flags.includes(flag));
 
@@ -150,13 +150,13 @@ function restricted(options: FuseMountOptions, restrictions: readonly Restrictio
   return { ...options, flags: [...options.flags, ...restrictions.map(({ flag }) => flag)] };
 }
 
-/** This thread, beside its event loop. */
+/** The built-in transport: serves on this thread, between the events of its loop. */
 class OwnServer implements Server {
   readonly ended: Promise<string>;
   private readonly plan: MountPlan;
   private readonly log: (line: string) => void;
   private readonly server: OverlayServer;
-  /** Or why there are none. */
+  /** The limits of this process, or the reason why there are none. */
   private readonly limits: Limits | string;
   private readonly end: (how: string) => void;
 
@@ -170,7 +170,7 @@ class OwnServer implements Server {
     this.end = resolve;
   }
 
-  /** From here on no path of this thread may lead into the mount: it would wait for itself. */
+  /** From here on, this thread must not use a path into the mount: it would wait for itself. */
   async mount(mountpoint: MountPoint, options: FuseMountOptions, watched: boolean): Promise<Mounted> {
     const { plan, server } = this;
     const restrictions = addedTo(plan, server.restrictions);
@@ -198,7 +198,7 @@ class OwnServer implements Server {
     };
   }
 
-  /** Serves already, and nobody but a shell of this process can ask before the mount is in its place. */
+  /** Serves before the mount is in its place. Until then only a shell of this process can send requests. */
   private async place(detached: DetachedMount, mountpoint: MountPoint, connected: Connected): Promise<void> {
     this.serve(connected);
     try {
@@ -217,7 +217,7 @@ class OwnServer implements Server {
   }
 }
 
-/** A line that can not be written is no reason to end a mount. */
+/** Writes a line to stderr. A failure to write it must not end the mount. */
 function trace(line: string): void {
   try {
     writeSync(2, `${line}\n`);
@@ -226,7 +226,7 @@ function trace(line: string): void {
 
 /** A mount that this process serves. */
 class LiveMount {
-  /** As mountinfo had it first. */
+  /** The mount as it first appeared in mountinfo. */
   readonly seen: Mount;
   readonly safety: Safety;
   private readonly watcher: Watcher;
@@ -271,7 +271,10 @@ class LiveMount {
     }
   }
 
-  /** Where it can be unmounted: where it was made, or else, moved or bound to elsewhere. undefined: nowhere in this namespace. */
+  /**
+   * Where the mount can be unmounted: at its first place, or at another if it was moved or bind-mounted. undefined if it is
+   * nowhere in this namespace.
+   */
   get place(): Mount | undefined {
     const mounts = this.table.read();
     const places = mounts.filter(mount => isSame(mount, this.seen) && isOnTop(mounts, mount));
@@ -279,35 +282,36 @@ class LiveMount {
   }
 
   /**
-   * To the server, umount -f looks as if all were unmounted, but a mount in use stays, and answers ENOTCONN for ever.
-   * Only that answer tells it from another mount, which may have its number and its place by now.
+   * Detaches the mount if it is dead. To the server, umount -f looks like an unmount, but a mount in use stays and answers
+   * ENOTCONN forever. Only that answer distinguishes it from another mount, which may have its device number and its place by
+   * now.
    */
   async takeAwayIfDead(): Promise<boolean> {
     return this.place !== undefined && this.watcher.isThere && this.watcher.unmountIfDead();
   }
 
-  /** @returns whether it is unmounted; false while it is in use */
+  /** Unmounts. @returns true if it is unmounted, false if it is in use */
   unmount(place: Mount, lazy: boolean): Promise<boolean> {
     return takeAway(this.watcher, place, this.by, lazy);
   }
 }
 
-/** Unmounts by the watcher, or without one from here. @returns whether it is unmounted; false while it is in use */
+/** Unmounts by the watcher, or without one by this process. @returns true if it is unmounted, false if it is in use */
 async function takeAway(watcher: Watcher, place: Mount | undefined, by: Mounter, lazy: boolean): Promise<boolean> {
   if (watcher.isThere) return watcher.unmount(lazy);
   return place === undefined || unmountFuse(place, by, lazy);
 }
 
-/** SIGTERM, SIGINT and SIGHUP: the first one unmounts, the next detaches what is busy, the third gives up on its users. */
+/** SIGTERM, SIGINT and SIGHUP: the first unmounts, the second detaches a busy mount, the third gives up on its users. */
 class StopRequests {
-  /** Settles when there is nothing more to wait for. */
+  /** Resolves when there is nothing more to wait for. */
   readonly abandoned: Promise<string>;
   private mount: LiveMount | undefined;
   private readonly log: (line: string) => void;
   private readonly abandon: (why: string) => void;
   private count = 0;
 
-  /** From here on one signal alone does not end the process. */
+  /** Installs the handlers. From here on, the first signal does not end the process. */
   constructor(log: (line: string) => void) {
     this.log = log;
     const { promise, resolve } = withResolvers<string>();
@@ -317,12 +321,12 @@ class StopRequests {
       process.on(signal, () => {
         this.count++;
         if (this.mount) void this.stop(this.mount);
-        else if (this.count > 1) leave(1); // it does not get there; the watcher takes away what there is
+        else if (this.count > 1) leave(1); // the mount will not be finished; the watcher removes what was made
       });
     }
   }
 
-  /** The mount is made; what was asked before is done now. */
+  /** Must be called when the mount is made. Handles the signals that came before. */
   attend(mount: LiveMount): void {
     this.mount = mount;
     if (this.count > 0) void this.stop(mount);
@@ -338,7 +342,7 @@ class StopRequests {
       notifySupervisor('STOPPING=1', `STATUS=unmounting ${shown}`);
       if (await mount.unmount(place, this.count > 1)) {
         if (mount.place) this.log(`unmounted; ${printable(mount.place.path)} is the same mount, and stays`);
-        return; // else serving ends now, or with the last user
+        return; // otherwise serving ends now, or with the mount's last user
       }
       const busy = `${shown} is busy and stays mounted; a second signal detaches it`;
       notifySupervisor(`STATUS=${busy}`);
@@ -362,11 +366,11 @@ function withResolvers<T>(): Resolvers<T> {
     resolve = res;
     reject = rej;
   });
-  promise.catch(() => {}); // whoever waits hears it
+  promise.catch(() => {}); // the waiting code gets the error
   return { promise, resolve, reject };
 }
 
-/** Ends the process at once, whatever a thread of it is waiting for. */
+/** Ends the process at once, even if one of its threads is blocked. */
 export function leave(status: number): never {
   return native.exit(status);
 }

@@ -1,7 +1,9 @@
-/** A moment to do what can wait, such as to have sockets of Node.js, which take 2 ms to come up: a new mount answers first. */
+/**
+ * Delay of work that can wait, such as creating Node.js sockets, which takes 2 ms. A new mount answers its first requests before.
+ */
 const SOON_MS = 100;
 
-/** Does something in a moment, if the process still lives. */
+/** Calls `act` after SOON_MS, unless the process ends before. */
 export function runDeferred(act: () => void): void {
   setTimeout(act, SOON_MS).unref();
 }

@@ -1,9 +1,12 @@
-/** Finds the mount that a user has named, which may be dead. */
+/** Finds the mount that a user has named, even if it is dead. */
 import { type Mount, mountAt, readMounts } from '../fuse/mountinfo.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { realPath } from '../sys/real-path.ts';
 
-/** The mount at a path. Only what is above the mount point is asked for its real path: the mount itself may be dead. */
+/**
+ * The mount at a path; undefined if there is none. Only the path above the mount point is resolved first, since the mount may be
+ * dead.
+ */
 export function findMount(path: ByteString): Mount | undefined {
   const mounts = readMounts();
   const trimmed = path.replace(/(?<=.)\/+$/s, '');
@@ -13,7 +16,7 @@ export function findMount(path: ByteString): Mount | undefined {
   const parent = last === '.' || last === '..' ? undefined : pathIfThere(above);
   const found = parent !== undefined && mountAt(mounts, `${parent === '/' ? '' : parent}/${last}`);
   if (found) return found;
-  const real = pathIfThere(path); // a symlink
+  const real = pathIfThere(path); // the path may be a symlink
   return real === undefined ? undefined : mountAt(mounts, real);
 }
 

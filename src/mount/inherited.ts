@@ -1,21 +1,24 @@
-/** Descriptors that the caller of the command had open, and that its daemon is not to keep: locks, pipes and files would stay. */
+/**
+ * Descriptors that the command inherited from its caller. Its daemon must not keep them: locks, pipes and files would stay in
+ * use.
+ */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { native } from '../sys/native.ts';
 
 const STDERR = 2;
 const O_ACCMODE = 3;
 const CLOSE_RANGE_CLOEXEC = 4;
-/** '': of the directory that was listed, and is closed again. */
+/** Targets of descriptors that Node.js opened. '' is the descriptor of readdir, which is closed again. */
 const OF_NODE = ['', '/dev/null', ...['eventpoll', 'eventfd', 'io_uring'].map(kind => `anon_inode:[${kind}]`)];
 
 /**
- * What is open here besides the standard streams and what Node.js itself has opened. To be asked before this program opens
- * anything. Programs that are started do not get them.
+ * The open descriptors, except the standard streams and those of Node.js. Must be called before this program opens anything.
+ * Marks them close-on-exec, so that child processes do not get them.
  * @param own a descriptor that bin/lowerdata has opened for this process
  */
 export function inheritedDescriptors(own: number | undefined): number[] {
   const open = openDescriptors().map(describe);
-  // libuv wakes itself with pipes of which it has both ends; a caller's is rarely inherited whole
+  // libuv wakes itself through pipes of which it has both ends. A caller's pipe is rarely inherited with both ends.
   const isWhole = ({ link, isWriter }: Open): boolean =>
     link.startsWith('pipe:') && open.some(other => other.link === link && other.isWriter !== isWriter);
   const inherited = open
@@ -27,7 +30,7 @@ export function inheritedDescriptors(own: number | undefined): number[] {
 
 interface Open {
   readonly fd: number;
-  /** What /proc shows; '' for one that is not open any more. */
+  /** The target of the link in /proc; '' for a descriptor that is no longer open. */
   readonly link: string;
   readonly isWriter: boolean;
 }
@@ -46,6 +49,6 @@ function openDescriptors(): number[] {
   try {
     return readdirSync('/proc/self/fd').map(Number);
   } catch {
-    return []; // there is no /proc
+    return []; // /proc is not mounted
   }
 }

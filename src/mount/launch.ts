@@ -1,10 +1,10 @@
 /**
- * The two ends of starting a daemon in the background: the shell that waits, and this process, which it starts.
+ * Starts a daemon in the background. bin/lowerdata, a shell script, starts this process and waits for it.
  *
  *     bin/lowerdata  ──  arguments   ──►  daemon
  *                    ◄── exit status ──             over descriptor 3, when the mount answers or could not be made
  *
- * Messages go to stderr, which is that of the command until then, and the system's log afterwards.
+ * Until then, messages go to stderr, which is that of the command. Afterwards they go to the system's log.
  */
 import { closeSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
@@ -18,10 +18,10 @@ import { runDeferred } from './deferred.ts';
 import { logToSystem } from './supervisor.ts';
 
 const STDERR = 2;
-/** bin/lowerdata. */
+/** Path of bin/lowerdata. */
 export const launcher = fileURLToPath(new URL('../../../bin/lowerdata', import.meta.url));
 
-/** Where nobody waits for a mount that is to be in the background, this process becomes the one who does, and starts it. */
+/** Replaces this process by bin/lowerdata, which starts the daemon and waits for it. Returns if this process is that daemon. */
 export function startInBackground(): void {
   const { called, args, isDaemon } = readCall();
   if (isDaemon) return;
@@ -32,29 +32,31 @@ export function startInBackground(): void {
   must(native.execute(byteStringFromText(launcher), words), launcher);
 }
 
-/** Node.js has marked all descriptors, those of stdin, stdout and stderr as well, to be closed when a program is started. */
+/** Makes a descriptor inheritable: Node.js marks all descriptors close-on-exec, even stdin, stdout and stderr. */
 function inherit(fd: number): void {
   const copy = native.duplicate(fd);
-  if (copy < 0) return; // it was closed before
+  if (copy < 0) return; // it was closed already
   native.replace(copy, fd);
   native.close(copy);
 }
 
-/** Leaves the terminal of the command, whose signals are not for this process. */
+/** Leaves the command's terminal, so that its signals do not reach this process. */
 export function detach(): void {
   native.setsid();
 }
 
 /**
- * Mounts, tells the command so, and serves in the background until the mount is gone. @param ready as for `serveMount`
- * @returns the exit status. Throws ErrnoError where it could not be mounted.
+ * Mounts, reports that to the waiting command, and serves in the background until the mount is gone.
+ * @param ready as for `serveMount`
+ * @returns the exit status
+ * Throws ErrnoError if the mount could not be made.
  */
 export async function serveInBackground(order: MountOrder, ready: (protection: string) => void): Promise<number> {
   const answered = (protection: string): void => {
     ready(protection);
     answer(0);
     moveStderr();
-    process.on('uncaughtExceptionMonitor', tellWhy); // what Node.js prints of it nobody reads any more
+    process.on('uncaughtExceptionMonitor', tellWhy); // nobody reads what Node.js prints about it any more
   };
   return serveMount(order, answered, logToSystem);
 }
@@ -65,7 +67,7 @@ function tellWhy(error: Error): void {
 
 let hasAnswered = false;
 
-/** The command ends with this status. Throws EPIPE where it has gone: nobody would know of the mount. */
+/** Ends the waiting command with this status. Throws EPIPE if it is gone: then nobody would know of the mount. */
 function answer(status: number): void {
   if (hasAnswered) return;
   hasAnswered = true;
@@ -73,15 +75,15 @@ function answer(status: number): void {
   closeSync(CHANNEL);
 }
 
-/** The end of a daemon: the command, if it still waits, ends as well. */
+/** Ends a daemon, and also the command if it still waits. */
 export function leaveAsDaemon(status: number): never {
   try {
     answer(status);
-  } catch {} // it has gone
+  } catch {} // the command is gone
   return leave(status);
 }
 
-/** What Node.js writes to stderr goes to the system's log, and nothing holds the command's stderr any longer. */
+/** Redirects stderr to the system's log, and so releases the command's stderr. */
 function moveStderr(): void {
   const pair = new Int32Array(2);
   must(native.socketPair(pair), 'socketpair');

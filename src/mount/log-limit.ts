@@ -1,21 +1,21 @@
-/** A bound on what users of a mount can have its daemon log: they can make the same request fail as often as they like. */
+/** Limits how much users of a mount can make its daemon log: they can make the same request fail as often as they like. */
 
 export interface LogLimits {
-  /** How many different lines may follow each other. */
+  /** The number of different lines that may be logged at once. */
   readonly burst: number;
-  /** How many more there may be each second. */
+  /** The number of further lines that may be logged each second. */
   readonly perSecond: number;
-  /** After this time a line that was repeated is logged once more, with how often it came. */
+  /** After this time, a repeated line is logged once more with the number of its repetitions. */
   readonly summaryMs: number;
 }
 
 const LIMITS: LogLimits = { burst: 100, perSecond: 1, summaryMs: 10_000 };
-/** How many different lines are remembered. */
+/** The number of different lines that are remembered. */
 const KINDS_MAX = 256;
 
 /**
- * Passes lines on, each one the first time that it comes. Repetitions are counted, and told of together; so are lines beyond the
- * limits. Lines are the same if they differ in the nodeid alone: a file gets another one whenever the kernel has forgotten it.
+ * Logs each line when it comes first. Repetitions, and lines beyond the limits, are only counted; their numbers are logged later.
+ * Lines that differ only in the nodeid count as the same: a file gets another nodeid after the kernel has forgotten it.
  */
 export class LimitedLog {
   private readonly log: (line: string) => void;
@@ -43,7 +43,7 @@ export class LimitedLog {
     this.timer ??= setTimeout(() => this.summarize(), this.limits.summaryMs).unref();
   };
 
-  /** Tells of what was counted, and forgets it. */
+  /** Logs the numbers of repeated and omitted lines, and resets them. */
   summarize(): void {
     clearTimeout(this.timer);
     this.timer = undefined;

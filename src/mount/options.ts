@@ -1,18 +1,18 @@
-/** Every option name that is not one of overlayfs (those are in overlay/options.ts), and what becomes of it. */
+/** All options except those of overlayfs, which are in overlay/options.ts, and the effect of each. */
 import type { DriverOptions } from '../driver/options.ts';
 import { type MountFlag, mountFlags } from '../fuse/mount.ts';
 import { type OptionWords, type StackOptions, splitAt, stackOptionWords } from '../overlay/options.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 
-/** What the options of a mount have chosen so far. */
+/** The choices that the options of a mount have made so far. */
 export interface Choices {
   readonly isRoot: boolean;
   readonly driver: { -readonly [K in keyof DriverOptions]: DriverOptions[K] };
   readonly flags: Set<MountFlag>;
-  /** Flags that options undo: they do not come from a layer either. */
+  /** Flags that options have undone. Layers do not impose them either. */
   readonly undone: Set<MountFlag>;
-  /** Data-only layers after those of the stack. */
+  /** Data-only layers to append to those of the stack. */
   objects: ByteString[];
   verity?: StackOptions['verity'];
   source?: ByteString;
@@ -22,7 +22,7 @@ export interface Choices {
   maxReadBytes?: number;
 }
 
-/** Nobody but root may bring set-user-ID programs and devices in. */
+/** The choices before any option. Only root may mount with set-user-ID programs and devices. */
 export function defaultChoices(isRoot: boolean): Choices {
   return {
     isRoot,
@@ -43,22 +43,22 @@ export function defaultChoices(isRoot: boolean): Choices {
   };
 }
 
-/** Takes an option; throws ErrnoError EINVAL that names it. */
+/** Applies an option; throws ErrnoError EINVAL that names it. */
 type Take = (choices: Choices, value: ByteString | undefined, key: ByteString) => void;
 
-/** An option, and what becomes of it. */
+/** An option, with its description and its effect. */
 interface Row extends OptionWords {
   readonly take: Take;
-  /** Whether it is named among those that have no effect: known, harmless to leave out, and worth a word. */
+  /** Whether the option is reported as having no effect: it is known and harmless to leave out, but the user should know. */
   readonly idle?: true;
-  /** Whether mount(8) has it for every filesystem. */
+  /** Whether mount(8) has the option for every filesystem. */
   readonly ofEveryMount?: true;
 }
 
-/** For mount(8) and its relatives, who have read it already; or what holds anyway. */
+/** An option without effect that is not reported: mount(8) and its helpers have applied it, or it holds anyway. */
 const silent = (what: string): Row => ({ what, effect: 'without effect', take: () => {} });
 const idle = (what: string): Row => ({ ...silent(what), idle: true });
-/** Whoever asks for this would be misled by a mount without it. */
+/** An option that is refused, because a mount without its effect would mislead the user. */
 const refused = (why: string): Row => ({
   what: `${why[0]?.toUpperCase()}${why.slice(1)}.`,
   effect: 'refused',
@@ -121,14 +121,14 @@ const on = (name: MountFlag): Row =>
       undone.delete(name);
     }),
   );
-/** Where a flag comes from that nobody gave. */
+/** For each flag, the layers that impose it without an option; part of the help text. */
 const FROM_LAYERS: { readonly [K in MountFlag]?: string } = {
   nodev:
     ', which holds where `digest=` does not name every image of the stack, and where a directory layer is mounted so',
   nosuid: ', which holds where a directory layer is mounted so',
   noexec: ', which holds where a directory layer is mounted so',
 };
-/** Undoes a flag, but never one that is forced on those who are not root. */
+/** An option that undoes a flag. Without root, nosuid and nodev cannot be undone. */
 const off = (name: MountFlag): Row =>
   ofEveryMount(
     flag(`undoes \`${name}\`${FROM_LAYERS[name] ?? ''}`, ({ flags, undone, isRoot }) => {
@@ -143,7 +143,7 @@ function number(value: ByteString, key: ByteString): number {
   return Number(value);
 }
 
-/** Keys that a JavaScript Map takes. */
+/** The largest number of keys that a JavaScript Map holds. */
 const COUNT_MAX = 2 ** 24;
 
 function count(value: ByteString, key: ByteString): number {
@@ -172,12 +172,12 @@ const takeVerity: Take = (choices, value = 'require') => {
   choices.verity = value;
 };
 
-/** root is let in anyway, so for root this changes nothing. */
+/** Root is let in anyway, so for root this option changes nothing. */
 const takeAllowRoot = flag('for root only, who is let in anyway', ({ isRoot }) => {
   if (!isRoot) throw new ErrnoError(EINVAL, 'option allow_root: not supported yet; allow_other lets root in, too');
 });
 
-/** Paths with colons between them, which a backslash escapes. */
+/** Splits paths at colons; a backslash escapes a colon. */
 export const pathList = (value: ByteString): ByteString[] => splitAt(value, ':').map(unescaped);
 
 /** Removes the escapes of option values other than layers: a backslash before a byte, or before three octal digits. */
@@ -225,7 +225,7 @@ const FUSE_OVERLAYFS = 'Of fuse-overlayfs; nothing here depends on it.';
 const OF_MOUNT = ofEveryMount(silent('For mount(8), or what holds anyway.'));
 
 export const rows: ReadonlyMap<ByteString, Row> = new Map<ByteString, Row>([
-  // what the mount is made of
+  // layers and how they are served
   ['basedir', takeBasedir],
   ['source', text('source', 'A:B::C', 'in place of the first argument, as in composefs-fuse')],
   ['verity', { ...(stackOptionWords.get('verity') as OptionWords), take: takeVerity }],
@@ -269,7 +269,7 @@ export const rows: ReadonlyMap<ByteString, Row> = new Map<ByteString, Row>([
   ...names('xattr_permissions noxattrs', refused('extended attributes are shown as they are')),
   ['plugins', refused(NO_REMOTE)],
 
-  // mount.erofs, for layers that are elsewhere
+  // mount.erofs, for remote layers
   ...names('oci.blob oci.layer oci.platform oci.username oci.password oci.insecure offline', refused(NO_REMOTE)),
   ...names('s3.endpoint s3.region s3.passwd_file s3.urlstyle cache cache_max', refused(NO_REMOTE)),
   ...names('context fscontext defcontext rootcontext', refused(NO_LABELS)),
@@ -286,10 +286,10 @@ export const rows: ReadonlyMap<ByteString, Row> = new Map<ByteString, Row>([
   ['diratime', off('nodiratime')],
 ]);
 
-/** Whether mount(8) has an option for every filesystem. */
+/** Whether mount(8) has the option for every filesystem. */
 export const isOfEveryMount = (key: ByteString): boolean => isComment(key) || rows.get(key)?.ofEveryMount === true;
 
-/** Whether an option is one that mount(8) keeps for other programs. */
+/** Whether the option is a comment (`x-` or `X-`), which mount(8) keeps for other programs. */
 export const isComment = (key: ByteString): boolean => /^[xX]-/.test(key);
 
 function names(list: string, row: Row): [ByteString, Row][] {

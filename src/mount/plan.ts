@@ -1,4 +1,4 @@
-/** The `-o` language: the option names of mount(8), overlayfs, mount.composefs and FUSE, and what becomes of each. */
+/** The `-o` language: the options of mount(8), overlayfs, mount.composefs and FUSE, and the effect of each. */
 import { statSync } from 'node:fs';
 import type { DriverOptions } from '../driver/options.ts';
 import { RESTRICTION_FLAGS } from '../driver/restrictions.ts';
@@ -18,38 +18,41 @@ import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { type Choices, defaultChoices, isComment, rows } from './options.ts';
 
-/** What people are told of each option, by name, in the order of the tables. */
+/** The help text of each option, by name, in the order of the tables. */
 export const optionWords: ReadonlyMap<ByteString, OptionWords> = new Map([...stackOptionWords, ...rows]);
 
-/** The values of an option that has a few. */
+/** The values of an option that takes one of a few; empty for other options. */
 export function valuesOf(key: ByteString): readonly string[] {
   const values = optionWords.get(key)?.values;
   return Array.isArray(values) ? values : [];
 }
 
-/** What a mount was asked to be. */
+/** A mount as its options describe it. */
 export interface MountPlan {
   readonly stack: StackOptions;
   readonly driver: DriverOptions;
   readonly fuse: FuseMountOptions;
-  /** Options that were understood, or ignored because that was asked for, and change nothing. */
+  /** Options that change nothing: they were understood, or ignored because the user asked for that. */
   readonly withoutEffect: readonly ByteString[];
 }
 
 export interface PlanInput {
-  /** `A:B::C` or an image; only a name where an option gives the layers. */
+  /** `A:B::C` or an image; only a name if an option gives the layers. */
   readonly source: ByteString;
   /** The text of each `-o`. */
   readonly texts: readonly ByteString[];
-  /** mount -s: ignore options that are not known. */
+  /** mount -s: ignore unknown options. */
   readonly sloppy: boolean;
-  /** Whether root mounts: others never get set-user-ID programs and devices. */
+  /** Whether root mounts. Other users never get set-user-ID programs and devices. */
   readonly isRoot: boolean;
-  /** Whether a layer is a file. */
+  /** Whether a layer is a regular file. */
   readonly isImage: (path: ByteString) => boolean;
 }
 
-/** @throws ErrnoError EINVAL, naming the option, for what can not be understood, be combined, or be done. */
+/**
+ * Makes a plan from the options.
+ * @throws ErrnoError EINVAL, naming the option, if one is unknown, invalid, unsupported, or conflicts with another
+ */
 export function planMount({ source, texts, sloppy, isRoot, isImage }: PlanInput): MountPlan {
   const draft = { stack: new StackDraft(), choices: defaultChoices(isRoot), withoutEffect: [] as ByteString[] };
   for (const { key, value } of texts.flatMap(splitMountOptions)) {
@@ -62,8 +65,8 @@ export function planMount({ source, texts, sloppy, isRoot, isImage }: PlanInput)
 }
 
 /**
- * Splits at commas as overlayfs does, but takes a value that is in double quotes as a whole, as mount(8) hands it over:
- * without the quotes, commas included.
+ * Splits at commas as overlayfs does. A value in double quotes is taken as a whole, as mount(8) passes it: without the quotes,
+ * commas included.
  */
 export function splitMountOptions(text: ByteString): Option[] {
   const options: Option[] = [];
@@ -75,8 +78,8 @@ export function splitMountOptions(text: ByteString): Option[] {
 }
 
 /**
- * The text of an -o from mount.fuse3, which ends it with `dev` and `suid` where the user has not said `nodev` and `nosuid`,
- * and keeps those that the user did say: they say nothing, so that they do not lift what layers demand.
+ * The text of an `-o` from mount.fuse3, without the `dev` and `suid` at its end. mount.fuse3 appends them if the user did not
+ * give `nodev` and `nosuid`. They must not lift the restrictions of layers, because the user did not give them.
  * Source: libfuse's util/mount.fuse.c.
  */
 export function withoutFuse3Words(text: ByteString): ByteString {
@@ -86,14 +89,14 @@ export function withoutFuse3Words(text: ByteString): ByteString {
   return text.endsWith(end) ? text.slice(0, text.length - end.length) : text;
 }
 
-/** A plan in the making. */
+/** A plan under construction. */
 interface Draft {
   readonly stack: StackDraft;
   readonly choices: Choices;
   readonly withoutEffect: ByteString[];
 }
 
-/** Takes one option. @returns whether it is known */
+/** Applies one option. @returns whether it is known */
 function take({ stack, choices, withoutEffect }: Draft, key: ByteString, value: ByteString | undefined): boolean {
   if (isComment(key)) return true;
   const row = rows.get(key);
@@ -125,7 +128,7 @@ function isImageAlone({ layers }: StackOptions, isImage: (path: ByteString) => b
   return top !== undefined && others.length === 0 && isImage(top.path);
 }
 
-/** The source names the layers. */
+/** The stack if the source names the layers. */
 function bareStack(
   stack: StackDraft,
   source: ByteString,
@@ -137,7 +140,7 @@ function bareStack(
   return stack.finish(defaultsFor(layers, isImage), objects);
 }
 
-/** Whether a layer is a file. A path that can not be asked is left to whoever opens the layers. */
+/** Whether a layer is a regular file. If stat(2) fails, returns false and leaves the error to the code that opens layers. */
 export function isImage(path: ByteString): boolean {
   try {
     return statSync(bufferOf(path)).isFile();
@@ -146,7 +149,7 @@ export function isImage(path: ByteString): boolean {
   }
 }
 
-/** What this user would mount from a source with the texts of some `-o`. Throws ErrnoError as planMount does. */
+/** The plan for a mount by this user, from a source and the texts of some `-o`. Throws ErrnoError as planMount does. */
 export function planHere(source: ByteString, texts: readonly ByteString[]): MountPlan {
   return planMount({ source, texts, sloppy: false, isRoot: process.geteuid?.() === 0, isImage });
 }

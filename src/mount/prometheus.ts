@@ -1,5 +1,5 @@
 /**
- * What mounts are doing, for Prometheus and whatever reads its text format, as a textfile collector does.
+ * The activity of mounts in the text format of Prometheus, for example for a textfile collector.
  * Source: prometheus.io/docs/instrumenting/exposition_formats, text format 0.0.4, and its naming practices.
  */
 import type { Activity } from '../driver/activity.ts';
@@ -7,14 +7,14 @@ import { printable } from '../sys/bytes.ts';
 import type { LiveNumbers } from './control-socket.ts';
 import type { MountState } from './state.ts';
 
-/** A mount, and what its daemon tells; undefined where it does not answer. */
+/** A mount, and the live numbers of its daemon; undefined if the daemon does not answer. */
 export interface LiveMountState {
   readonly state: MountState;
   readonly live: LiveNumbers | undefined;
 }
 
 type Labels = Readonly<Record<string, string>>;
-/** Besides that of the mount point. A suffix is that of a histogram's parts. */
+/** One value of a metric. Its labels come after the mount point's. The suffix names a part of a histogram. */
 type Sample = readonly [labels: Labels, value: number, suffix?: string];
 
 interface Family {
@@ -24,7 +24,7 @@ interface Family {
   readonly samples: (mount: LiveMountState) => Sample[];
 }
 
-/** Lines without their ends, families with samples alone. */
+/** The metrics as lines without newlines. Families without samples are left out. */
 export function metricsOf(mounts: readonly LiveMountState[]): string[] {
   return families.flatMap(({ name, type, help, samples }) => {
     const lines = mounts.flatMap(mount => {
@@ -63,7 +63,7 @@ const perCache = (key: 'hits' | 'misses' | 'entries' | 'entriesMax'): Family['sa
 const perKey = (label: string, numbers: Readonly<Record<string, number>>): Sample[] =>
   Object.entries(numbers).map(([key, value]) => [{ [label]: key }, value]);
 
-/** The powers of two that are bounds of histograms: half a microsecond to a second. */
+/** The histogram's shortest and longest bounds, as powers of two in nanoseconds: half a microsecond to a second. */
 const [SHORTEST, LONGEST] = [9, 30];
 
 const requestTimes = ofActivity(({ operations }) =>

@@ -1,4 +1,4 @@
-/** `mount -o remount,…`, as mount(8) and systemd ask for it: flags of one mount change, its daemon and its tree do not. */
+/** `mount -o remount,…`, as mount(8) and systemd call it: changes the flags of one mount, but neither its daemon nor its tree. */
 
 import { mountFlags } from '../fuse/mount.ts';
 import { MountPlace } from '../fuse/mount-point.ts';
@@ -11,7 +11,7 @@ import { findMount } from './find-mount.ts';
 const MS_REMOUNT = 32;
 const MS_BIND = 4096;
 
-/** What each option takes away and sets. */
+/** The flags that each option removes, and the flag that it sets. */
 const CHANGES: Readonly<Record<string, readonly [without: readonly string[], flag?: keyof typeof mountFlags]>> = {
   nosuid: [[], 'nosuid'],
   suid: [['nosuid']],
@@ -32,8 +32,9 @@ export const isRemount = (texts: readonly ByteString[]): boolean => wordsOf(text
 const wordsOf = (texts: readonly ByteString[]): string[] => texts.flatMap(text => text.split(','));
 
 /**
- * Changes what `texts` name; options of the tree stay as they were. @returns those that had no effect
- * Throws ErrnoError: EROFS where it is to be writable, EINVAL where no mount of this program is.
+ * Changes the flags that `texts` name; the options of the tree stay as they were.
+ * @returns the options that had no effect
+ * Throws ErrnoError: EROFS for `rw`, EINVAL if the path is no mount of this program, ESTALE if another mount is there by now.
  */
 export function remount(path: ByteString, texts: readonly ByteString[]): string[] {
   const words = wordsOf(texts).filter(word => word !== '' && word !== 'remount' && word !== 'ro');
@@ -54,7 +55,7 @@ export function remount(path: ByteString, texts: readonly ByteString[]): string[
   return words.filter(word => !Object.hasOwn(CHANGES, word) && word !== 'rw');
 }
 
-/** All flags of a mount, as mount(2) wants them: those that it is not told are gone. */
+/** All flags of a mount, because mount(2) clears the flags that it does not get. */
 function changed({ flags }: Mount, words: readonly string[]): number {
   const names = new Set<string>(flags);
   for (const word of words) {

@@ -1,6 +1,6 @@
 /**
- * The directory for files of running daemons: /run/lowerdata for root, and $XDG_RUNTIME_DIR/lowerdata. It is used if nobody else
- * can write to it or have another one in its place, and files in it are reached by its descriptor.
+ * The directory for the files of running daemons: /run/lowerdata for root, and $XDG_RUNTIME_DIR/lowerdata. It is used only if no
+ * other user can write to it or replace it. Its files are opened through its descriptor.
  */
 import {
   closeSync,
@@ -24,24 +24,24 @@ const O_PATH = 0o10000000;
 const RESOLVE_NO_SYMLINKS = 4;
 const WRITABLE_BY_OTHERS = 0o022;
 const STICKY = 0o1000;
-/** What one file may have. */
+/** The largest size of one file. */
 const FILE_BYTES_MAX = 2 ** 20;
 
-/** Where files may be, the first that can be made first. */
+/** Possible directories, in order of preference. */
 function paths(): string[] {
   const { XDG_RUNTIME_DIR } = process.env;
   const own = XDG_RUNTIME_DIR ? [join(XDG_RUNTIME_DIR, 'lowerdata')] : [];
   return process.geteuid?.() === 0 ? ['/run/lowerdata', ...own] : own;
 }
 
-/** Those that are there, for their caller to close. @param make whether to make them */
+/** The usable directories; the caller must close them. @param make whether to create missing ones */
 export const openRuntimeDirectories = (make: boolean): RuntimeDirectory[] =>
   paths()
     .map(path => RuntimeDirectory.open(path, make))
     .filter(directory => directory !== undefined);
 
 export class RuntimeDirectory {
-  /** Without symlinks. */
+  /** The path without symlinks. */
   readonly path: string;
   private readonly fd: number;
 
@@ -50,7 +50,11 @@ export class RuntimeDirectory {
     this.path = readlinkSync(`/proc/self/fd/${fd}`);
   }
 
-  /** @param make whether to make it @returns undefined where there is none, or others could put files there */
+  /**
+   * Opens a runtime directory.
+   * @param make whether to create it if it is missing
+   * @returns undefined if there is none, or if other users could put files there
+   */
   static open(path: string, make: boolean): RuntimeDirectory | undefined {
     try {
       if (make) mkdirSync(path, { recursive: true, mode: 0o700 });
@@ -61,7 +65,7 @@ export class RuntimeDirectory {
     if (fd < 0) return undefined;
     try {
       if (isOwn(fstatSync(fd)) && isFixedIn(dirname(path))) return new RuntimeDirectory(fd);
-    } catch {} // there is no /proc, or its parent has gone
+    } catch {} // /proc is not mounted, or the parent directory is gone
     native.close(fd);
     return undefined;
   }
@@ -70,7 +74,7 @@ export class RuntimeDirectory {
     return `/proc/self/fd/${this.fd}/${name}`;
   }
 
-  /** A new file in the place of a forgotten one. @returns its descriptor, to write; below 0 where it cannot be made */
+  /** Creates a file, in place of a leftover one. @returns its descriptor, open for writing; negative if that failed */
   create(name: string): number {
     try {
       rmSync(this.in(name), { force: true });
@@ -88,7 +92,7 @@ export class RuntimeDirectory {
     }
   }
 
-  /** @returns undefined for what is no plain file of this user, or larger than such files are */
+  /** The contents of a file; undefined unless it is a regular file of this user and of at most FILE_BYTES_MAX bytes. */
   read(name: string): string | undefined {
     const fd = native.openat2(this.fd, byteStringFromText(name), O_NOFOLLOW | O_NONBLOCK, RESOLVE_NO_SYMLINKS);
     if (fd < 0) return undefined;
@@ -111,7 +115,7 @@ const openDirectory = (path: string): number =>
 
 const isOwn = ({ uid, mode }: Stats): boolean => uid === process.geteuid?.() && (mode & WRITABLE_BY_OTHERS) === 0;
 
-/** Whether nobody else can rename what this user has in a directory. */
+/** Whether no other user can rename this user's entries in a directory. */
 function isFixedIn(directory: string): boolean {
   const fd = native.openat2(AT_FDCWD, byteStringFromText(directory), O_PATH | O_DIRECTORY, 0);
   if (fd < 0) return false;

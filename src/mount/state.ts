@@ -1,4 +1,4 @@
-/** What a daemon leaves in the runtime directory for `umount` and `status`: a JSON file for each mount, named by its process. */
+/** The state of a mount, for `umount` and `status`: a JSON file in the runtime directory, named by the daemon's process ID. */
 import { closeSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Confinement } from '../driver/confinement.ts';
@@ -11,37 +11,37 @@ import { openRuntimeDirectories, type RuntimeDirectory } from './runtime-directo
 
 export interface MountState {
   readonly pid: number;
-  /** When that process began, in clock ticks since the system did. */
+  /** When that process started, in clock ticks after the system's boot. */
   readonly pidStartedAt: number;
-  /** `major:minor` of the mount, as mountinfo has it. */
+  /** `major:minor` of the mount, as in mountinfo. */
   readonly device: string;
   readonly mountpoint: ByteString;
-  /** As mountinfo has it, too. */
+  /** The source of the mount, as in mountinfo. */
   readonly source: ByteString;
-  /** Milliseconds since 1970. */
+  /** When the mount was made, in milliseconds since 1970. */
   readonly startedAt: number;
   readonly transport: DriverOptions['transport'];
   readonly layers: readonly LayerSpec[];
   readonly protection: Protection;
-  /** Why the daemon is not confined, or how it is. */
+  /** The limits of the daemon, or the reason why it is not confined. */
   readonly confinement: Confinement | string;
-  /** Where its daemon tells what the mount is doing; '' where there is no place for that. */
+  /** The socket on which the daemon sends its live numbers; '' if there is none. */
   readonly socket: string;
 }
 
-/** The socket that belongs to a file: 107 bytes of path are what the kernel takes. */
+/** The socket that belongs to a state file; '' if its path exceeds the kernel's limit of 107 bytes. */
 function socketOf(file: string): string {
   const path = file.replace(/json$/, 'sock');
   return Buffer.byteLength(path) < 108 ? path : '';
 }
 
-/** The file of a daemon, made while it may make one and filled in when there is something to say. */
+/** The state file of a daemon. It is created while the daemon still may create files, and written once the mount is made. */
 export class StateFile {
-  /** '' where there is no place for one: root of a user namespace may have none in /run. */
+  /** '' if the file could not be created: root of a user namespace may have no place in /run. */
   readonly path: string = '';
   private readonly fd: number = -1;
 
-  /** A mount works without its file, so a failure is no error. */
+  /** Creates the file. A mount works without it, so a failure is no error. */
   constructor() {
     for (const directory of openRuntimeDirectories(true)) {
       const name = `${process.pid}.json`;
@@ -51,7 +51,7 @@ export class StateFile {
     }
   }
 
-  /** As in MountState. */
+  /** The path of the socket, as in MountState. */
   get socket(): string {
     return socketOf(this.path);
   }
@@ -66,7 +66,7 @@ export class StateFile {
     closeSync(this.fd);
   }
 
-  /** Takes it away, and its socket. A confined process can not: its watcher does. */
+  /** Removes the file and its socket. A confined process cannot do that; its watcher does it instead. */
   remove(): void {
     try {
       for (const path of [this.path, this.socket]) if (path) rmSync(path, { force: true });
@@ -74,13 +74,16 @@ export class StateFile {
   }
 }
 
-/** @returns what the running daemon of a mount has left; undefined where there is none. That of another one may be about to end. */
+/**
+ * The state that the running daemon of a mount has written; undefined if there is none. If several match, the newest is taken,
+ * because the others are about to end.
+ */
 export function readState(mount: Identity): MountState | undefined {
   const found = readStates().filter(state => isSame(state, mount));
   return found.sort((a, b) => b.startedAt - a.startedAt)[0];
 }
 
-/** What all running daemons of this user have left. */
+/** The states of all running daemons of this user. */
 export function readStates(): MountState[] {
   return openRuntimeDirectories(false).flatMap(directory => {
     const names = directory.names().filter(name => name.endsWith('.json'));
@@ -90,10 +93,10 @@ export function readStates(): MountState[] {
   });
 }
 
-/** Whether the process of a file runs: another one may have its number by now. */
+/** Whether the process of a state file still runs. Its ID may have been reused by another process. */
 const isItsDaemon = ({ pid, pidStartedAt }: MountState): boolean => isRunning(pid) && startOf(pid) === pidStartedAt;
 
-/** @returns undefined where the daemon has gone meanwhile, or has not written yet */
+/** Reads a state file. @returns undefined if the daemon has removed it or has not written it yet */
 function parseState(directory: RuntimeDirectory, name: string): MountState | undefined {
   try {
     const state = JSON.parse(directory.read(name) ?? 'null');
@@ -103,25 +106,25 @@ function parseState(directory: RuntimeDirectory, name: string): MountState | und
   }
 }
 
-/** Whether a file has what is looked for first: that of another version may not. */
+/** Whether a file has the fields that are used first. The file of another version may not. */
 function isState(value: Partial<MountState> | null): value is MountState {
   const texts = [value?.device, value?.mountpoint, value?.source];
   return texts.every(text => typeof text === 'string') && typeof value?.pid === 'number' && Array.isArray(value.layers);
 }
 
-/** A zombie has released everything, and may wait for its parent for ever. */
+/** Whether a process runs. A zombie does not count: it has released everything, and may wait for its parent forever. */
 export function isRunning(pid: number): boolean {
   const [state = 'X'] = fieldsOf(pid);
   return state !== 'Z' && state !== 'X';
 }
 
-/** When a process began, in clock ticks since the system did; undefined where there is none. */
+/** When a process started, in clock ticks after the system's boot; undefined if there is no such process. */
 function startOf(pid: number): number | undefined {
   const started = fieldsOf(pid)[STARTTIME];
   return started === undefined ? undefined : Number(started);
 }
 
-/** The fields of /proc/PID/stat from the third on. Source: proc_pid_stat(5). */
+/** The fields of /proc/PID/stat from the third on; empty if there is no such process. Source: proc_pid_stat(5). */
 function fieldsOf(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/stat`, 'latin1')

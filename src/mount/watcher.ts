@@ -1,14 +1,14 @@
 /**
- * A shell beside the daemon, which keeps the rights that the daemon gives up. It takes the mount away when it is told so, and
- * when the daemon is gone without a word; and it removes the daemon's files for `lowerdata status`. It holds a socket and the
- * directory of the mount point, in a session of its own, and weighs about a megabyte. Whatever it is told, it unmounts nothing
- * but one mount of FUSE, and removes nothing but those files.
+ * A shell beside the daemon that keeps the rights that the daemon gives up. It unmounts on request, and when the daemon ends
+ * without a word. It also removes the daemon's files for `lowerdata status`. It holds a socket and the directory of the mount
+ * point, runs in a session of its own, and takes about a megabyte. Whatever it is sent, it unmounts only one FUSE mount, and
+ * removes only those files.
  *
- *     mounting PATH ID         to be said before; ID is that of the mount which is there already
+ *     mounting PATH ID         must come before the mount; ID is that of the mount that is there already
  *     mounted DEVICE NUMBER =SOURCE BY STATE  counts once; NUMBER is DEVICE as st_dev, SOURCE as mountinfo spells it
- *     look                     -> one line: seen, when the attributes of the root have been asked for
- *     unmount [-l [dead]]      -> one line: unmounted, busy, or what went wrong. dead: only if it is; served, where it is not
- *     gone                     the mount is not there any more; the shell ends
+ *     look                     -> one line: seen, when the attributes of the root have been requested
+ *     unmount [-l [dead]]      -> one line: unmounted, busy, or the error. dead: only if it is dead; served, if it is not
+ *     gone                     the mount is gone; the shell ends
  */
 import { read, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
@@ -21,15 +21,18 @@ import { EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 
 /**
- * Paths stay as mountinfo spells them, without white space, until they are used. A mount is found by its device number and its
- * source, which another mount can have at once when this one is gone, so that none is taken away unasked while somebody serves
- * it; before they are known, by being new at the path.
- * A mount that another one covers is left alone until that one is gone: unmounting its path would unmount the other one.
+ * Paths stay as mountinfo spells them, without white space, until they are used.
  *
- * Users may rename what is above a mount point, or put a symlink there. So the shell is in the directory that held the mount
- * point before the mount was made, and tests and unmounts the name from there; a name on which something is mounted cannot be
- * renamed. The path of a mount that was moved or bound leads to a directory first, and counts if that still has the path.
- * umount would resolve a relative path to an absolute one, but leaves /proc/self/cwd as it is.
+ * A mount is identified by its device number and source. Another mount can have the same pair as soon as this one is gone. So the
+ * script unmounts without a request only if nobody serves the mount. Before that pair is known, a mount is identified by being
+ * new at the path. A mount that another one covers is left alone until the other is gone: unmounting its path would unmount the
+ * other one.
+ *
+ * Users may rename the directories above a mount point, or put a symlink there. So the shell's directory is the one that held the
+ * mount point before the mount was made, and it tests and unmounts the name from there. A name on which something is mounted
+ * cannot be renamed. For a mount that was moved or bind-mounted, the shell enters the directory in its path first, and continues
+ * only if that directory still has the path. umount would resolve a relative path to an absolute one, but it leaves
+ * /proc/self/cwd as it is.
  */
 const SCRIPT = `
 trap '' HUP INT TERM PIPE
@@ -152,14 +155,14 @@ forget
 `;
 
 export class Watcher {
-  /** Whether it could be started. Without one the mount works, only nobody takes it away for the daemon. */
+  /** Whether the shell was started. Without it the mount works, but nothing unmounts it if the daemon dies. */
   readonly isThere: boolean;
-  /** A socket whose other end is its standard input and output. */
+  /** A socket whose other end is the shell's standard input and output. */
   private readonly fd: number;
-  /** What it says, once somebody listens. */
+  /** Lines from the shell, once a request has been sent. */
   private lines: AsyncIterator<string> | undefined;
 
-  /** @param directory descriptor of the one that holds the mount point */
+  /** @param directory descriptor of the directory that holds the mount point */
   constructor(by: Mounter, directory: number) {
     const pair = new Int32Array(2);
     must(native.socketPair(pair), 'socketpair');
@@ -170,20 +173,23 @@ export class Watcher {
     this.fd = ours;
   }
 
-  /** To be said before the mount is made. */
+  /** Must be called before the mount is made. */
   mounting(point: MountPoint): void {
     this.say(`mounting ${encodePath(point.shown)} ${point.mountId ?? 0}`);
   }
 
-  /** @param stateFile removed with the mount, and the socket beside it; '' for none */
+  /**
+   * Must be called when the mount is made.
+   * @param stateFile removed with the mount, together with the socket beside it; '' for none
+   */
   mounted({ device, spelledSource }: Mount, by: Mounter, stateFile: string): void {
     this.say(`mounted ${device} ${statDevice(device)} =${spelledSource} ${by} ${byteStringFromText(stateFile)}`);
   }
 
   /**
-   * Has the kernel ask for the attributes of the root. Until it knows them, what copies them when it mounts, as overlayfs does,
-   * gets a directory that nobody may enter. Whoever serves the mount cannot do that: killed at that moment, it would wait for
-   * its own answer for ever. Settles when the root is known, or the watcher has ended.
+   * Makes the kernel request the attributes of the root. A filesystem that copies them when it mounts, as overlayfs does, would
+   * otherwise get a directory that nobody may enter. The process that serves the mount cannot make this request: if killed at
+   * that moment, it would wait for its own answer forever. Settles when the root is known, or when the watcher has ended.
    */
   look(): Promise<void> {
     if (!this.isThere) return Promise.resolve();
@@ -192,14 +198,15 @@ export class Watcher {
   }
 
   /**
-   * Takes the mount away, lazily or only where nobody uses it. One request at a time.
-   * @returns whether it is unmounted; false while it is in use. Throws ErrnoError for everything else.
+   * Unmounts, lazily or only if the mount is not in use. Only one request may run at a time.
+   * @returns true if it is unmounted, false if it is in use
+   * Throws ErrnoError for all other failures.
    */
   unmount(lazy: boolean): Promise<boolean> {
     return this.request(lazy ? 'unmount -l' : 'unmount');
   }
 
-  /** Takes the mount away if nobody serves it any more. @returns whether it did */
+  /** Unmounts lazily if nobody serves the mount any more. @returns whether it did */
   unmountIfDead(): Promise<boolean> {
     return this.request('unmount -l dead');
   }
@@ -211,13 +218,13 @@ export class Watcher {
     throw new ErrnoError(EIO, answer ?? 'the watcher is gone, who would unmount');
   }
 
-  /** The mount is gone, or was never made. Settles when all traces of it are. */
+  /** Must be called when the mount is gone or was never made. Settles when the shell has removed the files and ended. */
   async gone(): Promise<void> {
     this.say('gone');
     while ((await this.next()) !== undefined);
   }
 
-  /** The next line that it says; undefined where it has ended. */
+  /** The next line from the shell; undefined if it has ended. */
   private async next(): Promise<string | undefined> {
     const lines = this.lines ?? createInterface({ input: new Socket({ fd: this.fd }) })[Symbol.asyncIterator]();
     this.lines = lines;
@@ -225,14 +232,14 @@ export class Watcher {
       const { value, done } = await lines.next();
       return done ? undefined : value;
     } catch {
-      return undefined; // ECONNRESET: it was killed before it had read all
+      return undefined; // ECONNRESET: it was killed before it had read all requests
     }
   }
 
   private say(line: string): void {
     try {
       writeSync(this.fd, bufferOf(`${line}\n`));
-    } catch {} // it has ended
+    } catch {} // the shell has ended
   }
 }
 
