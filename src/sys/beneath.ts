@@ -1,9 +1,9 @@
-/** Opening what is below a directory, by its descriptor, so that nothing that happens to the names in it leads elsewhere. */
+/** Opens objects below a directory by its descriptor, so that renames and symlinks cannot lead elsewhere. */
 import { type ByteString, byteStringOf } from './bytes.ts';
 import { reopen } from './found.ts';
 import { native } from './native.ts';
 
-// linux/fcntl.h, linux/openat2.h
+// Source: linux/fcntl.h, linux/openat2.h
 export const O_NONBLOCK = 0o4000;
 export const O_DIRECTORY = 0o200000;
 export const O_NOFOLLOW = 0o400000;
@@ -11,25 +11,28 @@ export const O_PATH = 0o10000000;
 const RESOLVE_NO_MAGICLINKS = 0x2;
 const RESOLVE_NO_SYMLINKS = 0x4;
 const RESOLVE_BENEATH = 0x8;
-/** How openat2(2) resolves what must not lead out of a directory. */
+/** RESOLVE_* flags of openat2(2) for paths that must not lead out of a directory. */
 export const CONFINED: number = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
 const AT_FDCWD = -100;
-/** A system call takes paths below 4,096 bytes. */
+/** The longest piece of a path in bytes; system calls take paths below 4,096 bytes. */
 const PATH_BYTES = 4000;
 
-/** Opens a directory that a user has named, for reading its names. @param follow whether it may be a symlink to one */
+/**
+ * Opens a directory that a user has named, to list it. Returns a descriptor or -errno.
+ * @param follow whether the path may be a symlink to one
+ */
 export function openDirectory(path: ByteString, follow: boolean): number {
   return native.openat2(AT_FDCWD, path, O_DIRECTORY | (follow ? 0 : O_NOFOLLOW), 0);
 }
 
 /**
- * A descriptor (O_PATH) of what a path leads to, a symlink itself too, or -errno. A path of any length is taken piece by piece;
- * a symlink on the way is -ELOOP. To open it so has no effect on a device or a fifo.
+ * Returns an O_PATH descriptor of the object at a path, or -errno. The object may itself be a symlink, but a symlink on the way
+ * is -ELOOP. A path of any length is opened piece by piece. Opening with O_PATH has no effect on a device or a fifo.
  */
 export const findBeneath = (directory: number, path: ByteString): number =>
   openPieces(directory, path, O_PATH | O_NOFOLLOW);
 
-/** Opens a directory below another one for reading its names, or -errno. */
+/** Opens a directory below another one to list it. Returns a descriptor or -errno. */
 export const openDirectoryBeneath = (directory: number, path: ByteString): number =>
   openPieces(directory, path, O_DIRECTORY | O_NOFOLLOW);
 
@@ -49,14 +52,17 @@ function openPieces(directory: number, path: ByteString, flags: number): number 
   return fd;
 }
 
-/** The directory that holds an open one, for reading its names, or -errno. */
+/** Opens the parent of an open directory to list it. Returns a descriptor or -errno. */
 export const openParent = (directory: number): number =>
   native.openat2(directory, '..', O_DIRECTORY | O_NOFOLLOW, RESOLVE_NO_MAGICLINKS);
 
-/** Opens for reading what a descriptor of findBeneath stands for, or -errno: a regular file, as devices would take notice. */
+/**
+ * Opens for reading the object of a findBeneath descriptor, or returns -errno. Use it only for regular files, because opening a
+ * device can have effects.
+ */
 export const openForReading = (found: number): number => reopen(found, O_NONBLOCK);
 
-/** Opens for its names the directory that a descriptor of findBeneath stands for, or -errno. */
+/** Opens the directory of a findBeneath descriptor to list it, or returns -errno. */
 export const openFoundDirectory = (found: number): number => reopen(found, O_DIRECTORY);
 
 /** struct linux_dirent64. Source: getdents64(2). */
@@ -64,7 +70,7 @@ const Dirent = { reclen: 16 /* u16 */, type: 18 /* u8 */, name: 19 } as const;
 const listing = new Uint8Array(1 << 16);
 const view = new DataView(listing.buffer);
 
-/** The names in an open directory, without `.` and `..`, each with its DT_* number, in the filesystem's order; or -errno. */
+/** The entries of an open directory without `.` and `..`, each a name and a DT_* number, in the filesystem's order; or -errno. */
 export function entriesIn(directory: number): [ByteString, number][] | number {
   const entries: [ByteString, number][] = [];
   for (;;) {
@@ -79,7 +85,7 @@ export function entriesIn(directory: number): [ByteString, number][] | number {
   }
 }
 
-/** The names alone, in the order of their bytes; or -errno. */
+/** Only the names of an open directory, in byte order; or -errno. */
 export function namesIn(directory: number): ByteString[] | number {
   const entries = entriesIn(directory);
   return typeof entries === 'number' ? entries : entries.map(([name]) => name).sort();

@@ -1,11 +1,11 @@
-/** Little-endian integers of 64 bits in a DataView, and byte strings. */
+/** 64-bit little-endian integers in a DataView, and byte strings. */
 
 /** A byte string (a name, a link target, a path, an xattr name): one character per byte, U+0000 to U+00FF. Never UTF-8. */
 export type ByteString = string;
 
 const U32 = 2 ** 32;
 
-/** Reads an unsigned 64-bit integer as a number: exact up to 2^53, else the nearest double. */
+/** Reads an unsigned 64-bit integer as a number: exact up to 2^53, otherwise the nearest double. */
 export function getU64(v: DataView, at: number): number {
   return v.getUint32(at, true) + v.getUint32(at + 4, true) * U32;
 }
@@ -18,7 +18,7 @@ export function getI64(v: DataView, at: number): number {
 /** Seconds since 1970: a number, or a bigint beyond 2^53, where a number would lose digits. */
 export type Seconds = number | bigint;
 
-/** A number where that is exact. */
+/** Converts to a number if that is exact. */
 export function secondsOf(exact: bigint): Seconds {
   const number = Number(exact);
   return Number.isSafeInteger(number) ? number : exact;
@@ -46,35 +46,40 @@ export function bufferOf(bytes: ByteString): Buffer {
   return Buffer.from(bytes, 'latin1');
 }
 
-/** The ByteString made of `bytes[from..to)`, which must be inside of `bytes`. */
+/** The ByteString of `bytes[from..to)`; the range must be inside `bytes`. */
 export function byteStringOf(bytes: Uint8Array, from = 0, to = bytes.length): ByteString {
   return latin1Slice.call(bytes, from, to);
 }
 
-/** What Buffer.toString calls: 35 ns on bytes as they are, where making a Buffer of them first takes 95. */
+/** The function behind Buffer.toString. It takes 35 ns on a Uint8Array; making a Buffer of it first takes 95. */
 const { latin1Slice } = Buffer.prototype as unknown as {
   latin1Slice: (this: Uint8Array, from: number, to: number) => string;
 };
 
-/** The ByteString of text that a person typed or the system gave as UTF-16: its UTF-8 bytes. */
+/** The ByteString of text that was typed or that Node.js returned as UTF-16: its UTF-8 bytes. */
 export function byteStringFromText(text: string): ByteString {
   return Buffer.from(text, 'utf8').toString('latin1');
 }
 
-/** A ByteString for a message: UTF-8 where all of it is, else ASCII; control characters and every other byte as \xNN. */
+/**
+ * A ByteString for a message: UTF-8 if all of it is valid, otherwise ASCII. Control characters and all other bytes become \xNN.
+ */
 export function printable(name: ByteString): string {
   const text = Buffer.from(name, 'latin1').toString('utf8');
-  const foreign = /[\ufffd\x80-\x9f]/.test(text); // no UTF-8, or control characters that are two bytes long
+  const foreign = /[\ufffd\x80-\x9f]/.test(text); // not UTF-8, or two-byte control characters
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control bytes are what is replaced
   return foreign ? name.replace(/[\x00-\x1f\\\x7f-\xff]/g, hex) : text.replace(/[\x00-\x1f\\\x7f]/g, hex);
 }
 
-/** Text of a message or a log as one line: control characters show as \xNN. */
+/** Text for a message or a log as one line: control characters become \xNN. */
 export const asOneLine = (text: string): string =>
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is replaced
   text.replace(/[\x00-\x1f\x7f-\x9f]/g, hex);
 
-/** UTF-8 that stands for one character, but for the control characters U+0080 to U+009F; or a byte that is not for terminals. */
+/**
+ * Matches the UTF-8 of one character other than the control characters U+0080 to U+009F; or else one byte that terminals must not
+ * get.
+ */
 const PIECE = new RegExp(
   [
     '\\xc2[\\xa0-\\xbf]|[\\xc3-\\xdf][\\x80-\\xbf]',
@@ -85,7 +90,10 @@ const PIECE = new RegExp(
   'g',
 );
 
-/** Bytes as a terminal may show them: control characters, and what is no UTF-8, as \xNN. @param kept control characters that stay */
+/**
+ * Bytes that are safe for a terminal: control characters, and bytes that are not UTF-8, become \xNN.
+ * @param kept control characters that stay
+ */
 export function withoutControls(name: ByteString, kept: string): ByteString {
   return name.replace(PIECE, piece => (piece.length > 1 || kept.includes(piece) ? piece : hex(piece)));
 }

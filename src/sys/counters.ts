@@ -1,6 +1,6 @@
-/** Numbers that are counted while a mount is served, for whoever asks. */
+/** Counters that are kept while a mount is served. */
 
-/** Counts up to 2^53 each, all zero at first. */
+/** Counters up to 2^53, all zero at first. */
 export type Counters = Float64Array;
 
 export const newCounters = (length: number): Counters => new Float64Array(length);
@@ -9,7 +9,7 @@ export function count(counters: Counters, at: number, more = 1): void {
   counters[at] = (counters[at] as number) + more;
 }
 
-/** Where the numbers of a cache are. Bytes are 0 where it has no bound for them. */
+/** Indices of a cache's numbers. `bytes` and `bytesMax` are 0 if the cache has no limit for them. */
 const CacheCount = { hits: 0, misses: 1, entries: 2, entriesMax: 3, bytes: 4, bytesMax: 5, SIZE: 6 } as const;
 
 export interface CacheNumbers {
@@ -21,7 +21,7 @@ export interface CacheNumbers {
   readonly bytesMax: number;
 }
 
-/** An LRUCache. */
+/** The fields of an LRUCache that are used here. */
 interface Cache {
   readonly size: number;
   readonly max: number;
@@ -29,16 +29,16 @@ interface Cache {
   readonly maxSize: number;
 }
 
-/** What is counted of a cache. */
+/** The counters of a cache. */
 export class CacheCounts {
   readonly counters: Counters = newCounters(CacheCount.SIZE);
 
-  /** It was asked. */
+  /** Counts a lookup in the cache. */
   asked(hit: boolean): void {
     count(this.counters, hit ? CacheCount.hits : CacheCount.misses);
   }
 
-  /** To be told after each change. @param entriesMax where the cache itself is not told that */
+  /** Must be called after each change of the cache. @param entriesMax if the cache's own `max` is not the limit */
   holds({ size, max, calculatedSize, maxSize }: Cache, entriesMax: number = max): void {
     const { counters } = this;
     counters[CacheCount.entries] = size;

@@ -1,19 +1,20 @@
-/** Descriptors that are kept to be quick, and given up where the process may have no more. */
+/** Descriptors that are kept open only for speed, and closed when the process has no descriptor left. */
 import { EMFILE, ENFILE } from './errno.ts';
 
-/** Each gives up what it keeps open for speed alone. */
+/** Functions that close such descriptors. */
 const spares = new Set<() => void>();
 
 /**
- * Tells of descriptors that can be given up, on this thread. @param giveUp closes them, but for any that its owner is using
- * @returns what takes that back
+ * Registers descriptors of this thread that can be closed if necessary.
+ * @param giveUp closes them, except those that its owner is using
+ * @returns a function that removes the registration
  */
 export function spareDescriptors(giveUp: () => void): () => void {
   spares.add(giveUp);
   return () => void spares.delete(giveUp);
 }
 
-/** Opens something by a system call; where no descriptor is left, once more without those that are spare. */
+/** Calls `open`. If no descriptor is left, closes the spare ones and calls it once more. Returns the result of `open`. */
 export function openSparing(open: () => number): number {
   const fd = open();
   if (fd !== -EMFILE && fd !== -ENFILE) return fd;

@@ -91,15 +91,15 @@ const names: Record<number, string> = {
   122: 'EDQUOT',
 };
 
-/** The name of an errno number, of either sign: `ENOENT`, or `errno 999` for one without a name here. */
+/** The name of an errno of either sign: `ENOENT`, or `errno 999` for an unknown one. */
 export function errnoName(errno: number): string {
   const n = Math.abs(errno);
   return names[n] ?? `errno ${n}`;
 }
 
 /**
- * A broken promise: a corrupt image, a wrong digest, a bad option, a system call that failed where it must not.
- * Expected outcomes (a miss, a refused name) are values instead. `errno` is positive.
+ * A failure that callers do not expect: a corrupt image, a wrong digest, a bad option, a system call that must not fail. Expected
+ * outcomes (a miss, a refused name) are values instead. `errno` is positive.
  */
 export class ErrnoError extends Error {
   readonly errno: number;
@@ -111,13 +111,13 @@ export class ErrnoError extends Error {
   }
 }
 
-/** Passes on the result of a system call; throws ErrnoError with `what` when it is a negative errno. */
+/** Returns the result of a system call; throws ErrnoError with `what` if it is a negative errno. */
 export function must(result: number, what: string): number {
   if (result < 0) throw new ErrnoError(-result, `${what}: ${errnoName(result)}`);
   return result;
 }
 
-/** What `action` gives, or the ErrnoError that it throws; anything else travels on. */
+/** Returns the result of `action`, or the ErrnoError that it throws; other exceptions propagate. */
 export function attempt<T>(action: () => T): T | ErrnoError {
   try {
     return action();

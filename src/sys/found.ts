@@ -1,32 +1,35 @@
 /**
- * The object that a descriptor stands for, one of O_PATH too, which few system calls take. The others get a path by way of
- * /proc/self/fd. It leads to that object, a symlink itself as well, whatever the object's name leads to by now.
+ * Access to the object of a descriptor, including O_PATH descriptors, which few system calls accept. Other calls get a path
+ * through /proc/self/fd. That path leads to the object even if it is a symlink, and even if the object was renamed or replaced.
  */
 import type { ByteString } from './bytes.ts';
 import { ENOSYS, ERANGE } from './errno.ts';
 import { native } from './native.ts';
 
-// linux/fcntl.h
+// Source: linux/fcntl.h
 const AT_FDCWD = -100;
 const O_DIRECTORY = 0o200000;
 const O_PATH = 0o10000000;
 
 const DESCRIPTORS = '/proc/self/fd';
-/** DESCRIPTORS, open: from there the way to an object takes half as long. Not yet asked for, or negative: it cannot be opened. */
+/**
+ * Descriptor of DESCRIPTORS: paths relative to it take half as long. undefined before its first use, negative if it cannot be
+ * opened.
+ */
 let descriptors: number | undefined;
-/** Whether the kernel has getxattrat(2) and listxattrat(2): since Linux 6.13. */
+/** Whether the kernel has getxattrat(2) and listxattrat(2), since Linux 6.13. */
 let hasXattrAt = true;
 
-/** A path of the object. Names below it are looked up in that directory. */
+/** A path of the object. If it is a directory, names can be appended. */
 export const pathOfDescriptor = (fd: number): ByteString => `${DESCRIPTORS}/${fd}`;
 
-/** Opens the object once more, with other flags: a descriptor or -errno; -ENOENT where /proc is missing. */
+/** Opens the object again with other flags. Returns a descriptor or -errno; -ENOENT if /proc is not mounted. */
 export function reopen(fd: number, flags: number): number {
   const from = openDescriptors();
   return from < 0 ? native.openat2(AT_FDCWD, pathOfDescriptor(fd), flags, 0) : native.openat2(from, `${fd}`, flags, 0);
 }
 
-/** An xattr of the object into `out`: its bytes, or -errno; -ENOENT where /proc is missing. */
+/** Reads an xattr of the object into `out`. Returns its size in bytes or -errno; -ENOENT if /proc is not mounted. */
 export const getXattr = (fd: number, name: ByteString, out: Uint8Array): number =>
   withLittleFirst(out, room => {
     const from = hasXattrAt ? openDescriptors() : -1;
@@ -36,7 +39,7 @@ export const getXattr = (fd: number, name: ByteString, out: Uint8Array): number 
     return native.getxattr(pathOfDescriptor(fd), name, room);
   });
 
-/** The names of the object's xattrs, each ended by a NUL, likewise. */
+/** Reads the names of the object's xattrs into `out`, each ended by a NUL. Returns as getXattr does. */
 export const listXattrs = (fd: number, out: Uint8Array): number =>
   withLittleFirst(out, room => {
     const from = hasXattrAt ? openDescriptors() : -1;
@@ -53,7 +56,7 @@ function openDescriptors(): number {
 
 const little = new Uint8Array(256);
 
-/** Offers little room first: the kernel allocates all that it is offered, which takes longer than the answer. */
+/** Offers a small buffer first: the kernel allocates as much as it is offered, which takes longer than the answer. */
 function withLittleFirst(out: Uint8Array, ask: (room: Uint8Array) => number): number {
   if (out.length <= little.length) return ask(out);
   const length = ask(little);

@@ -1,4 +1,4 @@
-/** File handles, and the uuid of the filesystem that they belong to. */
+/** File handles, and the UUID of the filesystem that they belong to. */
 import { type ByteString, byteStringOf } from './bytes.ts';
 import { native } from './native.ts';
 
@@ -14,7 +14,10 @@ const HANDLE_BYTES_MAX = 128;
 const UUID_BYTES = 16;
 const AT_EMPTY_PATH = 0x1000;
 
-/** The handle of the object at a path, the last symlink not followed; '' is `dirfd` itself. -EOPNOTSUPP: it has none. */
+/**
+ * The handle of the object at a path, without following a final symlink; '' means `dirfd` itself. Returns -errno on failure;
+ * -EOPNOTSUPP if the filesystem has no handles.
+ */
 export function readHandle(dirfd: number, path: ByteString): Handle | number {
   const out = new Uint8Array(FileHandle.f_handle + HANDLE_BYTES_MAX);
   const size = native.nameToHandleAt(dirfd, path, path === '' ? AT_EMPTY_PATH : 0, out);
@@ -23,7 +26,9 @@ export function readHandle(dirfd: number, path: ByteString): Handle | number {
   return { type, bytes: out.slice(FileHandle.f_handle, size) };
 }
 
-/** Opens the object of a handle on the filesystem of a directory: a descriptor, or -errno; -EPERM: not allowed here. */
+/**
+ * Opens the object of a handle on the filesystem of a directory. Returns a descriptor or -errno; -EPERM if that is not allowed.
+ */
 export function openHandle(directory: number, { type, bytes }: Handle, flags: number): number {
   const handle = new Uint8Array(FileHandle.f_handle + bytes.length);
   const view = new DataView(handle.buffer);
@@ -33,9 +38,9 @@ export function openHandle(directory: number, { type, bytes }: Handle, flags: nu
   return native.openByHandleAt(directory, handle, flags);
 }
 
-/** The 16 bytes of the uuid of a filesystem, by a descriptor of anything on it; zeros where it has none. */
+/** The 16 bytes of a filesystem's UUID, by a descriptor of any object on it; zeros if it has none. */
 export function readUuid(fd: number): ByteString {
   const bytes = new Uint8Array(UUID_BYTES);
-  if (native.filesystemUuid(fd, bytes) < 0) native.btrfsUuid(fd, bytes); // else it stays zero
+  if (native.filesystemUuid(fd, bytes) < 0) native.btrfsUuid(fd, bytes); // if both fail, the bytes stay zero
   return byteStringOf(bytes);
 }

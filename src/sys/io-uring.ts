@@ -1,5 +1,5 @@
 /**
- * io_uring(7): calls that are written into memory shared with the kernel, and results that are read from there.
+ * io_uring(7): calls are written into memory shared with the kernel, and their results are read from it.
  * Source: Linux include/uapi/linux/io_uring.h (6.14); io_uring_setup(2), io_uring_enter(2).
  */
 import { putU64 } from './bytes.ts';
@@ -7,7 +7,7 @@ import { EINTR, ErrnoError, errnoName, must } from './errno.ts';
 import { mapMemory } from './memory.ts';
 import { native } from './native.ts';
 
-/** struct io_uring_params, and what of its struct io_sqring_offsets and io_cqring_offsets is used. */
+/** struct io_uring_params, with the fields used here of its struct io_sqring_offsets and io_cqring_offsets. */
 const Params = {
   sq_entries: 0, // u32
   cq_entries: 4, // u32
@@ -21,10 +21,10 @@ const Params = {
 } as const;
 
 const SETUP_SQE128 = 1 << 10;
-const SETUP_COOP_TASKRUN = 1 << 8; // completions are made in our system calls, and interrupt nothing; poll(2) hears of them
+const SETUP_COOP_TASKRUN = 1 << 8; // completions run inside system calls of this thread; poll(2) still reports them
 const SETUP_SINGLE_ISSUER = 1 << 12;
 const SETUP_NO_SQARRAY = 1 << 16;
-const OFF_SQ_RING = 0; // with the completions behind it, since 5.4
+const OFF_SQ_RING = 0; // also holds the completion ring, since 5.4
 const OFF_SQES = 0x10000000;
 const ENTER_GETEVENTS = 1 << 0;
 
@@ -45,30 +45,33 @@ const OP_POLL_ADD = 6;
 const OP_URING_CMD = 46;
 const POLLIN = 1;
 
-/** struct io_uring_cqe, in 32-bit words. */
+/** struct io_uring_cqe, as offsets in 32-bit words. */
 const Cqe = { userData: 0, result: 2, WORDS: 4 } as const;
 
-/** One thread's ring: the one that makes it is the only one that may use it. */
+/** A ring of one thread: only the thread that made it may use it. */
 export class IoUring {
-  /** Of the completion that `take` took: the number given with the call, and what became of it. */
+  /** The completion that `take` took last: the number that was given with the call, and the call's result. */
   userData = 0;
   result = 0;
-  /** Can be read when a call has completed. */
+  /** Readable when a call has completed. */
   readonly descriptor: number;
   private readonly entries: number;
-  /** What is prepared, which `command` says where. */
+  /** Memory of the prepared calls; `command` returns offsets in it. */
   readonly submissions: DataView;
   private readonly words: Int32Array;
   private readonly completions: Int32Array;
   private readonly completionMask: number;
-  /** Indexes into `words`. */
+  /** Indices into `words`. */
   private readonly sqTail: number;
   private readonly cqHead: number;
   private readonly cqTail: number;
   private tail = 0;
   private prepared = 0;
 
-  /** @param entries calls that can be prepared at a time, a power of two; throws ErrnoError where there is no io_uring */
+  /**
+   * @param entries calls that can be prepared at a time, a power of two
+   * Throws ErrnoError if io_uring is not available.
+   */
   constructor(entries: number) {
     const params = new DataView(new ArrayBuffer(Params.SIZE));
     const flags = SETUP_SQE128 | SETUP_SINGLE_ISSUER | SETUP_COOP_TASKRUN | SETUP_NO_SQARRAY;
@@ -88,15 +91,16 @@ export class IoUring {
     this.submissions = new DataView(mapMemory(this.descriptor, OFF_SQES, this.entries * Sqe.SIZE));
   }
 
-  /** Prepares a call that completes when `fd` can be read, or is gone. */
+  /** Prepares a call that completes when `fd` is readable or closed. */
   poll(fd: number, userData: number): void {
     const at = this.prepare(OP_POLL_ADD, fd, userData);
     this.submissions.setUint32(at + Sqe.op_flags, POLLIN, true);
   }
 
   /**
-   * Prepares a command of the file's own. @param address of `count` structures, or 0
-   * @returns where in `submissions` its 80 bytes are, zeros all of them
+   * Prepares a command that is specific to the file.
+   * @param address address of `count` structures, or 0
+   * @returns the offset of the command's 80 bytes in `submissions`, all of them zero
    */
   command(fd: number, userData: number, operation: number, address = 0, count = 0): number {
     const at = this.prepare(OP_URING_CMD, fd, userData);
@@ -106,7 +110,7 @@ export class IoUring {
     return at + Sqe.cmd;
   }
 
-  /** Zeroes the next submission. */
+  /** Prepares the next submission, zeroed except for these fields. @returns its offset */
   private prepare(opcode: number, fd: number, userData: number): number {
     if (this.prepared === this.entries) this.submit();
     const at = (this.tail++ & (this.entries - 1)) * Sqe.SIZE;
@@ -118,7 +122,7 @@ export class IoUring {
     return at;
   }
 
-  /** Hands over what is prepared, and looks for completions. */
+  /** Submits the prepared calls, and lets the kernel post completions. Throws ErrnoError. */
   submit(): void {
     Atomics.store(this.words, this.sqTail, this.tail);
     const taken = native.uringEnter(this.descriptor, this.prepared, ENTER_GETEVENTS);

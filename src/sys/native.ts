@@ -1,9 +1,9 @@
 /**
- * The system calls that Node does not offer, as thin functions over the addon in `native-shims/`.
+ * The system calls that Node.js does not offer, as thin functions over the addon in `native-shims/`.
  *
- * Every function returns a count or a descriptor, zero or more, or a negative errno; none throws for a failing call.
- * Paths, names and strings are byte strings (`ByteString`) and must hold no NUL (-EINVAL). The caller owns every buffer.
- * All of them block and may be called on any thread.
+ * Unless its comment says otherwise, a function returns 0, a count or a descriptor, or a negative errno; none throws for a
+ * failing call. Paths, names and strings are byte strings (`ByteString`) and must hold no NUL (-EINVAL). The caller owns every
+ * buffer. All functions block and may be called on any thread.
  */
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -17,11 +17,11 @@ export interface Native {
   /** write(2) of the first `length` bytes of `reply`. */
   fuseReply(fd: number, reply: Uint8Array, length: number): number;
   /**
-   * fuseReply, then fuseReceive, in one call. A failed write other than ENOENT (the request was interrupted) gives
-   * `-errno - 4096` and nothing is read; else the result of the read.
+   * fuseReply, then fuseReceive, in one call. If the write fails with another error than ENOENT (the request was interrupted),
+   * returns `-errno - 4096` and reads nothing. Otherwise returns the result of the read.
    */
   fuseReplyReceive(fd: number, reply: Uint8Array, length: number, request: Uint8Array): number;
-  /** FUSE_DEV_IOC_BACKING_OPEN: registers an open file for passthrough; the backing id. Needs CAP_SYS_ADMIN. */
+  /** FUSE_DEV_IOC_BACKING_OPEN: registers an open file for passthrough. Returns the backing id. Needs CAP_SYS_ADMIN. */
   fuseBackingOpen(fd: number, file: number): number;
   /** FUSE_DEV_IOC_BACKING_CLOSE. */
   fuseBackingClose(fd: number, backingId: number): number;
@@ -32,17 +32,17 @@ export interface Native {
   umount(target: ByteString, flags: number): number;
   /** open_tree(2). */
   openTree(dirfd: number, path: ByteString, flags: number): number;
-  /** fsopen(2): a filesystem that is to be configured. */
+  /** fsopen(2): a filesystem context to configure. */
   fsopen(type: ByteString): number;
-  /** fsconfig(2); an empty string stands for none. */
+  /** fsconfig(2); an empty string is passed as NULL. */
   fsconfig(fd: number, command: number, key: ByteString, value: ByteString, aux: number): number;
-  /** fsmount(2): a mount that is not in any directory yet, and ends with its descriptor unless it is moved into one. */
+  /** fsmount(2): a mount that is attached nowhere yet. It ends with its descriptor unless move_mount(2) attaches it. */
   fsmount(fd: number, attributes: number): number;
   /** move_mount(2). */
   moveMount(fromDirfd: number, from: ByteString, toDirfd: number, to: ByteString, flags: number): number;
-  /** socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC): both descriptors into `pair`. */
+  /** socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC): writes both descriptors to `pair`. */
   socketPair(pair: Int32Array): number;
-  /** recvmsg(2) of one byte with one descriptor (SCM_RIGHTS, close-on-exec); -EPROTO where none came. */
+  /** recvmsg(2) of one byte with one descriptor (SCM_RIGHTS, close-on-exec); -EPROTO if none came. */
   receiveDescriptor(socket: number): number;
 
   // ---- files.c ---------------------------------------------------------------------------------------------------
@@ -55,113 +55,127 @@ export interface Native {
   flock(fd: number, operation: number): number;
   /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file. */
   duplicate(fd: number): number;
-  /** dup3(2): `target` becomes another descriptor of the open file `fd`, and is inherited by programs. */
+  /** dup3(2): `target` becomes another descriptor of the open file `fd`, which child processes inherit. */
   replace(fd: number, target: number): number;
-  /** fcntl(2) F_SETFL: O_NONBLOCK and its like. */
+  /** fcntl(2) F_SETFL: sets O_NONBLOCK and similar flags. */
   setStatusFlags(fd: number, flags: number): number;
-  /** poll(2): how many of the descriptors (8 at most) are ready, 0 after `milliseconds` (negative: no limit). */
+  /** poll(2): the number of ready descriptors among `fds` (8 at most); 0 after `milliseconds` (negative: no limit). */
   poll(fds: Int32Array, events: number, milliseconds: number): number;
   /** statx(2) into `out`, at least 256 bytes: struct statx. */
   statx(dirfd: number, path: ByteString, flags: number, mask: number, out: Uint8Array): number;
   /** getdents64(2): packed struct linux_dirent64; 0 at the end. */
   getdents(fd: number, out: Uint8Array): number;
   readlinkat(dirfd: number, path: ByteString, out: Uint8Array): number;
-  /** pread(2) of up to `length` bytes to `out[at..]`, again and again until `length` or the end of the file. */
+  /** pread(2) of up to `length` bytes to `out[at..]`, repeated until `length` bytes are read or the file ends. */
   pread(fd: number, out: Uint8Array, at: number, length: number, position: number): number;
   /** lseek(2). */
   lseek(fd: number, offset: number, whence: number): number;
   /** fstatfs(2): type, bsize, blocks, bfree, bavail, files, ffree, namelen, frsize, flags into `out[0..9]`. */
   fstatfs(fd: number, out: Float64Array): number;
-  /** name_to_handle_at(2) into `out`: struct file_handle (u32 handle_bytes, i32 handle_type, bytes). Returns its size. */
+  /**
+   * name_to_handle_at(2): writes a struct file_handle (u32 handle_bytes, i32 handle_type, bytes) to `out` and returns its size.
+   */
   nameToHandleAt(dirfd: number, path: ByteString, flags: number, out: Uint8Array): number;
-  /** open_by_handle_at(2) of a struct file_handle. */
+  /** open_by_handle_at(2) with a struct file_handle. */
   openByHandleAt(mountfd: number, handle: Uint8Array, flags: number): number;
-  /** ioctl FS_IOC_GETFLAGS of an open file: the u32 of flags into `out`; 4. */
+  /** ioctl FS_IOC_GETFLAGS of an open file: writes the u32 of flags to `out`. Returns 4. */
   fileFlags(fd: number, out: Uint8Array): number;
-  /** ioctl FS_IOC_FSGETXATTR: struct fsxattr into `out`; 28. */
+  /** ioctl FS_IOC_FSGETXATTR: writes a struct fsxattr to `out`. Returns 28. */
   fileXattr(fd: number, out: Uint8Array): number;
-  /** ioctl FS_IOC_GETFSUUID: the bytes of the uuid into `out` (16 or more); their number. */
+  /** ioctl FS_IOC_GETFSUUID: writes the bytes of the UUID to `out` (16 or more). Returns their number. */
   filesystemUuid(fd: number, out: Uint8Array): number;
-  /** ioctl BTRFS_IOC_FS_INFO: the 16 bytes of the uuid of a btrfs, which the other call does not know, into `out`; 16. */
+  /**
+   * ioctl BTRFS_IOC_FS_INFO: writes the 16 bytes of a btrfs UUID, which FS_IOC_GETFSUUID does not support, to `out`. Returns 16.
+   */
   btrfsUuid(fd: number, out: Uint8Array): number;
 
   // ---- xattr.c: an empty `out` asks for the size -----------------------------------------------------------------
   lgetxattr(path: ByteString, name: ByteString, out: Uint8Array): number;
-  /** These follow symlinks. */
+  /** Like listxattr, follows symlinks. */
   getxattr(path: ByteString, name: ByteString, out: Uint8Array): number;
   listxattr(path: ByteString, out: Uint8Array): number;
   /** getxattrat(2); `flags` may hold AT_SYMLINK_NOFOLLOW. -ENOSYS before Linux 6.13. */
   getxattrat(dirfd: number, path: ByteString, flags: number, name: ByteString, out: Uint8Array): number;
-  /** listxattrat(2), likewise. */
+  /** listxattrat(2), with the same flags and since the same version. */
   listxattrat(dirfd: number, path: ByteString, flags: number, out: Uint8Array): number;
   fgetxattr(fd: number, name: ByteString, out: Uint8Array): number;
   flistxattr(fd: number, out: Uint8Array): number;
 
   // ---- verity.c --------------------------------------------------------------------------------------------------
-  /** ioctl FS_IOC_MEASURE_VERITY into `out`: struct fsverity_digest (u16 algorithm, u16 size, digest). Its size. */
+  /**
+   * ioctl FS_IOC_MEASURE_VERITY: writes a struct fsverity_digest (u16 algorithm, u16 size, digest) to `out`. Returns its size.
+   */
   measureVerity(fd: number, out: Uint8Array): number;
-  /** ioctl FS_IOC_ENABLE_VERITY without a salt or signature; `algorithm` 1 SHA-256, 2 SHA-512. */
+  /** ioctl FS_IOC_ENABLE_VERITY without a salt or signature; `algorithm` is 1 for SHA-256, 2 for SHA-512. */
   enableVerity(fd: number, algorithm: number, blockBytes: number): number;
   /**
-   * Hashes each block of `blockBytes` (1 to 65,536) of `blocks`, the last one filled up with zeros, after `salt` into `out`,
-   * which holds 32 bytes a block for `algorithm` 1, SHA-256, and 64 for 2, SHA-512. The number of blocks; -ENOSYS where Node
-   * has no OpenSSL; -EIO where OpenSSL refuses the algorithm.
+   * Hashes each block of `blockBytes` (1 to 65,536) of `blocks`, prefixed with `salt`, and writes the hashes to `out`. The last
+   * block is padded with zeros. `out` holds 32 bytes for each block with `algorithm` 1, SHA-256, and 64 with 2, SHA-512. Returns
+   * the number of blocks; -ENOSYS if Node.js has no OpenSSL; -EIO if OpenSSL refuses the algorithm.
    */
   hashBlocks(algorithm: number, salt: Uint8Array, blocks: Uint8Array, blockBytes: number, out: Uint8Array): number;
 
   // ---- uring.c ---------------------------------------------------------------------------------------------------
-  /** io_uring_setup(2); `params`, at least 120 bytes: struct io_uring_params. A descriptor. */
+  /** io_uring_setup(2); `params` has at least 120 bytes: struct io_uring_params. Returns a descriptor. */
   uringSetup(entries: number, params: Uint8Array): number;
-  /** io_uring_enter(2): how many submissions were taken. Waits for no completion. */
+  /** io_uring_enter(2). Returns the number of submissions that the kernel took. Does not wait for completions. */
   uringEnter(fd: number, submit: number, flags: number): number;
-  /** mmap(2), to read and write; shared, or anonymous where `fd` is -1. Unmapped when nothing refers to it any more. */
+  /** mmap(2) for reading and writing; shared, or anonymous if `fd` is -1. Unmapped when the ArrayBuffer is garbage-collected. */
   map(fd: number, offset: number, length: number): ArrayBuffer | number;
-  /** madvise(2) about memory that begins at a page. */
+  /** madvise(2) for memory that begins at a page boundary. */
   advise(memory: Uint8Array, advice: number): number;
-  /** Where the memory of `bytes` is, for structures that hold addresses; its owner keeps it. */
+  /** The address of the memory of `bytes`, for structures that hold addresses. The caller must keep `bytes` alive. */
   addressOf(bytes: Uint8Array): number;
 
   // ---- event_loop.c: of the calling thread -------------------------------------------------------------------------
-  /** uv_backend_fd of libuv: can be read when the event loop has something to do. The loop owns it. */
+  /** uv_backend_fd of libuv: readable when the event loop has work. The loop owns the descriptor. */
   loopDescriptor(): number;
-  /** uv_backend_timeout of libuv: milliseconds until a timer ends, -1: none; 0: something is to be done at once. */
+  /** uv_backend_timeout of libuv: milliseconds until the next timer; -1: there is none; 0: the loop has work now. */
   loopTimeout(): number;
-  /** Has libuv open what it keeps for streams, /dev/null, before the first of them is made. */
+  /** Makes libuv open /dev/null now, which it keeps for all streams and would otherwise open for the first one. */
   prepareStreams(): number;
 
   // ---- process.c -------------------------------------------------------------------------------------------------
-  /** A socket, connected to a Unix datagram socket (`@` first: an abstract name), for write(2). */
+  /** Returns a socket for write(2), connected to a Unix datagram socket. A path that starts with `@` is an abstract name. */
   connectDatagram(socketPath: ByteString): number;
-  /** A Unix stream socket that takes connections at a path. */
+  /** Returns a Unix stream socket that accepts connections at a path. */
   listenStream(socketPath: ByteString): number;
-  /** execv(2): becomes the program; `words`, its name first, each end with a NUL. -E2BIG for more than 4,095. */
+  /**
+   * execv(2): replaces this process by the program. `words` holds the arguments from argv[0] on, each ended by a NUL; -E2BIG for
+   * more than 4,095.
+   */
   execute(path: ByteString, words: Uint8Array): number;
   /**
-   * posix_spawn(3): starts a program in a session of its own, with `fd` as its standard input and output, no standard error, and
-   * `directory` as its descriptor 3.
-   * Its process; nobody is told when it ends.
+   * posix_spawn(3): starts a program in a session of its own. `fd` becomes its standard input and output, and `directory` its
+   * descriptor 3; it has no standard error. Returns its process ID. Its exit is not reported.
    */
   spawn(path: ByteString, words: Uint8Array, fd: number, directory: number): number;
-  /** setsid(2): no terminal sends signals from here on. */
+  /** setsid(2): a terminal sends no more signals to this process. */
   setsid(): number;
-  /** _exit(2): ends the process at once, also while a thread blocks in a system call. */
+  /** _exit(2): ends the process at once, even while a thread blocks in a system call. */
   exit(status: number): never;
 
   // ---- confine.c: what threads give up -----------------------------------------------------------------------------
-  /** A system call of three numbers, made by another thread of the process, which is interrupted, or by this one for 0. */
+  /** Makes a system call with three numbers on another thread of the process, which is interrupted, or on this one for 0. */
   callOnThread(thread: number, call: number, a: number, b: number, c: number): number;
-  /** A ruleset of struct landlock_ruleset_attr; with flags and no attributes, what the kernel knows. -ENOSYS, -EOPNOTSUPP. */
+  /**
+   * Makes a ruleset from a struct landlock_ruleset_attr. With flags and empty attributes, returns what the kernel supports.
+   * -ENOSYS, -EOPNOTSUPP.
+   */
   landlockCreateRuleset(attributes: Uint8Array, flags: number): number;
-  /** `attributes` of 12 bytes or more: struct landlock_path_beneath_attr. */
+  /** `attributes` has 12 bytes or more: struct landlock_path_beneath_attr. */
   landlockAddRule(ruleset: number, type: number, attributes: Uint8Array): number;
-  /** seccomp(2) with packed struct sock_filter. With SECCOMP_FILTER_FLAG_TSYNC, for all threads: 0, or who can not follow. */
+  /**
+   * seccomp(2) with packed struct sock_filter. With SECCOMP_FILTER_FLAG_TSYNC it applies to all threads; returns 0, or the ID of
+   * a thread to which it cannot.
+   */
   seccomp(operation: number, flags: number, program: Uint8Array): number;
 
   // ---- bench.c: timed in C -----------------------------------------------------------------------------------------
   /**
-   * Does a BenchOperation with each of `paths`, which end with a NUL, relative to `dirfd`, and writes the nanoseconds of each
-   * one to `nanoseconds`. The number of paths; at the first one that fails it stops, and leaves that number as it was.
-   * `buffer` is what is read or listed into.
+   * Performs a BenchOperation on each of `paths`, which end with a NUL and are relative to `dirfd`. Writes the duration of each
+   * in nanoseconds. Returns the number of paths, or the -errno of the first failure, where it stops. `buffer` receives the
+   * bytes that are read or listed.
    */
   benchPaths(
     dirfd: number,
@@ -170,44 +184,50 @@ export interface Native {
     buffer: Uint8Array,
     nanoseconds: Float64Array,
   ): number;
-  /** Fills `buffer` from each offset of a file, and writes the nanoseconds of each read. The number of offsets; -ENODATA past its end. */
+  /**
+   * Fills `buffer` from each offset of a file, and writes the nanoseconds of each read. Returns the number of offsets; -ENODATA
+   * past the end of the file.
+   */
   benchReads(fd: number, offsets: Float64Array, buffer: Uint8Array, nanoseconds: Float64Array): number;
   /**
-   * Looks at the byte at each offset of a file that it maps, and writes the nanoseconds of each look. The number of offsets;
-   * -EINVAL past its end. A page that can not be read is SIGBUS: read the file before.
+   * Maps a file, touches the byte at each offset, and writes the nanoseconds of each touch. Returns the number of offsets;
+   * -EINVAL past the end of the file. A page that cannot be read causes SIGBUS, so read the file before.
    */
   benchTouches(fd: number, offsets: Float64Array, nanoseconds: Float64Array): number;
   /**
-   * Runs `path option value` with /dev/null for its input and outputs, as often as `nanoseconds` has room, and writes what each
-   * run took from its start until it had ended. The number of runs; -ECHILD where one did not end with status 0.
+   * Runs `path option value` once for each element of `nanoseconds`, with /dev/null as its input and outputs, and writes the
+   * duration of each run. Returns the number of runs; -ECHILD if one did not exit with status 0.
    */
   benchRuns(path: ByteString, option: ByteString, value: ByteString, nanoseconds: Float64Array): number;
-  /** setgroups(2) of none, setresgid(2), setresuid(2): the calling thread alone becomes a user, and so do programs it starts. */
+  /**
+   * setgroups(2) to none, setresgid(2), setresuid(2): changes the user of only the calling thread, and of programs that it
+   * starts.
+   */
   benchUser(uid: number, gid: number): number;
 }
 
-/** What benchPaths does with a path; symlinks are not followed. */
+/** The operations of benchPaths. Symlinks are not followed. */
 export const BenchOperation = {
   stat: 0,
-  miss: 1, // the same; ENOENT is what must come, -EEXIST tells that it did not
-  open: 2, // and close
+  miss: 1, // stat of a missing name: ENOENT counts as success, and an existing name as -EEXIST
+  open: 2, // open and close
   read: 3, // open, read once, close
-  list: 4, // open a directory, read all of it, ask for the attributes of each entry, close
+  list: 4, // open a directory, list it, stat each entry, close
 } as const;
 
 interface Loader {
   (directory: string): Native;
-  /** The file that it would load. */
+  /** The file that would be loaded. */
   resolve(directory: string): string;
 }
 
-/** Where package.json and native-shims/ are. */
+/** The directory that holds package.json and native-shims/. */
 export const packageDirectory = packageRoot(dirname(fileURLToPath(import.meta.url)));
 const shims = join(packageDirectory, 'native-shims');
 const modules = createRequire(import.meta.url);
 const load = modules('node-gyp-build') as Loader;
 
-/** Where the modules are that a thread loads when it starts: the package, the addon, and these packages. */
+/** The directories of the modules that a thread loads when it starts: the package, the addon, and these packages. */
 export const moduleDirectories = (packages: readonly string[]): string[] => [
   packageDirectory,
   dirname(load.resolve(shims)),
@@ -217,7 +237,7 @@ export const moduleDirectories = (packages: readonly string[]): string[] => [
 /** The addon, loaded once. */
 export const native: Native = load(shims);
 
-/** The package's directory: the first one above `directory` that holds native-shims/binding.gyp. */
+/** The package's directory: the closest one, from `directory` upwards, that holds native-shims/binding.gyp. */
 function packageRoot(directory: string): string {
   const { existsSync } = createRequire(import.meta.url)('node:fs') as typeof import('node:fs');
   let at = directory;

@@ -2,6 +2,6 @@
 import { realpathSync } from 'node:fs';
 import { type ByteString, bufferOf, byteStringOf } from './bytes.ts';
 
-/** realpath(3), which takes any bytes: realpathSync itself reads UTF-8. Throws what node:fs throws. */
+/** realpath(3) for any bytes; realpathSync alone assumes UTF-8. Throws as node:fs does. */
 export const realPath = (path: ByteString): ByteString =>
   byteStringOf(realpathSync.native(bufferOf(path), { encoding: 'buffer' }));

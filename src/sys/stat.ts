@@ -1,4 +1,4 @@
-/** File types and attributes, in the spellings of stat(2), getdents(2) and EROFS. */
+/** File types and attributes, as spelled by stat(2), getdents(2) and EROFS. */
 import type { Seconds } from './bytes.ts';
 
 export const S_IFMT = 0o170000;

@@ -1,4 +1,4 @@
-/** statx(2): asks for an object's attributes and reads them from the reply. */
+/** statx(2): requests an object's attributes and reads them from the reply. */
 import { type ByteString, byteStringOf, getI64, getSeconds, getU64 } from './bytes.ts';
 import { native } from './native.ts';
 import { type Attr, makeRdev } from './stat.ts';
@@ -43,8 +43,9 @@ const view = new DataView(reply.buffer);
 const words = new Uint32Array(reply.buffer);
 
 /**
- * Asks for an object, without following a symlink or triggering an automount; an empty name means `dirfd` itself.
- * The answer is what the functions below read until the next call on this thread. @returns 0 or -errno
+ * Requests the attributes of an object, without following a symlink or triggering an automount. An empty name means `dirfd`
+ * itself. The functions below read the reply until the next call on this thread.
+ * @returns 0 or -errno
  */
 export function statx(dirfd: number, name: ByteString): number {
   const flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (name === '' ? AT_EMPTY_PATH : 0);
@@ -55,13 +56,13 @@ export const statxMode = (): number => view.getUint16(Statx.mode, true);
 export const statxUid = (): number => view.getUint32(Statx.uid, true);
 export const statxGid = (): number => view.getUint32(Statx.gid, true);
 export const statxSize = (): number => getU64(view, Statx.size);
-/** Linux 5.5 and later say so, where the filesystem can have it. */
+/** Whether the object has fs-verity. Reported since Linux 5.5, if the filesystem supports it. */
 export const statxHasVerity = (): boolean => (view.getUint32(Statx.attributes, true) & STATX_ATTR_VERITY) !== 0;
 export const statxInoLow = (): number => view.getUint32(Statx.ino, true);
 export const statxInoHigh = (): number => view.getUint32(Statx.ino + 4, true);
 export const statxRdev = (): number =>
   makeRdev(view.getUint32(Statx.rdev_major, true), view.getUint32(Statx.rdev_minor, true));
-/** The number of a filesystem's device. */
+/** A device number of a filesystem. */
 export interface Device {
   readonly major: number;
   readonly minor: number;
@@ -74,8 +75,8 @@ export const statxDeviceIs = (device: Device): boolean =>
   view.getUint32(Statx.dev_major, true) === device.major && view.getUint32(Statx.dev_minor, true) === device.minor;
 
 /**
- * When the object was made, as twelve bytes; undefined where the filesystem does not keep that. It tells an object from one that
- * had the same inode number before.
+ * The birth time as twelve bytes; undefined if the filesystem does not keep it. It distinguishes an object from an earlier one
+ * with the same inode number.
  */
 export function statxBirth(): ByteString | undefined {
   if ((view.getUint32(Statx.mask, true) & STATX_BTIME) === 0) return undefined;
@@ -83,9 +84,9 @@ export function statxBirth(): ByteString | undefined {
 }
 
 /**
- * Whether the change time of the answer is so old that a change after `sinceMs` (by Date.now) must give another one. A filesystem
- * whose inodes have no room for nanoseconds counts whole seconds, FAT every second one; others take the time of the kernel's last
- * tick. Where a server's clock is ahead, nothing is settled.
+ * Whether the change time in the reply is so old that a change after `sinceMs` (by Date.now) must get another one. A filesystem
+ * whose inodes have no nanoseconds counts whole seconds, and FAT every second one. Others use the time of the kernel's last tick.
+ * If a server's clock is ahead, this returns false.
  */
 export function statxIsSettled(sinceMs: number = Date.now()): boolean {
   const nanoseconds = view.getUint32(Statx.ctime + Timestamp.nsec, true);
@@ -95,7 +96,7 @@ export function statxIsSettled(sinceMs: number = Date.now()): boolean {
 const COARSE_MS = 3000;
 const FINE_MS = 100;
 
-/** When an object was changed last. */
+/** The change time of an object. */
 export type Changed = Pick<Attr, 'ctime' | 'ctimensec'>;
 export const statxChanged = (): Changed => ({
   ctime: getSeconds(view, Statx.ctime + Timestamp.sec),
@@ -107,27 +108,27 @@ export const statxChangedIs = ({ ctime, ctimensec }: Changed): boolean =>
 
 export const statxMountId = (): number => getU64(view, Statx.mnt_id);
 
-/** Words of struct statx that change when the contents of the object may have changed. */
+/** Word offsets in struct statx of the fields that change when the object's contents may have changed. */
 const VERSION_WORDS = [
   ...[Statx.dev_major, Statx.dev_minor, Statx.ino, Statx.ino + 4, Statx.size, Statx.size + 4],
   ...[Statx.mtime, Statx.mtime + 4, Statx.mtime + 8, Statx.ctime, Statx.ctime + 4, Statx.ctime + 8],
 ].map(offset => offset / 4);
 
-/** The first four words, in halves. */
+/** Length of a version's identity: its first four words, in 16-bit halves. */
 const IDENTITY_CHARACTERS = 8;
 const seen = new Uint32Array(VERSION_WORDS.length);
 const halves = new Uint16Array(seen.buffer);
 
-/** Device, inode, size, mtime and ctime of one object as text. Its characters are no text for people. */
+/** Device, inode, size, mtime and ctime of the object as a string of 16-bit units, not readable text. */
 export function statxVersion(): string {
   for (let i = 0; i < VERSION_WORDS.length; i++) seen[i] = words[VERSION_WORDS[i] as number] as number;
   return String.fromCharCode(...halves);
 }
 
-/** Of a version: the part that stays while the object does, device and inode. */
+/** The part of a version that stays the same for an object: its device and inode. */
 export const identityIn = (version: string): string => version.slice(0, IDENTITY_CHARACTERS);
 
-/** All attributes of the answer, with `ino` as given. */
+/** All attributes in the reply, with `ino` as given. */
 export function statxAttr(ino: number): Attr {
   const hasBtime = (view.getUint32(Statx.mask, true) & STATX_BTIME) !== 0;
   return {

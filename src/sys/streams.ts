@@ -1,4 +1,4 @@
-/** Whole writes and reads of open descriptors, whatever kind of file is behind them. */
+/** Complete writes and reads of open descriptors of any file type. */
 import { readSync, writeSync } from 'node:fs';
 import { EAGAIN, EINTR, ENOSPC, ErrnoError, errnoName } from './errno.ts';
 import { native } from './native.ts';
@@ -6,13 +6,14 @@ import { native } from './native.ts';
 /** poll(2) events. Source: poll.h. */
 const POLLIN = 1;
 const POLLOUT = 4;
-/** The kernel takes less than 2 GiB at once, and Node.js refuses more. */
+/** Bytes for one write. The kernel takes less than 2 GiB at once, and Node.js refuses more. */
 const WRITE_BYTES = 1 << 26;
 const READ_BYTES = 1 << 20;
 
 /**
- * Writes all bytes. A descriptor that others have set O_NONBLOCK on is waited for.
- * Throws ErrnoError with `what` in front as soon as the rest cannot be written: ENOSPC, EFBIG, EDQUOT, EPIPE, EBADF, …
+ * Writes all bytes. If another process has set O_NONBLOCK on the descriptor, it waits until it can write.
+ * Throws ErrnoError, its message starting with `what`, as soon as the rest cannot be written: ENOSPC, EFBIG, EDQUOT, EPIPE,
+ * EBADF, …
  */
 export function writeAll(fd: number, bytes: Uint8Array, what: string): void {
   for (let at = 0; at < bytes.length; ) {
@@ -23,7 +24,7 @@ export function writeAll(fd: number, bytes: Uint8Array, what: string): void {
   }
 }
 
-/** All that comes from a descriptor, piece by piece; each piece is valid until the next one. Throws as `writeAll`. */
+/** Reads a descriptor to its end, piece by piece. Each piece is valid until the next one. Throws as `writeAll` does. */
 export function* readAll(fd: number, what: string): Generator<Uint8Array> {
   const buffer = Buffer.alloc(READ_BYTES);
   const next = (): number => whenReady(fd, POLLIN, what, () => readSync(fd, buffer));

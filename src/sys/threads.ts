@@ -1,15 +1,15 @@
-/** System calls that are about one thread alone, made for others: capabilities and Landlock know no whole processes. */
+/** System calls that affect a single thread, made on other threads: capabilities and Landlock do not apply to whole processes. */
 import { readdirSync } from 'node:fs';
 import { ENOSYS, ESRCH } from './errno.ts';
 import { native } from './native.ts';
 import { machineOf, type SystemCall, systemCalls } from './security/system-calls.ts';
 
-/** The number of a thread of this process, as in /proc/self/task. */
+/** The ID of a thread of this process, as in /proc/self/task. */
 export type Thread = number;
 /** The calling thread. */
 export const THIS_THREAD: Thread = 0;
 
-/** Has a thread make a system call. @returns what it gives, or -errno; -ENOSYS where its number is not known here */
+/** Makes a system call on a thread. @returns its result, or -errno; -ENOSYS if the call's number is not known here */
 export function onThread(thread: Thread, call: SystemCall, a = 0, b = 0, c = 0): number {
   const machine = machineOf(process.arch);
   const number = machine && systemCalls[call][machine.column];
@@ -17,8 +17,10 @@ export function onThread(thread: Thread, call: SystemCall, a = 0, b = 0, c = 0):
 }
 
 /**
- * Does something to every thread of the process, those of Node.js included, until there is none to which it was not done.
- * A thread that ends meanwhile counts as done. @param act gives 0 or -errno @returns 0, or the first -errno
+ * Calls `act` for every thread of the process, including those of Node.js, until no thread is left without it. A thread that ends
+ * meanwhile counts as done.
+ * @param act returns 0 or -errno
+ * @returns 0, or the first -errno
  */
 export function onEveryThread(act: (thread: Thread) => number): number {
   const done = new Set<string>();

@@ -1,31 +1,32 @@
-/** A walk through all that is below a directory, by descriptors. */
+/** A walk through everything below a directory, by descriptors. */
 import { findBeneath, namesIn, openFoundDirectory, openParent } from './beneath.ts';
 import { type ByteString, printable } from './bytes.ts';
 import { ErrnoError, ESTALE, errnoName } from './errno.ts';
 import { native } from './native.ts';
 import { identityIn, statx, statxVersion } from './statx.ts';
 
-/** So many directories on the way are kept open; others are opened again, as the parents of those below them. */
+/** The number of directories on the way that are kept open. Others are opened again as the parents of their subdirectories. */
 const OPEN_MAX = 64;
 
-/** What a walk has come to. */
+/** An object that a walk has found. */
 export interface Found {
-  /** A descriptor (O_PATH) of the object, which is closed when the visitor returns. statx has just been asked about it. */
+  /** An O_PATH descriptor of the object, closed when the visitor returns. The functions of statx.ts read its attributes. */
   readonly fd: number;
   readonly name: ByteString;
-  /** From the directory of the walk. */
+  /** The path relative to the directory of the walk. */
   readonly path: ByteString;
 }
 
 /**
- * @param parent what was given for the directory that holds the object
- * @returns what to give for those in it, if this is a directory to walk through; else undefined
+ * Visits one object.
+ * @param parent the value for the directory that holds the object
+ * @returns the value for the objects in it, if this is a directory to walk through; otherwise undefined
  */
 export type Visit<T> = (found: Found, parent: T) => T | undefined;
 
 /** A directory on the way. */
 interface Level<T> {
-  /** undefined: closed for the sake of those below. */
+  /** undefined if it was closed because OPEN_MAX directories below are open. */
   fd: number | undefined;
   identity: string;
   readonly path: ByteString;
@@ -35,10 +36,10 @@ interface Level<T> {
 }
 
 /**
- * Visits all objects below an open directory, a directory before what is in it, names in the order of their bytes. Depth is not
+ * Visits all objects below an open directory. A directory comes before its contents, and names are in byte order. Depth is not
  * limited; symlinks are visited, not followed.
- * @param shown the path of the directory, for messages; throws ErrnoError with it for what can not be opened, and ESTALE where a
- *   directory was moved meanwhile
+ * @param shown the path of the directory, for messages
+ * Throws ErrnoError for an object that cannot be opened; ESTALE if a directory was moved meanwhile.
  */
 export function walkTree<T>(root: number, shown: ByteString, value: T, visit: Visit<T>): void {
   new Walk(shown, visit).run(root, value);
@@ -94,7 +95,7 @@ class Walk<T> {
     spare.fd = undefined;
   }
 
-  /** Goes up. A directory that was closed is opened again, and has to be the one that was left. */
+  /** Goes up. A closed parent is opened again, and must be the same directory as before. */
   #leave(level: Level<T>): void {
     const above = this.#levels.at(-2);
     if (above && above.fd === undefined) {
@@ -107,7 +108,7 @@ class Walk<T> {
     native.close(level.fd as number);
   }
 
-  /** Paths are put together for messages alone: there are as many as objects, and they may be long. */
+  /** Takes the parts of a path, which are joined only for messages: there are as many paths as objects, and they may be long. */
   #must(result: number, path: ByteString): number {
     if (result < 0) throw this.#failure(result, path);
     return result;

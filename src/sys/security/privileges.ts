@@ -1,4 +1,4 @@
-/** What a process and its threads may do, and how they give it up. Source: capabilities(7), user_namespaces(7). */
+/** The privileges of a process and its threads, and how to drop them. Source: capabilities(7), user_namespaces(7). */
 import { readFileSync } from 'node:fs';
 import { native } from '../native.ts';
 import { onThread, THIS_THREAD, type Thread } from '../threads.ts';
@@ -9,7 +9,7 @@ export const CAP_SYS_ADMIN = 21;
 const PR_CAPBSET_DROP = 24;
 const PR_SET_NO_NEW_PRIVS = 38;
 
-/** '' where /proc is not mounted: commands that only read a stack do without. */
+/** The contents of a file in /proc; '' if /proc is not mounted, because commands that only read a stack work without it. */
 function contentsOf(file: string): string {
   try {
     return readFileSync(file, 'latin1');
@@ -24,35 +24,35 @@ export function hasCapability(capability: number): boolean {
   return ((BigInt(`0x${effective}`) >> BigInt(capability)) & 1n) === 1n;
 }
 
-/** Whether the process is in the first user namespace, where capabilities are good for the whole system. */
+/** Whether the process is in the initial user namespace, where capabilities apply to the whole system. */
 export function inInitialUserNamespace(): boolean {
   return /^\s*0\s+0\s+4294967295\s*$/.test(contentsOf('/proc/self/uid_map'));
 }
 
-/** How many descriptors the process may have open: its soft limit. */
+/** The soft limit for the process's open descriptors. */
 export function openFilesMax(): number {
   const [, limit = '1024'] = /^Max open files\s+(\d+)/m.exec(contentsOf('/proc/self/limits')) ?? [];
   return Number(limit);
 }
 
-/** Programs that this thread starts get no other capabilities, by no way. Without effect where that is not allowed. */
+/** Limits the capabilities that programs started by this thread can ever have. Has no effect if that is not allowed. */
 export function boundCapabilities(kept: readonly number[]): void {
   for (let capability = 0; ; capability++) {
     if (kept.includes(capability)) continue;
-    if (onThread(THIS_THREAD, 'prctl', PR_CAPBSET_DROP, capability) < 0) return; // EINVAL: after the last one
+    if (onThread(THIS_THREAD, 'prctl', PR_CAPBSET_DROP, capability) < 0) return; // EINVAL after the last capability
   }
 }
 
 /** struct __user_cap_header_struct, then twice struct __user_cap_data_struct: u32 each. Source: linux/capability.h. */
 const Capset = { version: 0, pid: 4, effective: 8, permitted: 12, inheritable: 16, NEXT: 12, SIZE: 32 } as const;
 const VERSION_3 = 0x20080522;
-/** Never given back, because calls are told its address. */
+/** Never freed, because system calls get its address. */
 const capset = new Uint8Array(Capset.SIZE);
 
-/** A thread has no capabilities but these from here on; it must have had them. @returns 0 or -errno */
+/** Sets the capabilities of a thread to these, which it must already have. @returns 0 or -errno */
 export function setCapabilities(thread: Thread, kept: readonly number[]): number {
   const view = new DataView(capset.fill(0).buffer);
-  view.setUint32(Capset.version, VERSION_3, true); // pid 0: of whoever calls
+  view.setUint32(Capset.version, VERSION_3, true); // pid 0 means the calling thread
   for (const capability of kept) {
     const at = (capability >> 5) * Capset.NEXT;
     const bit = 1 << (capability & 31);
@@ -63,5 +63,5 @@ export function setCapabilities(thread: Thread, kept: readonly number[]): number
   return onThread(thread, 'capset', address, address + Capset.effective);
 }
 
-/** No program that a thread starts gives more than its starter has: set-user-ID programs do not either. @returns 0 or -errno */
+/** Prevents a thread's programs from gaining privileges, even by set-user-ID. @returns 0 or -errno */
 export const refuseNewPrivileges = (thread: Thread): number => onThread(thread, 'prctl', PR_SET_NO_NEW_PRIVS, 1);

@@ -1,4 +1,4 @@
-/** A filter that refuses system calls to all threads of the process, for good. Source: seccomp(2), linux/filter.h. */
+/** A filter that permanently refuses system calls to all threads of the process. Source: seccomp(2), linux/filter.h. */
 import { ENOSYS, EPERM } from '../errno.ts';
 import { native } from '../native.ts';
 import { HIGHEST_CALL, machineOf, type SystemCall, systemCalls } from './system-calls.ts';
@@ -15,31 +15,31 @@ const JUMP_SET = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const RETURN = 0x06; // BPF_RET | BPF_K
 const ALLOW = 0x7fff0000;
 const REFUSE = 0x00050000 | EPERM;
-/** C libraries then do without the call. */
+/** C libraries fall back to another call on ENOSYS. */
 const MISSING = 0x00050000 | ENOSYS;
-/** Calls of x32, another table of x86-64, begin here. */
+/** System calls of x32, another table of x86-64, start at this number. */
 const X32 = 0x40000000;
 
 const SECCOMP_SET_MODE_FILTER = 1;
 const SECCOMP_FILTER_FLAG_TSYNC = 1;
 
-/** What the low half of an argument must be for a call to be allowed. */
+/** A condition on the low half of an argument, under which a call is allowed. */
 export interface ArgumentRule {
   readonly call: SystemCall;
-  /** Counts from 0. */
+  /** Position of the argument, from 0. */
   readonly argument: number;
-  /** Any of them, where there are some. */
+  /** Values of which the argument must be one, if there are any. */
   readonly equal?: readonly number[];
   readonly notEqual?: readonly number[];
-  /** Bits of which one must be set, and of which none may be. */
+  /** Bits of which at least one must be set. `withoutBits` are bits that must all be clear. */
   readonly withBits?: number;
   readonly withoutBits?: number;
 }
 
 export interface Refused {
-  /** Answered with EPERM. */
+  /** Calls that are answered with EPERM. */
   readonly calls: readonly SystemCall[];
-  /** Answered with ENOSYS. */
+  /** Calls that are answered with ENOSYS. */
   readonly missing?: readonly SystemCall[];
   readonly unless?: readonly ArgumentRule[];
 }
@@ -47,8 +47,9 @@ export interface Refused {
 type Step = readonly [code: number, ifTrue: number, ifFalse: number, k: number];
 
 /**
- * The program that refuses some system calls, and all calls by the tables of other machines that the kernel has, too. Calls of
- * younger kernels are answered with ENOSYS; everything else is allowed. undefined for a machine that is not known here.
+ * The program that refuses these system calls. It also refuses all calls by other machines' tables, such as 32-bit ones. Calls
+ * with numbers above HIGHEST_CALL are answered with ENOSYS, and everything else is allowed. undefined for a machine that is not
+ * known here.
  */
 export function refusal(refused: Refused, machine = process.arch): Uint8Array | undefined {
   const known = machineOf(machine);
@@ -76,7 +77,7 @@ export function refusal(refused: Refused, machine = process.arch): Uint8Array | 
   return encoded(program);
 }
 
-/** Steps that end in an answer whatever the argument is. */
+/** Filter steps for a rule; they end in an answer for every value of the argument. */
 function judged({ argument, equal = [], notEqual = [], withBits = 0, withoutBits = 0 }: ArgumentRule): Step[] {
   const refuse: Step = [RETURN, 0, 0, REFUSE];
   const steps: Step[] = [[LOAD, 0, 0, SeccompData.args + 8 * argument]];
@@ -102,8 +103,9 @@ function encoded(program: readonly Step[]): Uint8Array {
 }
 
 /**
- * Has the kernel refuse calls to every thread of the process, those that start later included. Needs no_new_privs, which all
- * threads have afterwards. @returns 0, -errno, or the id of a thread that has another filter; then none has this one
+ * Applies the program to every thread of the process, including later ones. Needs no_new_privs, which all threads have
+ * afterwards.
+ * @returns 0, -errno, or the ID of a thread with a different filter; then no thread gets this one
  */
 export const applyToAllThreads = (program: Uint8Array): number =>
   native.seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, program);

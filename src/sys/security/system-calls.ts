@@ -1,20 +1,20 @@
 /** The numbers of system calls, for filters and for `callOnThread`. */
 
-/** A machine with a column in `systemCalls`; `audit`: AUDIT_ARCH_* of linux/audit.h. */
+/** A machine and its column in `systemCalls`; `audit` is its AUDIT_ARCH_* of linux/audit.h. */
 const MACHINES: Partial<Record<NodeJS.Architecture, { readonly column: 0 | 1; readonly audit: number }>> = {
   x64: { column: 0, audit: 0xc000003e },
   arm64: { column: 1, audit: 0xc00000b7 },
 };
-/** undefined for a machine whose numbers are not known here. */
+/** The machine of a Node.js architecture name; undefined if its numbers are not known here. */
 export const machineOf = (architecture: NodeJS.Architecture) => MACHINES[architecture];
 
-/** [x86-64, arm64]; undefined where a machine has no such call. Source: asm/unistd_64.h, asm-generic/unistd.h. */
+/** The numbers on [x86-64, arm64]; undefined if a machine lacks the call. Source: asm/unistd_64.h, asm-generic/unistd.h. */
 export const systemCalls = {
-  // what a thread gives up
+  // dropping a thread's privileges
   capset: [126, 91],
   landlock_restrict_self: [446, 446],
   prctl: [157, 167],
-  // what depends on its arguments
+  // calls whose arguments decide
   clone: [56, 220],
   clone3: [435, 435],
   ioctl: [16, 29],
@@ -48,7 +48,7 @@ export const systemCalls = {
   sched_setaffinity: [203, 122],
   setpgid: [109, 154],
   setrlimit: [160, 164],
-  // who the process is
+  // the identity of a process
   setuid: [105, 146],
   setgid: [106, 144],
   setreuid: [113, 145],
@@ -63,7 +63,7 @@ export const systemCalls = {
   seccomp: [317, 277],
   landlock_create_ruleset: [444, 444],
   landlock_add_rule: [445, 445],
-  // memory and queues that processes share
+  // memory and queues shared between processes
   shmget: [29, 194],
   shmat: [30, 196],
   shmctl: [31, 195],
@@ -193,7 +193,7 @@ export const systemCalls = {
   sendmsg: [46, 211],
   sendmmsg: [307, 269],
 } as const satisfies Record<string, readonly [number | undefined, number | undefined]>;
-/** The highest number of all machines, file_setattr, in Linux 6.18. What younger kernels have above it nobody here has judged. */
+/** The highest number on any machine: file_setattr of Linux 6.18. Calls of newer kernels, above it, have not been assessed. */
 export const HIGHEST_CALL = 469;
 export type SystemCall = keyof typeof systemCalls;
 
