@@ -1,15 +1,15 @@
 /**
- * The programming interface: what `import … from 'lowerdata'` gives. Nothing here mounts anything.
+ * The programming interface: the exports of `import … from 'lowerdata'`. Nothing here mounts anything.
  *
- * - Names, paths and xattr values are byte strings (`ByteString`), one character a byte. ASCII text is one as it is; `byteStringFromText`
- *   makes one of any other text, `printable` makes text of one.
- * - What is expected to happen is a value: a miss is undefined in a layer, and a negative errno in an overlay. What must not
- *   happen (a corrupt image, a wrong digest, a bad option) throws ErrnoError. `errnoName` names the errno of both.
- * - Sizes end in `Bytes`. Calls block, but for `digestFiles`.
- * - Whatever has `close` holds descriptors until that is called.
+ * - Names, paths and xattr values are byte strings (`ByteString`) with one character for each byte. ASCII text is already one.
+ * `byteStringFromText` converts other text to a byte string, and `printable` converts back to text.
+ * - Expected outcomes are values: a miss is undefined in a layer, and a negative errno in an overlay. Failures (a corrupt image,
+ * a wrong digest, a bad option) throw ErrnoError. `errnoName` names the errno of both.
+ * - Sizes end in `Bytes`. All calls block, except `digestFiles`.
+ * - An object with `close` holds descriptors until it is closed.
  */
 
-// Images: bytes to a tree and back, directories and composefs-dump(5) to a tree, files to objects.
+// Images: conversion between bytes and trees; trees from directories and composefs-dump(5); objects from files.
 export { linesOf, parseDump, printDump } from './composefs/dumpfile.ts';
 export { printImage } from './composefs/print.ts';
 export { type ReadOptions, readTree } from './composefs/read.ts';
@@ -20,7 +20,7 @@ export { type WriteOptions, writeImage } from './composefs/write.ts';
 export type { Nid } from './erofs/format.ts';
 export { openImage, readImageFile } from './erofs/image.ts';
 export type { Composefs, Image } from './erofs/superblock.ts';
-// Why a path leads where it leads, and where a stack is not what it seems.
+// Explanations: why a path leads to an object, hazards of a stack, and its inventory.
 export {
   type DataReport,
   Explainer,
@@ -30,12 +30,11 @@ export {
   type TraceEvent,
 } from './inspect/explain.ts';
 export { HAZARDS, type Hazard, type HazardCode, hazards } from './inspect/hazards.ts';
-// A stack of layers: lookup, listing, attributes, data and its digest.
 export { type InventoryEntry, inventory } from './inspect/inventory.ts';
-// A layer, and what one has to answer: implement `Layer` for a source of your own.
+// Layers: implement `Layer` to provide one from another source.
 export { ErofsLayer } from './layers/erofs.ts';
 export type { Data, Inode, Layer, Statfs } from './layers/layer.ts';
-// The rules of lookup: `step` judges one dentry, and a Judge may take its place.
+// Stacks of layers: lookup, listing, attributes, data and its digest. `step` judges one dentry; a Judge may replace it.
 export { type Digest, parseDigest } from './overlay/metacopy.ts';
 export type { Node } from './overlay/node.ts';
 export { openLayer, openOverlay, openStack } from './overlay/open.ts';
