@@ -8,7 +8,10 @@ import type { Listing } from '../overlay/listing.ts';
 import { CacheCounts } from '../sys/counters.ts';
 
 const LISTINGS_MAX = 4096;
-/** The limit for all listings together. A larger listing is kept alone: making it anew for each part would be ever slower. */
+/**
+ * The limit for all listings together. A larger listing is kept alone, because making it again for each part would take ever
+ * longer.
+ */
 const BYTES_MAX = 64 << 20;
 
 export class Directories {

@@ -162,7 +162,7 @@ export class OverlayFilesystem implements Filesystem {
     return reply.putEntryOut(out.view, 0, this.nodes.remember(node), 0, entrySeconds, attrSeconds, attr);
   }
 
-  /** A negative entry, which the kernel caches; -ENOENT if the option negativeTimeout is 0. */
+  /** A negative entry, which the kernel caches; -ENOENT if `negativeSeconds` is 0. */
   private missing(out: Out): number {
     count(this.counters, NameCount.missing);
     const { negativeSeconds } = this.cache;

@@ -49,7 +49,7 @@ export interface Caller {
   pid: number;
 }
 
-/** Which ioctl asks for an inode's attributes: the flags of chattr(1), or struct fsxattr. */
+/** The inode attributes that an ioctl asks for: the flags of chattr(1), or struct fsxattr. */
 export type FileAttributes = 'flags' | 'fsxattr';
 
 /**

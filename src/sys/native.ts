@@ -70,7 +70,7 @@ export interface Native {
   pread(fd: number, out: Uint8Array, at: number, length: number, position: number): number;
   /** lseek(2). */
   lseek(fd: number, offset: number, whence: number): number;
-  /** fstatfs(2): type, bsize, blocks, bfree, bavail, files, ffree, namelen, frsize, flags into `out[0..9]`. */
+  /** fstatfs(2): writes type, bsize, blocks, bfree, bavail, files, ffree, namelen, frsize and flags to `out[0..9]`. */
   fstatfs(fd: number, out: Float64Array): number;
   /**
    * name_to_handle_at(2): writes a struct file_handle (u32 handle_bytes, i32 handle_type, bytes) to `out` and returns its size.

@@ -25,8 +25,8 @@ export const DT_DIR = 4;
 export const DT_REG = 8;
 
 /**
- * What stat(2) shows of one object. Times are seconds since 1970 (negative before it) and nanoseconds 0 to 999,999,999;
- * `size` is in bytes, `blocks` in units of 512 bytes. `rdev` is a device number as `makeRdev` packs it.
+ * The attributes of one object, as stat(2) shows them. Times are seconds since 1970 (negative before it) and nanoseconds 0 to
+ * 999,999,999; `size` is in bytes, `blocks` in units of 512 bytes. `rdev` is a device number as `makeRdev` packs it.
  */
 export interface Attr {
   ino: number;
@@ -44,13 +44,13 @@ export interface Attr {
   mtimensec: number;
   ctime: Seconds;
   ctimensec: number;
-  /** When it was made; absent where the filesystem does not know. */
+  /** The birth time; absent if the filesystem does not keep it. */
   btime?: Seconds | undefined;
   btimensec?: number | undefined;
 }
 
 /**
- * Packs a device number as the kernel hands it to filesystems and as EROFS and FUSE store it (32 bits: major 12, minor 20).
+ * Packs a device number in 32 bits (major 12, minor 20), as the kernel passes it to filesystems and as EROFS and FUSE store it.
  * Source: linux/kdev_t.h, `new_encode_dev`.
  */
 export function makeRdev(major: number, minor: number): number {
@@ -58,5 +58,5 @@ export function makeRdev(major: number, minor: number): number {
 }
 /** The major number, 12 bits, of a device number that `makeRdev` packed. */
 export const rdevMajor = (rdev: number): number => (rdev >>> 8) & 0xfff;
-/** Its minor number, 20 bits. */
+/** The minor number, 20 bits, of a device number that `makeRdev` packed. */
 export const rdevMinor = (rdev: number): number => (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
