@@ -1,15 +1,16 @@
-/** What the table of commands knows of each command. */
+/** The types that connect the table of commands with the file of each command. */
 import type { Command } from 'commander';
 import type { ByteString } from '../sys/bytes.ts';
 
-/** The file of a command. */
+/** The interface that a command's file implements. */
 export interface CommandFile {
-  /** Its arguments, options and words; nothing is done yet. */
+  /** Returns the command with its arguments, options and help texts; runs nothing. */
   define(): Command;
-  /** Runs it. @returns its exit status */
+  /** Runs the command. @returns its exit status */
   run(args: readonly ByteString[]): Promise<number>;
 }
 
+/** A row of the table of commands: a call as the list shows it, a line about it, and the loader of its file. */
 export interface Entry {
   readonly usage: string;
   readonly what: string;

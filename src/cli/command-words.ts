@@ -1,23 +1,23 @@
-/** All commands with their words, as pages and completions tell of them. */
+/** The help texts of all commands, from which manual pages and shell completions are made. */
 import type { Argument, Command, Option } from 'commander';
 import type { Entry } from './command-file.ts';
 
-/** A command: what its entry in the table and its own help say. */
+/** A command as its row in the table and its own help describe it. */
 export interface CommandWords {
   readonly name: string;
-  /** One line of the list of commands. */
+  /** The command's line in the list of commands. */
   readonly what: string;
   readonly description: string;
-  /** The call, without `lowerdata`. */
+  /** The synopsis, without `lowerdata`. */
   readonly usage: string;
   readonly args: readonly Argument[];
-  /** --help is the last one. */
+  /** The options in order; --help is the last one. */
   readonly options: readonly Option[];
-  /** What its help says after the options; may be empty. */
+  /** The text that the help prints after the options; may be empty. */
   readonly after: string;
 }
 
-/** Loads every command of a table. */
+/** Loads every command of a table and returns their help texts. */
 export function wordsOf(commands: ReadonlyMap<string, Entry>): Promise<CommandWords[]> {
   return Promise.all(
     [...commands].map(async ([name, { what, load }]) => {
@@ -31,17 +31,17 @@ export function wordsOf(commands: ReadonlyMap<string, Entry>): Promise<CommandWo
   );
 }
 
-/** commander tells what is added to a help by printing it alone. */
+/** The help text added after the options. commander gives it only as output, so the whole help is printed into a string. */
 function afterHelp(command: Command): string {
   let text = '';
   command.configureOutput({ writeOut: part => (text += part) }).outputHelp();
   return text.slice(command.helpInformation().length);
 }
 
-/** What completes a value: one of a list, a file, a list of mount options, or nothing that is known here. */
+/** The candidates for a value: a list of words, file names, a list of mount options, or nothing known here. */
 export type Completes = readonly string[] | 'files' | 'mount options' | 'nothing';
 
-/** What completes the value of an option; undefined for a flag. */
+/** The candidates for the value of an option; undefined for a flag. */
 export function completesOf({ flags, long, argChoices }: Option): Completes | undefined {
   const [, word] = /<(.*)>/.exec(flags) ?? [];
   if (word === undefined) return undefined;

@@ -1,11 +1,11 @@
-/** commander, set up for byte strings and for the exit statuses of mount(8). */
+/** commander, configured for byte strings and for the exit statuses of mount(8). */
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { print } from '../terminal/output.ts';
 import { complain, complainInLines, WRONG_CALL } from '../terminal/report.ts';
 
-/** A command whose arguments, and so its messages, are byte strings. Options may come after arguments. */
+/** Makes a command whose arguments and messages are byte strings. Options may come after arguments. */
 export function newCommand(name: string): Command {
   return new Command(name)
     .exitOverride()
@@ -20,7 +20,10 @@ export function newCommand(name: string): Command {
     });
 }
 
-/** Parses arguments. @returns the exit status where that ends the command: help was shown, or the call was wrong */
+/**
+ * Parses arguments.
+ * @returns undefined if the command should run; the exit status if parsing ends it, because help was shown or the call was wrong
+ */
 export function parse(command: Command, args: readonly ByteString[]): number | undefined {
   try {
     command.parse(args, { from: 'user' });
@@ -28,12 +31,12 @@ export function parse(command: Command, args: readonly ByteString[]): number | u
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_CALL;
     if (!(error instanceof ErrnoError)) throw error;
-    complain(error.message); // the help could not be printed
+    complain(error.message); // stdout refused the help text
     return WRONG_CALL;
   }
 }
 
-/** Spells out long options of which only the start is given, as getopt_long(3) allows where it fits one option alone. */
+/** Expands abbreviated long options, as getopt_long(3) does: an abbreviation must fit exactly one option. */
 export function spelledOut(command: Command, args: readonly ByteString[]): ByteString[] {
   const names = command.options.flatMap(({ long }) => long ?? []);
   const end = args.indexOf('--');
@@ -46,8 +49,8 @@ export function spelledOut(command: Command, args: readonly ByteString[]): ByteS
 }
 
 /**
- * An option with one of a few values, which shells complete; `what` names them. The command itself refuses others: commander
- * would do it in words of its own.
+ * Makes an option with a fixed set of values, which shells complete; `what` names them. The command itself has to refuse other
+ * values, because commander would word the message differently.
  */
 export function oneOf(flags: string, what: string, values: readonly string[]): Option {
   const option = new Option(flags, what);
@@ -55,20 +58,22 @@ export function oneOf(flags: string, what: string, values: readonly string[]): O
   return option;
 }
 
-/** The same for an argument. */
+/** Makes an argument with a fixed set of values; see `oneOf`. */
 export function argumentOneOf(name: string, what: string, values: readonly string[]): Argument {
   const argument = new Argument(name, what);
   argument.argChoices = [...values];
   return argument;
 }
 
-/** The values of `--algorithm`. */
+/** The values that `--algorithm` accepts. */
 export const ALGORITHM_NAMES: readonly string[] = ['sha256', 'sha512'];
 
-/** For an option that may be given more than once. */
+/** The parser of an option that may be given more than once: appends the value to the earlier ones. */
 export const collect = (value: ByteString, before: ByteString[]): ByteString[] => [...before, value];
 
-/** The number that --threads gives, or undefined. Throws ErrnoError EINVAL for what is not 1 to `max`. */
+/**
+ * The number given to --threads; undefined if the option is missing. Throws ErrnoError EINVAL unless it is between 1 and `max`.
+ */
 export function threadsOf(text: ByteString | undefined, max: number): number | undefined {
   if (text === undefined) return undefined;
   const threads = /^\d+$/.test(text) ? Number(text) : 0;

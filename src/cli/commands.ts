@@ -1,4 +1,4 @@
-/** The table of commands, from which their help, pages and completions are made. A command is loaded when it is asked for. */
+/** The table of commands, from which help, manual pages and completions are made. A command's file is loaded on first use. */
 import type { ByteString } from '../sys/bytes.ts';
 import type { Entry } from './command-file.ts';
 

@@ -1,6 +1,6 @@
 /**
- * The programs of composefs by their own names: a symlink of that name to this command takes their arguments.
- * What they print on stdout and their exit status are kept; messages on stderr are ours.
+ * The composefs programs under their own names: a symlink of such a name to this command accepts that program's arguments. Their
+ * stdout and exit status are reproduced; messages on stderr are our own.
  */
 import { COMPOSEFS_MAGIC, ComposefsHeader } from '../erofs/format.ts';
 import { isOfEveryMount } from '../mount/options.ts';
@@ -14,10 +14,10 @@ import { collect, newCommand, parse } from './command.ts';
 
 type Run = (args: readonly ByteString[]) => Promise<number>;
 
-/** They know one failure. */
+/** The exit status of the composefs programs for every failure. */
 const FAILED = 1;
 
-/** fcntl.h: a FIFO that nobody writes does not stop whoever opens it. */
+/** fcntl.h. With it, opening a FIFO that has no writer does not block. */
 const O_NONBLOCK = 0o4000;
 
 const tools = new Map<string, Run>([
@@ -27,28 +27,28 @@ const tools = new Map<string, Run>([
   ['composefs-fuse', composefsFuse],
 ]);
 
-/** Runs one of the four. @returns its exit status */
+/** Runs one of the four programs. @returns its exit status */
 export async function runTool(name: string, args: readonly ByteString[]): Promise<number> {
   const run = tools.get(name);
   if (!run) throw new ErrnoError(EINVAL, `${name}: no such program`);
   return (await run(args)) === 0 ? 0 : FAILED;
 }
 
-/** What each option of mount.composefs becomes; undefined where it is nothing to us. */
+/** Translates each option of mount.composefs into one of ours; undefined if the option has no equivalent and is dropped. */
 const MOUNT_OPTIONS: Record<ByteString, (value: ByteString | undefined) => ByteString | undefined> = {
   basedir: value => `basedir=${baseDirectories(needed('basedir', value)).map(escapedPath).join(':')}`,
   digest: value => `digest=${needed('digest', value)}`,
   verity: () => 'verity=require',
-  tryverity: () => 'verity=require', // the program asks for that wherever the kernel can check, and we always can
+  tryverity: () => 'verity=require', // the program requires verity wherever the kernel can check it; lowerdata always can
   ro: () => 'ro',
   rw: () => undefined,
-  statfs: value => `statfs=${needed('statfs', value)}`, // ours, for those who mount by fstab(5)
+  statfs: value => `statfs=${needed('statfs', value)}`, // not an option of mount.composefs; accepted for mounts by fstab(5)
   upperdir: () => refuse('upperdir: a writable layer is not supported yet'),
   workdir: () => refuse('workdir: a writable layer is not supported yet'),
   idmap: () => refuse('idmap: owners can not be mapped yet'),
 };
 
-/** The program takes no more than its own; mount(8) hands those over that fstab(5) has for every filesystem. */
+/** The program accepts only these options, but mount(8) also passes the options that fstab(5) allows for every filesystem. */
 const MOUNT_SYNOPSIS = '[-fnsv] [-N NAMESPACE] [-t composefs] -o basedir=DIR[:DIR][,OPTION...] IMAGE MOUNTPOINT';
 
 async function mountComposefs(args: readonly ByteString[]): Promise<number> {
@@ -72,7 +72,7 @@ async function mountComposefs(args: readonly ByteString[]): Promise<number> {
     if (type !== 'composefs' && type !== 'fuse.composefs') refuse(`-t ${printable(type)}: composefs is meant`);
     const options = mountOptions(texts, s === true);
     refuseOtherFiles(image, MOUNT_WORDS);
-    if (process.geteuid?.() === 0) options.push('allow_other'); // as the kernel's mounts
+    if (process.geteuid?.() === 0) options.push('allow_other'); // as on mounts of the kernel
     const flags = [...(f ? ['--fake'] : []), ...(v ? ['-v'] : [])];
     const { run } = await import('./commands/mount.ts');
     const called = [...flags, '-o', unchecked(options).join(','), '--', escapedPath(image), mountpoint];
@@ -89,8 +89,8 @@ interface MountFlags {
 }
 
 /**
- * The options for `lowerdata mount`. Where the program counts the last -o alone, all count: a digest that is given must not
- * be lost. Throws EINVAL for what is unknown, wrong or missing.
+ * Translates the options for `lowerdata mount`. The program honours only the last -o; here all count, so that a given digest is
+ * not lost. Throws EINVAL for an unknown, wrong or missing option.
  */
 function mountOptions(texts: readonly ByteString[], sloppy: boolean): ByteString[] {
   const options: ByteString[] = [];
@@ -106,13 +106,13 @@ function mountOptions(texts: readonly ByteString[], sloppy: boolean): ByteString
   return options;
 }
 
-/** The programs check data only where that is asked for; a digest of the image asks for it. */
+/** Turns verification off unless an option requests it, as the programs do. A digest of the image is such a request. */
 function unchecked(options: readonly ByteString[]): ByteString[] {
   const asked = options.some(option => /^(digest|verity)(=|$)/.test(option));
   return asked ? [...options] : ['verity=off', ...options];
 }
 
-/** How a program tells of an image that it can not use. */
+/** The program's messages for an image that cannot be used. */
 interface ImageWords {
   readonly unopened: (image: string, reason: string) => string;
   readonly failed: (image: string, reason: string) => string;
@@ -126,7 +126,10 @@ const FUSE_WORDS: ImageWords = {
   failed: (image, reason) => `${image}: ${reason}`,
 };
 
-/** A directory or any other EROFS image is a layer to us, but the programs take images of composefs alone. */
+/**
+ * Refuses files without the composefs magic. Directories and other EROFS images would be valid layers here, but the programs
+ * accept composefs images only.
+ */
 function refuseOtherFiles(image: ByteString, { unopened, failed }: ImageWords): void {
   const shown = printable(image);
   const fd = native.openat2(AT_FDCWD, image, O_NONBLOCK, 0);
@@ -135,7 +138,7 @@ function refuseOtherFiles(image: ByteString, { unopened, failed }: ImageWords): 
     const header = new Uint8Array(ComposefsHeader.magic + 4);
     const count = native.pread(fd, header, 0, header.length, 0);
     if (count < 0) throw new ErrnoError(-count, failed(shown, errnoText(count)));
-    const magic = new DataView(header.buffer).getUint32(ComposefsHeader.magic, true); // 0 where the file is too short
+    const magic = new DataView(header.buffer).getUint32(ComposefsHeader.magic, true); // 0 if the file is too short
     if (magic === COMPOSEFS_MAGIC) return;
     throw new ErrnoError(EINVAL, failed(shown, 'Invalid argument: not a composefs image (wrong cfs magic)'));
   } finally {
@@ -143,7 +146,7 @@ function refuseOtherFiles(image: ByteString, { unopened, failed }: ImageWords): 
   }
 }
 
-/** Why an image could not be mounted, in the program's words where scripts look for them. */
+/** The reason why an image could not be mounted, in the words of the program that scripts search for. */
 function reasonOf(error: Error, image: ByteString): string {
   const { code, what } = error as Error & { code?: unknown; what?: string };
   if (code !== 'EWRONGVERITY') return withWords(error);
@@ -151,7 +154,7 @@ function reasonOf(error: Error, image: ByteString): string {
   return `Image has wrong fs-verity: ${what}${hint}`;
 }
 
-/** The words of strerror(3) for what upstream's tests and scripts look for. */
+/** The words of strerror(3) for the errnos that upstream's tests and scripts search for. */
 const ERRNO_WORDS: Readonly<Record<number, string>> = {
   [EPERM]: 'Operation not permitted',
   [ENOENT]: 'No such file or directory',
@@ -162,13 +165,13 @@ const ERRNO_WORDS: Readonly<Record<number, string>> = {
 };
 const errnoText = (errno: number): string => ERRNO_WORDS[Math.abs(errno)] ?? errnoName(errno);
 
-/** A message with the words of its errno, if it has not got them. */
+/** The message of an error, with the words of its errno in front unless it contains them. */
 function withWords(error: Error): string {
   const words = error instanceof ErrnoError ? ERRNO_WORDS[error.errno] : undefined;
   return words === undefined || error.message.includes(words) ? error.message : `${words}: ${error.message}`;
 }
 
-/** Whether the kernel has a digest for a file. */
+/** Whether the kernel holds an fs-verity digest for a file. */
 function hasVerity(path: ByteString): boolean {
   const fd = native.openat2(AT_FDCWD, path, O_NONBLOCK, 0);
   if (fd < 0) return false;
@@ -176,10 +179,10 @@ function hasVerity(path: ByteString): boolean {
   native.close(fd);
   return size >= 0;
 }
-/** struct fsverity_digest with a digest of SHA-512. */
+/** The size of struct fsverity_digest with a SHA-512 digest. */
 const VERITY_BYTES_MAX = 4 + 64;
 
-/** Directories between colons, which it has no escape for. */
+/** Splits directories at colons; mount.composefs has no escape for a colon. */
 function baseDirectories(value: ByteString): ByteString[] {
   const directories = value.split(':');
   if (directories.includes('')) refuse(`basedir=${printable(value)}: an empty path`);
@@ -199,10 +202,10 @@ const optionText = (key: ByteString, value: ByteString | undefined): ByteString 
 
 const withoutBackslashes = (text: ByteString): ByteString => text.replace(/\\(.?)/gs, '$1');
 
-/** A path as it is spelled in options and stacks. */
+/** A path with the escapes that options and stacks need. */
 const escapedPath = (path: ByteString): ByteString => path.replace(/[,:\\"]/g, '\\$&');
 
-/** Its image and objects come as options; what libfuse takes besides, `lowerdata mount` knows too. */
+/** Runs composefs-fuse. The image and the objects come as options; `lowerdata mount` also knows the options of libfuse. */
 async function composefsFuse(args: readonly ByteString[]): Promise<number> {
   const command = newCommand('composefs-fuse')
     .description('Mount a composefs image with FUSE.')
@@ -226,7 +229,7 @@ async function composefsFuse(args: readonly ByteString[]): Promise<number> {
   });
 }
 
-/** The two paths, of which colons are a part, and all other options as they are. */
+/** Extracts the two paths, in which a colon is part of the name, and leaves all other options unchanged. */
 function fuseOptions(texts: readonly ByteString[]): { source: ByteString; basedir: ByteString; rest: ByteString[] } {
   const paths = new Map<ByteString, ByteString>();
   const rest: ByteString[] = [];

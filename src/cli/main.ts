@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command line. */
+/** The entry point of the command line. */
 import { readFileSync } from 'node:fs';
 import { type Call, readCall } from '../mount/argv.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
@@ -7,9 +7,9 @@ import { closeStdout, print } from '../terminal/output.ts';
 import { complain, complainInLines, reporting, WRONG_CALL } from '../terminal/report.ts';
 import { commands } from './commands.ts';
 
-/** What mount(8) and mount.fuse3 call by name. */
+/** The names under which mount(8) and mount.fuse3 call this command. */
 const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
-/** The programs of composefs that a symlink to this command can replace. */
+/** The composefs programs that a symlink to this command can replace. */
 const TOOLS = ['mkcomposefs', 'composefs-info', 'mount.composefs', 'composefs-fuse'];
 
 async function main(called: string, args: readonly ByteString[]): Promise<number> {
@@ -20,7 +20,7 @@ async function main(called: string, args: readonly ByteString[]): Promise<number
   if (command) return (await command.load()).run(args.slice(1));
   if (first === '-V' || first === '--version') return reporting(WRONG_CALL, () => say(`lowerdata ${version()}`));
   if (first === '-h' || first === '--help' || first === 'help') return reporting(WRONG_CALL, () => say(help()));
-  // `lowerdata SOURCE MOUNTPOINT -o …`, as mount.fuse3 calls a filesystem
+  // `lowerdata SOURCE MOUNTPOINT -o …`: the form in which mount.fuse3 calls a filesystem
   if (args.length > 1 && first !== '' && !first.startsWith('-')) {
     return (await import('./commands/mount.ts')).run(args, 'mount.fuse3');
   }
@@ -46,7 +46,7 @@ function help(): string {
 }
 const FOOTER = '`lowerdata COMMAND --help` shows the options of a command.';
 
-/** The exit status goes to whoever waits for this process. */
+/** Runs the command. The exit status goes to the parent process, or from a daemon to the process that started it. */
 async function start({ called, args, isDaemon }: Call): Promise<void> {
   if (isDaemon) (await import('../mount/launch.ts')).detach();
   const status = await main(called, args);

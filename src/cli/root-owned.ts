@@ -1,4 +1,4 @@
-/** Whether others than root can change what a path leads to. */
+/** Checks whether users other than root can change the files that a path leads to. */
 import { lstatSync, readdirSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
@@ -6,8 +6,10 @@ const WRITABLE_BY_OTHERS = 0o022;
 const STICKY = 0o1000;
 
 /**
- * The first directory or file on the real path of a file, or below it where it is a directory, that others than root can write to,
- * with the reason: `/home/me belongs to user 1000`. undefined: there is none. Access control lists are not looked at.
+ * Finds the first file or directory that users other than root can write to, on the real path of a file or, if it is a directory,
+ * anywhere below it.
+ * @returns the path with the reason, as in `/home/me belongs to user 1000`; undefined if there is none. Access control lists are
+ * not checked.
  */
 export function writableByOthers(path: string): string | undefined {
   const real = realpathSync(path);
@@ -20,7 +22,7 @@ export function writableByOthers(path: string): string | undefined {
   return undefined;
 }
 
-/** The root directory, and what follows down to the path itself. */
+/** The root directory and every directory below it on the path, then the path itself. */
 function ancestors(path: string): string[] {
   const parent = dirname(path);
   return parent === path ? [path] : [...ancestors(parent), path];

@@ -1,4 +1,4 @@
-/** A stack that is read without a mount: how commands name it, open it, and find paths in it. */
+/** A stack that is read without a mount: how commands name it, open it and find paths in it. */
 import type { Command } from 'commander';
 import { planHere } from '../mount/plan.ts';
 import { openOverlay } from '../overlay/open.ts';
@@ -10,10 +10,10 @@ import { collect, newCommand } from './command.ts';
 
 const FAILED = 1;
 
-/** What a command does with one path. */
+/** The action of a command for one path. */
 type Use = (overlay: Overlay, path: ByteString) => void | Promise<void>;
 
-/** A command with a stack and paths in it. */
+/** Makes a command that takes a stack and paths in it. */
 export function newStackCommand(name: string): Command {
   return newCommand(`lowerdata ${name}`)
     .usage('[options] A:B::C|IMAGE PATH...')
@@ -23,7 +23,7 @@ export function newStackCommand(name: string): Command {
 }
 
 /**
- * Opens a stack, calls `use` for each path, and goes on with the next one where a path can not be had.
+ * Opens a stack and calls `use` for each path; a path that cannot be read does not stop the others.
  * @returns the exit status: 0, or 1 if anything failed
  */
 export async function forPaths(
@@ -37,7 +37,7 @@ export async function forPaths(
     let status = 0;
     for (const path of paths) {
       status = Math.max(status, await reporting(FAILED, () => one(overlay, path, use)));
-      if (stdoutFailed()) break; // it was told of once
+      if (stdoutFailed()) break; // the failure was reported once
     }
     overlay.close();
     return status;

@@ -1,13 +1,13 @@
 /**
- * Starts the bundle of the command. Where this is the Node.js for which scripts/compile.ts had it compiled, V8 takes what came of
- * that: it would take 10 ms of a mount to compile, and as much again when functions are called for the first time.
+ * Starts the bundle of the command. V8 uses the code cache that scripts/compile.ts wrote, if it was made for this Node.js.
+ * Without the cache, compiling takes 10 ms of a mount, and as much again when functions are called for the first time.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Script } from 'node:vm';
 import { crc32 } from 'node:zlib';
 
-/** What CommonJS gives a module, as this one is when it is bundled; a script has no `import()` of its own. */
+/** The CommonJS wrapper: the values that a module gets, and `import()`, which a script does not have itself. */
 type Wrapper = (
   exports: object,
   require: NodeJS.Require,
@@ -23,8 +23,9 @@ const script = new Script(source.toString('latin1'), { filename: file, cachedDat
 (script.runInThisContext() as Wrapper)(exports, require, module, __dirname, url => import(url));
 
 /**
- * What was compiled, and behind it a checksum of it and of the source: V8 looks for its own version and flags and at the length
- * of both, and dies of bytes that are wrong. undefined where there is none, or it does not fit.
+ * The code cache, without the checksum at its end, which covers the cache and the source. V8 itself compares only its version,
+ * its flags and the two lengths, and crashes on wrong bytes.
+ * @returns undefined if the cache is missing or does not match
  */
 function compiled(): Buffer | undefined {
   try {

@@ -1,4 +1,4 @@
-/** `lowerdata bench`: how long lookups take, beside the kernel and other programs. */
+/** `lowerdata bench`: measures how long lookups take, compared with the kernel and other programs. */
 import { constants } from 'node:os';
 import type { Command } from 'commander';
 import { BUILT_IN, chosenTargets, DEFAULT_TARGETS } from '../../bench/choice.ts';
@@ -26,7 +26,7 @@ const ROUNDS = '5';
 const ROUNDS_MAX = 1000;
 const CLIENTS_MAX = 64;
 const SEED_MAX = 2 ** 32 - 1;
-/** What the shims take for a number. */
+/** The largest ID that the shims accept. */
 const ID_MAX = 2 ** 31 - 1;
 
 interface Flags {
@@ -113,7 +113,7 @@ async function bench(source: ByteString, flags: Flags): Promise<number> {
   return report.targets.some(({ error }) => error !== undefined) ? FAILED : 0;
 }
 
-/** What the workloads about the large file are compared with. */
+/** The large file, and the target that workloads about it are compared with: the plain file with its data. */
 function referenceFor(
   workloads: readonly Workload[],
   { large }: BenchNames,
@@ -127,7 +127,7 @@ function referenceFor(
   };
 }
 
-/** What is not the same for all, and what is not as it should be. */
+/** Notes on conditions that differ between targets or distort the results. */
 function warnings(targets: readonly Target[], { stack }: MountPlan): string[] {
   const notes: string[] = [];
   if (targets.some(({ name }) => name === 'kernel') && stack.verity !== 'off')
@@ -136,7 +136,7 @@ function warnings(targets: readonly Target[], { stack }: MountPlan): string[] {
   return notes;
 }
 
-/** Throws ErrnoError EINVAL for a text that is none, and EPERM without root. */
+/** Parses the value of --as. Throws ErrnoError EINVAL for a malformed one, and EPERM without root. */
 function clientUser(text: ByteString): ClientUser {
   const [, uid, gid = uid] = /^(\d{1,10})(?::(\d{1,10}))?$/.exec(text) ?? [];
   if (uid === undefined || gid === undefined)
@@ -169,7 +169,9 @@ async function measure(plan: BenchPlan, facts: BenchFacts, signal: AbortSignal):
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** Runs an action that a signal makes end; the process ends with it then, once all is unmounted. */
+/**
+ * Runs an action that a signal aborts. After an abort the process exits with the signal's status, once everything is unmounted.
+ */
 async function untilSignal<T>(action: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const abort = (name: NodeJS.Signals): void => controller.abort(name);
@@ -179,7 +181,7 @@ async function untilSignal<T>(action: (signal: AbortSignal) => Promise<T>): Prom
   } catch (error) {
     if (!controller.signal.aborted || error !== controller.signal.reason) throw error;
     complain(`${error}: ended before all was measured`);
-    return native.exit(128 + constants.signals[error as NodeJS.Signals]); // not when a client's call returns
+    return native.exit(128 + constants.signals[error as NodeJS.Signals]); // exits now, rather than when a client's call returns
   } finally {
     for (const name of SIGNALS) process.off(name, abort);
   }

@@ -1,4 +1,4 @@
-/** `lowerdata cat`: the bytes of files of a stack. */
+/** `lowerdata cat`: prints files of a stack. */
 import type { Command } from 'commander';
 import type { Overlay } from '../../overlay/overlay.ts';
 import { failure, findPath } from '../../overlay/path.ts';

@@ -1,4 +1,4 @@
-/** `lowerdata check`: where a stack is not what it seems. */
+/** `lowerdata check`: finds the places where a stack differs from its appearance. */
 import type { Command } from 'commander';
 import { HAZARDS, type Hazard, hazards } from '../../inspect/hazards.ts';
 import { planHere } from '../../mount/plan.ts';

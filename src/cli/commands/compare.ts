@@ -1,4 +1,4 @@
-/** `lowerdata compare`: two trees, field by field. */
+/** `lowerdata compare`: compares two trees field by field. */
 import type { Command } from 'commander';
 import { escapeField } from '../../composefs/escape.ts';
 import { type Place, pathOf, sortedEntries, type TreeEntry, type TreeInode, walkPlaces } from '../../composefs/tree.ts';
@@ -12,7 +12,7 @@ import { reporting } from '../../terminal/report.ts';
 import { type Algorithm, algorithmOfHex, measureBytes, parametersOf } from '../../verity/digest.ts';
 import { collect, newCommand, parse } from '../command.ts';
 
-/** Exit statuses of cmp(1) and diff(1). */
+/** Exit statuses, as of cmp(1) and diff(1). */
 const DIFFERENT = 1;
 const TROUBLE = 2;
 
@@ -23,7 +23,7 @@ interface Flags {
   readonly json?: true;
 }
 
-/** A field that differs; undefined on the side that does not have it. */
+/** A field whose values differ; the value is undefined on a side without the field. */
 interface Difference {
   readonly place: Place;
   readonly field: ByteString;
@@ -80,7 +80,7 @@ function* jsonOf(list: Iterable<Difference>): Generator<ByteString[]> {
     yield valueLines({ path: printable(pathOf(place) || '/'), field: printable(field), a: shown(a), b: shown(b) });
 }
 
-/** What differs, in the order of the paths; of a name that one side lacks, the type alone. */
+/** Yields all differences in path order. For a name that one side lacks, only the type is reported. */
 function* differences(a: Side, b: Side): Generator<Difference> {
   const facts = new Facts(a.recorded && b.recorded);
   const groups = [linkGroups(a.root), linkGroups(b.root)] as const;
@@ -103,7 +103,7 @@ function allNames(a: TreeInode | undefined, b: TreeInode | undefined): ByteStrin
   return [...new Set([...(namesA as ByteString[]), ...(namesB as ByteString[])])].sort();
 }
 
-/** Tells the first path, in byte order, of an inode that has several. */
+/** Returns a function that gives the first path, in byte order, of an inode with several names; undefined for other inodes. */
 function linkGroups(root: TreeInode): (inode: TreeInode) => ByteString | undefined {
   const first = new Map<TreeInode, Place>();
   const linked = new Set<TreeInode>();
@@ -123,11 +123,11 @@ function* differ(
   if (a !== b) yield { place, field, a, b };
 }
 
-/** What can be said of an inode. Sizes and link counts of directories are a matter of each filesystem, so they do not count. */
+/** The comparable fields of an inode. Sizes and link counts of directories depend on the filesystem, so they are left out. */
 class Facts {
   readonly #recorded: boolean;
 
-  /** @param recorded both sides record where data is; else the data itself counts, where both sides know it */
+  /** @param recorded whether both sides record where data is; if not, the data itself is compared where both sides know it */
   constructor(recorded: boolean) {
     this.#recorded = recorded;
   }
@@ -171,7 +171,7 @@ function* compareData(place: Place, a: TreeInode, b: TreeInode): Generator<Diffe
   if (dataOfA !== undefined && dataOfB !== undefined) yield* differ(place, 'data', dataOfA, dataOfB);
 }
 
-/** The digest of a file's data, or the error that reading it gives; undefined where it is not known. */
+/** The digest of a file's data, or the name of the errno that reading it gave; undefined if neither is known. */
 function dataOf({ mode, sizeBytes, content, digest }: TreeInode, algorithm: Algorithm): string | undefined {
   if (!isRegular(mode)) return undefined;
   if (content !== undefined || sizeBytes === 0)

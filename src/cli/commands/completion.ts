@@ -1,4 +1,4 @@
-/** `lowerdata completion`: the script that has a shell complete commands, options and values. */
+/** `lowerdata completion`: prints the script with which a shell completes commands, options and values. */
 import type { Command } from 'commander';
 import { type ByteString, printable } from '../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../sys/errno.ts';
@@ -29,7 +29,7 @@ bash  source <(lowerdata completion bash), in ~/.bashrc
 zsh   source <(lowerdata completion zsh), in ~/.zshrc after compinit; or a file _lowerdata in a directory of fpath
 fish  lowerdata completion fish | source, in ~/.config/fish/config.fish`;
 
-/** @param commands the table, which this command is in */
+/** @param commands the table of commands, which includes this one */
 export async function runFor(args: readonly ByteString[], commands: ReadonlyMap<ByteString, Entry>): Promise<number> {
   const command = define();
   const ended = parse(command, args);

@@ -1,4 +1,4 @@
-/** `lowerdata doctor`: what this machine can do as this user, and what would change that. */
+/** `lowerdata doctor`: reports the capabilities of this machine for this user, and changes that would add missing ones. */
 import type { Command } from 'commander';
 import { askAll, type Fact, factOf } from '../../doctor/facts.ts';
 import { lookAtMachine } from '../../doctor/machine.ts';
@@ -13,11 +13,11 @@ import { newCommand, parse } from '../command.ts';
 const NO_MOUNTS = 1;
 const WIDTH = 80;
 
-/** What follows from all facts. */
+/** The summary of all facts. */
 interface Conclusion {
-  /** By which means mounts are made; null where none can be. */
+  /** The means by which mounts are made; null if this user cannot mount. */
   readonly mounts: 'mount' | 'fusermount3' | null;
-  /** Who reads data of a mount. */
+  /** The reader of a mount's data; null if this user cannot mount. */
   readonly data: 'kernel' | 'lowerdata' | null;
   readonly origins: 'handles' | 'index';
   readonly text: string;
@@ -85,7 +85,7 @@ function asText({ facts, directories, conclusion }: Report): string[] {
   return [...facts.flatMap(factLines), ...blocks, '', ...wrapped('', conclusion.text, WIDTH)];
 }
 
-/** What there is; else why it is not there, and below that what would change it. */
+/** The lines of a fact: its value, or the reason why it is missing followed by the remedy. */
 function factLines({ name, ok, value, why, help }: Fact): string[] {
   const start = `${ok ? 'yes' : 'no '}  ${name.padEnd(NAME_COLUMNS)}`;
   if (ok) return wrapped(start, value ?? '', WIDTH);

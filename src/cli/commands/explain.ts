@@ -1,4 +1,4 @@
-/** `lowerdata explain`: which rule fired in which layer, where data comes from, and what checks it. */
+/** `lowerdata explain`: reports which rule decided in which layer, where data comes from, and how it is checked. */
 import type { Command } from 'commander';
 import { Explainer, type Explanation, type LookupReport, type TraceEvent } from '../../inspect/explain.ts';
 import { type ByteString, byteStringFromText } from '../../sys/bytes.ts';
@@ -40,7 +40,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
 const HELP = `
 Rules have the names of test/fixtures/oracle/semantics.md. The last lines say what Linux 6.18 does with the same options.`;
 
-/** Lines of `width` columns at most, unless a word is longer. */
+/** The lines of an explanation, at most `width` columns each; only a longer word exceeds that. */
 function asText({ path, lookups, data, kernel }: Explanation, width: number): string[] {
   const lines = [path, ...lookups.flatMap(lookup => lookupLines(lookup, width))];
   if (data) {
@@ -69,7 +69,7 @@ function eventLines(event: TraceEvent, width: number): string[] {
   return wrapped(`        ${event.rule.padEnd(6)}`, event.text, width);
 }
 
-/** Lines of text, in which long hexadecimal numbers are cut. */
+/** Wraps text into lines and shortens long hexadecimal numbers. */
 function wrapped(start: string, text: string, width: number): string[] {
   const cut = text.replace(/[0-9a-f]{20,}/g, digits => `${digits.slice(0, 12)}…`);
   return wrapWords(start, cut, width);

@@ -1,4 +1,4 @@
-/** `lowerdata fsck`: whether every object of a stack is there, and is what it must be. */
+/** `lowerdata fsck`: checks that every object of a stack exists with the right size and digest. */
 import type { Command } from 'commander';
 import { FsckJournal } from '../../inspect/fsck-journal.ts';
 import { inventory } from '../../inspect/inventory.ts';
@@ -15,7 +15,7 @@ import { complain, reporting } from '../../terminal/report.ts';
 import { MeasurePool } from '../../verity/measure-pool.ts';
 import { collect, newCommand, parse, threadsOf } from '../command.ts';
 
-/** Exit statuses of fsck(8). */
+/** Exit statuses, as of fsck(8). */
 const CLEAN = 0;
 const ERRORS_LEFT = 4;
 const OPERATIONAL_ERROR = 8;
@@ -90,7 +90,7 @@ async function check(stack: StackOptions, pool: MeasurePool, flags: Flags): Prom
   return counts.problems > 0 ? ERRORS_LEFT : CLEAN;
 }
 
-/** Digests are checked, whatever the option says for a mount. */
+/** The stack to check. Digests are always checked, even with the mount option verity=off. */
 function stackOf(source: ByteString, { options }: Flags): StackOptions {
   const { stack } = planHere(source, options);
   return { ...stack, verity: stack.verity === 'off' ? 'on' : stack.verity };
@@ -104,7 +104,7 @@ interface Run {
   readonly flags: Flags;
 }
 
-/** Finds all files first, so that it is known how much there is to do. */
+/** Checks all objects. All files are listed first, so that the progress bar knows the total. */
 async function checkObjects({ overlay, pool, journal, signal, flags }: Run): Promise<Counts> {
   const files = [...inventory(overlay)];
   const objects = files.filter(file => 'node' in file && file.node.data !== undefined);

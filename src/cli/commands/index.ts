@@ -1,4 +1,6 @@
-/** `lowerdata index`: notes where the files of a directory are by their handles, so that ordinary users can follow origins. */
+/**
+ * `lowerdata index`: records the path of each file in a directory by its file handle, so that ordinary users can follow origins.
+ */
 import type { Command } from 'commander';
 import { formatHandleIndex, HANDLE_INDEX, handleText } from '../../layers/handle-index.ts';
 import { openDirectory } from '../../sys/beneath.ts';
@@ -49,7 +51,7 @@ async function index(directory: ByteString): Promise<number> {
   }
 }
 
-/** The handles and paths of all regular files below a directory, on its filesystem; symlinks are not followed. */
+/** The handles and paths of all regular files below a directory, on its filesystem only; symlinks are not followed. */
 function handlesBelow(root: number, shown: ByteString): [string, ByteString][] {
   const entries: [string, ByteString][] = [];
   must(statx(root, ''), printable(shown));

@@ -1,4 +1,4 @@
-/** A tree as `lowerdata info` shows it. The text is that of composefs-info 1.0.8, byte for byte. */
+/** The listings of a tree for `lowerdata info`. The text is that of composefs-info 1.0.8, byte for byte. */
 
 import { firstNames } from '../../composefs/dumpfile.ts';
 import { escapeField } from '../../composefs/escape.ts';
@@ -7,7 +7,9 @@ import { type ByteString, printable } from '../../sys/bytes.ts';
 import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../../sys/stat.ts';
 import { fileType, octal, timeJson } from '../../terminal/attributes.ts';
 
-/** A line a name: `PATH/<tab>`, `PATH<tab>-> TARGET`, `PATH<tab>@ OBJECT` or `PATH`, as hard links always show. */
+/**
+ * One line per name: `PATH/<tab>`, `PATH<tab>-> TARGET`, `PATH<tab>@ OBJECT`, or `PATH`. A further hard link is always `PATH`.
+ */
 export function* listText(root: TreeInode): Generator<ByteString> {
   for (const [path, { inode, link }] of walk(root)) {
     if (path === '') continue;
@@ -21,7 +23,7 @@ export function* listText(root: TreeInode): Generator<ByteString> {
   }
 }
 
-/** The paths of the files' data below a data layer; a path may come again. */
+/** The paths of the files' objects, relative to a data-only layer; a path may occur several times. */
 export function* objectsOf(root: TreeInode): Generator<ByteString> {
   for (const [, { inode }] of walk(root)) if (isRegular(inode.mode) && inode.payload) yield inode.payload;
 }
@@ -36,7 +38,7 @@ export function* dumpJson(root: TreeInode): Generator<unknown> {
   for (const [path, { inode, link }] of walk(root)) yield entryJson(path, inode, link ? first.get(inode) : undefined);
 }
 
-/** @param target of a further hard link: where its inode has its place */
+/** @param target for a further hard link, the first place of its inode; else undefined */
 function entryJson(path: ByteString, inode: TreeInode, target: Place): unknown {
   return {
     path: printable(path || '/'),

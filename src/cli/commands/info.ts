@@ -1,4 +1,4 @@
-/** `lowerdata info`: what is in composefs images, and the digests of files. */
+/** `lowerdata info`: prints the contents of composefs images, and the digests of files. */
 import { statSync } from 'node:fs';
 import type { Command } from 'commander';
 import { printDump } from '../../composefs/dumpfile.ts';
@@ -26,20 +26,20 @@ interface Flags {
   readonly json?: true;
 }
 
-/** What can be asked of images and files: as lines of text, and as those of JSON. */
+/** A question about images or files, with its answer as lines of text and as lines of JSON. */
 interface Question {
   text(asked: Asked): Iterable<ByteString>;
   json?(asked: Asked): Iterable<ByteString>;
 }
 
-/** Of what it is asked. */
+/** The subject of a question. */
 interface Asked {
   readonly paths: readonly ByteString[];
   readonly flags: Flags;
   readonly attempts: Attempts;
 }
 
-/** The first five are those of composefs-info. */
+/** The first five are the questions of composefs-info. */
 const questions = new Map<ByteString, Question>([
   ['ls', { text: ofTrees(listText), json: ofTreesJson(listJson) }],
   ['dump', { text: ofTrees(printDump), json: ofTreesJson(dumpJson) }],
@@ -51,7 +51,7 @@ const questions = new Map<ByteString, Question>([
 
 const known = (asTool: boolean): ByteString[] => [...questions.keys()].filter(name => !asTool || name !== 'print');
 
-/** @param asTool called as composefs-info, which knows less */
+/** @param asTool called as composefs-info, which has fewer questions and options */
 export function define(asTool = false): Command {
   const command = newCommand(asTool ? 'composefs-info' : 'lowerdata info')
     .description('Show what is in composefs images.')
@@ -103,7 +103,7 @@ function readImage(path: ByteString, { filter }: Flags): TreeInode {
 
 const trees = ({ paths, flags, attempts }: Asked) => attempts.each(paths, path => readImage(path, flags));
 
-/** The lines of one image after the other. */
+/** The lines of all images, one image after another. */
 function ofTrees(show: (root: TreeInode) => Iterable<ByteString>): Question['text'] {
   return function* (asked) {
     for (const [, root] of trees(asked)) yield* show(root);
@@ -130,7 +130,7 @@ function listObjects(asked: Asked): ByteString[] {
   return [...found].sort();
 }
 
-/** Those that the base directory does not have; without one, all. */
+/** The paths of the objects that the base directory lacks; all objects without a base directory. */
 function missingObjects(asked: Asked): ByteString[] {
   const { basedir } = asked.flags;
   if (basedir === undefined) return listObjects(asked);

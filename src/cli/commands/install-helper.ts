@@ -1,4 +1,7 @@
-/** `lowerdata install-helper`: what mount(8) calls for `mount -t lowerdata`, with an interpreter that is found without a PATH. */
+/**
+ * `lowerdata install-helper`: writes the programs that mount(8) calls for `mount -t lowerdata`. They name the interpreter by its
+ * full path, because PATH may be unset.
+ */
 import { existsSync, lstatSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -11,11 +14,11 @@ import { complain, reporting, WRONG_CALL } from '../../terminal/report.ts';
 import { newCommand, parse } from '../command.ts';
 import { writableByOthers } from '../root-owned.ts';
 
-/** One for each type by which a mount may be asked for. */
+/** One program for each filesystem type that selects this driver. */
 const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
-/** Where mount(8) of util-linux looks first. */
+/** The directory that mount(8) of util-linux searches first. */
 const PLACE = '/sbin';
-/** By this line a file is known as one of ours. */
+/** The line that identifies a file as written by this command. */
 const MARK = '# Written by `lowerdata install-helper`, which replaces it; `--remove` removes it.';
 
 export const define = (): Command =>
@@ -45,16 +48,16 @@ export async function run(args: readonly ByteString[]): Promise<number> {
     for (const { name, path } of files) refuseForeign(`${to}/${name}`, bufferOf(path));
     for (const { name, path } of files)
       if (remove) rmSync(bufferOf(path), { force: true });
-      else await new Output(path).write(bufferOf(byteStringFromText(helperText(name))), 0o755); // a mount may be under way
+      else await new Output(path).write(bufferOf(byteStringFromText(helperText(name))), 0o755); // replaced atomically: a mount may be running it
     return 0;
   });
 }
 
-/** What the helpers run, as root. */
+/** The programs and directories whose code the helpers run as root. */
 const programs = (): string[] => [process.execPath, launcher, ...moduleDirectories([]).slice(1), dirname(bundle)];
 const bundle = join(packageDirectory, 'dist', 'bin', 'lowerdata.cjs');
 
-/** @throws ErrnoError EPERM, or with `force` warns, where others could have root run what they like */
+/** @throws ErrnoError EPERM if other users could change a program that root would run; with `force` it warns instead */
 function judgePrograms(force: boolean): void {
   for (const program of programs()) {
     const part = existsSync(program) ? writableByOthers(program) : undefined;
@@ -65,14 +68,14 @@ function judgePrograms(force: boolean): void {
   }
 }
 
-/** @throws ErrnoError EEXIST where a file is there that this command has not written */
+/** @throws ErrnoError EEXIST if the file exists and was not written by this command */
 function refuseForeign(shown: ByteString, path: Buffer): void {
   const known = lstatSync(path, { throwIfNoEntry: false });
   if (!known || (known.isFile() && readFileSync(path, 'latin1').includes(`\n${MARK}\n`))) return;
   throw new ErrnoError(EEXIST, `${printable(shown)}: not written by this command; it stays as it is`);
 }
 
-/** mount(8) gives its helpers the PATH of its caller, or none. */
+/** The text of a helper. mount(8) gives its helpers the PATH of its caller, or none. */
 function helperText(name: string): string {
   return `#!/bin/sh
 ${MARK}

@@ -1,4 +1,4 @@
-/** `lowerdata ls`: directories of a stack. */
+/** `lowerdata ls`: lists directories of a stack. */
 import type { Command } from 'commander';
 import type { Node } from '../../overlay/node.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
@@ -19,7 +19,7 @@ interface Flags {
   readonly directory?: true;
 }
 
-/** What is listed under a name; an errno where lookup fails, though the directory lists it. */
+/** A name with its node; an errno if the lookup fails although the directory lists the name. */
 interface Listed {
   readonly name: ByteString;
   readonly node: Node | number;
@@ -55,7 +55,7 @@ function entries(overlay: Overlay, directory: Node, { all }: Flags): Listed[] {
     .flatMap(name => listed(overlay, directory, name));
 }
 
-/** A whiteout that is listed where directories are not merged is not there. */
+/** Looks up a listed name. A whiteout counts as absent, even in a directory that is not merged and therefore lists it. */
 function listed(overlay: Overlay, directory: Node, name: ByteString): Listed[] {
   try {
     return [{ name, node: overlay.lookup(directory, name) }];
@@ -79,7 +79,7 @@ function rowOrBroken(overlay: Overlay, name: ByteString, node: Node): ByteString
   return cells instanceof ErrnoError ? broken(name, -cells.errno) : cells;
 }
 
-/** Mode, links, owner, group, size or device, time, name. */
+/** The cells of a row: mode, links, owner, group, size or device numbers, time, name. */
 function row(overlay: Overlay, name: ByteString, node: Node): ByteString[] {
   const attr = overlay.attr(node);
   const size = deviceNumbers(attr)?.join(', ') ?? String(attr.size);

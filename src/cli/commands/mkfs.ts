@@ -52,7 +52,7 @@ export async function run(args: readonly ByteString[], asTool = false): Promise<
   return reporting(FAILED, () => build(source, image, command.opts<Flags>()));
 }
 
-/** @param asTool called as mkcomposefs */
+/** @param asTool called as mkcomposefs, which has fewer options */
 export function define(asTool = false): Command {
   const command = newCommand(asTool ? 'mkcomposefs' : 'lowerdata mkfs')
     .description('Make a composefs image.')
@@ -113,7 +113,10 @@ function checkFlags(flags: Flags, image: ByteString | undefined): void {
     if (refused) throw new ErrnoError(EINVAL, printable(why));
 }
 
-/** Where one is given, the other's default is 0, as in mkcomposefs; a maximum below the minimum means nothing. */
+/**
+ * The range of format versions. If only one option is given, the other defaults to 0, as in mkcomposefs; a maximum below the
+ * minimum has no effect.
+ */
 function versionsOf({ minVersion, maxVersion }: Flags): { minVersion: 0 | 1; maxVersion: 0 | 1 } {
   if (minVersion === undefined && maxVersion === undefined) return { minVersion: 0, maxVersion: 1 };
   const version = (text = '0'): 0 | 1 => {
@@ -123,7 +126,7 @@ function versionsOf({ minVersion, maxVersion }: Flags): { minVersion: 0 | 1; max
   return { minVersion: version(minVersion), maxVersion: version(maxVersion) };
 }
 
-/** CFS_PARSE_STRICT makes the C programs strict, so it does here. */
+/** Reads a dump, strictly if CFS_PARSE_STRICT is set, as the C programs do. */
 function readDump(path: ByteString): TreeInode {
   const strict = process.env.CFS_PARSE_STRICT !== undefined;
   const fd = path === '-' ? 0 : openSync(bufferOf(path), 'r');
@@ -173,7 +176,7 @@ async function digest(files: ScannedFile[], flags: Flags, threads: number): Prom
   }
 }
 
-/** Gives all redirects of files the same start; the image has one slash more. */
+/** Gives all redirects of files the same prefix. The image adds one more slash in front. */
 function redirect(root: TreeInode, start: '' | '/'): void {
   const seen = new Set<TreeInode>();
   for (const [, { inode }] of walk(root)) {

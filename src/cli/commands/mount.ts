@@ -1,4 +1,4 @@
-/** `lowerdata mount`, and what mount(8) and mount.fuse3 call. */
+/** `lowerdata mount`, also called by mount(8) and mount.fuse3. */
 import { existsSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
 import { MountPoint } from '../../fuse/mount-point.ts';
@@ -33,12 +33,12 @@ interface Flags {
 }
 
 /**
- * Who calls: a person, who is told what the mount protects; mount(8), for which -f means: check everything, but do not mount;
- * mount.fuse3, which has words of its own among the options; another program. Programs expect silence.
+ * The caller of the command. A person sees what protects the mount; programs expect silence. For mount(8), -f means: check
+ * everything, but do not mount. mount.fuse3 adds words of its own to the options.
  */
 export type Caller = 'person' | 'mount(8)' | 'mount.fuse3' | 'program';
 
-/** @param wording how a mount that failed is told, for a program that has words of its own for it */
+/** @param wording makes the message of a failed mount, for a program whose messages differ */
 export async function run(args: readonly ByteString[], caller: Caller = 'person', wording?: Wording): Promise<number> {
   const inherited = inheritedDescriptors(readCall().isDaemon ? CHANNEL : undefined);
   const command = define(caller === 'mount(8)');
@@ -143,7 +143,7 @@ async function mount(
   return (await import('../../mount/launch.ts')).serveInBackground(order, ready);
 }
 
-/** Throws ErrnoError where there is no directory that can be mounted on. */
+/** Finds the mount point. Throws ErrnoError unless it is a directory that can be mounted on. */
 function findMountpoint(path: ByteString): MountPoint {
   if (path.startsWith('/dev/fd/')) {
     throw new ErrnoError(EINVAL, `${printable(path)}: a descriptor that is mounted already can not be served yet`);
@@ -151,7 +151,7 @@ function findMountpoint(path: ByteString): MountPoint {
   const point = MountPoint.find(path);
   const { shown } = point;
   if (shown === '/proc' || shown.startsWith('/proc/')) {
-    // it would wait for its own answer
+    // the daemon would wait for its own answer
     throw new ErrnoError(EBUSY, `mount point ${printable(path)}: the process that would serve it reads /proc`);
   }
   try {

@@ -1,4 +1,4 @@
-/** `lowerdata relink`: converts where an image's files look for their data. */
+/** `lowerdata relink`: converts the redirects and origins by which an image's files find their data. */
 
 import type { Command } from 'commander';
 import { readStaged } from '../../composefs/read-staged.ts';
@@ -36,7 +36,7 @@ interface Flags {
   readonly threads?: ByteString;
 }
 
-/** What is to be done, checked. */
+/** The options of a conversion, checked. */
 interface Plan {
   readonly target: Target;
   readonly directories: readonly ByteString[];
@@ -122,7 +122,7 @@ function readComposefs(bytes: Uint8Array): { inodes: StagedInode[]; version: num
   return { inodes: readStaged(image), version: image.composefs.composefsVersion };
 }
 
-/** The origin of each object that a file with a digest leads to, by `keyOf`. */
+/** The origins of all objects that files with a digest refer to, keyed by `keyOf`. */
 async function findOrigins(files: readonly ExternalFile[], plan: Plan): Promise<Map<string, ByteString | Refusal>> {
   const wanted = new Map<string, WantedObject>();
   for (const file of files) {
@@ -144,13 +144,13 @@ async function findOrigins(files: readonly ExternalFile[], plan: Plan): Promise<
   }
 }
 
-/** Where a file's object may be below a base directory. */
+/** The possible paths of a file's object below a base directory. */
 function pathsOf({ redirect, digest }: ExternalFile): ByteString[] {
   const path = redirect?.startsWith('/') ? redirect.replace(/^\/+/, '') : '';
   return [...new Set([path, digest === undefined ? '' : objectPath(digest)])].filter(place => place !== '');
 }
 
-/** The same for files with the same object. */
+/** A key that is the same for files with the same object. */
 const keyOf = (file: ExternalFile): string => JSON.stringify([file.sizeBytes, file.digest, ...pathsOf(file)]);
 
 function problemLine(file: ExternalFile, { code, message, object }: Refusal): string {

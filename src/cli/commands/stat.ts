@@ -1,4 +1,4 @@
-/** `lowerdata stat`: attributes and xattrs of what is in a stack. */
+/** `lowerdata stat`: prints attributes and xattrs of files in a stack. */
 import type { Command } from 'commander';
 import type { Overlay } from '../../overlay/overlay.ts';
 import { findPath } from '../../overlay/path.ts';
@@ -9,7 +9,10 @@ import { print, printLines } from '../../terminal/output.ts';
 import { parse } from '../command.ts';
 import { forPaths, newStackCommand } from '../stack.ts';
 
-/** One object, as --json prints it. Text that is no UTF-8, and control characters, are \xNN; times are [s, ns]. */
+/**
+ * One object as --json prints it. Control characters and bytes that are not UTF-8 appear as \xNN; times are [seconds,
+ * nanoseconds].
+ */
 interface Description {
   path: string;
   type: string;
@@ -94,17 +97,17 @@ function text(overlay: Overlay, path: ByteString, follow: boolean): ByteString[]
   ];
 }
 
-/** stat(1) has words for files without data. */
+/** The words of stat(1) for a file type; it has words of its own for an empty file. */
 function typeWords({ mode, size }: Attr): string {
   return isRegular(mode) && size === 0 ? 'regular empty file' : fileType(mode).words;
 }
 
 function xattr(overlay: Overlay, node: Parameters<Overlay['getxattr']>[0], name: ByteString): Uint8Array {
   const value = overlay.getxattr(node, name);
-  return typeof value === 'number' ? new Uint8Array() : value; // the layer has lost it since it was listed
+  return typeof value === 'number' ? new Uint8Array() : value; // the layer lost the xattr after it was listed
 }
 
-/** As getfattr(1) prints values: text in quotes, anything else in hexadecimal. */
+/** A value as getfattr(1) prints it: text in quotes, anything else in hexadecimal. */
 function quoted(value: Uint8Array): ByteString {
   const bytes = Buffer.from(value);
   const isText = bytes.every(byte => byte >= 0x20 && byte < 0x7f);

@@ -1,4 +1,4 @@
-/** `lowerdata status`: what the mounts of this user are made of, what protects them, and what they are doing. */
+/** `lowerdata status`: shows what this user's mounts consist of, what protects them, and what they are doing. */
 import type { Command } from 'commander';
 import { confinementDetails } from '../../driver/confinement.ts';
 import { protectionText } from '../../driver/protection.ts';
@@ -51,11 +51,11 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   });
 }
 
-/** What a daemon has recorded about its mount; or only what the table of mounts tells, where it could record nothing or is dead. */
+/** A daemon's record of its mount; only the row of the mount table if the daemon could not write a record or is dead. */
 type Shown = MountState | Mount;
 const isRecorded = (shown: Shown): shown is MountState => 'pid' in shown;
 
-/** The mounts of this user. In a user namespace, mounts of users outside of it look alike: only those with records count. */
+/** The mounts of this user. In a user namespace all users outside it look alike, so only mounts with records count there. */
 function allMounts(): Shown[] {
   const table = readMounts();
   const states = readStates();
@@ -74,14 +74,16 @@ function mountOf(mountpoint: ByteString): Shown {
 
 const isOwn = ({ type, user }: Mount): boolean => type === 'fuse.lowerdata' && user === process.geteuid?.();
 
-/** With the place where it is now: it may have been moved. In another mount namespace that is not known. */
+/**
+ * The record with the present mountpoint, as the mount may have been moved. In another mount namespace the recorded one stays.
+ */
 function atPresent(state: MountState, table: readonly Mount[]): MountState {
   const places = table.filter(mount => isSame(state, mount)).map(({ path }) => path);
   const last = places.at(-1);
   return last === undefined || places.includes(state.mountpoint) ? state : { ...state, mountpoint: last };
 }
 
-/** Byte strings become text, as messages show them. */
+/** A mount as JSON. Byte strings become text, as in messages. */
 function asJson({ state, live }: LiveMountState): unknown {
   const { layers, mountpoint, source, pidStartedAt: _, socket: __, ...rest } = state;
   return {
@@ -111,7 +113,7 @@ const unrecordedAsText = ({ path, source }: Mount): ByteString[] =>
   [printable(path), `  source      ${printable(source)}`, `  daemon      ${UNRECORDED}`].map(byteStringFromText);
 const UNRECORDED = 'not known: it is dead, or had no runtime directory of its own to write to';
 
-/** With the same keys, and null for what is not known. */
+/** A mount without a record, with the same keys; unknown values are null. */
 const unrecordedAsJson = ({ path, source, device }: Mount): unknown => ({
   mountpoint: printable(path),
   source: printable(source),

@@ -1,4 +1,4 @@
-/** `lowerdata umount`: takes a mount away, and waits until its daemon has gone. */
+/** `lowerdata umount`: unmounts, and waits until the daemon has ended. */
 import { setTimeout } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { mounter, unmountFuse } from '../../fuse/mount.ts';
@@ -34,7 +34,7 @@ async function umount(path: ByteString, lazy: boolean): Promise<number> {
     complain(`${printable(path)}: busy: files are open in it, or it is a current directory; --lazy detaches it`);
     return MOUNT_FAILED;
   }
-  if (readMounts().some(other => isSame(other, mount))) return 0; // it is mounted elsewhere, too
+  if (readMounts().some(other => isSame(other, mount))) return 0; // mounted elsewhere too, so its daemon stays
   if (state && !lazy) await gone(state.pid);
   return 0;
 }

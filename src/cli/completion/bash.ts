@@ -1,11 +1,12 @@
-/** Completion for bash. It needs nothing of the package bash-completion. */
+/** Completion for bash, independent of the package bash-completion. */
 
 import { optionWords } from '../../mount/plan.ts';
 import { type CommandWords, type Completes, completesOf, namesOf } from '../command-words.ts';
 
 /**
- * Readline's words end at `=` and `:` as well, so that what comes before the last one of them has to be left out of the
- * replies; a shell's own words are found in the line. Where there is no reply, files complete.
+ * The script that bash sources. Readline also ends words at `=` and `:`, so replies must leave out the part of the word before
+ * the last of these. Words as the shell splits them are therefore read from the line itself. Without a reply, bash completes
+ * files.
  */
 export function bashScript(commands: readonly CommandWords[]): string {
   return `# Completion of lowerdata for bash: source <(lowerdata completion bash)
@@ -46,7 +47,7 @@ complete -o default -F _lowerdata lowerdata
 const echo = (words: readonly string[]): string => `echo '${words.join(' ')}'`;
 const caseOf = (key: string, action: string): string => `    '${key}='*) ${action} ;;`;
 
-/** Options of a mount that do something, as they are typed. */
+/** The mount options that have an effect, as they are typed. */
 const mountKeys = (): string[] =>
   [...optionWords]
     .filter(([, { effect }]) => effect === 'taken')
@@ -55,7 +56,7 @@ const mountKeys = (): string[] =>
 const optionsCase = ({ name, options }: CommandWords): string =>
   `      ${name}) choices='${options.flatMap(namesOf).join(' ')}' ;;`;
 
-/** What completes after an option with a value, and as the first argument: cases for each action that there is. */
+/** The cases for values of options and for the first argument, grouped by the action that completes them. */
 function valueCases(commands: readonly CommandWords[]): string[] {
   const cases = new Map<string, string[]>();
   const add = (completes: Completes | undefined, keys: readonly string[]): void => {
@@ -78,6 +79,6 @@ function action(completes: Completes): string {
   return `choices='${completes.join(' ')}'`;
 }
 
-/** The last option of a list, or its value. */
+/** Completes the last option of a list, or the value of that option. */
 const MOUNT_OPTIONS = `head+=\${word%"\${word##*,}"} word=\${word##*,} choices=$(_lowerdata_mount_option "\${word##*,}")
         if [[ $word == *=* ]]; then head+=\${word%%=*}= word=\${word#*=}; fi`;

@@ -52,7 +52,7 @@ function optionLine(command: string, option: Option): string {
   );
 }
 
-/** Every option of a mount that does something, with each of its values, and its words. */
+/** One row for each mount option that has an effect, or for each of its values, with its description. */
 function mountWords(): string[] {
   const taken = [...optionWords].filter(([, { effect }]) => effect === 'taken');
   const row = (option: string, what: string): string => `        "$before" ${quoted(option)} ${quoted(what)}`;

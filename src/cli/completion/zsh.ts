@@ -1,4 +1,4 @@
-/** Completion for zsh, by its functions _arguments and _values. */
+/** Completion for zsh, through its functions _arguments and _values. */
 import type { Argument, Option } from 'commander';
 import { optionWords } from '../../mount/plan.ts';
 import { type CommandWords, type Completes, completesOf, namesOf } from '../command-words.ts';
@@ -39,7 +39,7 @@ function commandCase({ name, options, args }: CommandWords): string {
   return `    ${name})\n      _arguments \\\n${specs.map(spec => `        ${quoted(spec)}`).join(' \\\n')}\n      ;;`;
 }
 
-/** `(-o --options)--options=[words]:list:action`, for each name. */
+/** One spec for each name of an option: `(-o --options)--options=[words]:list:action`. */
 function optionSpecs(option: Option): string[] {
   const names = namesOf(option);
   const completes = completesOf(option);
