@@ -1,4 +1,4 @@
-/** Attributes as ls(1) and stat(1) print them. */
+/** Attributes, formatted as ls(1) and stat(1) print them. */
 import type { ByteString, Seconds } from '../sys/bytes.ts';
 import {
   type Attr,
@@ -15,11 +15,11 @@ import {
 } from '../sys/stat.ts';
 
 interface FileType {
-  /** As in `ls -l`. */
+  /** The first letter of a mode in `ls -l`. */
   readonly letter: string;
-  /** As in composefs-info and the conformance corpus. */
+  /** The type's name in composefs-info and in the conformance corpus. */
   readonly name: string;
-  /** As in stat(1). */
+  /** The type's name in stat(1). */
   readonly words: string;
 }
 
@@ -36,10 +36,10 @@ const UNKNOWN: FileType = { letter: '?', name: 'unknown', words: 'weird file' };
 
 export const fileType = (mode: number): FileType => types.get(mode & S_IFMT) ?? UNKNOWN;
 
-/** Four octal digits. */
+/** Permission bits as four octal digits. */
 export const octal = (mode: number): string => (mode & 0o7777).toString(8).padStart(4, '0');
 
-/** `drwxr-sr-t` */
+/** Type and permissions in ten characters, such as `drwxr-sr-t`. */
 export function modeText(mode: number): string {
   const set = (bit: number, letter: string): string => (mode & bit ? letter : '-');
   const execute = (bit: number, special: number, letter: string): string => {
@@ -54,16 +54,16 @@ export function modeText(mode: number): string {
   ].join('');
 }
 
-/** `major, minor` of a device, else undefined. */
+/** The major and minor number of a device; undefined for other types. */
 export function deviceNumbers({ mode, rdev }: Attr): [number, number] | undefined {
   const { letter } = fileType(mode);
   return letter === 'c' || letter === 'b' ? [rdevMajor(rdev), rdevMinor(rdev)] : undefined;
 }
 
-/** `2026-11-24 00:26:31.000000001 +0000` */
+/** A time in UTC, such as `2026-11-24 00:26:31.000000001 +0000`; `N s after 1970` if it is beyond the range of Date. */
 export function timeText(seconds: Seconds, nanoseconds: number): string {
   const date = new Date(Number(seconds) * 1000);
-  if (Number.isNaN(date.getTime())) return `${seconds} s after 1970`; // beyond what Date can hold
+  if (Number.isNaN(date.getTime())) return `${seconds} s after 1970`; // out of range for Date
   const [day, time] = date
     .toISOString()
     .replace(/^\+0*(?=\d{4})/, '')
@@ -71,18 +71,18 @@ export function timeText(seconds: Seconds, nanoseconds: number): string {
   return `${day} ${time}.${String(nanoseconds).padStart(9, '0')} +0000`;
 }
 
-/** `2026-11-24 00:26`; the seconds themselves where no date has them, as in ls(1). */
+/** A time in UTC, such as `2026-11-24 00:26`; the number of seconds if no date can hold it, as in ls(1). */
 export function minuteText(seconds: Seconds): string {
   const isDate = Math.abs(Number(seconds)) <= DATE_SECONDS_MAX;
   return isDate ? timeText(seconds, 0).replace(/:\d\d\.\d+ .*$/, '') : String(seconds);
 }
-/** Source: ECMA-262, "Time Values and Time Range". */
+/** The largest time of a Date, in seconds. Source: ECMA-262, "Time Values and Time Range". */
 const DATE_SECONDS_MAX = 8.64e12;
 
-/** Seconds and nanoseconds for JSON: seconds beyond 2^53, which its readers would round, are a string. */
+/** Seconds and nanoseconds for JSON. Seconds beyond 2^53 become a string, because JSON readers would round them. */
 export function timeJson(seconds: Seconds, nanoseconds: number): [number | string, number] {
   return [typeof seconds === 'bigint' ? String(seconds) : seconds, nanoseconds];
 }
 
-/** ` -> target` after a symlink's name. */
+/** The ` -> target` that follows the name of a symlink; '' for undefined. */
 export const arrow = (target: ByteString | undefined): ByteString => (target === undefined ? '' : ` -> ${target}`);

@@ -1,10 +1,10 @@
-/** What a command leaves behind when a signal ends it: nothing that is half done. */
+/** Cleaning up when a signal ends a command, so that nothing half done stays behind. */
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
- * Runs an action. A signal that ends the process meanwhile has `cleanUp` run first; signals are looked at where the action
- * awaits something.
+ * Runs an action. If SIGINT, SIGTERM or SIGHUP arrives meanwhile, `cleanUp` runs before the signal ends the process. Signals are
+ * handled only while the action awaits something.
  */
 export async function cleaningUp<T>(cleanUp: () => void, action: () => Promise<T>): Promise<T> {
   const end = (signal: NodeJS.Signals): void => {
@@ -12,7 +12,7 @@ export async function cleaningUp<T>(cleanUp: () => void, action: () => Promise<T
       cleanUp();
     } finally {
       for (const name of SIGNALS) process.off(name, end);
-      process.kill(process.pid, signal); // the caller is to see what ended it
+      process.kill(process.pid, signal); // shows the parent which signal it was
     }
   };
   for (const name of SIGNALS) process.on(name, end);

@@ -1,13 +1,13 @@
-/** JSON as JSON.stringify(…, null, 2) gives it, line by line: the text of a large tree takes many times its memory. */
+/** JSON in the layout of JSON.stringify(…, null, 2), line by line: the text of a large tree takes many times its memory. */
 import { type ByteString, byteStringFromText } from '../sys/bytes.ts';
 
-/** The lines of a value. */
+/** The lines of any value. */
 export const valueLines = (value: unknown): ByteString[] =>
   byteStringFromText(JSON.stringify(value, null, 2)).split('\n');
 
-/** The lines of an array, made of those of its elements. */
+/** The lines of an array, from the lines of its elements. */
 export function* listLines(elements: Iterable<Iterable<ByteString>>): Generator<ByteString> {
-  let last = '['; // it waits for a comma
+  let last = '['; // held back until it is known whether a comma follows
   for (const element of elements) {
     let comma = last === '[' ? '' : ',';
     for (const line of element) {
@@ -21,7 +21,7 @@ export function* listLines(elements: Iterable<Iterable<ByteString>>): Generator<
   yield ']';
 }
 
-/** The lines of an object, made of those of its values. */
+/** The lines of an object, from the lines of its values. */
 export function* objectLines(
   fields: readonly (readonly [key: string, value: Iterable<ByteString>])[],
 ): Generator<ByteString> {

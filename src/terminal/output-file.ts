@@ -1,4 +1,4 @@
-/** Files that commands write: whole, or not at all. */
+/** Files that commands write completely or not at all. */
 import { randomBytes } from 'node:crypto';
 import {
   accessSync,
@@ -22,13 +22,15 @@ import { print } from './output.ts';
 
 const STDOUT = 1;
 
-/** Where a command writes its result. */
+/** The place to which a command writes its result. */
 export class Output {
   readonly #path: ByteString;
-  /** The file that a symlink leads to; undefined where bytes go right into what is there, a pipe or device. */
+  /**
+   * The file to replace, with symlinks resolved; undefined if bytes go straight into an existing pipe or device, or to stdout.
+   */
   readonly #target: ByteString | undefined;
 
-  /** @param path `-` is stdout. Throws, before any work is done, where nothing could be written there. */
+  /** @param path `-` is stdout. Throws ErrnoError before any work is done if it cannot be written to. */
   constructor(path: ByteString) {
     this.#path = path;
     if (path === '-') {
@@ -44,8 +46,8 @@ export class Output {
   }
 
   /**
-   * Throws where not all of it could be written; a file that was there is then as it was.
-   * @param mode of the file; by default the one that it has, or that new files have
+   * Writes the bytes. If it throws, an existing file is unchanged.
+   * @param mode of the file; by default that of the existing file, or the default of new files
    */
   async write(bytes: Uint8Array, mode?: number): Promise<void> {
     if (this.#path === '-') print(bytes);
@@ -55,7 +57,7 @@ export class Output {
   }
 }
 
-/** Has what a system call throws name the path as it was typed. */
+/** Makes errors of system calls name the path as it was typed. */
 function naming<T>(path: ByteString, action: () => T): T {
   try {
     return action();
@@ -66,7 +68,7 @@ function naming<T>(path: ByteString, action: () => T): T {
   }
 }
 
-/** Puts a file in the place of another, or of none. @param shown the path as it was typed */
+/** Creates or replaces a file atomically. @param shown the path as it was typed */
 async function replace(
   shown: ByteString,
   path: ByteString,
@@ -101,7 +103,7 @@ async function writeTo(path: ByteString, flags: number, write: (fd: number) => P
   }
 }
 
-/** Signals are looked at in between. */
+/** Writes in pieces, and lets signals be handled between them. */
 async function writePieces(fd: number, bytes: Uint8Array, what: string): Promise<void> {
   for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
     await setImmediate();

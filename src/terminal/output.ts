@@ -1,4 +1,4 @@
-/** What commands print on stdout: all of it, or an error. */
+/** Output of commands on stdout: all of it arrives, or an error is thrown. */
 import { closeSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { type ByteString, bufferOf, withoutControls } from '../sys/bytes.ts';
@@ -6,19 +6,19 @@ import { EBADF, EPIPE, ErrnoError, errnoName } from '../sys/errno.ts';
 import { writeAll } from '../sys/streams.ts';
 
 const STDOUT = 1;
-/** The status of a program that SIGPIPE has ended. */
+/** The exit status of a program that SIGPIPE ended. */
 const BROKEN_PIPE = 128 + 13;
 
-/** Undefined until something was to be printed. */
+/** Undefined until the first write. */
 let hasFailed: boolean | undefined;
-/** Whether stdout has refused something: what follows would be lost as well. */
+/** Whether the last write to stdout failed; further output would be lost as well. */
 export const stdoutFailed = (): boolean => hasFailed === true;
 
 /**
- * Writes to stdout. Bytes are data, and stay as they are; a byte string is text, of which a terminal gets no control characters
- * but newlines and tabs.
- * Throws ErrnoError where not all of it could be written. Where nobody reads on, as in `| head`, the process ends: other programs
- * die of SIGPIPE then, and say nothing.
+ * Writes to stdout. A Uint8Array is data and is written unchanged. A byte string is text; on a terminal its control characters
+ * are replaced, except newlines and tabs.
+ * Throws ErrnoError unless all of it was written. On EPIPE, as in `| head`, the process exits silently with the status of a
+ * program that SIGPIPE ended.
  */
 export function print(what: ByteString | Uint8Array): void {
   try {
@@ -31,7 +31,7 @@ export function print(what: ByteString | Uint8Array): void {
   }
 }
 
-/** Prints each line, with a newline. A terminal shows a newline that is part of a line as \x0a. */
+/** Prints each line with a newline. On a terminal, a newline within a line shows as \x0a. */
 export function printLines(lines: Iterable<ByteString>): void {
   let text = '';
   const flush = (): void => {
@@ -45,21 +45,24 @@ export function printLines(lines: Iterable<ByteString>): void {
       if (text.length >= PRINT_BYTES) flush();
     }
   } finally {
-    flush(); // an error does not take away the lines before it
+    flush(); // lines before an error are still printed
   }
 }
 const PRINT_BYTES = 1 << 16;
 
 let isTerminal: boolean | undefined;
-/** As ls(1): control characters of names would be commands to a terminal, and everything else gets the bytes as they are. */
+/**
+ * Replaces control characters on a terminal, which would execute them; other outputs get the bytes unchanged. ls(1) does the
+ * same.
+ */
 function forStdout(text: ByteString, kept: string): ByteString {
   isTerminal ??= isatty(STDOUT);
   return isTerminal ? withoutControls(text, kept) : text;
 }
 
 /**
- * Closes stdout, for the end of the process: some filesystems tell only then that they could not write.
- * Throws ErrnoError; one that was closed before is no error.
+ * Closes stdout at the end of the process: some filesystems report a failed write only then. Throws ErrnoError; a stdout that was
+ * already closed is no error.
  */
 export function closeStdout(): void {
   try {
@@ -70,10 +73,10 @@ export function closeStdout(): void {
   }
 }
 
-/** How many columns the terminal has that stdout is; 80 where it is none. */
+/** The width of the terminal that stdout is connected to; 80 if stdout is no terminal. */
 export const terminalColumns = (): number => (isatty(STDOUT) && process.stdout.columns) || 80;
 
-/** Breaks text between words; further lines are indented like the first. A word that is longer than a line stays whole. */
+/** Breaks text between words. Continuation lines are indented by the length of `start`; a word longer than a line stays whole. */
 export function wrapped(start: string, text: string, width: number): string[] {
   const lines: string[] = [];
   let line = start;

@@ -1,14 +1,14 @@
-/** A progress bar on the terminal. */
+/** Progress bars on stderr. */
 import { type Options, Presets, SingleBar } from 'cli-progress';
 
 export interface Progress {
-  /** So many files, and bytes of them, are done. */
+  /** Sets the numbers of files and bytes that are done so far. */
   update(files: number, bytes: number): void;
-  /** Takes the bar away; to be called in any case. */
+  /** Removes the bar; has to be called in every case. */
   stop(): void;
 }
 
-/** `59s`, `1m05s`, `2h00m`; the package itself rounds to `1m60s`. */
+/** A duration such as `59s`, `1m05s` or `2h00m`; cli-progress itself would round to `1m60s`. */
 export function durationText(seconds: number): string {
   if (!Number.isFinite(seconds)) return '?'; // nothing is done yet
   const two = (n: number): string => String(n).padStart(2, '0');
@@ -18,7 +18,7 @@ export function durationText(seconds: number): string {
 }
 const OPTIONS: Options = { clearOnComplete: true, hideCursor: true, formatTime: durationText };
 
-/** Shows how much of so many files, and bytes of them, is done; nothing unless stderr is a terminal. */
+/** Shows a bar of files and bytes done out of these totals; nothing if stderr is no terminal. */
 export function showProgress(totalFiles: number, totalBytes: number): Progress {
   const format = `{bar} {files} of ${totalFiles} files, {megabytes} of ${megabytes(totalBytes)} MB, {eta_formatted} left`;
   const options = { ...OPTIONS, format };
@@ -32,7 +32,7 @@ export function showProgress(totalFiles: number, totalBytes: number): Progress {
 
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
 
-/** Shows how many of so many steps are done; nothing unless stderr is a terminal. */
+/** Shows a bar of steps done out of `total`; nothing if stderr is no terminal. */
 export function showSteps(total: number): { step(): void; stop(): void } {
   const options = { ...OPTIONS, format: '{bar} {value} of {total}, {eta_formatted} left' };
   const bar = new SingleBar(options, Presets.shades_classic);

@@ -1,4 +1,4 @@
-/** What commands tell people, and the exit status that goes with it. */
+/** Messages of commands on stderr, and the exit statuses that go with them. */
 import { writeSync } from 'node:fs';
 import { asOneLine, type ByteString, bufferOf, printable, withoutControls } from '../sys/bytes.ts';
 import { EMFILE, ENFILE, ENOMEM, ErrnoError } from '../sys/errno.ts';
@@ -12,40 +12,45 @@ export const MOUNT_FAILED = 32;
 const STDERR = 2;
 
 /**
- * One line on stderr; control characters show as \xNN. One that cannot be written is no reason to end.
+ * Prints one line on stderr; control characters show as \xNN. A failure to write it is ignored.
  * @param text UTF-16, as `printable` gives it
  */
 export function complain(text: string): void {
-  writeToStderr(Buffer.from(`lowerdata: ${asOneLine(text)}\n`)); // Node.js quotes paths as they are
+  writeToStderr(Buffer.from(`lowerdata: ${asOneLine(text)}\n`)); // messages of Node.js contain paths unescaped
 }
 
-/** Lines of byte strings on stderr, each with its newline; control characters show as \xNN. */
+/** Prints lines of byte strings on stderr; each line brings its newline. Other control characters show as \xNN. */
 export const complainInLines = (text: ByteString): void => writeToStderr(bufferOf(withoutControls(text, '\n\t')));
 
 function writeToStderr(bytes: Uint8Array): void {
   try {
-    writeSync(STDERR, bytes); // process.stderr takes a millisecond to come up, and never lets go of a pipe
+    writeSync(STDERR, bytes); // process.stderr takes 1 ms to initialise, and never releases a pipe
   } catch {}
 }
 
 const POLLOUT = 4;
 
-/** For so much a pipe has room when it says that it has some. Source: pipe(7), PIPE_BUF; UTF-8 takes 3 bytes for one. */
+/**
+ * Longest line in UTF-16 units: as many bytes as a pipe that polls writable takes. Source: pipe(7), PIPE_BUF; UTF-8 needs up to 3
+ * bytes for one unit.
+ */
 const LINE_MAX = Math.floor(4096 / 3) - 20;
 
-/** As `complain`, for a process that others wait for: where whoever reads stderr is behind, the line is lost. */
+/**
+ * Like `complain`, but never blocks, for a process that others wait for: if the reader of stderr is behind, the line is dropped.
+ */
 export function complainIfHeard(text: string): void {
   const line = text.length > LINE_MAX ? `${text.slice(0, LINE_MAX)}…` : text;
   if (native.poll(Int32Array.of(STDERR), POLLOUT, 0) > 0) complain(line);
 }
 
-/** What people read of an error. */
+/** Makes the message of an error. */
 export type Wording = (error: Error) => string;
 const ownWords: Wording = error => error.message;
 
 /**
- * Runs `action`; prints what it throws as an ErrnoError, or what a system call of Node threw, and gives `status`, or 2 where
- * the system has run out of something.
+ * Runs `action`. If it throws an ErrnoError or an error of a Node.js system call, prints the message.
+ * @returns the result of `action`; after an error `status`, or 2 if memory or descriptors have run out
  */
 export async function reporting(
   status: number,
@@ -59,7 +64,7 @@ export async function reporting(
   }
 }
 
-/** Prints an error as `reporting` does, and gives the status; throws what is no error of a system call. */
+/** Prints an error and returns the status, as `reporting` does; rethrows an error that comes from no system call. */
 export function report(error: unknown, status: number, wording: Wording = ownWords): number {
   const { errno, syscall } = error as NodeJS.ErrnoException;
   if (!(error instanceof ErrnoError) && syscall === undefined) throw error;
@@ -67,18 +72,18 @@ export function report(error: unknown, status: number, wording: Wording = ownWor
   return [ENOMEM, EMFILE, ENFILE].includes(Math.abs(errno ?? 0)) ? SYSTEM_ERROR : status;
 }
 
-/** Reads one path after the other: one that cannot be read is told of, and the others are read all the same. */
+/** Reads paths one after another. A path that cannot be read is reported, and the others are still read. */
 export class Attempts {
-  /** 0, or that of what failed. */
+  /** 0, or the exit status of a failure. */
   status = 0;
   readonly #failed: number;
 
-  /** @param failed the exit status where a path cannot be read */
+  /** @param failed the exit status if a path cannot be read */
   constructor(failed: number) {
     this.#failed = failed;
   }
 
-  /** What `read` gives for each path; the path is in its errors already. */
+  /** Yields each path with the result of `read`, whose errors have to name the path already. */
   *each<T>(
     paths: Iterable<ByteString>,
     read: (path: ByteString) => T,
@@ -96,7 +101,7 @@ export class Attempts {
   }
 }
 
-/** Puts a path in front of what `read` throws. */
+/** Prefixes the path to ErrnoErrors that `read` throws. */
 export function naming<T>(path: ByteString, read: () => T): T {
   try {
     return read();
