@@ -1,29 +1,29 @@
-/** What `lowerdata doctor` finds out, a fact at a time. */
+/** The facts that `lowerdata doctor` collects, one per probe. */
 import { readFileSync } from 'node:fs';
 import { ErrnoError } from '../sys/errno.ts';
 
 /** The answer of a probe. */
 export interface Answer {
-  /** Whether it is available. */
+  /** Whether the capability is available. */
   readonly ok: boolean;
-  /** What there is; null for nothing. */
+  /** The version, path or words that describe it; null for none. */
   readonly value: string | null;
-  /** Why it is not available. */
+  /** The reason why it is not available. */
   readonly why?: string;
-  /** What would change that. */
+  /** The change that would make it available. */
   readonly help?: string;
 }
 export interface Fact extends Answer {
   readonly name: string;
 }
 
-/** A name and the question that goes with it. */
+/** A name, and the probe that answers for it. */
 export type Row<Subject> = readonly [name: string, probe: (subject: Subject) => Answer];
 
 export const yes = (value: string): Answer => ({ ok: true, value });
 export const no = (value: string | null, why: string, help: string): Answer => ({ ok: false, value, why, help });
 
-/** Asks each question of a table. What a system call of a probe throws is why its answer is no. */
+/** Asks every probe of a table. If a system call of a probe fails, the answer is no, with the error as its reason. */
 export function askAll<Subject>(rows: readonly Row<Subject>[], subject: Subject): Fact[] {
   return rows.map(([name, probe]) => ({ name, ...answer(probe, subject) }));
 }
@@ -38,11 +38,11 @@ function answer<Subject>(probe: Row<Subject>[1], subject: Subject): Answer {
   }
 }
 
-/** The fact of a name; not available where nobody has asked. */
+/** The fact with a name; an unavailable one if it was not asked for. */
 export const factOf = (facts: readonly Fact[], name: string): Fact =>
   facts.find(fact => fact.name === name) ?? { name, ok: false, value: null };
 
-/** A file of /proc, /sys or /etc, without white space at its ends; undefined where it can not be read. */
+/** The trimmed contents of a file in /proc, /sys or /etc; undefined if it cannot be read. */
 export function contentsOf(path: string): string | undefined {
   try {
     return readFileSync(path, 'latin1').trim();

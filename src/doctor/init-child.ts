@@ -1,6 +1,6 @@
 /**
- * Prints the INIT request of the kernel in hexadecimal. Runs in a mount namespace of its own, which goes with the process,
- * and the mount with it: nobody else ever sees it.
+ * Prints the kernel's INIT request in hexadecimal. The mount for it is made in a mount namespace that ends with this process, so
+ * no other process sees it.
  */
 import { openSync, writeSync } from 'node:fs';
 import { dataString } from '../fuse/mount.ts';
@@ -10,7 +10,7 @@ import { native } from '../sys/native.ts';
 /** Any directory that this process does not use. */
 const TARGET = '/sys';
 const MS_RDONLY = 1;
-/** The kernel gives no request to a reader with room for less than 8,192 bytes. */
+/** The kernel hands no request to a reader whose buffer is smaller than 8,192 bytes. */
 const REQUEST_BYTES = 1 << 16;
 
 const fd = openSync('/dev/fuse', 'r+');

@@ -1,4 +1,4 @@
-/** What probes of the machine start from: the kernel, this process, and what the kernel says of FUSE. */
+/** The facts that all probes share: the kernel, this process, and the kernel's FUSE features. */
 import { spawnSync } from 'node:child_process';
 import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
@@ -7,20 +7,20 @@ import { flagsOf, InitFlag, type InitFlagName } from '../fuse/init.ts';
 import { Opcode } from '../fuse/opcode.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/security/privileges.ts';
 
-/** What the kernel offers in INIT. */
+/** The kernel's offer in INIT. */
 export interface Offer {
   readonly minor: number;
   readonly flags: ReadonlySet<InitFlagName>;
 }
 
 export interface Machine {
-  /** As `uname -r` gives it, and its first two numbers. */
+  /** The output of `uname -r`; `kernel` is its first two numbers. */
   readonly release: string;
   readonly kernel: KernelVersion;
-  /** CAP_SYS_ADMIN, in whatever user namespace. */
+  /** Whether the process has CAP_SYS_ADMIN in its user namespace, initial or not. */
   readonly isAdmin: boolean;
   readonly inInitialNamespace: boolean;
-  /** undefined where no mount could be made to ask. */
+  /** undefined if no mount could be made to obtain it. */
   readonly offer: Offer | undefined;
 }
 
@@ -37,7 +37,7 @@ export function lookAtMachine(): Machine {
   };
 }
 
-/** The numbers of a release; 0.0 for one without. */
+/** The first two numbers of a release; 0.0 if it has none. */
 export function versionOf(release: string): KernelVersion {
   const [, major = '0', minor = '0'] = /^(\d+)\.(\d+)/.exec(release) ?? [];
   return [Number(major), Number(minor)];
@@ -46,10 +46,10 @@ export function versionOf(release: string): KernelVersion {
 export const isSince = ([major, minor]: KernelVersion, since: KernelVersion): boolean =>
   major > since[0] || (major === since[0] && minor >= since[1]);
 
-/** Generous: the machine may be busy. */
+/** A generous limit, because the machine may be busy. */
 const PATIENCE_MS = 10_000;
 
-/** The offer in the INIT of a mount that nobody sees; undefined where unshare(1), /dev/fuse or mount(2) is not to be had. */
+/** The offer in the INIT of a private mount; undefined if unshare(1), /dev/fuse or mount(2) is not available. */
 function askInit(isAdmin: boolean): Offer | undefined {
   const child = fileURLToPath(new URL('./init-child.js', import.meta.url));
   const { status, stdout } = spawnSync('unshare', [isAdmin ? '-m' : '-Urm', process.execPath, child], {
@@ -61,7 +61,7 @@ function askInit(isAdmin: boolean): Offer | undefined {
   return status === 0 ? offerIn(Buffer.from(stdout, 'hex')) : undefined;
 }
 
-/** @returns undefined for what is no INIT of our major version */
+/** Parses an INIT request. @returns undefined unless it is an INIT of our major version */
 export function offerIn(request: Uint8Array): Offer | undefined {
   if (request.length < InHeader.SIZE + InitIn.flags2) return undefined;
   const view = new DataView(request.buffer, request.byteOffset, request.byteLength);

@@ -1,4 +1,4 @@
-/** Questions about a directory, such as an object store, and its filesystem. Each is a row of `directoryProbes`. */
+/** Probes of a directory, such as an object store, and of its filesystem. Each is a row of `directoryProbes`. */
 import { readMounts } from '../fuse/mountinfo.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { ENODATA, ENOTTY, errnoName } from '../sys/errno.ts';
@@ -11,7 +11,7 @@ import { isSince, type KernelVersion, type Machine } from './machine.ts';
 interface Place {
   /** The directory, open for reading. */
   readonly fd: number;
-  /** As mountinfo has it; '' where that does not show the mount. */
+  /** The filesystem type in mountinfo; '' if mountinfo does not show the mount. */
   readonly type: ByteString;
   readonly machine: Machine;
 }
@@ -28,7 +28,7 @@ const directoryProbes: readonly Row<Place>[] = [
   ['change-times', changeTimes],
 ];
 
-/** All facts of a directory; where it can not be opened there is one, which says so. */
+/** All facts of a directory; if it cannot be opened, a single fact that says why. */
 export function probeDirectory(path: ByteString, machine: Machine): Fact[] {
   const fd = native.openat2(AT_FDCWD, path, O_DIRECTORY, 0);
   if (fd < 0) {
@@ -47,7 +47,7 @@ function filesystem({ type }: Place): Answer {
   return type === '' ? no(null, 'mountinfo does not show it', 'a mount in this mount namespace') : yes(printable(type));
 }
 
-/** FS_IOC_GETFSUUID is of 6.9. */
+/** Linux 6.9 introduced FS_IOC_GETFSUUID. */
 const UUID_SINCE: KernelVersion = [6, 9];
 
 function uuid({ fd, type, machine: { kernel } }: Place): Answer {
@@ -78,7 +78,9 @@ function openByHandle({ fd }: Place): Answer {
   return yes('open_by_handle_at(2)');
 }
 
-/** Filesystems with fs-verity answer for directories, too: ENODATA. EOPNOTSUPP: they could have it, and do not. */
+/**
+ * Measures the directory: a filesystem with fs-verity answers ENODATA. EOPNOTSUPP means that it supports fs-verity, but not here.
+ */
 function verity({ fd, type }: Place): Answer {
   const result = native.measureVerity(fd, new Uint8Array(0));
   if (result === -ENODATA) return yes('the kernel checks what it reads');
@@ -89,7 +91,7 @@ function verity({ fd, type }: Place): Answer {
 }
 const kernelHasVerity = (): boolean => contentsOf('/sys/fs/ext4/features/verity') !== undefined;
 
-/** Multigrain timestamps: two changes with a look between them differ in ctime. Source: multigrain-ts.rst. */
+/** Multigrain timestamps: two changes differ in ctime if the file was stat'ed in between. Source: multigrain-ts.rst. */
 const MULTIGRAIN_SINCE: KernelVersion = [6, 13];
 const MULTIGRAIN = ['ext4', 'xfs', 'btrfs', 'tmpfs'];
 

@@ -1,15 +1,15 @@
-/** Questions about the kernel and Node. Each is a row of `kernelProbes`. */
+/** Probes of the kernel and of Node.js. Each is a row of `kernelProbes`. */
 import { ENOSYS } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { CAP_DAC_READ_SEARCH, hasCapability } from '../sys/security/privileges.ts';
 import { type Answer, contentsOf, no, type Row, yes } from './facts.ts';
 import { isSince, type KernelVersion, type Machine, versionOf } from './machine.ts';
 
-/** openat2(2), by which every path of an image is opened. */
+/** The release that introduced openat2(2), which opens every path of an image. */
 const OLDEST_KERNEL: KernelVersion = [5, 6];
 const OLDEST_NODE: KernelVersion = [20, 18];
 
-/** What kernel overlayfs and EROFS can do since when. Source: the pull requests of overlayfs and EROFS. */
+/** Features of overlayfs and EROFS, with the release that introduced them. Source: the pull requests of overlayfs and EROFS. */
 const FEATURES: readonly (readonly [name: string, module: 'overlay' | 'erofs', since: KernelVersion, what: string])[] =
   [
     ['overlay-data-only', 'overlay', [6, 5], 'data-only layers, A::C'],
@@ -30,7 +30,7 @@ export const kernelProbes: readonly Row<Machine>[] = [
   ['open-by-handle', openByHandle],
 ];
 
-/** What is asked first: it decides whether the command runs at all. */
+/** The probes to run first: they decide whether the command works at all. */
 export const baseProbes: readonly Row<Machine>[] = [
   ['kernel', kernelVersion],
   ['node', nodeVersion],
@@ -50,7 +50,7 @@ function nodeVersion(): Answer {
   return no(node, `older than ${spelled(OLDEST_NODE)}`, `Node ${spelled(OLDEST_NODE)}`);
 }
 
-/** Whether blocks are hashed in the addon, without a call into JavaScript for each. */
+/** Whether the addon hashes blocks itself, without a call into JavaScript for each. */
 function openssl(): Answer {
   const { openssl } = process.versions;
   const none = new Uint8Array(0);
@@ -77,7 +77,7 @@ function feature(module: 'overlay' | 'erofs', since: KernelVersion, what: string
   return yes(`${what} (since ${spelled(since)})`);
 }
 
-/** Build features of composefs-rs, by which it is told what a kernel can not do. */
+/** Build features of composefs-rs that declare what a kernel cannot do. */
 const TIERS: readonly (readonly [KernelVersion, string, string])[] = [
   [[6, 12], 'rhel9', 'images need loop devices'],
   [[6, 15], 'pre-6.15', 'detached mounts are no layers'],

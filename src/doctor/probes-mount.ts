@@ -1,4 +1,4 @@
-/** Questions about mounting: /dev/fuse, its protocol, and who may. Each is a row of `mountProbes`. */
+/** Probes of mounting: /dev/fuse, its protocol, and permissions. Each is a row of `mountProbes`. */
 
 import { spawnSync } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, realpathSync, statSync } from 'node:fs';
@@ -41,7 +41,7 @@ const DEVICE_HELP: Readonly<Record<string, string>> = {
   EPERM: 'a device cgroup that allows 10:229; containers: --device=/dev/fuse',
 };
 
-/** Minor versions of the protocol. Source: include/uapi/linux/fuse.h of each kernel. */
+/** Minor versions of the FUSE protocol by kernel release. Source: include/uapi/linux/fuse.h of each kernel. */
 const MINORS: readonly (readonly [KernelVersion, number])[] = [
   [[6, 18], 45],
   [[6, 16], 44],
@@ -56,7 +56,7 @@ const MINORS: readonly (readonly [KernelVersion, number])[] = [
 ];
 const PASSTHROUGH_MINOR = 40;
 
-/** The minor version, and whether the kernel has said it itself. */
+/** The minor version, and whether the kernel stated it itself; otherwise it is deduced from the release, and 0 if too old. */
 function minorOf({ offer, kernel }: Machine): readonly [minor: number, isAsked: boolean] {
   if (offer) return [offer.minor, true];
   return [MINORS.find(([since]) => isSince(kernel, since))?.[1] ?? 0, false];
@@ -77,7 +77,7 @@ function flags({ offer }: Machine): Answer {
 
 const MS_MOVE = 8192;
 
-/** Asks to move a mount without a name: EINVAL for whoever may mount, EPERM for others, and never more. */
+/** Asks to move a mount with an empty name, which never succeeds: EINVAL if the caller may mount, EPERM otherwise. */
 function mountCall({ inInitialNamespace }: Machine): Answer {
   const result = native.mount('', '/', '', MS_MOVE, '');
   if (result === -EINVAL) return yes(inInitialNamespace ? 'mount(2)' : 'mount(2), within this user namespace');
@@ -105,7 +105,7 @@ function helper(machine: Machine): Answer {
   return yes(`${path}, ${isSetuid ? 'set-user-ID root' : 'with file capabilities'}`);
 }
 
-/** Where a program is, symlinks followed. */
+/** The real path of a program on the PATH; undefined if there is none. */
 function onPath(program: string): string | undefined {
   const { PATH = '' } = process.env;
   for (const directory of PATH.split(':')) {
@@ -155,14 +155,17 @@ function lowLatency(): Answer {
   }
 }
 
-/** What forbids user namespaces, and the value that does. Source: sysctl/user.rst, Debian's and Ubuntu's patches. */
+/**
+ * The sysctls that forbid user namespaces: name, forbidding value, allowing value. Source: sysctl/user.rst, Debian's and Ubuntu's
+ * patches.
+ */
 const SYSCTLS = [
   ['user/max_user_namespaces', '0', '1000'],
   ['kernel/unprivileged_userns_clone', '0', '1'],
   ['kernel/apparmor_restrict_unprivileged_userns', '1', '0'],
 ] as const;
 
-/** One is tried, with this user as its root. */
+/** Creates a user namespace, with this user as its root, to see whether that is allowed. */
 function userNamespaces(): Answer {
   const { status, stderr, error } = spawnSync('unshare', ['-Ur', 'true'], { encoding: 'utf8' });
   if (status === 0) return yes('allowed');
