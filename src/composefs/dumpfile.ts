@@ -1,13 +1,14 @@
 /**
- * composefs-dump(5): a tree as text, one line a name.
+ * composefs-dump(5): a tree as text, one line per name.
  *
  * ```
  * /etc/fstab 259 100644 1 0 0 0 1695368732.385062094 35/d02f… - 35d02f… user.key=value
  * path       size mode  nlink uid gid rdev mtime     payload content digest xattrs
  * ```
- * The mode is octal, with `@` in front for a further hard link, whose payload is the path of the first name.
- * `-` is an unset payload, content or digest; a line may end before them, which leaves them empty. A file whose data is reached by its origin alone has an empty payload and the
- * origin as the first xattr `trusted.overlay.origin`; anywhere else that is an xattr of the tree, as all xattrs are.
+ * The mode is octal; an `@` before it marks a further hard link, whose payload is the path of the first name. `-` is an unset
+ * payload, content or digest. A line may end before these three, which leaves them empty.
+ * A file whose data is reached by its origin alone has an empty payload, and the origin as the first xattr
+ * `trusted.overlay.origin`. On other files that xattr belongs to the tree like any other.
  */
 import { type ByteString, byteStringOf, printable, secondsOf } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
@@ -45,15 +46,15 @@ const FIELDS = [
   'digest',
 ] as const;
 type Field = (typeof FIELDS)[number];
-/** A line may end after this one. Source: composefs tools/mkcomposefs.c, tree_from_dump_line. */
+/** The last mandatory field of a line. Source: composefs tools/mkcomposefs.c, tree_from_dump_line. */
 const LAST_NEEDED: Field = 'mtime';
-/** The raw text of a line's fields; '' for those that a short line lacks. */
+/** The raw text of a line's fields; '' for fields that a short line lacks. */
 type Line = Record<Field, ByteString> & { xattrs: ByteString; complete: boolean };
 
 const U32_MAX = 0xffffffff;
 const XATTR_TEXT_MAX = 65535;
 
-/** Reads a dump from lines (without their newlines). Throws ErrnoError EINVAL naming line, field and reason. */
+/** Parses a dump from lines without newlines. Throws ErrnoError EINVAL with line, field and reason. */
 export function parseDump(lines: Iterable<ByteString>, strict = false): TreeInode {
   const reader = new DumpReader(strict);
   for (const line of lines) reader.add(line);
@@ -61,15 +62,15 @@ export function parseDump(lines: Iterable<ByteString>, strict = false): TreeInod
 }
 
 /**
- * No line is longer. The fields but the path take 131,072 bytes at most, with every byte escaped, so that a path may have 229,376
- * bytes, or as many more as it has no need to escape.
+ * The longest line that is accepted. All fields but the path take at most 131,072 bytes with every byte escaped. That leaves a
+ * path of 229,376 bytes if all are escaped, and more otherwise.
  */
 export const LINE_BYTES_MAX = 1 << 20;
 
 /**
- * Cuts a stream of bytes into lines. The last one may lack its newline. Throws ErrnoError EINVAL, naming the line, for one that is
- * longer than LINE_BYTES_MAX.
- * @param strict the newline may not be missing: then ErrnoError EINVAL
+ * Splits a stream of bytes into lines. The last line may lack its newline. Throws ErrnoError EINVAL with the line number for a
+ * line longer than LINE_BYTES_MAX.
+ * @param strict throws ErrnoError EINVAL if the last newline is missing
  */
 export function* linesOf(chunks: Iterable<Uint8Array>, strict = false): Generator<ByteString> {
   let rest = '';
@@ -77,7 +78,7 @@ export function* linesOf(chunks: Iterable<Uint8Array>, strict = false): Generato
   const add = (piece: ByteString): ByteString => {
     if (rest.length + piece.length > LINE_BYTES_MAX)
       throw new ErrnoError(EINVAL, `line ${lineNumber}: more than ${LINE_BYTES_MAX} bytes`);
-    return rest + piece; // V8 joins the pieces when the line is whole
+    return rest + piece; // V8 concatenates the pieces once the line is complete
   };
   for (const chunk of chunks) {
     const text = byteStringOf(chunk);
@@ -95,31 +96,34 @@ export function* linesOf(chunks: Iterable<Uint8Array>, strict = false): Generato
   yield rest;
 }
 
-/** A hard link that waits for the end of the dump, when its target is known. */
+/** A hard link whose target is resolved at the end of the dump, when all names are known. */
 interface PendingLink {
   lineNumber: number;
   target: ByteString;
 }
 
-/** Builds a tree line by line: `add` each, then `finish`. */
+/** Builds a tree from lines: call `add` for each, then `finish`. */
 export class DumpReader {
   readonly #strict: boolean;
   #root: TreeInode | undefined;
   #lineNumber = 0;
   readonly #links = new Map<TreeEntry, PendingLink>();
 
-  /** @param strict refuses what is of no use: a device number of what is no device, another size or content of a symlink */
+  /**
+   * @param strict refuses fields that have no effect: a device number without a device, a size or content that contradicts a
+   * symlink
+   */
   constructor(strict = false) {
     this.#strict = strict;
   }
 
-  /** Takes the next line. Throws ErrnoError EINVAL naming line, field and reason. */
+  /** Adds the next line. Throws ErrnoError EINVAL with line, field and reason. */
   add(line: ByteString): void {
     this.#lineNumber++;
     at(this.#lineNumber, () => this.#addLine(splitLine(line)));
   }
 
-  /** Resolves the hard links. The root, or ErrnoError EINVAL for a dump without one. */
+  /** Resolves the hard links and returns the root. Throws ErrnoError EINVAL for an empty dump or a bad link. */
   finish(): TreeInode {
     if (this.#root === undefined) throw new ErrnoError(EINVAL, 'the dump is empty');
     for (const [entry, { lineNumber }] of this.#links)
@@ -141,7 +145,7 @@ export class DumpReader {
       });
   }
 
-  /** Puts an inode under its path. */
+  /** Adds an inode to the tree under its path. */
   #place(path: ByteString, inode: TreeInode, link: boolean): TreeEntry {
     const entry = { inode, link };
     if (path === '/') {
@@ -162,14 +166,14 @@ export class DumpReader {
     return entry;
   }
 
-  /** The entry at a path; repeated slashes count as one. */
+  /** The entry at a path, or undefined; repeated slashes count as one. */
   #find(path: ByteString): TreeEntry | undefined {
     let entry: TreeEntry | undefined = { inode: this.#root as TreeInode, link: false };
     for (const name of path.split('/')) if (name !== '') entry = entry?.inode.entries.get(name);
     return entry;
   }
 
-  /** Points a hard link, and the links on the way, at the inode that its target names. */
+  /** Points a hard link, and every link on the way to its target, at the target's inode. */
   #resolve(entry: TreeEntry): void {
     const way = new Set<TreeEntry>();
     let at = entry;
@@ -188,7 +192,7 @@ export class DumpReader {
   }
 }
 
-/** Runs `read`, and puts the line's number in front of what it throws. */
+/** Runs `read`, and prefixes ErrnoErrors with the line number. */
 function at(lineNumber: number, read: () => void): void {
   try {
     read();
@@ -198,7 +202,7 @@ function at(lineNumber: number, read: () => void): void {
   }
 }
 
-/** The result of `read`; puts the field's name in front of what it throws. */
+/** Returns the result of `read`, and prefixes ErrnoErrors with the name of the field. */
 function field<T>(name: Field | 'xattr', read: () => T): T {
   try {
     return read();
@@ -229,7 +233,7 @@ function splitLine(text: ByteString): Line {
   return line;
 }
 
-/** Fills in all that a line says but the mode. */
+/** Fills an inode with all fields of a line except the mode. */
 function fillInode(inode: TreeInode, line: Line, strict: boolean): void {
   if (!line.complete) throw new ErrnoError(EINVAL, `fewer than ${FIELDS.indexOf(LAST_NEEDED) + 1} fields`);
   inode.sizeBytes = field('size', () => parseNumber(line.size, FILE_BYTES_MAX));
@@ -262,7 +266,7 @@ function fillData(inode: TreeInode, line: Line, strict: boolean): void {
     inode.sizeBytes = payload.length;
     return;
   }
-  if (!content) return; // no bytes are as good as no content
+  if (!content) return; // empty content counts as no content
   if (content.length > CONTENT_BYTES_MAX)
     refuse('content', `${content.length} bytes; ${CONTENT_BYTES_MAX} are allowed`);
   inode.content = content;
@@ -275,12 +279,12 @@ function fillTime(inode: TreeInode, text: ByteString): void {
   const exact = BigInt(seconds);
   if (BigInt.asIntN(64, exact) !== exact) throw new ErrnoError(EINVAL, `${seconds} seconds are past 2^63`);
   inode.mtime = secondsOf(exact);
-  inode.mtimensec = parseNumber(nanoseconds, U32_MAX); // an image may hold more than a second of them
+  inode.mtimensec = parseNumber(nanoseconds, U32_MAX); // an image may hold a second or more
 }
 
 function fillXattrs(inode: TreeInode, text: ByteString): void {
   const pairs = text.split(' ');
-  if (pairs.at(-1) === '') pairs.pop(); // one space at the end of a line means nothing
+  if (pairs.at(-1) === '') pairs.pop(); // a single space at the end of a line is ignored
   for (const pair of pairs) {
     const equals = pair.indexOf('=');
     if (equals < 0) throw new ErrnoError(EINVAL, `${quoted(pair)} has no =`);
@@ -309,7 +313,7 @@ function parseMode(text: ByteString): number {
   return mode & 0xffff;
 }
 
-/** A field that C would end at a NUL. */
+/** Unescapes a field that must not contain a NUL, because C would end the string there. */
 function parseText(text: ByteString): ByteString {
   const bytes = unescapeField(text);
   if (bytes.includes('\0')) throw new ErrnoError(EINVAL, 'an escaped NUL byte');
@@ -324,7 +328,7 @@ function parseTarget(text: ByteString): ByteString {
   return parseText(text);
 }
 
-/** @param isNeeded the image would record it: an empty field, which may be a line cut short, is refused */
+/** @param isNeeded whether the image records the digest; then an empty field is refused, as the line may be truncated */
 function parseDigest(text: ByteString, isNeeded: boolean): string | undefined {
   if (text === '' && !isNeeded) return undefined;
   const digest = parseOptional(text);
@@ -344,14 +348,14 @@ function quoted(text: ByteString): string {
   return `"${printable(text.length > 40 ? `${text.slice(0, 40)}...` : text)}"`;
 }
 
-/** Prints a tree as `composefs-info dump` does: lines without newlines, a directory before its names, in byte order. */
+/** Prints a tree as `composefs-info dump` does: lines without newlines, each directory before its names, in byte order. */
 export function* printDump(root: TreeInode): Generator<ByteString> {
   const first = firstNames(root);
   for (const [path, { inode, link }] of walk(root))
     yield printLine(path || '/', inode, link ? pathOf(first.get(inode)) : undefined);
 }
 
-/** Where each inode that is hard linked has its place in the tree. */
+/** The place of each inode that has hard links. */
 export function firstNames(root: TreeInode): Map<TreeInode, Place> {
   const linked = new Set<TreeInode>();
   for (const [, { inode, link }] of walkPlaces(root)) if (link) linked.add(inode);

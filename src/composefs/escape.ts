@@ -4,7 +4,7 @@ import { EINVAL, ErrnoError } from '../sys/errno.ts';
 
 const LETTERS: Record<string, string> = { '\\': '\\', n: '\n', r: '\r', t: '\t' };
 
-/** The bytes that a field stands for. Throws ErrnoError EINVAL for an escape that is cut short or unknown. */
+/** The bytes that a field stands for. Throws ErrnoError EINVAL for a truncated or unknown escape. */
 export function unescapeField(field: ByteString): ByteString {
   if (!field.includes('\\')) return field;
   return field.replace(/\\(x.{0,2}|.|$)/gs, (sequence, what: string) => {
@@ -18,13 +18,13 @@ function refuse(sequence: string): never {
   throw new ErrnoError(EINVAL, `escape ${JSON.stringify(sequence)} is ${cut ? 'cut short' : 'unknown'}`);
 }
 
-/** A field's text: every byte that is no visible ASCII character is escaped. Backslashes too. */
+/** The text of a field: every byte except visible ASCII characters is escaped, and backslashes too. */
 export const escapeField = (bytes: ByteString): ByteString => bytes.replace(/[^!-[\]-~]/g, escapeByte);
 
-/** escapeField for a key or value of an xattr, where `=` separates. */
+/** The text of an xattr's name or value, in which `=` is escaped as well because it separates the two. */
 export const escapeXattr = (bytes: ByteString): ByteString => bytes.replace(/[^!-<>-[\]-~]/g, escapeByte);
 
-/** The text of an optional field: `-` where it is unset, and escaped where that is its value. */
+/** The text of an optional field: `-` if it is unset. A value of `-` is escaped. */
 export const escapeOptional = (bytes: ByteString | undefined): ByteString =>
   bytes === undefined ? '-' : bytes === '-' ? '\\x2d' : escapeField(bytes);
 

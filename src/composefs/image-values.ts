@@ -1,6 +1,7 @@
 /**
- * What an image holds of names, xattrs and data, read into strings that together take no more than the image warrants: a
- * shared xattr is one string for all its inodes, and inodes whose areas overlap are refused before they multiply.
+ * The names, xattrs and data of an image, as strings whose total size is bounded by the size of the image. A shared xattr is one
+ * string for all its inodes. Images whose inode areas overlap too much are refused, because each overlap multiplies the bytes
+ * read.
  */
 import { readData } from '../erofs/data.ts';
 import { listDirents } from '../erofs/dirents.ts';
@@ -13,12 +14,15 @@ import { type ByteString, byteStringOf } from '../sys/bytes.ts';
 import { EFBIG, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { XATTR_NAME_BYTES_MAX } from './tree.ts';
 
-/** What inodes may have in common, besides shared xattrs: no image of mkcomposefs or composefs-rs has any of it. */
+/** Tolerated overlap between inodes, besides shared xattrs. Images of mkcomposefs and composefs-rs have no overlap at all. */
 const OVERLAP_BYTES_MAX = 1 << 24;
-/** What the xattrs of one inode may take. Source: composefs lcfs-writer.h, LCFS_INODE_XATTR_MAX. */
+/** The limit for the xattrs of one inode. Source: composefs lcfs-writer.h, LCFS_INODE_XATTR_MAX. */
 const XATTRS_BYTES_MAX = 65535;
 
-/** Bytes that the areas of an image's inodes may have together, each taken once: what overlaps is refused before it multiplies. */
+/**
+ * Counts down the bytes that the areas of an image's inodes may have in total, which bounds the bytes read from overlapping
+ * areas.
+ */
 export class AreaBudget {
   readonly #imageBytes: number;
   #left: number;
@@ -28,7 +32,7 @@ export class AreaBudget {
     this.#left = sizeBytes + OVERLAP_BYTES_MAX;
   }
 
-  /** Throws ErrnoError EUCLEAN where that is too much. */
+  /** Subtracts the bytes of an area. Throws ErrnoError EUCLEAN if the budget is exceeded. */
   take({ nid }: Inode, bytes: number): void {
     this.#left -= bytes;
     if (this.#left < 0)
@@ -44,11 +48,11 @@ interface Xattr {
   readonly value: ByteString;
 }
 
-/** Reads the values of one image, of every inode once. Throws ErrnoError EUCLEAN where their areas overlap too much. */
+/** Reads the values of one image; each inode is to be read once. Throws ErrnoError EUCLEAN if areas overlap too much. */
 export class ImageValues {
   readonly #image: Image;
   readonly #budget: AreaBudget;
-  /** Shared xattrs, by the place of their entries. */
+  /** Shared xattrs, keyed by the offset of their entries. */
   readonly #shared = new Map<number, Xattr>();
 
   constructor(image: Image) {
@@ -56,15 +60,16 @@ export class ImageValues {
     this.#budget = new AreaBudget(image);
   }
 
-  /** Lists a directory, as `listDirents`. */
+  /** Visits the entries of a directory; see `listDirents`. */
   dirents(inode: Inode, visit: (name: ByteString, nid: Nid) => void): void {
     this.#budget.take(inode, inode.sizeBytes);
     listDirents(this.#image, inode, visit);
   }
 
   /**
-   * Hands each xattr to `visit`, as `listXattrs`. Throws ErrnoError: EUCLEAN for a corrupt area and for a name that no file
-   * can have, EFBIG where they take more than an inode of composefs may have.
+   * Visits the xattrs of an inode; see `listXattrs`.
+   * Throws ErrnoError: EUCLEAN for a corrupt area or an impossible name, EFBIG if the xattrs exceed the limit of a composefs
+   * inode.
    */
   xattrs(inode: Inode, visit: (name: ByteString, value: ByteString) => void): void {
     this.#budget.take(inode, inode.xattrBytes);
@@ -80,7 +85,7 @@ export class ImageValues {
     });
   }
 
-  /** The data of an inode, which has at most `max` bytes. Throws ErrnoError EUCLEAN where it has more. */
+  /** The data of an inode. Throws ErrnoError EUCLEAN if it has more than `max` bytes. */
   data(inode: Inode, max: number): ByteString {
     const { nid, sizeBytes } = inode;
     if (sizeBytes > max) throw new ErrnoError(EUCLEAN, `nid ${nid}: ${sizeBytes} bytes; ${max} are allowed`);
@@ -90,7 +95,7 @@ export class ImageValues {
     return byteStringOf(bytes);
   }
 
-  /** To be called before a chunk map is gone through. */
+  /** Charges an inode's chunk map to the budget; to be called before the map is traversed. Other layouts have none. */
   takeChunkMap(inode: Inode): void {
     if (inode.layout !== LAYOUT_CHUNK_BASED) return;
     const chunkBytes = this.#image.blockBytes * 2 ** (inode.u & CHUNK_BITS_MASK);

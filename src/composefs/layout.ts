@@ -1,11 +1,11 @@
 /**
- * Where everything of an image goes.
+ * Computes the layout of an image.
  *
  * ```
  * 0 composefs header | 1024 superblock | inodes, each: inode, xattrs, tail | shared xattrs | blocks of directories and data
  * ```
- * An inode starts at a slot of 32 bytes. Its tail (the last part of a directory or file, a symlink's target, a chunk map) never
- * crosses a block, so slots are left empty where it would. Source: the images of mkcomposefs 1.0.8; fs/erofs/erofs_fs.h.
+ * An inode starts at a slot of 32 bytes. Its tail is the last part of a directory or file, a symlink's target, or a chunk map. A
+ * tail never crosses a block; slots are left empty to avoid that. Source: the images of mkcomposefs 1.0.8; fs/erofs/erofs_fs.h.
  */
 
 import {
@@ -28,26 +28,26 @@ import { align, type InodeXattrs, type SharedXattrs, shareXattrs } from './xattr
 
 export const BLOCK_BITS = 12;
 export const BLOCK_BYTES = 2 ** BLOCK_BITS;
-/** More than half a block of a directory or file is not put into a tail. */
+/** The largest tail of a directory or file; a longer rest gets a block. */
 const TAIL_MAX = BLOCK_BYTES / 2;
 const INODES_AT = SUPER_AT + SuperBlock.SIZE;
 const U16_MAX = 0xffff;
 const U32_MAX = 0xffffffff;
 
-/** An inode and its place. */
+/** An inode with its position and the sizes of its parts. */
 export interface PlacedInode {
   inode: StagedInode;
   xattrs: InodeXattrs;
-  /** Bytes from the start of the image; nid 0 is there too. */
+  /** Offset from the start of the image, where nid 0 is as well. */
   at: number;
   compact: boolean;
   layout: number;
-  /** What the tail holds. */
+  /** Bytes in the tail. */
   tailBytes: number;
-  /** Whole blocks outside of the inode, and the number of the first. */
+  /** The number of whole blocks outside the inode, and the number of the first one. */
   blocks: number;
   firstBlock: number;
-  /** log2 of the chunk size, for LAYOUT_CHUNK_BASED. */
+  /** log2 of the chunk size, for LAYOUT_CHUNK_BASED; else 0. */
   chunkBits: number;
   /** i_size. */
   sizeBytes: number;
@@ -59,12 +59,12 @@ export interface Layout {
   sharedAt: number;
   blocksAt: number;
   sizeBytes: number;
-  /** The earliest mtime; compact inodes have it. */
+  /** The earliest mtime of all inodes; compact inodes have this time. */
   mtime: Seconds;
   mtimensec: number;
 }
 
-/** Places the inodes of an image, given in their order. */
+/** Places the inodes of an image in the given order. */
 export function layOut(staged: StagedInode[]): Layout {
   const shared = shareXattrs(staged.map(inode => inode.xattrs));
   const earliest = staged.reduce((a, b) => (isEarlier(b, a) ? b : a));
@@ -89,11 +89,11 @@ export function layOut(staged: StagedInode[]): Layout {
 const isEarlier = (a: StagedInode, b: StagedInode): boolean =>
   a.mtime < b.mtime || (a.mtime === b.mtime && a.mtimensec < b.mtimensec);
 
-/** Bytes of inode and xattrs. */
+/** Bytes of an inode with its xattrs. */
 export const headBytes = ({ compact, xattrs }: PlacedInode): number =>
   (compact ? InodeCompact.SIZE : InodeExtended.SIZE) + xattrs.sizeBytes;
 
-/** The blocks and the tail that an inode's data needs, before its place is known. */
+/** Computes the blocks and the tail that an inode's data needs, before its position is known. */
 function measure(inode: StagedInode, xattrs: InodeXattrs): PlacedInode {
   const { mode, sizeBytes, content } = inode;
   const placed: PlacedInode = {
@@ -128,14 +128,14 @@ function splitTail(placed: PlacedInode, blocks: number, rest: number): void {
   placed.tailBytes = rest > TAIL_MAX ? 0 : rest;
 }
 
-/** log2 of the smallest chunk that holds the whole file; the largest chunk has 2^43 bytes. */
+/** log2 of the smallest chunk that holds the whole file, at most 43: the largest chunk has 2^43 bytes. */
 function chunkBits(sizeBytes: number): number {
   let bits = BLOCK_BITS;
   while (bits < BLOCK_BITS + CHUNK_BITS_MASK && 2 ** bits < sizeBytes) bits++;
   return bits;
 }
 
-/** Splits a directory's children into those of each block: as many as fit. */
+/** Distributes a directory's children over blocks; each block takes as many as fit. */
 export function directoryBlocks(children: StagedChild[]): StagedChild[][] {
   const blocks: StagedChild[][] = [];
   let room = 0;
@@ -154,7 +154,7 @@ export function directoryBlocks(children: StagedChild[]): StagedChild[][] {
 const directoryBytes = (children: StagedChild[]): number =>
   children.reduce((bytes, { name }) => bytes + Dirent.SIZE + name.length, 0);
 
-/** A compact inode has the image's one mtime, owners and links of 16 bits, and a size of 32. */
+/** Whether an inode can be compact: it has the image's common mtime, 16-bit owners and link count, and a 32-bit size. */
 function fitsCompact({ inode, blocks, tailBytes }: PlacedInode, earliest: StagedInode): boolean {
   const sizeBytes = isDirectory(inode.mode) ? blocks * BLOCK_BYTES + tailBytes : inode.sizeBytes;
   return (
@@ -168,8 +168,8 @@ function fitsCompact({ inode, blocks, tailBytes }: PlacedInode, earliest: Staged
 }
 
 /**
- * Where an inode that could start at `at` starts. A tail that can not be had without crossing a block becomes a block.
- * A symlink's target shares the block of its inode; other tails need only be in one block themselves.
+ * Returns the offset for an inode whose first possible offset is `at`. If no offset keeps the tail within one block, the tail
+ * becomes a block. A symlink's target has to be in the same block as its inode; other tails only have to lie within one block.
  */
 function place(placed: PlacedInode, at: number): number {
   const head = headBytes(placed);
@@ -197,7 +197,7 @@ function layoutOf({ inode, chunkBits, tailBytes }: PlacedInode): number {
   return tailBytes > 0 ? LAYOUT_FLAT_INLINE : LAYOUT_FLAT_PLAIN;
 }
 
-/** Gives out the blocks in the order of inodes; where they end. */
+/** Numbers the blocks in the order of the inodes. @returns the offset after the last block */
 function numberBlocks(inodes: PlacedInode[], blocksAt: number): number {
   let block = blocksAt / BLOCK_BYTES;
   for (const placed of inodes) {

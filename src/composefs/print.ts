@@ -1,5 +1,5 @@
 /**
- * An image as an annotated listing that accounts for every byte once, so that two images can be compared as text.
+ * Prints an image as an annotated listing that accounts for every byte once, so that two images can be compared as text.
  *
  * ```
  * 00001024   4  superblock.magic  0xe0f5e1e2
@@ -7,8 +7,8 @@
  * 00001152   2  nid 36.i_format  5
  * 00001266  14  padding  14 zero bytes
  * ```
- * Offset and length are in bytes, decimal. What no structure claims is padding, or `unclaimed` where it is not zero; a line
- * with `!` claims bytes that an earlier line has claimed. The order is that of the offsets.
+ * Offset and length are decimal numbers of bytes; lines are sorted by offset. Bytes outside every structure are `padding` if they
+ * are zero, else `unclaimed`. A line with `!` claims bytes that an earlier line has already claimed.
  */
 import { type Extent, extentAt, HOLE } from '../erofs/data.ts';
 import { listDirents } from '../erofs/dirents.ts';
@@ -42,7 +42,7 @@ import { isDirectory, S_IFMT } from '../sys/stat.ts';
 import { escapeField } from './escape.ts';
 import { AreaBudget } from './image-values.ts';
 
-/** Widths of the fields that are listed; other bytes of a structure show as padding. */
+/** Widths of the listed fields; other bytes of a structure appear as padding. */
 type Widths<Table> = { [Field in keyof Table]?: number };
 
 const HEADER: Widths<typeof ComposefsHeader> = { magic: 4, version: 4, flags: 4, composefs_version: 4 };
@@ -111,17 +111,17 @@ const TYPES: Record<number, string> = {
   10: 'symlink',
   12: 'socket',
 };
-/** Bytes of data that one line shows. */
+/** Bytes of data per line. */
 const ROW_BYTES = 32;
 
-/** Lists an image line by line. Throws ErrnoError as `openImage`; corruption below the superblock shows as a line. */
+/** Lists an image line by line. Throws ErrnoError like `openImage`; corruption below the superblock becomes a line. */
 export function* printImage(bytes: Uint8Array): Generator<string> {
   const listing = new Listing(openImage(bytes));
   listing.claimAll();
   yield* listing.lines();
 }
 
-/** A structure's field: its bytes and what they say; without a text the bytes themselves are shown. */
+/** The bytes of one field and their meaning; without a text the bytes themselves are printed. */
 interface Claim {
   at: number;
   length: number;
@@ -155,7 +155,7 @@ class Listing {
       );
   }
 
-  /** The claims in order of offset, and what lies between them. */
+  /** The lines of all claims in order of offset, and of the gaps between them. */
   *lines(): Generator<string> {
     const { sizeBytes } = this.#image;
     let at = 0;
@@ -168,7 +168,7 @@ class Listing {
     if (at < sizeBytes) yield* this.#gap(at, sizeBytes);
   }
 
-  /** Corruption is a line of the listing, not its end. */
+  /** Runs `claim`; corruption adds a line instead of ending the listing. */
   #guard(nid: Nid, claim: () => void): void {
     try {
       claim();
@@ -181,7 +181,7 @@ class Listing {
 
   #claim(at: number, length: number, name: string, text?: string): void {
     const key = `${at} ${length} ${name}`;
-    if (this.#seen.has(key)) return; // shared by several inodes
+    if (this.#seen.has(key)) return; // already claimed through another inode
     this.#seen.add(key);
     this.#claims.push({ at, length, name, text });
   }
@@ -218,7 +218,7 @@ class Listing {
     else this.#fields(`nid ${nid}`, at, InodeCompact, COMPACT);
     this.#guard(nid, () => this.#xattrs(inode));
     if (isDirectory(inode.mode)) this.#budget.take(inode, inode.sizeBytes);
-    if (isDirectory(inode.mode)) listDirents(this.#image, inode, visit); // refuses a size that would list without end
+    if (isDirectory(inode.mode)) listDirents(this.#image, inode, visit); // throws for a size that would list without end
     if (inode.layout === LAYOUT_CHUNK_BASED) this.#chunkMap(inode);
     this.#data(inode);
   }
@@ -251,7 +251,7 @@ class Listing {
     this.#claim(at, end - at, name, `${index}:${stored}=${escapeField(byteStringOf(bytes, nameEnd, end))}`);
   }
 
-  /** A run of equal entries, as holes are, is one line. */
+  /** Claims a chunk map. A run of equal entries, such as holes, becomes one line. */
   #chunkMap(inode: Inode): void {
     const { view, blockBytes, sizeBytes } = this.#image;
     const unit = inode.u & CHUNK_INDEXES ? ChunkIndex.SIZE : BLOCK_MAP_BYTES;

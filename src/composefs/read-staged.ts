@@ -1,7 +1,7 @@
 /**
- * An image as its inodes, the way `stage.ts` hands them to the writer: nothing that was done for the overlay is undone, and
- * they keep their order, so that an image of mkcomposefs is written again as the same bytes, and one of another tool with the
- * same names, attributes, xattrs and contents.
+ * Reads an image as staged inodes, the form in which `stage.ts` hands them to the writer. The overlay's xattrs and whiteouts stay
+ * as they are, and the inodes keep their order. An image of mkcomposefs is therefore rewritten byte for byte; an image of another
+ * tool keeps its names, attributes, xattrs and contents.
  */
 import { seekData } from '../erofs/data.ts';
 import type { Nid } from '../erofs/format.ts';
@@ -16,9 +16,9 @@ import { METACOPY, type StagedInode } from './stage.ts';
 import { newInode, PATH_BYTES_MAX } from './tree.ts';
 
 /**
- * Reads all inodes that the root leads to: the root first, the others as they lie in the image. Of a regular file's payload
- * and digest the xattrs alone are read. Throws ErrnoError: EUCLEAN for a corrupt image or one that is no tree, EOPNOTSUPP and
- * EFBIG for data that can not be read.
+ * Reads all inodes reachable from the root: the root first, the others in the order of their nids. The payload and digest of a
+ * regular file are read only as xattrs.
+ * Throws ErrnoError: EUCLEAN for a corrupt image or one that is no tree, EOPNOTSUPP and EFBIG for data that cannot be read.
  */
 export function readStaged(image: Image): StagedInode[] {
   return new StagedReader(image).read();
@@ -37,7 +37,7 @@ class StagedReader {
   read(): StagedInode[] {
     const { rootNid } = this.#image;
     this.#inodes.set(rootNid, this.#inode(rootNid, undefined));
-    for (const [nid, inode] of this.#inodes) if (isDirectory(inode.mode)) this.#readNames(nid, inode); // grows meanwhile
+    for (const [nid, inode] of this.#inodes) if (isDirectory(inode.mode)) this.#readNames(nid, inode); // grows while iterated
     const isRoot = (nid: Nid): number => (nid === rootNid ? 0 : 1);
     const order = [...this.#inodes].sort(([a], [b]) => isRoot(a) - isRoot(b) || a - b).map(([, inode]) => inode);
     for (const [index, inode] of order.entries()) inode.index = index;
@@ -64,7 +64,7 @@ class StagedReader {
     return inode;
   }
 
-  /** One inode, without its names. */
+  /** Reads one inode, without its directory entries. */
   #inode(nid: Nid, parent: StagedInode | undefined): StagedInode {
     const stored = new Inode(this.#image, nid);
     const { mode, nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec } = stored;
@@ -77,7 +77,7 @@ class StagedReader {
     return inode;
   }
 
-  /** The xattrs in byte order of names; the first of a name counts, as in lookup. */
+  /** The xattrs in byte order of names. If a name occurs twice, the first value counts, as in lookup. */
   #xattrs(stored: Inode): Map<ByteString, ByteString> {
     const found = new Map<ByteString, ByteString>();
     this.#values.xattrs(stored, (name, value) => {
@@ -86,7 +86,7 @@ class StagedReader {
     return found.size > 1 ? new Map([...found].sort(([a], [b]) => (a < b ? -1 : 1))) : found;
   }
 
-  /** Whether a regular file's data is in the image; a metacopy's map of holes is not looked at, overlayfs never does. */
+  /** Whether the image holds a regular file's data. The chunk map of a metacopy is ignored, because overlayfs never reads it. */
   #holdsData(stored: Inode, isMetacopy: boolean): boolean {
     if (stored.sizeBytes === 0 || (isMetacopy && stored.layout === LAYOUT_CHUNK_BASED)) return false;
     this.#values.takeChunkMap(stored);

@@ -1,7 +1,7 @@
 /**
- * An image as a tree: what `stage.ts` did for the overlay is undone, so the tree is the one that the image was made from.
- * What is lost is which name of a hard link came first (here, the first in byte order of paths), an empty file's payload and
- * the sizes that a dump may claim for directories and symlinks.
+ * Reads an image as a tree. The changes that `stage.ts` made for the overlay are undone, so the tree is the one that the image
+ * was made from. Three details are lost: which name of a hard link came first (here, the first in byte order of paths), an empty
+ * file's payload, and the sizes that a dump may state for directories and symlinks.
  */
 
 import type { Nid } from '../erofs/format.ts';
@@ -15,21 +15,21 @@ import { ImageValues } from './image-values.ts';
 import { digestInMetacopy, METACOPY, ORIGIN, REDIRECT } from './stage.ts';
 import { CONTENT_BYTES_MAX, isWhiteout, newInode, PATH_BYTES_MAX, type TreeInode } from './tree.ts';
 
-/** What of an image is read. */
+/** Selects the parts of an image to read. */
 export interface ReadOptions {
   /** The names of the root to read; all of them by default. */
   toplevel?: ReadonlySet<ByteString>;
 }
 
 /**
- * Reads the whole tree of an image.
- * Throws ErrnoError: EUCLEAN for a corrupt image or one that is no tree, EOPNOTSUPP for data that can not be read.
+ * Reads the tree of an image.
+ * Throws ErrnoError: EUCLEAN for a corrupt image or one that is no tree, EOPNOTSUPP for data that cannot be read.
  */
 export function readTree(image: Image, options: ReadOptions = {}): TreeInode {
   return new TreeReader(image).read(options.toplevel);
 }
 
-/** A directory's names that are still to be read, the last one first. */
+/** The names of a directory that are still to be read, the last one first. */
 interface Names {
   directory: TreeInode;
   left: [ByteString, Nid][];
@@ -63,7 +63,7 @@ class TreeReader {
     return root;
   }
 
-  /** Puts an inode under its name. @returns the inode, if it is a directory, whose names are still to be read */
+  /** Adds an inode under its name. @returns the inode if it is a directory whose names are still to be read; else undefined */
   #add(parent: TreeInode, name: ByteString, nid: Nid): TreeInode | undefined {
     const known = this.#seen.get(nid);
     if (known && isDirectory(known.mode)) throw new ErrnoError(EUCLEAN, `nid ${nid}: a directory with two names`);
@@ -83,7 +83,7 @@ class TreeReader {
     return { directory, left: left.reverse() };
   }
 
-  /** One inode, without its names; undefined for a whiteout that was put over an object directory. */
+  /** Reads one inode, without its names; undefined for a whiteout, which hides an object directory. */
   #inode(nid: Nid): TreeInode | undefined {
     const stored = new Inode(this.#image, nid);
     const { mode, nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec } = stored;
@@ -96,7 +96,7 @@ class TreeReader {
     return inode;
   }
 
-  /** Gives an xattr of the image its meaning for the tree. */
+  /** Translates an xattr of the image into a field or an xattr of the tree. */
   #takeXattr(inode: TreeInode, name: ByteString, value: ByteString): void {
     switch (name) {
       case ORIGIN:
@@ -126,7 +126,7 @@ class TreeReader {
     else if (!name.startsWith('trusted.overlay.')) inode.xattrs.set(name, value);
   }
 
-  /** An xattr's name without one level of escape: one string for all inodes that have it. */
+  /** An xattr's name with one level of escape removed; all inodes share the string. */
   #unescaped(name: ByteString): ByteString {
     const known = this.#treeNames.get(name) ?? name.replace('overlay.', '');
     this.#treeNames.set(name, known);
@@ -134,7 +134,7 @@ class TreeReader {
   }
 }
 
-/** A path in an image, which a NUL ends. */
+/** A path in an image, which ends at the first NUL. */
 const pathIn = (value: ByteString): ByteString => (value.includes('\0') ? value.slice(0, value.indexOf('\0')) : value);
 
 function targetOf(nid: Nid, data: ByteString): ByteString {

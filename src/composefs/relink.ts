@@ -1,10 +1,10 @@
 /**
- * Converts where an image's files look for their data.
+ * Converts the way in which an image's files find their data.
  *
  * ```
  * absolute    redirect=/ab/cd…    a path in every layer below
  * data-only   redirect=//ab/cd…   a path in data-only layers and nowhere else
- * origin      redirect= (empty)   origin=HANDLE: an inode, under whatever name it is in its filesystem
+ * origin      redirect= (empty)   origin=HANDLE: an inode, under any name in its filesystem
  * ```
  * Source: kernel Documentation/filesystems/overlayfs.rst, "Data-only lower layers"; `//` and the empty redirect: linux-unionfs,
  * 25 and 26 May 2023.
@@ -19,24 +19,24 @@ import type { Place } from './tree.ts';
 export const TARGETS = ['origin', 'data-only', 'absolute'] as const;
 export type Target = (typeof TARGETS)[number];
 
-/** A regular file whose data is elsewhere. */
+/** A regular file whose data is outside the image. */
 export interface ExternalFile {
-  /** The first of its places on a walk depth first, names in byte order. */
+  /** The first of its places in a depth-first walk with names in byte order. */
   readonly place: Place;
   readonly sizeBytes: number;
-  /** The value of the xattr up to the first NUL, which ends it; undefined: there is none. */
+  /** The value of the redirect xattr up to its first NUL; undefined without the xattr. */
   readonly redirect: ByteString | undefined;
-  /** In hex: 64 digits of SHA-256, 128 of SHA-512. */
+  /** In hex: 64 digits of SHA-256, or 128 of SHA-512; undefined without a valid metacopy value. */
   readonly digest: string | undefined;
-  /** What is changed. */
+  /** The inode whose xattrs are changed. */
   readonly inode: StagedInode;
 }
 
-/** Why a file can not be converted. `code` is ENOVERITY, EWRONGSIZE, EWRONGVERITY, or an errno's name. */
+/** The reason why a file cannot be converted. `code` is ENOVERITY, EWRONGSIZE, EWRONGVERITY, or an errno's name. */
 export interface Refusal {
   readonly code: string;
   readonly message: string;
-  /** Where its object is, or should be, if that is known. */
+  /** The actual or expected path of the object, if known. */
   readonly object?: string;
 }
 
@@ -45,7 +45,7 @@ export interface Relinked {
   readonly refused: (readonly [ExternalFile, Refusal])[];
 }
 
-/** The files of an image whose data is elsewhere, each inode once. @param root the first inode that `readStaged` gives */
+/** The files whose data is outside the image, each inode once. @param root the first inode that `readStaged` returns */
 export function* externalFiles(root: StagedInode): Generator<ExternalFile> {
   const seen = new Set<StagedInode>();
   const pending: [Place, StagedInode][] = [[undefined, root]];
@@ -68,18 +68,19 @@ function externalFile(place: Place, inode: StagedInode): ExternalFile {
   return { place, sizeBytes: inode.sizeBytes, redirect, digest: digestOf(inode.xattrs.get(METACOPY) ?? ''), inode };
 }
 
-/** The digest of a metacopy value that is well-formed, whatever its flags. */
+/** The digest of a well-formed metacopy value, with any flags; undefined for other values. */
 function digestOf(metacopy: ByteString): string | undefined {
   const digest = digestInMetacopy(metacopy);
   const wellFormed = metacopyOf(digest).replace(FLAGS, '$1');
   return wellFormed === metacopy.replace(FLAGS, '$1') ? digest : undefined;
 }
-/** The third byte of struct ovl_metacopy. */
+/** Matches struct ovl_metacopy up to its third byte, the flags. */
 const FLAGS = /^(..)./s;
 
 /**
- * Converts files in place; where any is refused, what was done to the others is of no use.
- * @param originOf for `origin`: the value of overlay.origin that leads to a file's object, which has the right digest
+ * Converts files in place. If any file is refused, the changes to the others must be discarded.
+ * @param originOf for target `origin`: the value of overlay.origin that leads to a file's object, whose digest was verified; or a
+ * refusal
  */
 export function relink(
   files: Iterable<ExternalFile>,
@@ -95,7 +96,7 @@ export function relink(
   return result;
 }
 
-/** @returns whether that changed anything */
+/** @returns whether anything changed, or why the file is refused */
 function toOrigin(file: ExternalFile, originOf: (file: ExternalFile) => ByteString | Refusal): boolean | Refusal {
   if (file.digest === undefined) return WITHOUT_DIGEST;
   const origin = originOf(file);
@@ -103,13 +104,13 @@ function toOrigin(file: ExternalFile, originOf: (file: ExternalFile) => ByteStri
   const { inode } = file;
   if (inode.xattrs.get(REDIRECT) === '' && inode.xattrs.get(ORIGIN) === origin) return false;
   inode.xattrs.set(REDIRECT, '').set(ORIGIN, origin);
-  inode.xattrs = new Map([...inode.xattrs].sort(([a], [b]) => (a < b ? -1 : 1))); // the writer keeps their order
+  inode.xattrs = new Map([...inode.xattrs].sort(([a], [b]) => (a < b ? -1 : 1))); // the writer keeps the order
   return true;
 }
 
 /**
- * Changes the start of an absolute redirect; whether the rest is valid is not looked at, and stays as it is. An origin beside a
- * redirect is left alone: it is where to look if the path is gone.
+ * Changes the slashes at the start of an absolute redirect; the rest stays as it is, even if it is invalid. An origin beside such
+ * a redirect is kept, because lookup falls back to it if the path is gone.
  */
 function toPath({ digest, inode }: ExternalFile, target: 'data-only' | 'absolute'): boolean | Refusal {
   const old = inode.xattrs.get(REDIRECT);

@@ -1,6 +1,6 @@
 /**
- * A directory as a tree. Without options it is the tree that mkcomposefs 1.0.8 makes of the directory, once the digests of the
- * files are in it.
+ * Reads a directory as a tree. Without options, and once the files' digests are filled in, it is the tree that mkcomposefs 1.0.8
+ * makes.
  */
 
 import { openSource, readContent, readFound, type SourceFile, type SourceTree } from '../store/source.ts';
@@ -13,47 +13,47 @@ import { identityIn, statxAttr, statxVersion } from '../sys/statx.ts';
 import { type Found, walkTree } from '../sys/walk.ts';
 import { newInode, setPayload, setXattr, type TreeInode } from './tree.ts';
 
-/** What of a directory is taken into the tree; all of it, as mkcomposefs takes it, by default. */
+/** Selects the parts of a directory that the tree contains; by default everything, as in mkcomposefs. */
 export interface ScanOptions {
-  /** mtime of everything is 0. */
+  /** Sets every mtime to 0. */
   useEpoch?: boolean;
-  /** Leaves block and character devices out, whiteouts among them. */
+  /** Leaves out block and character devices, including whiteouts. */
   skipDevices?: boolean;
-  /** Leaves all xattrs out. */
+  /** Leaves out all xattrs. */
   skipXattrs?: boolean;
-  /** Takes `user.*` xattrs alone. */
+  /** Keeps only `user.*` xattrs. */
   userXattrs?: boolean;
   /**
-   * Names of one inode share an inode of the image; those of whiteouts, which overlayfs links to each other, never do. By default
-   * each name gets its own, as in mkcomposefs.
+   * Names of one inode share an inode of the image, except whiteouts, which overlayfs hard-links to each other. By default each
+   * name gets an inode of its own, as in mkcomposefs.
    */
   hardLinks?: boolean;
-  /** Opens no file: the image will not even hold the small ones. */
+  /** Opens no file: even small files are left out of the image. */
   metadataOnly?: boolean;
 }
 
-/** What a directory holds. */
+/** The result of a scan. */
 export interface Scanned {
   root: TreeInode;
-  /** The files whose data the image will not hold, without digest and payload yet. */
+  /** The files whose data is not in the image; digest and payload are not set yet. */
   files: ScannedFile[];
 }
 
-/** A regular file, and its inode in the tree: `digest` and `payload` are for whoever reads the data to set. */
+/** A regular file and its inode in the tree. The reader of the data sets `digest` and `payload`. */
 export interface ScannedFile extends SourceFile {
   readonly tree: SourceTree;
   readonly inode: TreeInode;
 }
 
-/** The image itself holds files of up to this size. Source: composefs lcfs-writer.h, LCFS_RECOMMENDED_INLINE_CONTENT_MAX. */
+/** The largest file that the image itself holds. Source: composefs lcfs-writer.h, LCFS_RECOMMENDED_INLINE_CONTENT_MAX. */
 const INLINE_BYTES_MAX = 64;
-/** Neither a list of names nor a value is longer. Source: linux/limits.h, XATTR_LIST_MAX and XATTR_SIZE_MAX. */
+/** The largest list of xattr names, and the largest value. Source: linux/limits.h, XATTR_LIST_MAX and XATTR_SIZE_MAX. */
 const XATTR_BYTES_MAX = 65536;
 
 /**
- * Reads a directory and all below it. Everything is taken from descriptors that are opened one below the other, so that a
- * directory whose owner changes it meanwhile leads nowhere else; only regular files are opened, to read small ones.
- * Throws ErrnoError that names the object: what the system says, EIO for a file that changes while it is read, and E2BIG for
+ * Reads a directory and everything below it. Each object is opened relative to the descriptor of its directory, so a directory
+ * that its owner replaces meanwhile cannot redirect the scan. Only regular files are opened for reading, to read small ones.
+ * Throws ErrnoError with the object's path: errors of the system, EIO for a file that changes while it is read, and E2BIG for
  * xattrs that no image can hold.
  */
 export function scanTree(path: ByteString, options: ScanOptions = {}): Scanned {
@@ -69,7 +69,7 @@ class Scan {
   readonly #tree: SourceTree;
   readonly #options: ScanOptions;
   readonly #buffer = Buffer.alloc(XATTR_BYTES_MAX);
-  /** Inodes with several names, by device and number. */
+  /** Inodes with several names, keyed by device and inode number. */
   readonly #known = new Map<string, TreeInode>();
   readonly #files: ScannedFile[] = [];
 
@@ -78,18 +78,18 @@ class Scan {
     this.#options = options;
   }
 
-  /** @param fd the directory, of which statx has just told */
+  /** @param fd the directory, which was the subject of the last statx */
   read(fd: number): Scanned {
     const root = this.#inode({ fd, path: '', name: '' });
     walkTree(fd, this.#tree.path, root, (found, directory) => this.#see(found, directory));
     return { root, files: this.#files };
   }
 
-  /** @returns the inode of a directory, for what is in it */
+  /** Adds an object to its directory. @returns the inode if the object is a directory; else undefined */
   #see(found: Found, directory: TreeInode): TreeInode | undefined {
     const { mode, nlink, rdev } = statxAttr(0);
     const type = mode & S_IFMT;
-    const isWhiteout = type === S_IFCHR && rdev === 0; // which overlayfs links as it likes
+    const isWhiteout = type === S_IFCHR && rdev === 0; // overlayfs hard-links whiteouts at will
     if (this.#options.skipDevices && (type === S_IFBLK || type === S_IFCHR)) return undefined;
     const isShared = this.#options.hardLinks && nlink > 1 && !isDirectory(mode) && !isWhiteout;
     const key = identityIn(statxVersion());
@@ -101,7 +101,7 @@ class Scan {
     return isDirectory(mode) ? inode : undefined;
   }
 
-  /** The inode of an object of which statx has just told. */
+  /** Reads the inode of the object that was the subject of the last statx. */
   #inode(found: Found): TreeInode {
     const { mode, uid, gid, rdev, size, mtime, mtimensec } = statxAttr(0);
     const version = statxVersion();
@@ -142,7 +142,7 @@ class Scan {
     for (const name of names.split('\0').slice(0, -1)) {
       if (this.#options.userXattrs && !name.startsWith('user.')) continue;
       const n = getXattr(fd, name, this.#buffer);
-      if (n === -ENODATA) continue; // it went away meanwhile
+      if (n === -ENODATA) continue; // removed after it was listed
       if (n < 0) throw this.#failure(n, path, `xattr ${printable(name)}`);
       const value = byteStringOf(this.#buffer, 0, n);
       try {

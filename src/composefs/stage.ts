@@ -1,8 +1,8 @@
 /**
- * Prepares a tree for an image that overlayfs mounts above its data layers: what is in the tree stays visible through the
- * overlay, so its whiteouts and `trusted.overlay.*` xattrs are escaped; files whose data is elsewhere become metacopies.
- * Source: kernel Documentation/filesystems/overlayfs.rst, "Nesting overlayfs mounts" and "Metadata only copy up"; the order
- * and the stubs are those of mkcomposefs 1.0.8.
+ * Prepares a tree for an image that overlayfs mounts above its data layers. Whiteouts and `trusted.overlay.*` xattrs of the tree
+ * are escaped, so that they stay visible through the overlay. Files whose data is outside the image become metacopies.
+ * Source: kernel Documentation/filesystems/overlayfs.rst, "Nesting overlayfs mounts" and "Metadata only copy up"; the order and
+ * the stubs are those of mkcomposefs 1.0.8.
  */
 import type { ByteString } from '../sys/bytes.ts';
 import { EFBIG, EINVAL, ErrnoError } from '../sys/errno.ts';
@@ -10,14 +10,14 @@ import { isDirectory, isRegular, S_IFCHR, S_IFMT, S_IFREG } from '../sys/stat.ts
 import { ALGORITHMS, algorithmOfHex } from '../verity/algorithms.ts';
 import { FILE_BYTES_MAX, hasFileType, isWhiteout, newInode, type TreeEntry, type TreeInode } from './tree.ts';
 
-/** The version of these rules, which the image's header records: 1 also marks directories of whiteouts as opaque=x. */
+/** The version of these rules, which the image's header records. Version 1 also marks directories of whiteouts as opaque=x. */
 export type ComposefsVersion = 0 | 1;
 
 /** An inode as it is written: a copy, with the xattrs of the image in byte order of names. */
 export interface StagedInode extends TreeInode {
-  /** Place in the image's order, from 0; -1 until the inode's first name is reached. */
+  /** The inode's position in the image, from 0; -1 until its first name is reached. */
   index: number;
-  /** The directory of the first name; the root's is the root. */
+  /** The directory of the inode's first name; undefined for the root. */
   parent: StagedInode | undefined;
   /** A directory's names in byte order, with `.` and `..`. */
   children: StagedChild[];
@@ -29,7 +29,7 @@ export interface StagedChild {
 }
 
 const OVERLAY = 'trusted.overlay.';
-/** Marks a file whose data is elsewhere; where that is by path, and which inode it is. */
+/** The xattrs of a file whose data is outside the image: its mark, the path of the data, and the inode that holds the data. */
 export const METACOPY = `${OVERLAY}metacopy`;
 export const REDIRECT = `${OVERLAY}redirect`;
 export const ORIGIN = `${OVERLAY}origin`;
@@ -37,19 +37,19 @@ const ESCAPED = 'trusted.overlay.overlay.';
 const USER = 'user.overlay.';
 
 /**
- * The inodes of an image in their order: breadth first, names in byte order; the root first.
- * Throws ErrnoError EINVAL for a tree that is none (no file type, an inode with two first names, a link out of the tree) and
- * EFBIG for a file past FILE_BYTES_MAX.
+ * Returns the inodes of an image in order: the root first, then breadth first, names in byte order.
+ * Throws ErrnoError EINVAL for a malformed tree (a mode without file type, an inode with two first names, a link out of the
+ * tree), and EFBIG for a file larger than FILE_BYTES_MAX.
  */
 export function stageTree(root: TreeInode, version: ComposefsVersion): StagedInode[] {
   const stage = new Stage(root, version);
   for (const inode of stage.order) stage.expand(inode);
-  (stage.order[0] as StagedInode).xattrs.set(`${OVERLAY}opaque`, 'y'); // keeps the data layers' own names out of sight
+  (stage.order[0] as StagedInode).xattrs.set(`${OVERLAY}opaque`, 'y'); // hides names of the data layers
   stage.finish();
   return stage.order;
 }
 
-/** Whether a tree has whiteouts, which version 1 marks in the way that kernels since 6.7 look for. */
+/** Whether a tree has whiteouts. Version 1 marks them in the form that kernels since 6.7 expect. */
 export function hasWhiteouts(root: TreeInode): boolean {
   const pending = [root];
   for (const inode of pending) {
@@ -60,11 +60,14 @@ export function hasWhiteouts(root: TreeInode): boolean {
 }
 
 class Stage {
-  /** Grows while it is walked: a directory appends its children. */
+  /** Grows during iteration: a directory appends its children. */
   readonly order: StagedInode[] = [];
   readonly #version: ComposefsVersion;
   readonly #copies = new Map<TreeInode, StagedInode>();
-  /** Whiteouts that hide the 256 directories of an object store in the data layers. They are real, so never escaped. */
+  /**
+   * Whiteouts that hide the 256 directories of an object store in the data layers. They are meant for the kernel, so they are
+   * never escaped.
+   */
   readonly #stubs: ReadonlyMap<ByteString, TreeEntry>;
   readonly #stubInodes: ReadonlySet<TreeInode>;
 
@@ -75,7 +78,7 @@ class Stage {
     this.#place(root, undefined);
   }
 
-  /** Lists a directory's children, and gives a place to those that have their first name here. */
+  /** Lists a directory's children, and places those whose first name is here. */
   expand(inode: StagedInode): void {
     if (!isDirectory(inode.mode)) {
       if (inode.entries.size > 0) throw new ErrnoError(EINVAL, 'only a directory can have entries');
@@ -100,7 +103,7 @@ class Stage {
     }
   }
 
-  /** The one copy of an inode. */
+  /** The copy of an inode; all its names share it. */
   #copy(source: TreeInode): StagedInode {
     const known = this.#copies.get(source);
     if (known) return known;
@@ -126,7 +129,7 @@ class Stage {
 
 const byName = ([a]: [ByteString, unknown], [b]: [ByteString, unknown]): number => (a < b ? -1 : 1);
 
-/** A copy, with one level of escape on the xattrs that overlayfs would take for its own. */
+/** A copy of xattrs in which names that overlayfs would interpret have one more level of escape. */
 function escaped(xattrs: Map<ByteString, ByteString>): Map<ByteString, ByteString> {
   const copy = new Map<ByteString, ByteString>();
   for (const [name, value] of xattrs)
@@ -134,7 +137,7 @@ function escaped(xattrs: Map<ByteString, ByteString>): Map<ByteString, ByteStrin
   return copy;
 }
 
-/** Marks a file whose data is below: where it is, and its digest. */
+/** Marks a file whose data is outside the image, with the digest and location of the data. */
 function markMetacopy(inode: StagedInode): void {
   if (inode.sizeBytes === 0 || inode.content !== undefined) return;
   const { digest, payload, origin, xattrs } = inode;
@@ -142,10 +145,10 @@ function markMetacopy(inode: StagedInode): void {
   if (payload) xattrs.set(REDIRECT, `/${payload}`);
   if (origin === undefined) return;
   xattrs.set(ORIGIN, origin);
-  if (payload === '') xattrs.set(REDIRECT, ''); // no path: the origin alone
+  if (payload === '') xattrs.set(REDIRECT, ''); // without a path, only the origin leads to the data
 }
 
-/** struct ovl_metacopy: version, length, flags, algorithm, digest; empty without a digest. */
+/** The value of a metacopy xattr, struct ovl_metacopy: version, length, flags, algorithm, digest; empty without a digest. */
 export function metacopyOf(digest: string | undefined): ByteString {
   const algorithm = algorithmOfHex(digest ?? '');
   if (digest === undefined || algorithm === undefined) return '';
@@ -155,13 +158,13 @@ export function metacopyOf(digest: string | undefined): ByteString {
 }
 const METACOPY_HEADER_BYTES = 4;
 
-/** The digest in a metacopy value, whose length tells the algorithm; undefined where it has none. */
+/** The hex digest in a metacopy value, whose length determines the algorithm; undefined if it has none. */
 export function digestInMetacopy(value: ByteString): string | undefined {
   const digest = Buffer.from(value.slice(METACOPY_HEADER_BYTES), 'latin1').toString('hex');
   return algorithmOfHex(digest) === undefined ? undefined : digest;
 }
 
-/** Turns a whiteout into an empty file that the next overlay takes for one, and marks its directory. */
+/** Turns a whiteout into an empty file that the next overlay treats as a whiteout, and marks its directory. */
 function escapeWhiteout(inode: StagedInode, parent: StagedInode, version: ComposefsVersion): void {
   inode.mode = (inode.mode & ~S_IFMT) | S_IFREG;
   inode.sizeBytes = 0;
@@ -172,7 +175,7 @@ function escapeWhiteout(inode: StagedInode, parent: StagedInode, version: Compos
   }
 }
 
-/** A whiteout for each of 00 to ff that the root does not have; owner, time and SELinux label are the root's. */
+/** A whiteout for each name from 00 to ff that the root lacks, with the root's owner, time and SELinux label. */
 function whiteoutStubs(root: TreeInode): Map<ByteString, TreeEntry> {
   const stubs = new Map<ByteString, TreeEntry>();
   const label = root.xattrs.get('security.selinux');

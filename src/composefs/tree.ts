@@ -1,25 +1,25 @@
-/** A tree of inodes in memory: what a directory, a dump file or an image is read into, and what an image is made from. */
+/** A tree of inodes in memory: read from a directory, a dump file or an image, and written to an image. */
 import type { ByteString, Seconds } from '../sys/bytes.ts';
 import { E2BIG, ENAMETOOLONG, ERANGE, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from '../sys/stat.ts';
 
-/** One inode. Its names are entries of directories; byte strings hold one character a byte. */
+/** One inode. Its names are entries of directories. Byte strings hold one character per byte. */
 export interface TreeInode {
   /** Type and permission bits. */
   mode: number;
-  /** As stat shows it; a directory's is computed when an image is written. */
+  /** The link count as stat shows it; that of a directory is computed when an image is written. */
   nlink: number;
   uid: number;
   gid: number;
   /** Device number as `makeRdev` packs it. */
   rdev: number;
   sizeBytes: number;
-  /** Seconds since 1970, negative before; and nanoseconds. */
+  /** Seconds since 1970, negative before then; `mtimensec` is the nanoseconds. */
   mtime: Seconds;
   mtimensec: number;
-  /** A symlink's target; the path of a regular file's data below the data layer, '' where the origin alone leads there. */
+  /** A symlink's target, or the path of a regular file's data relative to the data layer; '' if only the origin leads there. */
   payload: ByteString | undefined;
-  /** The inode that has a regular file's data: a value of `trusted.overlay.origin`. */
+  /** The inode that holds a regular file's data, as a value of `trusted.overlay.origin`. */
   origin: ByteString | undefined;
   /** The bytes of a regular file that the image itself holds. */
   content: ByteString | undefined;
@@ -27,41 +27,42 @@ export interface TreeInode {
   digest: string | undefined;
   /** Values by full name. */
   xattrs: Map<ByteString, ByteString>;
-  /** A directory's names, in any order; without `.` and `..`. Empty for other types. */
+  /** A directory's names in any order, without `.` and `..`; empty for other types. */
   entries: Map<ByteString, TreeEntry>;
 }
 
 /** A name in a directory. */
 export interface TreeEntry {
   inode: TreeInode;
-  /** The inode has its place in the tree under another name: this is a further hard link. */
+  /** True for a further hard link: the inode's place in the tree is under another name. */
   link: boolean;
 }
 
-/** The longest name in a directory, the longest xattr name and the longest path: bytes, without the final NUL. */
+/** The longest name in a directory, the longest xattr name and the longest path, in bytes without the final NUL. */
 export const NAME_BYTES_MAX = 255;
 export const XATTR_NAME_BYTES_MAX = 255;
 export const PATH_BYTES_MAX = 4095;
-/** The most data that an image holds for a file of its own. Source: composefs lcfs-writer.h, LCFS_INLINE_CONTENT_MAX. */
+/** The most data that an image can hold for one file. Source: composefs lcfs-writer.h, LCFS_INLINE_CONTENT_MAX. */
 export const CONTENT_BYTES_MAX = 5000;
 /** The largest file: 1024 chunks of the largest chunk size, 2^43 bytes. Its map of holes fills one block. */
 export const FILE_BYTES_MAX = 2 ** 53;
 /**
- * What the xattrs of one inode may take: the other half of the 65,535 bytes is left for what the writer adds.
+ * The limit for the xattrs of one inode in a tree; the other half of the 65,535 bytes is reserved for xattrs that the writer
+ * adds.
  * Source: composefs lcfs-writer.h, LCFS_INODE_EXTERNAL_XATTR_MAX.
  */
 const XATTR_BYTES_MAX = 32767;
 const XATTR_HEADER_BYTES = 12;
-const XATTR_ENTRY_BYTES = 7; // 4 bytes of entry, 3 of alignment at worst
+const XATTR_ENTRY_BYTES = 7; // 4 bytes of entry, and at most 3 of alignment
 
 const TYPES = new Set([S_IFREG, S_IFDIR, S_IFLNK, S_IFBLK, S_IFCHR, S_IFSOCK, S_IFIFO]);
 
 export const hasFileType = (mode: number): boolean => TYPES.has(mode & S_IFMT);
-/** A character device 0:0, which hides its name in the layers below. Source: overlayfs.rst, "Whiteouts". */
+/** A whiteout, a character device 0:0, hides its name in the layers below. Source: overlayfs.rst, "Whiteouts". */
 export const isWhiteout = (inode: { mode: number; rdev: number }): boolean =>
   (inode.mode & S_IFMT) === S_IFCHR && inode.rdev === 0;
 
-/** An inode of that mode with one name, owned by root, empty, of the epoch. */
+/** An empty inode of the given mode with one name, owned by root, with time 0. */
 export function newInode(mode: number): TreeInode {
   return {
     mode,
@@ -80,12 +81,12 @@ export function newInode(mode: number): TreeInode {
     entries: isDirectory(mode) ? new Map() : NO_ENTRIES,
   };
 }
-/** One for all that is no directory and so never gets a name: a map of its own would be a third of a file's memory. */
+/** Shared by all inodes that are no directories: a map of its own would be a third of a file's memory. */
 const NO_ENTRIES: Map<ByteString, TreeEntry> = new Map();
 
 /**
- * Sets an xattr, in place of one of the same name.
- * Throws ErrnoError: ERANGE for an empty or over-long name, E2BIG where the inode's xattrs would not fit.
+ * Sets an xattr, replacing one of the same name.
+ * Throws ErrnoError: ERANGE for an empty or over-long name, E2BIG if the inode's xattrs would not fit.
  */
 export function setXattr(inode: TreeInode, name: ByteString, value: ByteString): void {
   if (name.length === 0 || name.length > XATTR_NAME_BYTES_MAX)
@@ -104,27 +105,27 @@ export function setPayload(inode: TreeInode, payload: ByteString): void {
   inode.payload = payload;
 }
 
-/** The names of a directory in the order of their bytes, which is the order on disk. */
+/** The names of a directory in byte order, which is the order on disk. */
 export function sortedEntries(directory: TreeInode): [ByteString, TreeEntry][] {
   return [...directory.entries].sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
-/** Where a name is: as a list, the paths of a deep tree share what they have in common. undefined is the root. */
+/** The position of a name in the tree; undefined is the root. As a linked list, paths share their common parents. */
 export type Place = { readonly above: Place; readonly name: ByteString } | undefined;
 
-/** The path of a place; the root's is "". */
+/** The path of a place; "" for the root. */
 export function pathOf(place: Place): ByteString {
   const names: ByteString[] = [];
   for (let at = place; at; at = at.above) names.push(`/${at.name}`);
   return names.reverse().join('');
 }
 
-/** Every name below `root`, a directory before its names, names in byte order. The root's path is "". */
+/** Every name below `root`, each directory before its names, names in byte order. The root's path is "". */
 export function* walk(root: TreeInode): Generator<[path: ByteString, entry: TreeEntry]> {
   for (const [place, entry] of walkPlaces(root)) yield [pathOf(place), entry];
 }
 
-/** The same with places, for what keeps them. */
+/** Like `walk`, but with places, for callers that keep them. */
 export function* walkPlaces(root: TreeInode): Generator<[place: Place, entry: TreeEntry]> {
   const pending: [Place, TreeEntry][] = [[undefined, { inode: root, link: false }]];
   for (let next = pending.pop(); next; next = pending.pop()) {

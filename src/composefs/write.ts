@@ -1,4 +1,4 @@
-/** A tree as the bytes of a composefs image, the same bytes that mkcomposefs 1.0.8 makes of it. */
+/** Writes a tree as a composefs image, byte for byte like mkcomposefs 1.0.8. */
 import {
   COMPAT_MTIME,
   COMPAT_XATTR_FILTER,
@@ -55,9 +55,9 @@ import { type ComposefsVersion, hasWhiteouts, type StagedChild, type StagedInode
 import type { TreeInode } from './tree.ts';
 import { entryBytes, type StoredXattr } from './xattrs.ts';
 
-/** The version of composefs whose rules are followed: see ComposefsVersion. */
+/** The range of composefs versions to choose from; see ComposefsVersion. */
 export interface WriteOptions {
-  /** The version to write; raised up to maxVersion where the tree has whiteouts. Default 0. */
+  /** The version to write, unless whiteouts raise it to maxVersion. Default 0. */
   minVersion?: ComposefsVersion;
   /** Default 1; at least minVersion. */
   maxVersion?: ComposefsVersion;
@@ -81,14 +81,14 @@ export function writeImage(root: TreeInode, options: WriteOptions = {}): Uint8Ar
 }
 
 /**
- * Writes the image of inodes in their order. Throws as `writeImage`.
- * @param composefsVersion the rules by which they were staged: what the header says
+ * Writes the image of staged inodes, in their order. Throws like `writeImage`.
+ * @param composefsVersion the rules by which they were staged, as the header is to record them
  */
 export function writeStaged(inodes: StagedInode[], composefsVersion: number): Uint8Array {
   return new ImageWriter(layOut(inodes)).write(composefsVersion);
 }
 
-/** Fills in an image of zeros; what is not written is padding. */
+/** Fills an image that starts as zeros; bytes that are never written remain as padding. */
 class ImageWriter {
   readonly #layout: Layout;
   readonly #bytes: Buffer;
@@ -174,7 +174,7 @@ class ImageWriter {
     this.#view.setUint32(headerAt + XattrHeader.h_name_filter, xattrs.filter, true);
     this.#view.setUint8(headerAt + XattrHeader.h_shared_count, xattrs.shared.length);
     let next = headerAt + XattrHeader.SIZE;
-    const tableAt = this.#layout.sharedAt % BLOCK_BYTES; // ids count from the start of its block
+    const tableAt = this.#layout.sharedAt % BLOCK_BYTES; // ids count from the start of this block
     for (const place of xattrs.shared) {
       this.#view.setUint32(next, (tableAt + place) / SHARED_ID_BYTES, true);
       next += SHARED_ID_BYTES;
@@ -182,7 +182,7 @@ class ImageWriter {
     for (const xattr of xattrs.inline) next = this.#putXattr(xattr, next);
   }
 
-  /** Writes one entry; where the next one starts. */
+  /** Writes one entry. @returns the offset after it */
   #putXattr(xattr: StoredXattr, at: number): number {
     this.#view.setUint8(at + XattrEntry.e_name_len, xattr.suffix.length);
     this.#view.setUint8(at + XattrEntry.e_name_index, xattr.index);
@@ -195,7 +195,7 @@ class ImageWriter {
     this.#bytes.write(text, at, 'latin1');
   }
 
-  /** Writes an inode's data: whole blocks, then what is left into the tail. */
+  /** Writes an inode's data: whole blocks first, the rest into the tail. */
   #putData(placed: PlacedInode): void {
     const { mode, children, payload, content } = placed.inode;
     if (isDirectory(mode)) this.#putDirectory(placed, directoryBlocks(children));
@@ -211,8 +211,8 @@ class ImageWriter {
   }
 
   /**
-   * A map of null addresses: the data is not in the image. A map that got a block fills it; readers look for it after the
-   * inode all the same, but overlayfs never reads such a file, whose size is near FILE_BYTES_MAX.
+   * Writes a chunk map of null addresses, as the data is not in the image. A map too large for the tail fills a block, although
+   * readers expect it after the inode. Only files near FILE_BYTES_MAX have such a map, and overlayfs never reads it.
    */
   #putHoles(placed: PlacedInode): void {
     const tailAt = placed.at + headBytes(placed);
@@ -247,11 +247,11 @@ const hasAcl = ({ inode: { xattrs } }: PlacedInode): boolean =>
 const formatOf = ({ compact, layout }: PlacedInode): number =>
   (layout << FORMAT_LAYOUT_SHIFT) | (compact ? 0 : FORMAT_EXTENDED);
 
-/** i_xattr_icount: the header counts as one, and every 4 bytes after it. */
+/** i_xattr_icount: 0 without xattrs; otherwise 1 for the header plus 1 for every 4 bytes after it. */
 const xattrCount = ({ xattrs: { sizeBytes } }: PlacedInode): number =>
   sizeBytes === 0 ? 0 : (sizeBytes - XattrHeader.SIZE) / 4 + 1;
 
-/** i_u. */
+/** i_u: a device number, chunk bits, or the number of the first block. */
 function unionOf({ inode, layout, chunkBits, blocks, firstBlock }: PlacedInode): number {
   const type = inode.mode & S_IFMT;
   if (type === S_IFCHR || type === S_IFBLK) return inode.rdev;

@@ -1,4 +1,4 @@
-/** How an image stores xattrs: entries, the table of shared ones, the name filter. Source: Linux fs/erofs/erofs_fs.h. */
+/** The xattrs of an image on disk: entries, the table of shared ones, and the name filter. Source: Linux fs/erofs/erofs_fs.h. */
 import {
   SHARED_ID_BYTES,
   XATTR_ALIGN,
@@ -13,23 +13,23 @@ import {
 import { type ByteString, bufferOf } from '../sys/bytes.ts';
 import { xxh32 } from './xxh32.ts';
 
-/** An xattr as it is stored: the number of a prefix, the rest of the name, the value. */
+/** An xattr as it is stored: the index of a name prefix, the rest of the name, and the value. */
 export interface StoredXattr {
   index: number;
   suffix: ByteString;
   value: ByteString;
 }
 
-/** An inode's xattrs: places in the shared table (bytes from its start), and those stored right after the inode. */
+/** An inode's xattrs: offsets in the shared table (bytes from its start), and the ones stored right after the inode. */
 export interface InodeXattrs {
   filter: number;
   shared: number[];
   inline: StoredXattr[];
-  /** Of the whole area after the inode; 0 without xattrs. */
+  /** Size of the whole xattr area after the inode; 0 without xattrs. */
   sizeBytes: number;
 }
 
-/** The shared xattrs of an image in their order. */
+/** The shared xattrs of an image, in the order of their table. */
 export interface SharedXattrs {
   table: StoredXattr[];
   sizeBytes: number;
@@ -37,10 +37,10 @@ export interface SharedXattrs {
   assign(xattrs: ReadonlyMap<ByteString, ByteString>): InodeXattrs;
 }
 
-/** An inode names this many shared xattrs at most; the rest is stored inline. */
+/** The most shared xattrs that an inode can refer to; further ones are stored inline. */
 const SHARED_MAX = XATTR_LONG_PREFIX;
 
-/** mkcomposefs does not use the prefix of Lustre. */
+/** The prefixes by index, without that of Lustre, which mkcomposefs does not use. */
 const PREFIXES = XATTR_PREFIXES.map((prefix, index) => (index === XATTR_INDEX_LUSTRE ? '' : prefix));
 
 function storedXattr(name: ByteString, value: ByteString): StoredXattr {
@@ -56,8 +56,8 @@ export function entryBytes({ suffix, value }: StoredXattr): number {
 export const align = (n: number, multiple: number): number => Math.ceil(n / multiple) * multiple;
 
 /**
- * Puts the xattrs that several inodes have into one table, ordered by name, length and value, each from the greatest down.
- * @param inodes the xattrs of every inode of the image, once
+ * Collects xattrs that several inodes have into one table, sorted descending by name, then by length of value, then by value.
+ * @param inodes the xattrs of every inode of the image, once each
  */
 export function shareXattrs(inodes: Iterable<ReadonlyMap<ByteString, ByteString>>): SharedXattrs {
   const uses = new Map<ByteString, Map<ByteString, Use>>();
@@ -75,7 +75,7 @@ export function shareXattrs(inodes: Iterable<ReadonlyMap<ByteString, ByteString>
   return { table, sizeBytes, assign: xattrs => assignXattrs(xattrs, uses, bits) };
 }
 
-/** One pair of name and value: how many inodes have it, and its place in the table, if that is more than one. */
+/** A pair of name and value: the number of inodes that have it, and its offset in the table if that is more than one. */
 interface Use {
   readonly name: ByteString;
   readonly value: ByteString;
@@ -83,7 +83,7 @@ interface Use {
   place: number | undefined;
 }
 
-/** By name, then by value: a text of both would be a copy of each value for each inode. */
+/** Counts one use. The nested maps avoid a combined key, which would copy each value for each inode. */
 function count(uses: Map<ByteString, Map<ByteString, Use>>, name: ByteString, value: ByteString): void {
   const values = uses.get(name) ?? new Map<ByteString, Use>();
   if (values.size === 0) uses.set(name, values);
@@ -120,7 +120,9 @@ function assignXattrs(
   return result;
 }
 
-/** The bit that says an xattr of this name may be there. `bits` remembers it: an image has few names. */
+/**
+ * The filter bit whose absence tells readers that a name may exist. `bits` caches it, because an image has few distinct names.
+ */
 function filterBit(name: ByteString, { suffix, index }: StoredXattr, bits: Map<ByteString, number>): number {
   let bit = bits.get(name);
   if (bit === undefined) {

@@ -1,4 +1,4 @@
-/** xxHash of 32 bits, as the xattr name filter of EROFS uses it. Source: xxHash specification, "XXH32 algorithm description". */
+/** 32-bit xxHash, used by the xattr name filter of EROFS. Source: xxHash specification, "XXH32 algorithm description". */
 
 const P1 = 0x9e3779b1;
 const P2 = 0x85ebca77;
