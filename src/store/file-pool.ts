@@ -1,4 +1,4 @@
-/** Digests files, and stores them, on as many threads as there are processors. */
+/** Digests files and adds them to a store, on several threads. */
 import { Worker } from 'node:worker_threads';
 import type { ByteString } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
@@ -8,35 +8,36 @@ import { type Answer, type Digested, digestFile, type PoolData, type Task } from
 import { ObjectStore, objectPath, type Store } from './objects.ts';
 import { reopenSource, type SourceFile, type SourceTree } from './source.ts';
 
-/** A regular file to digest. `digest` is set when that is done. */
+/** A regular file to digest; `digest` is set when that is done. */
 export interface PoolFile extends SourceFile {
   readonly tree: SourceTree;
   readonly inode: { readonly sizeBytes: number; digest: string | undefined };
 }
 
-/** Who digests, whether the data is copied as well, and who is told. */
+/** The number of threads, the store and algorithm, and callbacks. */
 export interface PoolOptions {
-  /** At most so many, beside this one, which does little work alone and can be interrupted while there is more. */
+  /**
+   * The most worker threads. Little data is digested on this thread alone; otherwise workers do it, and this thread can handle
+   * signals meanwhile.
+   */
   threads: number;
-  /** A store to put the data into. By default the data stays where it is. */
+  /** The store that receives the data; without one the data is only digested. */
   store?: Store;
-  /** Told of objects of the store that were not what their names say, and were replaced. */
+  /** Called with the path of each object whose data did not match its name and was replaced. */
   replaced?: (object: ByteString) => void;
-  /** Of the digests; sha256 by default. */
+  /** The digest algorithm; sha256 by default. */
   algorithm?: Algorithm;
-  /** Told now and then how much is done. */
+  /** Called after each batch with the totals done so far. */
   progress?: (files: number, bytes: number) => void;
 }
 
-/** What a thread is given at once: few messages for small files, even shares for large ones. */
+/** The size of a batch: enough small files to save messages, and little enough data that large files spread evenly. */
 const BATCH_FILES = 64;
 const BATCH_BYTES = 1 << 23;
-/** Starting threads takes longer than this much data. */
+/** Digesting this much data takes less time than starting threads. */
 const ALONE_BYTES = 1 << 24;
 
-/**
- * Digests all files. Throws the first error of any: ErrnoError that names the file; EIO where it is not what was scanned.
- */
+/** Digests all files. Throws the first ErrnoError, which names its file: EIO if the file is not the one that was scanned. */
 export async function digestFiles(files: readonly PoolFile[], options: PoolOptions): Promise<void> {
   const roots = new Map<SourceTree, number>();
   try {
@@ -50,7 +51,7 @@ export async function digestFiles(files: readonly PoolFile[], options: PoolOptio
   }
 }
 
-/** What is to be done, and what is done. */
+/** The files that are still to be digested, and the progress. */
 class Work {
   readonly totalBytes: number;
   readonly #files: readonly PoolFile[];
@@ -115,7 +116,7 @@ async function runThreads(work: Work, threads: number, options: PoolOptions): Pr
   }
 }
 
-/** Gives a worker batches until none is left; two at a time, so that it never waits for the next. */
+/** Feeds batches to a worker until none is left, two at a time, so that it never has to wait for the next one. */
 function serve(worker: Worker, work: Work): Promise<void> {
   const given: PoolFile[][] = [];
   const give = (): void => {

@@ -1,5 +1,5 @@
 /**
- * One thread of the pool: digests files, and stores them.
+ * One thread of the pool: digests files and adds them to the store.
  *
  *     workerData {store?, algorithm}
  *     [{root, place, path, version, sizeBytes}, ...]  ->  {results: [{digest, added?}, ...]} in the same order, or {error}

@@ -1,12 +1,12 @@
 /**
- * A content store: each file's data once, under its fs-verity digest, as composefs names it.
+ * A content store, which keeps the data of each file once, under its fs-verity digest, as composefs names it.
  *
  * ```
  * store/35/d02f81325122d77ec1d11baba655bc9bf8a891ab26119a41c50fa03ddfb408
- * store/.tmp-35d02f81325122d7/    copies in the making, of one run; for its owner alone
+ * store/.tmp-35d02f81325122d7/    unfinished copies of one run, accessible to the owner only
  * ```
- * A run holds a lock (flock) on the directory of its copies as long as it lives: a directory without one is that of a dead run,
- * and whoever uses the store next removes it.
+ * Each run holds a lock (flock) on the directory of its copies for as long as it lives. A directory without a lock belongs to a
+ * dead run, and the next run that opens the store removes it.
  */
 import { randomBytes } from 'node:crypto';
 import {
@@ -35,20 +35,20 @@ import type { OpenFile } from './source.ts';
 
 const BLOCK_BYTES = 4096;
 
-/** Where a store keeps the object of a digest (hex), below the store. */
+/** The path of an object below the store, by its digest in hex. */
 export const objectPath = (digest: string): string => `${digest.slice(0, 2)}/${digest.slice(2)}`;
 
-/** The fs-verity digest (blocks of 4 KiB, no salt; hex) of the first `sizeBytes` bytes of a file. */
+/** The fs-verity digest (blocks of 4 KiB, no salt; hex) of the first `sizeBytes` bytes of a file. Symlinks are not followed. */
 export function measureFile(path: ByteString, sizeBytes: number, algorithm: Algorithm = 'sha256'): string {
   return withFile(path, constants.O_NOFOLLOW, fd => digestOf(fd, sizeBytes, algorithm));
 }
 
-/** The same of all that is in a file now; symlinks are followed. */
+/** The same digest of a whole file at its current size; symlinks are followed. */
 export function measureWhole(path: ByteString, algorithm: Algorithm = 'sha256'): string {
   return withFile(path, 0, fd => digestOf(fd, fstatSync(fd).size, algorithm));
 }
 
-/** The same of an open file. Throws ErrnoError that names it: EIO where it has fewer bytes. */
+/** The same digest of an open file. Throws ErrnoError with the file's path: EIO if it has fewer bytes than `sizeBytes`. */
 export function measureOpen({ fd, shown, sizeBytes }: OpenFile, algorithm: Algorithm): string {
   try {
     return digestOf(fd, sizeBytes, algorithm);
@@ -62,11 +62,11 @@ function digestOf(fd: number, sizeBytes: number, algorithm: Algorithm): string {
   return Buffer.from(measureFd(fd, sizeBytes, parametersOf(algorithm))).toString('hex');
 }
 
-/** A store that a run adds to. The threads of the process share the descriptors. */
+/** A store that a run adds to. All threads of the process share its descriptors. */
 export interface Store {
   readonly path: ByteString;
   readonly fd: number;
-  /** The name of the directory for copies, and a descriptor that has the lock. */
+  /** The name of the run's directory for copies, and a descriptor of it that holds the lock. */
   readonly staging: ByteString;
   readonly stagingFd: number;
 }
@@ -77,9 +77,10 @@ const LOCK_EX = 2;
 const LOCK_NB = 4;
 
 /**
- * Opens a store, or makes one where there is none, removes what dead runs have left in it, and makes a directory for the copies
- * of this run. Nobody else may enter that: a copy has the mode of its source at first, set-user-ID included, and another owner.
- * `endStore` has to follow. Throws ErrnoError that names the store.
+ * Opens a store, or creates it, removes the directories of dead runs, and makes a directory for the copies of this run. That
+ * directory is closed to other users, because a copy at first has the mode of its source, including set-user-ID, but another
+ * owner.
+ * The caller has to call `endStore` later. Throws ErrnoError with the path of the store.
  */
 export function beginStore(path: ByteString): Store {
   makeDirectories(path);
@@ -104,7 +105,7 @@ function listed(store: number, path: ByteString): ByteString[] {
   return names;
 }
 
-/** Makes a directory and those above it; node:fs tries for ever where nothing can be made, as in /proc. */
+/** Makes a directory and its parents. node:fs would retry forever where nothing can be created, as in /proc. */
 function makeDirectories(path: ByteString): void {
   const ends = [...path.matchAll(/[^/]+/g)].map(({ index, 0: name }) => index + name.length);
   for (const end of ends) {
@@ -119,11 +120,11 @@ function makeDirectories(path: ByteString): void {
   }
 }
 
-/** A descriptor of a run's new directory, with a lock; undefined where another run has taken it for that of a dead one. */
+/** A locked descriptor of a run's new directory; undefined if another run took it for that of a dead run and removed it. */
 function locked(store: number, staging: ByteString): number | undefined {
   const fd = openDirectoryBeneath(store, staging);
   if (fd < 0) return undefined;
-  native.flock(fd, LOCK_EX); // a filesystem without locks has none that others could take
+  native.flock(fd, LOCK_EX); // without locks here, others cannot lock either
   if (statx(fd, '') === 0) {
     const own = identityIn(statxVersion());
     if (statx(store, staging) === 0 && identityIn(statxVersion()) === own) return fd;
@@ -132,7 +133,9 @@ function locked(store: number, staging: ByteString): number | undefined {
   return undefined;
 }
 
-/** Removes the directory of a run that holds no lock. What cannot be opened, locked or removed is not ours to remove. */
+/**
+ * Removes the directory of a run if nobody holds its lock. A directory that cannot be opened, locked or removed is left alone.
+ */
 function removeDead(store: number, staging: ByteString): void {
   const fd = openDirectoryBeneath(store, staging);
   if (fd < 0) return;
@@ -145,7 +148,7 @@ function removeDead(store: number, staging: ByteString): void {
   }
 }
 
-/** Removes the directory of a run with all that is in it; one that is gone is no error. */
+/** Removes the directory of a run with its contents; a missing directory is no error. */
 function removeStaging(store: number, staging: ByteString, stagingFd: number): void {
   for (;;) {
     const names = namesIn(stagingFd);
@@ -157,17 +160,17 @@ function removeStaging(store: number, staging: ByteString, stagingFd: number): v
     } catch (error) {
       const { errno } = error as NodeJS.ErrnoException;
       if (errno === -ENOENT) return;
-      if (errno !== -ENOTEMPTY) throw error; // else another thread has begun one more copy
+      if (errno !== -ENOTEMPTY) throw error; // ENOTEMPTY: another thread began one more copy
     }
   }
 }
 
-/** Removes the copies of this run at once: threads that still copy cannot go on. For a run that a signal ends. */
+/** Removes the copies of this run at once, so that threads that still copy fail. For a run that a signal ends. */
 export function abandonStore({ fd, staging, stagingFd }: Store): void {
   removeStaging(fd, staging, stagingFd);
 }
 
-/** Puts the names of all objects on disk, removes the directory of the run, and closes the store. */
+/** Syncs the names of all objects to disk, removes the run's directory, and closes the store. */
 export function endStore({ path, fd, staging, stagingFd }: Store): void {
   try {
     removeStaging(fd, staging, stagingFd);
@@ -187,10 +190,10 @@ export function endStore({ path, fd, staging, stagingFd }: Store): void {
   }
 }
 
-/** What became of an object: it is new, it was there, or something else was there in its place. */
+/** The outcome for an object: it is new, it existed, or a wrong object was in its place and was replaced. */
 export type Added = 'new' | 'known' | 'replaced';
 
-/** The objects of a store. Several threads may add to one, each through its own. */
+/** The objects of a store. Several threads may add to one store, each through its own instance. */
 export class ObjectStore {
   readonly #store: Store;
   readonly #algorithm: Algorithm;
@@ -202,10 +205,10 @@ export class ObjectStore {
   }
 
   /**
-   * Copies a file's data into the store, unless it has that object. An object that is there is believed only after its data was
-   * measured, by the kernel where it has fs-verity; one that is not what its name says is replaced. A new object appears
-   * whole, on disk, or not at all; it has kernel fs-verity where the filesystem can.
-   * Throws ErrnoError EIO where the file's data does not have the digest (any more).
+   * Copies a file's data into the store unless the store already has that object. An existing object is trusted only after its
+   * data was measured, by the kernel if it has fs-verity; an object that does not match its name is replaced. A new object
+   * appears complete and on disk, or not at all. It gets kernel fs-verity if the filesystem supports that.
+   * Throws ErrnoError EIO if the file's data does not match the digest, or no longer does.
    */
   add(file: OpenFile, digest: string): Added {
     const found = this.#find(file, digest);
@@ -230,7 +233,7 @@ export class ObjectStore {
     return found;
   }
 
-  /** What is there now. */
+  /** The state of the store before the object is added. */
   #find({ sizeBytes }: OpenFile, digest: string): Added {
     const { fd: store, path } = this.#store;
     const found = findBeneath(store, objectPath(digest));
@@ -251,7 +254,7 @@ export class ObjectStore {
     }
   }
 
-  /** A descriptor of a directory of objects, which is made where it is missing. */
+  /** A descriptor of a directory of objects, which is created if missing. */
   #directory(name: ByteString): number {
     const { fd: store, path } = this.#store;
     const known = openDirectoryBeneath(store, name);
@@ -266,7 +269,7 @@ export class ObjectStore {
 }
 const COPY_FLAGS = constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE;
 
-/** Whether an object's data has a digest. The kernel vouches for the data of one that it has measured. */
+/** Whether an object's data has a digest. If the kernel's own measurement matches, the data is not read. */
 function hasDigest(fd: number, sizeBytes: number, digest: string, algorithm: Algorithm): boolean {
   const measured = new Uint8Array(VerityDigest.SIZE);
   if (native.measureVerity(fd, measured) >= 0) {
@@ -277,14 +280,14 @@ function hasDigest(fd: number, sizeBytes: number, digest: string, algorithm: Alg
   try {
     return digestOf(fd, sizeBytes, algorithm) === digest;
   } catch (error) {
-    if (error instanceof ErrnoError && error.errno === EIO) return false; // its filesystem has lost it
+    if (error instanceof ErrnoError && error.errno === EIO) return false; // the object's filesystem lost the data
     throw error;
   }
 }
 /** struct fsverity_digest. Source: linux/fsverity.h. */
 const VerityDigest = { algorithm: 0 /* u16 */, size: 2 /* u16 */, digest: 4, SIZE: 4 + 64 } as const;
 
-/** Makes an object readable by all, puts it on disk, and asks the kernel to guard it; many filesystems cannot. */
+/** Makes an object readable by all, syncs it to disk, and enables fs-verity, which many filesystems do not support. */
 function settle(fd: number, algorithm: Algorithm): void {
   fchmodSync(fd, 0o644);
   fsyncSync(fd);
@@ -303,7 +306,7 @@ function removeCopy(copy: string): void {
 const storeError = (path: ByteString, error: unknown): unknown => named(`store ${printable(path)}`, error);
 const naming = <T>(path: ByteString, action: () => T): T => storing(`store ${printable(path)}`, action);
 
-/** Has what a system call of Node.js throws name the store's part as it was typed. */
+/** Makes errors of Node.js system calls name the given part of the store. */
 function storing<T>(shown: string, action: () => T): T {
   try {
     return action();

@@ -1,4 +1,4 @@
-/** The files of a directory that is scanned: found again where a scan has seen them, and read only if they are still the same. */
+/** The files of a scanned directory: found again under the scanned path, and read only if they are unchanged. */
 import { findBeneath, openDirectory, openForReading } from '../sys/beneath.ts';
 import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import { EIO, ENOTDIR, ErrnoError, must } from '../sys/errno.ts';
@@ -8,19 +8,19 @@ import { identityIn, statx, statxVersion } from '../sys/statx.ts';
 /** A directory that was scanned. */
 export interface SourceTree {
   readonly path: ByteString;
-  /** Which directory it was: the start of a version of statx. */
+  /** Identifies the directory: the start of its statx version (`identityIn`). */
   readonly identity: string;
 }
 
-/** A regular file as a scan saw it. */
+/** A regular file as a scan found it. */
 export interface SourceFile {
-  /** Where it is below the directory. */
+  /** The path below the directory. */
   readonly path: ByteString;
   /** Device, inode, size and times, as statxVersion gives them. */
   readonly version: string;
 }
 
-/** Opens a directory to scan, which is no symlink. Throws ErrnoError that names it. */
+/** Opens a directory to scan; a symlink is refused. Throws ErrnoError with its path. */
 export function openSource(path: ByteString): { tree: SourceTree; fd: number } {
   const fd = openDirectory(path, false);
   if (fd === -ENOTDIR) throw new ErrnoError(ENOTDIR, `${printable(path)}: not a directory`);
@@ -29,7 +29,7 @@ export function openSource(path: ByteString): { tree: SourceTree; fd: number } {
   return { tree: { path, identity: identityIn(statxVersion()) }, fd };
 }
 
-/** Opens it again: a descriptor. Throws ErrnoError where another one is there now. */
+/** Opens a scanned directory again. @returns a descriptor. Throws ErrnoError EIO if another directory is there now. */
 export function reopenSource({ path, identity }: SourceTree): number {
   const { tree, fd } = openSource(path);
   if (tree.identity === identity) return fd;
@@ -40,15 +40,15 @@ export function reopenSource({ path, identity }: SourceTree): number {
 /** A file that is being read. */
 export interface OpenFile {
   readonly fd: number;
-  /** Its path for messages. */
+  /** The path for messages. */
   readonly shown: string;
   readonly sizeBytes: number;
 }
 
 /**
- * Opens a file below a scanned directory, has `use` read it, and checks that it did not change from the scan until then.
+ * Opens a file below a scanned directory, lets `use` read it, and checks that it did not change since the scan.
  * @param root a descriptor of the directory, whose path is `place`
- * Throws ErrnoError that names the file: EIO where it is another one, or was changed; else what the system says.
+ * Throws ErrnoError with the file's path: EIO if the file was replaced or changed; otherwise the error of the system.
  */
 export function readSource<T>(
   root: number,
@@ -67,7 +67,7 @@ export function readSource<T>(
   }
 }
 
-/** The same for a file that was found by a walk: `found` (O_PATH) is a regular file of that version. */
+/** Like `readSource`, for a file that a walk found: `found` (O_PATH) is a regular file of that version. */
 export function readFound<T>(
   found: number,
   version: string,
@@ -89,7 +89,7 @@ function checkVersion(fd: number, version: string, shown: string): void {
   if (statxVersion() !== version) throw new ErrnoError(EIO, `${shown}: changed while it was read`);
 }
 
-/** All bytes of a small file. Throws ErrnoError EIO where it has more or fewer. */
+/** All bytes of a small file. Throws ErrnoError EIO if the file's size is not `sizeBytes`. */
 export function readContent({ fd, shown, sizeBytes }: OpenFile): ByteString {
   const bytes = new Uint8Array(sizeBytes + 1);
   const count = must(native.pread(fd, bytes, 0, bytes.length, 0), shown);
