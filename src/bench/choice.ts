@@ -1,4 +1,4 @@
-/** Which targets a benchmark has: those that were asked for, and why some of them are left out. */
+/** Chooses the targets of a benchmark, and explains why some are left out. */
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { isImage, type MountPlan, planHere } from '../mount/plan.ts';
@@ -8,10 +8,10 @@ import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/sec
 import { fuseOverlayfsTarget, peerTarget } from './peers.ts';
 import { driverTarget, kernelTarget, type Target } from './targets.ts';
 
-/** What can be measured without more words. */
+/** The targets that need only a name. */
 export const BUILT_IN = ['lowerdata', 'kernel', 'fuse-overlayfs', 'fuse-native'] as const;
 type BuiltIn = (typeof BUILT_IN)[number];
-/** fuse-native takes many times as long as all others. */
+/** fuse-native is not a default, because it takes many times as long as all others. */
 export const DEFAULT_TARGETS = 'lowerdata,kernel,fuse-overlayfs';
 
 export interface TargetChoice {
@@ -19,21 +19,21 @@ export interface TargetChoice {
   readonly source: ByteString;
   /** The text of each `-o`. */
   readonly options: readonly ByteString[];
-  /** Names of BUILT_IN with commas between them. */
+  /** Names of BUILT_IN, separated by commas. */
   readonly targets: ByteString;
-  /** `name=options` of this driver. */
+  /** Variants of this driver, as `name=options`. */
   readonly with: readonly ByteString[];
-  /** `name=command` of other programs. */
+  /** Other programs, as `name=command`. */
   readonly peer: readonly ByteString[];
 }
 
 export interface Chosen {
   readonly targets: readonly Target[];
-  /** A sentence for each one that is left out. */
+  /** One sentence for each target that is left out. */
   readonly notes: readonly string[];
 }
 
-/** Throws ErrnoError EINVAL for what can not be understood, names that are taken twice, and where no target is left. */
+/** Throws ErrnoError EINVAL for a malformed choice, for a name that occurs twice, and if no target remains. */
 export function chosenTargets(choice: TargetChoice, plan: MountPlan): Chosen {
   const notes: string[] = [];
   const targets: Target[] = [];
@@ -61,7 +61,7 @@ function builtIn(text: ByteString): BuiltIn[] {
     });
 }
 
-/** Why a target can not be measured; undefined where it can. */
+/** The reason why a target cannot be measured; undefined if it can. */
 function obstacle(name: BuiltIn, { stack }: MountPlan): string | undefined {
   const { layers } = stack;
   switch (name) {
@@ -83,7 +83,7 @@ function obstacle(name: BuiltIn, { stack }: MountPlan): string | undefined {
 
 const hasProgram = (name: string): boolean => spawnSync(name, ['--version'], { stdio: 'ignore' }).error === undefined;
 
-/** It is an optional dependency, and needs a library that may be missing, too. */
+/** The reason why fuse-native cannot be loaded. It is an optional dependency, and its library may be missing as well. */
 function withoutFuseNative(): string | undefined {
   try {
     createRequire(import.meta.url)('fuse-native');
@@ -107,11 +107,11 @@ function builtInTarget(name: BuiltIn, { source, options }: TargetChoice, plan: M
   }
 }
 
-/** This driver with more options: `name=options`, or `name=-o options`. */
+/** A target for this driver with more options, given as `name=options` or `name=-o options`. */
 function variant(text: ByteString, { source, options }: TargetChoice): Target {
   const [, name, more] = /^([^=\s]+)=(?:-o\s*)?(\S.*)$/s.exec(text) ?? [];
   if (name === undefined || more === undefined)
     throw new ErrnoError(EINVAL, `--with ${printable(text)}: not name=options`);
-  planHere(source, [...options, more]); // what can not be mounted is told now
+  planHere(source, [...options, more]); // reports options that cannot be mounted now
   return driverTarget(printable(name), source, [...options, more]);
 }

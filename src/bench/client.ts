@@ -1,5 +1,5 @@
 /**
- * One client of a benchmark: a thread that does what it is told, while the main thread stays awake for signals.
+ * One client of a benchmark: a thread that executes orders, while the main thread stays free to handle signals.
  *
  *     ClientOrder  ->  ClientAnswer
  */
@@ -7,7 +7,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { ByteString } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
 
-/** What a client is given when it starts: who it is to be, where that is not who started it. */
+/** The user that a client has to become, if it is not the user of the process. */
 export interface ClientUser {
   readonly uid: number;
   readonly gid: number;
@@ -21,13 +21,13 @@ interface PathsOrder {
   readonly root: ByteString;
   /** A BenchOperation. */
   readonly operation: number;
-  /** Relative to the root, each with a NUL behind it. */
+  /** Paths relative to the root, each followed by a NUL. */
   readonly paths: Uint8Array;
   readonly count: number;
 }
 
 interface LargeOrder {
-  /** Reads of so many bytes at each offset of a file, or looks at a map of it. Opening it takes no part. */
+  /** Reads `bytes` at each offset of a file, or touches a mapping of it there. Opening the file is not timed. */
   readonly kind: 'reads' | 'touches';
   readonly path: ByteString;
   readonly offsets: Float64Array;
@@ -45,16 +45,16 @@ interface RunsOrder {
 export interface ClientAnswer {
   /** The number of operations, or the negative errno of the first one that failed. */
   readonly result: number;
-  /** Of each operation; 0 from the first failure on. */
+  /** The time of each operation; 0 from the first failure on. */
   readonly nanoseconds: Float64Array;
-  /** By the clock of the system: comparable between threads. */
+  /** In milliseconds of the system's monotonic clock, which is comparable between threads. */
   readonly beginMs: number;
   readonly endMs: number;
 }
 
 const AT_FDCWD = -100;
 const O_PATH_DIRECTORY = 0o10200000;
-/** What readdir(3) of the C library offers; files that are read by name are no larger. */
+/** The buffer size of readdir(3) in the C library. Files that are read by name are no larger. */
 const BUFFER_BYTES = 32_768;
 const buffer = new Uint8Array(BUFFER_BYTES);
 

@@ -1,4 +1,4 @@
-/** The clients of a benchmark: who asks a mounted stack, and how a pass is timed. */
+/** The clients of a benchmark: threads that operate on a mounted stack, and the timing of a pass. */
 import { once } from 'node:events';
 import { accessSync, constants, writeFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
@@ -9,23 +9,23 @@ import type { ClientAnswer, ClientOrder, ClientUser } from './client.ts';
 import type { BenchNames } from './names.ts';
 import { type Pass, type Place, type Share, sharesOf, type Workload } from './workloads.ts';
 
-/** What one pass took. */
+/** The times of one pass. */
 export interface Timing {
-  /** Of each operation. */
+  /** The time of each operation. */
   readonly nanoseconds: Float64Array;
-  /** From the first client's beginning to the last one's end. */
+  /** The time from the first client's start to the last one's end. */
   readonly seconds: number;
 }
 
-/** Threads that ask a filesystem. */
+/** Threads that operate on a filesystem. */
 export class Clients {
   readonly #workers: readonly Worker[];
   readonly #names: BenchNames;
   readonly #aborted: Promise<never>;
 
   /**
-   * @param user who they are, if not the user of this process
-   * @param signal ends a pass that is under way; the threads go on until their call returns
+   * @param user the user that they run as, if not the user of this process
+   * @param signal aborts a running pass; the threads continue until their call returns
    */
   constructor(count: number, names: BenchNames, user: ClientUser | undefined, signal: AbortSignal) {
     this.#names = names;
@@ -34,10 +34,10 @@ export class Clients {
     this.#aborted = new Promise((_, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     });
-    this.#aborted.catch(() => {}); // whoever waits is told
+    this.#aborted.catch(() => {}); // callers that wait see the rejection themselves
   }
 
-  /** Does a workload with the first `count` clients, each of which has its share of it. */
+  /** Runs a workload on the first `count` clients, which share its operations. */
   async measure(place: Place, workload: Workload, count: number): Promise<Timing> {
     const { before } = workload;
     if (before === 'drop') await dropCaches();
@@ -45,7 +45,10 @@ export class Clients {
     return this.pass(place, workload, count);
   }
 
-  /** Throws ErrnoError, with the name, for the first operation that fails: ECHILD where a program is no use. */
+  /**
+   * Runs a pass. Throws ErrnoError with the path for the first operation that fails: ECHILD if a program did not exit with status
+   * 0.
+   */
   async pass(place: Place, pass: Pass, count: number): Promise<Timing> {
     const shares = sharesOf(pass, place, this.#names, count);
     const answers = await Promise.race([Promise.all(shares.map(({ order }, i) => this.#ask(i, order))), this.#aborted]);
@@ -78,7 +81,7 @@ function check({ result, nanoseconds }: ClientAnswer, { operation }: Pass, { nam
 
 const DROP_FILE = '/proc/sys/vm/drop_caches';
 
-/** Whether the kernel can be told to forget names and inodes: root of a user namespace can not. */
+/** Whether this process can drop the kernel's caches; root of a user namespace cannot. */
 export function canDropCaches(): boolean {
   try {
     accessSync(DROP_FILE, constants.W_OK);
@@ -88,11 +91,11 @@ export function canDropCaches(): boolean {
   }
 }
 
-/** Makes the kernel forget names and inodes that nobody uses; without root nothing happens. */
+/** Drops unused dentries and inodes from the kernel's caches; without root nothing happens. */
 async function dropCaches(): Promise<void> {
   if (!canDropCaches()) return;
   writeFileSync(DROP_FILE, '2');
   await setTimeout(SETTLE_MS);
 }
-/** Servers hear of every name that was forgotten: 72,000 names keep one busy for a while. */
+/** Servers receive a FORGET for every dropped name: 72,000 names keep one busy for a while. */
 const SETTLE_MS = 100;

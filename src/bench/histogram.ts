@@ -1,18 +1,20 @@
-/** How times are distributed: counts in buckets of equal width on a logarithmic scale. */
+/** The distribution of times: counts in buckets of equal width on a logarithmic scale. */
 
-/** Buckets from a time to twice that time: each is 9 % wide. */
+/** Buckets per doubling of time: each is 9 % wide. */
 const PER_DOUBLING = 8;
 
-/** Pairs of a bucket's lower bound in microseconds and how many operations it holds; empty ones are left out. In order. */
+/**
+ * Pairs of a bucket's lower bound in microseconds and its number of operations, in ascending order; empty buckets are left out.
+ */
 export type Histogram = readonly (readonly [microseconds: number, operations: number])[];
 
-/** How many times as long the upper bound of a bucket is as its lower one. */
+/** The ratio of a bucket's upper bound to its lower bound. */
 export const BUCKET_RATIO: number = 2 ** (1 / PER_DOUBLING);
 
-/** Counts by the number of the bucket: k holds times from 2^(k/8) ns. */
+/** Operations by bucket number: bucket k starts at 2^(k/8) ns. */
 export type Counts = ReadonlyMap<number, number>;
 
-/** A time that the clock can not tell from none counts as 1 ns. */
+/** Counts times by bucket. A time below the clock's resolution counts as 1 ns. */
 export function countTimes(nanoseconds: Float64Array): Counts {
   const counts = new Map<number, number>();
   for (const time of nanoseconds) {
@@ -22,7 +24,7 @@ export function countTimes(nanoseconds: Float64Array): Counts {
   return counts;
 }
 
-/** One histogram of several counts. */
+/** Combines several counts into one histogram. */
 export function histogramOf(all: readonly Counts[]): Histogram {
   const sums = new Map<number, number>();
   for (const counts of all) for (const [bucket, count] of counts) sums.set(bucket, (sums.get(bucket) ?? 0) + count);

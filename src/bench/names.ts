@@ -1,4 +1,4 @@
-/** What a benchmark asks for: a fixed choice of names, shuffled by a seed, read from the stack without a mount. */
+/** The names that a benchmark asks for: a fixed choice, shuffled by a seed, read from the stack without a mount. */
 import { fstatSync, readlinkSync, statSync } from 'node:fs';
 import type { Node } from '../overlay/node.ts';
 import { openOverlay } from '../overlay/open.ts';
@@ -10,45 +10,46 @@ import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, isRegular } from '../sys/stat.ts';
 
 export interface BenchNames {
-  /** All directories, `.` first, each before what is in it. */
+  /** All directories, `.` first, each before its contents. */
   readonly directories: readonly ByteString[];
-  /** Names below the root, the directories included. */
+  /** The number of names below the root, including directories. */
   readonly entries: number;
-  /** Anything but the root. */
+  /** A sample of all names except the root. */
   readonly any: readonly ByteString[];
-  /** Names that are not there, in directories that are. */
+  /** Nonexistent names in existing directories. */
   readonly missing: readonly ByteString[];
-  /** Regular files with a little data. */
+  /** A sample of regular files with 1 to 16,384 bytes. */
   readonly files: readonly ByteString[];
-  /** The regular file with the most data, or the one that was chosen; undefined where there is none with much. */
+  /** The chosen file, or the largest one; undefined if no file has LARGE_BYTES_MIN bytes. */
   readonly large: LargeFile | undefined;
-  /** Programs that can be started. */
+  /** Executable programs of the stack, by kind. */
   readonly programs: ReadonlyMap<Program, ByteString>;
 }
 
 export interface LargeFile {
   readonly path: ByteString;
-  /** What is measured of it: from its beginning, LARGE_BYTES_MAX at most. */
+  /** The bytes that are measured, from the start of the file: at most LARGE_BYTES_MAX. */
   readonly sizeBytes: number;
-  /** The plain file in its layer that holds the data; undefined where that is in an image. */
+  /** The plain file in its layer that holds the data; undefined if the data is in an image. */
   readonly object: ByteString | undefined;
   readonly seed: number;
 }
 
-/** Programs that say with a few words how long starting takes, by their names in a stack. */
+/** Programs whose start is measured, with the patterns of their names in a stack. */
 const PROGRAMS = { node: /^node$/, python3: /^python3(\.\d+)?$/ } as const;
 export type Program = keyof typeof PROGRAMS;
 
-/** Names of each kind at most. */
+/** The most names of each kind. */
 const SAMPLE = 5000;
 const SMALL_BYTES = 16_384;
-/** Where a large file begins: 32 reads of the size that is measured. */
+/** The smallest large file: 32 reads of the measured size. */
 export const LARGE_BYTES_MIN = 4 << 20;
 const LARGE_BYTES_MAX = 256 << 20;
 
 /**
+ * Chooses the names.
  * @param large the path of the large file, instead of the largest one
- * Throws ErrnoError where the stack can not be read, holds nothing to ask for, or has no such file.
+ * Throws ErrnoError if the stack cannot be read or is empty, or if `large` is not a file of LARGE_BYTES_MIN bytes.
  */
 export function benchNames(options: StackOptions, seed: number, large?: ByteString): BenchNames {
   const overlay = openOverlay(options);
@@ -80,7 +81,7 @@ interface Candidate {
 interface Found {
   readonly directories: ByteString[];
   readonly others: ByteString[];
-  /** Those of the others that have a little data. */
+  /** The subset of `others` with a little data. */
   readonly files: ByteString[];
   readonly programs: Map<Program, ByteString>;
   largest?: Candidate;
@@ -89,7 +90,7 @@ interface Found {
 function readAll(overlay: Overlay): Found {
   const found: Found = { directories: ['.'], others: [], files: [], programs: new Map() };
   const pending: [ByteString, Node][] = [['', overlay.root]];
-  const seen = new Set([overlay.root.ino]); // a damaged image may have a directory in itself
+  const seen = new Set([overlay.root.ino]); // a corrupt image may have a directory inside itself
   for (let next = pending.pop(); next; next = pending.pop()) {
     const [prefix, directory] = next;
     for (const { name } of overlay.list(directory)) {
@@ -139,8 +140,9 @@ function largeFile(overlay: Overlay, { path, node, sizeBytes }: Candidate, seed:
 }
 
 /**
- * The path of an open file. Layers are opened as mounts of their own, in which a path begins at the layer. Source: proc_pid_fd(5).
- * @param fd -1 for data in an image, which is no file
+ * The path of an open file; undefined if none is found. Layers are opened as separate mounts, so a path in /proc starts at its
+ * layer. Source: proc_pid_fd(5).
+ * @param fd -1 for data in an image, which has no file
  */
 function objectOf(overlay: Overlay, fd: number): ByteString | undefined {
   if (fd < 0) return undefined;
@@ -156,7 +158,7 @@ function objectOf(overlay: Overlay, fd: number): ByteString | undefined {
   });
 }
 
-/** The first ones of a shuffled list. */
+/** The first SAMPLE elements of a shuffled copy of a list. */
 function sample(list: readonly ByteString[], random: () => number): ByteString[] {
   const shuffled = [...list];
   for (let i = shuffled.length - 1; i > 0; i--) {
@@ -166,7 +168,10 @@ function sample(list: readonly ByteString[], random: () => number): ByteString[]
   return shuffled.slice(0, SAMPLE);
 }
 
-/** Numbers from 0 to 1, the same ones for a seed: a linear congruential generator. Source: Numerical Recipes, 7.1. */
+/**
+ * Pseudo-random numbers from 0 to 1 (exclusive), determined by the seed: a linear congruential generator. Source: Numerical
+ * Recipes, 7.1.
+ */
 export function generator(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

@@ -1,4 +1,4 @@
-/** Other programs that can mount the stack of a benchmark. */
+/** Targets that mount the benchmark's stack with other programs. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { mountAt, readMounts } from '../fuse/mountinfo.ts';
@@ -22,9 +22,10 @@ import {
 import { serverOf, usageFromNow } from './usage.ts';
 
 /**
- * A program, in the foreground or the background: a line for the shell in which {image} (the normal layers, colons between
- * them), {objects} (the data-only ones, likewise), {stack} (all of them as `A:B::C`, escaped) and {mnt} are replaced.
- * Throws ErrnoError EINVAL for a text that is no `name=command`.
+ * A target for a program that runs in the foreground or the background. Its command is a line for the shell with placeholders:
+ * {image} (the normal layers, joined by colons), {objects} (the data-only layers, likewise), {stack} (all layers as `A:B::C`,
+ * escaped) and {mnt}.
+ * Throws ErrnoError EINVAL unless the text is `name=command` with {mnt} in it.
  */
 export function peerTarget(text: ByteString, { stack }: MountPlan): Target {
   const [, name, command] = /^([^=\s]+)=(.*)$/s.exec(text) ?? [];
@@ -33,7 +34,7 @@ export function peerTarget(text: ByteString, { stack }: MountPlan): Target {
   return shellTarget(name, command, stack.layers);
 }
 
-/** The program fuse-overlayfs, which takes directories and has no data-only layers. */
+/** A target for the program fuse-overlayfs, which takes directories and has no data-only layers. */
 export const fuseOverlayfsTarget = ({ stack, fuse: { allowOther } }: MountPlan): Target =>
   shellTarget(
     'fuse-overlayfs',
@@ -60,7 +61,7 @@ function shellTarget(name: ByteString, command: ByteString, layers: readonly Lay
   };
 }
 
-/** Layers as one text, each with `:` before it, or `::` where it is data-only. */
+/** The layers as one text: `:` precedes a normal layer, `::` a data-only one. */
 function lowerdir(layers: readonly LayerSpec[]): ByteString {
   const pieces = layers.map(({ path, dataOnly }) => `${dataOnly ? '::' : ':'}${escaped(absolute(path))}`);
   return pieces.join('').slice(1);
@@ -74,7 +75,7 @@ async function startPeer(line: ByteString, place: ByteString, signal: AbortSigna
   const mountpoint = mountpointIn(place);
   const log = bufferOf(`${place}/log`);
   makeDirectory(mountpoint);
-  const output = openSync(log, 'w'); // no pipe: a program in the background outlives whoever reads
+  const output = openSync(log, 'w'); // a file, as a daemon could outlive the reader of a pipe
   const child = spawn('sh', ['-c', Buffer.from(line, 'latin1').toString()], {
     detached: true,
     stdio: ['ignore', output, output],
@@ -84,7 +85,7 @@ async function startPeer(line: ByteString, place: ByteString, signal: AbortSigna
   const failed = (): boolean => hasEnded(child) && child.exitCode !== 0;
   const settled = await until(
     () => isMounted(mountpoint) || failed(),
-    () => (signal.aborted ? HURRY_MS : PATIENCE_MS), // it may be about to mount
+    () => (signal.aborted ? HURRY_MS : PATIENCE_MS), // the program may be about to mount
   );
   const mount = settled ? mountAt(readMounts(), mountpoint) : undefined;
   if (mount) {
@@ -109,8 +110,8 @@ async function stopPeer(child: ChildProcess, mountpoint: ByteString): Promise<vo
     )
       break;
     try {
-      process.kill(-(child.pid as number), signal); // the shell, and what it has started
-    } catch {} // it has ended meanwhile
+      process.kill(-(child.pid as number), signal); // the process group: the shell and its children
+    } catch {} // it ended meanwhile
   }
   await takeAway(mountpoint);
 }

@@ -1,22 +1,22 @@
 /**
- * The report of a benchmark as a picture: how times are distributed, and how they compare, one panel a workload.
+ * Draws the report of a benchmark: the distribution of times and the ratios between targets, one panel per workload.
  *
- *     workload   target  ░░▒▓●▓▒░ │    times, logarithmic: ● p50, │ p99, shade: how many      ●  p50 of the first target's
+ *     workload   target  ░░▒▓●▓▒░ │    times, logarithmic: ● p50, │ p99, shade: share      ●  p50 relative to the first target
  *
- * Drawn by Observable Plot into the document of linkedom, which needs no browser; colours are for light and dark surroundings.
+ * Observable Plot draws into a document of linkedom, so no browser is needed. The colours suit light and dark backgrounds.
  */
 import type * as Plot from '@observablehq/plot';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import type { BenchReport, BenchRow } from './report.ts';
 
 type PlotModule = typeof Plot;
-/** What Plot draws into. */
+/** The document that Plot draws into. */
 type Page = NonNullable<Plot.PlotOptions['document']>;
 
-/** Draws. @returns an SVG document */
+/** Draws a report. @returns an SVG document */
 export type Painter = (report: BenchReport) => string;
 
-/** Loads what a picture is drawn with. Throws ErrnoError EINVAL where the packages, which are optional, are not installed. */
+/** Loads the drawing packages. Throws ErrnoError EINVAL if these optional packages are not installed. */
 export async function loadPainter(): Promise<Painter> {
   try {
     const [plot, { parseHTML }] = await Promise.all([import('@observablehq/plot'), import('linkedom')]);
@@ -31,7 +31,7 @@ export async function loadPainter(): Promise<Painter> {
 const [WIDTH, TIMES_WIDTH, HEAD_HEIGHT, MARGIN] = [1000, 660, 86, 20];
 const [LANE_HEIGHT, GAP_HEIGHT, AXIS_HEIGHT] = [15, 12, 44];
 const FONT = 'font-family: system-ui, "Segoe UI", "DejaVu Sans", sans-serif; font-size: 12px;';
-/** Of targets, in their order, on a light ground and on a dark one: told apart also by those who see few colours. */
+/** Colours of targets in order, for light and dark backgrounds; they remain distinguishable for colour-blind readers. */
 const LIGHT = ['#0969da', '#bc4c00', '#1a7f37', '#8250df', '#9a6700', '#bf3989', '#57606a'];
 const DARK = ['#58a6ff', '#f0883e', '#3fb950', '#bc8cff', '#d29922', '#f778ba', '#8b949e'];
 const INK = { light: '#1f2328', dark: '#e6edf3' } as const;
@@ -76,7 +76,10 @@ function heightOf(rows: readonly BenchRow[]): number {
   return workloads * (lanes * LANE_HEIGHT + GAP_HEIGHT) + AXIS_HEIGHT;
 }
 
-/** Light colours are attributes, which every program that shows SVG understands; a dark ground replaces each of them. */
+/**
+ * The style sheet. Light colours are attributes, which every SVG viewer understands; on a dark background the sheet replaces each
+ * of them.
+ */
 function styles(): string {
   const pairs = [...LIGHT, INK.light, GROUND.light].map((light, i) => [light, [...DARK, INK.dark, GROUND.dark][i]]);
   const dark = pairs.map(([light, dark]) => `[fill="${light}"]{fill:${dark}}[stroke="${light}"]{stroke:${dark}}`);
@@ -104,10 +107,10 @@ function* head(report: BenchReport, targets: readonly string[], clients: number)
   yield `<text x="${x + 10}" y="72" fill="currentColor">● p50   | p99   shade: share of operations</text>`;
 }
 
-/** An SVG of its own at a place. */
+/** Positions a nested SVG. */
 const placed = (svg: string, x: number): string => svg.replace('<svg ', `<svg x="${x}" y="${HEAD_HEIGHT}" `);
 
-/** What both panels share: workloads from top to bottom, targets in each. */
+/** The options that both panels share: workloads from top to bottom, and the targets of each. */
 function panel({ rows, targets, document, height }: Scene): Plot.PlotOptions {
   return {
     document,
@@ -174,7 +177,7 @@ function ratios(scene: Scene): string {
   });
 }
 
-/** The numbers, on the side of their dots where no line is. */
+/** The ratios as text, on the side of each dot that has no line. */
 function labels({ plot }: Scene, rows: readonly BenchRow[], x: (row: BenchRow) => number): Plot.Markish[] {
   return [false, true].map(isLess => {
     const place = isLess ? ({ dx: -8, textAnchor: 'end' } as const) : ({ dx: 8, textAnchor: 'start' } as const);
@@ -185,19 +188,19 @@ function labels({ plot }: Scene, rows: readonly BenchRow[], x: (row: BenchRow) =
   });
 }
 
-/** The powers of ten among numbers, and the next ones around them. */
+/** The powers of ten that enclose the numbers. */
 function decades(numbers: readonly number[]): number[] {
   const [first, last] = [Math.floor(Math.log10(Math.min(...numbers))), Math.ceil(Math.log10(Math.max(...numbers)))];
   return Array.from({ length: last - first + 1 }, (_, i) => Number(`1e${first + i}`));
 }
 
-/** As text. Hundredths of a pixel are enough. */
+/** Draws a panel as SVG text, rounded to hundredths of a pixel. */
 function drawn(scene: Scene, options: Plot.PlotOptions): string {
   const svg = scene.plot.plot({ ...panel(scene), ...options });
   return svg.outerHTML.replace(/\d+\.\d{3,}(?![\d×])/g, (digits: string) => String(Number(Number(digits).toFixed(2))));
 }
 
-/** Microseconds in the unit that suits them. */
+/** Microseconds in a suitable unit. */
 function shortTime(microseconds: number): string {
   if (microseconds < 1) return `${Math.round(microseconds * 1000)} ns`;
   if (microseconds < 1000) return `${microseconds} µs`;

@@ -1,4 +1,4 @@
-/** What a benchmark has found, in numbers. */
+/** The report of a benchmark: its measurements in numbers. */
 import { cpus, release } from 'node:os';
 import { BUCKET_RATIO, type Histogram, histogramOf } from './histogram.ts';
 import type { Measured, Sample } from './run.ts';
@@ -9,20 +9,23 @@ export interface BenchRow {
   readonly workload: string;
   readonly clients: number;
   readonly target: string;
-  /** Of one round. */
+  /** Operations in one round. */
   readonly operations: number;
   readonly rounds: number;
-  /** One operation: the medians of the rounds' p50 and p99, and the longest of all. */
+  /** Times of one operation: the medians of the rounds' p50 and p99, and the maximum of all rounds. */
   readonly microseconds: { readonly p50: number; readonly p99: number; readonly max: number };
-  /** The p50 of each round, in their order: how far apart they are says how far to trust their median. */
+  /** The p50 of each round, in order; their spread shows how far to trust the median. */
   readonly roundMicroseconds: readonly number[];
-  /** All operations of a round, as the clock on the wall has it: the median. */
+  /** Wall-clock time of all operations of a round: the median. */
   readonly seconds: number;
-  /** To the first target in the same round, the median: of p50, and of the seconds. null without a first target. */
+  /**
+   * The ratio to the first target in the same round, as a median: of p50 and of the seconds. null if the first target was not
+   * measured.
+   */
   readonly ratio: Ratio;
-  /** The same, to the object itself: null where that was not measured. */
+  /** The same ratio to the plain file of the object; null if that was not measured. */
   readonly ofObject: Ratio | null;
-  /** By the seconds of a round: the median. null where no data is read. 1 MB is a million bytes. */
+  /** Throughput by the median of `seconds`; null if no data is read. 1 MB is a million bytes. */
   readonly megabytesPerSecond: number | null;
   /** All operations of all rounds. */
   readonly histogram: Histogram;
@@ -48,9 +51,9 @@ export interface BenchReport {
     readonly node: string;
   };
   readonly notes: readonly string[];
-  /** The large file, how much of it is read, and the plain file that has its data. */
+  /** The large file, the number of bytes read, and the plain file that holds its data. */
   readonly large: { readonly path: string; readonly sizeBytes: number; readonly object: string | null } | null;
-  /** How many times as long the upper bound of a bucket is as its lower one. */
+  /** The ratio of a bucket's upper bound to its lower bound. */
   readonly histogramBucketRatio: number;
   readonly workloads: readonly Pick<Workload, 'name' | 'what' | 'kind'>[];
   readonly targets: readonly BenchTarget[];
@@ -59,19 +62,21 @@ export interface BenchReport {
 
 interface BenchTarget {
   readonly name: string;
-  /** Why it was not, or not always, measured. */
+  /** The reason why the target was not measured in every round. */
   readonly error?: string;
-  /** What its server has used while it was measured: all rounds together, and at most. Absent where it has none that is known. */
+  /**
+   * Usage of the target's server while it was measured: processor time of all rounds, peak memory. Absent if no server is known.
+   */
   readonly server?: Usage;
 }
 
-/** What there is to say besides the measurements. */
+/** The parts of a report that are not measurements. */
 export type BenchFacts = Pick<
   BenchReport,
   'stack' | 'options' | 'rounds' | 'seed' | 'entries' | 'directories' | 'notes' | 'large'
 >;
 
-/** @param targets in the order of the report; the first one is that which the others are compared with */
+/** @param targets in the order of the report; the others are compared with the first one */
 export function reportOf(
   facts: BenchFacts,
   workloads: readonly Workload[],
@@ -131,7 +136,7 @@ function rowOf(own: readonly Sample[], pass: Workload, base: readonly Sample[], 
   };
 }
 
-/** To other samples, each of the same round: the medians. */
+/** The medians of the ratios to other samples, each of the same round; null without a common round. */
 function ratioOf(own: readonly Sample[], base: readonly Sample[]): Ratio {
   const ratio = (field: 'p50' | 'seconds'): number | null => {
     const ratios = own.flatMap(sample => {

@@ -1,4 +1,4 @@
-/** The rounds of a benchmark: every target in turn, each time mounted afresh. */
+/** The rounds of a benchmark: each round measures every target in turn on a fresh mount. */
 import { chmodSync, mkdirSync, mkdtempSync, realpathSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,13 +17,13 @@ export interface BenchPlan {
   readonly workloads: readonly Workload[];
   readonly names: BenchNames;
   readonly rounds: number;
-  /** How many clients ask at a time: one entry for each time that all is measured. */
+  /** Numbers of concurrent clients; everything is measured once for each. */
   readonly clients: readonly number[];
-  /** Who they are, if not the user of this process. */
+  /** The user that clients run as; by default the user of this process. */
   readonly user?: ClientUser | undefined;
 }
 
-/** What one target took for one workload in one round, in nanoseconds. */
+/** The times of one target for one workload in one round, in nanoseconds; `seconds` is the whole round. */
 export interface Sample {
   readonly target: string;
   readonly workload: string;
@@ -39,18 +39,18 @@ export interface Sample {
 
 export interface Measured {
   readonly samples: readonly Sample[];
-  /** Why a target is not, or no longer, measured. */
+  /** Errors of targets, by name; a target is not measured after its error. */
   readonly errors: ReadonlyMap<string, string>;
-  /** Why a program of the stack is not, or no longer, started. */
+  /** Errors of the stack's programs, by name; a program is not started after its error. */
   readonly useless: ReadonlyMap<string, string>;
-  /** The most that the servers of a target have used in a round. */
+  /** Usage by the servers of each target: processor time of all rounds, and the highest peak of memory. */
   readonly usage: ReadonlyMap<string, Usage>;
 }
 
 /**
- * Measures. Nothing is mounted, and no file is left, when it settles.
+ * Runs all rounds. When the promise settles, nothing is mounted and no file is left.
  * @param step called after each target of each round
- * @param signal makes it end, and reject with the signal's reason
+ * @param signal aborts the run; the promise rejects with the signal's reason
  */
 export async function runBench(plan: BenchPlan, step: () => void, signal: AbortSignal): Promise<Measured> {
   const home = byteStringFromText(mkdtempSync(join(realpathSync(tmpdir()), 'lowerdata-bench-')));
@@ -62,7 +62,7 @@ export async function runBench(plan: BenchPlan, step: () => void, signal: AbortS
     return rounds;
   } finally {
     removePlace(home);
-    if (!signal.aborted) await clients.stop(); // else a thread may be in a call
+    if (!signal.aborted) await clients.stop(); // after an abort, a thread may still be in a call
   }
 }
 
@@ -88,7 +88,7 @@ class Rounds implements Measured {
     for (let round = 0; round < rounds; round++)
       for (const count of clients)
         for (let i = 0; i < targets.length; i++) {
-          // another one begins each round, so that none is always the one that finds caches cold
+          // each round starts with another target, so that the cost of cold caches falls on all of them
           await this.#measure(targets[(i + round) % targets.length] as Target, round, count);
           step();
         }
@@ -124,7 +124,7 @@ class Rounds implements Measured {
       });
     }
   }
-  /** @returns undefined for a program that is no use, here or with another target: all are asked the same */
+  /** @returns undefined for a program that failed, here or on another target: each workload runs on all targets or on none */
   async #pass(pass: Pass, action: () => Promise<Timing>): Promise<Timing | undefined> {
     if (pass.operation !== 'start') return action();
     if (this.useless.has(pass.program)) return undefined;
@@ -141,7 +141,7 @@ class Rounds implements Measured {
     this.samples.push({ target, workload, clients, round, ...summary(timing) });
   }
 
-  /** Calls `use` while the target is mounted, and notes what its server has used. */
+  /** Calls `use` while the target is mounted, and records the usage of its server. */
   async #mounted(target: Target, use: (place: Place) => Promise<void>): Promise<void> {
     this.#signal.throwIfAborted();
     const place = `${this.#home}/${target.name.replaceAll('/', '_')}`;

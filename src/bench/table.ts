@@ -1,4 +1,4 @@
-/** The report of a benchmark as tables for people, at most 100 columns wide: one for each kind of workload. */
+/** Prints the report of a benchmark as tables, at most 100 columns wide: one table for each kind of workload. */
 import type { BenchReport, BenchRow } from './report.ts';
 
 type Kind = BenchReport['workloads'][number]['kind'];
@@ -21,7 +21,7 @@ const allRatio: Column = { head: 'all ratio', width: 10, cell: ({ ratio }) => nu
 const speed: Column = { head: 'MB/s', width: 9, cell: row => number(row.megabytesPerSecond, 0) };
 const ofObject: Column = { head: 'of object', width: 10, cell: row => number(row.ofObject?.seconds ?? null, 2) };
 
-/** What stands behind workload, clients and target. */
+/** The columns after workload, clients and target. */
 const COLUMNS: Readonly<Record<Kind, readonly Column[]>> = {
   names: [...times('µs', 1, [2, 0]), all, p50Ratio, allRatio],
   data: [speed, ...times('µs', 1, [2, 0]), allRatio, ofObject],

@@ -1,4 +1,4 @@
-/** What a benchmark measures: ways to mount the same stack, each of which can be taken away whatever happens. */
+/** The targets of a benchmark: ways to mount the same stack, each of which can be unmounted in any state. */
 import { spawn } from 'node:child_process';
 import { mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
@@ -17,26 +17,26 @@ import { type Usage, usageFromNow } from './usage.ts';
 
 export interface Target {
   readonly name: string;
-  /** It shows nothing but the large file. */
+  /** Set if the target provides only the large file. */
   readonly dataOnly?: true;
-  /** Mounts at `mnt` in an empty directory. Throws, and leaves no mount behind, where that fails. */
+  /** Mounts at `mnt` in an empty directory. If it throws, no mount is left behind. */
   start(place: ByteString, signal: AbortSignal): Promise<Running>;
 }
 
 export interface Running {
-  /** Where the large file is, if not at its path below the mount. */
+  /** The path of the large file, if it is not at its path below the mount. */
   readonly large?: ByteString;
-  /** What the server has used until now; absent where there is none, or none that is known. */
+  /** Usage of the server so far; absent if there is no known server. */
   readonly usage?: () => Usage | undefined;
   stop(): Promise<void>;
 }
 
 const POLL_MS = 5;
-/** How long a mount may take to appear, and its server to end. */
+/** The time limit for a mount to appear. */
 export const PATIENCE_MS = 10_000;
-/** The same when nobody waits for it any more. */
+/** The time limit for a mount after an abort, and for a process to end. */
 export const HURRY_MS = 2000;
-/** How long a mount may be busy before it is detached. */
+/** The time that a mount may be busy before it is detached. */
 const BUSY_MS = 500;
 const MS_RDONLY = 1;
 
@@ -52,7 +52,7 @@ export async function until(condition: () => boolean, patience: () => number): P
   return true;
 }
 
-/** Unmounts whatever is at a path; detaches it where it stays busy. */
+/** Unmounts all mounts at a path; a mount that stays busy is detached. */
 export async function takeAway(path: ByteString): Promise<void> {
   const start = performance.now();
   for (let mount = mountAt(readMounts(), path); mount; mount = mountAt(readMounts(), path)) {
@@ -62,8 +62,8 @@ export async function takeAway(path: ByteString): Promise<void> {
 }
 
 /**
- * Removes a directory with what a target has made in it. Nothing is removed through a mount: rmdir refuses one. What a program
- * has left in its own mount point stays, and so does the directory.
+ * Removes a directory and the files that a target made in it. Nothing is removed through a mount, because rmdir refuses a mount
+ * point. Files that a program left in its own mount point stay, and the directory with them.
  */
 export function removePlace(place: ByteString): void {
   try {
@@ -80,7 +80,7 @@ export function removePlace(place: ByteString): void {
 
 export const makeDirectory = (path: ByteString): void => void mkdirSync(bufferOf(path));
 
-/** This driver, in the background, as `lowerdata mount` starts it. @param options the text of each `-o` */
+/** Mounts with this driver in the background, as `lowerdata mount` does. @param options the text of each `-o` */
 export function driverTarget(name: string, source: ByteString, options: readonly ByteString[]): Target {
   return {
     name,
@@ -117,7 +117,10 @@ async function mountInBackground(args: readonly ByteString[]): Promise<void> {
   if (how !== 0) throw new ErrnoError(EIO, said || `exit status ${how}`);
 }
 
-/** The kernel: each image as EROFS, and overlayfs over all layers. It checks no digests: objects seldom have fs-verity. */
+/**
+ * Mounts with the kernel: each image as EROFS, and overlayfs over all layers. Digests are not checked, because objects seldom
+ * have fs-verity.
+ */
 export function kernelTarget({ stack }: MountPlan): Target {
   const { layers, metacopy, redirectDir, userxattr } = stack;
   const flags = [
@@ -154,7 +157,7 @@ type Mount = (source: ByteString, target: ByteString, type: ByteString, data: By
 function mountStack(place: ByteString, layers: readonly LayerSpec[], flags: readonly ByteString[], mount: Mount): void {
   const [only, ...others] = layers;
   if (only && others.length === 0 && isImage(only.path)) {
-    mount(only.path, mountpointIn(place), 'erofs', ''); // overlayfs takes no fewer than two layers
+    mount(only.path, mountpointIn(place), 'erofs', ''); // overlayfs needs at least two layers
     return;
   }
   const lowerdir = layers.map(({ path, dataOnly }, i) => {
@@ -168,12 +171,14 @@ function mountStack(place: ByteString, layers: readonly LayerSpec[], flags: read
   mount('overlay', mountpointIn(place), 'overlay', [...flags, `lowerdir=${lowerdir.join('')}`].join(','));
 }
 
-/** The plain file in its layer that has the data of the large file: what no filesystem on top of it can be faster than, but by chance. */
+/**
+ * The plain file in its layer with the data of the large file. It is the upper bound of speed for every filesystem on top of it.
+ */
 export function objectTarget(object: ByteString): Target {
   return { name: 'object', dataOnly: true, start: async () => ({ large: object, stop: async () => {} }) };
 }
 
-/** A path as a word of `lowerdir=`. */
+/** A path with the escapes that `lowerdir=` needs. */
 export const escaped = (path: ByteString): ByteString => path.replace(/[\\:,]/g, '\\$&');
 export const absolute = (path: ByteString): ByteString =>
   path.startsWith('/') ? path : `${byteStringFromText(process.cwd())}/${path}`;

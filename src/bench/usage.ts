@@ -1,17 +1,17 @@
-/** What the server of a mount uses: which process that is, its processor time and its memory. */
+/** Resource usage of a mount's server: finding its process, and reading its processor time and memory. */
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** Of a process with all of its threads. */
+/** The usage of a process with all its threads. */
 export interface Usage {
   readonly processorSeconds: number;
-  /** The most memory it has ever had resident. */
+  /** Peak resident memory. */
   readonly peakBytes: number;
 }
 
-/** Source: time(7), USER_HZ. */
+/** Clock ticks per second. Source: time(7), USER_HZ. */
 const TICKS = 100;
 
-/** What a process uses from now on; undefined once it has ended. */
+/** Measures a process from now on; undefined once it has ended. */
 export function usageFromNow(pid: number): () => Usage | undefined {
   const before = usageOf(pid);
   return () => {
@@ -20,11 +20,14 @@ export function usageFromNow(pid: number): () => Usage | undefined {
   };
 }
 
-/** Source: proc_pid_stat(5), fields 14 and 15 in units of USER_HZ; proc_pid_status(5). */
+/**
+ * The usage of a process; undefined if it cannot be read. Source: proc_pid_stat(5), fields 14 and 15 in units of USER_HZ;
+ * proc_pid_status(5).
+ */
 function usageOf(pid: number): Usage | undefined {
   return attempt(() => {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // the first one is field 3
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // starts with field 3
     const [, peak] = /^VmHWM:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
     const ticks = Number(fields[14 - 3]) + Number(fields[15 - 3]);
     return { processorSeconds: ticks / TICKS, peakBytes: Number(peak) * 1024 };
@@ -32,9 +35,10 @@ function usageOf(pid: number): Usage | undefined {
 }
 
 /**
- * The process that serves a FUSE mount, also one that has left its parent: whoever has the mount's connection open. undefined
- * where nobody is seen to, as with kernels that do not say whose a descriptor of /dev/fuse is.
- * @param device `0:minor` of the mount; the minor number is that of the connection. Source: linux/fs/fuse/dev.c, fuse_dev_show_fdinfo
+ * The process that serves a FUSE mount, even if it detached from its parent: the first one with the mount's connection open.
+ * undefined if none is visible, as on kernels that do not show the connection of a /dev/fuse descriptor.
+ * @param device `0:minor` of the mount; the minor number is that of the connection. Source: linux/fs/fuse/dev.c,
+ * fuse_dev_show_fdinfo
  */
 export function serverOf(device: string): number | undefined {
   const [, connection] = device.split(':');
@@ -52,7 +56,7 @@ function descriptors(pid: string): string[] {
   );
 }
 
-/** What can not be read has ended, was closed meanwhile, or belongs to somebody else. */
+/** Returns `otherwise` if a file cannot be read: the process ended, closed it, or belongs to another user. */
 function attempt<T>(action: () => T, otherwise: T): T {
   try {
     return action();

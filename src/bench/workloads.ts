@@ -1,24 +1,24 @@
-/** What a benchmark does with a mount: the workloads, and what each one asks of a client. */
+/** The workloads of a benchmark, and the orders that they give to clients. */
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { BenchOperation } from '../sys/native.ts';
 import type { ClientOrder } from './client.ts';
 import { type BenchNames, generator, LARGE_BYTES_MIN, type LargeFile, type Program } from './names.ts';
 
-/** A kind of operation with a list of names. */
+/** One kind of operation on a list of names. */
 interface PathsPass {
   readonly operation: keyof typeof BenchOperation;
   readonly names: 'directories' | 'any' | 'missing' | 'files';
 }
 
-/** Parts of the large file: reads of so many bytes, or looks at a page of so many that is mapped. */
+/** Parts of the large file: reads of `bytes` each, or touches of one mapped page of that size. */
 interface LargePass {
   readonly operation: 'read-at' | 'touch';
   readonly order: 'sequential' | 'random';
   readonly bytes: number;
 }
 
-/** A program that does nothing, from its start until it has ended. */
+/** Runs of a program that does nothing, from its start to its end. */
 interface StartPass {
   readonly operation: 'start';
   readonly program: Program;
@@ -26,17 +26,17 @@ interface StartPass {
 
 export type Pass = PathsPass | LargePass | StartPass;
 
-/** In which order workloads are measured. */
+/** The order in which groups of workloads are measured. */
 export const GROUPS = ['open', 'read', 'sequential', 'random', 'mmap', 'node', 'python3', 'names'] as const;
 
 export type Workload = Pass & {
   readonly name: string;
   readonly what: string;
-  /** Which numbers it is about: single names, bytes, or programs. */
+  /** The kind of its numbers: single names, bytes, or programs. */
   readonly kind: 'names' | 'data' | 'start';
-  /** Workloads of one group share a mount, in this order; another group has a fresh one. */
+  /** Workloads of one group share a mount, in this order; each group has a fresh mount. */
   readonly group: (typeof GROUPS)[number];
-  /** What comes before it, untimed: nothing, the kernel forgets names and inodes, or is shown something. */
+  /** The untimed step before it: nothing, dropping the kernel's dentries and inodes, or a pass that fills caches. */
   readonly before: 'nothing' | 'drop' | Pass;
 };
 
@@ -61,7 +61,7 @@ const starts: Readonly<Record<Program, Pass>> = {
 
 type Words = Pick<Workload, 'name' | 'what' | 'kind' | 'group' | 'before'>;
 
-/** A workload, and the same once more, when the kernel knows what it asks for. */
+/** A workload, and its repetition with caches that are warm from the first pass. */
 const twice = (words: Words, pass: Pass): Workload[] => [
   { ...words, ...pass },
   { ...words, name: `${words.name}-again`, what: 'the same again', before: pass, ...pass },
@@ -87,8 +87,9 @@ export const WORKLOADS: readonly Workload[] = [
 ];
 
 /**
- * What has the kernel know the data of files before anything is measured, whoever mounts them: what is measured is not the disk.
- * undefined for a workload that reads none.
+ * The pass that loads the data of files into the page cache before the first measurement, so that no target is charged for the
+ * disk.
+ * @returns undefined for a workload that reads no data
  */
 export function warmUp(workload: Workload): Pass | undefined {
   if (workload.kind === 'data') return sequential;
@@ -96,7 +97,7 @@ export function warmUp(workload: Workload): Pass | undefined {
   return workload.group === 'names' ? undefined : read;
 }
 
-/** Those that are named, in the order above. Throws ErrnoError EINVAL for a name that is none. */
+/** The named workloads, in the order above. Throws ErrnoError EINVAL for an unknown name. */
 export function chosenWorkloads(text: ByteString | undefined): Workload[] {
   const names = text === undefined ? WORKLOADS.map(({ name }) => name) : text.split(',');
   for (const name of names)
@@ -108,8 +109,8 @@ export function chosenWorkloads(text: ByteString | undefined): Workload[] {
 }
 
 /**
- * Those that the stack has something for, and a sentence about each group of others.
- * Throws ErrnoError EINVAL with these sentences where none is left.
+ * The workloads that the stack has files for, and one sentence for each group that is left out.
+ * Throws ErrnoError EINVAL with these sentences if no workload remains.
  */
 export function possibleWorkloads(
   workloads: readonly Workload[],
@@ -136,21 +137,21 @@ function missingFor(workload: Workload, { files, large, programs }: BenchNames):
   return undefined;
 }
 
-/** Where a target shows the stack. */
+/** The location where a target shows the stack. */
 export interface Place {
   readonly root: ByteString;
-  /** The large file, where it is not at its path below the root. */
+  /** The path of the large file, if it is not at its path below the root. */
   readonly large?: ByteString;
 }
 
-/** What one client has to do for a pass. */
+/** The part of a pass that one client executes. */
 export interface Share {
   readonly order: ClientOrder;
-  /** What its i-th operation is about, for messages. */
+  /** The path of its i-th operation, for messages. */
   readonly nameAt: (i: number) => ByteString;
 }
 
-/** What each of `count` clients has to do for a pass: together, all of it. */
+/** Divides a pass among `count` clients. */
 export function sharesOf(pass: Pass, place: Place, names: BenchNames, count: number): Share[] {
   return Array.from({ length: count }, (_, client) => {
     if ('names' in pass) return pathsShare(pass, place, names, client, count);
@@ -199,7 +200,7 @@ function largeShare(pass: LargePass, place: Place, names: BenchNames, client: nu
   return { order, nameAt: () => large.path };
 }
 
-/** In order, or anywhere: the same places each time. */
+/** The offsets of a pass: sequential, or random ones that are the same each time. */
 function offsetsOf({ order, bytes }: LargePass, { sizeBytes, seed }: LargeFile): Float64Array {
   const parts = Math.floor(sizeBytes / bytes);
   if (order === 'sequential') return Float64Array.from({ length: parts }, (_, i) => i * bytes);
