@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Prints the value of each C integer expression on standard input, one a line, as the system's headers define it.
-# test/fuse/abi.ts runs it. Usage: echo 'offsetof(struct fuse_attr, mode)' | scripts/abi-offsets.sh linux/fuse.h
+# Prints the values of C integer expressions, as the system's headers define them: one expression per line on standard input, one
+# value per line on standard output. test/fuse/abi.ts runs it. Usage: echo 'offsetof(struct fuse_attr, mode)' |
+# scripts/abi-offsets.sh linux/fuse.h
 set -euo pipefail
 
 work=$(mktemp -d)

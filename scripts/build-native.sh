@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the addon in native-shims/. Run it after a checkout and after a change there; `npm run build` does, and so does npm
-# where the package is installed: there, node-gyp is the one that npm brings.
-# Silent when it works, and quick when nothing changed; prints the log when it fails.
+# Builds the addon in native-shims/. Run it after a checkout and after a change there. `npm run build` runs it, and so does npm
+# when it installs the package; in that case node-gyp is the one that npm brings.
+# Prints nothing on success, and the log on failure. Fast when nothing changed.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../native-shims"
 
@@ -13,7 +13,7 @@ fi
 options=()
 node_root=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
 if [[ -f $node_root/include/node/node_api.h ]]; then
-  options+=("--nodedir=$node_root") # else node-gyp downloads the headers
+  options+=("--nodedir=$node_root") # otherwise node-gyp downloads the headers
 fi
 
 mkdir -p build
@@ -24,4 +24,4 @@ if ! "$gyp" configure build "${options[@]}" >"$log" 2>&1; then
   cat "$log" >&2
   exit 1
 fi
-touch "$addon" # also when make found that nothing had to be linked again
+touch "$addon" # even if make found nothing to link

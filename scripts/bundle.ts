@@ -1,7 +1,7 @@
 /**
- * Makes dist/bin of what tsc made: what a mount runs, in a file for the command and one for threads that measure. A file of its
- * own takes longer to find than to run, and ES modules take 4 ms more than CommonJS, in every thread. scripts/build.sh runs it.
- * Function names stay, for stack traces; for lines there are source maps, which Node.js does not ask for itself in main.cjs.
+ * Bundles the output of tsc into dist/bin: one file for the command and one for the threads that measure. Finding a separate file
+ * takes longer than running it, and ES modules take 4 ms more than CommonJS in every thread. scripts/build.sh runs this script.
+ * Function names are kept for stack traces. Source maps give the lines, but Node.js does not look for one for main.cjs by itself.
  */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -12,7 +12,7 @@ const dist = fileURLToPath(new URL('..', import.meta.url));
 const from = join(dist, 'src');
 const to = join(dist, 'bin');
 
-/** What each one starts with. */
+/** The output files with their entry points. */
 const bundles: readonly (readonly [file: string, entry: string])[] = [
   ['lowerdata.cjs', join(from, 'cli/start.js')],
   ['main.cjs', join(from, 'cli/main.js')],
@@ -21,7 +21,7 @@ const bundles: readonly (readonly [file: string, entry: string])[] = [
 ];
 const bundleOf = (entry: string): string | undefined => bundles.find(row => row[1] === entry)?.[0];
 
-/** Loaded on demand by a mount, and so part of the bundle; all other commands are loaded from where they are. */
+/** Files that a mount loads on demand, and that are therefore part of the bundle. Other commands are loaded from dist/src. */
 const ON_DEMAND = [
   'cli/commands/mount.js',
   'cli/commands/umount.js',
@@ -30,12 +30,12 @@ const ON_DEMAND = [
   'mount/launch.js',
 ].map(name => join(from, name));
 
-/** An expression for the place of a file of dist. */
+/** An expression for the path of a file in dist. */
 const placeOf = (file: string): string => `require('node:path').join(__dirname, '${relative(to, file)}')`;
 
 const urlOf = (file: string): string => `require('node:url').pathToFileURL(${placeOf(file)}).href`;
 
-/** The same program, for a bundle: it finds its threads there, and everything else from its own place. */
+/** A program adapted to the bundle: it finds bundled threads in dist/bin, and all other files from its original place. */
 function relocated(file: string): string {
   return readFileSync(file, 'utf8')
     .replace(/new URL\('(\.[^']+\.js)', import\.meta\.url\)/g, (whole, name: string) => {
@@ -47,9 +47,9 @@ function relocated(file: string): string {
       return ON_DEMAND.includes(target) ? whole : `importFile(${urlOf(target)})`;
     })
     .replaceAll('createRequire(import.meta.url)', 'require')
-    .replace("modules('node-gyp-build')", "require('node-gyp-build')") // into the bundle: there it is found at once
+    .replace("modules('node-gyp-build')", "require('node-gyp-build')") // bundled, so it is found at once
     .replaceAll('import.meta.url', urlOf(file))
-    .replaceAll(/\bawait import\('(@[^']+)'\)/g, (_, name) => `require('./${bundleOf(name)}')`); // at once, here
+    .replaceAll(/\bawait import\('(@[^']+)'\)/g, (_, name) => `require('./${bundleOf(name)}')`); // synchronous in a bundle
 }
 
 const relocate: Plugin = {
@@ -60,13 +60,13 @@ const relocate: Plugin = {
   },
 };
 
-/** cli/start.ts calls what is between. */
+/** The function around the bundle, which cli/start.ts calls. */
 const WRAPPER = `(function (exports, require, module, __dirname, importFile) {
 const delayed = name => new Proxy({}, { get: (_, key) => require(name)[key] });`;
 
 /**
- * Modules of Node.js that take 4 ms to come up, and that a mount needs later, if at all: they are asked for when they are used.
- * No word gets longer or shorter, so that source maps are right.
+ * Delays the loading of Node.js modules that take 4 ms to initialise and that a mount needs late or never. The replacement has
+ * the same length, so that source maps stay valid.
  */
 const withLateModules = (bundle: string): string =>
   bundle.replaceAll(/=require\("(node:(?:child_process|net|os|readline|worker_threads))"\)/g, '=delayed("$1")');
@@ -80,7 +80,7 @@ for (const [file, entry] of bundles)
     platform: 'node',
     target: 'node20.18',
     format: 'cjs',
-    minifyWhitespace: true, // reading it is half of its time
+    minifyWhitespace: true, // reading the file is half of its load time
     minifySyntax: true,
     sourcemap: true,
     sourcesContent: false,

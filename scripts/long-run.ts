@@ -1,12 +1,12 @@
 /**
- * Uses one mount hard for a long time: 16 processes walk it, read, map and run its files, look for what is not there, and open
- * objects that are changed meanwhile, with every read checked (verify=read).
+ * Stresses one mount for a long time: 16 processes walk it, read, map and run its files, look up missing names, and open objects
+ * that change meanwhile. Every read is checked (verify=read).
  *
  *     npm run build && node dist/scripts/long-run.js --minutes 30
  *
- * Prints a line a minute and a verdict. Exit status 1 where an invariant broke: a wrong byte, an error that is not EIO of a
- * changed object, a line in the log that no change explains, memory that grows in the second half, a mount that does not end.
- * Needs root and python3.
+ * Prints a line per minute and a verdict. The exit status is 1 if an invariant broke: a wrong byte, an error other than EIO of a
+ * changed object, a log line that no change explains, memory that grows in the second half, or a mount that does not end. Needs
+ * root and python3.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -34,11 +34,11 @@ const DIRECTORIES = 40;
 const FILES = 25;
 const SIZES = [50, 3000, 20_000, 150_000, 400_000];
 const CHANGED = [9000, 30_000, 200_000, 500_000];
-/** How many processes do what. */
+/** Numbers of processes by their work. */
 const USERS = { walk: 4, read: 5, map_file: 3, execute: 1, miss: 1, changed: 2 } as const;
 const CHANGE_MS = 40;
 const SAMPLE_MS = 200;
-/** Garbage comes and goes by as much. */
+/** Tolerated growth, because garbage collection varies by as much. */
 const GROWTH_MAX = 40 * 2 ** 20;
 
 const command = new URL('../src/cli/main.js', import.meta.url).pathname;
@@ -46,7 +46,7 @@ const user = new URL('../../scripts/long-run.py', import.meta.url).pathname;
 const lowerdata = (...args: string[]): string =>
   execFileSync(process.execPath, [command, ...args], { encoding: 'utf8' });
 
-/** What long-run.py expects of a file of this name. */
+/** The content that long-run.py expects in a file of this name. */
 function contentOf(name: string, size: number): Buffer {
   const blocks = Array.from({ length: Math.ceil(size / BLOCK) }, (_, i) =>
     Buffer.alloc(BLOCK, createHash('sha256').update(`${name}:${i}`).digest()),
@@ -71,9 +71,9 @@ function prepare(home: string): void {
   mkdirSync(join(home, 'mnt'));
 }
 
-/** Makes objects wrong and right again, now one, now another, until it is stopped. */
+/** Corrupts and repairs objects in turn until it is stopped. */
 class Changer {
-  /** Path and first byte of each. */
+  /** The path of each object, and the file name that determines its content. */
   private readonly objects: readonly { readonly path: string; readonly name: string }[];
   private readonly timer: NodeJS.Timeout;
   changes = 0;
@@ -87,7 +87,7 @@ class Changer {
     this.timer = setInterval(() => this.change(), CHANGE_MS);
   }
 
-  /** One byte of a block in the middle, which is wrong half of the time. */
+  /** Writes the first byte of the second block of one object, alternately wrong and right. */
   private change(): void {
     const turn = this.changes++;
     const { path, name } = this.objects[turn % this.objects.length] as { path: string; name: string };
@@ -119,7 +119,7 @@ class User {
       if (line.startsWith('BROKEN')) this.broken = line;
       else this.count = Number(line);
     });
-    this.child.stdin?.on('error', () => {}); // of one that has broken off
+    this.child.stdin?.on('error', () => {}); // the process may have ended early
   }
 
   async stop(): Promise<void> {
@@ -132,7 +132,7 @@ class User {
 /** The daemon, in the foreground. */
 class Daemon {
   readonly child: ChildProcess;
-  /** Lines of the log that no change of an object explains. */
+  /** Log lines that no change of an object explains. */
   readonly strange: string[] = [];
   private ready = false;
 
@@ -159,7 +159,7 @@ class Daemon {
     return readdirSync(`/proc/${this.child.pid}/fd`).length;
   }
 
-  /** @returns the exit status, or the signal that it died of, or that it goes on */
+  /** @returns the exit status, the signal that ended it, or a text if it still runs after 10 s */
   async end(): Promise<number | string> {
     this.child.kill('SIGTERM');
     if (this.child.exitCode === null) await Promise.race([once(this.child, 'exit'), sleep(10_000)]);
@@ -170,7 +170,7 @@ class Daemon {
 
 const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 
-/** Watches while everybody works. @returns the least memory in each of ten parts of the time */
+/** Takes samples while all processes work. @returns the lowest resident memory in each tenth of the time */
 async function watch(daemon: Daemon, users: readonly User[], changer: Changer, seconds: number): Promise<number[]> {
   const floors: number[] = [];
   const start = Date.now();
@@ -192,7 +192,7 @@ async function watch(daemon: Daemon, users: readonly User[], changer: Changer, s
 
 const sum = (users: readonly User[]): number => users.reduce((total, { count }) => total + count, 0);
 
-/** What broke; nothing where all was as it must be. */
+/** Runs everything. @returns the invariants that broke; empty if all held */
 async function run(home: string, seconds: number): Promise<string[]> {
   const top = join(home, 'mnt');
   const daemon = new Daemon(home, top);
@@ -205,7 +205,7 @@ async function run(home: string, seconds: number): Promise<string[]> {
   await Promise.all(users.map(one => one.stop()));
   const broken = users.map(one => one.broken).filter(Boolean);
   for (const one of users) if (one.count === 0) broken.push(`BROKEN ${one.work}: never done`);
-  const [warm = 0, last = 0] = [floors[4], floors.at(-1)]; // the first half warms up
+  const [warm = 0, last = 0] = [floors[4], floors.at(-1)]; // the first half is the warm-up
   if (last - warm > GROWTH_MAX)
     broken.push(`BROKEN memory: ${mebibytes(warm)} after the warm-up, ${mebibytes(last)} in the end`);
   const status = await daemon.end();
@@ -231,7 +231,7 @@ async function main(minutes: number): Promise<number> {
     console.log(broken.length === 0 ? 'all was as it must be' : `${broken.length} invariants broke`);
     return broken.length === 0 ? 0 : 1;
   } finally {
-    execFileSync('sh', ['-c', 'umount -l "$0" 2>/dev/null || :', join(home, 'mnt')]); // what a broken run has left
+    execFileSync('sh', ['-c', 'umount -l "$0" 2>/dev/null || :', join(home, 'mnt')]); // cleans up after a broken run
     rmSync(home, { recursive: true });
   }
 }

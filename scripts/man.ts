@@ -1,4 +1,4 @@
-/** Writes the manual pages into dist/man, from the tables of commands and options: scripts/build.sh runs it. */
+/** Writes the manual pages into dist/man, from the tables of commands and options. scripts/build.sh runs it. */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type CommandWords, wordsOf } from '../src/cli/command-words.ts';
 import { commands } from '../src/cli/commands.ts';
@@ -6,17 +6,17 @@ import { optionWords } from '../src/mount/plan.ts';
 
 const folder = new URL('../man/', import.meta.url);
 const { version, description } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
-/** The day, as reproducible builds choose it. */
+/** The date of the pages; SOURCE_DATE_EPOCH sets it for reproducible builds. */
 const epoch = process.env.SOURCE_DATE_EPOCH;
 const date = (epoch ? new Date(Number(epoch) * 1000) : new Date()).toISOString().slice(0, 10);
 
-/** Commands for whoever administers mounts; the others are in section 1. */
+/** Commands for administrators of mounts, in section 8; all others are in section 1. */
 const ADMINISTRATION = ['mount', 'umount', 'install-helper'];
-/** Commands that end with the exit status of the program of their name. */
+/** Commands whose exit status is that of the program with the same name. */
 const NAMESAKES = ['mount', 'umount'];
 const sectionOf = (command: string): number => (ADMINISTRATION.includes(command) ? 8 : 1);
 
-/** Text for roff, words in backquotes bold. */
+/** Text for roff, with words in backquotes in bold. */
 const prose = (text: string): string =>
   text
     .replaceAll('\\', '\\e')
@@ -25,7 +25,7 @@ const prose = (text: string): string =>
     .replace(/^(?=[.'])/gm, '\\&');
 const bold = (text: string): string => `\\fB${prose(text)}\\fP`;
 const item = (tag: string, text: string): string => `.TP\n${tag}\n${prose(text)}`;
-/** Nothing where there are no words. */
+/** A section; nothing if it has no text. */
 const section = (name: string, ...blocks: readonly string[]): string[] =>
   blocks.join('') === '' ? [] : [`.SH ${name}`, ...blocks];
 const see = (...pages: readonly (readonly [name: string, section: number])[]): string[] =>
@@ -37,11 +37,11 @@ function write(name: string, number: number, what: string, lines: readonly strin
   writeFileSync(new URL(`${name}.${number}`, folder), `${text}\n`);
 }
 
-/** `-o, --output <path>` as bold names and a value in italics. */
+/** The tag of an option, such as `-o, --output <path>`: names in bold, the value in italics. */
 const optionTag = (flags: string): string =>
   flags.replace(/[^ ,<>]+|<[^>]+>/g, word => (word.startsWith('<') ? `\\fI${word.slice(1, -1)}\\fP` : bold(word)));
 
-/** What a help says after the options: paragraphs, items (`name  words`), and the exit status in a section of its own. */
+/** The help text after the options: paragraphs, items (`name  words`), and the exit status in its own section. */
 function notes(after: string): string[] {
   const [text = '', status] = after.trim().split(/^Exit status[,:] /m);
   const paragraphs = text.trim().replace(/\n +/g, ' ').split('\n\n');
@@ -54,7 +54,7 @@ function notes(after: string): string[] {
   ];
 }
 
-/** A line; one that follows items begins a paragraph. */
+/** A line of notes; a line that follows items starts a new paragraph. */
 function noteLine(line: string, i: number, lines: readonly string[]): string {
   const parts = /^(\S+) {2,}(\S.*)$/;
   const [, name, words = ''] = parts.exec(line) ?? [];
@@ -100,7 +100,7 @@ function writeOptions(): void {
     const value = Array.isArray(values) ? values.map(bold).join('|') : `\\fI${prose(String(values))}\\fP`;
     return item(values ? `${bold(`${key}=`)}${value}` : bold(key), what);
   });
-  /** Names with the same words together. */
+  /** The options of one effect, grouped if their descriptions are the same. */
   const others = (effect: string): string[] => {
     const rest = rows.filter(([, row]) => row.effect === effect);
     const words = new Set(rest.map(([, { what }]) => what));
@@ -116,7 +116,7 @@ function writeOptions(): void {
   ]);
 }
 
-rmSync(folder, { recursive: true, force: true }); // a command may have gone
+rmSync(folder, { recursive: true, force: true }); // removes pages of dropped commands
 mkdirSync(folder);
 const all = await wordsOf(commands);
 writeOverview(all);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Compiles the addon for the package, so that it is installed without a compiler and without scripts: npm runs this before it
-# packs. Makes native-shims/prebuilds for x64 and arm64, for whichever a compiler is here (Debian: gcc-aarch64-linux-gnu).
-# They need the C library that Node.js 20 needs itself, glibc 2.28, and nothing newer, which is checked.
+# Compiles the addon for the package, so that users need neither a compiler nor install scripts. npm runs it before packing. Makes
+# native-shims/prebuilds for x64 and arm64, as far as compilers are installed (Debian: gcc-aarch64-linux-gnu). Checks that the
+# addon needs no newer C library than Node.js 20 itself, which is glibc 2.28.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 glibc_max=2.28
@@ -11,7 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 rm -rf native-shims/prebuilds
 
-newest_glibc() { # the newest version that a file asks for
+newest_glibc() { # prints the newest glibc version that a file requires
   objdump -T "$1" | grep -o 'GLIBC_[0-9.]*' | cut -d_ -f2 | sort -V | tail -n 1
 }
 

@@ -1,17 +1,17 @@
 /**
- * Tries another rule of lookup beside the kernel: a worked example of the programming interface, and the place to begin
- * with a rule of your own, in `tryRule`.
+ * Compares another lookup rule with the kernel. This is a worked example of the programming interface, and a starting point for a
+ * rule of your own in `tryRule`.
  *
  *     npm run build && node dist/scripts/prototype-rule.js [STACKS [SEED]]
  *
- * The rule: passing a directory does not forget the absolute redirect of a metacopy file. It repairs the quirk R7 of
- * test/fixtures/oracle/semantics.md: where a layer has merely the DIRECTORY /1e, the data of a file above that is at /1e/de in
- * a data-only layer is lost, and the lookup fails with EIO.
+ * The rule: a directory on the way does not discard the absolute redirect of a metacopy file. It repairs the quirk R7 of
+ * test/fixtures/oracle/semantics.md. There, a file has its data at /1e/de in a data-only layer, and a layer between them has only
+ * the DIRECTORY /1e. The kernel then loses the redirect, and the lookup fails with EIO.
  *
- * Random stacks are looked up by the unchanged rules, which must show what the kernel shows, and by the new one, which must
- * differ where the kernel says EIO because of R7, and nowhere else. Each difference is printed. The same seed gives the same
- * stacks. Needs root, python3 and overlayfs; 200 stacks take 10 to 20 seconds. Exit status: 0 where all is as it must be and the
- * rule made a difference, 1 where not, 2 where the kernel could not be asked.
+ * Random stacks are looked up by the unchanged rules, which must match the kernel, and by the new rule, which must differ exactly
+ * where the kernel returns EIO because of R7. Each difference is printed. The same seed gives the same stacks.
+ * Needs root, python3 and overlayfs; 200 stacks take 10 to 20 seconds. Exit status: 0 if all results are as expected and the rule
+ * made a difference, 1 if not, 2 if the kernel's answers could not be obtained.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -35,7 +35,7 @@ import {
   step,
 } from 'lowerdata';
 
-/** The rule that is tried: what `step` says, but for what a directory does to the redirect of a metacopy file. */
+/** The rule under test: `step`, except that a directory does not discard the redirect of a metacopy file. */
 const tryRule: Judge = (rules, search, found, prefixBytes, rest) => {
   const forDataLayers = search.metacopy && search.absolute;
   const takesPart = step(rules, search, found, prefixBytes, rest);
@@ -43,7 +43,7 @@ const tryRule: Judge = (rules, search, found, prefixBytes, rest) => {
   return takesPart;
 };
 
-/** What fuzz.py hands over: where the layers of a stack are, and what the kernel shows of it in three looks. */
+/** A stack from fuzz.py: its layers, and what the kernel shows of it in three passes. */
 interface Handed {
   readonly name: string;
   readonly base: string;
@@ -53,7 +53,7 @@ interface Handed {
 }
 type Shown = Partial<Record<'type' | 'lookup_errno' | 'open_errno' | 'content' | 'content_sha256', string>>;
 
-/** One path in a word or two: an errno, or what is there, and of a file its bytes or why they can not be had. */
+/** One path as a short text: an errno, or the type. A regular file has its content, or the errno of reading it. */
 function kernelSays(
   { type, lookup_errno, open_errno, content, content_sha256 }: Shown = { lookup_errno: 'ENOENT' },
 ): string {
@@ -64,7 +64,7 @@ function kernelSays(
 function weSay(overlay: Overlay, path: string): string {
   let at: Node | number = overlay.root;
   for (const name of path === '.' ? [] : path.split('/')) {
-    if (typeof at === 'number' || !isDirectory(at.top.mode)) return 'ENOENT'; // the kernel was not asked further, either
+    if (typeof at === 'number' || !isDirectory(at.top.mode)) return 'ENOENT'; // the kernel was not asked for paths below either
     at = overlay.lookup(at, name);
   }
   if (typeof at === 'number') return errnoName(at);
@@ -82,7 +82,7 @@ function contents(overlay: Overlay, node: Node): string {
   return /^[ -~]*$/.test(text) ? text : createHash('sha256').update(bytes).digest('hex');
 }
 
-/** Whether the lookup of a path ends without data after R7 forgot a redirect. */
+/** Whether the lookup of a path ends without data after R7 discarded a redirect. */
 function isByR7(overlay: Overlay, path: string): boolean {
   const recorder = new Recorder();
   overlay.trace = recorder;
@@ -102,7 +102,7 @@ function compare({ name, base, stack, probes, kernel }: Handed): void {
   const tried = plain.withRules({}, tryRule);
   const paths = new Set([...probes, ...kernel.flatMap(({ tree }) => Object.keys(tree))]);
   for (const path of paths) {
-    const looks = kernel.map(({ tree }) => kernelSays(tree[path])); // they differ where the order of lookups counts
+    const looks = kernel.map(({ tree }) => kernelSays(tree[path])); // passes differ where the order of lookups matters
     const [before, after] = [weSay(plain, path), weSay(tried, path)];
     const told = `${name} /${path}: kernel ${looks[0]}, `;
     if (!looks.includes(before)) {

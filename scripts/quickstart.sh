@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job on real input: `npm run quickstart`. Installs and builds what is missing, makes a composefs image and its
-# objects of the TypeScript compiler, mounts it, runs the compiler from the mount, shows what happens to a changed object.
+# A demonstration on real input: `npm run quickstart`. Installs and builds missing parts, makes a composefs image and its objects
+# from the TypeScript compiler, mounts it, runs the compiler from the mount, and shows how a changed object is refused.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 scripts/setup.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a checkout ready to run: installs the packages of package-lock.json where they are missing or old, and builds.
-# Called by quickstart.sh and test.sh; harmless at any time.
+# Makes a checkout ready to run: installs the packages of package-lock.json if they are missing or outdated, and builds.
+# quickstart.sh and test.sh call it; it is safe to run at any time.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs all tests: `npm test`, or `npm test -- FILE...` for some files of test/. Ends with the skips and a line of counts.
-# A test that needs root, /dev/fuse or a program that is missing is skipped with the reason, and counted.
-# Each file runs under plain node, two at a time: the runner of tap would load its tools into every daemon, too.
+# Runs all tests with `npm test`, or some files of test/ with `npm test -- FILE...`. Prints the skipped tests and a line of counts
+# at the end. A test that needs root, /dev/fuse or a missing program is skipped with the reason, and counted.
+# Each file runs under plain node, two at a time, because the runner of tap would also load its tools into every daemon.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 scripts/test-packages.sh

@@ -1,14 +1,16 @@
 /**
- * What the cache of dentries, with the attributes in it, gains: the same stacks with it and without, for each kind of layer.
+ * Measures the gain of the dentry cache, which also holds attributes: the same stacks with and without it, for each kind of
+ * layer.
  *
  *     npm run build && node dist/scripts/bench/caches.js [ROUNDS [KIND…]]
  *
- * Each of four layers has the same 300 directories, with eight files of its own in each, so that most names are asked for in
- * several layers. In process: all names in random order, looked up with attributes, for the first time and again, after the
- * whole tree has been found once (the first time of another overlay). Through a mount: all names once, the kernel's caches
- * dropped, all names again; and the system calls on layers in one more such pass, which strace counts. With and without take
- * turns; for one image they are the same, so that its row says how far to trust the others.
- * Medians on standard error, JSON on standard output. Needs root and strace, drops caches of the whole system, takes a minute.
+ * Four layers have the same 300 directories, and each layer has eight files of its own in every directory, so that most names are
+ * looked up in several layers. With and without the cache take turns.
+ * In process: all names in random order, looked up with attributes, twice. First the whole tree is looked up once in another
+ * overlay, as a warm-up. Through a mount: all names once, then the kernel's caches are dropped, then all names again. One more
+ * such pass counts the system calls on layers with strace.
+ * For a single image the cache makes no difference, so its row shows the noise of the others. Medians go to standard error, JSON
+ * to standard output. Needs root and strace, drops caches of the whole system, and takes a minute.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -29,11 +31,11 @@ const KINDS = {
 } as const;
 type Kind = keyof typeof KINDS;
 const WAYS = {
-  with: { memory: { ...DEFAULT_MEMORY, attrSeconds: 600 }, options: 'attr_timeout=600' }, // no pass takes as long
+  with: { memory: { ...DEFAULT_MEMORY, attrSeconds: 600 }, options: 'attr_timeout=600' }, // longer than any pass
   without: { memory: { ...DEFAULT_MEMORY, dentries: 0, attrSeconds: 600 }, options: 'attr_timeout=600,dentry_cache=0' },
 } as const;
 type Way = keyof typeof WAYS;
-/** Microseconds of one lookup; system calls of one lookup. */
+/** Microseconds per lookup; system calls per lookup. */
 interface Measured {
   first: number;
   again: number;
@@ -58,7 +60,7 @@ function prepare(home: string): void {
   mkdirSync(join(home, 'mnt'));
 }
 
-/** Every name of a stack, by its directory, in random order: the same one each time. */
+/** Every name of a stack with its directory, in a random order that is the same each time. */
 function namesOf(overlay: Overlay): [Node, string, string][] {
   const names: [Node, string, string][] = [];
   const walk = (directory: Node, path: string): void => {
@@ -77,7 +79,7 @@ function namesOf(overlay: Overlay): [Node, string, string][] {
     .map(([, name]) => name);
 }
 
-/** Microseconds of one lookup with its attributes. */
+/** Microseconds per lookup with attributes. */
 function lookUpAll(overlay: Overlay, names: readonly [Node, string, string][]): number {
   const begin = performance.now();
   for (const [directory, name] of names) {
@@ -99,7 +101,10 @@ function inProcess(layers: readonly string[], way: Way): Pick<Measured, 'first' 
   return { first, again };
 }
 
-/** All names through a mount whose kernel has forgotten them; `count` adds up the system calls, and slows it down. */
+/**
+ * Looks up all names through a mount after the kernel's caches were dropped. A further pass, which strace slows down, counts
+ * system calls.
+ */
 async function mounted(home: string, layers: readonly string[], way: Way, paths: readonly string[]): Promise<number[]> {
   const mnt = join(home, 'mnt');
   lowerdata('mount', layers.join(':'), mnt, '-o', WAYS[way].options);
@@ -120,15 +125,18 @@ async function mounted(home: string, layers: readonly string[], way: Way, paths:
   }
 }
 
-/** The calls with which layers are asked; those of xattrs by /proc/self/fd. */
+/** The system calls that access layers, including those for xattrs through /proc/self/fd. */
 const CALLS =
   /^.*\s(statx|openat2|getdents64|readlinkat|[fl]?getxattr(at)?|[fl]?listxattr(at)?|syscall_0x1d0|syscall_0x1d1)$/;
 
-/** How many of them a process does meanwhile. Source: strace(1), -c: percent, seconds, microseconds, calls, errors, name. */
+/**
+ * The number of these calls that a process makes during `work`. Source: strace(1), -c: percent, seconds, microseconds, calls,
+ * errors, name.
+ */
 async function callsOf(pid: number, file: string, work: () => void): Promise<number> {
   const strace = spawn('strace', ['-f', '-c', '-o', file, '-p', String(pid)], { stdio: 'ignore' });
   const ended = new Promise(resolve => strace.once('close', resolve));
-  await setTimeout(500); // it has attached by then
+  await setTimeout(500); // strace has attached by then
   work();
   strace.kill('SIGINT');
   await ended;
@@ -149,7 +157,7 @@ async function measure(home: string, kind: Kind, rounds: number): Promise<Record
     for (const way of round % 2 === 0 ? (['with', 'without'] as const) : (['without', 'with'] as const)) {
       const [microseconds = 0, calls = 0] = await mounted(home, layers, way, paths);
       const measured = { ...inProcess(layers, way), mounted: microseconds, calls };
-      if (round > 0) found[way].push(measured); // the first one warms up
+      if (round > 0) found[way].push(measured); // the first round is a warm-up
     }
   const middle = (all: Measured[]): Measured => {
     const of = (field: keyof Measured): number => Number(median(all.map(one => one[field])).toFixed(2));

@@ -1,15 +1,17 @@
 /**
- * How long the functions take that most requests go through, and whether that has become longer.
+ * Measures the functions on the path of most requests, and detects regressions.
  *
  *     npm run bench:micro                                   measures, and compares with baseline.json in this folder
  *     node dist/scripts/bench/micro.js --record             measures, and writes that file
  *     … [--baseline FILE] [--processes N] [FUNCTION...]     another file; a quick look; some of the functions
  *
- * Machines differ, so what is compared is a ratio: the time of one call to that of a fixed piece of work (a yardstick) which is
- * done in turn with it: arithmetic in JavaScript, a hash, or a system call, whichever the function is made of. Each function has
- * processes of its own, five of them; a process warms up, and gives the median ratio of its ROUNDS; the median of these
- * counts. A busy machine moves ratios either way by a third: measure again before believing in a regression. Prints JSON on standard output and a table on standard error. Ends with 1
- * where a ratio is higher than the baseline's by more than the tolerance that is recorded there. Takes a minute.
+ * Machines differ, so ratios are compared: the time of one call relative to a fixed piece of work, the yardstick, that is
+ * measured in turn with it. Depending on the function, the yardstick is arithmetic in JavaScript, a hash, or a system call. Each
+ * function is measured in five processes of its own; each process warms up and returns the median ratio of its ROUNDS, and the
+ * median process counts.
+ * Load on the machine moves ratios by a third in either direction: measure again before believing in a regression. Prints JSON on
+ * standard output and a table on standard error. The exit status is 1 if a ratio exceeds the baseline by more than its recorded
+ * tolerance. Takes a minute.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -27,11 +29,11 @@ import { measureBytes } from '../../src/verity/digest.ts';
 
 const ROUNDS = 11;
 const WARM_UP_MS = 300;
-/** How long a round calls a function, and its yardstick. */
+/** The time for which a round calls a function, and then its yardstick. */
 const ROUND_MS = 15;
 const FILES = 1000;
 
-/** Does something once; what it returns is of no use to anyone but the optimizer, who may not drop it. */
+/** Does the work once. The result only prevents the optimizer from removing the work. */
 type Work = () => unknown;
 type Yardstick = 'arithmetic' | 'hash' | 'system call';
 
@@ -47,7 +49,7 @@ const lookups = (layer: Layer): Work => {
   return () => layer.lookup(layer.root, `name-${i++ % FILES}`)?.ino;
 };
 
-/** A directory of so many files. */
+/** Makes a directory of FILES empty files. */
 function makeTree(folder: string): string {
   const tree = join(folder, 'tree');
   mkdirSync(tree);
@@ -115,10 +117,10 @@ const YARDSTICKS: Readonly<Record<Yardstick, Work>> = {
   'system call': () => statSync(import.meta.filename).ino,
 };
 
-/** What is recorded of a function. */
+/** The recorded values of a function. */
 interface Baseline {
   readonly ratio: number;
-  /** How much higher a ratio may be: 0.5 is half as much again. */
+  /** The tolerated increase of the ratio: 0.5 allows 50 % more. */
   readonly tolerance: number;
 }
 
@@ -129,10 +131,10 @@ interface Result {
 
 const median = (numbers: number[]): number => numbers.sort((a, b) => a - b)[numbers.length >> 1] as number;
 
-/** Keeps what the last work returned. */
+/** Holds the result of the last work. */
 let kept: unknown;
 
-/** Nanoseconds of one call, by calling again and again for so many milliseconds. */
+/** Nanoseconds per call, measured by calling repeatedly for the given time. */
 function timeOf(work: Work, milliseconds: number): number {
   const start = performance.now();
   let calls = 0;
@@ -144,7 +146,7 @@ function timeOf(work: Work, milliseconds: number): number {
   return (elapsed * 1e6) / calls;
 }
 
-/** In a process of its own. */
+/** Measures a function in this process. */
 function measure({ yardstick, prepare }: Subject): Result {
   const folder = mkdtempSync(join(tmpdir(), 'lowerdata-bench-'));
   try {
@@ -164,7 +166,7 @@ function measure({ yardstick, prepare }: Subject): Result {
   }
 }
 
-/** The median process. */
+/** The result of the process with the median ratio. */
 function middle(name: string, processes: number): Result {
   const results = Array.from({ length: processes }, () => {
     const answer = execFileSync(process.execPath, [import.meta.filename, '--child', name], { encoding: 'utf8' });
@@ -176,7 +178,7 @@ function middle(name: string, processes: number): Result {
 const TOLERANCE = 0.5;
 const HEAD = `${'function'.padEnd(20)}${'µs'.padStart(10)}   ${'yardstick'.padEnd(12)}${'measured'.padStart(10)}${'baseline'.padStart(10)}${'tolerance'.padStart(11)}`;
 
-/** Prints a line for a function. @returns whether it has become slower, or has no baseline to tell */
+/** Prints the line of a function. @returns whether it became slower, or has no baseline */
 function judge(name: string, { nanoseconds, ratio }: Result, baseline: Baseline | undefined): boolean {
   const isSlower = baseline !== undefined && ratio > baseline.ratio * (1 + baseline.tolerance);
   const verdict = baseline === undefined ? '   no baseline' : isSlower ? '   SLOWER' : '';

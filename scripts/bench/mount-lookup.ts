@@ -1,17 +1,17 @@
 /**
- * The standing comparisons: `lowerdata bench` of a real directory, as an image and as a plain directory layer.
+ * The regular comparisons: `lowerdata bench` of a real directory, as an image and as a plain directory layer.
  *
  *     npm run bench [-- DIRECTORY [OPTION...]]
  *
- * lookup     an image of DIRECTORY (/usr/lib) with its objects, beside the kernel's mount of it; verity=off, as the kernel
- *            checks no digests either; also with latency=low, and with that opens=none, and io_uring where the kernel
- *            has that
- * directory  a plain copy of DIRECTORY above an empty directory, beside kernel overlayfs and fuse-overlayfs; also with
- *            latency=low
+ * lookup: an image of DIRECTORY (/usr/lib) with its objects, compared with the kernel's mount of it. verity=off is set, as the
+ * kernel checks no digests either. Variants are latency=low, also with opens=none, and also with io_uring if the kernel supports
+ * it.
+ * directory: a plain copy of DIRECTORY above an empty directory, compared with kernel overlayfs and fuse-overlayfs. The variant
+ * is latency=low.
  *
- * Each goes into README.md, between its markers, as a table and a picture (lookup.svg, directory.svg in this folder); the
- * whole report as JSON to dist/. OPTIONs are further ones of `lowerdata bench`, such as --rounds. Copies lie in a temporary
- * directory, on the filesystem of DIRECTORY where it can be, and are removed in any case. Needs root, room for a copy of the
+ * Each result goes into README.md, between its markers, as a table and a picture (lookup.svg, directory.svg in this folder), and
+ * the whole report goes to dist/ as JSON. OPTIONs are passed to `lowerdata bench`, for example --rounds. Copies are made in a
+ * temporary directory, on the filesystem of DIRECTORY if possible, and are always removed. Needs root, space for a copy of the
  * directory, and ten minutes.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -30,7 +30,7 @@ const WORKLOADS = 'walk,stat,stat-again,miss,miss-again,open,open-again,read,rea
 
 interface Comparison {
   readonly name: 'lookup' | 'directory';
-  /** Makes what is measured in an empty directory, and names it as a stack. */
+  /** Prepares the subject in an empty directory. @returns its stack */
   readonly prepare: (directory: string, place: string) => Promise<string>;
   readonly options: readonly string[];
 }
@@ -47,7 +47,7 @@ const comparisons: readonly Comparison[] = [
   {
     name: 'directory',
     prepare: async (directory, place) => {
-      mkdirSync(`${place}/empty`); // overlayfs takes no fewer than two layers
+      mkdirSync(`${place}/empty`); // overlayfs needs at least two layers
       await run('cp', ['-a', '--reflink=auto', directory, `${place}/tree`]);
       return `${place}/tree:${place}/empty`;
     },
@@ -55,7 +55,7 @@ const comparisons: readonly Comparison[] = [
   },
 ];
 
-/** Other options of this driver. */
+/** Options for further variants of this driver. */
 function variants(): string[] {
   const always = ['--with', 'low=latency=low', '--with', 'low,none=latency=low,opens=none'];
   const obstacle = uringObstacle();
@@ -64,11 +64,13 @@ function variants(): string[] {
   return always;
 }
 
-/** What is running, and whether to begin anything more. */
+/** The running child, and the signal after which no more children are started. */
 let child: ChildProcess | undefined;
 let ended: NodeJS.Signals | undefined;
 
-/** Runs a program to its end. @returns what it prints; it may fail where it prints, for a report of a target that failed */
+/**
+ * Runs a program to its end. @returns its output; a failure is accepted if there is output, as for a report with a failed target
+ */
 async function run(program: string, args: readonly string[]): Promise<string> {
   if (ended) throw new Error(ended);
   child = spawn(program === 'node' ? process.execPath : program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -102,7 +104,7 @@ async function compare(
   }
 }
 
-/** Replaces what is between two lines. */
+/** Replaces the text between two marker lines. */
 function writeInto(file: string, name: string, text: string): void {
   const [begin, end] = [`<!-- bench ${name}: written by npm run bench -->\n`, `\n<!-- end of bench ${name} -->`];
   const before = readFileSync(file, 'utf8');
@@ -113,7 +115,7 @@ function writeInto(file: string, name: string, text: string): void {
 
 const number = (value: number): string => value.toLocaleString('en');
 
-/** What the README says of a report: what was measured where, a table for one client, and a picture. */
+/** The section of the README for a report: the subject and machine, a table for one client, and a picture. */
 function* section(name: string, directory: string, report: BenchReport): Generator<string> {
   const { machine, rounds, entries, directories, rows } = report;
   yield `${directory}, ${number(entries)} names in ${number(directories)} directories; rounds: ${rounds}; ${machine.processor}, ${machine.processors}`;
@@ -138,7 +140,7 @@ function* section(name: string, directory: string, report: BenchReport): Generat
   yield `\n![Times of one operation, and ratios: ${targets.join(', ')}](scripts/bench/${name}.svg)`;
 }
 
-/** How many operations a second all clients do together; nothing for one number of clients. */
+/** A table of the total operations per second of all clients; empty if only one number of clients was measured. */
 function* clientsTable({ rows, workloads }: BenchReport, targets: readonly string[]): Generator<string> {
   const counts = [...new Set(rows.map(({ clients }) => clients))];
   if (counts.length === 1) return;

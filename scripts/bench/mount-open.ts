@@ -1,12 +1,12 @@
 /**
- * What checking costs an open: the same image mounted with verity=off, with verity=on, and with verify=read, next to the
- * kernel's reading of the same objects through passthrough or without it.
+ * Measures the cost of verification per open: the same image mounted with verity=off, verity=on and verify=read. verity=off is also
+ * mounted without passthrough, as the base of verify=read.
  *
  *     npm run build && node dist/scripts/bench/mount-open.js [ROUNDS]
  *
- * In each round every variant is mounted anew, in turn; all names are looked up first. Then all files are opened and closed,
- * for the first time and twice again. Printed are medians of the microseconds of one open, and the median of the ratios to
- * verity=off of the same round: JSON on standard output, a table on standard error. Needs root; takes a minute.
+ * In each round every variant is mounted afresh, in turn, and all names are looked up first. Then all files are opened and closed
+ * once, and twice more. Prints the medians of microseconds per open, and the median ratio to verity=off in the same round: JSON
+ * on standard output, a table on standard error. Needs root; takes a minute.
  */
 import { execFileSync } from 'node:child_process';
 import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -22,7 +22,7 @@ const VARIANTS = {
   'verify=read': 'verity=on,verify=read',
 } as const;
 type Variant = keyof typeof VARIANTS;
-/** What each one is compared with. */
+/** The variant that another variant is compared with. */
 const BASES: Partial<Record<Variant, Variant>> = {
   'verity=on': 'verity=off',
   'verify=read': 'verity=off, passthrough=off',
@@ -34,7 +34,7 @@ const command = new URL('../../src/cli/main.js', import.meta.url).pathname;
 const lowerdata = (...args: string[]): string =>
   execFileSync(process.execPath, [command, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
 
-/** Files whose contents all differ, and an image of them. */
+/** Makes files with distinct contents, and an image of them. @returns their names */
 function prepare(home: string): string[] {
   const tree = join(home, 'tree');
   mkdirSync(tree);
@@ -46,7 +46,7 @@ function prepare(home: string): string[] {
   return names;
 }
 
-/** Microseconds of one open and close, each file once. */
+/** Microseconds per open and close, each file once. */
 function openAll(paths: readonly string[]): number {
   const begin = performance.now();
   for (const path of paths) closeSync(openSync(path, 'r'));
@@ -76,7 +76,7 @@ function main(home: string, rounds: number): void {
   for (let round = 0; round <= rounds; round++) {
     for (const variant of all) {
       const times = measure(home, names, VARIANTS[variant]);
-      if (round > 0) found.get(variant)?.push(times); // the first one warms the page cache
+      if (round > 0) found.get(variant)?.push(times); // the first round warms the page cache
     }
   }
   const result = all.map(variant => {

@@ -1,12 +1,12 @@
 /**
- * What a mount costs before anybody uses it: the time until the command returns and the tree is read, beside an empty program
- * of Node.js, the memory that it holds, and the processor time that it takes when nothing is asked of it.
+ * Measures the cost of a mount before its first use: the time until the command returns and the root is listed, compared with an
+ * empty program of Node.js, and then the memory and CPU time of the idle daemon.
  *
  *     npm run build && node dist/scripts/bench/mount-start.js [ROUNDS]
  *
- * Both are started in turn, with an image of 10 MB. Certificates that NODE_EXTRA_CA_CERTS names are left out for both: to read
- * them takes Node.js longer than all else, and lowerdata does not. Printed are medians, and the median of the ratios to the
- * empty program of the same round; of memory and idleness, what the last one has after some seconds: JSON on standard output.
+ * Both programs are started in turn; the image has 10 MB. NODE_EXTRA_CA_CERTS is removed for both: reading certificates would
+ * take Node.js longer than everything else, and lowerdata does not read them. Prints medians, and the median ratio to the empty
+ * program in the same round. Memory and idle CPU time are those of the last mount after some seconds. JSON on standard output.
  * Needs root or fusermount3; takes half a minute.
  */
 import { execFileSync } from 'node:child_process';
@@ -19,14 +19,14 @@ import { writeImage } from '../../src/composefs/write.ts';
 
 const IMAGE_BYTES = 10_000_000;
 const IDLE_SECONDS = 5;
-/** Source: proc_pid_stat(5): fields 14 and 15 are in units of USER_HZ. */
+/** Clock ticks per second. Source: proc_pid_stat(5): fields 14 and 15 are in units of USER_HZ. */
 const TICKS = 100;
 
 const command = new URL('../../../bin/lowerdata', import.meta.url).pathname;
 const env = { ...process.env };
 delete env.NODE_EXTRA_CA_CERTS;
 
-/** An image whose metadata alone has that size: directories of a thousand files each, whose data is elsewhere. */
+/** An image whose metadata alone has IMAGE_BYTES: directories of a thousand files each, with their data outside the image. */
 function makeImage(): Uint8Array {
   for (let directories = 32; ; directories += 8) {
     const root = newInode(0o40755);
@@ -51,7 +51,7 @@ function milliseconds(program: string, ...args: string[]): number {
   return performance.now() - begin;
 }
 
-/** Milliseconds until the command has returned and the root is listed, and its process. */
+/** Milliseconds until the command returned and the root was listed, and the process of the daemon. */
 function mount(image: string, mnt: string): { took: number; pid: number } {
   const begin = performance.now();
   execFileSync(command, ['mount', image, mnt], { env, stdio: 'ignore' });
@@ -65,13 +65,13 @@ function wordsOf(pid: string): string[] {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
   } catch {
-    return []; // it has ended
+    return []; // the process has ended
   }
 }
 
 function processorSeconds(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // the first one is field 3
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // starts with field 3
   return (Number(fields[14 - 3]) + Number(fields[15 - 3])) / TICKS;
 }
 
@@ -92,7 +92,7 @@ async function main(home: string, rounds: number): Promise<void> {
   for (let round = 0; round <= rounds; round++) {
     const empty = milliseconds(process.execPath, '-e', '0');
     const { took, pid } = mount(image, mnt);
-    if (round > 0) found.push({ empty, mount: took }); // the first one warms up
+    if (round > 0) found.push({ empty, mount: took }); // the first round is a warm-up
     if (round === rounds) {
       await setTimeout(1000);
       const before = processorSeconds(pid);

@@ -1,13 +1,13 @@
 /**
- * What `lowerdata relink` costs and what it gives: the time to convert a whole image each way, and opens of files whose
- * objects are found by origin, next to the same files found by path.
+ * Measures `lowerdata relink`: the time to convert a whole image in each direction, and opens of files whose objects are found by
+ * origin, compared with the same files found by path.
  *
  *     npm run build && node dist/scripts/bench/relink.js [ROUNDS] [SOURCE]
  *
- * An image of SOURCE (/usr/lib) and its objects are put on an ext4 filesystem in a file. Each conversion has to come back as
- * the same bytes. Opens: in each round both images are mounted anew, in turn; all names are looked up first, then every file
- * of up to 64 KiB is opened and closed for the first time, digest included. Printed are medians, and what strace counts where
- * it is installed: JSON on standard output, a table on standard error. Needs root, space for all of SOURCE, and ten minutes.
+ * An image of SOURCE (/usr/lib) and its objects are put on an ext4 filesystem in a file. Converting back has to give the original
+ * bytes. For opens, both images are mounted afresh in each round, in turn. All names are looked up first; then every file of up
+ * to 64 KiB is opened and closed once, including its digest check. Prints medians, and counts of strace if it is installed: JSON
+ * on standard output, a table on standard error. Needs root, space for all of SOURCE, and ten minutes.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -18,7 +18,7 @@ import { setTimeout } from 'node:timers/promises';
 
 const FILE_BYTES_MAX = 1 << 16;
 const TRACED_FILES = 2000;
-/** An image, and how many base directories there are, of which the last has the objects. */
+/** An image, and the number of base directories; only the last of them has the objects. */
 const VARIANTS = [
   ['absolute', 1],
   ['origin', 1],
@@ -27,7 +27,7 @@ const VARIANTS = [
 ] as const;
 type Variant = (typeof VARIANTS)[number];
 
-/** From which image to which; the last two are the ways back. */
+/** Source and target of each conversion; the last two are the ways back. */
 const CONVERSIONS = [
   ['absolute', 'data-only'],
   ['absolute', 'origin'],
@@ -42,7 +42,7 @@ const lowerdata = (...args: string[]): void =>
 const median = (numbers: number[]): number => numbers.sort((a, b) => a - b)[numbers.length >> 1] as number;
 const rounded = (number: number): number => Number(number.toFixed(3));
 
-/** Mounts a new filesystem that has room for the source, and is quick to forget. */
+/** Mounts a new ext4 with space for the source, without write barriers. */
 function mountDisk(home: string, source: string): string {
   const disk = join(home, 'disk');
   mkdirSync(disk);
@@ -53,7 +53,7 @@ function mountDisk(home: string, source: string): string {
   return disk;
 }
 
-/** Seconds of each conversion. */
+/** Seconds per conversion. */
 function convert(disk: string, rounds: number): Record<string, number> {
   const image = (name: string): string => join(disk, name);
   const original = readFileSync(image('absolute'));
@@ -72,21 +72,21 @@ function convert(disk: string, rounds: number): Record<string, number> {
   return Object.fromEntries([...seconds].map(([name, all]) => [name, rounded(median(all))]));
 }
 
-/** The layers; the directories without objects are empty. */
+/** The stack of a variant; base directories without objects are empty. */
 function stackOf(disk: string, [image, count]: Variant): string {
   const empty = Array.from({ length: count - 1 }, (_, i) => join(disk, `empty-${i}`));
   for (const directory of empty) mkdirSync(directory, { recursive: true });
   return [join(disk, image), ...empty, join(disk, 'objects')].join('::');
 }
 
-/** The regular files below a directory that are opened; this looks their names up. */
+/** The regular files to open below a directory. Listing them also looks their names up. */
 function filesIn(directory: string): string[] {
   const entries = readdirSync(directory, { recursive: true, withFileTypes: true }).filter(entry => entry.isFile());
   const paths = entries.map(entry => join(entry.parentPath, entry.name));
   return paths.filter(path => statSync(path).size <= FILE_BYTES_MAX);
 }
 
-/** Microseconds of the first open and close of a file. */
+/** Microseconds per first open and close of a file. */
 function openAll(disk: string, variant: Variant): { files: number; microseconds: number } {
   const mnt = join(disk, '..', 'mnt');
   lowerdata('mount', stackOf(disk, variant), mnt);
@@ -100,7 +100,7 @@ function openAll(disk: string, variant: Variant): { files: number; microseconds:
   }
 }
 
-/** System calls an open of the mount's daemon, by name, as strace counts them; undefined where it is not installed. */
+/** System calls of the daemon per open, by name, as strace counts them; undefined if strace is not installed. */
 async function callsOf(disk: string, variant: Variant): Promise<Record<string, number> | undefined> {
   if (spawnSync('strace', ['--version']).error) return undefined;
   const mnt = join(disk, '..', 'mnt');
@@ -113,7 +113,7 @@ async function callsOf(disk: string, variant: Variant): Promise<Record<string, n
     let text = '';
     strace.stderr.setEncoding('utf8').on('data', (more: string) => (text += more));
     while (!text.includes('attached')) await setTimeout(50);
-    await setTimeout(500); // all of its threads
+    await setTimeout(500); // strace has attached to all threads by then
     for (const path of paths) closeSync(openSync(path, 'r'));
     strace.kill('SIGINT');
     await once(strace, 'close');
@@ -124,7 +124,7 @@ async function callsOf(disk: string, variant: Variant): Promise<Record<string, n
   }
 }
 
-/** What one variant took, next to the first image with as many directories. */
+/** The times of one variant, compared with the first variant that has as many directories. */
 async function resultOf(disk: string, variant: Variant, times: ReadonlyMap<Variant, number[]>) {
   const own = times.get(variant) as number[];
   const [base] = [...times].find(([other]) => other[1] === variant[1]) as [Variant, number[]];
@@ -146,7 +146,7 @@ async function main(home: string, disk: string, rounds: number, source: string):
     for (const variant of VARIANTS) {
       const found = openAll(disk, variant);
       files = found.files;
-      if (round > 0) times.get(variant)?.push(found.microseconds); // the first one warms the page cache
+      if (round > 0) times.get(variant)?.push(found.microseconds); // the first round warms the page cache
     }
   }
   const opens = [];

@@ -1,12 +1,12 @@
 /**
- * What counting a request costs, of what this process takes to answer a LOOKUP.
+ * Measures the cost of counting requests, compared with the time that this process takes to answer a LOOKUP.
  *
  *     npm run build && node dist/scripts/bench/request-counts.js STACK [ROUNDS]
  *
- * Every name of a stack is looked up in random order: by a dispatcher that looks at the clock itself, and by one that is told
- * when the request came, as it is by the loop that has just looked. In turn with these, all that counting adds to a request, twice
- * a reading of the clock and its numbers, or once. Medians of processor nanoseconds as JSON; no time on the wall, so that it can
- * be run on a machine that others use.
+ * Every name of a stack is looked up in random order, by a dispatcher that reads the clock itself, and by one that receives the
+ * arrival time from its caller, as the serving loop passes it. In turn with these, the bare work of counting is measured, with
+ * two clock readings and with one. Prints medians of CPU nanoseconds as JSON. Wall-clock time is not used, so the machine need
+ * not be idle.
  */
 import { Backing } from '../../src/driver/backing.ts';
 import { Files } from '../../src/driver/files.ts';
@@ -35,7 +35,7 @@ function lookupOf(nodeid: number, name: string): Uint8Array {
   return request;
 }
 
-/** Requests for all names, parents first, so that their nodes are known when each was asked once. */
+/** LOOKUP requests for all names, parents first, so that asking each once in this order makes all nodes known. */
 function lookupsOf(overlay: Overlay, directory: Node, nodeid: number): Uint8Array[] {
   return overlay.list(directory).flatMap(({ name }) => {
     const node = overlay.lookup(directory, name);

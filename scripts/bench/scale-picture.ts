@@ -1,14 +1,14 @@
-/** What scale.ts measured, as a picture: one panel a part, time over size, both logarithmic. */
+/** Draws the measurements of scale.ts: one panel per part, with time over size, both logarithmic. */
 import * as plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
 
-/** What was measured of one part: rows by size, each of them numbers by what they are of. */
+/** The measurements of one part: a row for each size, with numbers by their names. */
 export interface Part {
   readonly title: string;
-  /** What the sizes are of. */
+  /** The unit of the sizes. */
   readonly by: string;
   readonly table: ReadonlyMap<number, Readonly<Record<string, number>>>;
-  /** The numbers that are times of one operation, in µs. */
+  /** The names of the numbers that are times of one operation, in µs. */
   readonly times: readonly string[];
 }
 
@@ -16,7 +16,7 @@ const [WIDTH, HEIGHT, HEAD_HEIGHT] = [480, 290, 40];
 const FONT = 'font-family: system-ui, "Segoe UI", "DejaVu Sans", sans-serif; font-size: 12px;';
 const COLOURS = ['#0969da', '#bc4c00', '#1a7f37', '#8250df', '#9a6700', '#bf3989'];
 
-/** @returns an SVG document, two panels a row */
+/** @returns an SVG document with two panels per row */
 export function drawScale(parts: readonly Part[]): string {
   const { document } = parseHTML('<html></html>');
   const rows = Math.ceil(parts.length / 2);

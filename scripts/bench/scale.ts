@@ -1,14 +1,15 @@
 /**
- * What a lookup costs as everything around it grows: inodes of an image, entries of a directory, layers of a stack, clients of a
- * mount; and what a mount costs in time and memory as its image grows.
+ * Measures the cost of a lookup as its surroundings grow: inodes of an image, entries of a directory, layers of a stack, clients
+ * of a mount. Also measures the time and memory of a mount as its image grows.
  *
  *     npm run build && node dist/scripts/bench/scale.js [inodes|entries|layers|mounts|clients…] [--large] [--svg]
  *
- * Images are synthetic (synthetic-image.ts), names random and the same in each round; the sizes take turns in every round, and
- * the medians of the rounds go to standard error as tables, to standard output as JSON. In process: microseconds of one lookup
- * with attributes, in a directory that is known. Through a mount: microseconds of one lstat in a directory that is
- * known, timed in C, after caches were dropped.
- * `--svg` draws scripts/bench/scale.svg. `--large` goes on to 10,000,000 inodes, with 3 GB of memory and 1 GB of disk. Mounts need root, and drop caches of the system.
+ * Images are synthetic (synthetic-image.ts), and names are random but the same in each round. Sizes take turns in every round;
+ * medians of the rounds go to standard error as tables, and to standard output as JSON. In process: microseconds per lookup with
+ * attributes, in a known directory. Through a mount: microseconds per lstat in a known directory, timed in C, after caches were
+ * dropped.
+ * `--svg` draws scripts/bench/scale.svg. `--large` goes on to 10,000,000 inodes, which takes 3 GB of memory and 1 GB of disk.
+ * Mounts need root, and drop caches of the whole system.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -22,7 +23,7 @@ import { nameOfEntry, syntheticImage } from './synthetic-image.ts';
 
 const ROUNDS = 7;
 const SAMPLE = 20_000;
-/** By the number of files. */
+/** Widths of the levels of a tree, by its number of files. */
 const TREES: Readonly<Record<number, readonly number[]>> = {
   1000: [10, 1, 100],
   10000: [10, 10, 100],
@@ -33,7 +34,7 @@ const TREES: Readonly<Record<number, readonly number[]>> = {
 const DIRECTORIES = [100, 1_000, 10_000, 100_000, 1_000_000];
 const LAYERS = [1, 2, 4, 8, 16, 32, 64];
 const CLIENTS = '1,2,4,8,16,32';
-/** What a mount takes besides. */
+/** The fields of a mount that are not times of one operation. */
 const NO_TIMES = ['imageMB', 'mountMs', 'residentMB'];
 
 const command = new URL('../../src/cli/main.js', import.meta.url).pathname;
@@ -51,7 +52,7 @@ const median = (numbers: number[]): number => numbers.sort((a, b) => a - b)[numb
 
 type Row = Record<string, number>;
 
-/** Every variant in turn, ROUNDS times after one to warm up; the medians of what each gave. */
+/** Runs every variant in turn, one round as a warm-up and then ROUNDS more. @returns the median of each number */
 function rounds(variants: ReadonlyMap<number, () => Row>): Map<number, Row> {
   const found = new Map([...variants.keys()].map(key => [key, [] as Row[]]));
   for (let round = 0; round <= ROUNDS; round++)
@@ -64,7 +65,7 @@ function rounds(variants: ReadonlyMap<number, () => Row>): Map<number, Row> {
   return new Map([...found].map(([key, rows]) => [key, middle(rows)]));
 }
 
-/** What is looked up: names that are there, each in its directory. */
+/** The names to look up, each with its directory. */
 type Names = readonly (readonly [Node, string])[];
 
 function namesIn(overlay: Overlay, widths: readonly number[]): Names {
@@ -75,7 +76,7 @@ function namesIn(overlay: Overlay, widths: readonly number[]): Names {
   });
 }
 
-/** Microseconds of one lookup. */
+/** Microseconds per lookup. */
 function lookUpAll(overlay: Overlay, names: Names): number {
   const begin = performance.now();
   for (const [directory, name] of names) {
@@ -99,7 +100,7 @@ function inImages(trees: ReadonlyMap<number, readonly number[]>): Map<number, Ro
   return rounds(variants);
 }
 
-/** Names of the lowest layer, below directories that all layers have: every layer is asked. */
+/** Looks up names of the lowest layer in directories that all layers have, so that every layer is asked. */
 function inLayers(): Map<number, Row> {
   const widths = [100, 100];
   const bytes = syntheticImage(widths);
@@ -118,12 +119,12 @@ function inLayers(): Map<number, Row> {
   return rounds(variants);
 }
 
-/** Microseconds of one lstat, with the caches of the kernel dropped, and of what a mount of an image takes. */
+/** Measures a mount of an image: microseconds per lstat after dropping the kernel's caches, and the cost of the mount itself. */
 function mounted(home: string, files: number, widths: readonly number[]): () => Row {
   const image = join(home, `image${files}`);
   const bytes = syntheticImage(widths);
   for (let at = 0; at < bytes.length; at += 1 << 26)
-    writeFileSync(image, Buffer.from(bytes.slice(at, at + (1 << 26))), { flag: 'a' }); // a Buffer has memory that is not shared
+    writeFileSync(image, Buffer.from(bytes.slice(at, at + (1 << 26))), { flag: 'a' }); // a Buffer needs memory that is not shared
   const paths = Array.from({ length: SAMPLE / 4 }, () => randomPath(widths).join('/'));
   return () => {
     const mnt = join(home, 'mnt');
@@ -142,7 +143,7 @@ function mounted(home: string, files: number, widths: readonly number[]): () => 
   };
 }
 
-/** The median of the microseconds of each path. */
+/** The median microseconds per path. */
 function timed(mnt: string, paths: readonly string[]): number[] {
   const nanoseconds = new Float64Array(paths.length);
   const dirfd = native.openat2(-100, mnt, 0o10200000, 0);
@@ -189,7 +190,7 @@ const trees = new Map(
 );
 const home = mkdtempSync(join(tmpdir(), 'lowerdata-bench-'));
 const done = new Map<string, Part>();
-/** @param other fields that are no times */
+/** @param other names of fields that are not times */
 const note = (name: string, title: string, by: string, measure: () => Map<number, Row>, other: string[] = []): void => {
   if (parts.length > 0 && !parts.includes(name)) return;
   const table = measure();

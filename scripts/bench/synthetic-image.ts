@@ -1,6 +1,6 @@
 /**
- * EROFS images of any number of empty files, made at 30 ns a file and of nothing but the image's own bytes, where a tree to
- * write an image from would take 5 KB a file.
+ * Makes EROFS images with any number of empty files, at 30 ns per file and with no memory besides the image's own bytes. Writing
+ * an image from a tree would take 5 KB per file.
  *
  * ```
  * block 0     superblock
@@ -25,15 +25,15 @@ const BLOCK_BYTES = 2 ** BLOCK_BITS;
 const NAME_BYTES = 8;
 const ENTRIES_PER_BLOCK = Math.floor(BLOCK_BYTES / (Dirent.SIZE + NAME_BYTES));
 const ROOT = 1;
-/** `.` and `..`. */
+/** The entries `.` and `..`. */
 const DOTS = 2;
 
-/** The name of a directory's entry, in the order of numbers and of bytes. */
+/** The name of a directory's entry; byte order equals numeric order. */
 export const nameOfEntry = (number: number): string => `e${String(number).padStart(NAME_BYTES - 1, '0')}`;
 
 /**
- * The bytes of an image in which every directory of level i has `widths[i]` entries: directories, or in the last level empty
- * files. The number of inodes is 1 + w0 + w0 * w1 + ….
+ * The bytes of an image in which every directory of level i has `widths[i]` entries. The entries are directories, or empty files
+ * in the last level. The number of inodes is 1 + w0 + w0 * w1 + ….
  */
 export function syntheticImage(widths: readonly number[]): Uint8Array {
   const counts = [1];

@@ -1,11 +1,12 @@
 /**
- * How fast src/verity/digest.ts digests a file of 512 MB that is in the page cache, against `fsverity digest`; how fast each
- * implementation of src/verity/hash.ts hashes blocks; and whether threads that digest files of their own add up.
+ * Measures the speed of src/verity/digest.ts on a file of 512 MB in the page cache, compared with `fsverity digest`. Also
+ * measures the block hashing of each implementation in src/verity/hash.ts, and the scaling of threads that digest files of their
+ * own.
  *
  *     npm run build && node dist/scripts/bench/verity-digest.js [ROUNDS]
  *
- * The rounds are interleaved, the first one is not counted, and the medians are printed: JSON on standard output, a table on
- * standard error. The time of `fsverity` includes its start, a few milliseconds. Takes a minute and 512 MB of the directory for
+ * Rounds are interleaved, the first one is not counted, and medians are printed: JSON on standard output, a table on standard
+ * error. The time of `fsverity` includes a few milliseconds of its start. Takes a minute, and 512 MB of the directory for
  * temporary files.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -18,12 +19,12 @@ import { DEFAULTS, measureFd } from '../../src/verity/digest.ts';
 import { addonHasher, type BlockHasher, cryptoHasher, nobleHasher } from '../../src/verity/hash.ts';
 
 const FILE_BYTES = 512_000_000;
-/** Each thread's file; on 8 threads at most, so that all of them stay in the page cache. */
+/** The size of each thread's file; with at most 8 threads, all files stay in the page cache. */
 const SHARE_BYTES = FILE_BYTES / 8;
 const HASHER_BYTES = 64_000_000;
 const RUN_BYTES = 1 << 18;
 
-/** What is measured: does it once, and says how many bytes that were. */
+/** A subject: `run` does the work once, on `bytes` bytes. */
 interface Subject {
   readonly name: string;
   readonly bytes: number;
@@ -42,7 +43,7 @@ function digestOf(path: string, sizeBytes: number): string {
   }
 }
 
-/** Writes a file of bytes that are the same in every run. */
+/** Writes a file whose bytes are the same in every run. */
 function writeInput(path: string, sizeBytes: number): void {
   const fd = openSync(path, 'w');
   const words = new Uint32Array(1 << 18);
@@ -54,7 +55,7 @@ function writeInput(path: string, sizeBytes: number): void {
   closeSync(fd);
 }
 
-/** Digests of the large file: ours on this thread, and that of the program, where it is installed. */
+/** Digests of the large file: ours on this thread, and that of the program fsverity if it is installed. */
 function digestSubjects(path: string): Subject[] {
   const program = (): string => execFileSync('fsverity', ['digest', '--compact', path], { encoding: 'latin1' }).trim();
   const subjects = [{ name: 'lowerdata', bytes: FILE_BYTES, run: () => void digestOf(path, FILE_BYTES) }];
@@ -63,7 +64,7 @@ function digestSubjects(path: string): Subject[] {
   return [...subjects, { name: 'fsverity', bytes: FILE_BYTES, run: () => void program() }];
 }
 
-/** Each implementation, on blocks that stay in the processor's cache. */
+/** Each implementation, on blocks that fit into the CPU's cache. */
 function hasherSubjects(): Subject[] {
   const blocks = new Uint8Array(RUN_BYTES).fill(7);
   const out = new Uint8Array((RUN_BYTES / DEFAULTS.blockBytes) * 32);
@@ -81,7 +82,7 @@ function hasherSubjects(): Subject[] {
   ];
 }
 
-/** As many threads as `count`, which are started before, digest `paths` at the same time, one file each. */
+/** `count` threads, already started, digest `paths` at the same time, one file each. */
 function threadSubject(count: number, paths: readonly string[], workers: readonly Worker[]): Subject {
   const digest = (worker: Worker, path: string): Promise<void> =>
     new Promise(resolve => {
@@ -97,7 +98,7 @@ function threadSubject(count: number, paths: readonly string[], workers: readonl
   };
 }
 
-/** Runs all subjects in turn, again and again; the median speed of each in MB/s. */
+/** Runs all subjects in turn for all rounds. @returns the median speed of each in MB/s */
 async function measureAll(subjects: readonly Subject[], rounds: number): Promise<Map<string, number>> {
   const speeds = new Map(subjects.map(({ name }) => [name, [] as number[]]));
   for (let round = 0; round <= rounds; round++) {
@@ -112,7 +113,7 @@ async function measureAll(subjects: readonly Subject[], rounds: number): Promise
 
 const median = (numbers: number[]): number => numbers.sort((a, b) => a - b)[numbers.length >> 1] as number;
 
-/** Speeds, and what part they are of the one named. */
+/** Prints speeds, and their ratio to that of `base`. */
 function report(title: string, speeds: ReadonlyMap<string, number>, base: string) {
   const of = speeds.get(base);
   console.error(`\n${title.padEnd(40)}    MB/s   of ${base}`);

@@ -1,6 +1,6 @@
 /**
- * Damaged dumps: a text is refused with EINVAL and a place, or it is a tree that prints as a text that is read as the same
- * tree, and of which an image can be made and read.
+ * Damaged dumps. A text is either refused with EINVAL and a position, or it is a tree. Such a tree must survive being printed and
+ * read again, and an image made of it must be readable.
  */
 import { parseDump, printDump } from '../../src/composefs/dumpfile.ts';
 import { readTree } from '../../src/composefs/read.ts';
@@ -13,7 +13,7 @@ import { damageBytes, reshape } from './mutate.ts';
 import { demand, type Random, type Target } from './target.ts';
 import { linesOfText, makeDump, plainXattrs, textOf } from './trees.ts';
 
-/** Texts of fields that are at the edge, or past it. */
+/** Texts of fields at the limits, or beyond them. */
 const FIELDS = [
   '',
   '-',
@@ -75,7 +75,7 @@ function make(random: Random): Uint8Array {
   return text;
 }
 
-/** Another value of a field, a line more or less, or a hard link to any line, itself included. */
+/** Changes a field, removes or repeats a line, or adds a hard link to any line, even itself. */
 function damageLine(lines: ByteString[], random: Random): void {
   const at = random.below(lines.length);
   const line = lines[at];
@@ -117,7 +117,7 @@ function check(input: Uint8Array): void {
   checkImage(root);
 }
 
-/** Each name with all fields of its inode. */
+/** All names, each with all fields of its inode. */
 const fieldsOf = (root: TreeInode): ByteString[] =>
   [...walk(root)].map(([path, { inode, link }]) =>
     JSON.stringify([
@@ -127,18 +127,18 @@ const fieldsOf = (root: TreeInode): ByteString[] =>
     ]),
   );
 
-/** What an image keeps of a tree, it keeps for good. */
+/** Checks that the fields an image keeps survive every further round of reading and writing. */
 function checkImage(root: TreeInode): void {
   const image = attempt(() => writeImage(root));
   if (image instanceof ErrnoError) {
     demand(image.errno === EINVAL || image.errno === EFBIG, `no image: ${image.message}`);
     return;
   }
-  // An image forgets which name of a hard link came first; only in that directory the writer marks a whiteout.
+  // An image does not record which name of a hard link came first, but the writer marks a whiteout only in that directory.
   if ([...walk(root)].some(([, { inode, link }]) => link && isWhiteout(inode))) return;
   const read = attempt(() => readTree(openImage(image)));
   if (read instanceof ErrnoError) {
-    demand(read.errno === EFBIG, `the image can not be read: ${read.message}`); // 2^53 bytes can be written
+    demand(read.errno === EFBIG, `the image can not be read: ${read.message}`); // sizes up to 2^53 bytes can be written
     return;
   }
   same(

@@ -1,6 +1,6 @@
 /**
- * Damaged images: whatever their bytes, each question to the reader has an answer or an ErrnoError, nothing outside of the
- * image is read, walks end, and what is listed can be looked up or has an errno.
+ * Damaged images. Whatever the bytes, every call of the reader returns an answer or throws an ErrnoError. Nothing outside the
+ * image is read, walks end, and every listed name can be looked up or has an errno.
  */
 
 import { parseDump } from '../../src/composefs/dumpfile.ts';
@@ -27,7 +27,7 @@ interface Sound {
   readonly places: readonly Place[];
 }
 
-/** Images of our writer, with composefs's marks and with raw ones, and one of what the writer does not write. */
+/** Images of our writer, with the xattrs of composefs and with raw ones, and one with features that the writer does not use. */
 function* soundImages(): Generator<Uint8Array> {
   for (let i = 0; i < 12; i++) {
     const random = new Random(0, i);
@@ -40,13 +40,13 @@ function* soundImages(): Generator<Uint8Array> {
   }
 }
 
-/** A directory of more than half a block: that is the last one of its image. */
+/** A directory of more than half a block, which is the last block of its image. */
 const lastDirectory = [
   '/z 0 40755 2 0 0 0 0.0 - - -',
   ...Array.from({ length: 60 }, (_, i) => `/z/${'n'.repeat(25)}${100 + i} 0 100644 1 0 0 0 0.0 - - -`),
 ];
 
-/** Small blocks, chunk indexes, 48 bits, long prefixes, shared xattrs. */
+/** An image with small blocks, chunk indexes, 48-bit fields, long prefixes and shared xattrs. */
 function craftedImage(): Uint8Array {
   const names = Array.from({ length: 60 }, (_, i) => `name-${String(i).padStart(3, '0')}`);
   const directory = { mode: S_IFDIR | 0o755, layout: f.LAYOUT_FLAT_PLAIN, extended: true };
@@ -88,21 +88,21 @@ function make(random: Random): Uint8Array {
   return input;
 }
 
-/** Has a name lead to where another one leads, which may be the directory that it is in, or one above. */
+/** Makes one name lead to the inode of another, which may be its own directory or a parent of it. */
 function lead(input: Uint8Array, places: readonly Place[], random: Random): void {
   const dirents = places.filter(({ layout }) => layout === f.Dirent);
   const [from, to] = [random.pick(dirents).at + f.Dirent.nid, random.pick(dirents).at + f.Dirent.nid];
   input.copyWithin(to, from, from + 8);
 }
 
-/** Objects of one walk at most: a damaged tree may be a graph, and names of it may be many. */
+/** The most objects in one walk: a damaged tree may be a graph with very many names. */
 const OBJECTS_MAX = 100;
-/** The caches of an overlay take longer to make than all the rest: one input of so many meets it. */
+/** One input in this many is walked through an overlay, whose caches take longer to make than all other steps. */
 const OVERLAY_LOTS = 4;
-/** Bytes around an image that belong to somebody else. */
+/** Bytes around the image that it must not read. */
 const FENCE_BYTES = 1 << 17;
 
-/** Bytes that tell when a part of them is asked for that is not there. */
+/** Bytes that fail the check if a subarray outside of them is requested. */
 class Fenced extends Uint8Array {
   override subarray(from = 0, to = this.length): Uint8Array<ArrayBuffer> {
     demand(from >= 0 && to <= this.length, `bytes ${from} to ${to} of ${this.length} were asked for`);
@@ -110,7 +110,7 @@ class Fenced extends Uint8Array {
   }
 }
 
-/** The image between two fences of `fill`. */
+/** A copy of the image between two fences of `fill`. */
 function fenced(image: Uint8Array, fill: number): Uint8Array {
   const memory = new Uint8Array(image.length + 2 * FENCE_BYTES).fill(fill);
   memory.set(image, FENCE_BYTES);
@@ -124,10 +124,10 @@ function check(input: Uint8Array): void {
   if (lot % OVERLAY_LOTS === 0) askOverlay(input, Math.floor(lot / OVERLAY_LOTS));
 }
 
-/** Seconds beyond 2^53 are no numbers. */
+/** A JSON replacer: seconds beyond 2^53 are bigints, which become strings. */
 const exactly = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? `${value}` : value);
 
-/** The image above itself, and as its own data-only layer. */
+/** Walks an overlay of the image above itself, with the image as a data-only layer as well. */
 function askOverlay(input: Uint8Array, lot: number): void {
   const overlay = attempt(() => {
     const [lower, data] = [new ErofsLayer('lower', input), new ErofsLayer('data', input)];
@@ -136,7 +136,7 @@ function askOverlay(input: Uint8Array, lot: number): void {
   if (!(overlay instanceof ErrnoError)) walkOverlay(overlay, { objectsMax: OBJECTS_MAX, lot, isSound: false });
 }
 
-/** Asks everything; all answers as text. */
+/** Calls everything on an image and returns all answers as text. */
 function interrogate(bytes: Uint8Array): string {
   const layer = attempt(() => new ErofsLayer('image', bytes));
   if (layer instanceof ErrnoError) return told(layer);

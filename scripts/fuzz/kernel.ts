@@ -1,4 +1,4 @@
-/** The kernel's side of a session: it takes replies apart as Linux does, and knows which nodes it was told of. */
+/** The kernel's side of a session: it parses replies as Linux does, and records the nodes that replies announced. */
 import * as abi from '../../src/fuse/abi.ts';
 import { Opcode } from '../../src/fuse/opcode.ts';
 import { byteStringOf, getU64 } from '../../src/sys/bytes.ts';
@@ -11,7 +11,7 @@ const SILENT: readonly number[] = [Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.IN
 const ROOT = 1;
 const ERRNO_MAX = 511;
 
-/** The size of each reply that has one size. */
+/** The size of each reply that has a fixed size. */
 const SIZES: ReadonlyMap<number, number> = new Map<number, number>([
   [Opcode.LOOKUP, EntryOut.SIZE],
   [Opcode.GETATTR, abi.AttrOut.SIZE],
@@ -26,9 +26,9 @@ const SIZES: ReadonlyMap<number, number> = new Map<number, number>([
   [Opcode.RELEASEDIR, 0],
   [Opcode.DESTROY, 0],
 ]);
-/** Those whose replies may be of any size, within what was asked for. */
+/** Operations whose replies may have any size up to the requested one. */
 const SIZED: readonly number[] = [Opcode.READ, Opcode.READDIR, Opcode.READDIRPLUS, Opcode.GETXATTR, Opcode.LISTXATTR];
-/** Those that are about a node, and know none that the kernel does not. */
+/** Operations on a node, which must fail for nodes that the kernel does not know. */
 const ABOUT_NODES: readonly number[] =
   'LOOKUP GETATTR STATX READLINK ACCESS OPEN OPENDIR READDIR READDIRPLUS GETXATTR LISTXATTR'
     .split(' ')
@@ -48,28 +48,28 @@ interface Known {
 export class Kernel {
   private readonly known = new Map<number, Known>();
   private readonly order: number[] = [ROOT];
-  /** Requests without a reply, by their number. */
+  /** Requests without a reply yet, keyed by their `unique`. */
   private readonly pending = new Map<string, Asked>();
   private readonly recalls: boolean;
 
-  /** @param recalls every inode of the image has an answer, whether it was told of that or not */
+  /** @param recalls whether the filesystem answers for every inode of the image, even if the kernel was never told of it */
   constructor(recalls: boolean) {
     this.recalls = recalls;
   }
 
-  /** A node that it was told of, the last one first. */
+  /** A node that the kernel was told of, counted back from the latest. */
   recent(back: number): number {
     return this.order[this.order.length - 1 - (back % this.order.length)] as number;
   }
 
-  /** Whether a request has the number of one that waits: the kernel never sends such a thing. */
+  /** Whether a request reuses the `unique` of a pending one, which the kernel never does. */
   isTwice(request: Uint8Array): boolean {
     return (
       request.length >= InHeader.SIZE && this.pending.has(byteStringOf(request, InHeader.unique, InHeader.unique + 8))
     );
   }
 
-  /** Notes a request that is about to be sent. */
+  /** Records a request that is about to be sent. */
   ask(request: Uint8Array): void {
     if (request.length < InHeader.SIZE) return;
     const view = new DataView(request.buffer, request.byteOffset, request.length);
@@ -83,12 +83,12 @@ export class Kernel {
     this.pending.set(unique, asked);
   }
 
-  /** Everything that was asked has been answered. */
+  /** Demands that every request has been answered. */
   settle(): void {
     demand(this.pending.size === 0, `${this.pending.size} requests have no reply`);
   }
 
-  /** Takes a reply apart. */
+  /** Parses and checks a reply. */
   take(reply: Uint8Array): void {
     const view = new DataView(reply.buffer, reply.byteOffset, reply.length);
     demand(reply.length >= OutHeader.SIZE, `a reply of ${reply.length} bytes`);
@@ -107,7 +107,7 @@ export class Kernel {
     this.takeBody(asked, new DataView(reply.buffer, reply.byteOffset + OutHeader.SIZE, reply.length - OutHeader.SIZE));
   }
 
-  /** The request that a reply is for. */
+  /** The request that a reply belongs to. */
   private answered(unique: string): Asked {
     const asked = this.pending.get(unique);
     demand(asked !== undefined, 'a reply to nothing');
@@ -127,7 +127,10 @@ export class Kernel {
     if (isList) this.takeEntries(body, opcode === Opcode.READDIRPLUS);
   }
 
-  /** READ and the listings have the size at 16, the xattrs at 0, where 0 asks for the size. */
+  /**
+   * The size that the request allows for its reply. READ and the listings have it at 16; xattr requests have it at 0, where 0
+   * asks for the value's size.
+   */
   private room(opcode: number, request: DataView): number {
     const isXattr = opcode === Opcode.GETXATTR || opcode === Opcode.LISTXATTR;
     const at = InHeader.SIZE + (isXattr ? abi.GetxattrIn.size : abi.ReadIn.size);
@@ -152,7 +155,7 @@ export class Kernel {
     }
   }
 
-  /** An entry counts as a lookup; one with nodeid 0 says that the name is missing. */
+  /** Records an entry, which counts as a lookup. Nodeid 0 means that the name is missing. */
   private learn(body: DataView, at: number): void {
     const nodeid = getU64(body, at + EntryOut.nodeid);
     if (nodeid === 0 || nodeid === ROOT) return;

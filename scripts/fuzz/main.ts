@@ -1,12 +1,12 @@
 /**
- * Fuzzes what reads the bytes of others: images, dumps, mount options, overlay xattrs, and FUSE requests.
+ * Fuzzes the code that parses foreign bytes: images, dumps, mount options, overlay xattrs, and FUSE requests.
  *
  *     npm run build && node dist/scripts/fuzz/main.js [--seconds N] [--seed N] [TARGET]...
  *     node dist/scripts/fuzz/main.js --replay FILE TARGET
  *
- * Each TARGET (images, dumps, options, stacks, requests; all by default) gets N seconds (60). A seed, which is printed, makes
- * the same inputs again. An input that fails is kept in a file, whose path is printed with the reason, and the status is 1.
- * One that is worth keeping goes to test/fixtures/should-fail/TARGET, named for its defect; test/scripts/fuzz.ts replays it.
+ * Each TARGET (images, dumps, options, stacks, requests; all by default) runs for N seconds (60). The seed is printed, and
+ * reproduces the same inputs. A failing input is kept in a file; its path is printed with the reason, and the status is 1. An
+ * input worth keeping goes to test/fixtures/should-fail/TARGET, named for its defect; test/scripts/fuzz.ts replays it.
  */
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,13 +1,13 @@
-/** Damage to bytes: anywhere, or to the field of a structure by its layout table. */
+/** Damages bytes, anywhere or in a field of a structure that its layout table describes. */
 import type { Random } from './target.ts';
 
-/** A structure in an input: where it starts, and its table of offsets, which ends with SIZE. */
+/** A structure in an input: its start, and its table of offsets, which ends with SIZE. */
 export interface Place {
   readonly at: number;
   readonly layout: Readonly<Record<string, number>> & { readonly SIZE: number };
 }
 
-/** Values that sizes, counts and offsets are sensitive to; the fields cut off what they have no room for. */
+/** Values near limits of sizes, counts and offsets; a narrow field keeps only their low bytes. */
 const BOUNDARIES: readonly bigint[] = [
   0, 1, 2, 11, 12, 13, 31, 0x7f, 0x80, 0xff, 0x100, 0x1ff, 511, 512, 4095, 4096, 4097,
 ]
@@ -15,7 +15,7 @@ const BOUNDARIES: readonly bigint[] = [
   .map(BigInt)
   .concat([2n ** 32n, 2n ** 43n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 63n - 1n, 2n ** 63n, 2n ** 64n - 1n]);
 
-/** Writes a value that is likely to hurt into one field of one of the places. The bytes are changed. */
+/** Writes a value that is likely to cause trouble into one field of one of the places, in place. */
 export function damageField(bytes: Uint8Array, places: readonly Place[], random: Random): void {
   const { at, layout } = random.pick(places);
   const offsets = Object.values(layout);
@@ -35,7 +35,7 @@ function hurtful(old: bigint, bytes: Uint8Array, places: readonly Place[], rando
       return old ^ (1n << BigInt(random.below(64)));
     case 2:
       return BigInt(bytes.length) + near;
-    case 3: // the number of an inode slot or of a block, of something that is there
+    case 3: // the number of an existing inode slot or block
       return BigInt(Math.floor(random.pick(places).at / random.pick([1, 4, 32, 512, 4096])));
     case 4:
       return BigInt(random.below(2 ** 31));
@@ -55,7 +55,7 @@ function writeUint(bytes: Uint8Array, at: number, width: number, value: bigint):
   for (let i = 0; i < width && at + i < bytes.length; i++, rest >>= 8n) bytes[at + i] = Number(rest & 0xffn);
 }
 
-/** Changes bytes that hold something, one to eight of them. */
+/** Changes one to eight bytes in place, preferably nonzero ones. */
 export function damageBytes(bytes: Uint8Array, random: Random): void {
   if (bytes.length === 0) return;
   for (let k = random.below(8) + 1; k > 0; k--) {
@@ -65,7 +65,9 @@ export function damageBytes(bytes: Uint8Array, random: Random): void {
   }
 }
 
-/** Other bytes of another length: cut, grown, with a part taken out, doubled, moved, or taken from another input. */
+/**
+ * Returns bytes of another shape: truncated, extended, with a part removed, repeated or moved, or with a part of another input.
+ */
 export function reshape(bytes: Uint8Array, other: Uint8Array, unit: number, random: Random): Uint8Array {
   const at = Math.min(bytes.length, unit * random.below(Math.ceil(bytes.length / unit) + 1));
   const length = unit * (1 + random.below(random.oneIn(4) ? 64 : 4));

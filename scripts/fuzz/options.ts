@@ -1,6 +1,6 @@
 /**
- * Option texts as somebody who mounts might hand them over: they are refused with EINVAL and a word, or make a plan whose
- * layers can be spelled in such a text again. The first line of an input is the source, each other one an `-o`.
+ * Mount option texts. Each one is refused with EINVAL and a message, or makes a plan whose layers can be spelled as such a text
+ * again. The first line of an input is the source; each further line is one `-o`.
  */
 import { type MountPlan, optionWords, planMount } from '../../src/mount/plan.ts';
 import { LAYERS_MAX } from '../../src/overlay/options.ts';
@@ -56,7 +56,7 @@ const VALUES = [
   '=',
   '\\',
 ];
-/** Names that other tables of names may trip over. */
+/** Names that may collide in tables of names. */
 const KEYS = [
   '',
   'x-gvfs',
@@ -139,7 +139,7 @@ function checkPlan({ stack, driver }: MountPlan): void {
   const escaped = layers.map(
     ({ path, dataOnly }, i) => (i === 0 ? '' : dataOnly ? '::' : ':') + path.replace(/[\\:,"]/g, '\\$&'),
   );
-  const text = `lowerdir=${escaped.join('')}${layers.length === 1 ? ',basedir=x' : ''}`; // the kernel wants two layers
+  const text = `lowerdir=${escaped.join('')}${layers.length === 1 ? ',basedir=x' : ''}`; // the kernel requires two layers
   const again = plan('none', [text], false, true);
   demand(!(again instanceof ErrnoError), `${text} is refused`);
   const found = JSON.stringify(again.stack.layers.slice(0, layers.length));

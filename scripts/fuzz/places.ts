@@ -1,4 +1,4 @@
-/** Where the structures of a sound image are, with their layouts: what `damageField` may hit. */
+/** The positions and layouts of the structures in a valid image: the targets of `damageField`. */
 
 import { extentAt } from '../../src/erofs/data.ts';
 import { listDirents } from '../../src/erofs/dirents.ts';
@@ -23,7 +23,7 @@ import { listXattrs } from '../../src/erofs/xattrs.ts';
 import { isDirectory } from '../../src/sys/stat.ts';
 import type { Place } from './mutate.ts';
 
-/** Every structure that the root leads to, more than once where it is likely to matter more. */
+/** Every structure reachable from the root; important ones appear more than once. */
 export function placesOf(bytes: Uint8Array): Place[] {
   const image = openImage(bytes);
   const places: Place[] = [{ at: 0, layout: ComposefsHeader }];

@@ -1,6 +1,6 @@
 /**
- * FUSE requests as bytes, in a row, to the dispatcher with a real filesystem behind it: each has the reply that its operation
- * has, or an errno, and what the kernel was never told of, or has forgotten, is not known.
+ * Sequences of FUSE requests as bytes, sent to the dispatcher in front of a real filesystem. Each gets a reply of its operation,
+ * or an errno. Nodes that the kernel was never told of, or has forgotten, are unknown.
  *
  * ```
  * u8 number of the stack | u16 length, request | u16 length, request | ...
@@ -20,7 +20,7 @@ import { SERVED, served } from './served.ts';
 import { demand, type Random, type Target } from './target.ts';
 
 const OPCODES = [...Object.values(Opcode), 0, 7, 54, 4096, 0xffffffff];
-/** Operations that mean something here; the others are refused, whatever they hold. */
+/** Operations that the filesystem supports; all others are refused, whatever their contents. */
 const USUAL: readonly number[] =
   'LOOKUP FORGET BATCH_FORGET GETATTR STATX READLINK OPEN READ RELEASE LSEEK OPENDIR READDIR'
     .concat(' READDIRPLUS RELEASEDIR GETXATTR LISTXATTR STATFS ACCESS INTERRUPT')
@@ -28,7 +28,7 @@ const USUAL: readonly number[] =
     .map(name => Opcode[name as keyof typeof Opcode]);
 
 type Layout = Place['layout'];
-/** What comes after the header; where a name follows, that is added. */
+/** The structure that follows the header; names are appended to it. */
 const BODIES: ReadonlyMap<number, Layout> = new Map<number, Layout>([
   [Opcode.FORGET, abi.ForgetIn],
   [Opcode.GETATTR, abi.GetattrIn],
@@ -87,7 +87,7 @@ function makeRequest(number: number, names: readonly string[], random: Random): 
   return random.oneIn(20) ? bytes.slice(0, random.below(bytes.length + 1)) : bytes;
 }
 
-/** Nodes that were looked up, mostly. The kernel numbers its requests by twos. */
+/** A header, mostly for nodes that were looked up. The kernel numbers its requests in steps of two. */
 function header(opcode: number, number: number, bodyBytes: number, random: Random): Uint8Array {
   const bytes = new Uint8Array(abi.InHeader.SIZE);
   const v = new DataView(bytes.buffer);
@@ -102,7 +102,7 @@ function header(opcode: number, number: number, bodyBytes: number, random: Rando
   return bytes;
 }
 
-/** A nodeid from here on, in a request that is kept, stands for the one that the kernel was told of so many names ago. */
+/** A stored nodeid of RECENT + n stands for the node that the kernel was told of n nodes before the latest. */
 const RECENT = 0xfffffffffffff000n;
 
 function fillBody(body: Uint8Array, layout: Layout, random: Random): void {
@@ -130,7 +130,7 @@ function forgets(random: Random): Uint8Array {
   return bytes;
 }
 
-/** A served stack, and a kernel that knows what it was told. */
+/** A served stack, and a kernel that records what it was told. */
 class Session {
   readonly kernel: Kernel;
   private readonly dispatcher: Dispatcher;
@@ -138,7 +138,7 @@ class Session {
   private readonly fill: 'noise' | 'nodeids';
   private isOver = false;
 
-  /** @param fill what comes after a request: bytes that mean nothing, or nodes that the kernel knows */
+  /** @param fill the bytes after a request in the buffer: meaningless ones, or nodeids that the kernel knows */
   constructor(overlay: Overlay, fill: 'noise' | 'nodeids') {
     const files = new Files(overlay, new Backing(-1, false, () => {}), { idleMax: 4 });
     const forever = { entrySeconds: Number.POSITIVE_INFINITY, attrSeconds: 1, negativeSeconds: 1, asksToOpen: true };
@@ -153,7 +153,7 @@ class Session {
     this.fill = fill;
   }
 
-  /** Sends a request, and takes what comes back. @returns all replies, one after the other */
+  /** Sends a request and checks the replies. @returns all replies, concatenated */
   send(request: Uint8Array): Uint8Array {
     const { dispatcher, kernel, buffer } = this;
     if (kernel.isTwice(request)) return new Uint8Array(0);
@@ -168,7 +168,7 @@ class Session {
     return joined(reply, this.takeLate());
   }
 
-  /** Takes the replies that were left for later, and demands that nothing is left. */
+  /** Collects the deferred replies, and demands that no request is left unanswered. */
   end(): void {
     this.isOver = true;
     this.takeLate();
@@ -186,7 +186,7 @@ class Session {
     return joined(...replies);
   }
 
-  /** What comes after a request in the buffer, as far as a request that lies about its size might reach. */
+  /** Fills the buffer after a request, as far as a request with a wrong size might reach. */
   private fillAfter(length: number): void {
     const end = Math.min(length + FILL_BYTES, this.buffer.length - 8);
     const v = new DataView(this.buffer.buffer);
@@ -194,7 +194,7 @@ class Session {
     for (let at = length; at < end; at += 8) v.setBigUint64(at, value, true);
   }
 
-  /** Puts the nodeids that recent ones stand for into the request in the buffer. */
+  /** Replaces the RECENT nodeids of the request in the buffer by actual ones. */
   private aim(length: number): void {
     const v = new DataView(this.buffer.buffer);
     const places: number[] = [abi.InHeader.nodeid];
@@ -212,12 +212,12 @@ class Session {
   }
 }
 
-/** Opens that wait for later, at most. */
+/** The most opens that are deferred at a time. */
 const WAITING_MAX = 3;
 
 /**
- * The same filesystem, which leaves some opens for later: those whose request has a number that 3 divides.
- * @param isOver whether nothing more will be asked
+ * The same filesystem, which defers some opens: those whose `unique` has a first byte divisible by 3.
+ * @param isOver whether no more requests will come
  */
 function deferring(filesystem: OverlayFilesystem, isOver: () => boolean): Filesystem {
   const waiting: Settled[] = [];

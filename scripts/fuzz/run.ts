@@ -1,4 +1,4 @@
-/** Runs a target on a thread of its own, which is watched: an input that takes too long, or too much memory, is a failure. */
+/** Runs a target on a watched thread: an input that takes too long or too much memory counts as a failure. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,20 +13,20 @@ import type { Target } from './target.ts';
 export const targets = { images, dumps, options, stacks, requests } satisfies Record<string, Target>;
 export type TargetName = keyof typeof targets;
 
-/** An input for which something did not hold. */
+/** An input that violated an invariant. */
 export interface Failure {
   readonly input: Uint8Array;
   readonly message: string;
 }
 
-/** What the thread is given; what it says is a Failure, or how many cases it has done. */
+/** The order for the thread. It answers with a Failure, or with the number of cases done. */
 export interface Order {
   readonly target: TargetName;
   readonly seed: number;
   readonly seconds: number;
-  /** An input to check, and no other. */
+  /** A single input to check instead of random ones. */
   readonly only?: Uint8Array;
-  /** Where the thread notes the number of the case and its input, for when it can not say it any more. */
+  /** Memory in which the thread records its case number and input, in case it can no longer report them. */
   readonly notes: SharedArrayBuffer;
 }
 
@@ -35,20 +35,20 @@ export interface Outcome {
   readonly failure: Failure | undefined;
 }
 
-/** An input takes milliseconds. */
+/** The time limit for one input, which normally takes milliseconds. */
 const STUCK_SECONDS = 10;
 const HEAP_MEGABYTES = 400;
 const MEMORY_BYTES = 2 ** 31;
 export const NOTES_BYTES = 1 << 24;
-/** In the notes: the number of the case and the size of its input, each of 4 bytes; then the input. */
+/** The notes hold the case number and the input's size, 4 bytes each, and then the input. */
 export const NOTED_INPUT_AT = 8;
 
-/** Makes and checks inputs for some seconds, or until one fails: the same ones for the same seed. */
+/** Makes and checks inputs for some seconds, or until one fails. The same seed gives the same inputs. */
 export function fuzz(target: TargetName, seed: number, seconds: number): Promise<Outcome> {
   return watched({ target, seed, seconds });
 }
 
-/** Checks one input. @returns why it fails; undefined where it does not */
+/** Checks one input. @returns the failure; undefined if there is none */
 export async function replay(target: TargetName, input: Uint8Array): Promise<Failure | undefined> {
   return (await watched({ target, seed: 0, seconds: 0, only: input })).failure;
 }
@@ -58,7 +58,7 @@ function watched(order: Omit<Order, 'notes'>): Promise<Outcome> {
   const home = mkdtempSync(join(tmpdir(), 'lowerdata-fuzz-'));
   const worker = new Worker(new URL('./worker.js', import.meta.url), {
     workerData: { ...order, notes } satisfies Order,
-    env: { ...process.env, TMPDIR: home }, // it may be ended in the middle of something
+    env: { ...process.env, TMPDIR: home }, // files of a terminated thread stay in here
     resourceLimits: { maxOldGenerationSizeMb: HEAP_MEGABYTES },
   });
   const counter = new Int32Array(notes, 0, 2);

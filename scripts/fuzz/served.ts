@@ -1,4 +1,4 @@
-/** Stacks to serve, each made once: what is in them is always the same. */
+/** The stacks to serve. Each is made once, and its contents are always the same. */
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,13 +15,13 @@ import { rawImage } from './trees.ts';
 
 export interface Served {
   readonly overlay: Overlay;
-  /** Names that occur in it, and one that does not. */
+  /** Names in the stack, and one that it does not have. */
   readonly names: readonly ByteString[];
 }
 
 const DATA = 'data '.repeat(3000);
 
-/** A file whose data is at a path of the data-only layer, by its right digest or by a wrong one. */
+/** A line for a file with its data in the data-only layer, by the given digest, right or wrong. */
 function metacopy(path: ByteString, size: number, digest: ByteString): ByteString {
   const xattrs = `trusted.overlay.metacopy=${escapeXattr(`\0\x24\0\x01${digest}`)} trusted.overlay.redirect=/object`;
   return `${path} ${size} 100644 1 0 0 0 0.0 - - - ${xattrs}`;
@@ -79,7 +79,7 @@ const NAMES = [
   'no',
 ].concat(['top', 'only', 'below', 'gone']);
 
-/** What is above the image: an image alone needs no open of directories, one below a layer that may change does. */
+/** The layers above the image. An image alone needs no OPENDIR; one below a layer that may change does. */
 const ABOVE: readonly (readonly Layer[])[] = [
   [],
   [
@@ -97,7 +97,7 @@ const ABOVE: readonly (readonly Layer[])[] = [
 export const SERVED = ABOVE.length;
 const made: Served[] = [];
 
-/** The stack of a number below SERVED. */
+/** The stack with a number below SERVED. */
 export function served(number: number): Served {
   made[number] ??= {
     overlay: new Overlay([...(ABOVE[number] as Layer[]), image()], [objectLayer()], settleRules()),

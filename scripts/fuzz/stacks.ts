@@ -1,7 +1,6 @@
 /**
- * Stacks whose overlay xattrs are right, wrong and twisted: redirects in circles, metacopies of metacopies, whiteouts of every
- * kind. An input is text: the options of the stack, then its layers, top first, each as a dump whose xattrs are taken as they
- * are.
+ * Stacks with valid, invalid and circular overlay xattrs: redirect loops, metacopies of metacopies, every kind of whiteout. An
+ * input is text: the options of the stack, then its layers, top first. Each layer is a dump whose xattrs are used unchanged.
  *
  * ```
  * metacopy=on,redirects=kernel
@@ -31,9 +30,9 @@ const OPTIONS = [
   ['semantics=lowerdata', 'semantics=kernel'],
   ['follow_origin=verity', 'follow_origin=off'],
 ] as const;
-/** Objects looked at in one walk. */
+/** The most objects in one walk. */
 const OBJECTS_MAX = 100;
-/** What one lookup may ask of one layer: redirects are this many components long at most, and met once a layer. */
+/** The most queries of one lookup to one layer: redirects have at most this many components, and each layer is met once. */
 const QUESTIONS_MAX = 64;
 
 const REDIRECTS = ['', '.', '..', '/', '//', '/a/', 'a/b', '/a//b', '///a', '/..', '/a/../b', '/./a', 'a\0/b', '//a\0'];
@@ -54,7 +53,7 @@ const METACOPIES = [
 ]);
 const ORIGIN = byteStringOf(formatOrigin({ uuid: '\x01'.repeat(16), handle: { type: 1, bytes: new Uint8Array(8) } }));
 
-/** Values that mean something, values that nearly do, and values that lead back to where they came from. */
+/** Xattrs with valid values, almost valid values, and values that lead back to their origin. */
 export const overlayXattrs: Xattrs = (random, mode) => {
   const xattrs: [ByteString, ByteString][] = [];
   const add = (name: ByteString, value: ByteString): void => {
@@ -93,7 +92,7 @@ function make(random: Random): Uint8Array {
   return textOf([options.join(','), ...layers.flat(), ...data.flat()]);
 }
 
-/** A layer that counts what it is asked. */
+/** A layer that counts its lookups. */
 class CountingLayer extends ErofsLayer {
   questions = 0;
 
@@ -103,7 +102,7 @@ class CountingLayer extends ErofsLayer {
   }
 }
 
-/** An overlay that demands an end of each lookup. */
+/** An overlay that demands that each lookup ends within QUESTIONS_MAX queries per layer. */
 class BoundedOverlay extends Overlay {
   override lookup(...question: Parameters<Overlay['lookup']>): ReturnType<Overlay['lookup']> {
     const before = this.layers.map(layer => (layer as CountingLayer).questions);
@@ -116,7 +115,7 @@ class BoundedOverlay extends Overlay {
   }
 }
 
-/** The stack of an input; undefined where its options exclude each other. */
+/** The stack of an input; undefined if its options exclude each other. */
 export function openText(text: Uint8Array): Overlay | undefined {
   const [options = '', ...lines] = linesOfText(text);
   const draft = new StackDraft();

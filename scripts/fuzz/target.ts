@@ -1,11 +1,11 @@
-/** What is fuzzed: a way to make inputs, and what must hold for every input, whatever its bytes. */
+/** The interface of a fuzz target: making inputs, and checking the invariants that hold for all inputs. */
 import { seeded } from '../../test/fixtures/mounts/wire.ts';
 
-/** One part of the program, as inputs of bytes. */
+/** One part of the program that is fed bytes. */
 export interface Target {
-  /** Makes an input: the same one for the same numbers. */
+  /** Makes an input, which depends on nothing but the random numbers. */
   make(random: Random): Uint8Array;
-  /** Gives an input to the code; throws where something does not hold, whatever the code threw included. */
+  /** Feeds an input to the code. Throws if an invariant is violated, or if the code throws an error that it must not throw. */
   check(input: Uint8Array): void;
 }
 
@@ -18,21 +18,21 @@ export function demand(holds: boolean, what: string): asserts holds {
   if (!holds) throw new Violation(what);
 }
 
-/** Choices that are the same for the same seed. */
+/** Random choices that are reproducible by seed. */
 export class Random {
   private readonly next: (below: number) => number;
 
-  /** @param run names a series of cases @param number of the case; cases do not depend on each other */
+  /** @param run identifies a series of cases @param number of the case; cases are independent of each other */
   constructor(run: number, number: number) {
     this.next = seeded(Math.imul(run, 0x9e3779b1) ^ Math.imul(number, 0x85ebca6b));
   }
 
-  /** 0 to below - 1. */
+  /** An integer from 0 to `below` - 1. */
   below(below: number): number {
     return this.next(below);
   }
 
-  /** True once in `times`. */
+  /** True with a probability of 1 in `times`. */
   oneIn(times: number): boolean {
     return this.next(times) === 0;
   }

@@ -1,4 +1,4 @@
-/** Trees to begin with, as lines of composefs-dump(5), and images of them: made by our own writer. */
+/** Initial trees as lines of composefs-dump(5), and images that our own writer makes of them. */
 import { linesOf, parseDump } from '../../src/composefs/dumpfile.ts';
 import type { StagedInode } from '../../src/composefs/stage.ts';
 import type { TreeInode } from '../../src/composefs/tree.ts';
@@ -7,10 +7,10 @@ import { type ByteString, bufferOf } from '../../src/sys/bytes.ts';
 import { isDirectory } from '../../src/sys/stat.ts';
 import type { Random } from './target.ts';
 
-/** Names that meet again in other directories, layers, redirects and link targets. */
+/** Names that recur in other directories, layers, redirects and link targets. */
 export const NAMES: readonly ByteString[] = ['a', 'b', 'c', 'd', 'aa', '\xe4', '=x y\\', '\x01', 'n'.repeat(255)];
 
-/** What makes trees differ: how xattrs are chosen for an inode of a mode. */
+/** Chooses the xattrs of an inode with a given mode; trees differ mainly by this. */
 export type Xattrs = (random: Random, mode: number) => readonly (readonly [name: ByteString, value: ByteString])[];
 
 const SIZES = [1, 31, 4095, 4096, 4097, 70_000, 2 ** 32, 2 ** 43 + 1, 2 ** 53 - 1];
@@ -18,11 +18,11 @@ const CONTENT_SIZES = [1, 100, 2048, 2049, 4095, 4096, 5000];
 const TIMES = ['0.0', '1700000000.999999999', '-1.5', '9007199254740991.0'];
 const DIGEST = 'ab'.repeat(32);
 
-/** By an escape of its own, so that the one of the printer is held against another. */
+/** An independent implementation of the escapes, to test that of the printer. */
 const escaped = (bytes: ByteString): ByteString =>
   bytes.replace(/[^\w./-]/g, byte => `\\x${byte.charCodeAt(0).toString(16).padStart(2, '0')}`);
 
-/** Some names and their inodes; the root first. Sizes and contents are such that every layout of data occurs. */
+/** Random names and inodes, the root first. Sizes and contents are chosen so that every data layout occurs. */
 export function makeDump(random: Random, xattrs: Xattrs, inodes = 40): ByteString[] {
   const lines = [line('/', '4096 40755', random, '- - -', xattrs(random, 0o40755))];
   const directories: ByteString[] = [''];
@@ -77,7 +77,7 @@ function specialLine(path: ByteString, random: Random, xattrs: Xattrs): ByteStri
   return line(path, `${target.length} 120777`, random, `${target} - -`, xattrs(random, 0o120777));
 }
 
-/** User xattrs, some of which many inodes share, with names and values that a dump has to escape. */
+/** User xattrs, some shared by many inodes, with names and values that a dump has to escape. */
 export const plainXattrs: Xattrs = random =>
   random.oneIn(2)
     ? []
@@ -87,14 +87,14 @@ export const plainXattrs: Xattrs = random =>
       ];
 
 /**
- * An image that holds the xattrs of its dump as they are: `trusted.overlay.*` is not escaped, nothing is added, and data
- * that is elsewhere makes no metacopy. Throws as parseDump and writeStaged.
+ * An image with the xattrs of its dump unchanged: `trusted.overlay.*` is not escaped, no xattrs are added, and files with data
+ * elsewhere do not become metacopies. Throws like parseDump and writeStaged.
  */
 export function rawImage(lines: Iterable<ByteString>): Uint8Array {
   return writeStaged(asTheyAre(parseDump(lines)), 0);
 }
 
-/** Breadth first, names in byte order, as the writer wants them. */
+/** Stages a tree without changes, breadth first and with names in byte order, as the writer requires. */
 function asTheyAre(root: TreeInode): StagedInode[] {
   const staged = new Map<TreeInode, StagedInode>();
   const add = (inode: TreeInode, parent: StagedInode | undefined): StagedInode => {

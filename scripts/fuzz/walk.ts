@@ -1,4 +1,4 @@
-/** Walks a stack as programs do, and checks what it says of itself. */
+/** Walks a stack as programs do, and checks that its answers are consistent. */
 
 import { Explainer, Recorder } from '../../src/inspect/explain.ts';
 import { hazards } from '../../src/inspect/hazards.ts';
@@ -25,29 +25,34 @@ import {
 import { isDirectory, isRegular, isSymlink } from '../../src/sys/stat.ts';
 import { demand } from './target.ts';
 
-/** What `lookup` and `find` document; anything else is thrown. */
+/** The errnos that `lookup` and `find` document; all others are thrown. */
 const LOOKUP_ERRNOS = [ENOENT, ENAMETOOLONG, EPERM, EINVAL, EACCES, EIO];
-/** Names are stored with `overlay.` in them, in 255 bytes. The kernel lists longer ones, too, and gives EOPNOTSUPP for them. */
+/**
+ * The longest xattr name that can be read, as names are stored with an extra `overlay.` in 255 bytes. The kernel also lists
+ * longer names, and returns EOPNOTSUPP for them.
+ */
 const ASKED_BYTES_MAX = 255 - 'overlay.'.length;
 const FIND_ERRNOS = [ENOENT, ENOTDIR, ELOOP, EXDEV, ENAMETOOLONG];
-/** Names that are asked for in every directory, listed or not. */
+/** Names that are looked up in every directory, listed or not. */
 const UNLISTED = ['missing', '\xff'.repeat(255), 'n'.repeat(256)];
-/** Data of a size between these is not opened: its digest is made of all of it. Past the last one, it must not be. */
+/**
+ * Files with sizes between these are not opened, because their whole data would be digested. Larger files must not be digested.
+ */
 const UNOPENED_BYTES = [2 ** 22, 2 ** 33] as const;
 
-/** Has an overlay of its own, whose caches take longer to make than all the rest: some inputs meet it, others do not. */
+/** One walk in this many makes an overlay of its own, whose caches take longer to make than all other steps. */
 const COSTLY = 4;
 
 export interface Walk {
-  /** Objects that are looked at, at most. */
+  /** The most objects to examine. */
   readonly objectsMax: number;
-  /** Chooses what else the stack is asked. */
+  /** Selects the additional queries. */
   readonly lot: number;
-  /** Whether directories tell the right types. */
+  /** Whether directories record the right types. */
   readonly isSound: boolean;
 }
 
-/** Looks at the objects of a stack. Throws a Violation, or what the code must not throw. */
+/** Examines the objects of a stack. Throws a Violation, or any error that the code must not throw. */
 export function walkOverlay(overlay: Overlay, { objectsMax, lot, isSound }: Walk): void {
   const seen = new Map<number, Node>([[overlay.root.ino, overlay.root]]);
   const paths = new Map<number, ByteString>([[overlay.root.ino, '']]);
@@ -73,7 +78,7 @@ export function walkOverlay(overlay: Overlay, { objectsMax, lot, isSound }: Walk
 function checkNode(overlay: Overlay, node: Node): void {
   const attr = attempt(() => overlay.attr(node));
   if (!(attr instanceof ErrnoError)) {
-    const numbers = Object.values(attr).filter(value => value !== undefined); // there may be no birth time
+    const numbers = Object.values(attr).filter(value => value !== undefined); // birth time may be absent
     const isNumber = (value: unknown): boolean => typeof value === 'bigint' || Number.isFinite(value);
     demand(numbers.every(isNumber), `an attribute that is no number: ${Object.entries(attr).join(' ')}`);
     demand(attr.ino === node.ino && attr.mode === node.top.mode, 'the attributes are of another object');
@@ -81,7 +86,7 @@ function checkNode(overlay: Overlay, node: Node): void {
   const names = attempt(() => overlay.listxattr(node));
   for (const name of names instanceof ErrnoError ? [] : names) {
     const value = attempt(() => overlay.getxattr(node, name));
-    const canBeAsked = name.length <= ASKED_BYTES_MAX && !/^(user|trusted|security)\.$/.test(name); // as the kernel says
+    const canBeAsked = name.length <= ASKED_BYTES_MAX && !/^(user|trusted|security)\.$/.test(name); // the kernel's rules
     demand(
       typeof value !== 'number' || !canBeAsked,
       `${errnoName(value as number)}, but listed: xattr ${printable(name)}`,
@@ -118,10 +123,10 @@ function namesOf(overlay: Overlay, directory: Node, isSound: boolean): ByteStrin
   return [...names.slice(0, 150), ...UNLISTED];
 }
 
-/** Looks a name up, twice: from memory or not, it is the same. */
+/** Looks a name up twice, with and without caches; the results must be equal. */
 function checkName(overlay: Overlay, directory: Node, name: ByteString): Node | undefined {
   const found = attempt(() => overlay.lookup(directory, name));
-  overlay.trace = new Recorder(); // which asks the layers again
+  overlay.trace = new Recorder(); // makes the layers be asked again
   const again = attempt(() => overlay.lookup(directory, name));
   overlay.trace = undefined;
   demand(summary(found) === summary(again), `${printable(name)}: ${summary(found)}, and then ${summary(again)}`);
@@ -139,7 +144,7 @@ function summary(found: Node | number | ErrnoError): string {
   return `${ino} of ${stack.map(each => each.ino)} with ${typeof data === 'object' ? data.ino : data}`;
 }
 
-/** A merged listing leaves whiteouts out, but for files that are some in lookups alone. */
+/** Checks that a merged listing leaves out whiteouts, except regular files, which are whiteouts only in lookups. */
 function checkWhiteouts({ rules, root }: Overlay, directory: Node, names: readonly ByteString[]): void {
   if (directory.stack.length === 1 && directory !== root) return;
   for (const name of names) {
@@ -149,7 +154,7 @@ function checkWhiteouts({ rules, root }: Overlay, directory: Node, names: readon
   }
 }
 
-/** What the first layer that has a name has. */
+/** The inode under a name in the topmost layer that has it. */
 function firstOf({ stack }: Node, name: ByteString): Inode | undefined {
   for (const directory of stack) {
     const found = directory.layer.lookup(directory, name);
@@ -158,7 +163,7 @@ function firstOf({ stack }: Node, name: ByteString): Inode | undefined {
   return undefined;
 }
 
-/** Whether a name is missing for a reason: no layer of the directory has it, or the first that does has a whiteout. */
+/** Whether a name is rightly missing: no layer of the directory has it, or the topmost layer with it has a whiteout. */
 function isHidden({ rules }: Overlay, directory: Node, name: ByteString): boolean {
   const found = attempt(() => firstOf(directory, name));
   return found === undefined || found instanceof ErrnoError || isWhiteout(rules.xattrs, found);

@@ -8,7 +8,7 @@ const { make, check } = targets[target];
 const counter = new Int32Array(notes, 0, 2);
 const noted = new Uint8Array(notes, NOTED_INPUT_AT);
 
-/** Checks an input, which is noted first. */
+/** Checks an input, after recording it in the notes. */
 function attempt(input: Uint8Array): Failure | undefined {
   noted.set(input.subarray(0, noted.length));
   Atomics.store(counter, 1, Math.min(input.length, noted.length));

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Boots Debian's newest kernel in QEMU and runs checks.ts there, with a real fs-verity: TAP on standard output. Run it after
-# `npm run build`, when something about fs-verity has changed; test/mounted/verity-vm.ts does. Needs qemu-system-x86,
-# e2fsprogs, fsverity, attr and apt-get, but neither root nor KVM; installs nothing. Takes one to two minutes.
-# Exit status: 0 all checks pass, 1 one fails or the guest died, 77 something is missing: the reason is on standard error.
+# Boots Debian's newest kernel in QEMU and runs checks.ts there, on a kernel with real fs-verity; prints TAP on standard output.
+# Run it after `npm run build` when code about fs-verity has changed; test/mounted/verity-vm.ts also runs it. Needs
+# qemu-system-x86, e2fsprogs, fsverity, attr and apt-get, but neither root nor KVM. Installs nothing, and takes one to two
+# minutes.
+# Exit status: 0 if all checks pass, 1 if one fails or the guest died, 77 if something is missing, with the reason on standard
+# error.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-PATH=$PATH:/usr/sbin:/sbin # mkfs.ext4 and debugfs, for ordinary users
+PATH=$PATH:/usr/sbin:/sbin # ordinary users need these directories for mkfs.ext4 and debugfs
 
 [ "$(uname -m)" = x86_64 ] || { echo "the guest runs the node of this machine, which is no x86-64" >&2; exit 77; }
 for program in qemu-system-x86_64 mkfs.ext4 debugfs fsverity setfattr apt-get dpkg-deb; do
@@ -19,15 +21,15 @@ scripts/verity-vm/pack.sh "$work"
 truncate -s 64M "$work/disk"
 mkfs.ext4 -q -O verity -b 4096 "$work/disk"
 
-# cx16=off: after cmpxchg16b, with which Linux allocates memory, QEMU 7.2 leaves garbage in EFLAGS, and most boots crash.
-# panic=-1 and -no-reboot: a kernel that panics ends the machine.
+# cx16=off: Linux allocates memory with cmpxchg16b, after which QEMU 7.2 leaves garbage in EFLAGS, so most boots would crash.
+# panic=-1 and -no-reboot: a kernel panic ends the virtual machine.
 machine=(-accel tcg,thread=multi -smp 2 -cpu max,cx16=off -m 1024 -nodefaults -display none -no-reboot)
 timeout "${LOWERDATA_VM_SECONDS:-400}" qemu-system-x86_64 "${machine[@]}" \
   -kernel "$work"/packages/boot/vmlinuz-* -initrd "$work/initramfs" -append "console=ttyS0 quiet loglevel=3 panic=-1" \
   -drive "file=$work/disk,format=raw,if=virtio,cache=unsafe" -serial "file:$work/console" || true
 
 sed 's/\r$//; /\] reboot: Power down$/d' "$work/console" | tee "$work/log"
-if ! grep -q '^1\.\.' "$work/log"; then # the plan comes last
+if ! grep -q '^1\.\.' "$work/log"; then # TAP prints the plan last
   echo "the guest died or took too long; its last lines:" >&2
   tail -n 40 "$work/log" >&2
   exit 1

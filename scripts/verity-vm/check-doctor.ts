@@ -1,4 +1,4 @@
-/** What `lowerdata doctor` says of fs-verity, of a filesystem that has it and of one that can not have it. */
+/** Checks what `lowerdata doctor` reports about fs-verity on a filesystem that has it, and on one that cannot have it. */
 import { check, DISK, lowerdata } from './guest.ts';
 
 interface Directory {

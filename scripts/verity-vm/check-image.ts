@@ -1,4 +1,4 @@
-/** A composefs image whose objects have fs-verity, are changed, are read, and are damaged below the filesystem. */
+/** Checks a composefs image whose objects have fs-verity: objects are changed, read, and damaged below the filesystem. */
 import { mkdirSync, readFileSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { checkRows, type Row, reading } from './check-rows.ts';
 import { guard, shimDigest } from './check-shim.ts';
@@ -23,7 +23,7 @@ const OBJECTS = `${DISK}/objects`;
 const TREE = `${DISK}/tree`;
 const IMAGE = `${DISK}/image.cfs`;
 const LARGE_BYTES = 1 << 20;
-/** Up to this size, data is in the image. */
+/** Files up to this size are stored in the image. */
 const INLINE_BYTES_MAX = 64;
 
 const rows: readonly Row[] = [
@@ -44,7 +44,7 @@ const rows: readonly Row[] = [
   ['a metacopy without digest', 'no-digest', 'EIO'],
 ];
 
-/** What is done to the objects of some files after mkfs. */
+/** The changes to the objects of some files after mkfs. */
 const changes: Record<string, (object: string, content: Buffer) => void> = {
   'other-guarded': (object, content) => replace(object, changed(content)) ?? guard(object),
   other: (object, content) => replace(object, changed(content)),
@@ -56,7 +56,7 @@ const changes: Record<string, (object: string, content: Buffer) => void> = {
   'large-bare': replace,
 };
 
-/** A file with fs-verity can not be written: another one takes its place. */
+/** Replaces a file by another one, because a file with fs-verity cannot be written. */
 function replace(object: string, content: Uint8Array): void {
   rmSync(object);
   writeFileSync(object, content);
@@ -69,13 +69,13 @@ const large = `size-${LARGE_BYTES}`;
 const contents = new Map<string, Buffer>(rows.map(([, name]) => [name, contentOf(name, sizeOf(name))]));
 for (const name of ['large-bare', 'damaged']) contents.set(name, contentOf(name, LARGE_BYTES));
 
-/** Makes the image and its objects by mkfs; then one digest is taken out of the image, by way of a dump. */
+/** Makes the image and its objects by mkfs, then removes one digest from the image by way of a dump. */
 export function makeImage(): void {
   mkdirSync(TREE);
   for (const [name, content] of contents) writeFileSync(`${TREE}/${name}`, content);
   lowerdata('mkfs', `--digest-store=${OBJECTS}`, TREE, `${IMAGE}.whole`);
   const dump = lowerdata('info', 'dump', `${IMAGE}.whole`);
-  const digestField = /^(\/no-digest (?:\S+ ){9})[0-9a-f]{64}/m; // the eleventh; composefs-dump(5)
+  const digestField = /^(\/no-digest (?:\S+ ){9})[0-9a-f]{64}/m; // the eleventh field; composefs-dump(5)
   check('a dump of the image has the digest of each file', digestField.test(dump), true);
   writeFileSync(`${DISK}/dump`, `${dump.replace(digestField, '$1-')}\n`);
   const digest = lowerdata('mkfs', '--from-file', '--print-digest', `${DISK}/dump`, IMAGE);
@@ -96,7 +96,7 @@ export function checkObjects(): void {
   check('lowerdata info measure-file says so, too', computed.split('\n'), digests);
 }
 
-/** The object of a file, as the program fsverity names it. */
+/** The path of a file's object, by the digest that the program fsverity computes. */
 function objectOf(name: string): string {
   const digest = run('fsverity', 'digest', '--compact', `${TREE}/${name}`);
   return `${OBJECTS}/${digest.slice(0, 2)}/${digest.slice(2)}`;
@@ -115,10 +115,10 @@ export function checkImage(): void {
   checkRows('an image', rows, { contents, source: IMAGE, options, withOverlayfs: withKernel });
 }
 
-/** Requests of the kernel and their like; no data of a large file. */
+/** More than the kernel's requests and other small reads take, and less than a large file. */
 const FEW_BYTES = 65_536;
 
-/** Whether the daemon has read a large file's worth, and no more than that once. */
+/** Whether the daemon read a large file, and read it only once: false if it did not, a text if it read another amount. */
 function readsLarge(act: () => void): boolean | string {
   const bytes = bytesReadBy(act);
   if (bytes < FEW_BYTES) return false;
@@ -146,7 +146,7 @@ export function checkReads(): void {
 const BLOCK_BYTES = 4096;
 const DAMAGED_BLOCK = 77;
 
-/** Changes a block of an object on the device, which fs-verity is there to find. */
+/** Damages a block of an object on the device, and checks that fs-verity detects it. */
 export function checkDamage(device: string, mountDisk: () => void): void {
   const object = objectOf('damaged');
   run('umount', DISK);
@@ -166,7 +166,7 @@ export function checkDamage(device: string, mountDisk: () => void): void {
 }
 const DAMAGE = [[`block ${DAMAGED_BLOCK}: EIO`], 'EIO'];
 
-/** The blocks that are not as they were, each asked for alone, and what reading the whole file gives. */
+/** Lists the blocks that differ when read one by one, and the result of reading the whole file. */
 function damage(root: string): unknown {
   const path = `${root}/damaged`;
   const content = contents.get('damaged') as Buffer;

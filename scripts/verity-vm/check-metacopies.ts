@@ -1,4 +1,4 @@
-/** Metacopy files of a directory layer: each form of the xattr's value, over data with fs-verity of either algorithm. */
+/** Checks metacopy files of a directory layer: each form of the xattr's value, over data with fs-verity of either algorithm. */
 import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { checkRows, type Row } from './check-rows.ts';
 import { guard } from './check-shim.ts';

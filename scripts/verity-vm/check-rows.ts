@@ -1,21 +1,24 @@
-/** Reads files under each mode of `verity`, by lowerdata and by the kernel's overlayfs, which is the oracle. */
+/** Reads files under each mode of `verity`, with lowerdata and with the kernel's overlayfs, which is the oracle. */
 import { readFileSync } from 'node:fs';
 import { check, olderThan, orErrno, skip, withLowerdata } from './guest.ts';
 
-/** What a file is an example of, and what reading it under verity=require gives; also in overlayfs where that differs. */
+/**
+ * A rule in words, the name of its file, and the result of reading it with verity=require; the last field is overlayfs's, if
+ * different.
+ */
 export type Row = readonly [rule: string, name: string, result: string, overlayfs?: string];
 
 export interface Stack {
-  /** What each file must hold. */
+  /** The right content of each file. */
   readonly contents: ReadonlyMap<string, Buffer>;
-  /** Mounts by lowerdata: the source, and options but for `verity`. */
+  /** The source for a mount by lowerdata, and its options except `verity`. */
   readonly source: string;
   readonly options: readonly string[];
-  /** Mounts the same by overlayfs with some options, and gives the answer of `use`. */
+  /** Mounts the same stack with overlayfs and the given options. Returns the result of `use`. */
   readonly withOverlayfs: <T>(options: string, use: (root: string) => T) => T;
 }
 
-/** What reading a whole file gives: `content` if that is what was wanted, `other data`, or the name of the error. */
+/** The result of reading a whole file: `content` if it is as expected, `other data` if not, or the name of the error. */
 export function reading(path: string, content: Buffer): string {
   return orErrno(() => (readFileSync(path).equals(content) ? 'content' : 'other data'));
 }

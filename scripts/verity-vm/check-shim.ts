@@ -1,17 +1,17 @@
-/** The shims of fs-verity, and our computation, beside the program fsverity, which asks the kernel by itself. */
+/** Compares the fs-verity shims and our own computation with the program fsverity, which queries the kernel independently. */
 import { writeFileSync } from 'node:fs';
 import { native } from '../../src/sys/native.ts';
 import { ALGORITHMS, type Algorithm, measureBytes } from '../../src/verity/digest.ts';
 import { check, contentOf, DISK, kernelDigest, olderThan, skip, withOpen } from './guest.ts';
 
-/** Asks the kernel to guard a file. @returns 0 or a negative errno */
+/** Enables fs-verity on a file. @returns 0 or a negative errno */
 export function guard(path: string, algorithm: Algorithm = 'sha256', blockBytes = 4096): number {
   return withOpen(path, 'r', fd => native.enableVerity(fd, ALGORITHMS[algorithm].number, blockBytes));
 }
 
 const ANSWER_BYTES_MAX = 4 + 64;
 
-/** The answer of measureVerity as `fsverity measure` prints it, or a negative errno. */
+/** The result of measureVerity in the format of `fsverity measure`, or a negative errno. */
 export function shimDigest(path: string, roomBytes = ANSWER_BYTES_MAX): string | number {
   const answer = Buffer.alloc(roomBytes);
   const length = withOpen(path, 'r', fd => native.measureVerity(fd, answer));
@@ -20,7 +20,7 @@ export function shimDigest(path: string, roomBytes = ANSWER_BYTES_MAX): string |
   return `${algorithm}:${answer.subarray(4, length).toString('hex')}`;
 }
 
-/** What our code computes, in the same form. */
+/** The digest that our code computes, in the same format. */
 function computed(content: Uint8Array, algorithm: Algorithm, blockBytes: number): string {
   const digest = measureBytes(content, { algorithm, blockBytes, salt: new Uint8Array(0) });
   return `${algorithm}:${Buffer.from(digest).toString('hex')}`;

@@ -1,6 +1,6 @@
 /**
- * Asks a kernel with fs-verity whether lowerdata is right about it. boot.sh runs this in a virtual machine; it prints TAP.
- * Usage: checks.js DEVICE, where an empty ext4 with the feature verity is.
+ * Checks lowerdata against a kernel with fs-verity. boot.sh runs it in a virtual machine; it prints TAP.
+ * Usage: checks.js DEVICE, where DEVICE holds an empty ext4 with the feature verity.
  */
 import { mkdirSync } from 'node:fs';
 import { release } from 'node:os';

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Unpacks Debian's newest kernel for virtual machines, and its busybox, below $1/packages. boot.sh calls it. Takes them from
-# the mirror that apt-get is set up with, backports included: overlayfs checks fs-verity from Linux 6.6 on, and Debian 12
-# has 6.1. apt-get works on lists and a cache of its own in $1, so that nothing of this machine changes.
+# Unpacks Debian's newest kernel for virtual machines, and its busybox, below $1/packages. boot.sh calls it. The packages come
+# from the mirror that apt-get is configured with, including backports: overlayfs checks fs-verity since Linux 6.6, and Debian 12
+# has 6.1. apt-get uses lists and a cache of its own in $1, so this machine is not changed.
 set -euo pipefail
 cd "$1"
 missing() { echo "$1" >&2; exit 77; }
@@ -18,9 +18,9 @@ done >sources.list
 options=(
   -qq -o "Dir::Etc::SourceList=$PWD/sources.list" -o Dir::Etc::SourceParts=/dev/null
   -o "Dir::State::Lists=$PWD/lists" -o "Dir::Cache=$PWD/cache"
-  -o Acquire::Languages=none -o APT::Sandbox::User=root # the user _apt can not write here
+  -o Acquire::Languages=none -o APT::Sandbox::User=root # the user _apt cannot write here
 )
-apt-get "${options[@]}" update >update.log 2>&1 || true # some of it may have failed: what counts is the kernel
+apt-get "${options[@]}" update >update.log 2>&1 || true # parts may fail: only the kernel matters
 kernel=$({ apt-cache "${options[@]}" show linux-image-cloud-amd64 2>/dev/null || true; } |
   sed -nE 's/^Depends: (linux-image-[^ ,]+).*/\1/p' | sort -V | tail -n 1)
 [ -n "$kernel" ] || missing "the package linux-image-cloud-amd64 can not be had: $(head -n 1 update.log)"

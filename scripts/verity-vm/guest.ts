@@ -1,15 +1,15 @@
-/** What the checks are made of: lines of TAP, programs, mounts, and the daemon as /proc shows it. */
+/** Helpers of the checks: TAP output, programs, mounts, and the daemon as /proc shows it. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { inspect, isDeepStrictEqual } from 'node:util';
 
-/** Where the device is mounted. */
+/** The mount point of the device. */
 export const DISK = '/disk';
 export const MOUNTPOINTS = { lowerdata: '/mnt/lowerdata', overlay: '/mnt/overlay', erofs: '/mnt/erofs' } as const;
 
-/** Bytes that differ from file to file and from block to block. */
+/** Content that differs between files and between blocks. */
 export function contentOf(name: string, sizeBytes: number): Buffer {
   const content = Buffer.alloc(sizeBytes, `${name}\n`);
   for (let at = 0; at + 4 <= sizeBytes; at += 4096) content.writeUInt32LE(at, at);
@@ -18,7 +18,7 @@ export function contentOf(name: string, sizeBytes: number): Buffer {
 
 let lines = 0;
 
-/** Prints whether what was found is what was wanted, and both where it is not. */
+/** Prints whether the two values are equal, and both of them if they are not. */
 export function check(rule: string, found: unknown, wanted: unknown): void {
   const isSame = isDeepStrictEqual(found, wanted);
   console.log(`${isSame ? 'ok' : 'not ok'} ${++lines} - ${rule}`);
@@ -31,31 +31,31 @@ export function skip(rule: string, reason: string): void {
   console.log(`ok ${++lines} - ${rule} # SKIP ${reason}`);
 }
 
-/** Prints the plan, which says that all checks were made. */
+/** Prints the plan, which shows that all checks were made. */
 export function finish(): void {
   console.log(`1..${lines}`);
 }
 
-/** Why something that the kernel has since a release can not be asked here; undefined where it can. */
+/** The reason why a feature of a kernel release cannot be tested here; undefined if it can. */
 export function olderThan(major: number, minor: number): string | undefined {
   const [ourMajor = 0, ourMinor = 0] = release().split('.').map(Number);
   const isOlder = ourMajor < major || (ourMajor === major && ourMinor < minor);
   return isOlder ? `Linux ${release()} is older than ${major}.${minor}` : undefined;
 }
 
-/** What a program prints. Throws with its messages where it fails. */
+/** The output of a program. Throws with its messages if it fails. */
 export function run(program: string, ...args: string[]): string {
   return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim();
 }
 
 const command = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
-/** What the command line prints. */
+/** The output of the command line. */
 export function lowerdata(...args: string[]): string {
   return run(process.execPath, command, ...args);
 }
 
-/** Mounts by the command line, and gives the answer of `use`. */
+/** Mounts with lowerdata and returns the result of `use`. */
 export function withLowerdata<T>(source: string, options: readonly string[], use: (root: string) => T): T {
   const root = MOUNTPOINTS.lowerdata;
   lowerdata('mount', source, root, '-o', options.join());
@@ -66,12 +66,12 @@ export function withLowerdata<T>(source: string, options: readonly string[], use
   }
 }
 
-/** Mounts by the kernel's overlayfs. */
+/** Mounts with the kernel's overlayfs. */
 export function withOverlayfs<T>(options: string, use: (root: string) => T): T {
   return withKernelMount('overlay', 'overlay', options, MOUNTPOINTS.overlay, use);
 }
 
-/** Mounts an image by the kernel's EROFS. */
+/** Mounts an image with the kernel's EROFS. */
 export function withErofs<T>(image: string, use: (root: string) => T): T {
   return withKernelMount('erofs', image, 'loop', MOUNTPOINTS.erofs, use);
 }
@@ -85,7 +85,7 @@ function withKernelMount<T>(type: string, source: string, options: string, root:
   }
 }
 
-/** What the kernel has measured of a file: `sha256:HEX`, or what the program fsverity complains of. */
+/** The kernel's own digest of a file as `sha256:HEX`, or the error message of the program fsverity. */
 export function kernelDigest(path: string): string {
   const { stdout, stderr } = spawnSync('fsverity', ['measure', path], { encoding: 'utf8' });
   return stdout === '' ? stderr.trim() : (stdout.split(' ')[0] as string);
@@ -100,7 +100,7 @@ export function withOpen<T>(path: string, flags: string, use: (fd: number) => T)
   }
 }
 
-/** The bytes that the process which serves the mount has got from read(2) and its like while `act` ran. */
+/** The bytes that the daemon of the mount read through read(2) and similar calls while `act` ran. */
 export function bytesReadBy(act: () => void): number {
   const pid = daemonPid();
   const rchar = (): number => Number(/^rchar: (\d+)/m.exec(readFileSync(`/proc/${pid}/io`, 'latin1'))?.[1]);
@@ -116,17 +116,17 @@ function daemonPid(): string {
   return pid;
 }
 
-/** The paths of what a process has open. */
+/** The paths of a process's open descriptors. */
 function opened(pid: string): string[] {
   const folder = `/proc/${pid}/fd`;
   try {
     return readdirSync(folder).map(fd => readlinkSync(`${folder}/${fd}`));
   } catch {
-    return []; // it or one of its descriptors is gone; the daemon rests
+    return []; // the process or a descriptor has gone; the daemon is idle, so it is another one
   }
 }
 
-/** The answer of `act`, or the name of the error with which a system call in it fails. */
+/** The result of `act`, or the name of the error if a system call in it fails. */
 export function orErrno<T>(act: () => T): T | string {
   try {
     return act();

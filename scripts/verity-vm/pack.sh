@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs $1/initramfs for boot.sh: busybox and kernel modules from $1/packages, node and some programs of this machine with
-# their libraries, and this project as it is built. Not compressed, which is quicker to boot.
+# Packs $1/initramfs for boot.sh: busybox and kernel modules from $1/packages, node and some programs of this machine with their
+# libraries, and the build of this project. It is not compressed, because it boots faster that way.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 packages=$1/packages
@@ -8,7 +8,8 @@ root=$1/root
 busybox=$(find "$packages" -path '*bin/busybox' -type f)
 mkdir -p "$root"/{bin,dev,modules,proc,sys,tmp,lowerdata}
 
-# add_module NAME: its file, and a line in the order of loading, after those of the modules that it needs; none if built in.
+# add_module NAME: copies a module and appends it to the load order, after the modules that it depends on. Built-in modules are
+# skipped.
 add_module() {
   local file needed copy=$root/modules/$1.ko
   file=$(find "$packages" -name "${1//_/[-_]}.ko*" -print -quit)
@@ -22,11 +23,11 @@ add_module() {
 }
 for module in virtio_pci virtio_blk ext4 sha512_generic fuse loop erofs overlay; do add_module "$module"; done
 
-# add_program PATH: at its place, with the libraries it loads at theirs.
+# add_program PATH: copies a program and its libraries, each to the path that it has on this machine.
 add_program() {
   local libraries
   libraries=$(ldd "$1" | grep -o '/[^ ]*')
-  # shellcheck disable=SC2086 # one word a library
+  # shellcheck disable=SC2086 # one word per library
   cp --parents --dereference "$1" $libraries "$root"
 }
 cp "$busybox" "$root/bin/busybox"
