@@ -48,7 +48,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
     for (const { name, path } of files) refuseForeign(`${to}/${name}`, bufferOf(path));
     for (const { name, path } of files)
       if (remove) rmSync(bufferOf(path), { force: true });
-      else await new Output(path).write(bufferOf(byteStringFromText(helperText(name))), 0o755); // replaced atomically: a mount may be running it
+      else await new Output(path).write(bufferOf(byteStringFromText(helperText(name))), 0o755); // atomic, as a mount may run it
     return 0;
   });
 }
