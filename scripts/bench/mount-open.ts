@@ -1,6 +1,6 @@
 /**
- * Measures the cost of verification per open: the same image mounted with verity=off, verity=on and verify=read. verity=off is also
- * mounted without passthrough, as the base of verify=read.
+ * Measures the cost of verification per open: the same image mounted with verity=off, verity=on and verify=read. verity=off is
+ * also mounted without passthrough, as the base of verify=read.
  *
  *     npm run build && node dist/scripts/bench/mount-open.js [ROUNDS]
  *
