@@ -5,7 +5,7 @@
  *     npm run build && node dist/scripts/prototype-rule.js [STACKS [SEED]]
  *
  * The rule: a directory on the way does not discard the absolute redirect of a metacopy file. It repairs the quirk R7 of
- * test/fixtures/oracle/semantics.md. There, a file has its data at /1e/de in a data-only layer, and a layer between them has only
+ * docs/semantics.md. There, a file has its data at /1e/de in a data-only layer, and a layer between them has only
  * the DIRECTORY /1e. The kernel then loses the redirect, and the lookup fails with EIO.
  *
  * Random stacks are looked up by the unchanged rules, which must match the kernel, and by the new rule, which must differ exactly

@@ -1,4 +1,4 @@
-/** The events of a lookup, for a caller that explains it. The rules are those of semantics.md, by their names there. */
+/** The events of a lookup, for a caller that explains it. The rules are those of docs/semantics.md, by their names there. */
 import type { Inode } from '../layers/layer.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import type { Node } from './node.ts';
@@ -34,7 +34,7 @@ export const RULES = {
   'P-O4': 'not found in data-only layers: the origin is tried',
   'P-O5': 'the origin is followed, and the digest decides',
 } as const;
-/** The name of a rule in semantics.md. */
+/** The name of a rule in docs/semantics.md. */
 export type RuleName = keyof typeof RULES;
 
 /** Receives events in the order in which they happen. Tracing costs nothing while it is off: its arguments are not computed. */

@@ -15,7 +15,7 @@ const rulesOf = ({ lookups, data }: Explanation): RuleName[] =>
     'rule' in event ? [event.rule] : [],
   );
 
-/** semantics.md names for each rule the case that shows it. */
+/** docs/semantics.md names for each rule the case that shows it. */
 const shown: readonly (readonly [rule: RuleName, name: string, path: string])[] = [
   ['L3', 'data-only.json:long-names', '/f'],
   ['L4', 'merge.json:non-dir-in-the-middle-ends-the-merge', '/dir-chr-dir'],

@@ -11,7 +11,7 @@ import { withoutRoot } from '../fixtures/skips.ts';
 const found = (overlay: Overlay): string[] =>
   [...hazards(overlay)].map(({ path, code, layer }) => `${path} ${code}${layer ? ` by ${layer}` : ''}`).sort();
 
-/** What semantics.md says of each case, R7 for the first ones. */
+/** What docs/semantics.md says of each case, R7 for the first ones. */
 const planted: readonly (readonly [name: string, want: readonly string[]])[] = [
   ['data-only.json:hazard-same-path-in-a-normal-layer', ['/foo captured by B', '/foo size']],
   ['data-only.json:hazard-plain-directory-on-the-way', ['/bar hidden by B', '/deep hidden by B', '/foo hidden by B']],

@@ -38,7 +38,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
 }
 
 const HELP = `
-Rules have the names of test/fixtures/oracle/semantics.md. The last lines say what Linux 6.18 does with the same options.`;
+Rules have the names of docs/semantics.md. The last lines say what Linux 6.18 does with the same options.`;
 
 /** The lines of an explanation, at most `width` columns each; only a longer word exceeds that. */
 function asText({ path, lookups, data, kernel }: Explanation, width: number): string[] {
