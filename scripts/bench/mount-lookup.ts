@@ -9,7 +9,7 @@
  * directory: a plain copy of DIRECTORY above an empty directory, compared with kernel overlayfs and fuse-overlayfs. The variant
  * is latency=low.
  *
- * Each result goes into README.md, between its markers, as a table and a picture (lookup.svg, directory.svg in this folder), and
+ * Each result goes into docs/performance.md, between its markers, as tables and a picture (lookup.svg, directory.svg in this folder), and
  * the whole report goes to dist/ as JSON. OPTIONs are passed to `lowerdata bench`, for example --rounds. Copies are made in a
  * temporary directory, on the filesystem of DIRECTORY if possible, and are always removed. Needs root, space for a copy of the
  * directory, and ten minutes.
@@ -98,7 +98,7 @@ async function compare(
     const report = JSON.parse(await run('node', [command, 'bench', stack, ...all])) as BenchReport;
     writeFileSync(join(packageFolder, `dist/bench-${name}.json`), `${JSON.stringify(report, undefined, 2)}\n`);
     console.log([`${name}: ${directory}`, '', ...table(report), ''].join('\n'));
-    writeInto(join(packageFolder, 'README.md'), name, [...section(name, directory, report)].join('\n'));
+    writeInto(join(packageFolder, 'docs/performance.md'), name, [...section(name, directory, report)].join('\n'));
   } finally {
     rmSync(place, { recursive: true, force: true });
   }
@@ -115,45 +115,55 @@ function writeInto(file: string, name: string, text: string): void {
 
 const number = (value: number): string => value.toLocaleString('en');
 
-/** The section of the README for a report: the subject and machine, a table for one client, and a picture. */
+/** The columns of a table that a page shows without scrolling, besides the first. */
+const COLUMNS_MAX = 5;
+
+/** What a table shows of a target's rows for one workload, one for each number of clients. */
+type Cell = (rows: readonly BenchRow[]) => string;
+const microseconds: Cell = ([row]) => (row ? row.microseconds.p50.toFixed(row.microseconds.p50 < 10 ? 2 : 1) : '');
+const milliseconds: Cell = ([row]) => (row ? (row.seconds * 1000).toFixed(0) : '');
+const thousands: Cell = rows =>
+  rows.map(({ operations, seconds }) => number(Number((operations / seconds / 1000).toPrecision(3)))).join(', ');
+
+/** What docs/performance.md says of a report: what was measured where, tables for each quantity, and a picture. */
 function* section(name: string, directory: string, report: BenchReport): Generator<string> {
   const { machine, rounds, entries, directories, rows } = report;
   yield `${directory}, ${number(entries)} names in ${number(directories)} directories; rounds: ${rounds}; ${machine.processor}, ${machine.processors}`;
-  yield `processors, Linux ${machine.kernel}, Node ${machine.node.slice(1)}. One client; µs of one operation, ms of a pass:`;
-  const targets = report.targets.map(target => target.name).filter(target => rows.some(row => row.target === target));
-  const cells = (row: BenchRow | undefined): string[] => {
-    if (!row) return ['', ''];
-    const { p50 } = row.microseconds;
-    return [p50.toFixed(p50 < 10 ? 2 : 1), (row.seconds * 1000).toFixed(0)];
-  };
-  const line = (texts: readonly string[]): string => `| ${texts.join(' | ')} |`;
-  yield '';
-  yield line(['workload', ...targets.flatMap(target => [`${target} p50`, 'all ms'])]);
-  yield line(['---', ...targets.flatMap(() => ['---:', '---:'])]);
-  for (const { name: workload } of report.workloads) {
-    const find = (target: string) =>
-      rows.find(row => row.workload === workload && row.target === target && row.clients === rows[0]?.clients);
-    yield line([`\`${workload}\``, ...targets.flatMap(target => cells(find(target)))]);
-  }
-  yield* clientsTable(report, targets);
+  yield `processors, Linux ${machine.kernel}, Node ${machine.node.slice(1)}.`;
+  const clients = [...new Set(rows.map(row => row.clients))];
+  const alone = { ...report, rows: rows.filter(row => row.clients === clients[0]) };
+  yield* tables('µs of one operation (*p50*), one client', alone, microseconds);
+  yield* tables('ms of a whole pass (*all*), one client', alone, milliseconds);
+  const together = `Thousands of operations a second, by ${clients.join(', ')} clients together`;
+  if (clients.length > 1) yield* tables(together, report, thousands);
   for (const { name: target, error } of report.targets) if (error !== undefined) yield `\n${target} failed: ${error}`;
-  yield `\n![Times of one operation, and ratios: ${targets.join(', ')}](scripts/bench/${name}.svg)`;
+  const shown = report.targets.map(target => target.name).filter(target => rows.some(row => row.target === target));
+  yield `\n![Times of one operation, and ratios: ${shown.join(', ')}](../scripts/bench/${name}.svg)`;
 }
 
-/** A table of the total operations per second of all clients; empty if only one number of clients was measured. */
-function* clientsTable({ rows, workloads }: BenchReport, targets: readonly string[]): Generator<string> {
-  const counts = [...new Set(rows.map(({ clients }) => clients))];
-  if (counts.length === 1) return;
-  yield `\nThousands of operations a second, by ${counts.join(', ')} clients together:\n`;
-  yield `| workload | ${targets.join(' | ')} |\n| --- | ${targets.map(() => '---').join(' | ')} |`;
-  for (const { name } of workloads) {
-    const texts = targets.map(target => {
-      const own = rows.filter(row => row.workload === name && row.target === target);
-      return own
-        .map(({ operations, seconds }) => number(Number((operations / seconds / 1000).toPrecision(3))))
-        .join(', ');
-    });
-    yield `| \`${name}\` | ${texts.join(' | ')} |`;
+const code = (name: string): string => `\`${name}\``;
+
+/** One quantity: a table for all workloads that the same targets have, on its side where there are many targets. */
+function* tables(title: string, { rows, workloads, targets }: BenchReport, cell: Cell): Generator<string> {
+  const find = (workload: string, target: string) =>
+    rows.filter(row => row.workload === workload && row.target === target);
+  const groups = new Map<string, { workloads: string[]; targets: string[] }>();
+  for (const { name: workload } of workloads) {
+    const having = targets.map(({ name }) => name).filter(target => find(workload, target).length > 0);
+    const group = groups.get(having.join('\n')) ?? { workloads: [], targets: having };
+    group.workloads.push(workload);
+    groups.set(having.join('\n'), group);
+  }
+  yield `\n${title}:`;
+  for (const { workloads, targets } of groups.values()) {
+    const upright = targets.length <= COLUMNS_MAX;
+    const across = upright ? targets : workloads.map(code);
+    yield `\n| ${upright ? 'workload' : 'target'} | ${across.join(' | ')} |`;
+    yield `| --- | ${across.map(() => '---:').join(' | ')} |`;
+    for (const workload of upright ? workloads : [])
+      yield `| ${code(workload)} | ${targets.map(target => cell(find(workload, target))).join(' | ')} |`;
+    for (const target of upright ? [] : targets)
+      yield `| ${target} | ${workloads.map(workload => cell(find(workload, target))).join(' | ')} |`;
   }
 }
 
