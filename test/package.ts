@@ -1,4 +1,4 @@
-/** Proves that the package, packed and installed, is what README.md says it is to programs: import, types, the examples. */
+/** Proves that the package, packed and installed, is what docs/library.md says it is to programs: import, types, the examples. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -54,11 +54,10 @@ const compile = (project: string): string =>
 const run = (project: string, program: string, ...args: string[]): string =>
   execFileSync(process.execPath, [program, ...args], { cwd: project, encoding: 'utf8' });
 
-/** The programs of the section "As a library". */
-function examples(): string[] {
-  const readme = readFileSync(join(packageFolder, 'README.md'), 'utf8');
-  const [, section = ''] = /\n## As a library\n(.*?)\n## /s.exec(readme) ?? [];
-  return [...section.matchAll(/```ts\n(.*?)```/gs)].map(([, text]) => text as string);
+/** The program in a section of a page of docs/. */
+function example(page: string, heading: string): string {
+  const [, section = ''] = readFileSync(join(packageFolder, 'docs', page), 'utf8').split(`\n## ${heading}\n`);
+  return /```ts\n(.*?)```/s.exec(section)?.[1] ?? '';
 }
 
 const directory = (entries: Record<string, TreeInode>): TreeInode => {
@@ -71,9 +70,8 @@ t.test('an empty project', async t => {
   const project = scratch(t);
   const home = makeProject(project);
   copyFileSync(join(packageFolder, 'test', 'fixtures', 'consumer.ts'), join(project, 'consumer.ts'));
-  const [library = '', rule = ''] = examples();
-  writeFileSync(join(project, 'library.ts'), library);
-  writeFileSync(join(project, 'rule.ts'), rule);
+  writeFileSync(join(project, 'library.ts'), example('library.md', 'As a library'));
+  writeFileSync(join(project, 'rule.ts'), example('kernel-developers.md', 'A rule of your own'));
   t.equal(compile(project), '', 'types: the programs and the declarations are right by the strictest options');
 
   const dangling = spawnSync('grep', ['-rlE', '--include=*.d.ts', "'\\.[^']*\\.ts'", join(home, 'dist')]);
@@ -92,7 +90,7 @@ t.test('an empty project', async t => {
     t.ok(readFileSync(join(project, 'copy')).equals(readFileSync(image)), 'the bytes that mkcomposefs wrote');
   });
 
-  t.test('README.md: the library', async t => {
+  t.test('docs/library.md', async t => {
     const poem =
       'so much depends\nupon\n\na red wheel\nbarrow\n\nglazed with rain\nwater\n\nbeside the white\nchickens\n';
     mkdirSync(join(project, 'tree'));
@@ -100,7 +98,7 @@ t.test('an empty project', async t => {
     t.equal(run(project, 'library.js'), `poem\n${poem}\nlayer tree: /poem\n`);
   });
 
-  t.test('README.md: a rule', async t => {
+  t.test('docs/kernel-developers.md: a rule', async t => {
     const foo = newInode(0o100644);
     foo.sizeBytes = 4;
     setPayload(foo, '1e/de');

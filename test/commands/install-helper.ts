@@ -121,9 +121,9 @@ placed('remounted by mount(8)', withoutFuse, async (t, directory) => {
   t.equal(stdout, 'ro,nosuid,noatime\na\n');
 });
 
-t.test('README.md: the lines of fstab', async t => {
-  const readme = readFileSync(join(packageFolder, 'README.md'), 'utf8');
-  const lines = readme.match(/^\S+ +\/\S+ +(fuse\.)?lowerdata .*$/gm) ?? [];
+t.test('docs/mounting.md: the lines of fstab', async t => {
+  const page = readFileSync(join(packageFolder, 'docs', 'mounting.md'), 'utf8');
+  const lines = page.match(/^\S+ +\/\S+ +(fuse\.)?lowerdata .*$/gm) ?? [];
   t.ok(lines.length > 1);
   await withScratchAsync(async directory => {
     for (const [i, line] of lines.entries()) {

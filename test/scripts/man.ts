@@ -40,14 +40,14 @@ t.test('mount options', async t => {
     tag.includes('=') ? tag.replace(/=.*/, '') : tag.split(', '),
   );
   t.same(keys.sort(), [...optionWords.keys()].sort());
-  const readme = readFileSync(join(packageFolder, 'README.md'), 'utf8');
-  const [, table = ''] = /\n\| option \| meaning \|\n\|---\|---\|\n(.*?)\n\n/s.exec(readme) ?? [];
+  const page = readFileSync(join(packageFolder, 'docs', 'mounting.md'), 'utf8');
+  const [, table = ''] = /\n\| option \| meaning \|\n\|---\|---\|\n(.*?)\n\n/s.exec(page) ?? [];
   t.ok(table.split('\n').length > 15);
   for (const row of table.split('\n')) {
     const key = /^\| `([^`=]+)/.exec(row)?.[1] ?? '';
     const { values, what } = optionWords.get(key) ?? { what: 'not an option' };
     const value = values && `=${typeof values === 'string' ? values : values.join('\\|')}`;
-    t.equal(row, `| \`${key}${value ?? ''}\` | ${what} |`, `README.md has the words of ${key}`);
+    t.equal(row, `| \`${key}${value ?? ''}\` | ${what} |`, `docs/mounting.md has the words of ${key}`);
   }
 });
 
