@@ -34,6 +34,7 @@ t.test('A3: data at a path', { skip: withoutRoot, timeout: 20_000 }, async t => 
   execFileSync('mkdir', ['-p', join(home, 'C', deep)]);
   execFileSync('sh', ['-c', `printf end > ${'c'.repeat(250)}`], { cwd: join(home, 'C', deep) });
   const layer = open(t, join(home, 'C'));
+  contents(layer.openPath('/f')); // the process keeps /proc/self/fd open from then on
   const before = descriptors();
   for (const [rule, path, want] of [
     ['a regular file', '/f', 'data'],

@@ -55,6 +55,7 @@ t.test('a stack that can not be opened is refused by the name of its layer, and 
     ['an image of another digest', 'image:A', 'EIO', /EWRONGVERITY: layer image/, { imageDigest: wrong }],
     ['a directory instead of an image', 'A:image', 'EINVAL', /layer A: no image/, { imageDigest: wrong }],
   ];
+  openOverlay(optionsOf('A:B')).close(); // the process keeps /proc/self/fd open from then on
   const open = descriptors();
   for (const [rule, lowerdir, name, message, options] of table) {
     t.throws(() => openOverlay(optionsOf(lowerdir, options)), { name, message }, rule);
