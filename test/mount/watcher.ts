@@ -1,7 +1,7 @@
 /** A daemon that is killed at the worst moments, played by a process that mounts and then kills itself. */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
@@ -9,20 +9,20 @@ import { isRunning } from '../../src/mount/state.ts';
 import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
 import { ForegroundMount, soon } from '../fixtures/mounts/foreground.ts';
-import { lowerdata } from '../fixtures/mounts/mounted.ts';
+import { packageFolder } from '../fixtures/mounts/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
 
 const MNT_DETACH = 2;
 const NOBODY = 65534;
-const cli = dirname(lowerdata);
+const source = join(packageFolder, 'dist', 'src');
 
 /** Mounts at its argument; `mounted` is what it tells its watcher afterwards. */
 const script = (mounted: string): string => `
-  import { Watcher } from '${cli}/watcher.js';
-  import { mounter, mountFuse } from '${cli}/../fuse/mount.js';
-  import { MountPoint } from '${cli}/../fuse/mount-point.js';
-  import { mountAt, readMounts } from '${cli}/../fuse/mountinfo.js';
+  import { Watcher } from '${source}/mount/watcher.js';
+  import { mounter, mountFuse } from '${source}/fuse/mount.js';
+  import { MountPoint } from '${source}/fuse/mount-point.js';
+  import { mountAt, readMounts } from '${source}/fuse/mountinfo.js';
   const [at] = process.argv.slice(-1);
   const point = MountPoint.find(at);
   const watcher = new Watcher(mounter(), point.directory);
@@ -73,9 +73,9 @@ for (const [rule, sourceOf, isStopped] of [
       if (isStopped) other.signal('SIGSTOP');
       try {
         const dies = `
-          import { Watcher } from '${cli}/watcher.js';
+          import { Watcher } from '${source}/mount/watcher.js';
           import { readFileSync, writeSync } from 'node:fs';
-          import { MountPoint } from '${cli}/../fuse/mount-point.js';
+          import { MountPoint } from '${source}/fuse/mount-point.js';
           const point = MountPoint.find('${directory}/own');
           const watcher = new Watcher('mount', point.directory);
           watcher.mounting(point);
@@ -97,7 +97,7 @@ for (const [rule, sourceOf, isStopped] of [
 
 t.test('killed before it has read what it is asked', { timeout: 60_000 }, async t => {
   const asks = `
-    import { Watcher } from '${cli}/watcher.js';
+    import { Watcher } from '${source}/mount/watcher.js';
     import { openSync, readFileSync } from 'node:fs';
     const watcher = new Watcher('mount', openSync('/', 'r'));
     const shell = Number(readFileSync('/proc/self/task/' + process.pid + '/children', 'latin1'));
