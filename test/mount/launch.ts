@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -206,6 +207,27 @@ t.test('what V8 compiled for the bundle is only used for the bundle', t =>
     t.match(help(), 'MOUNTS COMPOSEFS IMAGES', 'a bundle of the same length');
   }),
 );
+
+placed('the package is moved while it serves a mount', async (t, { mnt, sh }) => {
+  const home = join(mnt, '..', 'package');
+  for (const name of ['bin', 'dist/bin', 'dist/src', 'native-shims', 'package.json'])
+    cpSync(join(packageFolder, name), join(home, name), { recursive: true });
+  symlinkSync(join(packageFolder, 'node_modules'), join(home, 'node_modules'));
+  for (const signal of ['TERM', 'KILL']) {
+    const { status, stderr } = sh(`package/bin/lowerdata mount A:B ${mnt}`);
+    t.equal(status, 0, stderr);
+    renameSync(home, `${home}-old`);
+    t.same(readdirSync(mnt), ['a']);
+    sh(`kill -${signal} ${processesAt(mnt).join(' ')}`);
+    t.ok(await soon(() => !isMounted(mnt)), `${signal}: no mount is left`);
+    renameSync(`${home}-old`, home);
+  }
+  rmSync(join(home, 'bin', 'watcher.sh'));
+  const { status, stderr } = sh(`package/bin/lowerdata mount A:B ${mnt}`);
+  t.equal(status, 32);
+  t.match(stderr, /^lowerdata: .*watcher\.sh.*$/, 'without its program nothing is mounted, and one line says why');
+  t.notOk(isMounted(mnt));
+});
 
 t.test('by a symlink elsewhere, as npm installs it', t =>
   withScratchAsync(async directory => {
