@@ -76,7 +76,7 @@ t.test('an empty project', async t => {
 
   const dangling = spawnSync('grep', ['-rlE', '--include=*.d.ts', "'\\.[^']*\\.ts'", join(home, 'dist')]);
   t.equal(dangling.stdout.toString(), '', 'no declaration imports a source that is not packed');
-  t.match(readFileSync(join(home, 'dist/src/index.d.ts'), 'utf8'), /What is expected to happen is a value/, 'words');
+  t.match(readFileSync(join(home, 'dist/src/index.d.ts'), 'utf8'), /Expected outcomes are values/, 'words');
 
   t.test('an image is read, explained and written', async t => {
     const golden = goldenDumps().find(({ name }) => name === 'overlay-0.dump');
