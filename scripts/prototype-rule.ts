@@ -33,14 +33,15 @@ import {
   StackDraft,
   splitOptions,
   step,
+  TAKES_PART,
 } from 'lowerdata';
 
 /** The rule under test: `step`, except that a directory does not discard the redirect of a metacopy file. */
 const tryRule: Judge = (rules, search, found, prefixBytes, rest) => {
   const forDataLayers = search.metacopy && search.absolute;
-  const takesPart = step(rules, search, found, prefixBytes, rest);
-  if (forDataLayers && takesPart === true && isDirectory(found.mode)) search.absolute = true;
-  return takesPart;
+  const verdict = step(rules, search, found, prefixBytes, rest);
+  if (forDataLayers && verdict === TAKES_PART && isDirectory(found.mode)) search.absolute = true;
+  return verdict;
 };
 
 /** A stack from fuzz.py: its layers, and what the kernel shows of it in three passes. */

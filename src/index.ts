@@ -34,7 +34,8 @@ export { type InventoryEntry, inventory } from './inspect/inventory.ts';
 // Layers: implement `Layer` to provide one from another source.
 export { ErofsLayer } from './layers/erofs.ts';
 export type { Data, Inode, Layer, Statfs } from './layers/layer.ts';
-// Stacks of layers: lookup, listing, attributes, data and its digest. `step` judges one dentry; a Judge may replace it.
+// Stacks of layers: lookup, listing, attributes, data and its digest. `step` judges one dentry: it takes part or counts as missing.
+// A Judge may replace it.
 export { type Digest, parseDigest } from './overlay/metacopy.ts';
 export type { Node } from './overlay/node.ts';
 export { openLayer, openOverlay, openStack } from './overlay/open.ts';
@@ -59,7 +60,17 @@ export { Overlay } from './overlay/overlay.ts';
 export { findPath } from './overlay/path.ts';
 export type { Entry } from './overlay/readdir.ts';
 export { parseRedirect } from './overlay/redirect.ts';
-export { isWhiteout, type Judge, opaqueness, type Rules, type Search, step } from './overlay/step.ts';
+export {
+  isWhiteout,
+  type Judge,
+  MISSING,
+  opaqueness,
+  type Rules,
+  type Search,
+  step,
+  TAKES_PART,
+  type Verdict,
+} from './overlay/step.ts';
 export { RULES, type RuleName, type Trace } from './overlay/trace.ts';
 export type { Check, Measured } from './overlay/verifier.ts';
 export { OverlayXattrs } from './overlay/xattrs.ts';

@@ -8,8 +8,8 @@ t.setTimeout(120_000);
 
 /** What breaks a program when it goes: a change here is one for CHANGELOG.md. */
 const VALUES = `
-  ErofsLayer ErrnoError Explainer HAZARDS IMAGE_DEFAULTS KERNEL_DEFAULTS Measurement Overlay OverlayXattrs RULES Recorder
-  STACK_DEFAULTS StackDraft VERITY_DEFAULTS VerityError attempt beginStore defaultsFor digestFiles dtypeOf endStore
+  ErofsLayer ErrnoError Explainer HAZARDS IMAGE_DEFAULTS KERNEL_DEFAULTS MISSING Measurement Overlay OverlayXattrs RULES Recorder
+  STACK_DEFAULTS StackDraft TAKES_PART VERITY_DEFAULTS VerityError attempt beginStore defaultsFor digestFiles dtypeOf endStore
   errnoName findPath hazards inventory isDirectory isRegular isSymlink isWhiteout linesOf makeRdev measure measureBytes
   measureFd measureFile bufferOf byteStringFromText byteStringOf newInode objectPath opaqueness openImage openLayer openOverlay
   openStack parseDigest parseDump parseLowerdir parseOrigin parseRedirect printDump printImage printable rdevMajor
@@ -18,7 +18,7 @@ const TYPES = `
   Algorithm Attr Check Composefs ComposefsVersion Data DataReport Digest Entry Explanation Handle Hazard HazardCode Image
   Inode InventoryEntry Judge Layer LayerSpec LookupReport Measured ByteString Nid Node Option Origin PoolFile PoolOptions Read
   ReadOptions RuleName RuleOptions Rules ScanOptions Scanned ScannedFile Search StackChoices StackDefaults StackOptions
-  Statfs Trace TraceEvent TreeEntry TreeInode VerityCode VerityParameters WriteOptions`;
+  Statfs Trace TraceEvent TreeEntry TreeInode Verdict VerityCode VerityParameters WriteOptions`;
 const names = (text: string): string[] => text.trim().split(/\s+/);
 
 const entry = join(packageFolder, 'src', 'index.ts');

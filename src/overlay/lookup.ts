@@ -8,7 +8,7 @@ import { EACCES, EIO, ENAMETOOLONG, ENOENT, EPERM } from '../sys/errno.ts';
 import { isDirectory } from '../sys/stat.ts';
 import type { Node } from './node.ts';
 import { isAbsolute } from './redirect.ts';
-import { hasOrigin, type Judge, newSearch, type Rules, type Search } from './step.ts';
+import { hasOrigin, type Judge, newSearch, type Rules, type Search, TAKES_PART } from './step.ts';
 import type { Trace } from './trace.ts';
 
 export const NAME_MAX = 255;
@@ -58,9 +58,9 @@ export function lookup(stack: Stack, parent: readonly Inode[], name: ByteString)
 export function lookupInode({ rules, judge }: Stack, inode: Inode): Found | number {
   const search = newSearch('');
   search.last = !rules.hasDataLayers;
-  const takesPart = judge(rules, search, inode, 0, '');
-  if (typeof takesPart === 'number') return takesPart;
-  return conclude(rules, search, takesPart ? [inode] : []);
+  const verdict = judge(rules, search, inode, 0, '');
+  if (typeof verdict === 'number') return verdict;
+  return conclude(rules, search, verdict === TAKES_PART ? [inode] : []);
 }
 
 function searchLayers(stack: Stack, search: Search, parent: readonly Inode[], result: Inode[]): number {
@@ -167,7 +167,7 @@ function stepInto(
   const found = base.layer.lookup(base, component);
   trace?.component(component, found);
   if (found === undefined) return undefined;
-  const takesPart = stack.judge(stack.rules, search, found, prefixBytes, rest);
-  if (typeof takesPart === 'number') return takesPart;
-  return takesPart ? found : undefined;
+  const verdict = stack.judge(stack.rules, search, found, prefixBytes, rest);
+  if (typeof verdict === 'number') return verdict;
+  return verdict === TAKES_PART ? found : undefined;
 }

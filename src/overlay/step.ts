@@ -55,17 +55,18 @@ export interface Search {
   readonly trace: Trace | undefined;
 }
 
+/** The verdict on an object that is part of what the name leads to, or a directory on the way there. */
+export const TAKES_PART = 'takes part';
+/** The verdict on an object that counts as if its layer had nothing under the name: a whiteout, or one that ends a merge. */
+export const MISSING = 'missing';
+/** What a rule answers for one object. A negative errno ends the lookup, which returns it. */
+export type Verdict = typeof TAKES_PART | typeof MISSING | number;
+
 /**
  * A rule for one dentry that replaces `step`, with its parameters and results. It may call `step` and change what `step` recorded
  * in `search`.
  */
-export type Judge = (
-  rules: Rules,
-  search: Search,
-  found: Inode,
-  prefixBytes: number,
-  rest: ByteString,
-) => boolean | number;
+export type Judge = (rules: Rules, search: Search, found: Inode, prefixBytes: number, rest: ByteString) => Verdict;
 
 /** The state of a lookup before the first layer. */
 export function newSearch(name: ByteString, trace?: Trace): Search {
@@ -87,16 +88,10 @@ export function newSearch(name: ByteString, trace?: Trace): Search {
  * Judges the object that a layer has under a component of the name, and records the consequences in `search`.
  * @param prefixBytes length of the part of `search.name` before the component
  * @param rest the part after the component, with its slash; '' for the last component
- * @returns whether the object takes part (false: as if it were missing), or -EIO, -EINVAL for a broken xattr
+ * @returns TAKES_PART, MISSING, or -EIO, -EINVAL for a broken xattr
  * Source: kernel fs/overlayfs/namei.c, ovl_lookup_single.
  */
-export function step(
-  rules: Rules,
-  search: Search,
-  found: Inode,
-  prefixBytes: number,
-  rest: ByteString,
-): boolean | number {
+export function step(rules: Rules, search: Search, found: Inode, prefixBytes: number, rest: ByteString): Verdict {
   const isLastComponent = rest === '';
   const { trace } = search;
   if (isWhiteout(rules.xattrs, found)) {
@@ -109,8 +104,8 @@ export function step(
   }
   if (isDirectory(found.mode)) {
     if (isLastComponent) search.isDir = true;
-    if (isLast(search)) return true;
-    if (isOpaque(rules, search, found, isLastComponent)) return true;
+    if (isLast(search)) return TAKES_PART;
+    if (isOpaque(rules, search, found, isLastComponent)) return TAKES_PART;
   } else {
     if (search.isDir || !isLastComponent) {
       trace?.rule('L4', 'no directory: it ends the search');
@@ -121,10 +116,10 @@ export function step(
     if (typeof metacopy === 'number') return metacopy;
     search.metacopy = metacopy;
     search.stop = !metacopy;
-    if (!metacopy) return true;
+    if (!metacopy) return TAKES_PART;
     search.metacopies++;
     trace?.rule('M1');
-    if (isLast(search)) return true;
+    if (isLast(search)) return TAKES_PART;
   }
   return stepRedirect(rules, search, found, prefixBytes, rest);
 }
@@ -147,9 +142,10 @@ function isOpaque(rules: Rules, search: Search, found: Inode, isLastComponent: b
   return true;
 }
 
-function end(search: Search): false {
+/** Ends the search above the object, which does not take part. */
+function end(search: Search): typeof MISSING {
   search.stop = true;
-  return false;
+  return MISSING;
 }
 
 /** If `found` has a redirect, rewrites the name for the layers below. Source: ovl_check_redirect. */
@@ -159,12 +155,12 @@ function stepRedirect(
   found: Inode,
   prefixBytes: number,
   rest: ByteString,
-): true | number {
+): typeof TAKES_PART | number {
   const { trace } = search;
   if (search.absolute) trace?.rule('R7');
   search.absolute = false; // also if there is no redirect: any directory or metacopy file on the way cancels an earlier one
   const value = found.layer.getxattr(found, rules.xattrs.redirect);
-  if (value === undefined) return true;
+  if (value === undefined) return TAKES_PART;
   if (value.length === 0 && !isDirectory(found.mode) && mayBeDisconnected(rules, search, found)) {
     trace?.rule('P-O2');
     return deferToDataLayers(search, '');
@@ -192,7 +188,7 @@ function stepRedirect(
     trace?.rule('R2', `${printable(redirect)}: the layers below are asked for ${printable(search.name)}`);
   }
   search.redirect = search.name;
-  return true;
+  return TAKES_PART;
 }
 
 /** Whether an empty redirect means that the data has no path, only an origin. */
@@ -208,12 +204,12 @@ export function hasOrigin(xattrs: OverlayXattrs, inode: Inode): boolean {
 }
 
 /** Ends the search in normal layers: the data is at `path` in a data-only layer, or is found by its origin, or does not exist. */
-function deferToDataLayers(search: Search, path: ByteString): true {
+function deferToDataLayers(search: Search, path: ByteString): typeof TAKES_PART {
   search.absolute = true;
   search.stop = true;
   search.name = path;
   search.redirect = path;
-  return true;
+  return TAKES_PART;
 }
 
 /** Whether the inode is a whiteout: a character device 0:0, or an empty regular file with the xattr `overlay.whiteout`. */

@@ -3,7 +3,7 @@ import t from 'tap';
 import type { Node } from '../../src/overlay/node.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
-import { type Judge, step } from '../../src/overlay/step.ts';
+import { type Judge, MISSING, step } from '../../src/overlay/step.ts';
 import { EACCES, EINVAL, EIO, ENAMETOOLONG, ENOENT, EPERM } from '../../src/sys/errno.ts';
 import { dir, FakeLayer, file, link, meta, type Spec, whiteout } from '../fixtures/fake-layer.ts';
 import { plainOptions } from '../fixtures/layers.ts';
@@ -235,9 +235,9 @@ t.test('another rule takes the place of step', async t => {
   const keeping: Judge = (rules, search, found, prefixBytes, rest) => {
     judged.push(`${found.layer.path} ${rest}`);
     const { absolute } = search;
-    const takesPart = step(rules, search, found, prefixBytes, rest);
+    const verdict = step(rules, search, found, prefixBytes, rest);
     search.absolute ||= absolute;
-    return takesPart;
+    return verdict;
   };
   const tried = overlay.withRules({}, keeping);
   const found = walk(tried, '/a');
@@ -246,7 +246,7 @@ t.test('another rule takes the place of step', async t => {
   t.strictSame(judged, ['A ', 'B /de'], 'it judges each dentry that is there');
   t.equal(tried.withRules({ verity: 'on' }).judge, keeping, 'and stays when options change');
   for (const [rule, answer, want] of [
-    ['false: as if nothing were there', false, -ENOENT],
+    ['MISSING: as if nothing were there', MISSING, -ENOENT],
     ['an errno ends the lookup', -EACCES, -EACCES],
   ] as const) {
     t.equal(

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { openOverlay, openStack as openText } from '../../src/overlay/open.ts';
 import type { StackOptions } from '../../src/overlay/options.ts';
-import { step } from '../../src/overlay/step.ts';
+import { type Judge, MISSING, step } from '../../src/overlay/step.ts';
 import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { goldenFolder } from '../fixtures/images/golden-images.ts';
 import { fsverityDigest } from '../fixtures/images/verity.ts';
@@ -73,7 +73,7 @@ t.test('a stack by its text', async t => {
   process.chdir(home);
   t.teardown(() => process.chdir(before));
 
-  const own = (): false => false;
+  const own: Judge = () => MISSING;
   const both = { metacopy: true, redirectDir: 'follow', verity: 'on', userxattr: false, followOrigin: true };
   for (const [what, source, choices, judge, want] of [
     ['directories', 'A:B::C', {}, undefined, { ...both, redirects: 'kernel' }],

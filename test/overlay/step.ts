@@ -1,7 +1,17 @@
 import t from 'tap';
 import type { Inode } from '../../src/layers/layer.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
-import { isWhiteout, newSearch, opaqueness, type Rules, type Search, step } from '../../src/overlay/step.ts';
+import {
+  isWhiteout,
+  MISSING,
+  newSearch,
+  opaqueness,
+  type Rules,
+  type Search,
+  step,
+  TAKES_PART,
+  type Verdict,
+} from '../../src/overlay/step.ts';
 import { OverlayXattrs } from '../../src/overlay/xattrs.ts';
 import { EINVAL, EIO } from '../../src/sys/errno.ts';
 import { S_IFBLK, S_IFREG, S_IFSOCK } from '../../src/sys/stat.ts';
@@ -20,7 +30,7 @@ type Fields = Partial<Omit<Search, 'xwhiteouts'>> & { xwhiteouts?: number };
 interface Row {
   rule: string;
   found: Spec;
-  want: boolean | number;
+  want: Verdict;
   before?: Fields;
   /** What is before and after the component of the name; as for a relative name of one component without. */
   at?: [prefixBytes: number, rest: string];
@@ -30,7 +40,7 @@ interface Row {
 
 const merging: Fields = { isDir: true };
 const afterMeta: Fields = { metacopy: true };
-const row = (rule: string, found: Spec, want: boolean | number, after: Fields, more: Partial<Row> = {}): Row => ({
+const row = (rule: string, found: Spec, want: Verdict, after: Fields, more: Partial<Row> = {}): Row => ({
   rule,
   found,
   want,
@@ -43,89 +53,108 @@ const metaTo = (to: string): Spec => meta({ redirect: to });
 const onTheWay: Partial<Row> = { before: { name: '/a/b/c' }, at: [3, '/c'] };
 
 const table: Row[] = [
-  row('W2: a whiteout ends the search and is not found', whiteout, false, { stop: true }),
-  row('W2: also below a directory', whiteout, false, { stop: true, isDir: true }, { before: merging }),
-  row('W2: also on the way of a redirect', whiteout, false, { stop: true }, onTheWay),
-  row('W3: an xattr whiteout does the same', file('', { whiteout: 'y' }), false, { stop: true }),
-  row('W3: it comes before metacopy', meta({ whiteout: '' }), false, { stop: true, metacopy: false }),
+  row('W2: a whiteout ends the search and is not found', whiteout, MISSING, { stop: true }),
+  row('W2: also below a directory', whiteout, MISSING, { stop: true, isDir: true }, { before: merging }),
+  row('W2: also on the way of a redirect', whiteout, MISSING, { stop: true }, onTheWay),
+  row('W3: an xattr whiteout does the same', file('', { whiteout: 'y' }), MISSING, { stop: true }),
+  row('W3: it comes before metacopy', meta({ whiteout: '' }), MISSING, { stop: true, metacopy: false }),
 
-  row('L4: a regular file ends the search', file(), true, { stop: true, metacopy: false }),
-  row('L4: so does a symlink', link('x'), true, { stop: true, metacopy: false }),
-  row('L4: so does a fifo', fifo(), true, { stop: true }),
-  row('L4: a directory goes on to merge', dir(), true, { stop: false, isDir: true }),
-  row('L4: a directory merges with a directory', dir(), true, { stop: false, isDir: true }, { before: merging }),
-  row('L4: a non-directory below a directory ends the merge', file(), false, { stop: true }, { before: merging }),
-  row('L4: a symlink is never followed to merge', link('d'), false, { stop: true }, { before: merging }),
-  row('L4: a file on the way of a redirect ends the search', file(), false, { stop: true }, onTheWay),
-  row('L4: a symlink on the way, too', link('d'), false, { stop: true }, onTheWay),
-  row('L4: a metacopy file on the way, too', meta(), false, { stop: true, metacopy: false }, onTheWay),
+  row('L4: a regular file ends the search', file(), TAKES_PART, { stop: true, metacopy: false }),
+  row('L4: so does a symlink', link('x'), TAKES_PART, { stop: true, metacopy: false }),
+  row('L4: so does a fifo', fifo(), TAKES_PART, { stop: true }),
+  row('L4: a directory goes on to merge', dir(), TAKES_PART, { stop: false, isDir: true }),
+  row('L4: a directory merges with a directory', dir(), TAKES_PART, { stop: false, isDir: true }, { before: merging }),
+  row('L4: a non-directory below a directory ends the merge', file(), MISSING, { stop: true }, { before: merging }),
+  row('L4: a symlink is never followed to merge', link('d'), MISSING, { stop: true }, { before: merging }),
+  row('L4: a file on the way of a redirect ends the search', file(), MISSING, { stop: true }, onTheWay),
+  row('L4: a symlink on the way, too', link('d'), MISSING, { stop: true }, onTheWay),
+  row('L4: a metacopy file on the way, too', meta(), MISSING, { stop: true, metacopy: false }, onTheWay),
 
-  row('M1: a metacopy file goes on for its data', meta(), true, { stop: false, metacopy: true }),
-  row('M1: a regular file is the data', file(), true, { stop: true, metacopy: false }, { before: afterMeta }),
-  row('M1: a further metacopy file goes on', meta(), true, { stop: false, metacopy: true }, { before: afterMeta }),
-  row('L8: a directory is no data', dir(), false, { stop: true, metacopy: true }, { before: afterMeta }),
-  row('L8: a symlink is no data', link('x'), false, { stop: true, metacopy: true }, { before: afterMeta }),
+  row('M1: a metacopy file goes on for its data', meta(), TAKES_PART, { stop: false, metacopy: true }),
+  row('M1: a regular file is the data', file(), TAKES_PART, { stop: true, metacopy: false }, { before: afterMeta }),
+  row(
+    'M1: a further metacopy file goes on',
+    meta(),
+    TAKES_PART,
+    { stop: false, metacopy: true },
+    { before: afterMeta },
+  ),
+  row('L8: a directory is no data', dir(), MISSING, { stop: true, metacopy: true }, { before: afterMeta }),
+  row('L8: a symlink is no data', link('x'), MISSING, { stop: true, metacopy: true }, { before: afterMeta }),
   row(
     'M1: a directory on the way to data is passed',
     dir(),
-    true,
+    TAKES_PART,
     { stop: false, isDir: false },
     {
       before: { ...afterMeta, name: '/a/b/c' },
       at: [3, '/c'],
     },
   ),
-  row('M1: on other types the xattr means nothing', fifo({ metacopy: '' }), true, { stop: true, metacopy: false }),
+  row('M1: on other types the xattr means nothing', fifo({ metacopy: '' }), TAKES_PART, {
+    stop: true,
+    metacopy: false,
+  }),
   row('M2: a value of 1 byte is EIO', file('', { metacopy: '\0' }), -EIO, {}),
   row('M2: a value of 3 bytes is EIO', file('', { metacopy: '\0\x03\0' }), -EIO, {}),
-  row('M2: 4 bytes are a metacopy file, whatever is in them', file('', { metacopy: '9zzz' }), true, {
+  row('M2: 4 bytes are a metacopy file, whatever is in them', file('', { metacopy: '9zzz' }), TAKES_PART, {
     metacopy: true,
     stop: false,
   }),
 
-  row('O1: opaque=y ends a merge', opaque, true, { stop: true, isDir: true }),
-  row('O1: opaque=yy is nothing', dir({}, { opaque: 'yy' }), true, { stop: false }),
-  row('O1: an empty opaque is nothing', dir({}, { opaque: '' }), true, { stop: false }),
-  row('O1: opaque=n is nothing', dir({}, { opaque: 'n' }), true, { stop: false }),
-  row('O2: opaque counts on the way of a redirect', opaque, true, { stop: true, isDir: false }, onTheWay),
-  row('O4: opaque comes before the redirect, valid or not', dir({}, { opaque: 'y', redirect: '/' }), true, {
+  row('O1: opaque=y ends a merge', opaque, TAKES_PART, { stop: true, isDir: true }),
+  row('O1: opaque=yy is nothing', dir({}, { opaque: 'yy' }), TAKES_PART, { stop: false }),
+  row('O1: an empty opaque is nothing', dir({}, { opaque: '' }), TAKES_PART, { stop: false }),
+  row('O1: opaque=n is nothing', dir({}, { opaque: 'n' }), TAKES_PART, { stop: false }),
+  row('O2: opaque counts on the way of a redirect', opaque, TAKES_PART, { stop: true, isDir: false }, onTheWay),
+  row('O4: opaque comes before the redirect, valid or not', dir({}, { opaque: 'y', redirect: '/' }), TAKES_PART, {
     stop: true,
     redirect: undefined,
     name: 'n',
   }),
-  row('O4: on a non-directory it means nothing', meta({ opaque: 'y' }), true, { stop: false }),
-  row('O4: under the other prefix it is nothing', dir({}, { 'user.overlay.opaque': 'y' }), true, { stop: false }),
-  row('W5: opaque=x is noted, and the merge goes on', dir({}, { opaque: 'x' }), true, { stop: false, xwhiteouts: 1 }),
-  row('W5: opaque=x on the way is not noted', dir({}, { opaque: 'x' }), true, { xwhiteouts: 0 }, onTheWay),
+  row('O4: on a non-directory it means nothing', meta({ opaque: 'y' }), TAKES_PART, { stop: false }),
+  row('O4: under the other prefix it is nothing', dir({}, { 'user.overlay.opaque': 'y' }), TAKES_PART, { stop: false }),
+  row('W5: opaque=x is noted, and the merge goes on', dir({}, { opaque: 'x' }), TAKES_PART, {
+    stop: false,
+    xwhiteouts: 1,
+  }),
+  row('W5: opaque=x on the way is not noted', dir({}, { opaque: 'x' }), TAKES_PART, { xwhiteouts: 0 }, onTheWay),
 
   row(
     'L6: in the lowest layer opaque is not read',
     opaque,
-    true,
+    TAKES_PART,
     { stop: false, isDir: true },
     { before: { last: true } },
   ),
-  row('L6: nor is a redirect', redirected('/'), true, { redirect: undefined }, { before: { last: true } }),
+  row('L6: nor is a redirect', redirected('/'), TAKES_PART, { redirect: undefined }, { before: { last: true } }),
   row(
     'L6: nor that of a metacopy file',
     metaTo('/'),
-    true,
+    TAKES_PART,
     { redirect: undefined, metacopy: true },
     { before: { last: true } },
   ),
-  row('W6: nor is opaque=x', dir({}, { opaque: 'x' }), true, { xwhiteouts: 0 }, { before: { last: true } }),
+  row('W6: nor is opaque=x', dir({}, { opaque: 'x' }), TAKES_PART, { xwhiteouts: 0 }, { before: { last: true } }),
 
-  row('R1: a regular file has no redirect', file('d', { redirect: '/' }), true, { redirect: undefined, stop: true }),
-  row('R1: a fifo has no redirect', fifo({ redirect: '/' }), true, { redirect: undefined, stop: true }),
-  row('R2: a relative redirect is a new name', redirected('m'), true, { name: 'm', redirect: 'm', absolute: false }),
+  row('R1: a regular file has no redirect', file('d', { redirect: '/' }), TAKES_PART, {
+    redirect: undefined,
+    stop: true,
+  }),
+  row('R1: a fifo has no redirect', fifo({ redirect: '/' }), TAKES_PART, { redirect: undefined, stop: true }),
+  row('R2: a relative redirect is a new name', redirected('m'), TAKES_PART, {
+    name: 'm',
+    redirect: 'm',
+    absolute: false,
+  }),
   row(
     'R2: it takes the place of its component alone',
     redirected('xyz'),
-    true,
+    TAKES_PART,
     { name: '/a/xyz/c', redirect: '/a/xyz/c' },
     onTheWay,
   ),
-  row('R2: an absolute one is a new path', redirected('/p/q'), true, {
+  row('R2: an absolute one is a new path', redirected('/p/q'), TAKES_PART, {
     name: '/p/q',
     redirect: '/p/q',
     absolute: true,
@@ -133,22 +162,22 @@ const table: Row[] = [
   row(
     'R2: what follows the component stays',
     redirected('/p'),
-    true,
+    TAKES_PART,
     { name: '/p/c', redirect: '/p/c', absolute: true },
     onTheWay,
   ),
-  row('R2: the value ends at a NUL', redirected('m\0/x'), true, { name: 'm', redirect: 'm' }),
+  row('R2: the value ends at a NUL', redirected('m\0/x'), TAKES_PART, { name: 'm', redirect: 'm' }),
   row('R3: an empty value is EINVAL', redirected(''), -EINVAL, {}),
   row('R3: a slash in a name is EINVAL', redirected('a/b'), -EINVAL, {}),
   row('R3: a lone slash is EINVAL', redirected('/'), -EINVAL, {}),
   row('R3: on the way it is EINVAL, too', redirected('/a/'), -EINVAL, {}, onTheWay),
   row('R3: on a metacopy file it is EINVAL, too', metaTo('/a//b'), -EINVAL, {}),
-  row('R4: a value that starts with NUL is an empty name', redirected('\0x'), true, { name: '', redirect: '' }),
-  row('R4: two dots are left to the walk', redirected('..'), true, { name: '..', redirect: '..' }),
+  row('R4: a value that starts with NUL is an empty name', redirected('\0x'), TAKES_PART, { name: '', redirect: '' }),
+  row('R4: two dots are left to the walk', redirected('..'), TAKES_PART, { name: '..', redirect: '..' }),
   row(
     'R5: an absolute redirect below an opaque directory on the way goes on',
     redirected('/p'),
-    true,
+    TAKES_PART,
     { stop: false },
     {
       before: { name: '/o/d', stop: true },
@@ -158,7 +187,7 @@ const table: Row[] = [
   row(
     'R7: passing a plain directory forgets that the redirect was absolute',
     dir(),
-    true,
+    TAKES_PART,
     { absolute: false, redirect: '/a/b/c' },
     {
       before: { name: '/a/b/c', redirect: '/a/b/c', absolute: true, metacopy: true },
@@ -168,23 +197,29 @@ const table: Row[] = [
   row(
     'R7: so does a further metacopy file',
     meta(),
-    true,
+    TAKES_PART,
     { absolute: false },
     { before: { ...afterMeta, absolute: true } },
   ),
   row(
     'R7: an opaque directory does not',
     opaque,
-    true,
+    TAKES_PART,
     { absolute: true },
     {
       before: { name: '/a/b/c', absolute: true, metacopy: true },
       at: [3, '/c'],
     },
   ),
-  row('R7: a regular file does not', file(), true, { absolute: true }, { before: { ...afterMeta, absolute: true } }),
+  row(
+    'R7: a regular file does not',
+    file(),
+    TAKES_PART,
+    { absolute: true },
+    { before: { ...afterMeta, absolute: true } },
+  ),
 
-  row('P-D2: // ends the search, with its path', metaTo('//p/q'), true, {
+  row('P-D2: // ends the search, with its path', metaTo('//p/q'), TAKES_PART, {
     stop: true,
     absolute: true,
     redirect: '/p/q',
@@ -196,7 +231,7 @@ const table: Row[] = [
   row(
     'P-D5: in the lowest layer it is not read',
     metaTo('//p'),
-    true,
+    TAKES_PART,
     { redirect: undefined },
     { before: { last: true } },
   ),
@@ -204,35 +239,35 @@ const table: Row[] = [
   row(
     'redirects=data-only: /p of a metacopy file is as //p',
     metaTo('/p'),
-    true,
+    TAKES_PART,
     { stop: true, absolute: true, redirect: '/p' },
     { rules: { dataOnly: true } },
   ),
   row(
     'redirects=data-only: a relative one stays',
     metaTo('p'),
-    true,
+    TAKES_PART,
     { stop: false, redirect: 'p' },
     { rules: { dataOnly: true } },
   ),
   row(
     'redirects=data-only: a directory merges as ever',
     redirected('/p'),
-    true,
+    TAKES_PART,
     { stop: false, redirect: '/p' },
     { rules: { dataOnly: true } },
   ),
   row(
     'userxattr: the marks are user.overlay.*',
     dir({}, { 'user.overlay.opaque': 'y' }),
-    true,
+    TAKES_PART,
     { stop: true },
     { rules: { xattrs: new OverlayXattrs(true) } },
   ),
   row(
     'userxattr: trusted.overlay.* is nothing',
     opaque,
-    true,
+    TAKES_PART,
     { stop: false },
     { rules: { xattrs: new OverlayXattrs(true) } },
   ),
