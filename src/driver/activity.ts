@@ -17,10 +17,21 @@ export const FileCount = {
   SIZE: 6,
 } as const;
 
-/**
- * Indices of the numbers of names: LOOKUPs that found nothing, and nodes that the kernel knows now; NaN if they are not counted.
- */
+/** Indices of the numbers of names: LOOKUPs that found nothing, and nodes that the kernel knows now. */
 export const NameCount = { missing: 0, nodes: 1, SIZE: 2 } as const;
+
+/** In a counter: the number is not known. Readers of counters get undefined for it. */
+const UNKNOWN = Number.NaN;
+
+/** @param names numbers at the indices of NameCount; @param nodes undefined if they are not counted */
+export function putNodeCount(names: Counters, nodes: number | undefined): void {
+  names[NameCount.nodes] = nodes ?? UNKNOWN;
+}
+
+function nodeCountOf(names: Counters): number | undefined {
+  const nodes = names[NameCount.nodes] as number;
+  return Number.isNaN(nodes) ? undefined : nodes;
+}
 
 /** Counters that change while a mount is served. */
 export interface ActivityCounters {
@@ -48,7 +59,7 @@ export interface Activity extends RequestNumbers {
 
 export function activityOf({ requests, files, names, caches }: ActivityCounters): Activity {
   const file = (key: keyof typeof FileCount): number => files[FileCount[key]] as number;
-  const nodes = names[NameCount.nodes] as number;
+  const nodes = nodeCountOf(names);
   const cacheNumbers = Object.entries(caches).map(([name, counters]) => [name, CacheCounts.read(counters)]);
   return {
     ...RequestCounts.read(requests),
@@ -59,7 +70,7 @@ export function activityOf({ requests, files, names, caches }: ActivityCounters)
       byKernel: file('byKernel'),
       failed: file('failed'),
     },
-    open: { handles: file('handles'), backings: file('backings'), ...(Number.isNaN(nodes) ? {} : { nodes }) },
+    open: { handles: file('handles'), backings: file('backings'), ...(nodes === undefined ? {} : { nodes }) },
     caches: Object.fromEntries(cacheNumbers),
   };
 }

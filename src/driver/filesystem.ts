@@ -35,11 +35,11 @@ import {
   ESTALE,
 } from '../sys/errno.ts';
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
-import { NameCount } from './activity.ts';
+import { NameCount, putNodeCount } from './activity.ts';
 import type { CachePolicy } from './cache.ts';
 import { Directories } from './directories.ts';
 import type { Files, Opened } from './files.ts';
-import { isRoot, MERGED, Nodes, RecalledNodes } from './nodes.ts';
+import { isRoot, MERGED, type NodeTable, newNodeTable } from './nodes.ts';
 
 const W_OK = 2;
 // Source: asm-generic/fcntl.h
@@ -72,7 +72,7 @@ export class OverlayFilesystem implements Filesystem {
   private readonly overlay: Overlay;
   private readonly cache: CachePolicy;
   private readonly visible: Visibility;
-  private readonly nodes: Nodes | RecalledNodes;
+  private readonly nodes: NodeTable;
   private readonly files: Files;
   private readonly directories = new Directories();
   /** For each directory, the inode number of the one where it was last found. Used only if the overlay does not know parents. */
@@ -93,8 +93,8 @@ export class OverlayFilesystem implements Filesystem {
     this.files = files;
     this.cache = cache;
     this.visible = visible;
-    this.nodes = overlay.recalls ? new RecalledNodes(overlay) : new Nodes(overlay.root);
-    this.counters[NameCount.nodes] = this.nodes.size;
+    this.nodes = newNodeTable(overlay);
+    putNodeCount(this.counters, this.nodes.size);
   }
 
   /** The counters of this filesystem's caches and of those below it. */
@@ -154,7 +154,7 @@ export class OverlayFilesystem implements Filesystem {
   }
 
   lookupHandle(nodeid: Nodeid, isParent: boolean, out: Out): number {
-    if (!this.hasHandles || !(this.nodes instanceof RecalledNodes)) return -EINVAL;
+    if (!this.hasHandles || this.nodes.ofHandle === undefined) return -EINVAL;
     const node = this.nodes.ofHandle(nodeid, isParent);
     if (node === undefined) return -ESTALE;
     const { entrySeconds, attrSeconds } = this.cache;
@@ -172,7 +172,7 @@ export class OverlayFilesystem implements Filesystem {
   private remember(node: Node, parent: Node): Nodeid {
     const nodeid = this.nodes.remember(node);
     if (!this.overlay.recalls && isDirectory(node.top.mode)) this.parents.set(nodeid, parent.ino);
-    this.counters[NameCount.nodes] = this.nodes.size;
+    putNodeCount(this.counters, this.nodes.size);
     return nodeid;
   }
 
@@ -182,7 +182,7 @@ export class OverlayFilesystem implements Filesystem {
       this.directories.forget(nodeid);
       this.parents.delete(nodeid);
     }
-    this.counters[NameCount.nodes] = this.nodes.size;
+    putNodeCount(this.counters, this.nodes.size);
   }
 
   opendir(nodeid: Nodeid, out: Out): number {

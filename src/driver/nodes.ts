@@ -20,11 +20,36 @@ export const MERGED = Number.MAX_SAFE_INTEGER as Nodeid;
 
 export const isRoot = (nodeid: Nodeid): boolean => nodeid === ROOT || nodeid === MERGED;
 
+/** From nodeid to overlay node, for the nodeids that the kernel holds. */
+export interface NodeTable {
+  /** The number of nodes that the kernel knows besides the root; undefined if they are not counted. */
+  readonly size: number | undefined;
+  /**
+   * The node; undefined for a nodeid that the kernel was never given or has forgotten. May throw ErrnoError for the former.
+   */
+  get(nodeid: Nodeid): Node | undefined;
+  /** The node to answer with for one that a lookup found: the one that stands for its object. */
+  canonical(node: Node): Node;
+  /** Counts a lookup of a canonical node that the kernel is told of. @returns its nodeid */
+  remember(node: Node): Nodeid;
+  /** Takes back `count` lookups. @returns whether the kernel has forgotten the node */
+  forget(nodeid: Nodeid, count: number): boolean;
+  /**
+   * The node for a nodeid in a file handle, or the directory above it; undefined if there is none. The method is absent if nodes
+   * cannot be found once the kernel has forgotten them.
+   */
+  ofHandle?(nodeid: Nodeid, isParent: boolean): Node | undefined;
+}
+
+/** The table for an overlay. */
+export const newNodeTable = (overlay: Overlay): NodeTable =>
+  overlay.recalls ? new RecalledNodes(overlay) : new Nodes(overlay.root);
+
 /**
  * Nodes that are kept until the kernel has forgotten them, with its count of lookups. A nodeid belongs to one object for good. An
  * object whose inode number was used before gets a nodeid of its own, so open files of the earlier object stay valid.
  */
-export class Nodes {
+export class Nodes implements NodeTable {
   private readonly known = new Map<Nodeid, Known>();
   /** The same nodes by the object's current inode number, so that the names of a hard link share a nodeid. */
   private readonly byIno = new Map<number, Known>();
@@ -41,7 +66,6 @@ export class Nodes {
     return this.known.size;
   }
 
-  /** The node; undefined for a nodeid that the kernel was never given or has forgotten. */
   get(nodeid: Nodeid): Node | undefined {
     return isRoot(nodeid) ? this.root : this.known.get(nodeid)?.node;
   }
@@ -57,7 +81,6 @@ export class Nodes {
     return known === undefined || isStale(known.node) ? node : known.node;
   }
 
-  /** Counts a lookup of a canonical node that the kernel is told of. @returns its nodeid */
   remember(node: Node): Nodeid {
     if (node.ino === this.root.ino) return ROOT;
     const known = this.latest?.node === node ? this.latest : this.knownAs(node);
@@ -80,7 +103,6 @@ export class Nodes {
     return known && isSameObject(known.node, node) ? known : undefined;
   }
 
-  /** Takes back `count` lookups. @returns whether the kernel has forgotten the node */
   forget(nodeid: Nodeid, count: number): boolean {
     const known = this.known.get(nodeid);
     if (known === undefined) return false;
@@ -108,9 +130,8 @@ const PLACES = 1024;
  * Nodes of a stack that can find each node by its number. None has to be kept, however many the kernel knows, and lookups need
  * not be counted.
  */
-export class RecalledNodes {
-  /** Always NaN: these nodes are not counted. */
-  readonly size: number = Number.NaN;
+export class RecalledNodes implements NodeTable {
+  readonly size = undefined;
   private readonly overlay: Overlay;
   /**
    * Each nodeid has one place and evicts the node there. Making a node again costs no more than a better choice of place would.
@@ -122,7 +143,6 @@ export class RecalledNodes {
     this.overlay = overlay;
   }
 
-  /** The node; undefined if there is none. May throw ErrnoError for a nodeid that the kernel was never given. */
   get(nodeid: Nodeid): Node | undefined {
     if (isRoot(nodeid)) return this.overlay.root;
     if (nodeid < FIRST_NODEID) return undefined;
@@ -135,7 +155,6 @@ export class RecalledNodes {
     return node;
   }
 
-  /** The node for a nodeid in a file handle, or the directory above it; undefined if there is none. */
   ofHandle(nodeid: Nodeid, isParent: boolean): Node | undefined {
     const ino = nodeid === ROOT ? this.overlay.root.ino : nodeid - FIRST_NODEID;
     if (ino < 0) return undefined;

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
-import { Nodes, RecalledNodes } from '../../src/driver/nodes.ts';
+import { Nodes, newNodeTable, RecalledNodes } from '../../src/driver/nodes.ts';
 import { type Nodeid, ROOT } from '../../src/fuse/ops.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import type { Inode, Layer } from '../../src/layers/layer.ts';
@@ -63,6 +63,13 @@ t.test('A7, I4: an inode keeps the stack and data it got first', async t => {
   t.equal(nodes.canonical(f), again, 'once forgotten, the next is the first');
 });
 
+t.test('nodes that cannot be found again', async t => {
+  const nodes = newNodeTable(overlay);
+  t.ok(nodes instanceof Nodes, 'are kept');
+  t.equal(nodes.size, 0, 'and counted');
+  t.equal(nodes.ofHandle, undefined, 'file handles do not lead to them');
+});
+
 t.test('an inode number that is used again', async t => {
   const nodes = new Nodes(root);
   const first = nodes.remember(f);
@@ -101,7 +108,9 @@ t.test('an object that is found under another name', async t => {
 t.test('nodes of an image are not kept', async t => {
   const [[, path]] = goldenImages() as [[string, string]];
   const image = new Overlay([new ErofsLayer('A', readFileSync(path))], [], plainOptions);
-  const nodes = new RecalledNodes(image);
+  const nodes = newNodeTable(image);
+  t.ok(nodes instanceof RecalledNodes, 'their table finds them again');
+  t.equal(nodes.size, undefined, 'and does not count them');
   const entry = image.list(image.root)[0] as { name: string };
   const node = image.lookup(image.root, entry.name) as Node;
   t.equal(nodes.remember(image.root), ROOT, 'the root is 1');
