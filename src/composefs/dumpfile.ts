@@ -54,7 +54,12 @@ type Line = Record<Field, ByteString> & { xattrs: ByteString; complete: boolean 
 const U32_MAX = 0xffffffff;
 const XATTR_TEXT_MAX = 65535;
 
-/** Parses a dump from lines without newlines. Throws ErrnoError EINVAL with line, field and reason. */
+/**
+ * Parses a dump from lines without newlines. Throws ErrnoError EINVAL with line, field and reason.
+ * @example
+ * const root = parseDump(linesOf([readFileSync('small.dump')]));
+ * assert.deepEqual(Buffer.from(writeImage(root)), readFileSync('small.cfs'));
+ */
 export function parseDump(lines: Iterable<ByteString>, strict = false): TreeInode {
   const reader = new DumpReader(strict);
   for (const line of lines) reader.add(line);
@@ -71,6 +76,9 @@ export const LINE_BYTES_MAX = 1 << 20;
  * Splits a stream of bytes into lines. The last line may lack its newline. Throws ErrnoError EINVAL with the line number for a
  * line longer than LINE_BYTES_MAX.
  * @param strict throws ErrnoError EINVAL if the last newline is missing
+ * @example
+ * const chunks = ['/ 4096', ' 40755\n/a', ' 1'].map(text => Buffer.from(text));
+ * assert.deepEqual([...linesOf(chunks)], ['/ 4096 40755', '/a 1']);
  */
 export function* linesOf(chunks: Iterable<Uint8Array>, strict = false): Generator<ByteString> {
   let rest = '';
@@ -348,7 +356,12 @@ function quoted(text: ByteString): string {
   return `"${printable(text.length > 40 ? `${text.slice(0, 40)}...` : text)}"`;
 }
 
-/** Prints a tree as `composefs-info dump` does: lines without newlines, each directory before its names, in byte order. */
+/**
+ * Prints a tree as `composefs-info dump` does: lines without newlines, each directory before its names, in byte order.
+ * @example
+ * const root = readTree(openImage(readFileSync('small.cfs')));
+ * assert.equal([...walkTree(root)].length, [...printDump(root)].length); // a line for each name
+ */
 export function* printDump(root: TreeInode): Generator<ByteString> {
   const first = firstNames(root);
   for (const [path, { inode, link }] of walk(root))

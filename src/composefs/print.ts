@@ -114,7 +114,12 @@ const TYPES: Record<number, string> = {
 /** Bytes of data per line. */
 const ROW_BYTES = 32;
 
-/** Lists an image line by line. Throws ErrnoError like `openImage`; corruption below the superblock becomes a line. */
+/**
+ * Lists an image line by line. Throws ErrnoError like `openImage`; corruption below the superblock becomes a line.
+ * @example
+ * const listing = [...printImage(readFileSync('small.cfs'))];
+ * assert.ok(listing.length > 10);
+ */
 export function* printImage(bytes: Uint8Array): Generator<string> {
   const listing = new Listing(openImage(bytes));
   listing.claimAll();

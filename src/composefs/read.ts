@@ -24,6 +24,9 @@ export interface ReadOptions {
 /**
  * Reads the tree of an image.
  * Throws ErrnoError: EUCLEAN for a corrupt image or one that is no tree, EOPNOTSUPP for data that cannot be read.
+ * @example
+ * const root = readTree(openImage(readImageFile('image.cfs')));
+ * assert.equal(root.entries.get('poem')?.inode.sizeBytes, 128);
  */
 export function readTree(image: Image, options: ReadOptions = {}): TreeInode {
   return new TreeReader(image).read(options.toplevel);

@@ -55,6 +55,10 @@ const XATTR_BYTES_MAX = 65536;
  * that its owner replaces meanwhile cannot redirect the scan. Only regular files are opened for reading, to read small ones.
  * Throws ErrnoError with the object's path: errors of the system, EIO for a file that changes while it is read, and E2BIG for
  * xattrs that no image can hold.
+ * @example
+ * const { root, files } = scanTree('tree');
+ * assert.deepEqual([...root.entries.keys()].sort(), ['link', 'poem']);
+ * assert.deepEqual(files.map(({ path }) => path), ['poem']);
  */
 export function scanTree(path: ByteString, options: ScanOptions = {}): Scanned {
   const { tree, fd } = openSource(path);

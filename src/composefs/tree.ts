@@ -62,7 +62,13 @@ export const hasFileType = (mode: number): boolean => TYPES.has(mode & S_IFMT);
 export const isWhiteout = (inode: { mode: number; rdev: number }): boolean =>
   (inode.mode & S_IFMT) === S_IFCHR && inode.rdev === 0;
 
-/** An empty inode of the given mode with one name, owned by root, with time 0. */
+/**
+ * An empty inode of the given mode with one name, owned by root, with time 0.
+ * @example
+ * const root = newInode(0o40755);
+ * root.entries.set('empty', { inode: newInode(0o100644), link: false });
+ * assert.deepEqual([...walkTree(root)].map(([path]) => path), ['', '/empty']);
+ */
 export function newInode(mode: number): TreeInode {
   return {
     mode,
@@ -87,6 +93,11 @@ const NO_ENTRIES: Map<ByteString, TreeEntry> = new Map();
 /**
  * Sets an xattr, replacing one of the same name.
  * Throws ErrnoError: ERANGE for an empty or over-long name, E2BIG if the inode's xattrs would not fit.
+ * @example
+ * const inode = newInode(0o100644);
+ * setXattr(inode, 'user.colour', 'red');
+ * assert.equal(inode.xattrs.get('user.colour'), 'red');
+ * assert.throws(() => setXattr(inode, '', ''), { name: 'ERANGE' });
  */
 export function setXattr(inode: TreeInode, name: ByteString, value: ByteString): void {
   if (name.length === 0 || name.length > XATTR_NAME_BYTES_MAX)
@@ -98,7 +109,14 @@ export function setXattr(inode: TreeInode, name: ByteString, value: ByteString):
   inode.xattrs.set(name, value);
 }
 
-/** Sets a symlink's target, or the path of a file's data. Throws ErrnoError ENAMETOOLONG. */
+/**
+ * Sets a symlink's target, or the path of a file's data. Throws ErrnoError ENAMETOOLONG.
+ * @example
+ * const link = newInode(0o120777);
+ * setPayload(link, 'poem');
+ * assert.equal(link.payload, 'poem');
+ * assert.throws(() => setPayload(link, 'x'.repeat(5000)), { name: 'ENAMETOOLONG' });
+ */
 export function setPayload(inode: TreeInode, payload: ByteString): void {
   if (payload.length > PATH_BYTES_MAX)
     throw new ErrnoError(ENAMETOOLONG, `${payload.length} bytes; ${PATH_BYTES_MAX} are allowed`);
@@ -120,7 +138,12 @@ export function pathOf(place: Place): ByteString {
   return names.reverse().join('');
 }
 
-/** Every name below `root`, each directory before its names, names in byte order. The root's path is "". */
+/**
+ * Every name below `root`, each directory before its names, names in byte order. The root's path is "".
+ * @example
+ * const paths = [...walkTree(scanTree('tree').root)].map(([path]) => path);
+ * assert.deepEqual(paths, ['', '/link', '/poem']);
+ */
 export function* walk(root: TreeInode): Generator<[path: ByteString, entry: TreeEntry]> {
   for (const [place, entry] of walkPlaces(root)) yield [pathOf(place), entry];
 }

@@ -73,7 +73,12 @@ const FILE_TYPES: Record<number, number> = {
   [S_IFLNK]: FT_SYMLINK,
 };
 
-/** Writes the image of a tree. Throws ErrnoError EINVAL or EFBIG for a tree that no image can hold. */
+/**
+ * Writes the image of a tree. Throws ErrnoError EINVAL or EFBIG for a tree that no image can hold.
+ * @example
+ * const image = openImage(writeImage(scanTree('tree').root));
+ * assert.deepEqual([...readTree(image).entries.keys()].sort(), ['link', 'poem']);
+ */
 export function writeImage(root: TreeInode, options: WriteOptions = {}): Uint8Array {
   const { minVersion = 0, maxVersion = 1 } = options;
   const version = minVersion === 0 && maxVersion === 1 && hasWhiteouts(root) ? 1 : minVersion;

@@ -20,6 +20,9 @@ import { readLongPrefixes } from './xattrs.ts';
 /**
  * Opens an image that is in memory. The bytes may be shared between threads and must not change.
  * Throws ErrnoError: EINVAL if it is no EROFS image, EOPNOTSUPP with the name of the feature, EUCLEAN if it is corrupt.
+ * @example
+ * assert.ok(openImage(readImageFile('small.cfs')));
+ * assert.throws(() => openImage(new Uint8Array(4096)), { name: 'EINVAL' });
  */
 export function openImage(bytes: Uint8Array): Image {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -67,6 +70,9 @@ export function openImage(bytes: Uint8Array): Image {
  * @param label the path to name in messages
  * Throws ErrnoError: EINVAL if it is no EROFS image, EFBIG if it does not fit into memory, otherwise the error of the system
  * call.
+ * @example
+ * assert.deepEqual(Buffer.from(readImageFile('small.cfs')), readFileSync('small.cfs'));
+ * assert.throws(() => readImageFile('tree/poem'), { name: 'EINVAL' });
  */
 export function readImageFile(file: ByteString | number, label: string = printable(String(file))): Uint8Array {
   if (typeof file !== 'number') {

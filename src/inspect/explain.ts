@@ -40,7 +40,13 @@ export interface Explanation {
   readonly kernel: { readonly same: boolean; readonly outcome: string; readonly data?: string; readonly rule?: string };
 }
 
-/** Explains paths of one stack. */
+/**
+ * Explains paths of one stack.
+ * @example
+ * const overlay = openStack('image.cfs::tree');
+ * assert.equal(new Explainer(overlay).explain('/poem').data?.outcome, 'layer tree: /poem');
+ * overlay.close();
+ */
 export class Explainer {
   private readonly overlay: Overlay;
   private readonly kernel: Overlay;
@@ -151,7 +157,16 @@ export interface Decision {
 /** Rules that only conclude a lookup which other rules decided before. */
 const CONCLUSIONS: readonly RuleName[] = ['L7', 'L8', 'P-O3'];
 
-/** Records the events of lookups. */
+/**
+ * Records the events of lookups.
+ * @example
+ * const overlay = openStack('tree');
+ * const recorder = new Recorder();
+ * overlay.trace = recorder;
+ * findPath(overlay, '/poem');
+ * assert.equal(recorder.lookups.at(-1)?.outcome, 'regular file of tree');
+ * overlay.close();
+ */
 export class Recorder implements Trace {
   readonly lookups: LookupReport[] = [];
   private events: TraceEvent[] = [];

@@ -14,7 +14,14 @@ import { isRegular } from '../sys/stat.ts';
 import { type Decision, Recorder } from './explain.ts';
 import { type InventoryEntry, inventory } from './inventory.ts';
 
-/** All hazards: the meaning of each, and its remedy. */
+/**
+ * All hazards: the meaning of each, and its remedy.
+ * @example
+ * const overlay = openStack('image.cfs::empty');
+ * const [found] = hazards(overlay);
+ * assert.equal(found && HAZARDS[found.code].what, 'no data-only layer has the data');
+ * overlay.close();
+ */
 export const HAZARDS = {
   captured: {
     what: "a file of another layer is at the redirect's path, and is taken for the data",
@@ -72,6 +79,10 @@ export interface Hazard {
  * Yields all hazards of a stack, whatever its options say about redirects. Each file is looked up twice: by the kernel's rules,
  * and by rules under which its absolute redirect leads only to data-only layers.
  * In a stack without data-only layers, redirects lead to normal layers on purpose.
+ * @example
+ * const overlay = openStack('image.cfs::empty');
+ * assert.deepEqual([...hazards(overlay)].map(({ path, code }) => [path, code]), [['/poem', 'missing']]);
+ * overlay.close();
  */
 export function* hazards(overlay: Overlay): Generator<Hazard> {
   const redirects = overlay.dataLayers.length > 0 ? 'data-only' : 'kernel';

@@ -21,6 +21,10 @@ export type InventoryEntry = Place & ({ readonly node: Node } | { readonly error
 /**
  * Walks a stack depth first, each directory and each inode once, even if an image has loops. A name that is listed but missing (a
  * whiteout in a directory that is not merged) is skipped.
+ * @example
+ * const overlay = openStack('tree');
+ * assert.deepEqual([...inventory(overlay)].map(({ path }) => path), ['/poem']);
+ * overlay.close();
  */
 export function* inventory(overlay: Overlay): Generator<InventoryEntry> {
   const seen = new Set<number>([overlay.root.ino]);

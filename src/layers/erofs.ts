@@ -78,7 +78,13 @@ class ErofsInode extends ImageInode implements Inode {
   }
 }
 
-/** An image in memory as a layer; `openErofsLayer` makes one from a file. */
+/**
+ * An image in memory as a layer; `openErofsLayer` makes one from a file.
+ * @example
+ * const layer = new ErofsLayer('small', readImageFile('small.cfs'));
+ * assert.ok(isDirectory(layer.root.mode));
+ * assert.equal(layer.lookup(layer.root, 'absent'), undefined);
+ */
 export class ErofsLayer implements Layer {
   readonly kind = 'image';
   readonly path: string;

@@ -32,6 +32,10 @@ export function hasDigest(value: Uint8Array | undefined): boolean {
  * The digest in a value that lookup accepted; undefined if it has none. A value of four bytes or less is not inspected.
  * Throws ErrnoError: EIO for a malformed value, ERANGE for one too long to hold a digest.
  * Source: kernel fs/overlayfs/util.c, ovl_check_metacopy_xattr and ovl_get_verity_digest.
+ * @example
+ * const value = Uint8Array.of(0, 36, 0, 1, ...new Uint8Array(32).fill(7));
+ * assert.deepEqual(parseDigest(value), { algorithm: 'sha256', bytes: new Uint8Array(32).fill(7) });
+ * assert.equal(parseDigest(new Uint8Array(0)), undefined);
  */
 export function parseDigest(value: Uint8Array): Digest | undefined {
   if (value.length <= Metacopy.SIZE) return undefined;

@@ -22,6 +22,10 @@ import { type Judge, step } from './step.ts';
  * @param choices the options that differ from these defaults
  * @param judge a rule to use in place of the kernel's
  * Throws ErrnoError: EINVAL for colons that separate nothing and for choices that conflict; otherwise as `openOverlay`.
+ * @example
+ * const overlay = openStack('image.cfs::tree');
+ * assert.deepEqual(overlay.list(overlay.root).map(({ name }) => name).sort(), ['link', 'poem']);
+ * overlay.close();
  */
 export function openStack(source: ByteString, choices: StackChoices = {}, judge: Judge = step): Overlay {
   const layers = parseLowerdir(source, 'stack');
@@ -35,6 +39,11 @@ export function openStack(source: ByteString, choices: StackChoices = {}, judge:
  * @param memory how much of the layers is remembered, and for how long
  * Throws ErrnoError that names the layer: ENOENT if it is missing; EINVAL if it is neither a directory nor a file; ELOOP if it is
  * the same as another layer or lies inside one; and the errors of reading an image.
+ * @example
+ * const layers = parseLowerdir('image.cfs::tree');
+ * const overlay = openOverlay({ ...settleRules(), layers });
+ * assert.equal(overlay.dataLayers[0]?.path, 'tree');
+ * overlay.close();
  */
 export function openOverlay(options: StackOptions, judge: Judge = step, memory: Memory = DEFAULT_MEMORY): Overlay {
   refuseOverlaps(options.layers.map(layer => layer.path));
@@ -63,6 +72,11 @@ export function openOverlay(options: StackOptions, judge: Judge = step, memory: 
  * @param attrSeconds how long attributes of a directory may be out of date
  * Throws ErrnoError that names the layer, as `openOverlay` does; EINVAL for a directory with a digest, and for text that is no
  * digest; VerityError EIO if the image has another digest.
+ * @example
+ * const layer = openLayer('tree');
+ * const poem = layer.lookup(layer.root, 'poem');
+ * assert.equal(poem?.sizeBytes, 128);
+ * layer.close();
  */
 export function openLayer(path: ByteString, digest?: string, attrSeconds: number = DEFAULT_MEMORY.attrSeconds): Layer {
   const stat = statLayer(path);

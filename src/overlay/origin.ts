@@ -33,6 +33,10 @@ export interface Origin {
  * @returns undefined for an invalid value, and for a version, flag or byte order that is unknown here; the caller treats both as
  *   no origin
  * Source: kernel fs/overlayfs/namei.c, ovl_check_fb_len, ovl_get_fh.
+ * @example
+ * const value = Uint8Array.of(0, 0xfb, 23, 0, 1, ...new Uint8Array(16), 8, 9);
+ * assert.deepEqual(parseOrigin(value)?.handle, { type: 1, bytes: Uint8Array.of(8, 9) });
+ * assert.equal(parseOrigin(new Uint8Array(0)), undefined);
  */
 export function parseOrigin(value: Uint8Array): Origin | undefined {
   const length = value[Fb.len] ?? 0;

@@ -24,6 +24,11 @@ import { missingXattr, OverlayXattrs } from './xattrs.ts';
 /**
  * A stack of open layers. Lookup begins at `root` and proceeds name by name; `findPath` does that for a path.
  * Lookup results are cached, so a change in a layer may not show.
+ * @example
+ * const overlay = new Overlay([openLayer('image.cfs')], [openLayer('tree')], settleRules());
+ * const poem = overlay.lookup(overlay.root, 'poem');
+ * assert.equal(typeof poem === 'object' && poem.data, '/poem');
+ * overlay.close();
  */
 export class Overlay implements Stack {
   readonly rules: Rules;

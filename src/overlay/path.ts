@@ -12,6 +12,11 @@ const SYMLINKS_MAX = 40;
  * Finds a path as the kernel does in a mount that is its own root: symlinks are followed, absolute ones from the root.
  * @param followLast whether a symlink in the last component is followed as well
  * Throws ErrnoError that names the path: ENOENT for a miss, ENOTDIR, ELOOP, ENAMETOOLONG, and the errors of Overlay.lookup.
+ * @example
+ * const overlay = openStack('tree');
+ * assert.equal(findPath(overlay, '/link'), findPath(overlay, '/poem'));
+ * assert.throws(() => findPath(overlay, '/absent'), { name: 'ENOENT' });
+ * overlay.close();
  */
 export function findPath(overlay: Overlay, path: ByteString, followLast = true): Node {
   const above: Node[] = [];

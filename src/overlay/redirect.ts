@@ -10,6 +10,9 @@ import { type ByteString, byteStringOf } from '../sys/bytes.ts';
  *
  * @returns the redirect; undefined for an invalid one: no bytes, an empty component, a trailing slash, a slash in a name
  * Source: kernel fs/overlayfs/util.c, ovl_get_redirect_xattr; `//`: A. Larsson, linux-unionfs, 25 May 2023.
+ * @example
+ * assert.equal(parseRedirect(bufferOf('/a/b')), '/a/b');
+ * assert.equal(parseRedirect(bufferOf('a/b')), undefined); // a slash in a name
  */
 export function parseRedirect(value: Uint8Array): ByteString | undefined {
   if (value.length === 0) return undefined;

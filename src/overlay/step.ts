@@ -55,9 +55,23 @@ export interface Search {
   readonly trace: Trace | undefined;
 }
 
-/** The verdict on an object that is part of what the name leads to, or a directory on the way there. */
+/**
+ * The verdict on an object that is part of what the name leads to, or a directory on the way there.
+ * @example
+ * const hidesPoem: Judge = (...given) => (given[1].name === 'poem' ? MISSING : TAKES_PART);
+ * const overlay = openStack('tree', {}, hidesPoem);
+ * assert.equal(errnoName(overlay.lookup(overlay.root, 'poem') as number), 'ENOENT');
+ * assert.equal(typeof overlay.lookup(overlay.root, 'link'), 'object');
+ * overlay.close();
+ */
 export const TAKES_PART = 'takes part';
-/** The verdict on an object that counts as if its layer had nothing under the name: a whiteout, or one that ends a merge. */
+/**
+ * The verdict on an object that counts as if its layer had nothing under the name: a whiteout, or one that ends a merge.
+ * @example
+ * const overlay = openStack('tree', {}, () => MISSING);
+ * assert.throws(() => findPath(overlay, '/poem'), { name: 'ENOENT' });
+ * overlay.close();
+ */
 export const MISSING = 'missing';
 /** What a rule answers for one object. A negative errno ends the lookup, which returns it. */
 export type Verdict = typeof TAKES_PART | typeof MISSING | number;
@@ -90,6 +104,12 @@ export function newSearch(name: ByteString, trace?: Trace): Search {
  * @param rest the part after the component, with its slash; '' for the last component
  * @returns TAKES_PART, MISSING, or -EIO, -EINVAL for a broken xattr
  * Source: kernel fs/overlayfs/namei.c, ovl_lookup_single.
+ * @example
+ * const verdicts: Verdict[] = [];
+ * const overlay = openStack('tree:empty', {}, (...given) => verdicts[verdicts.push(step(...given)) - 1] ?? MISSING);
+ * findPath(overlay, '/poem');
+ * assert.deepEqual(verdicts, [TAKES_PART]);
+ * overlay.close();
  */
 export function step(rules: Rules, search: Search, found: Inode, prefixBytes: number, rest: ByteString): Verdict {
   const isLastComponent = rest === '';
@@ -212,7 +232,14 @@ function deferToDataLayers(search: Search, path: ByteString): typeof TAKES_PART 
   return TAKES_PART;
 }
 
-/** Whether the inode is a whiteout: a character device 0:0, or an empty regular file with the xattr `overlay.whiteout`. */
+/**
+ * Whether the inode is a whiteout: a character device 0:0, or an empty regular file with the xattr `overlay.whiteout`.
+ * @example
+ * const { root } = openLayer('tree');
+ * const device = { ...root, mode: 0o20000, rdev: makeRdev(0, 0) };
+ * assert.ok(isWhiteout(new OverlayXattrs(false), device));
+ * assert.ok(!isWhiteout(new OverlayXattrs(false), { ...device, rdev: makeRdev(1, 3) }));
+ */
 export function isWhiteout(xattrs: OverlayXattrs, inode: Inode): boolean {
   if ((inode.mode & S_IFMT) === S_IFCHR) return inode.rdev === 0;
   return isRegular(inode.mode) && inode.sizeBytes === 0 && xattrBytes(xattrs, inode, xattrs.whiteout) >= 0;
@@ -221,6 +248,10 @@ export function isWhiteout(xattrs: OverlayXattrs, inode: Inode): boolean {
 /**
  * The value of the xattr opaque: 'y' ends a merge, 'x' means that regular files in the directory may be whiteouts; undefined for
  * any other value or none.
+ * @example
+ * const marked = new ErofsLayer('image', readImageFile('image.cfs')); // an image's root hides the layers below
+ * assert.equal(opaqueness(new OverlayXattrs(false), marked.root), 'y');
+ * assert.equal(opaqueness(new OverlayXattrs(false), openLayer('tree').root), undefined);
  */
 export function opaqueness(xattrs: OverlayXattrs, directory: Inode): 'y' | 'x' | undefined {
   const value = directory.layer.getxattr(directory, xattrs.opaque);

@@ -3,7 +3,11 @@ import type { Inode } from '../layers/layer.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import type { Node } from './node.ts';
 
-/** Each rule in a few words, for the output of `explain`. */
+/**
+ * Each rule in a few words, for the output of `explain`.
+ * @example
+ * assert.equal(RULES.W1, 'a character device 0:0 is a whiteout');
+ */
 export const RULES = {
   L3: 'a name of more than 255 bytes',
   L4: 'how layers merge',

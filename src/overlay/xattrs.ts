@@ -20,6 +20,9 @@ export function missingXattr(name: ByteString): number {
 /**
  * The xattr names of one stack: `trusted.overlay.*`, or `user.overlay.*` with the option userxattr.
  * Source: kernel fs/overlayfs/xattrs.c and Documentation/filesystems/overlayfs.rst, "Nesting overlayfs mounts".
+ * @example
+ * assert.equal(new OverlayXattrs(false).redirect, 'trusted.overlay.redirect');
+ * assert.equal(new OverlayXattrs(true).redirect, 'user.overlay.redirect');
  */
 export class OverlayXattrs {
   /** Whether they are user xattrs, which can be read only by a process that may read the file. */

@@ -37,7 +37,13 @@ const BATCH_BYTES = 1 << 23;
 /** Digesting this much data takes less time than starting threads. */
 const ALONE_BYTES = 1 << 24;
 
-/** Digests all files. Throws the first ErrnoError, which names its file: EIO if the file is not the one that was scanned. */
+/**
+ * Digests all files. Throws the first ErrnoError, which names its file: EIO if the file is not the one that was scanned.
+ * @example
+ * const { files } = scanTree('tree');
+ * await digestFiles(files, { threads: 2 });
+ * assert.deepEqual(files.map(({ path, inode }) => [path, inode.digest]), [['poem', measureFile('tree/poem', 128)]]);
+ */
 export async function digestFiles(files: readonly PoolFile[], options: PoolOptions): Promise<void> {
   const roots = new Map<SourceTree, number>();
   try {

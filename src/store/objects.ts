@@ -35,10 +35,20 @@ import type { OpenFile } from './source.ts';
 
 const BLOCK_BYTES = 4096;
 
-/** The path of an object below the store, by its digest in hex. */
+/**
+ * The path of an object below the store, by its digest in hex.
+ * @example
+ * assert.equal(objectPath('0123abcd'), '01/23abcd');
+ * assert.equal(objectPath(measureFile('tree/poem', 128)).length, 65);
+ */
 export const objectPath = (digest: string): string => `${digest.slice(0, 2)}/${digest.slice(2)}`;
 
-/** The fs-verity digest (blocks of 4 KiB, no salt; hex) of the first `sizeBytes` bytes of a file. Symlinks are not followed. */
+/**
+ * The fs-verity digest (blocks of 4 KiB, no salt; hex) of the first `sizeBytes` bytes of a file. Symlinks are not followed.
+ * @example
+ * const digest = measureFile('tree/poem', statSync('tree/poem').size);
+ * assert.equal(digest, Buffer.from(measureBytes(readFileSync('tree/poem'))).toString('hex'));
+ */
 export function measureFile(path: ByteString, sizeBytes: number, algorithm: Algorithm = 'sha256'): string {
   return withFile(path, constants.O_NOFOLLOW, fd => digestOf(fd, sizeBytes, algorithm));
 }
@@ -81,6 +91,11 @@ const LOCK_NB = 4;
  * directory is closed to other users, because a copy at first has the mode of its source, including set-user-ID, but another
  * owner.
  * The caller has to call `endStore` later. Throws ErrnoError with the path of the store.
+ * @example
+ * const store = beginStore('objects');
+ * await digestFiles(scanTree('tree').files, { threads: 1, store });
+ * endStore(store);
+ * assert.ok(existsSync(`objects/${objectPath(measureFile('tree/poem', 128))}`));
  */
 export function beginStore(path: ByteString): Store {
   makeDirectories(path);
@@ -170,7 +185,12 @@ export function abandonStore({ fd, staging, stagingFd }: Store): void {
   removeStaging(fd, staging, stagingFd);
 }
 
-/** Syncs the names of all objects to disk, removes the run's directory, and closes the store. */
+/**
+ * Syncs the names of all objects to disk, removes the run's directory, and closes the store.
+ * @example
+ * endStore(beginStore('objects'));
+ * assert.deepEqual(readdirSync('objects'), []); // the directory of the run is gone
+ */
 export function endStore({ path, fd, staging, stagingFd }: Store): void {
   try {
     removeStaging(fd, staging, stagingFd);

@@ -41,12 +41,23 @@ export function putU64(v: DataView, at: number, value: number | bigint): void {
   v.setUint32(at + 4, high, true); // reduced modulo 2^32
 }
 
-/** The bytes of a ByteString. */
+/**
+ * The bytes of a ByteString.
+ * @example
+ * assert.deepEqual([...bufferOf('caf\xc3\xa9')], [99, 97, 102, 0xc3, 0xa9]); // one byte for each character
+ * assert.equal(bufferOf(byteStringFromText('café')).toString(), 'café');
+ */
 export function bufferOf(bytes: ByteString): Buffer {
   return Buffer.from(bytes, 'latin1');
 }
 
-/** The ByteString of `bytes[from..to)`; the range must be inside `bytes`. */
+/**
+ * The ByteString of `bytes[from..to)`; the range must be inside `bytes`.
+ * @example
+ * const bytes = Uint8Array.of(0x70, 0x6f, 0x65, 0x6d);
+ * assert.equal(byteStringOf(bytes), 'poem');
+ * assert.equal(byteStringOf(bytes, 1, 3), 'oe');
+ */
 export function byteStringOf(bytes: Uint8Array, from = 0, to = bytes.length): ByteString {
   return latin1Slice.call(bytes, from, to);
 }
@@ -56,13 +67,21 @@ const { latin1Slice } = Buffer.prototype as unknown as {
   latin1Slice: (this: Uint8Array, from: number, to: number) => string;
 };
 
-/** The ByteString of text that was typed or that Node.js returned as UTF-16: its UTF-8 bytes. */
+/**
+ * The ByteString of text that was typed or that Node.js returned as UTF-16: its UTF-8 bytes.
+ * @example
+ * assert.equal(byteStringFromText('café'), 'caf\xc3\xa9');
+ * assert.equal(byteStringFromText('poem'), 'poem'); // ASCII is the same in both
+ */
 export function byteStringFromText(text: string): ByteString {
   return Buffer.from(text, 'utf8').toString('latin1');
 }
 
 /**
  * A ByteString for a message: UTF-8 if all of it is valid, otherwise ASCII. Control characters and all other bytes become \xNN.
+ * @example
+ * assert.equal(printable('caf\xc3\xa9'), 'café');
+ * assert.equal(printable('caf\xe9\n'), 'caf\\xe9\\x0a'); // not UTF-8
  */
 export function printable(name: ByteString): string {
   const text = Buffer.from(name, 'latin1').toString('utf8');

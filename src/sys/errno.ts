@@ -91,7 +91,12 @@ const names: Record<number, string> = {
   122: 'EDQUOT',
 };
 
-/** The name of an errno of either sign: `ENOENT`, or `errno 999` for an unknown one. */
+/**
+ * The name of an errno of either sign: `ENOENT`, or `errno 999` for an unknown one.
+ * @example
+ * assert.equal(errnoName(-2), 'ENOENT');
+ * assert.equal(errnoName(2), 'ENOENT');
+ */
 export function errnoName(errno: number): string {
   const n = Math.abs(errno);
   return names[n] ?? `errno ${n}`;
@@ -100,6 +105,9 @@ export function errnoName(errno: number): string {
 /**
  * A failure that callers do not expect: a corrupt image, a wrong digest, a bad option, a system call that must not fail. Expected
  * outcomes (a miss, a refused name) are values instead. `errno` is positive.
+ * @example
+ * const error = new ErrnoError(5, 'layer A: read');
+ * assert.deepEqual([error.name, error.errno, error.message], ['EIO', 5, 'layer A: read']);
  */
 export class ErrnoError extends Error {
   readonly errno: number;
@@ -117,7 +125,13 @@ export function must(result: number, what: string): number {
   return result;
 }
 
-/** Returns the result of `action`, or the ErrnoError that it throws; other exceptions propagate. */
+/**
+ * Returns the result of `action`, or the ErrnoError that it throws; other exceptions propagate.
+ * @example
+ * const result = attempt(() => openStack('absent'));
+ * assert.ok(result instanceof ErrnoError && result.name === 'ENOENT');
+ * assert.equal(attempt(() => 1), 1);
+ */
 export function attempt<T>(action: () => T): T | ErrnoError {
   try {
     return action();

@@ -35,6 +35,9 @@ export const Descriptor = {
 /**
  * The fs-verity digest of bytes in memory: 32 bytes, or 64 for SHA-512.
  * Throws ErrnoError EINVAL for parameters that fs-verity does not have.
+ * @example
+ * const digest = Buffer.from(measureBytes(readFileSync('small.cfs'))).toString('hex');
+ * assert.equal(digest, '497c8e68987c990c7afa8de7b0a3c17c8ede557c08977e4d50abe8ab81eb13e9'); // as `fsverity digest` prints it
  */
 export function measureBytes(bytes: Uint8Array, parameters: Parameters = DEFAULTS): Uint8Array {
   const measurement = new Measurement(parameters);
@@ -45,12 +48,22 @@ export function measureBytes(bytes: Uint8Array, parameters: Parameters = DEFAULT
 /**
  * The digest of the first `sizeBytes` bytes of a source, which is read once from start to end.
  * Throws ErrnoError: the source's error, or EIO if the source ends too early.
+ * @example
+ * const bytes = readFileSync('small.cfs');
+ * const digest = measure((out, at, length, position) => bytes.copy(out, at, position, position + length), bytes.length);
+ * assert.deepEqual(digest, measureBytes(bytes));
  */
 export function measure(read: Read, sizeBytes: number, parameters: Parameters = DEFAULTS): Uint8Array {
   return measureWhole(read, sizeBytes, parameters);
 }
 
-/** The digest of the first `sizeBytes` bytes of an open file. Throws as `measure` does. */
+/**
+ * The digest of the first `sizeBytes` bytes of an open file. Throws as `measure` does.
+ * @example
+ * const fd = openSync('small.cfs', 'r');
+ * assert.deepEqual(measureFd(fd, fstatSync(fd).size), measureBytes(readFileSync('small.cfs')));
+ * closeSync(fd);
+ */
 export function measureFd(fd: number, sizeBytes: number, parameters: Parameters = DEFAULTS): Uint8Array {
   return measure(readerOf(fd), sizeBytes, parameters);
 }
@@ -134,7 +147,13 @@ interface Level {
  */
 const LEVEL_BYTES = 4096;
 
-/** Computes a digest: takes the data in pieces of any size, and keeps one to four blocks for each level. */
+/**
+ * Computes a digest: takes the data in pieces of any size, and keeps one to four blocks for each level.
+ * @example
+ * const measurement = new Measurement();
+ * for (const piece of ['so much ', 'depends']) measurement.update(Buffer.from(piece));
+ * assert.deepEqual(measurement.digest(), measureBytes(Buffer.from('so much depends')));
+ */
 export class Measurement {
   private readonly parameters: Parameters;
   private readonly hasher: BlockHasher;
