@@ -97,7 +97,8 @@ export class DirInode implements Inode {
    * On a filesystem where a rename is no change, the new name is seen later.
    */
   get isUnchanged(): boolean {
-    return sx.statxChangedIs(this.attr) && sx.statxIsSettled();
+    const { acl, attr } = this;
+    return sx.statxChangedIs(attr) && (acl === undefined || sx.statxChangedIs(acl.changed)) && sx.statxIsSettled();
   }
 
   /** Takes the attributes from the last statx. */

@@ -14,6 +14,7 @@ import { kernelMount, plant, scratch } from '../fixtures/layers.ts';
 import { descriptors, python } from '../fixtures/native.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
 import { differences, layerTree, mountedTree, type Tree } from '../fixtures/tree.ts';
+import { aclValue, setXattrs } from '../fixtures/xattrs.ts';
 
 /** A tree whose listings are sorted, as those of node:fs are. */
 const sorted = (tree: Tree): Tree =>
@@ -150,6 +151,22 @@ t.test('a listing of any size, during which the layer is asked', { skip: without
     if (seen.length % 100 === 0) layer.lookup(layer.root, name);
   });
   t.strictSame(seen.sort(), readdirSync(home).sort());
+});
+
+t.test('an ACL that changed after it was reported is noticed at the next open', { skip: withoutRoot }, async t => {
+  const home = scratch(t);
+  plant(home, dir({ f: file('data') }));
+  const layer = open(t, home);
+  const inode = at(layer, '/f');
+  const { fd } = layer.open(inode);
+  const acl = 'system.posix_acl_access';
+  setXattrs([join(home, 'f'), acl, aclValue('user', 65534, 4, 0o644)]);
+  layer.attr(inode);
+  t.ok(layer.getxattr(inode, acl), 'it is reported');
+  setXattrs([join(home, 'f'), acl, aclValue('user', 65534, 0, 0o644)]);
+  layer.attr(inode); // newer attributes, but not the ACL
+  await setTimeout(200); // until the change time cannot stand for a later change
+  t.throws(() => layer.recheck(inode, fd, false), { name: 'ESTALE' });
 });
 
 t.test('attributes grow old, for as long as they may', { skip: withoutRoot }, async t => {
