@@ -1,8 +1,6 @@
 /** The kernel's side of a session: it parses replies as Linux does, and records the nodes that replies announced. */
-import { isRoot } from '../../src/driver/nodes.ts';
 import * as abi from '../../src/fuse/abi.ts';
 import { Opcode } from '../../src/fuse/opcode.ts';
-import type { Nodeid } from '../../src/fuse/ops.ts';
 import { byteStringOf, getU64 } from '../../src/sys/bytes.ts';
 import { ESTALE } from '../../src/sys/errno.ts';
 import { isDirectory } from '../../src/sys/stat.ts';
@@ -98,7 +96,7 @@ export class Kernel {
     const asked = this.answered(byteStringOf(reply, OutHeader.unique, OutHeader.unique + 8));
     const error = view.getInt32(OutHeader.error, true);
     demand(error <= 0 && error >= -ERRNO_MAX, `error ${error}`);
-    const isKnown = isRoot(asked.nodeid as Nodeid) || this.known.has(asked.nodeid);
+    const isKnown = asked.nodeid === ROOT || this.known.has(asked.nodeid);
     if (error !== 0) {
       demand(reply.length === OutHeader.SIZE, 'an error has a body');
       demand(!(isKnown && error === -ESTALE), `opcode ${asked.opcode}: nodeid ${asked.nodeid} is known, and ESTALE`);

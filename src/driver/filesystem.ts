@@ -85,8 +85,6 @@ export class OverlayFilesystem implements Filesystem {
   /** Whether file handles stay valid after the kernel has forgotten their inodes. */
   private hasHandles = false;
   private readonly packer = new DirentPacker();
-  /** Whether the kernel's root holds nothing but MERGED_NAME, which is the root of the tree. */
-  holdsMerged = false;
 
   constructor(overlay: Overlay, files: Files, cache: CachePolicy, visible: Visibility) {
     this.overlay = overlay;
@@ -117,7 +115,7 @@ export class OverlayFilesystem implements Filesystem {
   // ---- names -------------------------------------------------------------------------------------------------------
 
   lookup(parent: Nodeid, name: ByteString, out: Out): number {
-    if (parent === ROOT && this.holdsMerged) return this.lookupMerged(name, out);
+    if (parent === ROOT && this.nodes.holdsMerged) return this.lookupMerged(name, out);
     const directory = this.nodes.get(parent);
     if (directory === undefined) return -ESTALE;
     if (!isDirectory(directory.top.mode)) return -ENOTDIR;
@@ -126,6 +124,11 @@ export class OverlayFilesystem implements Filesystem {
     const nodeid = this.remember(found.node, directory);
     const { entrySeconds, attrSeconds } = this.cache;
     return reply.putEntryOut(out.view, 0, nodeid, 0, entrySeconds, attrSeconds, found.attr);
+  }
+
+  /** Has the kernel's root hold nothing but MERGED_NAME, which is the root of the tree, or be that root itself. */
+  holdMerged(isHeld: boolean): void {
+    this.nodes.holdsMerged = isHeld;
   }
 
   /** The name is not cached: it may become a name of the tree again. */

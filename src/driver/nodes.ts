@@ -20,10 +20,16 @@ export const MERGED = Number.MAX_SAFE_INTEGER as Nodeid;
 
 export const isRoot = (nodeid: Nodeid): boolean => nodeid === ROOT || nodeid === MERGED;
 
+/** Whether a nodeid is the root of the tree in a table, which knows MERGED only once the kernel may. */
+const isRootOf = ({ holdsMerged }: NodeTable, nodeid: Nodeid): boolean =>
+  nodeid === ROOT || (nodeid === MERGED && holdsMerged);
+
 /** From nodeid to overlay node, for the nodeids that the kernel holds. */
 export interface NodeTable {
   /** The number of nodes that the kernel knows besides the root; undefined if they are not counted. */
   readonly size: number | undefined;
+  /** Whether the kernel's root holds nothing but a directory that is the root of the tree, with the nodeid MERGED. */
+  holdsMerged: boolean;
   /**
    * The node; undefined for a nodeid that the kernel was never given or has forgotten. May throw ErrnoError for the former.
    */
@@ -55,6 +61,7 @@ export class Nodes implements NodeTable {
   private readonly byIno = new Map<number, Known>();
   /** The node that `canonical` found last, which is usually remembered next. */
   private latest: Known | undefined;
+  holdsMerged = false;
   private readonly root: Node;
   private next = FIRST_NODEID;
 
@@ -67,7 +74,7 @@ export class Nodes implements NodeTable {
   }
 
   get(nodeid: Nodeid): Node | undefined {
-    return isRoot(nodeid) ? this.root : this.known.get(nodeid)?.node;
+    return isRootOf(this, nodeid) ? this.root : this.known.get(nodeid)?.node;
   }
 
   /**
@@ -132,6 +139,7 @@ const PLACES = 1024;
  */
 export class RecalledNodes implements NodeTable {
   readonly size = undefined;
+  holdsMerged = false;
   private readonly overlay: Overlay;
   /**
    * Each nodeid has one place and evicts the node there. Making a node again costs no more than a better choice of place would.
@@ -144,7 +152,7 @@ export class RecalledNodes implements NodeTable {
   }
 
   get(nodeid: Nodeid): Node | undefined {
-    if (isRoot(nodeid)) return this.overlay.root;
+    if (isRootOf(this, nodeid)) return this.overlay.root;
     if (nodeid < FIRST_NODEID) return undefined;
     const ino = nodeid - FIRST_NODEID;
     const recent = this.recent[ino % PLACES];

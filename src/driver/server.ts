@@ -127,7 +127,7 @@ export class OverlayServer {
         caches: filesystem.caches,
       },
       holdMerged: isHeld => {
-        filesystem.holdsMerged = isHeld;
+        filesystem.holdMerged(isHeld);
         return MERGED_NAME;
       },
       serve: () => session.run().finally(() => latency?.close()),

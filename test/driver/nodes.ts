@@ -19,6 +19,9 @@ t.test('nodeids', async t => {
   const nodes = new Nodes(root);
   t.equal(nodes.get(ROOT), root, 'the root is known from the start');
   for (const unknown of [0, 2, 3]) t.equal(nodes.get(id(unknown)), undefined, `nothing else is: ${unknown}`);
+  t.equal(nodes.get(MERGED), undefined, 'nor the root as a directory in the root');
+  nodes.holdsMerged = true;
+  t.equal(nodes.get(MERGED), root, 'until the kernel may know it');
   t.equal(nodes.remember(root), ROOT, 'the root is 1');
   const [first, second] = [nodes.remember(f), nodes.remember(g)];
   t.ok(first > 1 && second > 1 && first !== second, 'any other object has its own, which is neither 0 nor 1');
