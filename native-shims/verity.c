@@ -8,7 +8,6 @@
 
 #define DIGEST_MAX 64 /* SHA-512 */
 #define BLOCK_MAX 65536
-#define BLOCK_MAX 65536
 
 /* measureVerity(fd, out: Uint8Array) -> size of the struct fsverity_digest in out, or -errno.
  * ENODATA: the file has no fs-verity. EOVERFLOW: out is too small. ENOTTY, EOPNOTSUPP: the filesystem has no

@@ -7,6 +7,7 @@ import { type ByteString, byteStringOf } from '../sys/bytes.ts';
 import { openSparing, spareDescriptors } from '../sys/descriptors.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError, must } from '../sys/errno.ts';
+import { listXattrsAt } from '../sys/found.ts';
 import { readHandle } from '../sys/handles.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory } from '../sys/stat.ts';
@@ -85,7 +86,7 @@ export class DirObjects {
   private findByName(parent: DirInode, name: ByteString): DirInode | undefined | 'unsure' {
     const directory = this.directory(parent);
     const sinceMs = Date.now();
-    const length = native.listxattrat(directory, name, sx.AT_SYMLINK_NOFOLLOW, xattrNames);
+    const length = listXattrsAt(directory, name, xattrNames);
     if (MISSING.includes(length)) return undefined;
     if (length < 0 || sx.statx(directory, name) < 0) return 'unsure';
     const birth = sx.statxBirth();

@@ -8,6 +8,7 @@ import { native } from './native.ts';
 
 // Source: linux/fcntl.h
 const AT_FDCWD = -100;
+const AT_SYMLINK_NOFOLLOW = 0x100;
 const O_DIRECTORY = 0o200000;
 const O_PATH = 0o10000000;
 
@@ -32,22 +33,37 @@ export function reopen(fd: number, flags: number): number {
 /** Reads an xattr of the object into `out`. Returns its size in bytes or -errno; -ENOENT if /proc is not mounted. */
 export const getXattr = (fd: number, name: ByteString, out: Uint8Array): number =>
   withLittleFirst(out, room => {
-    const from = hasXattrAt ? openDescriptors() : -1;
-    const length = from < 0 ? -ENOSYS : native.getxattrat(from, `${fd}`, 0, name, room);
-    if (length !== -ENOSYS) return length;
-    hasXattrAt &&= from < 0;
-    return native.getxattr(pathOfDescriptor(fd), name, room);
+    const length = throughDescriptors(from => native.getxattrat(from, `${fd}`, 0, name, room));
+    return length === -ENOSYS ? native.getxattr(pathOfDescriptor(fd), name, room) : length;
   });
 
 /** Reads the names of the object's xattrs into `out`, each ended by a NUL. Returns as getXattr does. */
 export const listXattrs = (fd: number, out: Uint8Array): number =>
   withLittleFirst(out, room => {
-    const from = hasXattrAt ? openDescriptors() : -1;
-    const length = from < 0 ? -ENOSYS : native.listxattrat(from, `${fd}`, 0, room);
-    if (length !== -ENOSYS) return length;
-    hasXattrAt &&= from < 0;
-    return native.listxattr(pathOfDescriptor(fd), room);
+    const length = throughDescriptors(from => native.listxattrat(from, `${fd}`, 0, room));
+    return length === -ENOSYS ? native.listxattr(pathOfDescriptor(fd), room) : length;
   });
+
+/**
+ * Reads the names of the xattrs of a name in a directory, not following a symlink. Returns as listXattrs does; -ENOSYS before
+ * Linux 6.13.
+ */
+export const listXattrsAt = (directory: number, name: ByteString, out: Uint8Array): number =>
+  xattrAt(() => native.listxattrat(directory, name, AT_SYMLINK_NOFOLLOW, out));
+
+/** Calls getxattrat(2) or listxattrat(2) below DESCRIPTORS; -ENOSYS if that directory or the call is missing. */
+function throughDescriptors(call: (from: number) => number): number {
+  const from = openDescriptors();
+  return from < 0 ? -ENOSYS : xattrAt(() => call(from));
+}
+
+/** Calls getxattrat(2) or listxattrat(2), and never again once the kernel has answered that it has none. */
+function xattrAt(call: () => number): number {
+  if (!hasXattrAt) return -ENOSYS;
+  const length = call();
+  hasXattrAt = length !== -ENOSYS;
+  return length;
+}
 
 function openDescriptors(): number {
   descriptors ??= native.openat2(AT_FDCWD, DESCRIPTORS, O_PATH | O_DIRECTORY, 0);
