@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
-import { Nodes, newNodeTable, RecalledNodes } from '../../src/driver/nodes.ts';
+import { MERGED, Nodes, newNodeTable, RecalledNodes } from '../../src/driver/nodes.ts';
 import { type Nodeid, ROOT } from '../../src/fuse/ops.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import type { Inode, Layer } from '../../src/layers/layer.ts';
