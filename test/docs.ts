@@ -63,6 +63,7 @@ function wrongCalls(text: string): string[] {
   for (const code of codeOf(text))
     for (const [, command = '', rest = ''] of code.matchAll(/(?<!\S|-t )\(?lowerdata ([a-z][\w-]*)(.*)/g)) {
       const [call = ''] = rest.split(/ {2,}| \|\|? | && |[;>]/);
+      if (command === 'help' || command === 'version') continue;
       if (!commands.has(command)) {
         wrong.push(`lowerdata ${command}`);
         continue;

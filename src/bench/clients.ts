@@ -4,7 +4,7 @@ import { accessSync, constants, writeFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { printable } from '../sys/bytes.ts';
-import { ECHILD, EIO, ErrnoError, errnoName } from '../sys/errno.ts';
+import { ECHILD, EIO, ErrnoError, errnoText } from '../sys/errno.ts';
 import type { ClientAnswer, ClientOrder, ClientUser } from './client.ts';
 import type { BenchNames } from './names.ts';
 import { type Pass, type Place, type Share, sharesOf, type Workload } from './workloads.ts';
@@ -75,7 +75,7 @@ function check({ result, nanoseconds }: ClientAnswer, { operation }: Pass, { nam
   if (result === nanoseconds.length) return;
   const path = nameAt(nanoseconds.indexOf(0));
   const errno = result < 0 ? -result : EIO;
-  const why = errno === ECHILD ? 'it did not end with status 0' : errnoName(errno);
+  const why = errno === ECHILD ? 'it did not end with status 0' : errnoText(errno);
   throw new ErrnoError(errno, `${operation} ${printable(path)}: ${why}`);
 }
 

@@ -5,7 +5,7 @@ import { mountAt, readMounts } from '../fuse/mountinfo.ts';
 import type { MountPlan } from '../mount/plan.ts';
 import type { LayerSpec } from '../overlay/options.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
-import { EINVAL, EIO, ErrnoError, errnoName } from '../sys/errno.ts';
+import { EINVAL, EIO, ErrnoError, errnoText } from '../sys/errno.ts';
 import {
   absolute,
   escaped,
@@ -94,7 +94,7 @@ async function startPeer(line: ByteString, place: ByteString, signal: AbortSigna
   }
   await stop();
   const how = failed() ? (child.signalCode ?? `exit status ${child.exitCode}`) : 'no mount came';
-  throw new ErrnoError(EIO, `${how}: ${readFileSync(log, 'utf8').trim() || errnoName(EIO)}`);
+  throw new ErrnoError(EIO, `${how}: ${readFileSync(log, 'utf8').trim() || errnoText(EIO)}`);
 }
 
 const hasEnded = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null;

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, mkdtempSync, realpathSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ByteString, bufferOf, byteStringFromText } from '../sys/bytes.ts';
-import { ECHILD, ErrnoError } from '../sys/errno.ts';
+import { ECHILD, ErrnoError, systemError } from '../sys/errno.ts';
 import type { ClientUser } from './client.ts';
 import { Clients, type Timing } from './clients.ts';
 import { type Counts, countTimes } from './histogram.ts';
@@ -100,9 +100,9 @@ class Rounds implements Measured {
       await this.#groups(target, round, clients);
     } catch (error) {
       this.#signal.throwIfAborted();
-      const isOrdinary = error instanceof ErrnoError || (error as NodeJS.ErrnoException).syscall !== undefined;
-      if (!isOrdinary) throw error;
-      this.errors.set(target.name, (error as Error).message);
+      const failure = systemError(error);
+      if (!(failure instanceof ErrnoError)) throw error;
+      this.errors.set(target.name, failure.message);
     }
   }
 

@@ -3,7 +3,7 @@ import { Argument, Command, CommanderError, Option } from 'commander';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { print } from '../terminal/output.ts';
-import { complain, complainInLines, WRONG_CALL } from '../terminal/report.ts';
+import { complain, WRONG_CALL } from '../terminal/report.ts';
 
 /** Makes a command whose arguments and messages are byte strings. Options may come after arguments. */
 export function newCommand(name: string): Command {
@@ -14,10 +14,7 @@ export function newCommand(name: string): Command {
       optionDescription: ({ description }) => description,
       argumentDescription: ({ description }) => description,
     })
-    .configureOutput({
-      writeOut: print,
-      writeErr: text => complainInLines(text.replace(/^error: /, 'lowerdata: ')),
-    });
+    .configureOutput({ writeOut: print, outputError: () => {} }); // `parse` words the error
 }
 
 /**
@@ -29,11 +26,38 @@ export function parse(command: Command, args: readonly ByteString[]): number | u
     command.parse(args, { from: 'user' });
     return undefined;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_CALL;
-    if (!(error instanceof ErrnoError)) throw error;
-    complain(error.message); // stdout refused the help text
+    if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    if (error instanceof CommanderError) complain(printable(wrongCall(command, error)));
+    else if (error instanceof ErrnoError)
+      complain(error.message); // stdout refused the help text
+    else throw error;
     return WRONG_CALL;
   }
+}
+
+/** A wrong call as a byte string in the order of all messages: the command, the word, its fault, the remedy. */
+function wrongCall(command: Command, { code, message }: CommanderError): ByteString {
+  const [, guess] = /\(Did you mean (.*)\?\)$/s.exec(message) ?? [];
+  const [, quoted = ''] = /'(.*)'/s.exec(message) ?? [];
+  const extra = command.args[command.registeredArguments.length];
+  const fault = new Map<string, ByteString>([
+    ['commander.missingArgument', `the argument <${quoted}> is missing`],
+    ['commander.excessArguments', `${extra}: one argument too many`],
+    ['commander.optionMissingArgument', `${quoted}: its value is missing`],
+    ['commander.unknownOption', `${quoted}: unknown option`],
+    ['commander.unknownCommand', `${quoted}: unknown command`],
+  ]).get(code);
+  const name = command.name();
+  const place = name === PROGRAM ? '' : `${name.replace(`${PROGRAM} `, '')}: `;
+  return `${place}${fault ?? message.replace(/^error: /, '')}; ${guess ? `did you mean ${guess}?` : `see ${name} --help`}`;
+}
+const PROGRAM = 'lowerdata';
+
+/** Reports a word that is none of the commands, with the one that it resembles. @returns the exit status */
+export function refuseCommand(names: readonly string[], word: ByteString): number {
+  const program = newCommand(PROGRAM);
+  for (const name of names) program.command(name);
+  return parse(program, word.startsWith('-') ? [word] : ['--', word]) ?? WRONG_CALL;
 }
 
 /** Expands abbreviated long options, as getopt_long(3) does: an abbreviation must fit exactly one option. */

@@ -6,7 +6,7 @@ import { COMPOSEFS_MAGIC, ComposefsHeader } from '../erofs/format.ts';
 import { isOfEveryMount } from '../mount/options.ts';
 import { splitOptions } from '../overlay/options.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
-import { EACCES, EINVAL, EISDIR, ENOENT, ENOTDIR, EPERM, ErrnoError, errnoName } from '../sys/errno.ts';
+import { EINVAL, ErrnoError, errnoText } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
 import { reporting } from '../terminal/report.ts';
@@ -76,7 +76,7 @@ async function mountComposefs(args: readonly ByteString[]): Promise<number> {
     const flags = [...(f ? ['--fake'] : []), ...(v ? ['-v'] : [])];
     const { run } = await import('./commands/mount.ts');
     const called = [...flags, '-o', unchecked(options).join(','), '--', escapedPath(image), mountpoint];
-    return run(called, 'program', error => MOUNT_WORDS.failed(printable(image), reasonOf(error, image)));
+    return run(called, 'lowerdata', error => MOUNT_WORDS.failed(printable(image), reasonOf(error, image)));
   });
 }
 
@@ -154,21 +154,10 @@ function reasonOf(error: Error, image: ByteString): string {
   return `Image has wrong fs-verity: ${what}${hint}`;
 }
 
-/** The words of strerror(3) for the errnos that upstream's tests and scripts search for. */
-const ERRNO_WORDS: Readonly<Record<number, string>> = {
-  [EPERM]: 'Operation not permitted',
-  [ENOENT]: 'No such file or directory',
-  [EACCES]: 'Permission denied',
-  [ENOTDIR]: 'Not a directory',
-  [EISDIR]: 'Is a directory',
-  [EINVAL]: 'Invalid argument',
-};
-const errnoText = (errno: number): string => ERRNO_WORDS[Math.abs(errno)] ?? errnoName(errno);
-
 /** The message of an error, with the words of its errno in front unless it contains them. */
 function withWords(error: Error): string {
-  const words = error instanceof ErrnoError ? ERRNO_WORDS[error.errno] : undefined;
-  return words === undefined || error.message.includes(words) ? error.message : `${words}: ${error.message}`;
+  const words = error instanceof ErrnoError ? errnoText(error.errno) : '';
+  return error.message.includes(words) ? error.message : `${words}: ${error.message}`;
 }
 
 /** Whether the kernel holds an fs-verity digest for a file. */
@@ -225,7 +214,7 @@ async function composefsFuse(args: readonly ByteString[]): Promise<number> {
     const options = unchecked([`basedir=${escapedPath(basedir)}`, ...rest]);
     const flags = [...(f ? ['-f'] : []), ...(d ? ['-d'] : [])];
     const { run } = await import('./commands/mount.ts');
-    return run([...flags, '-o', options.join(','), '--', escapedPath(source), mountpoint], 'program');
+    return run([...flags, '-o', options.join(','), '--', escapedPath(source), mountpoint], 'lowerdata');
   });
 }
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 /** The entry point of the command line. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { type Call, readCall } from '../mount/argv.ts';
-import { type ByteString, printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf } from '../sys/bytes.ts';
 import { closeStdout, print } from '../terminal/output.ts';
-import { complain, complainInLines, reporting, WRONG_CALL } from '../terminal/report.ts';
+import { complainInLines, reporting, WRONG_CALL } from '../terminal/report.ts';
 import { commands } from './commands.ts';
 
 /** The names under which mount(8) and mount.fuse3 call this command. */
@@ -18,15 +18,32 @@ async function main(called: string, args: readonly ByteString[]): Promise<number
   if (TOOLS.includes(called)) return (await import('./composefs-tools.ts')).runTool(called, args);
   const command = commands.get(first);
   if (command) return (await command.load()).run(args.slice(1));
-  if (first === '-V' || first === '--version') return reporting(WRONG_CALL, () => say(`lowerdata ${version()}`));
-  if (first === '-h' || first === '--help' || first === 'help') return reporting(WRONG_CALL, () => say(help()));
-  // `lowerdata SOURCE MOUNTPOINT -o …`: the form in which mount.fuse3 calls a filesystem
-  if (args.length > 1 && first !== '' && !first.startsWith('-')) {
-    return (await import('./commands/mount.ts')).run(args, 'mount.fuse3');
-  }
-  if (args.length === 0) complainInLines(`${help()}\n`);
-  else complain(`${printable(first)}: no such command`);
+  if (VERSION_WORDS.includes(first)) return reporting(WRONG_CALL, () => say(`lowerdata ${version()}`));
+  if (HELP_WORDS.includes(first)) return helpOn(args[1]);
+  if (isBareMount(args)) return (await import('./commands/mount.ts')).run(args, 'mount.fuse3');
+  if (args.length > 0) return (await import('./command.ts')).refuseCommand([...commands.keys()], first);
+  complainInLines(`${help()}\n`);
   return WRONG_CALL;
+}
+
+const VERSION_WORDS: readonly ByteString[] = ['-V', '-v', '--version', 'version'];
+const HELP_WORDS: readonly ByteString[] = ['-h', '--help', 'help'];
+
+/** `lowerdata help COMMAND`. */
+async function helpOn(name: ByteString | undefined): Promise<number> {
+  if (name === undefined) return reporting(WRONG_CALL, () => say(help()));
+  const command = commands.get(name);
+  if (command) return (await command.load()).run(['--help']);
+  return (await import('./command.ts')).refuseCommand([...commands.keys()], name);
+}
+
+/**
+ * Whether the arguments are `SOURCE MOUNTPOINT -o …`, the form in which mount.fuse3 calls a filesystem. SOURCE must look like
+ * layers, or an option must give them: otherwise a mistyped command would become a mount.
+ */
+function isBareMount([source = '', ...others]: readonly ByteString[]): boolean {
+  if (source === '' || source.startsWith('-') || others.length === 0) return false;
+  return /[/:]/.test(source) || others.some(word => /(^|,)lowerdir\+?=/.test(word)) || existsSync(bufferOf(source));
 }
 
 function say(text: string): number {

@@ -5,7 +5,7 @@
 
 import { openSource, readContent, readFound, type SourceFile, type SourceTree } from '../store/source.ts';
 import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
-import { ENODATA, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
+import { ENODATA, EOPNOTSUPP, ErrnoError, errnoText } from '../sys/errno.ts';
 import { getXattr, listXattrs } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
@@ -159,7 +159,7 @@ class Scan {
   }
 
   #failure(result: number, path: ByteString, what: string): ErrnoError {
-    return new ErrnoError(-result, `${this.#shown(path)}: ${what}: ${errnoName(result)}`);
+    return new ErrnoError(-result, `${this.#shown(path)}: ${what}: ${errnoText(result)}`);
   }
 
   #shown(path: ByteString): string {

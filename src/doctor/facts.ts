@@ -1,6 +1,6 @@
 /** The facts that `lowerdata doctor` collects, one per probe. */
 import { readFileSync } from 'node:fs';
-import { ErrnoError } from '../sys/errno.ts';
+import { ErrnoError, systemError } from '../sys/errno.ts';
 
 /** The answer of a probe. */
 export interface Answer {
@@ -32,9 +32,9 @@ function answer<Subject>(probe: Row<Subject>[1], subject: Subject): Answer {
   try {
     return probe(subject);
   } catch (error) {
-    const { syscall, message } = error as NodeJS.ErrnoException;
-    if (!(error instanceof ErrnoError) && syscall === undefined) throw error;
-    return no(null, message, 'a system that answers this question');
+    const failure = systemError(error);
+    if (!(failure instanceof ErrnoError)) throw error;
+    return no(null, failure.message, 'a system that answers this question');
   }
 }
 

@@ -1,7 +1,7 @@
 /** Probes of a directory, such as an object store, and of its filesystem. Each is a row of `directoryProbes`. */
 import { readMounts } from '../fuse/mountinfo.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
-import { ENODATA, ENOTTY, errnoName } from '../sys/errno.ts';
+import { ENODATA, ENOTTY, errnoText } from '../sys/errno.ts';
 import { openHandle, readHandle, readUuid } from '../sys/handles.ts';
 import { native } from '../sys/native.ts';
 import { AT_FDCWD, statx, statxMountId } from '../sys/statx.ts';
@@ -32,7 +32,7 @@ const directoryProbes: readonly Row<Place>[] = [
 export function probeDirectory(path: ByteString, machine: Machine): Fact[] {
   const fd = native.openat2(AT_FDCWD, path, O_DIRECTORY, 0);
   if (fd < 0) {
-    const why = `${printable(path)}: ${errnoName(fd)}`;
+    const why = `${printable(path)}: ${errnoText(fd)}`;
     return [{ name: 'filesystem', ...no(null, why, 'a directory that this user may read') }];
   }
   try {
@@ -64,7 +64,7 @@ function uuid({ fd, type, machine: { kernel } }: Place): Answer {
 function handles({ fd }: Place): Answer {
   const handle = readHandle(fd, '');
   if (typeof handle !== 'number') return yes(`name_to_handle_at(2), ${handle.bytes.length} bytes`);
-  return no(null, `name_to_handle_at(2): ${errnoName(handle)}`, 'ext4, xfs or btrfs');
+  return no(null, `name_to_handle_at(2): ${errnoText(handle)}`, 'ext4, xfs or btrfs');
 }
 
 /** Opens the directory itself by its handle. */
@@ -73,7 +73,7 @@ function openByHandle({ fd }: Place): Answer {
   if (typeof handle === 'number') return no(null, 'there are no handles', 'ext4, xfs or btrfs');
   const opened = openHandle(fd, handle, O_PATH);
   if (opened < 0)
-    return no(null, `open_by_handle_at(2): ${errnoName(opened)}`, 'root, or an index: lowerdata index DIR');
+    return no(null, `open_by_handle_at(2): ${errnoText(opened)}`, 'root, or an index: lowerdata index DIR');
   native.close(opened);
   return yes('open_by_handle_at(2)');
 }
@@ -84,7 +84,7 @@ function openByHandle({ fd }: Place): Answer {
 function verity({ fd, type }: Place): Answer {
   const result = native.measureVerity(fd, new Uint8Array(0));
   if (result === -ENODATA) return yes('the kernel checks what it reads');
-  const why = `${errnoName(result)}: lowerdata checks data itself`;
+  const why = `${errnoText(result)}: lowerdata checks data itself`;
   if (result === -ENOTTY) return no(null, why, 'ext4, btrfs or f2fs');
   if (type !== 'ext4') return no(null, why, 'a kernel with CONFIG_FS_VERITY');
   return no(null, why, `${kernelHasVerity() ? '' : 'a kernel with CONFIG_FS_VERITY, and '}tune2fs -O verity DEVICE`);

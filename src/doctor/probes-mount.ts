@@ -7,7 +7,7 @@ import { acceptedFlags } from '../fuse/init.ts';
 import { uringObstacle } from '../fuse/uring.ts';
 import { byteStringFromText } from '../sys/bytes.ts';
 import { CPU_LATENCY_DEVICE } from '../sys/cpu-latency.ts';
-import { EINVAL, EPERM, errnoName } from '../sys/errno.ts';
+import { EINVAL, EIO, EPERM, errnoText } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { type Answer, contentsOf, no, type Row, yes } from './facts.ts';
 import { isSince, type KernelVersion, type Machine } from './machine.ts';
@@ -32,8 +32,12 @@ function device(): Answer {
     closeSync(openSync('/dev/fuse', O_RDWR));
     return yes('/dev/fuse, readable and writable');
   } catch (error) {
-    const { code = 'EIO' } = error as NodeJS.ErrnoException;
-    return no(null, `/dev/fuse: ${code}`, DEVICE_HELP[code] ?? 'modprobe fuse; containers: --device=/dev/fuse');
+    const { code = 'EIO', errno = -EIO } = error as NodeJS.ErrnoException;
+    return no(
+      null,
+      `/dev/fuse: ${errnoText(errno)}`,
+      DEVICE_HELP[code] ?? 'modprobe fuse; containers: --device=/dev/fuse',
+    );
   }
 }
 const DEVICE_HELP: Readonly<Record<string, string>> = {
@@ -83,7 +87,7 @@ function mountCall({ inInitialNamespace }: Machine): Answer {
   if (result === -EINVAL) return yes(inInitialNamespace ? 'mount(2)' : 'mount(2), within this user namespace');
   return no(
     null,
-    result === -EPERM ? 'needs CAP_SYS_ADMIN over this mount namespace' : errnoName(result),
+    result === -EPERM ? 'needs CAP_SYS_ADMIN over this mount namespace' : errnoText(result),
     'root, unshare -Urm, or fusermount3 in its place',
   );
 }
@@ -149,9 +153,9 @@ function lowLatency(): Answer {
     accessSync(CPU_LATENCY_DEVICE, constants.W_OK);
     return yes('allowed: latency=low');
   } catch (error) {
-    const { code = 'EIO' } = error as NodeJS.ErrnoException;
+    const { code, errno = -EIO } = error as NodeJS.ErrnoException;
     const instead = code === 'ENOENT' ? 'a kernel with CONFIG_CPU_IDLE' : 'mount as root, or its owner or group';
-    return no(null, `${CPU_LATENCY_DEVICE}: ${code}`, instead);
+    return no(null, `${CPU_LATENCY_DEVICE}: ${errnoText(errno)}`, instead);
   }
 }
 

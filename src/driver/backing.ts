@@ -1,6 +1,6 @@
 /** Passthrough: the kernel reads a file's data itself, from a descriptor that is registered at open. */
 import type { Data } from '../layers/layer.ts';
-import { EPERM, errnoName } from '../sys/errno.ts';
+import { EPERM, errnoText } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 
 export class Backing {
@@ -31,7 +31,7 @@ export class Backing {
     // too deep.
     if (id === -EPERM) {
       this.trying = false;
-      this.log(`no passthrough: ${errnoName(id)}; reads are served from this process`);
+      this.log(`no passthrough: ${errnoText(id)}; reads are served from this process`);
     }
     return 0;
   }

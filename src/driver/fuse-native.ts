@@ -67,7 +67,7 @@ export class FuseNativeServer {
   /** As in OverlayServer. */
   readonly restrictions: readonly Restriction[];
   private readonly fuseNative: FuseNativeClass;
-  private readonly overlay: Overlay;
+  readonly overlay: Overlay;
   private readonly driver: DriverOptions;
   private readonly log: (line: string) => void;
   private end: (end: Promise<End>) => void = () => {};

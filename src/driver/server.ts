@@ -42,7 +42,7 @@ export class OverlayServer {
   /** Mount flags that the mount must be made with, in addition to those of its options. */
   readonly restrictions: readonly Restriction[];
   private readonly driver: DriverOptions;
-  private readonly overlay: Overlay;
+  readonly overlay: Overlay;
   private readonly isPrivileged = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
   private readonly idleFilesMax = idleFilesMax();
   private readonly latency: CpuLatency | undefined;

@@ -1,7 +1,7 @@
 /** Opens EROFS images. The whole file is read into memory once. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { type ByteString, bufferOf, getSeconds, getU64, printable } from '../sys/bytes.ts';
-import { EFBIG, EINVAL, EIO, ENOMEM, ErrnoError, EUCLEAN } from '../sys/errno.ts';
+import { EFBIG, EINVAL, EIO, ENOMEM, ErrnoError, EUCLEAN, systemError } from '../sys/errno.ts';
 import { hugeMemory } from '../sys/memory.ts';
 import { isDirectory } from '../sys/stat.ts';
 import {
@@ -124,7 +124,6 @@ function systemCall<T>(label: string, call: () => T): T {
   try {
     return call();
   } catch (error) {
-    const { errno, message } = error as NodeJS.ErrnoException;
-    throw new ErrnoError(errno === undefined ? EIO : -errno, `${label}: ${message}`);
+    throw systemError(error, label);
   }
 }

@@ -1,7 +1,7 @@
 /** Serves the connection over /dev/fuse. */
 
 import type { CpuLatency } from '../sys/cpu-latency.ts';
-import { EAGAIN, ECONNABORTED, EINTR, ENODEV, ENOENT, ErrnoError, errnoName, must } from '../sys/errno.ts';
+import { EAGAIN, ECONNABORTED, EINTR, ENODEV, ENOENT, ErrnoError, errnoText, must } from '../sys/errno.ts';
 import { sleeperOn } from '../sys/event-loop.ts';
 import { native } from '../sys/native.ts';
 import type { Dispatcher } from './dispatch.ts';
@@ -106,14 +106,14 @@ export class Device {
     const { fd, dispatcher, options } = this;
     for (let late = dispatcher.late(); late > 0; late = dispatcher.late()) {
       const sent = native.fuseReply(fd, dispatcher.deferredReply, late); // ENOENT: its caller is gone
-      if (sent < 0 && sent !== -ENOENT) options.log(`a late reply of ${late} bytes was refused: ${errnoName(sent)}`);
+      if (sent < 0 && sent !== -ENOENT) options.log(`a late reply of ${late} bytes was refused: ${errnoText(sent)}`);
     }
   }
 
   /** Handles the result of writing a reply. If the kernel refused it, the caller gets EIO, unless the request is gone. */
   private told(sent: number, replyBytes: number): void {
     if (sent >= 0 || sent === -ENOENT) return;
-    this.options.log(`a reply of ${replyBytes} bytes was refused: ${errnoName(sent)}`);
+    this.options.log(`a reply of ${replyBytes} bytes was refused: ${errnoText(sent)}`);
     native.fuseReply(this.fd, this.dispatcher.reply, this.dispatcher.fail());
   }
 }
@@ -129,7 +129,7 @@ function endOf(errno: number): End | undefined {
     case ECONNABORTED:
       return 'aborted';
     default:
-      throw new ErrnoError(errno, `reading /dev/fuse: ${errnoName(errno)}`);
+      throw new ErrnoError(errno, `reading /dev/fuse: ${errnoText(errno)}`);
   }
 }
 

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/beneath.ts';
 import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
-import { EACCES, EINVAL, ENOTDIR, ErrnoError, ESTALE, errnoName, must } from '../sys/errno.ts';
+import { EACCES, EINVAL, ENOTDIR, ErrnoError, ESTALE, errnoText, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
 import { mountAt, readMounts } from './mountinfo.ts';
@@ -67,7 +67,7 @@ export class MountPoint extends MountPlace {
   private constructor(fd: number, shown: ByteString) {
     const above = native.openat2(fd, '..', O_PATH | O_DIRECTORY, 0);
     if (above < 0)
-      throw new ErrnoError(-above, `mount point ${printable(shown)}: ${errnoName(above)}${whyClosed(shown, above)}`);
+      throw new ErrnoError(-above, `mount point ${printable(shown)}: ${errnoText(above)}${whyClosed(shown, above)}`);
     super(above, nameIn(shown));
     this.fd = fd;
     this.shown = shown;
@@ -77,7 +77,7 @@ export class MountPoint extends MountPlace {
   static find(path: ByteString): MountPoint {
     const fd = native.openat2(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0);
     if (fd === -ENOTDIR) throw new ErrnoError(ENOTDIR, `mount point ${printable(path)}: not a directory`);
-    if (fd < 0) throw new ErrnoError(-fd, `mount point ${printable(path)}: ${errnoName(fd)}`);
+    if (fd < 0) throw new ErrnoError(-fd, `mount point ${printable(path)}: ${errnoText(fd)}`);
     const point = new MountPoint(fd, linkOf(fd));
     if (point.isThere) return point;
     throw new ErrnoError(ESTALE, `mount point ${printable(path)}: it was moved or removed while it was looked up`);

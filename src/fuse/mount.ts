@@ -2,7 +2,7 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { openSync } from 'node:fs';
 import { type ByteString, printable } from '../sys/bytes.ts';
-import { EBUSY, EINVAL, ENOENT, EPERM, ErrnoError, ESTALE, errnoName, must } from '../sys/errno.ts';
+import { EBUSY, EINVAL, ENOENT, EPERM, ErrnoError, ESTALE, errnoText, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { CAP_SYS_ADMIN, hasCapability } from '../sys/security/privileges.ts';
 import { MountPlace, type MountPoint } from './mount-point.ts';
@@ -163,14 +163,14 @@ export function openDevice(): number {
   } catch (error) {
     const { errno = -ENOENT, code } = error as NodeJS.ErrnoException;
     const hint = code === 'ENOENT' || code === 'ENXIO' ? ': is the fuse module loaded?' : '';
-    throw new ErrnoError(-errno, `/dev/fuse: ${code}${hint}`);
+    throw new ErrnoError(-errno, `/dev/fuse: ${errnoText(errno)}${hint}`);
   }
 }
 
 function mountHint(result: number): string {
-  if (result === -ENOENT) return 'no such mount point';
-  if (result === -EINVAL) return 'EINVAL: the kernel refused the mount options';
-  return errnoName(result);
+  if (result === -ENOENT) return 'No such file or directory';
+  if (result === -EINVAL) return 'Invalid argument: the kernel refused the mount options';
+  return errnoText(result);
 }
 
 /** Mounts by fusermount3, which mounts below its current directory and sends the descriptor over an inherited socket. */

@@ -1,7 +1,7 @@
 /** The mounts of this mount namespace. Source: proc_pid_mountinfo(5). */
 import { openSync, readFileSync, readSync } from 'node:fs';
 import type { ByteString } from '../sys/bytes.ts';
-import { EIO, ErrnoError } from '../sys/errno.ts';
+import { EIO, ErrnoError, errnoText } from '../sys/errno.ts';
 
 export interface Mount {
   readonly id: number;
@@ -34,8 +34,8 @@ export function readMounts(): Mount[] {
   try {
     return parseMounts(readFileSync(TABLE, 'latin1'));
   } catch (error) {
-    const { errno = -EIO, code } = error as NodeJS.ErrnoException;
-    throw new ErrnoError(-errno, `${TABLE}: ${code}: mounts need /proc`);
+    const { errno = -EIO } = error as NodeJS.ErrnoException;
+    throw new ErrnoError(-errno, `${TABLE}: ${errnoText(errno)}: mounts need /proc`);
   }
 }
 const TABLE = '/proc/self/mountinfo';

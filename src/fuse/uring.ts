@@ -5,7 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { byteStringOf, putU64 } from '../sys/bytes.ts';
-import { ENOTCONN, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
+import { ENOTCONN, EOPNOTSUPP, ErrnoError, errnoText } from '../sys/errno.ts';
 import { sleeperOn } from '../sys/event-loop.ts';
 import { IoUring } from '../sys/io-uring.ts';
 import { mapMemory } from '../sys/memory.ts';
@@ -118,7 +118,7 @@ export class UringSession {
     if (what === DEVICE) this.readDevice();
     else if (result === 0) this.serve(what);
     else if (result !== -ENOTCONN)
-      this.options.log(`io_uring of FUSE, queue ${this.slots[what]?.queue}: ${errnoName(result)}`);
+      this.options.log(`io_uring of FUSE, queue ${this.slots[what]?.queue}: ${errnoText(result)}`);
   }
 
   /** Answers the request that a slot holds. */

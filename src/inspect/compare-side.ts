@@ -14,7 +14,7 @@ import { splitAt } from '../overlay/options.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { digestFiles } from '../store/file-pool.ts';
 import { type ByteString, bufferOf, byteStringOf, printable } from '../sys/bytes.ts';
-import { EIO, ENOENT, ErrnoError, EUCLEAN, errnoName } from '../sys/errno.ts';
+import { EIO, ENOENT, ErrnoError, EUCLEAN, errnoName, errnoText } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
 import { readAll } from '../sys/streams.ts';
@@ -138,7 +138,7 @@ class StackReader {
       for (const { name } of this.#overlay.list(node)) {
         const found = this.#overlay.lookup(node, name);
         if (found === -ENOENT) continue; // a whiteout, which is listed in a directory that is not merged
-        if (typeof found === 'number') throw new ErrnoError(-found, `${printable(name)}: ${errnoName(found)}`);
+        if (typeof found === 'number') throw new ErrnoError(-found, `${printable(name)}: ${errnoText(found)}`);
         const known = this.#seen.get(found.ino);
         if (known && isDirectory(known.mode)) throw new ErrnoError(EUCLEAN, `${printable(name)}: a second name of it`);
         const its = recorded?.entries.get(name)?.inode;

@@ -9,7 +9,7 @@ import type { Overlay } from '../overlay/overlay.ts';
 import { isDataRedirect } from '../overlay/redirect.ts';
 import { step } from '../overlay/step.ts';
 import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
-import { attempt, EPERM, ErrnoError, EXDEV, errnoName } from '../sys/errno.ts';
+import { attempt, EPERM, ErrnoError, EXDEV, errnoName, errnoText } from '../sys/errno.ts';
 import { isRegular } from '../sys/stat.ts';
 import { type Decision, Recorder } from './explain.ts';
 import { type InventoryEntry, inventory } from './inventory.ts';
@@ -178,7 +178,7 @@ function kernelHazard(
 
 function missingHazard({ data }: Node, { missing, why }: Extract<DataFound, { missing: number }>): Reported {
   if (missing === EPERM) return { code: 'unreadable-origin', detail: why };
-  if (data !== '') return { code: 'missing', detail: `${printable(String(data))}: ${errnoName(missing)}` };
+  if (data !== '') return { code: 'missing', detail: `${printable(String(data))}: ${errnoText(missing)}` };
   return { code: missing === EXDEV ? 'foreign-origin' : 'stale-origin', detail: why };
 }
 

@@ -3,7 +3,7 @@
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { ByteString } from '../sys/bytes.ts';
-import { attempt, ENOENT, ErrnoError, errnoName } from '../sys/errno.ts';
+import { attempt, ENOENT, ErrnoError, errnoText } from '../sys/errno.ts';
 import { isDirectory, isRegular } from '../sys/stat.ts';
 
 /** A name in a directory of the overlay. */
@@ -56,6 +56,6 @@ function* entries(overlay: Overlay, path: ByteString, directory: Node): Generato
     const node = attempt(() => overlay.lookup(directory, name));
     if (node instanceof ErrnoError) yield { ...place, error: node };
     else if (typeof node !== 'number') yield { ...place, node };
-    else if (node !== -ENOENT) yield { ...place, error: new ErrnoError(-node, errnoName(node)) };
+    else if (node !== -ENOENT) yield { ...place, error: new ErrnoError(-node, errnoText(node)) };
   }
 }

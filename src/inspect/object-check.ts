@@ -1,10 +1,11 @@
 /** Checks the objects of a stack: each must exist and have the right size and digest. */
 import type { Data } from '../layers/layer.ts';
+import type { Finding } from '../mount/finding.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Check } from '../overlay/verifier.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
-import { EEXIST, EIO, ENOTTY, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
+import { EEXIST, EIO, ENOTTY, EOPNOTSUPP, ErrnoError, errnoText } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { ALGORITHMS, DEFAULTS } from '../verity/algorithms.ts';
 import { VerityError } from '../verity/error.ts';
@@ -12,12 +13,13 @@ import type { MeasurePool, WithWork } from '../verity/measure-pool.ts';
 import type { Outcome, Work } from '../verity/measure-worker.ts';
 import type { InventoryEntry } from './inventory.ts';
 
-/** A defect, with the first path that leads to it. `code` is EWRONGVERITY, ENOVERITY, EWRONGSIZE or the name of an errno. */
-export interface Problem {
-  readonly path: ByteString;
-  readonly code: string;
-  readonly message: string;
-}
+/** The remedy for each code of a defect; all other codes are names of errnos, and their message says enough. */
+const HELP: Readonly<Record<string, string>> = {
+  EWRONGVERITY: 'put the object back from where it came',
+  EWRONGSIZE: 'put the object back from where it came',
+  ENOVERITY: 'make the image again with digests, or mount without verity=require',
+  ENOENT: 'add the layer that has the object',
+};
 
 /** The counts of one run, in files unless noted. */
 export interface Counts {
@@ -50,7 +52,8 @@ export interface ObjectCheckOptions {
   readonly journal: Journal;
   readonly enableVerity: boolean;
   readonly signal: AbortSignal;
-  readonly report: (problem: Problem) => void;
+  /** Gets each defect, with the first path that leads to it. Its code is EWRONGVERITY, ENOVERITY, EWRONGSIZE or an errno. */
+  readonly report: (finding: Finding) => void;
   readonly progress: (objects: number, bytes: number) => void;
 }
 
@@ -158,14 +161,15 @@ export class ObjectCheck {
     if (result === 0) this.counts.verityEnabled++;
     else if (result === -EEXIST) this.counts.verityThere++;
     else if (result === -ENOTTY || result === -EOPNOTSUPP) this.counts.verityImpossible++;
-    else throw new ErrnoError(-result, `${data.place}: fs-verity can not be enabled: ${errnoName(result)}`);
+    else throw new ErrnoError(-result, `${data.place}: fs-verity can not be enabled: ${errnoText(result)}`);
   }
 
   private failed(path: ByteString, error: unknown): void {
     if (!(error instanceof ErrnoError)) throw error;
     this.counts.problems++;
     const code = error instanceof VerityError || error instanceof SizeError ? error.code : error.name;
-    this.options.report({ path, code, message: error.message });
+    const message = error.message.replace(`${code}: `, '');
+    this.options.report({ path, code, message, help: HELP[code] ?? '' });
   }
 }
 

@@ -1,7 +1,7 @@
 /** A base directory, which is searched for objects by the rules of data-only layers: nothing outside of it counts. */
 import { DirLayer } from '../layers/dir.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
-import { ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ErrnoError, EXDEV, errnoName } from '../sys/errno.ts';
+import { ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ErrnoError, EXDEV, errnoText } from '../sys/errno.ts';
 
 /** The errors that a mount gives for an object that is missing: no such file, or a path that leads out of the directory. */
 const ABSENT = new Set([ENOENT, ENOTDIR, ENAMETOOLONG, ELOOP, EXDEV]);
@@ -22,7 +22,7 @@ export class ObjectDirectory {
       return true;
     }
     if (ABSENT.has(-data)) return false;
-    throw new ErrnoError(-data, `${this.layer.path}/${printable(path)}: ${errnoName(data)}`);
+    throw new ErrnoError(-data, `${this.layer.path}/${printable(path)}: ${errnoText(data)}`);
   }
 
   close(): void {

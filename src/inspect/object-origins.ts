@@ -4,7 +4,7 @@ import type { Data } from '../layers/layer.ts';
 import { formatOrigin } from '../overlay/origin.ts';
 import { digestByKernel } from '../overlay/verifier.ts';
 import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
-import { ENOENT, ENOTUNIQ, EOPNOTSUPP, ErrnoError, errnoName } from '../sys/errno.ts';
+import { ENOENT, ENOTUNIQ, EOPNOTSUPP, ErrnoError, errnoName, errnoText } from '../sys/errno.ts';
 import { readHandle } from '../sys/handles.ts';
 import { algorithmOfHex } from '../verity/algorithms.ts';
 import type { MeasurePool, WithWork } from '../verity/measure-pool.ts';
@@ -150,7 +150,7 @@ function openBases(directories: readonly ByteString[]): Base[] {
 }
 
 const unusable = ({ path }: DirLayer, errno: number, why: string): ErrnoError =>
-  new ErrnoError(errno, `${path}: ${errnoName(errno)}: its filesystem ${why}, so that no origin leads there`);
+  new ErrnoError(errno, `${path}: ${errnoText(errno)}: its filesystem ${why}, so that no origin leads there`);
 
 /** Checks an open object in all respects except its digest. If it is refused, it is closed. */
 function accept({ layer, uuid }: Base, path: ByteString, data: Data, sizeBytes: number): Opened | NoOrigin {

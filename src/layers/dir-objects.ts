@@ -169,7 +169,7 @@ export class DirObjects {
   }
 
   failure(result: number, path: ByteString): ErrnoError {
-    return new ErrnoError(-result, `layer ${this.layer.path}: ${path}: ${errno.errnoName(result)}`);
+    return new ErrnoError(-result, `layer ${this.layer.path}: ${path}: ${errno.errnoText(result)}`);
   }
 
   close(): void {

@@ -121,6 +121,10 @@ export class ErofsLayer implements Layer {
     }
   }
 
+  get composefs(): boolean {
+    return this.image.composefs !== undefined;
+  }
+
   /** An image without a composefs header does not record this, so its tree is walked at the first call. */
   get hasAcl(): boolean {
     this.acl ??= this.showsAcl && (this.image.composefs !== undefined || mayHaveAcl(this.image));

@@ -89,6 +89,8 @@ export interface Layer {
   readonly inoLimit?: number;
   /** Whether objects may have POSIX ACLs. */
   readonly hasAcl: boolean;
+  /** Whether the layer is an image with a composefs header, so that the data of most files is in objects. */
+  readonly composefs?: boolean;
   /**
    * Finds `name` (no slash, not "", "." or "..") in a directory. @returns undefined for a miss
    * Throws ErrnoError for a corrupt image and for any error of a system call except ENOENT and ENAMETOOLONG, which are a miss.

@@ -15,14 +15,17 @@ import { DetachedMount } from '../fuse/detached-mount.ts';
 import { type FuseMountOptions, type Mounter, mounter, mountFuse, unmountFuse } from '../fuse/mount.ts';
 import type { MountPoint } from '../fuse/mount-point.ts';
 import { isOnTop, isSame, type Mount, MountTable } from '../fuse/mountinfo.ts';
+import type { Overlay } from '../overlay/overlay.ts';
 import { asOneLine, printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { liveText } from './activity-text.ts';
 import { liveNumbers, serveLive } from './control-socket.ts';
+import type { Finding } from './finding.ts';
 import { LimitedLog } from './log-limit.ts';
+import { objectsFinding } from './objects.ts';
 import type { MountPlan } from './plan.ts';
-import { StateFile } from './state.ts';
+import { absolute, StateFile } from './state.ts';
 import { connectSupervisor, notifySupervisor } from './supervisor.ts';
 import { Watcher } from './watcher.ts';
 
@@ -34,16 +37,24 @@ export interface MountOrder {
   readonly inherited: readonly number[];
 }
 
+/** A mount that answers, as its daemon describes it. */
+export interface Readiness {
+  /** The mount's protection and the confinement of its daemon, for people. */
+  readonly safety: string;
+  /** What people should know at once; see `objectsFinding`. */
+  readonly finding: Finding | undefined;
+}
+
 /**
  * Mounts and serves until the mount is gone. If a mount that should end is busy, it stays.
- * @param ready called once the root of the tree can be read, with a description of the mount's protection
+ * @param ready called once the root of the tree can be read
  * @param write gets a line for each event that users should know
  * @returns the exit status: 0 after an unmount, otherwise 1
  * Throws ErrnoError if the mount could not be made; then nothing is left behind.
  */
 export async function serveMount(
   order: MountOrder,
-  ready: (protection: string) => void,
+  ready: (readiness: Readiness) => void,
   write: (line: string) => void,
 ): Promise<number> {
   const log = (line: string): void => write(asOneLine(line));
@@ -52,6 +63,8 @@ export async function serveMount(
   if (whyUnconfined(order.plan) === undefined) boundPrograms();
   const watcher = new Watcher(mounter(), order.mountpoint.directory); // without a mount it ends with this process
   const server = await open(order.plan, limited.say);
+  const layers = order.plan.stack.layers.map(absolute);
+  const finding = objectsFinding(server.overlay);
   for (const fd of order.inherited) native.close(fd);
   process.chdir('/'); // layers are open, so relative paths may break; and no directory is kept busy
   native.prepareStreams(); // /dev may be covered by the mount
@@ -61,21 +74,20 @@ export async function serveMount(
   const mount = await LiveMount.make(order, server, watcher, state);
   const { plan } = order;
   const { protection, confinement } = mount.safety;
-  const mountpoint = mount.seen.path;
+  const { device, path: mountpoint, source } = mount.seen;
   state.write({
-    device: mount.seen.device,
-    mountpoint,
-    source: mount.seen.source,
+    ...{ device, mountpoint, source },
     startedAt: Date.now(),
     transport: plan.driver.transport,
-    layers: plan.stack.layers,
+    layers,
     protection,
     confinement,
+    finding: finding ?? null,
   });
   process.on('SIGUSR1', () => logNumbers(mount, log));
   await watcher.look();
   requests.attend(mount);
-  ready(`${protectionText(protection)}; ${confinementText(confinement)}`);
+  ready({ safety: `${protectionText(protection)}; ${confinementText(confinement)}`, finding });
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${printable(mountpoint)} is mounted`);
   const end = await Promise.race([server.ended, requests.abandoned]);
   const isForced = end === 'unmounted' && (await mount.takeAwayIfDead());
@@ -105,6 +117,7 @@ interface Safety {
 
 /** A transport: it has opened the layers and answers the kernel. */
 interface Server {
+  readonly overlay: Overlay;
   /** Resolves with how the connection ended, or with the error that ended the server. */
   readonly ended: Promise<string>;
   /**
@@ -134,6 +147,7 @@ async function open(plan: MountPlan, log: (line: string) => void): Promise<Serve
   const protection = protectionOf(plan.stack, plan.driver, 'no passthrough with transport=fuse-native', restrictions);
   const safety: Safety = { protection, confinement: whyUnconfined(plan) as string, counters: undefined };
   return {
+    overlay: server.overlay,
     ended: server.ended,
     mount: async (mountpoint, options) => ({
       by: await server.mount(mountpoint, restricted(options, restrictions)),
@@ -168,6 +182,10 @@ class OwnServer implements Server {
     const { promise, resolve } = withResolvers<string>();
     this.ended = promise;
     this.end = resolve;
+  }
+
+  get overlay(): Overlay {
+    return this.server.overlay;
   }
 
   /** From here on, this thread must not use a path into the mount: it would wait for itself. */

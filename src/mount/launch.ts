@@ -13,7 +13,7 @@ import { bufferOf, byteStringFromText } from '../sys/bytes.ts';
 import { must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { CHANNEL, readCall } from './argv.ts';
-import { leave, type MountOrder, serveMount } from './daemon.ts';
+import { leave, type MountOrder, type Readiness, serveMount } from './daemon.ts';
 import { runDeferred } from './deferred.ts';
 import { logToSystem } from './supervisor.ts';
 
@@ -51,9 +51,9 @@ export function detach(): void {
  * @returns the exit status
  * Throws ErrnoError if the mount could not be made.
  */
-export async function serveInBackground(order: MountOrder, ready: (protection: string) => void): Promise<number> {
-  const answered = (protection: string): void => {
-    ready(protection);
+export async function serveInBackground(order: MountOrder, ready: (readiness: Readiness) => void): Promise<number> {
+  const answered = (readiness: Readiness): void => {
+    ready(readiness);
     answer(0);
     moveStderr();
     process.on('uncaughtExceptionMonitor', tellWhy); // nobody reads what Node.js prints about it any more

@@ -4,7 +4,7 @@ import { mountFlags } from '../fuse/mount.ts';
 import { MountPlace } from '../fuse/mount-point.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
-import { EINVAL, EROFS, ErrnoError, ESTALE, errnoName } from '../sys/errno.ts';
+import { EINVAL, EROFS, ErrnoError, ESTALE, errnoText } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { findMount } from './find-mount.ts';
 
@@ -48,7 +48,7 @@ export function remount(path: ByteString, texts: readonly ByteString[]): string[
     if (place.mountId !== mount.id) throw new ErrnoError(ESTALE, `${shown}: another mount is there by now`);
     const flags = MS_REMOUNT | MS_BIND | changed(mount, words);
     const result = native.mount('none', place.path, 'none', flags, '');
-    if (result < 0) throw new ErrnoError(-result, `remount ${shown}: ${errnoName(result)}`);
+    if (result < 0) throw new ErrnoError(-result, `remount ${shown}: ${errnoText(result)}`);
   } finally {
     place.close();
   }

@@ -7,6 +7,8 @@ import type { Protection } from '../driver/protection.ts';
 import { type Identity, isSame } from '../fuse/mountinfo.ts';
 import type { LayerSpec } from '../overlay/options.ts';
 import type { ByteString } from '../sys/bytes.ts';
+import { realPath } from '../sys/real-path.ts';
+import type { Finding } from './finding.ts';
 import { openRuntimeDirectories, type RuntimeDirectory } from './runtime-directory.ts';
 
 export interface MountState {
@@ -25,8 +27,15 @@ export interface MountState {
   readonly protection: Protection;
   /** The limits of the daemon, or the reason why it is not confined. */
   readonly confinement: Confinement | string;
+  /** What people should know about the objects; null if there is nothing. Absent in files of earlier versions. */
+  readonly finding?: Finding | null;
   /** The socket on which the daemon sends its live numbers; '' if there is none. */
   readonly socket: string;
+}
+
+/** A layer by its absolute path; symlinks stay as they are. */
+export function absolute({ path, dataOnly }: LayerSpec): LayerSpec {
+  return { path: path.startsWith('/') ? path : `${realPath('.').replace(/\/$/, '')}/${path}`, dataOnly };
 }
 
 /** The socket that belongs to a state file; '' if its path exceeds the kernel's limit of 107 bytes. */

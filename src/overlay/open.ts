@@ -4,7 +4,7 @@ import { DirLayer } from '../layers/dir.ts';
 import { openErofsLayer } from '../layers/erofs.ts';
 import type { Layer } from '../layers/layer.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
-import { EINVAL, EIO, ELOOP, ErrnoError } from '../sys/errno.ts';
+import { EINVAL, ELOOP, ErrnoError, systemError } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
 import { algorithmOfHex, digestFromText, parametersOf } from '../verity/algorithms.ts';
 import { measureBytes } from '../verity/digest.ts';
@@ -112,8 +112,7 @@ function ask<T>(path: ByteString, systemCall: (path: Buffer) => T): T {
   try {
     return systemCall(bufferOf(path));
   } catch (error) {
-    const { errno = EIO, code } = error as NodeJS.ErrnoException;
-    throw new ErrnoError(Math.abs(errno), `layer ${printable(path)}: ${code}`);
+    throw systemError(error, `layer ${printable(path)}`);
   }
 }
 

@@ -1,6 +1,6 @@
 /** Finds paths in a stack, as a process does whose root directory is the mount. */
 import { type ByteString, printable } from '../sys/bytes.ts';
-import { ELOOP, ENOENT, ENOTDIR, ErrnoError, errnoName } from '../sys/errno.ts';
+import { ELOOP, ENOENT, ENOTDIR, ErrnoError, errnoText } from '../sys/errno.ts';
 import { isDirectory, isSymlink } from '../sys/stat.ts';
 import type { Node } from './node.ts';
 import type { Overlay } from './overlay.ts';
@@ -51,5 +51,5 @@ export function findPath(overlay: Overlay, path: ByteString, followLast = true):
 }
 
 export function failure(path: ByteString, errno: number): ErrnoError {
-  return new ErrnoError(errno, `${printable(path)}: ${errnoName(errno)}`);
+  return new ErrnoError(errno, `${printable(path)}: ${errnoText(errno)}`);
 }

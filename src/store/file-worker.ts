@@ -5,7 +5,7 @@
  *     [{root, place, path, version, sizeBytes}, ...]  ->  {results: [{digest, added?}, ...]} in the same order, or {error}
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { EIO } from '../sys/errno.ts';
+import { EIO, systemError } from '../sys/errno.ts';
 import { type Answer, digestFile, type PoolData, type Task } from './digest-file.ts';
 import { ObjectStore } from './objects.ts';
 
@@ -20,7 +20,7 @@ function digestBatch(batch: Task[]): Answer {
   try {
     return { results: batch.map(task => digestFile(task, algorithm, objects)) };
   } catch (error) {
-    const { errno = EIO, message } = error as NodeJS.ErrnoException;
+    const { errno = EIO, message } = systemError(error) as NodeJS.ErrnoException;
     return { error: { errno: Math.abs(errno), message } };
   }
 }

@@ -25,7 +25,7 @@ import {
 } from 'node:fs';
 import { findBeneath, namesIn, openDirectory, openDirectoryBeneath, openForReading } from '../sys/beneath.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
-import { EEXIST, EIO, ENOENT, ENOTDIR, ENOTEMPTY, ErrnoError, errnoName, must } from '../sys/errno.ts';
+import { EEXIST, EIO, ENOENT, ENOTDIR, ENOTEMPTY, ErrnoError, errnoText, must, systemError } from '../sys/errno.ts';
 import { pathOfDescriptor } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isRegular } from '../sys/stat.ts';
@@ -116,7 +116,7 @@ export function beginStore(path: ByteString): Store {
 
 function listed(store: number, path: ByteString): ByteString[] {
   const names = namesIn(store);
-  if (typeof names === 'number') throw new ErrnoError(-names, `store ${printable(path)}: ${errnoName(names)}`);
+  if (typeof names === 'number') throw new ErrnoError(-names, `store ${printable(path)}: ${errnoText(names)}`);
   return names;
 }
 
@@ -130,7 +130,9 @@ function makeDirectories(path: ByteString): void {
     } catch (error) {
       const known = (error as NodeJS.ErrnoException).errno === -EEXIST;
       if (known && statSync(part, { throwIfNoEntry: false })?.isDirectory()) continue;
-      throw known ? new ErrnoError(ENOTDIR, `store ${printable(path)}: ENOTDIR`) : storeError(path, error);
+      throw known
+        ? new ErrnoError(ENOTDIR, `store ${printable(path)}: ${errnoText(ENOTDIR)}`)
+        : storeError(path, error);
     }
   }
 }
@@ -323,7 +325,7 @@ function removeCopy(copy: string): void {
   } catch {} // it was never made, or the run was abandoned
 }
 
-const storeError = (path: ByteString, error: unknown): unknown => named(`store ${printable(path)}`, error);
+const storeError = (path: ByteString, error: unknown): unknown => systemError(error, `store ${printable(path)}`);
 const naming = <T>(path: ByteString, action: () => T): T => storing(`store ${printable(path)}`, action);
 
 /** Makes errors of Node.js system calls name the given part of the store. */
@@ -331,14 +333,8 @@ function storing<T>(shown: string, action: () => T): T {
   try {
     return action();
   } catch (error) {
-    throw named(shown, error);
+    throw systemError(error, shown);
   }
-}
-
-function named(shown: string, error: unknown): unknown {
-  const { errno, syscall } = error as NodeJS.ErrnoException;
-  if (errno === undefined || syscall === undefined) return error;
-  return new ErrnoError(-errno, `${shown}: ${errnoName(errno)}`);
 }
 
 function withFile<T>(path: ByteString, flags: number, use: (fd: number) => T): T {

@@ -3,7 +3,7 @@
  * Source: Linux Documentation/power/pm_qos_interface.rst.
  */
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { ErrnoError, errnoName } from './errno.ts';
+import { ErrnoError, errnoText } from './errno.ts';
 
 export const CPU_LATENCY_DEVICE = '/dev/cpu_dma_latency';
 /**
@@ -23,7 +23,7 @@ export class CpuLatency {
       this.fd = openSync(CPU_LATENCY_DEVICE, 'w');
     } catch (error) {
       const errno = Math.abs((error as { errno: number }).errno);
-      throw new ErrnoError(errno, `${CPU_LATENCY_DEVICE}: ${errnoName(errno)}`);
+      throw new ErrnoError(errno, `${CPU_LATENCY_DEVICE}: ${errnoText(errno)}`);
     }
     writeSync(this.fd, ANY); // opening the file alone already requests zero latency
   }

@@ -44,51 +44,52 @@ export const ECONNREFUSED = 111;
 export const ESTALE = 116;
 export const EUCLEAN = 117;
 
-const names: Record<number, string> = {
-  1: 'EPERM',
-  2: 'ENOENT',
-  3: 'ESRCH',
-  4: 'EINTR',
-  5: 'EIO',
-  6: 'ENXIO',
-  7: 'E2BIG',
-  9: 'EBADF',
-  10: 'ECHILD',
-  11: 'EAGAIN',
-  12: 'ENOMEM',
-  13: 'EACCES',
-  16: 'EBUSY',
-  17: 'EEXIST',
-  18: 'EXDEV',
-  19: 'ENODEV',
-  20: 'ENOTDIR',
-  21: 'EISDIR',
-  22: 'EINVAL',
-  23: 'ENFILE',
-  24: 'EMFILE',
-  25: 'ENOTTY',
-  27: 'EFBIG',
-  28: 'ENOSPC',
-  30: 'EROFS',
-  32: 'EPIPE',
-  34: 'ERANGE',
-  36: 'ENAMETOOLONG',
-  38: 'ENOSYS',
-  39: 'ENOTEMPTY',
-  40: 'ELOOP',
-  61: 'ENODATA',
-  62: 'ETIME',
-  71: 'EPROTO',
-  75: 'EOVERFLOW',
-  76: 'ENOTUNIQ',
-  84: 'EILSEQ',
-  95: 'EOPNOTSUPP',
-  103: 'ECONNABORTED',
-  107: 'ENOTCONN',
-  111: 'ECONNREFUSED',
-  116: 'ESTALE',
-  117: 'EUCLEAN',
-  122: 'EDQUOT',
+/** The name of each errno, and its words in strerror(3) of the C library. */
+const ERRNOS: Readonly<Record<number, readonly [name: string, text: string]>> = {
+  1: ['EPERM', 'Operation not permitted'],
+  2: ['ENOENT', 'No such file or directory'],
+  3: ['ESRCH', 'No such process'],
+  4: ['EINTR', 'Interrupted system call'],
+  5: ['EIO', 'Input/output error'],
+  6: ['ENXIO', 'No such device or address'],
+  7: ['E2BIG', 'Argument list too long'],
+  9: ['EBADF', 'Bad file descriptor'],
+  10: ['ECHILD', 'No child processes'],
+  11: ['EAGAIN', 'Resource temporarily unavailable'],
+  12: ['ENOMEM', 'Cannot allocate memory'],
+  13: ['EACCES', 'Permission denied'],
+  16: ['EBUSY', 'Device or resource busy'],
+  17: ['EEXIST', 'File exists'],
+  18: ['EXDEV', 'Invalid cross-device link'],
+  19: ['ENODEV', 'No such device'],
+  20: ['ENOTDIR', 'Not a directory'],
+  21: ['EISDIR', 'Is a directory'],
+  22: ['EINVAL', 'Invalid argument'],
+  23: ['ENFILE', 'Too many open files in system'],
+  24: ['EMFILE', 'Too many open files'],
+  25: ['ENOTTY', 'Inappropriate ioctl for device'],
+  27: ['EFBIG', 'File too large'],
+  28: ['ENOSPC', 'No space left on device'],
+  30: ['EROFS', 'Read-only file system'],
+  32: ['EPIPE', 'Broken pipe'],
+  34: ['ERANGE', 'Numerical result out of range'],
+  36: ['ENAMETOOLONG', 'File name too long'],
+  38: ['ENOSYS', 'Function not implemented'],
+  39: ['ENOTEMPTY', 'Directory not empty'],
+  40: ['ELOOP', 'Too many levels of symbolic links'],
+  61: ['ENODATA', 'No data available'],
+  62: ['ETIME', 'Timer expired'],
+  71: ['EPROTO', 'Protocol error'],
+  75: ['EOVERFLOW', 'Value too large for defined data type'],
+  76: ['ENOTUNIQ', 'Name not unique on network'],
+  84: ['EILSEQ', 'Invalid or incomplete multibyte or wide character'],
+  95: ['EOPNOTSUPP', 'Operation not supported'],
+  103: ['ECONNABORTED', 'Software caused connection abort'],
+  107: ['ENOTCONN', 'Transport endpoint is not connected'],
+  111: ['ECONNREFUSED', 'Connection refused'],
+  116: ['ESTALE', 'Stale file handle'],
+  117: ['EUCLEAN', 'Structure needs cleaning'],
+  122: ['EDQUOT', 'Disk quota exceeded'],
 };
 
 /**
@@ -99,8 +100,14 @@ const names: Record<number, string> = {
  */
 export function errnoName(errno: number): string {
   const n = Math.abs(errno);
-  return names[n] ?? `errno ${n}`;
+  return ERRNOS[n]?.[0] ?? `errno ${n}`;
 }
+
+/**
+ * The words of strerror(3) for an errno of either sign: `No such file or directory`. Messages for people use them; reports and
+ * logs of requests use the name.
+ */
+export const errnoText = (errno: number): string => ERRNOS[Math.abs(errno)]?.[1] ?? errnoName(errno);
 
 /**
  * A failure that callers do not expect: a corrupt image, a wrong digest, a bad option, a system call that must not fail. Expected
@@ -121,8 +128,19 @@ export class ErrnoError extends Error {
 
 /** Returns the result of a system call; throws ErrnoError with `what` if it is a negative errno. */
 export function must(result: number, what: string): number {
-  if (result < 0) throw new ErrnoError(-result, `${what}: ${errnoName(result)}`);
+  if (result < 0) throw new ErrnoError(-result, `${what}: ${errnoText(result)}`);
   return result;
+}
+
+/**
+ * An error of node:fs as an ErrnoError in the words of all messages: `WHAT: No such file or directory`. Returns any other error
+ * unchanged.
+ * @param what the path as it was typed; by default the path in the error, or the name of the system call
+ */
+export function systemError(error: unknown, what?: string): unknown {
+  const { errno, syscall, path } = error as NodeJS.ErrnoException;
+  if (error instanceof ErrnoError || errno === undefined || syscall === undefined) return error;
+  return new ErrnoError(Math.abs(errno), `${what ?? path ?? syscall}: ${errnoText(errno)}`);
 }
 
 /**

@@ -3,7 +3,7 @@
  * Source: Linux include/uapi/linux/io_uring.h (6.14); io_uring_setup(2), io_uring_enter(2).
  */
 import { putU64 } from './bytes.ts';
-import { EINTR, ErrnoError, errnoName, must } from './errno.ts';
+import { EINTR, ErrnoError, errnoText, must } from './errno.ts';
 import { mapMemory } from './memory.ts';
 import { native } from './native.ts';
 
@@ -127,7 +127,7 @@ export class IoUring {
     Atomics.store(this.words, this.sqTail, this.tail);
     const taken = native.uringEnter(this.descriptor, this.prepared, ENTER_GETEVENTS);
     if (taken >= 0) this.prepared -= taken;
-    else if (taken !== -EINTR) throw new ErrnoError(-taken, `io_uring_enter: ${errnoName(taken)}`);
+    else if (taken !== -EINTR) throw new ErrnoError(-taken, `io_uring_enter: ${errnoText(taken)}`);
   }
 
   /** Takes the next completion. @returns whether there was one */

@@ -1,6 +1,6 @@
 /** Memory that JavaScript did not allocate. Source: mmap(2), madvise(2). */
 import { constants } from 'node:buffer';
-import { EFBIG, ErrnoError, errnoName } from './errno.ts';
+import { EFBIG, ErrnoError, errnoText } from './errno.ts';
 import { native } from './native.ts';
 
 const ANONYMOUS = -1;
@@ -9,7 +9,7 @@ const MADV_HUGEPAGE = 14;
 /** Maps memory of a file, shared with the kernel; or new memory if `fd` is -1. Throws ErrnoError. */
 export function mapMemory(fd: number, offset: number, lengthBytes: number): ArrayBuffer {
   const memory = native.map(fd, offset, lengthBytes);
-  if (typeof memory === 'number') throw new ErrnoError(-memory, `mmap: ${errnoName(memory)}`);
+  if (typeof memory === 'number') throw new ErrnoError(-memory, `mmap: ${errnoText(memory)}`);
   return memory;
 }
 

@@ -1,6 +1,6 @@
 /** Complete writes and reads of open descriptors of any file type. */
 import { readSync, writeSync } from 'node:fs';
-import { EAGAIN, EINTR, ENOSPC, ErrnoError, errnoName } from './errno.ts';
+import { EAGAIN, EINTR, ENOSPC, ErrnoError, errnoText } from './errno.ts';
 import { native } from './native.ts';
 
 /** poll(2) events. Source: poll.h. */
@@ -39,7 +39,7 @@ function whenReady(fd: number, event: number, what: string, action: () => number
       const { errno, syscall } = error as NodeJS.ErrnoException;
       if (errno === undefined || syscall === undefined) throw error;
       if (errno === -EAGAIN) native.poll(Int32Array.of(fd), event, -1);
-      else if (errno !== -EINTR) throw new ErrnoError(-errno, `${what}: ${errnoName(errno)}`);
+      else if (errno !== -EINTR) throw new ErrnoError(-errno, `${what}: ${errnoText(errno)}`);
     }
   }
 }

@@ -1,7 +1,7 @@
 /** A walk through everything below a directory, by descriptors. */
 import { findBeneath, namesIn, openFoundDirectory, openParent } from './beneath.ts';
 import { type ByteString, printable } from './bytes.ts';
-import { ErrnoError, ESTALE, errnoName } from './errno.ts';
+import { ErrnoError, ESTALE, errnoText } from './errno.ts';
 import { native } from './native.ts';
 import { identityIn, statx, statxVersion } from './statx.ts';
 
@@ -115,7 +115,7 @@ class Walk<T> {
   }
 
   #failure(result: number, path: ByteString): ErrnoError {
-    return new ErrnoError(-result, `${this.#words(path)}: ${errnoName(result)}`);
+    return new ErrnoError(-result, `${this.#words(path)}: ${errnoText(result)}`);
   }
 
   #words(path: ByteString): string {

@@ -14,7 +14,7 @@ import {
 import { setImmediate } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
-import { EINVAL, ErrnoError, errnoName } from '../sys/errno.ts';
+import { EINVAL, ErrnoError, systemError } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
 import { writeAll } from '../sys/streams.ts';
 import { cleaningUp } from './interruption.ts';
@@ -62,9 +62,7 @@ function naming<T>(path: ByteString, action: () => T): T {
   try {
     return action();
   } catch (error) {
-    const { errno, syscall } = error as NodeJS.ErrnoException;
-    if (errno === undefined || syscall === undefined) throw error;
-    throw new ErrnoError(-errno, `${printable(path)}: ${errnoName(errno)}`);
+    throw systemError(error, printable(path));
   }
 }
 

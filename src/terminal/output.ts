@@ -2,7 +2,7 @@
 import { closeSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { type ByteString, bufferOf, withoutControls } from '../sys/bytes.ts';
-import { EBADF, EPIPE, ErrnoError, errnoName } from '../sys/errno.ts';
+import { EBADF, EPIPE, ErrnoError, errnoText } from '../sys/errno.ts';
 import { writeAll } from '../sys/streams.ts';
 
 const STDOUT = 1;
@@ -69,7 +69,7 @@ export function closeStdout(): void {
     closeSync(STDOUT);
   } catch (error) {
     const { errno = 0 } = error as NodeJS.ErrnoException;
-    if (errno !== -EBADF) throw new ErrnoError(-errno, `stdout: ${errnoName(errno)}`);
+    if (errno !== -EBADF) throw new ErrnoError(-errno, `stdout: ${errnoText(errno)}`);
   }
 }
 

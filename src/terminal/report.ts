@@ -1,7 +1,7 @@
 /** Messages of commands on stderr, and the exit statuses that go with them. */
 import { writeSync } from 'node:fs';
 import { asOneLine, type ByteString, bufferOf, printable, withoutControls } from '../sys/bytes.ts';
-import { EMFILE, ENFILE, ENOMEM, ErrnoError } from '../sys/errno.ts';
+import { EMFILE, ENFILE, ENOMEM, ErrnoError, systemError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 
 /** Exit statuses of mount(8) and umount(8). */
@@ -66,10 +66,10 @@ export async function reporting(
 
 /** Prints an error and returns the status, as `reporting` does; rethrows an error that comes from no system call. */
 export function report(error: unknown, status: number, wording: Wording = ownWords): number {
-  const { errno, syscall } = error as NodeJS.ErrnoException;
-  if (!(error instanceof ErrnoError) && syscall === undefined) throw error;
-  for (const line of wording(error as Error).split('\n')) complain(line);
-  return [ENOMEM, EMFILE, ENFILE].includes(Math.abs(errno ?? 0)) ? SYSTEM_ERROR : status;
+  const failure = systemError(error);
+  if (!(failure instanceof ErrnoError)) throw error;
+  for (const line of wording(failure).split('\n')) complain(line);
+  return [ENOMEM, EMFILE, ENFILE].includes(failure.errno) ? SYSTEM_ERROR : status;
 }
 
 /** Reads paths one after another. A path that cannot be read is reported, and the others are still read. */

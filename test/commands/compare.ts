@@ -117,8 +117,8 @@ t.test('trees', { skip: withoutRoot }, async t =>
     );
 
     for (const [rule, args, message] of [
-      ['a missing tree', ['tree', 'none'], /ENOENT.*none/],
-      ['one tree', ['tree'], /missing required argument 'b'/],
+      ['a missing tree', ['tree', 'none'], /^lowerdata: none: No such file or directory$/m],
+      ['one tree', ['tree'], /the argument <b> is missing/],
       ['a bad dump', ['tree', '/etc/passwd'], /\/etc\/passwd: line 1/],
     ] as const) {
       const { status, stderr } = compare(...args);

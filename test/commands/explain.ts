@@ -71,7 +71,7 @@ t.test('explain and check', { skip: withoutRoot }, async t => {
       .sort((a, b) => (a.path < b.path ? -1 : 1)),
     [
       { path: '/bar', code: 'needs-lowerdata', help: /relink/ },
-      { path: '/foo', code: 'hidden', layer: 'B', detail: /R7/, help: /redirects=data-only/ },
+      { path: '/foo', code: 'hidden', layer: 'B', message: /R7/, help: /redirects=data-only/ },
       { path: '/long', code: 'needs-lowerdata' },
     ],
     'each with what it is and what helps',

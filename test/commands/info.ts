@@ -163,8 +163,8 @@ withScratch(directory => {
 
   writeFileSync(at('damaged'), readFileSync(image).fill(0xff, 1152, 1400));
   for (const [rule, args, message] of [
-    ['no question', [], /missing required argument 'question'/],
-    ['no image', ['ls'], /missing required argument 'images'/],
+    ['no question', [], /the argument <question> is missing/],
+    ['no image', ['ls'], /the argument <images> is missing/],
     [
       'another question',
       ['list', image],

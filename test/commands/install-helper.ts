@@ -65,7 +65,7 @@ placed('what others have put there stays', false, async (t, directory) => {
   }
   const { status, stderr } = runCommand(['install-helper', '--force', '--to', join(directory, 'none')]);
   t.equal(status, 1);
-  t.match(stderr.split('\n').at(-1), /^lowerdata: .*none\/mount\.lowerdata: ENOENT/);
+  t.match(stderr.split('\n').at(-1), /^lowerdata: .*none\/mount\.lowerdata: No such file or directory/);
 });
 
 placed('a Node.js that a user can exchange is refused', withoutRoot, async (t, directory) => {

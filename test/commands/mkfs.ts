@@ -175,10 +175,10 @@ t.test('strict dumps', async t => {
 for (const [rule, args, message] of [
   ['no image', ['/etc'], 'no image to write is named'],
   ['an image and none', ['--print-digest-only', '/etc', 'image'], /writes no image, and one is named/],
-  ['a missing source', ['/nonexistent', 'image'], /\/nonexistent: ENOENT/],
+  ['a missing source', ['/nonexistent', 'image'], /\/nonexistent: No such file or directory/],
   ['a symlink as source', ['/proc/self/root', 'image'], '/proc/self/root: not a directory'],
   ['a file as source', ['/etc/passwd', 'image'], '/etc/passwd: not a directory'],
-  ['a missing place for the image', ['/etc', '/nonexistent/image'], /\/nonexistent\/image: ENOENT/],
+  ['a missing place for the image', ['/etc', '/nonexistent/image'], /\/nonexistent\/image: No such file or directory/],
   ['a version that is none', ['--min-version=2', '/etc', 'image'], 'version 2: there are 0 and 1'],
   ['no threads', ['--threads=0', '/etc', 'image'], '--threads=0: 1 to 9999'],
   ['a dump in place', ['--external', '--from-file', '-', 'image'], '--external needs a directory'],

@@ -116,12 +116,12 @@ t.test('what is refused leaves no image', async t =>
     const before = readdirSync(directory);
     const to = ['--to=absolute'];
     for (const [rule, args, message] of [
-      ['no image', [...to, '-o', out], "missing required argument 'image'"],
+      ['no image', [...to, '-o', out], 'relink: the argument <image> is missing; see lowerdata relink --help'],
       ['no target', [small, '-o', out], '--to is missing: one of origin, data-only, absolute'],
       ['another target', [small, '-o', out, '--to=path'], '--to=path: not one of origin, data-only, absolute'],
       ['no place to write to', [small, ...to], 'no image to write is named: -o NEW'],
       ['a directory to write to', [small, ...to, '-o', directory], `${directory} is a directory`],
-      ['a missing place', [small, ...to, '-o', at('none/out')], /none.*ENOENT/],
+      ['a missing place', [small, ...to, '-o', at('none/out')], /none.*No such file or directory/],
       [
         'origin without a store',
         [small, '-o', out, '--to=origin'],
@@ -133,10 +133,18 @@ t.test('what is refused leaves no image', async t =>
         '--basedir goes with --to=origin, --to=absolute looks at no object',
       ],
       ['an empty path', [small, '-o', out, '--to=origin', '--basedir=/a:'], '--basedir=/a:: an empty path'],
-      ['a missing store', [small, '-o', out, '--to=origin', '--basedir', at('none')], `layer ${at('none')}: ENOENT`],
-      ['a store that is a file', [small, '-o', out, '--to=origin', '--basedir', small], `layer ${small}: ENOTDIR`],
+      [
+        'a missing store',
+        [small, '-o', out, '--to=origin', '--basedir', at('none')],
+        `layer ${at('none')}: No such file or directory`,
+      ],
+      [
+        'a store that is a file',
+        [small, '-o', out, '--to=origin', '--basedir', small],
+        `layer ${small}: Not a directory`,
+      ],
       ['no threads', [small, '-o', out, '--to=origin', '--basedir=/', '--threads=0'], '--threads=0: 1 to 999'],
-      ['a missing image', [at('none'), '-o', out, ...to], /none: ENOENT/],
+      ['a missing image', [at('none'), '-o', out, ...to], /none: No such file or directory/],
       [
         'what is no image',
         [at('junk'), '-o', out, ...to],

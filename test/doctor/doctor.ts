@@ -185,7 +185,14 @@ t.test('where something is missing', { skip: withoutUserMounts || withoutUserNam
     const plain = file('plain', readFileSync(helper, 'latin1'), 0o755);
     const conf = file('conf', 'mount_max = 9\nuser_allow_other\n', 0o644);
     for (const [rule, wrapper, status, fact, ok, why] of [
-      ['/dev/fuse', [...covered(hidden, '/dev/fuse'), ...NOBODY], 1, 'fuse-device', false, /^\/dev\/fuse: EACCES$/],
+      [
+        '/dev/fuse',
+        [...covered(hidden, '/dev/fuse'), ...NOBODY],
+        1,
+        'fuse-device',
+        false,
+        /^\/dev\/fuse: Permission denied$/,
+      ],
       ['set-user-ID', [...covered(plain, helper), ...NOBODY], 1, 'fusermount3', false, /^it is not set-user-ID root$/],
       ['new privileges', [...NOBODY, '--no-new-privs'], 1, 'fusermount3', false, /no_new_privs/],
       ['a mount namespace', ['unshare', '-Ur'], 1, 'fusermount3', false, /in this mount namespace/],
@@ -239,9 +246,8 @@ t.test('fs-verity and change times', { skip: withoutExt4 || noFsverity }, async 
         });
         const { ok, why = '' } = named(facts, 'fs-verity');
         t.equal(ok, /No data available/.test(stderr), `${path}: fs-verity`);
-        const [reason = 'ok'] = /^E[A-Z]+/.exec(why) ?? [];
-        const message = { ENOTTY: /Inappropriate ioctl/, EOPNOTSUPP: /not supported/i, ok: /No data/ }[reason];
-        t.match(stderr, message ?? /unexpected/, `${path}: ${reason}`);
+        const [reason = ''] = why.split(':');
+        t.ok(ok || stderr.includes(reason), `${path}: ${reason}`);
         if (path === '/proc') continue;
         const changes = Number(run('python3', '-c', changeWitness, path));
         t.equal(named(facts, 'change-times').ok, changes === 20, `${path}: ${changes} of 20 changes are told apart`);
@@ -268,8 +274,11 @@ t.test('keys', async t => {
   t.strictSame(names(report.facts), NAMES, 'of the machine');
   t.strictSame(names(proc?.facts), DIRECTORY_NAMES, 'of a directory');
   t.strictSame(names(none?.facts), ['filesystem'], 'of none');
-  t.match(none, { path: '/none', facts: [{ ok: false, value: null, why: '/none: ENOENT', help: /directory/ }] });
-  t.match(file?.facts, [{ ok: false, why: '/proc/version: ENOTDIR' }], 'of a file');
+  t.match(none, {
+    path: '/none',
+    facts: [{ ok: false, value: null, why: '/none: No such file or directory', help: /directory/ }],
+  });
+  t.match(file?.facts, [{ ok: false, why: '/proc/version: Not a directory' }], 'of a file');
   for (const fact of [...report.facts, ...(proc?.facts ?? [])]) {
     const keys = ['name', 'ok', 'value', ...(fact.ok ? [] : ['why', 'help'])];
     t.strictSame(Object.keys(fact), keys, `${fact.name}: the keys of a fact`);
@@ -278,6 +287,10 @@ t.test('keys', async t => {
 
 t.test('calls', { skip: withoutRoot }, async t => {
   t.match(doctor([], '--help'), { status: 0, stdout: /lowerdata doctor \[options\] \[DIR\.\.\.\]/ });
-  t.match(doctor([], '--nope'), { status: 1, stdout: '', stderr: /unknown option/ });
+  t.match(doctor([], '--nope'), {
+    status: 1,
+    stdout: '',
+    stderr: /--nope: unknown option; see lowerdata doctor --help/,
+  });
 });
 t.end();

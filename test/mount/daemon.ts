@@ -134,7 +134,10 @@ const ON_READ =
   'metadata is not checked (digest=HEX does); data that has a digest is checked whenever it is read (no passthrough without CAP_SYS_ADMIN); the daemon can open its layers alone, with ';
 
 placed('the command returns when the mount answers, and umount when the daemon has gone', async (t, place) => {
-  t.same(place.run('mount', place.stack, place.mnt), { status: 0, stderr: `lowerdata: ${place.mnt}: ${ON_OPEN}` });
+  t.same(place.run('mount', '-v', place.stack, place.mnt), {
+    status: 0,
+    stderr: `lowerdata: ${place.mnt}: ${ON_OPEN}`,
+  });
   t.same(readdirSync(place.mnt).sort(), ['a', 'b', 'd']);
   t.equal(readFileSync(join(place.mnt, 'b'), 'utf8'), 'B\n');
   t.equal(place.mount?.type, 'fuse.lowerdata');
@@ -160,22 +163,54 @@ placed('the daemon keeps nobody busy', async (t, place) => {
   t.ok(existsSync(join(place.mnt, 'a')), 'relative layers are still found');
 });
 
+placed('a mount is silent, and needs no command before a source that looks like layers', async (t, place) => {
+  const { mnt } = place;
+  for (const words of [
+    ['mount', 'A', mnt],
+    ['A:B', mnt],
+    ['./A', mnt],
+    ['A', mnt],
+    ['none', mnt, '-o', 'ro,lowerdir=A:B'],
+  ]) {
+    t.same(place.run(...words), { status: 0, stderr: '' }, words.join(' '));
+    t.equal(place.mount?.type, 'fuse.lowerdata', words.join(' '));
+    t.same(place.run('umount', mnt), { status: 0, stderr: '' });
+  }
+});
+
 placed('what was wrong is said by the command', async (t, place) => {
   const { directory, mnt } = place;
   writeFileSync(join(directory, 'file'), 'x');
   writeFileSync(join(directory, 'image'), Buffer.alloc(8192));
   for (const [rule, args, status, message] of [
-    ['no such layer', ['mount', 'A:nope', mnt], 32, /^lowerdata: layer nope: ENOENT$/],
+    ['no such layer', ['mount', 'A:nope', mnt], 32, /^lowerdata: layer nope: No such file or directory$/],
     ['a layer twice', ['mount', 'A:A', mnt], 32, /^lowerdata: layer A is the same as layer A$/],
     ['no image', ['mount', 'image', mnt], 32, /^lowerdata: .*image/],
-    ['no such mount point', ['mount', 'A:B', 'nope'], 32, /^lowerdata: mount point nope: ENOENT$/],
+    ['no such mount point', ['mount', 'A:B', 'nope'], 32, /^lowerdata: mount point nope: No such file or directory$/],
     ['a file as mount point', ['mount', 'A:B', 'file'], 32, /^lowerdata: mount point file: not a directory$/],
     ['an unknown option', ['mount', 'A:B', mnt, '-o', 'frob'], 1, /^lowerdata: option frob: unknown$/],
-    ['an unknown flag', ['mount', 'A:B', mnt, '--frob'], 1, /^lowerdata: unknown option '--frob'$/],
-    ['no mount point', ['mount', 'A:B'], 1, /missing required argument 'mountpoint'/],
-    ['too much', ['mount', 'A:B', mnt, 'x'], 1, /too many arguments/],
+    [
+      'an unknown flag',
+      ['mount', 'A:B', mnt, '--frob'],
+      1,
+      /^lowerdata: mount: --frob: unknown option; see lowerdata mount --help$/,
+    ],
+    [
+      'no mount point',
+      ['mount', 'A:B'],
+      1,
+      /^lowerdata: mount: the argument <mountpoint> is missing; see lowerdata mount --help$/,
+    ],
+    [
+      'too much',
+      ['mount', 'A:B', mnt, 'x'],
+      1,
+      /^lowerdata: mount: x: one argument too many; see lowerdata mount --help$/,
+    ],
     ['an upper layer', ['mount', 'A:B', mnt, '-o', 'upperdir=C'], 1, /a writable layer is not supported yet/],
-    ['no command', ['frob'], 1, /^lowerdata: frob: no such command$/],
+    ['a mistyped command', ['mout', 'A', mnt], 1, /^lowerdata: mout: unknown command; did you mean mount\?$/],
+    ['the C name of umount', ['unmount', mnt], 1, /^lowerdata: unmount: unknown command; did you mean umount\?$/],
+    ['no command', ['frob'], 1, /^lowerdata: frob: unknown command; see lowerdata --help$/],
     ['unmount a directory', ['umount', mnt], 1, /mnt: not mounted$/],
     ['unmount another filesystem', ['umount', '/proc'], 1, /^lowerdata: \/proc: no mount of lowerdata, but proc$/],
     ['not checked further with -s', ['mount', 'A:B', mnt, '-s', '-o', 'frob', '--fake'], 0, /^$/],
@@ -343,7 +378,7 @@ placed('without root, through fusermount3', async (t, place) => {
   chownSync(mnt, 65534, 65534);
   const asNobody = (...words: string[]): Result =>
     run(['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', ...words], directory);
-  t.same(asNobody(process.execPath, lowerdata, 'mount', place.stack, mnt), {
+  t.same(asNobody(process.execPath, lowerdata, 'mount', '-v', place.stack, mnt), {
     status: 0,
     stderr: `lowerdata: ${mnt}: ${ON_READ}no capabilities`,
   });
@@ -367,7 +402,7 @@ placed('without root, through fusermount3', async (t, place) => {
 
 placed('in a user namespace', async (t, { directory, mnt, stack }) => {
   const words = ['unshare', '-Urm', 'sh', '-ec'];
-  const script = `"$0" "$1" mount "$2" "$3"; ls "$3" >"$4"; "$0" "$1" umount "$3"`;
+  const script = `"$0" "$1" mount -v "$2" "$3"; ls "$3" >"$4"; "$0" "$1" umount "$3"`;
   if (run(['unshare', '-Urm', 'true'], directory).status !== 0) return t.comment('no user namespaces here');
   const result = run([...words, script, process.execPath, lowerdata, stack, mnt, `${directory}/out`], directory);
   t.same(result, { status: 0, stderr: `lowerdata: ${mnt}: ${ON_READ}CAP_DAC_READ_SEARCH` });
@@ -420,7 +455,7 @@ placed('without /proc', async (t, { directory, mnt, stack }) => {
   for (const [status, words, said] of [
     [0, ['--version'], /^$/],
     [1, ['ls', stack, '/'], /^lowerdata: layer .*A: \/: xattrs are read by way of \/proc, which is missing$/],
-    [32, ['mount', '-f', stack, mnt], /^lowerdata: mounts need \/proc: ENOENT$/],
+    [32, ['mount', '-f', stack, mnt], /^lowerdata: mounts need \/proc: No such file or directory$/],
     [32, ['umount', mnt], /^lowerdata: .*: mounts need \/proc$/],
     [1, ['status'], /^lowerdata: .*: mounts need \/proc$/],
   ] as const) {
@@ -438,7 +473,7 @@ placed('on a mount of another user', async (t, { directory, mnt, stack }) => {
   t.equal(status, 32);
   t.equal(
     stderr,
-    `lowerdata: mount point ${mnt}: EACCES: a FUSE mount of user 65534, which nobody else may enter without allow_other, not even root`,
+    `lowerdata: mount point ${mnt}: Permission denied: a FUSE mount of user 65534, which nobody else may enter without allow_other, not even root`,
   );
 });
 

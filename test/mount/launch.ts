@@ -105,10 +105,10 @@ for (const [rule, line] of [
 
 placed('what went wrong, and its exit status', async (t, { mnt, sh }) => {
   for (const [rule, line, status, stderr] of [
-    ['no such layer', '"$0" mount nope mnt', 32, /^lowerdata: layer nope: ENOENT$/],
-    ['the same by node', 'node "$1" mount nope mnt', 32, /^lowerdata: layer nope: ENOENT$/],
-    ['a wrong call', '"$0" mount A:B', 1, /missing required argument 'mountpoint'/],
-    ['another command', '"$0" ls nope mnt', 1, /^lowerdata: layer nope: ENOENT$/],
+    ['no such layer', '"$0" mount nope mnt', 32, /^lowerdata: layer nope: No such file or directory$/],
+    ['the same by node', 'node "$1" mount nope mnt', 32, /^lowerdata: layer nope: No such file or directory$/],
+    ['a wrong call', '"$0" mount A:B', 1, /the argument <mountpoint> is missing/],
+    ['another command', '"$0" ls nope mnt', 1, /^lowerdata: layer nope: No such file or directory$/],
     ['no Node.js', 'PATH=/nowhere /bin/sh "$0" mount A:B mnt', 2, /Node\.js/],
     ['it dies', 'LOWERDATA_NODE=true "$0" mount A:B mnt', 32, /^lowerdata: the daemon died before the mount answered$/],
   ] as const) {

@@ -90,7 +90,11 @@ t.test('as root', { skip: withoutFuse, timeout: 120_000 }, async t => {
     t.equal(text.stderr, '');
     t.equal(text.status, 0);
     t.equal(text.stdout.split('\n')[0], one, 'the mount point');
-    t.match(text.stdout.slice(one.length + 1), block('A:B::C', 'A B ::C'), 'what it is made of');
+    t.match(
+      text.stdout.slice(one.length + 1),
+      block('A:B::C', `${directory}/A ${directory}/B ::${directory}/C`),
+      'what it is made of',
+    );
     t.equal(text.stdout.split('\n')[4], `  protection  ${PROTECTION}`, 'what protects it');
     t.equal(text.stdout.split('\n')[5], CONFINEMENT, 'how the daemon is confined');
     t.match(text.stdout.split('\n')[6], /^ {2}running {5}for \d+ s, /, 'and then what it is doing');
@@ -118,12 +122,13 @@ t.test('as root', { skip: withoutFuse, timeout: 120_000 }, async t => {
       startedAt: Date.parse(since),
       transport: 'dev',
       layers: [
-        { path: 'A', dataOnly: false },
-        { path: 'B', dataOnly: false },
-        { path: 'C', dataOnly: true },
+        { path: join(directory, 'A'), dataOnly: false },
+        { path: join(directory, 'B'), dataOnly: false },
+        { path: join(directory, 'C'), dataOnly: true },
       ],
       protection: { metadata: 'none', data: 'open', required: false, passthrough: true },
       confinement: { capabilities: ['CAP_DAC_READ_SEARCH', 'CAP_SYS_ADMIN'], files: 'layers', systemCalls: true },
+      finding: null,
     };
     const json = run(directory, 'status', '--json', one);
     t.strictSame(JSON.parse(json.stdout).map(withoutNumbers), [wanted], 'JSON');
@@ -148,7 +153,7 @@ t.test('as root', { skip: withoutFuse, timeout: 120_000 }, async t => {
       ['no mount', [directory], /^lowerdata: .*: not a mount of lowerdata and of this user\n$/],
       ['another filesystem', ['/proc'], /^lowerdata: \/proc: not a mount of lowerdata/],
       ['no such path', ['nope'], /^lowerdata: nope: not a mount of lowerdata/],
-      ['two paths', [one, odd], /too many arguments/],
+      ['two paths', [one, odd], /one argument too many/],
     ] as const) {
       const result = run(directory, 'status', ...args);
       t.match(result, { status: 1, stdout: '', stderr: message }, rule);

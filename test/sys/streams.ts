@@ -25,8 +25,8 @@ withScratch(directory => {
   const pieces = withFile(file, O_RDONLY, fd => [...readAll(fd, 'it')].map(piece => Buffer.from(piece)));
   t.equal(Buffer.concat(pieces).length, bytes.length, 'and read');
   for (const [rule, path, flags, want] of [
-    ['a full device', '/dev/full', O_WRONLY, { errno: ENOSPC, message: 'it: ENOSPC' }],
-    ['a descriptor for reading', file, O_RDONLY, { errno: EBADF, message: 'it: EBADF' }],
+    ['a full device', '/dev/full', O_WRONLY, { errno: ENOSPC, message: 'it: No space left on device' }],
+    ['a descriptor for reading', file, O_RDONLY, { errno: EBADF, message: 'it: Bad file descriptor' }],
   ] as const)
     t.throws(() => withFile(path, flags, fd => writeAll(fd, bytes, 'it')), want, rule);
   const large = new Uint8Array(2 ** 31 + 5); // its pages are never touched

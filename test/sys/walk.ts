@@ -98,7 +98,7 @@ t.test('names that change', async t =>
     t.same(inside, ['a', 'b', 'c', 'c/f'], 'a directory that was seen is the one that is walked through');
     t.throws(
       () => paths(join(directory, 'tree'), ({ path }) => path === 'a' && rmSync(join(directory, 'tree', 'c'))),
-      { message: `${join(directory, 'tree', 'c')}: ENOENT` },
+      { message: `${join(directory, 'tree', 'c')}: No such file or directory` },
       'a name that is gone is told',
     );
   }),

@@ -1,9 +1,12 @@
 /** `lowerdata check`: finds the places where a stack differs from its appearance. */
 import type { Command } from 'commander';
-import { HAZARDS, type Hazard, hazards } from '../../inspect/hazards.ts';
+import { HAZARDS, type Hazard, type HazardCode, hazards } from '../../inspect/hazards.ts';
+import { type Finding, findingAsJson, findingAsText } from '../../mount/finding.ts';
+import { objectsFinding } from '../../mount/objects.ts';
 import { planHere } from '../../mount/plan.ts';
 import { openOverlay } from '../../overlay/open.ts';
-import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
+import type { Overlay } from '../../overlay/overlay.ts';
+import { type ByteString, byteStringFromText } from '../../sys/bytes.ts';
 import { print } from '../../terminal/output.ts';
 import { reporting } from '../../terminal/report.ts';
 import { collect, newCommand, parse } from '../command.ts';
@@ -44,20 +47,28 @@ Exit status: 0 nothing, 1 something, 2 it could not be done.`;
 async function check(source: ByteString, { options, json }: Flags): Promise<number> {
   const overlay = openOverlay(planHere(source, options).stack);
   let status = CLEAN;
-  for (const hazard of hazards(overlay)) {
-    await print(byteStringFromText(`${json ? asJson(hazard) : asText(hazard)}\n`));
+  let sameCause = 0;
+  const stack = objectsFinding(overlay);
+  for (const finding of findings(overlay, stack)) {
     status = FOUND;
+    if (!json && stack?.code === 'no-objects' && WITHOUT_OBJECTS.has(finding.code)) sameCause++;
+    else await print(byteStringFromText(`${json ? findingAsJson(finding) : findingAsText(finding)}\n`));
   }
   overlay.close();
+  if (sameCause > 0)
+    await print(byteStringFromText(`${sameCause} files without data, not listed: --json lists them\n`));
   return status;
 }
 
-function asJson({ path, code, layer, detail }: Hazard): string {
-  const { what, help } = HAZARDS[code];
-  return JSON.stringify({ path: printable(path), code, ...(layer && { layer }), what, detail, help });
+function* findings(overlay: Overlay, stack: Finding | undefined): Generator<Finding> {
+  if (stack) yield stack;
+  for (const hazard of hazards(overlay)) yield findingOf(hazard);
 }
 
-function asText({ path, code, layer, detail }: Hazard): string {
-  const { what, help } = HAZARDS[code];
-  return `${printable(path)}: ${code}${layer ? ` by ${layer}` : ''}: ${what} (${detail}); ${help}`;
+/** The hazards of files whose objects are not in the stack. */
+const WITHOUT_OBJECTS: ReadonlySet<string> = new Set<HazardCode>(['missing', 'broken', 'no-data-layer']);
+
+function findingOf({ detail, ...hazard }: Hazard): Finding {
+  const { what, help } = HAZARDS[hazard.code];
+  return { ...hazard, message: `${what} (${detail})`, help };
 }

@@ -2,13 +2,15 @@
 import type { Command } from 'commander';
 import { FsckJournal } from '../../inspect/fsck-journal.ts';
 import { inventory } from '../../inspect/inventory.ts';
-import { type Counts, ObjectCheck, type Problem } from '../../inspect/object-check.ts';
+import { type Counts, ObjectCheck } from '../../inspect/object-check.ts';
+import { type Finding, findingAsJson, findingAsText } from '../../mount/finding.ts';
+import { objectsFinding } from '../../mount/objects.ts';
 import { planHere } from '../../mount/plan.ts';
 import { openOverlay } from '../../overlay/open.ts';
 import type { StackOptions } from '../../overlay/options.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
-import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
-import { EIO, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
+import { type ByteString, byteStringFromText } from '../../sys/bytes.ts';
+import { EIO, ErrnoError, EUCLEAN, systemError } from '../../sys/errno.ts';
 import { print } from '../../terminal/output.ts';
 import { showProgress } from '../../terminal/progress.ts';
 import { complain, reporting } from '../../terminal/report.ts';
@@ -59,10 +61,10 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   try {
     return await check(stack, new MeasurePool(threads), flags);
   } catch (error) {
-    const { errno, syscall, message } = error as NodeJS.ErrnoException;
-    if (!(error instanceof ErrnoError) && syscall === undefined) throw error;
-    complain(message);
-    return errno === EIO || errno === EUCLEAN ? ERRORS_LEFT : OPERATIONAL_ERROR;
+    const failure = systemError(error);
+    if (!(failure instanceof ErrnoError)) throw error;
+    complain(failure.message);
+    return failure.errno === EIO || failure.errno === EUCLEAN ? ERRORS_LEFT : OPERATIONAL_ERROR;
   }
 }
 
@@ -119,7 +121,13 @@ async function checkObjects({ overlay, pool, journal, signal, flags }: Run): Pro
     bytes += moreBytes;
     bar.update(done, bytes);
   };
-  const report = (problem: Problem): void => void print(flags.json ? jsonLine(shown(problem)) : textLine(problem));
+  const stack = objectsFinding(overlay);
+  const asLine = flags.json ? findingAsJson : findingAsText;
+  const report = (finding: Finding): void => {
+    const isListed = flags.json || stack?.code !== 'no-objects' || OF_OBJECTS.has(finding.code);
+    if (isListed) void print(byteStringFromText(`${asLine(finding)}\n`));
+  };
+  if (stack) report(stack);
   const options = { overlay, pool, journal, signal, report, progress, enableVerity: flags.enableVerity === true };
   const objectCheck = new ObjectCheck(options);
   try {
@@ -130,10 +138,10 @@ async function checkObjects({ overlay, pool, journal, signal, flags }: Run): Pro
   return objectCheck.counts;
 }
 
-const shown = ({ path, ...problem }: Problem): unknown => ({ path: printable(path), ...problem });
+/** The codes of a stack without objects, and of files that have an object. */
+const OF_OBJECTS: ReadonlySet<string> = new Set(['no-objects', 'EWRONGVERITY', 'EWRONGSIZE', 'ENOVERITY']);
+
 const jsonLine = (value: unknown): ByteString => byteStringFromText(`${JSON.stringify(value)}\n`);
-const textLine = ({ path, code, message }: Problem): ByteString =>
-  byteStringFromText(`${printable(path)}: ${message.startsWith(code) ? message : `${code}: ${message}`}\n`);
 
 function summary(counts: Counts, cancelled: boolean): string {
   const { files, objects, bytes, shared, known, withoutDigest, problems } = counts;

@@ -4,7 +4,7 @@ import type { Node } from '../../overlay/node.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
 import { findPath } from '../../overlay/path.ts';
 import { type ByteString, printable } from '../../sys/bytes.ts';
-import { attempt, ErrnoError, errnoName } from '../../sys/errno.ts';
+import { attempt, ErrnoError, errnoText } from '../../sys/errno.ts';
 import { isDirectory, isSymlink } from '../../sys/stat.ts';
 import { arrow, deviceNumbers, minuteText, modeText } from '../../terminal/attributes.ts';
 import { printLines } from '../../terminal/output.ts';
@@ -97,6 +97,6 @@ function row(overlay: Overlay, name: ByteString, node: Node): ByteString[] {
 }
 
 function broken(name: ByteString, errno: number): ByteString[] {
-  complain(`${printable(name)}: ${errnoName(errno)}`);
+  complain(`${printable(name)}: ${errnoText(errno)}`);
   return ['??????????', '?', '?', '?', '?', '?', name];
 }

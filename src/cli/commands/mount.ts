@@ -3,12 +3,12 @@ import { existsSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
 import { MountPoint } from '../../fuse/mount-point.ts';
 import { CHANNEL, readCall } from '../../mount/argv.ts';
-import type { MountOrder } from '../../mount/daemon.ts';
+import type { MountOrder, Readiness } from '../../mount/daemon.ts';
 import { inheritedDescriptors } from '../../mount/inherited.ts';
 import { isImage, type MountPlan, planMount, valuesOf, withoutFuse3Words } from '../../mount/plan.ts';
 import { isRemount, remount } from '../../mount/remount.ts';
 import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
-import { EBUSY, EINVAL, ENOTCONN, ErrnoError } from '../../sys/errno.ts';
+import { EBUSY, EINVAL, ENOTCONN, ErrnoError, errnoText } from '../../sys/errno.ts';
 import {
   complain,
   complainIfHeard,
@@ -33,13 +33,17 @@ interface Flags {
 }
 
 /**
- * The caller of the command. A person sees what protects the mount; programs expect silence. For mount(8), -f means: check
- * everything, but do not mount. mount.fuse3 adds words of its own to the options.
+ * The caller of the command. For mount(8), -f means: check everything, but do not mount. mount.fuse3 adds words of its own to the
+ * options.
  */
-export type Caller = 'person' | 'mount(8)' | 'mount.fuse3' | 'program';
+export type Caller = 'lowerdata' | 'mount(8)' | 'mount.fuse3';
 
 /** @param wording makes the message of a failed mount, for a program whose messages differ */
-export async function run(args: readonly ByteString[], caller: Caller = 'person', wording?: Wording): Promise<number> {
+export async function run(
+  args: readonly ByteString[],
+  caller: Caller = 'lowerdata',
+  wording?: Wording,
+): Promise<number> {
   const inherited = inheritedDescriptors(readCall().isDaemon ? CHANNEL : undefined);
   const command = define(caller === 'mount(8)');
   const ended = parse(command, args);
@@ -60,8 +64,9 @@ export async function run(args: readonly ByteString[], caller: Caller = 'person'
   const staysHere = flags.foreground || flags.fake || driver.debug;
   if (!staysHere) (await import('../../mount/launch.ts')).startInBackground();
   if (flags.verbose || driver.debug) printIgnoredOptions(plan);
-  const ready = (protection: string): void => {
-    if (caller === 'person' || flags.verbose) complainIfHeard(`${printable(target)}: ${protection}`);
+  const ready = ({ safety, finding }: Readiness): void => {
+    if (finding) complainIfHeard(`${finding.message}; ${finding.help}`);
+    if (flags.verbose) complainIfHeard(`${printable(target)}: ${safety}`);
   };
   const wanted = plan;
   return reporting(MOUNT_FAILED, () => mount({ plan: wanted, inherited }, target, flags, ready, wording), wording);
@@ -86,7 +91,7 @@ export function define(asHelper = false): Command {
     .argument('<mountpoint>', 'a directory')
     .option('-o, --options <list>', 'mount options, separated by commas', collect, [])
     .option('-d, --debug', 'stay in the foreground and print each message')
-    .option('-v, --verbose', 'name the options that have no effect')
+    .option('-v, --verbose', 'say what protects the mount, and which options have no effect')
     .option('-s, --sloppy', 'ignore unknown options')
     .option('-n, --no-mtab', 'without effect, for mount(8)')
     .option('-N, --namespace <ns>', 'without effect, for mount(8)')
@@ -126,7 +131,7 @@ async function mount(
   { plan, inherited }: Omit<MountOrder, 'mountpoint'>,
   target: ByteString,
   flags: Flags,
-  ready: (protection: string) => void,
+  ready: (readiness: Readiness) => void,
   wording: Wording | undefined,
 ): Promise<number> {
   const order = { plan, inherited, mountpoint: findMountpoint(target) };
@@ -157,9 +162,9 @@ function findMountpoint(path: ByteString): MountPoint {
   try {
     statSync(bufferOf(point.target));
   } catch (error) {
-    const { errno = -EINVAL, code, message } = error as NodeJS.ErrnoException;
+    const { errno = -EINVAL } = error as NodeJS.ErrnoException;
     const dead = errno === -ENOTCONN ? ': a dead mount is there; `umount` it first' : '';
-    throw new ErrnoError(-errno, `mount point ${printable(path)}: ${code ?? message}${dead}`);
+    throw new ErrnoError(-errno, `mount point ${printable(path)}: ${errnoText(errno)}${dead}`);
   }
   return point;
 }

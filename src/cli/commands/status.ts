@@ -97,7 +97,7 @@ function asJson({ state, live }: LiveMountState): unknown {
 }
 
 function asText({ state, live }: LiveMountState): ByteString[] {
-  const { mountpoint, source, pid, startedAt, transport, layers, protection, confinement } = state;
+  const { mountpoint, source, pid, startedAt, transport, layers, protection, confinement, finding } = state;
   return [
     printable(mountpoint),
     `  source      ${printable(source)}`,
@@ -105,6 +105,7 @@ function asText({ state, live }: LiveMountState): ByteString[] {
     `  daemon      ${pid}, since ${new Date(startedAt).toISOString()}, transport ${transport}`,
     `  protection  ${protectionText(protection)}`,
     `  confinement ${confinementDetails(confinement)}`,
+    ...(finding ? [`  finding     ${finding.message}; ${finding.help}`] : []),
     ...liveText(live),
   ].map(byteStringFromText);
 }
@@ -124,6 +125,7 @@ const unrecordedAsJson = ({ path, source, device }: Mount): unknown => ({
   layers: [],
   protection: null,
   confinement: null,
+  finding: null,
   process: null,
   activity: null,
 });
