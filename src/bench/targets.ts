@@ -57,7 +57,7 @@ export async function takeAway(path: ByteString): Promise<void> {
   const start = performance.now();
   for (let mount = mountAt(readMounts(), path); mount; mount = mountAt(readMounts(), path)) {
     const lazy = performance.now() - start > BUSY_MS;
-    if (!(await unmountFuse(mount, mounter(), lazy))) await setTimeout(POLL_MS);
+    if (!(await unmountFuse(mount, mounter(), { lazy }))) await setTimeout(POLL_MS);
   }
 }
 

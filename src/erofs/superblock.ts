@@ -10,6 +10,7 @@ import {
   COMPAT_SB_CHKSUM,
   COMPOSEFS_MAGIC,
   ComposefsHeader,
+  INCOMPAT_48BIT,
   INCOMPAT_NAMES,
   INCOMPAT_SUPPORTED,
   type Nid,
@@ -80,11 +81,16 @@ export function checkSuperblock(view: DataView): void {
       `superblock: block size 2^${bits} is not between 2^${BLOCK_BITS_MIN} and 2^${BLOCK_BITS_MAX}`,
     );
   }
-  const unknown = view.getUint32(SUPER_AT + SuperBlock.feature_incompat, true) & ~INCOMPAT_SUPPORTED;
+  const incompat = view.getUint32(SUPER_AT + SuperBlock.feature_incompat, true);
+  const unknown = incompat & ~INCOMPAT_SUPPORTED;
   if (unknown !== 0) throw new ErrnoError(EOPNOTSUPP, `superblock: unsupported feature ${featureNames(unknown)}`);
   const dirblkbits = view.getUint8(SUPER_AT + SuperBlock.dirblkbits);
   if (dirblkbits !== 0) throw new ErrnoError(EOPNOTSUPP, `superblock: unsupported dirblkbits ${dirblkbits}`);
   if (view.getUint32(SUPER_AT + SuperBlock.feature_compat, true) & COMPAT_SB_CHKSUM) checkChecksum(view, 2 ** bits);
+  const high = incompat & INCOMPAT_48BIT ? view.getUint16(SUPER_AT + SuperBlock.rootnid_2b, true) : 0;
+  const bytes = (view.getUint32(SUPER_AT + SuperBlock.blocks_lo, true) + high * 2 ** 32) * 2 ** bits;
+  if (view.byteLength >= bytes) return;
+  throw new ErrnoError(EUCLEAN, `the image is cut off: ${view.byteLength} bytes of ${bytes}`);
 }
 
 function featureNames(bits: number): string {

@@ -48,6 +48,7 @@ export interface Connection {
   readonly by: Mounter;
 }
 
+const MNT_FORCE = 1;
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 const S_IFDIR = 0o40000;
@@ -94,7 +95,7 @@ export class Placement {
     const isStray = ({ id, type, source }: Mount): boolean =>
       !before.includes(id) && type === `fuse.${options.subtype}` && source === options.fsname;
     const stray = readMounts().findLast(isStray);
-    if (stray) await unmountFuse(stray, by, true);
+    if (stray) await unmountFuse(stray, by, { lazy: true });
     throw new ErrnoError(ESTALE, `mount point ${printable(point.shown)}: it was moved while it was mounted on`);
   }
 }
@@ -198,21 +199,27 @@ function mountByHelper(point: MountPoint, options: FuseMountOptions): number {
 /** The working directory for a child process. The path is resolved in the child, which still has the same descriptors then. */
 const directoryOf = ({ directory }: MountPlace): string => `/proc/self/fd/${directory}`;
 
+export interface UnmountChoices {
+  readonly lazy?: boolean;
+  readonly force?: boolean;
+}
+
 /**
- * Unmounts a mount at its path in mountinfo. A lazy unmount hides it at once and ends it with its last user.
+ * Unmounts a mount at its path in mountinfo. A lazy unmount hides it at once and ends it with its last user; a forced one, which
+ * takes CAP_SYS_ADMIN, also ends the connection, so that requests that wait fail with ECONNABORTED.
  * @returns true if it is unmounted, false if the tree is in use
  * Throws ErrnoError for all other failures: ESTALE if another mount is visible at its path.
  */
 export async function unmountFuse(
   { id, path }: Pick<Mount, 'id' | 'path'>,
   by: Mounter,
-  lazy: boolean,
+  { lazy = false, force = false }: UnmountChoices,
 ): Promise<boolean> {
   const place = MountPlace.at(path);
   try {
     if (place.mountId !== id) throw new ErrnoError(ESTALE, `${printable(path)}: another mount is there by now`);
     if (by === 'fusermount3') return await unmountByHelper(place, lazy);
-    const result = native.umount(place.path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
+    const result = native.umount(place.path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0) | (force ? MNT_FORCE : 0));
     if (result === -EBUSY) return false;
     must(result, `umount ${printable(path)}`);
     return true;

@@ -317,7 +317,7 @@ class LiveMount {
 /** Unmounts by the watcher, or without one by this process. @returns true if it is unmounted, false if it is in use */
 async function takeAway(watcher: Watcher, place: Mount | undefined, by: Mounter, lazy: boolean): Promise<boolean> {
   if (watcher.isThere) return watcher.unmount(lazy);
-  return place === undefined || unmountFuse(place, by, lazy);
+  return place === undefined || unmountFuse(place, by, { lazy });
 }
 
 /** SIGTERM, SIGINT and SIGHUP: the first unmounts, the second detaches a busy mount, the third gives up on its users. */

@@ -15,6 +15,7 @@ import {
 } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type Mount, mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
@@ -27,6 +28,7 @@ import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
 const MNT_DETACH = 2;
 const NOBODY = 65534;
 const MS_BIND = 4096;
+const NOBODY_WORDS = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
 
 interface Result {
   status: number | null;
@@ -259,6 +261,30 @@ placed('what covers a dead mount stays, and the dead mount goes when it is seen 
   t.ok(await soon(() => place.mount === undefined));
 });
 
+for (const [who, ...as] of [['root'], ['nobody', ...NOBODY_WORDS]])
+  placed(`${who}: umount --force ends a mount whose daemon hangs`, async (t, place) => {
+    if (as.length > 0 && spawnSync('fusermount3', ['-V']).error) return t.comment('fusermount3 is not installed');
+    const { directory, mnt, stack } = place;
+    if (as.length > 0) chownSync(mnt, NOBODY, NOBODY);
+    const env = { ...process.env, XDG_RUNTIME_DIR: join(directory, 'run') };
+    mkdirSync(env.XDG_RUNTIME_DIR, { mode: 0o700 });
+    if (as.length > 0) chownSync(env.XDG_RUNTIME_DIR, NOBODY, NOBODY);
+    const call = (...words: string[]): Result => run([...as, process.execPath, lowerdata, ...words], directory, env);
+    t.equal(call('mount', '-r', stack, mnt).status, 0);
+    const { daemon } = place;
+    process.kill(daemon, 'SIGSTOP');
+    const [cat = '', ...words] = [...as, 'cat', join(mnt, 'b')];
+    const waiting = spawn(cat, words, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const said = text(waiting.stderr);
+    await sleep(300);
+    t.equal(waiting.exitCode, null, 'who reads waits');
+    t.same(call('umount', '--force', mnt), { status: 0, stderr: '' });
+    t.match(await said, /Software caused connection abort|not connected|connection/i, 'who waits gets an error');
+    t.equal(place.mount, undefined);
+    if (!isGone(daemon)) process.kill(daemon, 'SIGCONT');
+    t.ok(await soon(() => isGone(daemon)), 'and its daemon ends');
+  });
+
 placed('a busy mount goes on; a second signal detaches it', async (t, place) => {
   place.run('mount', place.stack, place.mnt);
   const { daemon } = place;
@@ -376,8 +402,7 @@ placed('without root, through fusermount3', async (t, place) => {
   if (spawnSync('fusermount3', ['-V']).error) return t.comment('fusermount3 is not installed');
   const { directory, mnt } = place;
   chownSync(mnt, 65534, 65534);
-  const asNobody = (...words: string[]): Result =>
-    run(['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', ...words], directory);
+  const asNobody = (...words: string[]): Result => run([...NOBODY_WORDS, ...words], directory);
   t.same(asNobody(process.execPath, lowerdata, 'mount', '-v', place.stack, mnt), {
     status: 0,
     stderr: `lowerdata: ${mnt}: ${ON_READ}no capabilities`,

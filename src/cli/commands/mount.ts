@@ -93,6 +93,7 @@ export function define(asHelper = false): Command {
     .option('-d, --debug', 'stay in the foreground and print each message')
     .option('-v, --verbose', 'say what protects the mount, and which options have no effect')
     .option('-s, --sloppy', 'ignore unknown options')
+    .option('-r, --read-only', 'without effect: every mount is read-only')
     .option('-n, --no-mtab', 'without effect, for mount(8)')
     .option('-N, --namespace <ns>', 'without effect, for mount(8)')
     .option('-t, --types <type>', 'without effect, for mount(8)')
