@@ -20,7 +20,6 @@ export interface Digested {
   /** undefined without a store. */
   readonly added: Added | undefined;
 }
-export type Answer = { results: Digested[] } | { error: { errno: number; message: string } };
 
 /** Digests a file and adds it to the store, both from one descriptor. Throws ErrnoError with the file's path. */
 export function digestFile(task: Task, algorithm: Algorithm, objects: ObjectStore | undefined): Digested {

@@ -1,10 +1,10 @@
 /** Digests files and adds them to a store, on several threads. */
-import { Worker } from 'node:worker_threads';
 import type { ByteString } from '../sys/bytes.ts';
-import { EIO, ErrnoError } from '../sys/errno.ts';
+import type { ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
+import { type BatchSize, batchesOf, WorkerPool } from '../sys/workers/pool.ts';
 import type { Algorithm } from '../verity/digest.ts';
-import { type Answer, type Digested, digestFile, type PoolData, type Task } from './digest-file.ts';
+import { type Digested, digestFile, type PoolData, type Task } from './digest-file.ts';
 import { ObjectStore, objectPath, type Store } from './objects.ts';
 import { reopenSource, type SourceFile, type SourceTree } from './source.ts';
 
@@ -31,9 +31,9 @@ export interface PoolOptions {
   progress?: (files: number, bytes: number) => void;
 }
 
-/** The size of a batch: enough small files to save messages, and little enough data that large files spread evenly. */
 const BATCH_FILES = 64;
-const BATCH_BYTES = 1 << 23;
+/** With two batches, a thread never has to wait for the next one. */
+const BATCHES_OF_THREAD = 2;
 /** Digesting this much data takes less time than starting threads. */
 const ALONE_BYTES = 1 << 24;
 
@@ -50,98 +50,79 @@ export async function digestFiles(files: readonly PoolFile[], options: PoolOptio
     for (const { tree } of files) if (!roots.has(tree)) roots.set(tree, reopenSource(tree));
     const work = new Work(files, roots, options);
     const useful = Math.ceil(work.totalBytes / ALONE_BYTES);
-    if (useful > 1) await runThreads(work, Math.min(options.threads, useful), options);
+    if (useful > 1) await digestOnThreads(work, Math.min(options.threads, useful), options);
     else digestHere(work, options);
   } finally {
     for (const fd of roots.values()) native.close(fd);
   }
 }
 
-/** The files that are still to be digested, and the progress. */
+/** The files that are digested, and the progress. */
 class Work {
   readonly totalBytes: number;
-  readonly #files: readonly PoolFile[];
+  readonly files: readonly PoolFile[];
   readonly #roots: ReadonlyMap<SourceTree, number>;
   readonly #options: PoolOptions;
-  #next = 0;
   #doneFiles = 0;
   #doneBytes = 0;
 
   constructor(files: readonly PoolFile[], roots: ReadonlyMap<SourceTree, number>, options: PoolOptions) {
-    this.totalBytes = files.reduce((sum, { inode }) => sum + inode.sizeBytes, 0);
-    this.#files = files;
+    this.totalBytes = files.reduce((sum, file) => sum + sizeOf(file), 0);
+    this.files = files;
     this.#roots = roots;
     this.#options = options;
   }
 
-  take(): PoolFile[] {
-    const from = this.#next;
-    let bytes = 0;
-    while (this.#next < this.#files.length && this.#next - from < BATCH_FILES && bytes < BATCH_BYTES)
-      bytes += (this.#files[this.#next++] as PoolFile).inode.sizeBytes;
-    return this.#files.slice(from, this.#next);
+  tasksOf(batch: readonly PoolFile[]): Task[] {
+    return batch.map(({ tree, path, version, inode }) => {
+      return { root: this.#roots.get(tree) as number, place: tree.path, path, version, sizeBytes: inode.sizeBytes };
+    });
   }
 
-  taskOf({ tree, path, version, inode }: PoolFile): Task {
-    return { root: this.#roots.get(tree) as number, place: tree.path, path, version, sizeBytes: inode.sizeBytes };
-  }
-
-  done(files: readonly PoolFile[], results: readonly Digested[]): void {
+  done(batch: readonly PoolFile[], results: readonly Digested[]): void {
     const { store, replaced, progress } = this.#options;
-    for (const [i, { inode }] of files.entries()) {
+    for (const [i, { inode }] of batch.entries()) {
       const { digest, added } = results[i] as Digested;
       inode.digest = digest;
       this.#doneBytes += inode.sizeBytes;
       if (added === 'replaced') replaced?.(`${store?.path}/${objectPath(digest)}`);
     }
-    this.#doneFiles += files.length;
+    this.#doneFiles += batch.length;
     progress?.(this.#doneFiles, this.#doneBytes);
   }
 }
 
+const sizeOf = ({ inode }: PoolFile): number => inode.sizeBytes;
+
 function digestHere(work: Work, { store, algorithm = 'sha256' }: PoolOptions): void {
   const objects = store && new ObjectStore(store, algorithm);
-  for (let batch = work.take(); batch.length > 0; batch = work.take())
+  for (const [batch] of batchesOf(work.files, BATCH_FILES, sizeOf))
     work.done(
       batch,
-      batch.map(file => digestFile(work.taskOf(file), algorithm, objects)),
+      work.tasksOf(batch).map(task => digestFile(task, algorithm, objects)),
     );
 }
 
-async function runThreads(work: Work, threads: number, options: PoolOptions): Promise<void> {
-  const { store, algorithm = 'sha256' } = options;
-  const workerData: PoolData = { store, algorithm };
-  const workers = Array.from(
-    { length: threads },
-    () => new Worker(new URL('./file-worker.js', import.meta.url), { workerData }),
-  );
-  try {
-    await Promise.all(workers.map(worker => serve(worker, work)));
-  } finally {
-    await Promise.all(workers.map(worker => worker.terminate()));
-  }
-}
-
-/** Feeds batches to a worker until none is left, two at a time, so that it never has to wait for the next one. */
-function serve(worker: Worker, work: Work): Promise<void> {
-  const given: PoolFile[][] = [];
-  const give = (): void => {
-    const files = work.take();
-    if (files.length === 0) return;
-    given.push(files);
-    worker.postMessage(files.map(file => work.taskOf(file)));
+async function digestOnThreads(
+  work: Work,
+  threads: number,
+  { store, algorithm = 'sha256' }: PoolOptions,
+): Promise<void> {
+  const program = new URL('./file-worker.js', import.meta.url);
+  const data: PoolData = { store, algorithm };
+  const pool = new WorkerPool<readonly Task[], readonly Digested[]>(program, 'digests files', threads, data);
+  const stop = new AbortController();
+  const settle = (batch: readonly PoolFile[], results: readonly Digested[] | ErrnoError): void => {
+    if ('errno' in results) {
+      stop.abort(results);
+      void pool.close(); // nobody waits for what is under way
+    } else work.done(batch, results);
   };
-  return new Promise((resolve, reject) => {
-    worker.on('error', reject);
-    worker.on('exit', status => reject(new ErrnoError(EIO, `a thread that digests files ended: status ${status}`)));
-    worker.on('message', (answer: Answer) => {
-      if ('error' in answer) return reject(new ErrnoError(answer.error.errno, answer.error.message));
-      work.done(given.shift() ?? [], answer.results);
-      give();
-      if (given.length === 0) resolve();
-    });
-    give();
-    give();
-    if (given.length === 0) resolve();
-  });
+  const size: BatchSize = { files: BATCH_FILES, batchesMax: BATCHES_OF_THREAD * threads };
+  try {
+    await pool.runEach(work.files, size, sizeOf, batch => work.tasksOf(batch), settle, stop.signal);
+  } finally {
+    await pool.close();
+  }
+  stop.signal.throwIfAborted();
 }

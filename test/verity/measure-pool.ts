@@ -1,4 +1,4 @@
-/** Proves src/verity/measure-pool.ts and the threads that it starts, src/verity/measure-worker.ts. */
+/** Proves src/verity/measure-pool.ts and the threads that it starts, src/verity/measure-worker.ts; also src/sys/workers. */
 import { spawnSync } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -200,11 +200,11 @@ pooled('a file that is cut off while it is measured', { threadsMax: 1 }, async (
 pooled('a thread that dies', { threadsMax: 1 }, async (t, f) => {
   const [large, small] = [f.work('large', LARGE), f.work('small', bytesOf(BLOCK))];
   const [wanted] = await f.pool.measure([small]);
-  const { threads } = f.pool as unknown as { threads: { worker: { terminate(): Promise<number> } }[] };
+  const { pool } = f.pool as unknown as { pool: { threads: { worker: { terminate(): Promise<number> } }[] } };
   const fails = (): Promise<unknown> =>
     t.rejects(f.pool.measure([large]), { name: 'EIO', errno: EIO, message: /died: exit status/ }, 'its work fails');
   const failures = [fails(), fails()];
-  await threads[0]?.worker.terminate();
+  await pool.threads[0]?.worker.terminate();
   await Promise.all(failures);
   t.equal(digestOf((await f.pool.measure([small]))[0]), digestOf(wanted), 'another one takes its place');
 
