@@ -1,14 +1,14 @@
-/** Keeps descriptors of directories open: a bounded number for all layers of the process, those that were used last. */
+/** Keeps descriptors of directories open: a bounded number for all layers of a stack, those that were used last. */
 import { LRUCache } from 'lru-cache';
 import { CacheCounts } from '../sys/counters.ts';
-import { spareDescriptors } from '../sys/descriptors.ts';
 import { native } from '../sys/native.ts';
 import { openFilesMax } from '../sys/security/privileges.ts';
 
 /**
- * An eighth of the process's limit on open files, between 64 and 1,024: each descriptor keeps an inode in the kernel's memory.
+ * The maximum number: an eighth of the process's limit on open files, between 64 and 1,024. Each descriptor keeps an inode in the
+ * kernel's memory.
  */
-export const DESCRIPTORS_MAX: number = Math.max(64, Math.min(1024, Math.floor(openFilesMax() / 8)));
+export const descriptorsMax = (): number => Math.max(64, Math.min(1024, Math.floor(openFilesMax() / 8)));
 
 /** The directory that a descriptor belongs to. */
 export interface Opened {
@@ -16,31 +16,36 @@ export interface Opened {
 }
 
 /** Descriptors (O_PATH) of directories below the roots of layers. They are closed when others need their place. */
-const descriptors = new LRUCache<Opened, number>({ max: DESCRIPTORS_MAX, dispose: fd => native.close(fd) });
+export class Descriptors {
+  readonly counts = new CacheCounts();
+  private readonly open = new LRUCache<Opened, number>({ max: descriptorsMax(), dispose: fd => native.close(fd) });
 
-export const descriptorCounts = new CacheCounts();
-descriptorCounts.holds(descriptors);
+  constructor() {
+    this.counts.holds(this.open);
+  }
 
-spareDescriptors(() => {
-  while (descriptors.size > 1) descriptors.pop(); // the one that was requested last may be in use
-  descriptorCounts.holds(descriptors);
-});
+  /** The descriptor of a directory; undefined if it is not open. It must be used before another one is added. */
+  of(directory: Opened): number | undefined {
+    const fd = this.open.get(directory);
+    this.counts.asked(fd !== undefined);
+    return fd;
+  }
 
-/** The descriptor of a directory; undefined if it is not open. It must be used before another one is kept. */
-export function descriptorOf(directory: Opened): number | undefined {
-  const fd = descriptors.get(directory);
-  descriptorCounts.asked(fd !== undefined);
-  return fd;
-}
+  /** Takes over an open descriptor, and closes it when its place is needed. */
+  add(directory: Opened, fd: number): void {
+    this.open.set(directory, fd);
+    this.counts.holds(this.open);
+  }
 
-/** Takes over an open descriptor, and closes it when its place is needed. */
-export function keepDescriptor(directory: Opened, fd: number): void {
-  descriptors.set(directory, fd);
-  descriptorCounts.holds(descriptors);
-}
+  /** Closes all descriptors of one layer. */
+  closeOf(layer: object): void {
+    for (const directory of [...this.open.keys()]) if (directory.layer === layer) this.open.delete(directory);
+    this.counts.holds(this.open);
+  }
 
-/** Closes all descriptors of one layer. */
-export function closeDescriptors(layer: object): void {
-  for (const directory of [...descriptors.keys()]) if (directory.layer === layer) descriptors.delete(directory);
-  descriptorCounts.holds(descriptors);
+  /** Closes all descriptors but the one that was requested last, which may be in use. */
+  giveUp(): void {
+    while (this.open.size > 1) this.open.pop();
+    this.counts.holds(this.open);
+  }
 }

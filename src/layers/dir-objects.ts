@@ -12,10 +12,10 @@ import { readHandle } from '../sys/handles.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
-import { closeDescriptors, descriptorOf, keepDescriptor } from './descriptors.ts';
+import type { LayerContext } from './context.ts';
 import { DirInode } from './dir-inode.ts';
 import type { Layer } from './layer.ts';
-import { type LayerNumbers, numbersOf } from './numbers.ts';
+import type { LayerNumbers } from './numbers.ts';
 
 // linux/fcntl.h, linux/openat2.h, linux/mount.h
 const O_CLOEXEC = 0o2000000;
@@ -35,15 +35,13 @@ const GONE: readonly number[] = [-errno.ENOENT, -errno.ENOTDIR, -errno.ELOOP];
 export const openIn = (directoryFd: number, path: ByteString, flags: number, resolve: number): number =>
   openSparing(() => native.openat2(directoryFd, path, flags, resolve));
 
-/** The layer whose object was opened or requested last: its held descriptor may be in use. */
-let latest: DirObjects | undefined;
-
 export class DirObjects {
   readonly root: DirInode;
   readonly rootFd: number;
   /** Identifies the filesystem: the device of the root. */
   readonly filesystem: string;
   private readonly layer: Layer;
+  private readonly context: LayerContext;
   private readonly mountId: number;
   /** Whether the root belongs to a private clone of its mount, in which nothing is mounted. */
   private readonly isClone: boolean;
@@ -53,13 +51,15 @@ export class DirObjects {
   private readonly numbers: LayerNumbers;
   /** The object that was opened last. Its descriptor is usually the next one to be requested. */
   private held: { readonly inode: DirInode; readonly fd: number } | undefined;
-  private readonly keepHeld = spareDescriptors(() => {
-    if (latest !== this) this.release();
+  private readonly keepDescriptors = spareDescriptors(() => {
+    this.context.descriptors.giveUp();
+    if (this.context.latest !== this) this.release();
   });
 
   /** Opens the layer's root. Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) does. */
-  constructor(layer: Layer, path: ByteString) {
+  constructor(layer: Layer, path: ByteString, context: LayerContext) {
     this.layer = layer;
+    this.context = context;
     const { fd, isClone } = openRoot(path, `layer ${layer.path}`);
     this.rootFd = fd;
     this.isClone = isClone;
@@ -68,7 +68,7 @@ export class DirObjects {
     this.mountId = sx.statxMountId();
     this.device = sx.statxDevice();
     this.filesystem = `device ${this.device.major}:${this.device.minor}`;
-    this.numbers = numbersOf(this.filesystem);
+    this.numbers = context.numbersOf(this.filesystem);
     this.root = new DirInode(layer, undefined, '', this.ino(), this.birth(fd));
   }
 
@@ -127,7 +127,7 @@ export class DirObjects {
 
   /** Whether a descriptor of the directory is open, regardless of its name. If so, the last statx was of the directory. */
   isOpen(it: DirInode): boolean {
-    const fd = isDirectory(it.mode) ? descriptorOf(it) : undefined;
+    const fd = isDirectory(it.mode) ? this.context.descriptors.of(it) : undefined;
     return fd !== undefined && sx.statx(fd, '') === 0;
   }
 
@@ -145,19 +145,19 @@ export class DirObjects {
   /** The same, and the last statx was of the object. */
   described(it: DirInode): number {
     if (this.held?.inode !== it) return this.mustReopen(it);
-    latest = this;
+    this.context.latest = this;
     must(sx.statx(this.held.fd, ''), `layer ${this.layer.path}`);
     return this.held.fd;
   }
 
   /** A descriptor of a directory, as `descriptor` gives it. It stays open while there is room. */
   directory(it: DirInode): number {
-    const known = it.parent ? descriptorOf(it) : this.rootFd;
+    const known = it.parent ? this.context.descriptors.of(it) : this.rootFd;
     if (known !== undefined) return known;
     if (this.held?.inode !== it) this.mustReopen(it);
     const { fd } = this.held as { fd: number };
     this.held = undefined;
-    keepDescriptor(it, fd);
+    this.context.descriptors.add(it, fd);
     return fd;
   }
 
@@ -173,9 +173,9 @@ export class DirObjects {
   }
 
   close(): void {
-    this.keepHeld();
+    this.keepDescriptors();
     this.release();
-    closeDescriptors(this.layer);
+    this.context.descriptors.closeOf(this.layer);
     native.close(this.rootFd);
   }
 
@@ -209,7 +209,7 @@ export class DirObjects {
     if (!isDirectory(it.mode)) return { from: this.directory(it.parent as DirInode), path: it.name };
     let path = it.name;
     for (let at = it.parent as DirInode; ; path = `${at.name}/${path}`, at = at.parent as DirInode) {
-      const from = at.parent ? descriptorOf(at) : this.rootFd;
+      const from = at.parent ? this.context.descriptors.of(at) : this.rootFd;
       if (from !== undefined) return { from, path };
       if (path.length + at.name.length + 2 > PATH_MAX) return { from: this.directory(at), path };
     }
@@ -243,7 +243,7 @@ export class DirObjects {
   private hold(inode: DirInode, fd: number): number {
     this.release();
     this.held = { inode, fd };
-    latest = this;
+    this.context.latest = this;
     return fd;
   }
 

@@ -13,6 +13,7 @@ import { type Handle, openHandle, readHandle, readUuid } from '../sys/handles.ts
 import { native } from '../sys/native.ts';
 import { type Attr, isRegular } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
+import { contextOfSingles, type LayerContext } from './context.ts';
 import type { DirInode } from './dir-inode.ts';
 import { DirObjects, openIn, PATH_MAX, WITHIN } from './dir-objects.ts';
 import { FileData } from './file-data.ts';
@@ -42,12 +43,13 @@ export class DirLayer implements Layer {
    * Opens a directory as a layer. Mounts inside it are not visible if this process may clone a mount; otherwise a mount point
    * gives EXDEV.
    * @param attrSeconds how long attributes, and the names of trusted xattrs, may be out of date; 0: they are read each time
+   * @param context that of the other layers of the stack
    * Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) does.
    */
-  constructor(path: ByteString, attrSeconds = 0) {
+  constructor(path: ByteString, attrSeconds = 0, context: LayerContext = contextOfSingles()) {
     this.path = printable(path);
     this.memoryMs = attrSeconds * 1000;
-    this.objects = new DirObjects(this, path);
+    this.objects = new DirObjects(this, path, context);
     this.filesystem = this.objects.filesystem;
   }
 

@@ -1,6 +1,6 @@
 /**
  * Inode numbers below 2^44 for the objects of a directory layer. An object of its filesystem keeps its number as long as the
- * process lives.
+ * stack is open.
  * A number of 43 bits on the device of the layer's root is used unchanged. All others are mapped into the upper half:
  *
  * ```
@@ -56,12 +56,6 @@ export class LayerNumbers {
     return entry(numbers, low, () => SINGLES_FROM + this.singlesCount++);
   }
 }
-
-const byFilesystem = new Map<string, LayerNumbers>();
-
-/** The numbers of a filesystem, shared by all layers on it. */
-export const numbersOf = (filesystem: string): LayerNumbers =>
-  entry(byFilesystem, filesystem, () => new LayerNumbers());
 
 /** The value of a key in a map; if it has none, `make` creates one. */
 function entry<K, V>(map: Map<K, V>, key: K, make: () => V): V {

@@ -1,5 +1,6 @@
 /** Opens the layers of a stack. */
 import { type BigIntStats, statSync } from 'node:fs';
+import { contextOfSingles, LayerContext } from '../layers/context.ts';
 import { DirLayer } from '../layers/dir.ts';
 import { openErofsLayer } from '../layers/erofs.ts';
 import type { Layer } from '../layers/layer.ts';
@@ -47,10 +48,12 @@ export function openStack(source: ByteString, choices: StackChoices = {}, judge:
  */
 export function openOverlay(options: StackOptions, judge: Judge = step, memory: Memory = DEFAULT_MEMORY): Overlay {
   refuseOverlaps(options.layers.map(layer => layer.path));
+  const context = new LayerContext();
   const opened: Layer[] = [];
   try {
     for (const { path } of options.layers) {
-      opened.push(openLayer(path, opened.length === 0 ? options.imageDigest : undefined, memory.attrSeconds));
+      const digest = opened.length === 0 ? options.imageDigest : undefined;
+      opened.push(openLayerIn(context, path, digest, memory.attrSeconds));
     }
     const isNormal = (_: Layer, position: number): boolean => !options.layers[position]?.dataOnly;
     return new Overlay(
@@ -59,6 +62,7 @@ export function openOverlay(options: StackOptions, judge: Judge = step, memory: 
       options,
       judge,
       memory,
+      context,
     );
   } catch (error) {
     for (const layer of opened) layer.close();
@@ -79,12 +83,16 @@ export function openOverlay(options: StackOptions, judge: Judge = step, memory: 
  * layer.close();
  */
 export function openLayer(path: ByteString, digest?: string, attrSeconds: number = DEFAULT_MEMORY.attrSeconds): Layer {
+  return openLayerIn(contextOfSingles(), path, digest, attrSeconds);
+}
+
+function openLayerIn(context: LayerContext, path: ByteString, digest: string | undefined, attrSeconds: number): Layer {
   const stat = statLayer(path);
   if (stat.isFile()) return openImageLayer(path, digest);
   if (digest !== undefined) throw new ErrnoError(EINVAL, `layer ${printable(path)}: no image, so it has no digest`);
   if (stat.isDirectory()) {
     refuseDeepNesting(path);
-    return new DirLayer(path, attrSeconds);
+    return new DirLayer(path, attrSeconds, context);
   }
   throw new ErrnoError(EINVAL, `layer ${printable(path)}: neither a directory nor an image`);
 }

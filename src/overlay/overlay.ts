@@ -2,7 +2,7 @@
  * A stack of layers as one tree: it takes names, and gives nodes and bytes. It knows nothing of mounts; a FUSE session is one of
  * its users.
  */
-import { descriptorCounts } from '../layers/descriptors.ts';
+import { contextOfSingles, type LayerContext } from '../layers/context.ts';
 import type { Data, Inode, Layer, Statfs } from '../layers/layer.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import type { Counters } from '../sys/counters.ts';
@@ -51,6 +51,7 @@ export class Overlay implements Stack {
   private readonly lowerdata: Lowerdata;
   private readonly verifier: Verifier;
   private readonly memory: Memory;
+  private readonly context: LayerContext;
   /** Absent if no cache is wanted, and if the only normal layer is an image, where a lookup is as cheap as the cache. */
   private readonly dentries: DentryCache | undefined;
 
@@ -61,6 +62,7 @@ export class Overlay implements Stack {
    * @param judge a rule to use in place of the kernel's
    * @param memory how much is remembered here; the time for which attributes are remembered was given to the layers at their
    *   opening
+   * @param context that of the layers, if they were opened in one
    */
   constructor(
     layers: readonly Layer[],
@@ -68,8 +70,10 @@ export class Overlay implements Stack {
     options: RuleOptions,
     judge: Judge = step,
     memory: Memory = DEFAULT_MEMORY,
+    context: LayerContext = contextOfSingles(),
   ) {
     this.memory = memory;
+    this.context = context;
     this.options = options;
     this.judge = judge;
     this.layers = layers;
@@ -288,15 +292,16 @@ export class Overlay implements Stack {
 
   /** An overlay of the same open layers with other rules. Only one of the two may be closed. */
   withRules(rules: Partial<RuleOptions>, judge: Judge = this.judge): Overlay {
-    return new Overlay(this.layers, this.dataLayers, { ...this.options, ...rules }, judge, this.memory);
+    const options = { ...this.options, ...rules };
+    return new Overlay(this.layers, this.dataLayers, options, judge, this.memory, this.context);
   }
 
-  /** The counters of the caches; `descriptors` counts for all layers in this process. */
+  /** The counters of the caches; `descriptors` counts for all layers of the stack. */
   get caches(): Readonly<Record<string, Counters>> {
     return {
       ...(this.dentries && { dentries: this.dentries.counts.counters }),
       digests: this.verifier.counts.counters,
-      descriptors: descriptorCounts.counters,
+      descriptors: this.context.descriptors.counts.counters,
     };
   }
 

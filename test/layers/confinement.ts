@@ -3,13 +3,15 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, lstatSync, mkdirSync, readlinkSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { DESCRIPTORS_MAX } from '../../src/layers/descriptors.ts';
+import { descriptorsMax } from '../../src/layers/descriptors.ts';
 import { native } from '../../src/sys/native.ts';
 import { asNobody, at, contents, listing, open } from '../fixtures/dir-layer.ts';
 import { device, dir, fifo, file, link, whiteout } from '../fixtures/fake-layer.ts';
 import { kernelMount, plant, scratch } from '../fixtures/layers.ts';
 import { descriptors } from '../fixtures/native.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
+
+const DIRECTORIES_MAX = descriptorsMax();
 
 t.test('A3: data at a path', { skip: withoutRoot, timeout: 20_000 }, async t => {
   const home = scratch(t);
@@ -197,8 +199,8 @@ t.test('nothing leads out of a layer', { skip: withoutRoot }, async t => {
   renameSync(join(home, 'A', 'd'), join(home, 'A', 'old'));
   symlinkSync('../outside', join(home, 'A', 'd'));
   t.equal(contents(layer.open(f)), 'inside', 'a directory in use stays what it was');
-  for (let i = 0; i < DESCRIPTORS_MAX; i++) mkdirSync(join(home, 'A', `many${i}`));
-  for (let i = 0; i < DESCRIPTORS_MAX; i++) listing(layer, at(layer, `/many${i}`)); // its descriptor has gone after this
+  for (let i = 0; i < DIRECTORIES_MAX; i++) mkdirSync(join(home, 'A', `many${i}`));
+  for (let i = 0; i < DIRECTORIES_MAX; i++) listing(layer, at(layer, `/many${i}`)); // its descriptor has gone after this
   t.throws(() => layer.lookup(d, 'f'), { name: 'ESTALE', message: /\/d: / }, 'a symlink in its place is not followed');
   t.throws(() => listing(layer, d), { name: 'ESTALE', message: /\/d: / }, 'nor listed');
   t.throws(() => layer.open(f), { name: 'ESTALE', message: /\/d: / }, 'nor a file in it opened');

@@ -3,7 +3,7 @@ import { appendFileSync, lstatSync, readdirSync, renameSync, statfsSync } from '
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import t from 'tap';
-import { DESCRIPTORS_MAX } from '../../src/layers/descriptors.ts';
+import { descriptorsMax } from '../../src/layers/descriptors.ts';
 import { DirLayer } from '../../src/layers/dir.ts';
 import type { Inode } from '../../src/layers/layer.ts';
 import { byteStringOf } from '../../src/sys/bytes.ts';
@@ -15,6 +15,8 @@ import { descriptors, python } from '../fixtures/native.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
 import { differences, layerTree, mountedTree, type Tree } from '../fixtures/tree.ts';
 import { aclValue, setXattrs } from '../fixtures/xattrs.ts';
+
+const DIRECTORIES_MAX = descriptorsMax();
 
 /** A tree whose listings are sorted, as those of node:fs are. */
 const sorted = (tree: Tree): Tree =>
@@ -107,7 +109,7 @@ t.test('what is not there', { skip: withoutRoot }, async t => {
 
 t.test('directories are many and deep, descriptors are fewer', { skip: withoutRoot, timeout: 60_000 }, async t => {
   const home = scratch(t);
-  const [levels, count] = [2000, DESCRIPTORS_MAX + 200];
+  const [levels, count] = [2000, DIRECTORIES_MAX + 200];
   python(
     `import os, sys
 os.chdir(sys.argv[1])
@@ -123,7 +125,7 @@ open('end', 'w').write('end')`,
     inodes.every(inode => listing(layer, inode)[0] === 'f'),
     'all are listed',
   );
-  t.equal(descriptors() - before, DESCRIPTORS_MAX, `${count} directories keep no more descriptors`);
+  t.equal(descriptors() - before, DIRECTORIES_MAX, `${count} directories keep no more descriptors`);
   t.equal(contents(layer.open(layer.lookup(inodes[0] as Inode, 'f') as Inode)), '0', 'the first is opened again');
 
   let deepest: Inode = layer.root;
@@ -133,7 +135,7 @@ open('end', 'w').write('end')`,
   t.strictSame(listing(layer, deepest), ['end'], 'and again, when all that leads there was closed');
   t.equal(layer.getxattr(deepest, 'user.x'), undefined);
   t.equal(layer.attr(deepest).nlink, 2);
-  t.equal(descriptors() - before, DESCRIPTORS_MAX, 'with no more descriptors');
+  t.equal(descriptors() - before, DIRECTORIES_MAX, 'with no more descriptors');
   layer.close();
   t.equal(descriptors(), before - 1, 'all of which a closed layer gives back');
   const missing = Array.from({ length: levels }, () => 'deep').join('/');
@@ -262,10 +264,10 @@ t.test('an open file in a directory that is renamed, and was closed meanwhile', 
   python(
     `import os, sys
 os.rename(sys.argv[1] + '/d', sys.argv[1] + '/e')
-for i in range(${DESCRIPTORS_MAX + 1}): os.makedirs(sys.argv[1] + '/more/d%d/s' % i)`,
+for i in range(${DIRECTORIES_MAX + 1}): os.makedirs(sys.argv[1] + '/more/d%d/s' % i)`,
     [home],
   );
-  for (let i = 0; i <= DESCRIPTORS_MAX; i++) at(layer, `/more/d${i}/s`);
+  for (let i = 0; i <= DIRECTORIES_MAX; i++) at(layer, `/more/d${i}/s`);
   t.equal(layer.attr(found, data.fd).size, 1, 'is what it is');
   t.throws(() => layer.attr(found), { name: 'ESTALE' }, 'but not for who has it not open');
   data.close();

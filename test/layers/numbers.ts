@@ -1,5 +1,6 @@
 import t from 'tap';
-import { LayerNumbers, type Numbered, numbersOf } from '../../src/layers/numbers.ts';
+import { LayerContext } from '../../src/layers/context.ts';
+import { LayerNumbers, type Numbered } from '../../src/layers/numbers.ts';
 
 const object = (minor: number, inoHigh: number, inoLow: number): Numbered => ({ major: 8, minor, inoHigh, inoLow });
 const LIMIT = 2 ** 44;
@@ -38,8 +39,10 @@ t.test('more devices than there are ranges', async t => {
 });
 
 t.test('layers of one filesystem number alike', async t => {
-  const [one, other] = [numbersOf('device 8:1'), numbersOf('device 8:2')];
-  t.equal(numbersOf('device 8:1'), one);
-  t.not(other, one);
+  const [context, other] = [new LayerContext(), new LayerContext()];
+  const numbers = context.numbersOf('device 8:1');
+  t.equal(context.numbersOf('device 8:1'), numbers);
+  t.not(context.numbersOf('device 8:2'), numbers, 'those of another one have their own');
+  t.not(other.numbersOf('device 8:1'), numbers, 'and so has another stack');
 });
 t.end();
