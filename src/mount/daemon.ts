@@ -35,6 +35,8 @@ export interface MountOrder {
   readonly mountpoint: MountPoint;
   /** The caller's descriptors. Paths of layers may refer to them, so they are closed after the layers have been opened. */
   readonly inherited: readonly number[];
+  /** Called once the layers are open: from then on, no path is relative to the working directory. */
+  readonly leaveDirectory: () => void;
 }
 
 /** A mount that answers, as its daemon describes it. */
@@ -66,7 +68,7 @@ export async function serveMount(
   const layers = order.plan.stack.layers.map(absolute);
   const finding = objectsFinding(server.overlay);
   for (const fd of order.inherited) native.close(fd);
-  process.chdir('/'); // layers are open, so relative paths may break; and no directory is kept busy
+  order.leaveDirectory();
   native.prepareStreams(); // /dev may be covered by the mount
   const requests = new StopRequests(log);
   const state = new StateFile();

@@ -129,13 +129,14 @@ function printIgnoredOptions({ withoutEffect }: MountPlan): void {
 }
 
 async function mount(
-  { plan, inherited }: Omit<MountOrder, 'mountpoint'>,
+  { plan, inherited }: Pick<MountOrder, 'plan' | 'inherited'>,
   target: ByteString,
   flags: Flags,
   ready: (readiness: Readiness) => void,
   wording: Wording | undefined,
 ): Promise<number> {
-  const order = { plan, inherited, mountpoint: findMountpoint(target) };
+  const leaveDirectory = (): void => process.chdir('/'); // no directory is kept busy
+  const order: MountOrder = { plan, inherited, mountpoint: findMountpoint(target), leaveDirectory };
   if (!existsSync('/dev/fuse')) {
     complain('/dev/fuse is missing: is the fuse module loaded, and the device there in this container?');
     return SYSTEM_ERROR;
