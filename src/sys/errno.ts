@@ -43,54 +43,56 @@ export const ENOTCONN = 107;
 export const ECONNREFUSED = 111;
 export const ESTALE = 116;
 export const EUCLEAN = 117;
+const EDQUOT = 122;
 
-/** The name of each errno, and its words in strerror(3) of the C library. */
-const ERRNOS: Readonly<Record<number, readonly [name: string, text: string]>> = {
-  1: ['EPERM', 'Operation not permitted'],
-  2: ['ENOENT', 'No such file or directory'],
-  3: ['ESRCH', 'No such process'],
-  4: ['EINTR', 'Interrupted system call'],
-  5: ['EIO', 'Input/output error'],
-  6: ['ENXIO', 'No such device or address'],
-  7: ['E2BIG', 'Argument list too long'],
-  9: ['EBADF', 'Bad file descriptor'],
-  10: ['ECHILD', 'No child processes'],
-  11: ['EAGAIN', 'Resource temporarily unavailable'],
-  12: ['ENOMEM', 'Cannot allocate memory'],
-  13: ['EACCES', 'Permission denied'],
-  16: ['EBUSY', 'Device or resource busy'],
-  17: ['EEXIST', 'File exists'],
-  18: ['EXDEV', 'Invalid cross-device link'],
-  19: ['ENODEV', 'No such device'],
-  20: ['ENOTDIR', 'Not a directory'],
-  21: ['EISDIR', 'Is a directory'],
-  22: ['EINVAL', 'Invalid argument'],
-  23: ['ENFILE', 'Too many open files in system'],
-  24: ['EMFILE', 'Too many open files'],
-  25: ['ENOTTY', 'Inappropriate ioctl for device'],
-  27: ['EFBIG', 'File too large'],
-  28: ['ENOSPC', 'No space left on device'],
-  30: ['EROFS', 'Read-only file system'],
-  32: ['EPIPE', 'Broken pipe'],
-  34: ['ERANGE', 'Numerical result out of range'],
-  36: ['ENAMETOOLONG', 'File name too long'],
-  38: ['ENOSYS', 'Function not implemented'],
-  39: ['ENOTEMPTY', 'Directory not empty'],
-  40: ['ELOOP', 'Too many levels of symbolic links'],
-  61: ['ENODATA', 'No data available'],
-  62: ['ETIME', 'Timer expired'],
-  71: ['EPROTO', 'Protocol error'],
-  75: ['EOVERFLOW', 'Value too large for defined data type'],
-  76: ['ENOTUNIQ', 'Name not unique on network'],
-  84: ['EILSEQ', 'Invalid or incomplete multibyte or wide character'],
-  95: ['EOPNOTSUPP', 'Operation not supported'],
-  103: ['ECONNABORTED', 'Software caused connection abort'],
-  107: ['ENOTCONN', 'Transport endpoint is not connected'],
-  111: ['ECONNREFUSED', 'Connection refused'],
-  116: ['ESTALE', 'Stale file handle'],
-  117: ['EUCLEAN', 'Structure needs cleaning'],
-  122: ['EDQUOT', 'Disk quota exceeded'],
+/** The words of strerror(3) in the C library for each errno, by its name. */
+const TEXTS: Readonly<Record<string, readonly [errno: number, text: string]>> = {
+  EPERM: [EPERM, 'Operation not permitted'],
+  ENOENT: [ENOENT, 'No such file or directory'],
+  ESRCH: [ESRCH, 'No such process'],
+  EINTR: [EINTR, 'Interrupted system call'],
+  EIO: [EIO, 'Input/output error'],
+  ENXIO: [ENXIO, 'No such device or address'],
+  E2BIG: [E2BIG, 'Argument list too long'],
+  EBADF: [EBADF, 'Bad file descriptor'],
+  ECHILD: [ECHILD, 'No child processes'],
+  EAGAIN: [EAGAIN, 'Resource temporarily unavailable'],
+  ENOMEM: [ENOMEM, 'Cannot allocate memory'],
+  EACCES: [EACCES, 'Permission denied'],
+  EBUSY: [EBUSY, 'Device or resource busy'],
+  EEXIST: [EEXIST, 'File exists'],
+  EXDEV: [EXDEV, 'Invalid cross-device link'],
+  ENODEV: [ENODEV, 'No such device'],
+  ENOTDIR: [ENOTDIR, 'Not a directory'],
+  EISDIR: [EISDIR, 'Is a directory'],
+  EINVAL: [EINVAL, 'Invalid argument'],
+  ENFILE: [ENFILE, 'Too many open files in system'],
+  EMFILE: [EMFILE, 'Too many open files'],
+  ENOTTY: [ENOTTY, 'Inappropriate ioctl for device'],
+  EFBIG: [EFBIG, 'File too large'],
+  ENOSPC: [ENOSPC, 'No space left on device'],
+  EROFS: [EROFS, 'Read-only file system'],
+  EPIPE: [EPIPE, 'Broken pipe'],
+  ERANGE: [ERANGE, 'Numerical result out of range'],
+  ENAMETOOLONG: [ENAMETOOLONG, 'File name too long'],
+  ENOSYS: [ENOSYS, 'Function not implemented'],
+  ENOTEMPTY: [ENOTEMPTY, 'Directory not empty'],
+  ELOOP: [ELOOP, 'Too many levels of symbolic links'],
+  ENODATA: [ENODATA, 'No data available'],
+  ETIME: [ETIME, 'Timer expired'],
+  EPROTO: [EPROTO, 'Protocol error'],
+  EOVERFLOW: [EOVERFLOW, 'Value too large for defined data type'],
+  ENOTUNIQ: [ENOTUNIQ, 'Name not unique on network'],
+  EILSEQ: [EILSEQ, 'Invalid or incomplete multibyte or wide character'],
+  EOPNOTSUPP: [EOPNOTSUPP, 'Operation not supported'],
+  ECONNABORTED: [ECONNABORTED, 'Software caused connection abort'],
+  ENOTCONN: [ENOTCONN, 'Transport endpoint is not connected'],
+  ECONNREFUSED: [ECONNREFUSED, 'Connection refused'],
+  ESTALE: [ESTALE, 'Stale file handle'],
+  EUCLEAN: [EUCLEAN, 'Structure needs cleaning'],
+  EDQUOT: [EDQUOT, 'Disk quota exceeded'],
 };
+const ERRNOS = new Map(Object.entries(TEXTS).map(([name, [errno, text]]) => [errno, { name, text }]));
 
 /**
  * The name of an errno of either sign: `ENOENT`, or `errno 999` for an unknown one.
@@ -100,14 +102,14 @@ const ERRNOS: Readonly<Record<number, readonly [name: string, text: string]>> = 
  */
 export function errnoName(errno: number): string {
   const n = Math.abs(errno);
-  return ERRNOS[n]?.[0] ?? `errno ${n}`;
+  return ERRNOS.get(n)?.name ?? `errno ${n}`;
 }
 
 /**
  * The words of strerror(3) for an errno of either sign: `No such file or directory`. Messages for people use them; reports and
  * logs of requests use the name.
  */
-export const errnoText = (errno: number): string => ERRNOS[Math.abs(errno)]?.[1] ?? errnoName(errno);
+export const errnoText = (errno: number): string => ERRNOS.get(Math.abs(errno))?.text ?? errnoName(errno);
 
 /**
  * A failure that callers do not expect: a corrupt image, a wrong digest, a bad option, a system call that must not fail. Expected
