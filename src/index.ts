@@ -33,7 +33,7 @@ export { HAZARDS, type Hazard, type HazardCode, hazards } from './inspect/hazard
 export { type InventoryEntry, inventory } from './inspect/inventory.ts';
 // Layers: implement `Layer` to provide one from another source.
 export { ErofsLayer } from './layers/erofs.ts';
-export type { Data, Inode, Layer, Statfs } from './layers/layer.ts';
+export type { Data, Inode, Layer } from './layers/layer.ts';
 // Stacks of layers: lookup, listing, attributes, data and its digest. `step` judges one dentry: it takes part or counts as missing.
 // A Judge may replace it.
 export { type Digest, parseDigest } from './overlay/metacopy.ts';
@@ -89,6 +89,7 @@ export {
   makeRdev,
   rdevMajor,
   rdevMinor,
+  type Statfs,
 } from './sys/stat.ts';
 // fs-verity digests.
 export {

@@ -140,39 +140,13 @@ export const StatxIn = {
   SIZE: 24,
 } as const;
 
-/** struct fuse_statx, laid out as struct statx; 7.39. */
-export const Statx = {
-  mask: 0, // u32  STATX_* that are valid
-  blksize: 4, // u32
-  attributes: 8, // u64  STATX_ATTR_*
-  nlink: 16, // u32
-  uid: 20, // u32
-  gid: 24, // u32
-  mode: 28, // u16
-  __spare0: 30, // u16
-  ino: 32, // u64
-  size: 40, // u64
-  blocks: 48, // u64
-  attributes_mask: 56, // u64
-  atime: 64, // i64 seconds, u32 nanoseconds, i32 reserved
-  btime: 80,
-  ctime: 96,
-  mtime: 112,
-  rdev_major: 128, // u32
-  rdev_minor: 132, // u32
-  dev_major: 136, // u32
-  dev_minor: 140, // u32
-  __spare2: 144, // u64[14]
-  SIZE: 256,
-} as const;
-
 /** struct fuse_statx_out: reply to STATX; 7.39. */
 export const StatxOut = {
   attr_valid: 0, // u64
   attr_valid_nsec: 8, // u32
   flags: 12, // u32
   spare: 16, // u64[2]
-  stat: 32, // Statx
+  stat: 32, // struct fuse_statx, laid out as Statx of sys/statx.ts
   SIZE: 288,
 } as const;
 

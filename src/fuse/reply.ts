@@ -1,24 +1,13 @@
 /** Writes the bodies of replies by the tables of abi.ts. Every exported function but putZeros returns the size in bytes. */
 import { putU64, type Seconds } from '../sys/bytes.ts';
-import { type Attr, rdevMajor, rdevMinor } from '../sys/stat.ts';
-import { AttrOut, EntryOut, FuseAttr, Kstatfs, LseekOut, OpenOut, Statx, StatxOut } from './abi.ts';
+import { type Attr, rdevMajor, rdevMinor, type Statfs } from '../sys/stat.ts';
+import { STATX_BASIC_STATS, STATX_BTIME, Statx } from '../sys/statx.ts';
+import { AttrOut, EntryOut, FuseAttr, Kstatfs, LseekOut, OpenOut, StatxOut } from './abi.ts';
 
 /** The place for a reply's body. Both start right after the OutHeader and end where the room ends. */
 export interface Out {
   readonly bytes: Uint8Array;
   readonly view: DataView;
-}
-
-/** The numbers of statfs(2): `blocks`, `bfree` and `bavail` in units of `frsize` bytes. */
-export interface StatfsNumbers {
-  blocks: number;
-  bfree: number;
-  bavail: number;
-  files: number;
-  ffree: number;
-  bsize: number;
-  namelen: number;
-  frsize: number;
 }
 
 /** Writes a timeout of `seconds`, which is not negative; Infinity means the longest that the kernel accepts. */
@@ -93,10 +82,6 @@ export function putAttrOut(v: DataView, at: number, attrValid: number, attr: Att
   return AttrOut.SIZE;
 }
 
-/** STATX_TYPE to STATX_BLOCKS: everything that stat(2) returns. Source: linux/stat.h. */
-const STATX_BASIC_STATS = 0x7ff;
-const STATX_BTIME = 0x800;
-
 /** Writes a StatxOut with all fields of stat(2), and with the birth time if it is known; returns its size. */
 export function putStatxOut(v: DataView, at: number, attrValid: number, attr: Attr): number {
   putZeros(v, at, StatxOut.SIZE);
@@ -135,7 +120,7 @@ export function putOpenOut(v: DataView, at: number, fh: number, flags: number, b
 }
 
 /** Writes a Kstatfs; returns its size. */
-export function putStatfsOut(v: DataView, at: number, numbers: StatfsNumbers): number {
+export function putStatfsOut(v: DataView, at: number, numbers: Statfs): number {
   putZeros(v, at, Kstatfs.SIZE);
   putU64(v, at + Kstatfs.blocks, numbers.blocks);
   putU64(v, at + Kstatfs.bfree, numbers.bfree);

@@ -8,6 +8,7 @@
  */
 import { byteStringOf, getU64, printable } from '../sys/bytes.ts';
 import { errnoName } from '../sys/errno.ts';
+import { Statx } from '../sys/statx.ts';
 import {
   AccessIn,
   AttrOut,
@@ -30,7 +31,6 @@ import {
   OutHeader,
   ReadIn,
   ReleaseIn,
-  Statx,
   StatxIn,
   StatxOut,
 } from './abi.ts';

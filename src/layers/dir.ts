@@ -11,14 +11,14 @@ import { ErrnoError, must } from '../sys/errno.ts';
 import { getXattr, listXattrs, reopen } from '../sys/found.ts';
 import { type Handle, openHandle, readHandle, readUuid } from '../sys/handles.ts';
 import { native } from '../sys/native.ts';
-import { type Attr, isRegular } from '../sys/stat.ts';
+import { type Attr, isRegular, type Statfs } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
 import { contextOfSingles, type LayerContext } from './context.ts';
 import type { DirInode } from './dir-inode.ts';
 import { DirObjects, openIn, PATH_MAX, WITHIN } from './dir-objects.ts';
 import { FileData } from './file-data.ts';
 import { HANDLE_INDEX, HandleIndex, handleText, INDEX_BYTES_MAX } from './handle-index.ts';
-import type { Data, Inode, Layer, Statfs } from './layer.ts';
+import type { Data, Inode, Layer } from './layer.ts';
 
 // linux/fcntl.h
 const O_NOATIME = 0o1000000;

@@ -50,8 +50,9 @@ import {
   S_IFLNK,
   S_IFREG,
   S_IFSOCK,
+  type Statfs,
 } from '../sys/stat.ts';
-import type { Data, Inode, Layer, Statfs, VisitFrom } from './layer.ts';
+import type { Data, Inode, Layer, VisitFrom } from './layer.ts';
 
 /**
  * Reads the image file at `path` and makes it a layer.

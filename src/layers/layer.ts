@@ -1,7 +1,7 @@
 /** The interface of one layer to an overlay. An image and a directory both implement it; neither knows the other. */
 import type { ByteString } from '../sys/bytes.ts';
 import type { Handle } from '../sys/handles.ts';
-import type { Attr } from '../sys/stat.ts';
+import type { Attr, Statfs } from '../sys/stat.ts';
 
 /** One object of a layer: the data by which its layer finds it again, and the attributes that the rules of lookup examine. */
 export interface Inode {
@@ -53,20 +53,6 @@ export interface Look {
    * Whether any later change gives another version. False while the last change is more recent than the resolution of timestamps.
    */
   readonly isSettled: boolean;
-}
-
-/** Filesystem numbers of statfs(2). */
-export interface Statfs {
-  blocks: number;
-  bfree: number;
-  bavail: number;
-  files: number;
-  ffree: number;
-  bsize: number;
-  namelen: number;
-  frsize: number;
-  /** ST_* bits of the mount through which a directory was opened; absent for an image. */
-  flags?: number;
 }
 
 /** Receives one entry of a listing. @returns whether the listing goes on */

@@ -3,11 +3,11 @@
  * its users.
  */
 import { contextOfSingles, type LayerContext } from '../layers/context.ts';
-import type { Data, Inode, Layer, Statfs } from '../layers/layer.ts';
+import type { Data, Inode, Layer } from '../layers/layer.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import type { Counters } from '../sys/counters.ts';
 import { EINVAL, EIO, ENOENT, ENOTTY, ErrnoError, ESTALE } from '../sys/errno.ts';
-import { type Attr, isDirectory } from '../sys/stat.ts';
+import { type Attr, isDirectory, type Statfs } from '../sys/stat.ts';
 import { DEFAULT_MEMORY, DentryCache, type Memory } from './cache.ts';
 import { InodeNumbers } from './ino.ts';
 import { type Listing, NumberedListing, PositionedListing } from './listing.ts';

@@ -69,6 +69,20 @@ export interface Attr {
   btimensec?: number | undefined;
 }
 
+/** The numbers of statfs(2) for a filesystem: `blocks`, `bfree` and `bavail` in units of `frsize` bytes. */
+export interface Statfs {
+  blocks: number;
+  bfree: number;
+  bavail: number;
+  files: number;
+  ffree: number;
+  bsize: number;
+  namelen: number;
+  frsize: number;
+  /** ST_* bits of the mount through which a directory was opened; absent for an image. */
+  flags?: number;
+}
+
 /**
  * Packs a device number in 32 bits (major 12, minor 20), as the kernel passes it to filesystems and as EROFS and FUSE store it.
  * Source: linux/kdev_t.h, `new_encode_dev`.

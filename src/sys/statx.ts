@@ -11,10 +11,11 @@ export const Statx = {
   nlink: 16, //        u32
   uid: 20, //          u32
   gid: 24, //          u32
-  mode: 28, //         u16
+  mode: 28, //         u16, then padding
   ino: 32, //          u64
   size: 40, //         u64
   blocks: 48, //       u64 of 512 bytes
+  attributes_mask: 56, // u64
   atime: 64, //        statx_timestamp
   btime: 80, //        statx_timestamp
   ctime: 96, //        statx_timestamp
@@ -33,8 +34,9 @@ export const AT_FDCWD = -100;
 export const AT_SYMLINK_NOFOLLOW = 0x100;
 export const AT_NO_AUTOMOUNT = 0x800;
 export const AT_EMPTY_PATH = 0x1000;
-const STATX_BASIC_STATS = 0x7ff;
-const STATX_BTIME = 0x800;
+/** STATX_TYPE to STATX_BLOCKS: everything that stat(2) returns. */
+export const STATX_BASIC_STATS = 0x7ff;
+export const STATX_BTIME = 0x800;
 const STATX_MNT_ID = 0x1000;
 const STATX_ATTR_VERITY = 0x100000;
 

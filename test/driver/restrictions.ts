@@ -1,7 +1,8 @@
 /** Proves src/driver/restrictions.ts. */
 import t from 'tap';
 import { restrictionsOf } from '../../src/driver/restrictions.ts';
-import type { Layer, Statfs } from '../../src/layers/layer.ts';
+import type { Layer } from '../../src/layers/layer.ts';
+import type { Statfs } from '../../src/sys/stat.ts';
 
 /** ST_NOSUID, ST_NODEV, ST_NOEXEC. Source: linux/statfs.h. */
 const [SUID, DEV, EXEC] = [2, 4, 8];
