@@ -2,9 +2,9 @@
  * The objects of a directory layer: finds them by name, and opens descriptors (O_PATH) of them. A name may lead to another object
  * a moment later, so every descriptor is compared with the inode before it is used.
  */
-import { CONFINED, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/beneath.ts';
+import { CONFINED, O_DIRECTORY, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
 import { type ByteString, byteStringOf } from '../sys/bytes.ts';
-import { openSparing, spareDescriptors } from '../sys/descriptors.ts';
+import { spareDescriptors } from '../sys/descriptors.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError, must } from '../sys/errno.ts';
 import { listXattrsAt } from '../sys/found.ts';
@@ -30,10 +30,6 @@ export const PATH_MAX = 4096;
 const MISSING: readonly number[] = [-errno.ENOENT, -errno.ENAMETOOLONG];
 /** The errors on the path to an object which mean that the object, or a directory on the path, is gone. */
 const GONE: readonly number[] = [-errno.ENOENT, -errno.ENOTDIR, -errno.ELOOP];
-
-/** openat2(2). If descriptors run out, spare ones are closed and the call is repeated. */
-export const openIn = (directoryFd: number, path: ByteString, flags: number, resolve: number): number =>
-  openSparing(() => native.openat2(directoryFd, path, flags, resolve));
 
 export class DirObjects {
   readonly root: DirInode;

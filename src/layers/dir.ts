@@ -3,7 +3,7 @@
  * All its data, names and attributes are read through a descriptor that was compared with the inode.
  * So renames, links and mounts inside the layer never make another object appear in its place.
  */
-import { entriesIn, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH } from '../sys/beneath.ts';
+import { entriesIn, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH, openIn } from '../sys/beneath.ts';
 import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import { openSparing } from '../sys/descriptors.ts';
 import * as errno from '../sys/errno.ts';
@@ -15,7 +15,7 @@ import { type Attr, isRegular, type Statfs } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
 import { contextOfSingles, type LayerContext } from './context.ts';
 import type { DirInode } from './dir-inode.ts';
-import { DirObjects, openIn, PATH_MAX, WITHIN } from './dir-objects.ts';
+import { DirObjects, PATH_MAX, WITHIN } from './dir-objects.ts';
 import { FileData } from './file-data.ts';
 import { HANDLE_INDEX, HandleIndex, handleText, INDEX_BYTES_MAX } from './handle-index.ts';
 import type { Data, Inode, Layer } from './layer.ts';

@@ -1,7 +1,9 @@
 /** Opens objects below a directory by its descriptor, so that renames and symlinks cannot lead elsewhere. */
 import { type ByteString, byteStringOf } from './bytes.ts';
+import { openSparing } from './descriptors.ts';
 import { reopen } from './found.ts';
 import { native } from './native.ts';
+import { AT_FDCWD } from './statx.ts';
 
 // Source: linux/fcntl.h, linux/openat2.h
 export const O_NONBLOCK = 0o4000;
@@ -13,16 +15,22 @@ const RESOLVE_NO_SYMLINKS = 0x4;
 const RESOLVE_BENEATH = 0x8;
 /** RESOLVE_* flags of openat2(2) for paths that must not lead out of a directory. */
 export const CONFINED: number = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-const AT_FDCWD = -100;
 /** The longest piece of a path in bytes; system calls take paths below 4,096 bytes. */
 const PATH_BYTES = 4000;
+
+/**
+ * Opens a path below a directory, with RESOLVE_* flags. Returns a descriptor or -errno. If no descriptor is left, spare ones are
+ * closed first.
+ */
+export const openIn = (directory: number, path: ByteString, flags: number, resolve: number): number =>
+  openSparing(() => native.openat2(directory, path, flags, resolve));
 
 /**
  * Opens a directory that a user has named, to list it. Returns a descriptor or -errno.
  * @param follow whether the path may be a symlink to one
  */
 export function openDirectory(path: ByteString, follow: boolean): number {
-  return native.openat2(AT_FDCWD, path, O_DIRECTORY | (follow ? 0 : O_NOFOLLOW), 0);
+  return openIn(AT_FDCWD, path, O_DIRECTORY | (follow ? 0 : O_NOFOLLOW), 0);
 }
 
 /**
@@ -41,29 +49,29 @@ function openPieces(directory: number, path: ByteString, flags: number): number 
   let rest = path;
   while (rest.length > PATH_BYTES) {
     const end = rest.lastIndexOf('/', PATH_BYTES);
-    const next = native.openat2(at, rest.slice(0, end), O_PATH | O_DIRECTORY | O_NOFOLLOW, CONFINED);
+    const next = openIn(at, rest.slice(0, end), O_PATH | O_DIRECTORY | O_NOFOLLOW, CONFINED);
     if (at !== directory) native.close(at);
     if (next < 0) return next;
     at = next;
     rest = rest.slice(end + 1);
   }
-  const fd = native.openat2(at, rest, flags, CONFINED);
+  const fd = openIn(at, rest, flags, CONFINED);
   if (at !== directory) native.close(at);
   return fd;
 }
 
 /** Opens the parent of an open directory to list it. Returns a descriptor or -errno. */
 export const openParent = (directory: number): number =>
-  native.openat2(directory, '..', O_DIRECTORY | O_NOFOLLOW, RESOLVE_NO_MAGICLINKS);
+  openIn(directory, '..', O_DIRECTORY | O_NOFOLLOW, RESOLVE_NO_MAGICLINKS);
 
 /**
  * Opens for reading the object of a findBeneath descriptor, or returns -errno. Use it only for regular files, because opening a
  * device can have effects.
  */
-export const openForReading = (found: number): number => reopen(found, O_NONBLOCK);
+export const openForReading = (found: number): number => openSparing(() => reopen(found, O_NONBLOCK));
 
 /** Opens the directory of a findBeneath descriptor to list it, or returns -errno. */
-export const openFoundDirectory = (found: number): number => reopen(found, O_DIRECTORY);
+export const openFoundDirectory = (found: number): number => openSparing(() => reopen(found, O_DIRECTORY));
 
 /** struct linux_dirent64. Source: getdents64(2). */
 const Dirent = { reclen: 16 /* u16 */, type: 18 /* u8 */, name: 19 } as const;
