@@ -3,8 +3,8 @@
  * takes longer than running it, and ES modules take 4 ms more than CommonJS in every thread. scripts/build.sh runs this script.
  * Function names are kept for stack traces. Source maps give the lines, but Node.js does not look for one for main.cjs by itself.
  */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { rmSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type Plugin } from 'esbuild';
 
@@ -19,8 +19,6 @@ const bundles: readonly (readonly [file: string, entry: string])[] = [
   ['measure-worker.cjs', join(from, 'verity/measure-worker.js')],
   ['sha2.cjs', '@noble/hashes/sha2.js'],
 ];
-const bundleOf = (entry: string): string | undefined => bundles.find(row => row[1] === entry)?.[0];
-
 /** Files that a mount loads on demand, and that are therefore part of the bundle. Other commands are loaded from dist/src. */
 const ON_DEMAND = [
   'cli/commands/mount.js',
@@ -30,46 +28,27 @@ const ON_DEMAND = [
   'mount/launch.js',
 ].map(name => join(from, name));
 
-/** An expression for the path of a file in dist. */
-const placeOf = (file: string): string => `require('node:path').join(__dirname, '${relative(to, file)}')`;
-
-const urlOf = (file: string): string => `require('node:url').pathToFileURL(${placeOf(file)}).href`;
-
-/** A program adapted to the bundle: it finds bundled threads in dist/bin, and all other files from its original place. */
-function relocated(file: string): string {
-  return readFileSync(file, 'utf8')
-    .replace(/new URL\('(\.[^']+\.js)', import\.meta\.url\)/g, (whole, name: string) => {
-      const bundle = bundleOf(join(dirname(file), name));
-      return bundle ? placeOf(join(to, bundle)) : whole;
-    })
-    .replaceAll(/\bimport\(["'](\.[^"']+)["']\)/g, (whole, name: string) => {
-      const target = join(dirname(file), name);
-      return ON_DEMAND.includes(target) ? whole : `importFile(${urlOf(target)})`;
-    })
-    .replaceAll('createRequire(import.meta.url)', 'require')
-    .replace("modules('node-gyp-build')", "require('node-gyp-build')") // bundled, so it is found at once
-    .replaceAll('import.meta.url', urlOf(file))
-    .replaceAll(/\bawait import\('(@[^']+)'\)/g, (_, name) => `require('./${bundleOf(name)}')`); // synchronous in a bundle
-}
-
-const relocate: Plugin = {
-  name: 'relocate',
-  setup({ onLoad, onResolve }) {
-    onLoad({ filter: /\/dist\/src\/.*\.js$/ }, ({ path }) => ({ contents: relocated(path) }));
-    onResolve({ filter: /^\.\/\w+\.cjs$/ }, ({ path }) => ({ path, external: true }));
+/** Has `import()` of all other files load them from their place in dist/src. */
+const loadOutside: Plugin = {
+  name: 'load outside',
+  setup({ onResolve }) {
+    onResolve({ filter: /^\./ }, ({ kind, path, resolveDir }) => {
+      const file = join(resolveDir, path);
+      if (kind !== 'dynamic-import' || ON_DEMAND.includes(file)) return undefined;
+      return { path: relative(to, file), external: true };
+    });
   },
 };
 
-/** The function around the bundle, which cli/start.ts calls. */
-const WRAPPER = `(function (exports, require, module, __dirname, importFile) {
-const delayed = name => new Proxy({}, { get: (_, key) => require(name)[key] });`;
-
 /**
- * Delays the loading of Node.js modules that take 4 ms to initialise and that a mount needs late or never. The replacement has
- * the same length, so that source maps stay valid.
+ * The function around the bundle, which cli/start.ts calls. A script has no `import()`, so esbuild turns it into calls of the
+ * function's own `require`.
  */
-const withLateModules = (bundle: string): string =>
-  bundle.replaceAll(/=require\("(node:(?:child_process|net|os|readline|worker_threads))"\)/g, '=delayed("$1")');
+const wrapper = {
+  supported: { 'dynamic-import': false },
+  banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
+  footer: { js: '})' },
+};
 
 rmSync(to, { recursive: true, force: true });
 for (const [file, entry] of bundles)
@@ -80,15 +59,17 @@ for (const [file, entry] of bundles)
     platform: 'node',
     target: 'node20.18',
     format: 'cjs',
+    define: {
+      'import.meta.bundled': 'true',
+      'import.meta.dirname': '__dirname',
+      'import.meta.filename': '__filename',
+    },
     minifyWhitespace: true, // reading the file is half of its load time
     minifySyntax: true,
     sourcemap: true,
     sourcesContent: false,
     legalComments: 'external',
-    ...(file === 'main.cjs' ? { banner: { js: WRAPPER }, footer: { js: '})' } } : {}),
-    plugins: [relocate],
+    ...(file === 'main.cjs' ? wrapper : {}),
+    plugins: [loadOutside],
     logLevel: 'warning',
   });
-
-const file = join(to, 'main.cjs');
-writeFileSync(file, withLateModules(readFileSync(file, 'latin1')), 'latin1');

@@ -40,18 +40,25 @@ interface Import {
 
 const home = join(goldenFolder, '..', '..', '..');
 const source = join(home, 'src');
-const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter(name => name.endsWith('.ts'));
+const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter(
+  name => name.endsWith('.ts') && !name.endsWith('.d.ts'),
+);
 const textOf = (file: string): string => readFileSync(join(source, file), 'utf8');
 
 const statement = /^(?:import|export)\s+(type\s)?[^;'"]*?from\s+'([^']+)'|^import\s+'([^']+)'/gm;
 /** `import('x')`, `require('x')`, and the file of a worker. */
-const call = /(?:\bimport|\brequire|createRequire\([^)]*\))\(\s*'([^']+)'|new URL\(\s*'([^']+\.[jt]s)'/g;
+const call =
+  /(?:\bimport|\brequire|createRequire\([^)]*\))\(\s*'([^']+)'|new URL\(\s*'([^']+\.[jt]s)'|join\(import\.meta\.dirname, `([^`$]+)\$/g;
 
 function importsOf(from: string): Import[] {
   const text = textOf(from);
   const named = [...text.matchAll(statement)].map(([, type, name, bare]) => ({ name: name ?? bare, isType: !!type }));
-  const called = [...text.matchAll(call)].map(([, name, worker]) => ({ name: name ?? worker, isType: false }));
-  return [...named, ...called].map(({ name = '', isType }) => {
+  const called = [...text.matchAll(call)].map(([, name, worker, beside]) => ({
+    name: name ?? worker ?? `./${beside}.ts`,
+    isType: false,
+  }));
+  const found = [...named, ...called].filter(({ name = '' }) => !name.endsWith('.cjs')); // another bundle
+  return found.map(({ name = '', isType }) => {
     const isPackage = !name.startsWith('.');
     const to = isPackage ? name : normalize(join(dirname(from), name)).replace(/\.js$/, '.ts');
     return { from, to, isPackage, isType };

@@ -1,8 +1,10 @@
 #!/usr/bin/env node
 /** The entry point of the command line. */
 import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Call, readCall } from '../mount/argv.ts';
 import { type ByteString, bufferOf } from '../sys/bytes.ts';
+import { packageDirectory } from '../sys/native.ts';
 import { closeStdout, print } from '../terminal/output.ts';
 import { complainInLines, reporting, WRONG_CALL } from '../terminal/report.ts';
 import { commands } from './commands.ts';
@@ -52,7 +54,7 @@ function say(text: string): number {
 }
 
 function version(): string {
-  const file = new URL('../../../package.json', import.meta.url);
+  const file = join(packageDirectory, 'package.json');
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 

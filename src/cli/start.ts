@@ -4,23 +4,44 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { Script } from 'node:vm';
 import { crc32 } from 'node:zlib';
 
-/** The CommonJS wrapper: the values that a module gets, and `import()`, which a script does not have itself. */
+/** The CommonJS wrapper: the values that a module gets. */
 type Wrapper = (
   exports: object,
-  require: NodeJS.Require,
+  require: (name: string) => unknown,
   module: NodeJS.Module,
+  filename: string,
   directory: string,
-  importFile: (url: string) => Promise<unknown>,
 ) => void;
+
+/** Modules of Node.js that take 4 ms to initialise, and that a mount needs late or never. */
+const LATE: readonly string[] = ['child_process', 'net', 'os', 'readline', 'worker_threads'].map(
+  name => `node:${name}`,
+);
 
 const CHECKSUM_BYTES = 4;
 const file = join(__dirname, 'main.cjs');
 const source = readFileSync(file);
-const script = new Script(source.toString('latin1'), { filename: file, cachedData: compiled() });
-(script.runInThisContext() as Wrapper)(exports, require, module, __dirname, url => import(url));
+const script = new Script(source.toString('latin1'), {
+  filename: file,
+  cachedData: compiled(),
+});
+(script.runInThisContext() as Wrapper)(exports, load, module, file, __dirname);
+
+/**
+ * Loads a module for the bundle. One of LATE is loaded when a property of it is used. A file outside the bundle is an ES module,
+ * so the answer is a promise, as a plain object: the bundle copies what it gets.
+ */
+function load(name: string): unknown {
+  if (LATE.includes(name)) return new Proxy({}, { get: (_, key) => require(name)[key] });
+  if (!name.startsWith('.')) return require(name);
+  const url = pathToFileURL(join(__dirname, name)).href;
+  // biome-ignore lint/suspicious/noThenProperty: awaited like a promise, which would lose its nature when it is copied
+  return { then: (...done: Parameters<Promise<unknown>['then']>) => import(url).then(...done) };
+}
 
 /**
  * The code cache, without the checksum at its end, which covers the cache and the source. V8 itself compares only its version,

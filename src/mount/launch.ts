@@ -8,10 +8,10 @@
  */
 import { closeSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { bufferOf, byteStringFromText } from '../sys/bytes.ts';
 import { must } from '../sys/errno.ts';
-import { native } from '../sys/native.ts';
+import { native, packageDirectory } from '../sys/native.ts';
 import { CHANNEL, readCall } from './argv.ts';
 import { leave, type MountOrder, type Readiness, serveMount } from './daemon.ts';
 import { runDeferred } from './deferred.ts';
@@ -19,7 +19,7 @@ import { logToSystem } from './supervisor.ts';
 
 const STDERR = 2;
 /** Path of bin/lowerdata. */
-export const launcher = fileURLToPath(new URL('../../../bin/lowerdata', import.meta.url));
+export const launcher = join(packageDirectory, 'bin', 'lowerdata');
 
 /** Replaces this process by bin/lowerdata, which starts the daemon and waits for it. Returns if this process is that daemon. */
 export function startInBackground(): void {

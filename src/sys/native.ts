@@ -5,9 +5,10 @@
  * failing call. Paths, names and strings are byte strings (`ByteString`) and must hold no NUL (-EINVAL). The caller owns every
  * buffer. All functions block and may be called on any thread.
  */
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import load from 'node-gyp-build';
 import type { ByteString } from './bytes.ts';
 
 export interface Native {
@@ -215,31 +216,25 @@ export const BenchOperation = {
   list: 4, // open a directory, list it, stat each entry, close
 } as const;
 
-interface Loader {
-  (directory: string): Native;
-  /** The file that would be loaded. */
-  resolve(directory: string): string;
-}
-
 /** The directory that holds package.json and native-shims/. */
-export const packageDirectory = packageRoot(dirname(fileURLToPath(import.meta.url)));
+export const packageDirectory = packageRoot(import.meta.dirname);
 const shims = join(packageDirectory, 'native-shims');
-const modules = createRequire(import.meta.url);
-const load = modules('node-gyp-build') as Loader;
 
 /** The directories of the modules that a thread loads when it starts: the package, the addon, and these packages. */
-export const moduleDirectories = (packages: readonly string[]): string[] => [
-  packageDirectory,
-  dirname(load.resolve(shims)),
-  ...['node-gyp-build', ...packages].map(name => dirname(modules.resolve(name))),
-];
+export function moduleDirectories(packages: readonly string[]): string[] {
+  const { resolve } = createRequire(import.meta.filename);
+  return [
+    packageDirectory,
+    dirname(load.resolve(shims)),
+    ...['node-gyp-build', ...packages].map(name => dirname(resolve(name))),
+  ];
+}
 
 /** The addon, loaded once. */
-export const native: Native = load(shims);
+export const native = load(shims) as Native;
 
 /** The package's directory: the closest one, from `directory` upwards, that holds native-shims/binding.gyp. */
 function packageRoot(directory: string): string {
-  const { existsSync } = createRequire(import.meta.url)('node:fs') as typeof import('node:fs');
   let at = directory;
   while (!existsSync(join(at, 'native-shims', 'binding.gyp'))) {
     const above = dirname(at);

@@ -5,6 +5,7 @@
  * On blocks of 4 KiB, node:crypto has three quarters of the speed of the addon, because it is called for each block and creates
  * an object. @noble/hashes has a tenth. Source: scripts/bench/verity-digest.ts.
  */
+import { createRequire } from 'node:module';
 import { EINVAL, ENOSYS, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { ALGORITHMS, type Parameters } from './algorithms.ts';
@@ -23,6 +24,13 @@ export interface BlockHasher {
   hashBytes(bytes: Uint8Array): Uint8Array;
 }
 
+declare global {
+  interface ImportMeta {
+    /** True in a bundle: scripts/bundle.ts defines it. */
+    readonly bundled?: true;
+  }
+}
+
 type Sha2 = typeof import('@noble/hashes/sha2.js');
 export type Implementation = 'addon' | 'crypto' | 'noble';
 
@@ -38,8 +46,13 @@ export function chooseImplementation(addon: number, openssl: string | undefined)
 
 const none = new Uint8Array(0);
 const chosen = chooseImplementation(native.hashBlocks(1, none, none, 1, none), process.versions.openssl);
-/** Loaded only if it is used, because that takes 6 ms. */
-const sha2 = chosen === 'noble' ? await import('@noble/hashes/sha2.js') : undefined;
+/** Loaded only if it is used, because that takes 6 ms. A bundle cannot wait, and has a bundle of the package beside it. */
+const sha2: Sha2 | undefined =
+  chosen !== 'noble'
+    ? undefined
+    : import.meta.bundled
+      ? createRequire(import.meta.filename)('./sha2.cjs')
+      : await import('@noble/hashes/sha2.js');
 /** The packages that every thread loads if it hashes. */
 export const hashPackages: readonly string[] = sha2 ? ['@noble/hashes/sha2.js'] : [];
 

@@ -1,11 +1,15 @@
 /** Threads that measure files. */
 import { availableParallelism } from 'node:os';
+import { extname, join } from 'node:path';
 import type { ErrnoError } from '../sys/errno.ts';
 import { type BatchSize, WorkerPool } from '../sys/workers/pool.ts';
 import type { Outcome, Work } from './measure-worker.ts';
 
 /** The maximum number of threads. More would only slow each other down, because they read from the same disk. */
 const THREADS_MAX = 8;
+
+/** The program of a thread, which lies beside this file and has its ending: that of a module, or of a bundle. */
+const PROGRAM = join(import.meta.dirname, `measure-worker${extname(import.meta.filename)}`);
 
 /** With so many files under way, open descriptors stay far below any limit. */
 const BATCHES: BatchSize = { files: 32, batchesMax: 8 };
@@ -19,7 +23,7 @@ export class MeasurePool {
   private readonly pool: WorkerPool<readonly Work[], readonly Outcome[]>;
 
   constructor(threadsMax: number = Math.min(availableParallelism(), THREADS_MAX)) {
-    this.pool = new WorkerPool(new URL('./measure-worker.js', import.meta.url), 'measures files', threadsMax);
+    this.pool = new WorkerPool(PROGRAM, 'measures files', threadsMax);
   }
 
   /**

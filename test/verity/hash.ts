@@ -74,12 +74,11 @@ t.test('which one is used', async t => {
 
 /** Measures 5,000 bytes in a Node whose addon finds no OpenSSL. Prints the digest and what of Node was loaded for it. */
 const program = `
-  const { default: Module } = await import('node:module');
   const [url, openssl] = process.argv.slice(1);
-  const { _load: load } = Module;
-  Module._load = (...args) => {
-    const loaded = load(...args);
-    return args[0] === 'node-gyp-build' ? directory => ({ ...loaded(directory), hashBlocks: () => -${ENOSYS} }) : loaded;
+  const { dlopen } = process;
+  process.dlopen = (module, ...rest) => {
+    dlopen(module, ...rest);
+    module.exports = { ...module.exports, hashBlocks: () => -${ENOSYS} };
   };
   if (openssl === 'without') Object.defineProperty(process, 'versions', { value: {} });
   const { getBuiltinModule } = process;
