@@ -39,22 +39,20 @@ export type { Data, Inode, Layer } from './layers/layer.ts';
 export { type Digest, parseDigest } from './overlay/metacopy.ts';
 export type { Node } from './overlay/node.ts';
 export { openLayer, openOverlay, openStack } from './overlay/open.ts';
+export { StackDraft } from './overlay/options/draft.ts';
+export { type LayerSpec, parseLowerdir } from './overlay/options/lowerdir.ts';
 export {
   defaultsFor,
   IMAGE_DEFAULTS,
   KERNEL_DEFAULTS,
-  type LayerSpec,
-  type Option,
-  parseLowerdir,
   type RuleOptions,
   STACK_DEFAULTS,
   type StackChoices,
   type StackDefaults,
-  StackDraft,
   type StackOptions,
   settleRules,
-  splitOptions,
-} from './overlay/options.ts';
+} from './overlay/options/rules.ts';
+export { type Option, splitOptions } from './overlay/options/split.ts';
 export { type Origin, parseOrigin } from './overlay/origin.ts';
 export { Overlay } from './overlay/overlay.ts';
 export { findPath } from './overlay/path.ts';

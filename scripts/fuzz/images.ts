@@ -10,7 +10,7 @@ import { writeImage } from '../../src/composefs/write.ts';
 import * as f from '../../src/erofs/format.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import type { Inode } from '../../src/layers/layer.ts';
-import { settleRules } from '../../src/overlay/options.ts';
+import { settleRules } from '../../src/overlay/options/rules.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { attempt, ErrnoError } from '../../src/sys/errno.ts';
 import { isDirectory, isRegular, isSymlink, S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';

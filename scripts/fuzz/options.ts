@@ -3,7 +3,7 @@
  * again. The first line of an input is the source; each further line is one `-o`.
  */
 import { type MountPlan, optionWords, planMount } from '../../src/mount/plan.ts';
-import { LAYERS_MAX } from '../../src/overlay/options.ts';
+import { LAYERS_MAX } from '../../src/overlay/options/lowerdir.ts';
 import type { ByteString } from '../../src/sys/bytes.ts';
 import { bufferOf, byteStringOf } from '../../src/sys/bytes.ts';
 import { attempt, EINVAL, ErrnoError } from '../../src/sys/errno.ts';

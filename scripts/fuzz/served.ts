@@ -6,7 +6,7 @@ import { escapeXattr } from '../../src/composefs/escape.ts';
 import { DirLayer } from '../../src/layers/dir.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import type { Layer } from '../../src/layers/layer.ts';
-import { settleRules } from '../../src/overlay/options.ts';
+import { settleRules } from '../../src/overlay/options/rules.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { type ByteString, bufferOf, byteStringOf } from '../../src/sys/bytes.ts';
 import { measureBytes } from '../../src/verity/digest.ts';

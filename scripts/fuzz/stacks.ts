@@ -12,7 +12,9 @@
  */
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import type { Inode, Layer } from '../../src/layers/layer.ts';
-import { STACK_DEFAULTS, StackDraft, splitOptions } from '../../src/overlay/options.ts';
+import { StackDraft } from '../../src/overlay/options/draft.ts';
+import { STACK_DEFAULTS } from '../../src/overlay/options/rules.ts';
+import { splitOptions } from '../../src/overlay/options/split.ts';
 import { formatOrigin } from '../../src/overlay/origin.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { type ByteString, byteStringOf } from '../../src/sys/bytes.ts';

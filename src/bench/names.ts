@@ -2,7 +2,7 @@
 import { fstatSync, readlinkSync, statSync } from 'node:fs';
 import type { Node } from '../overlay/node.ts';
 import { openOverlay } from '../overlay/open.ts';
-import type { StackOptions } from '../overlay/options.ts';
+import type { StackOptions } from '../overlay/options/rules.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { findPath } from '../overlay/path.ts';
 import { type ByteString, bufferOf, byteStringOf, printable } from '../sys/bytes.ts';

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { mountAt, readMounts } from '../fuse/mountinfo.ts';
 import type { MountPlan } from '../mount/plan.ts';
-import type { LayerSpec } from '../overlay/options.ts';
+import type { LayerSpec } from '../overlay/options/lowerdir.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ErrnoError, errnoText } from '../sys/errno.ts';
 import {

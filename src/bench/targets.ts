@@ -8,7 +8,7 @@ import { mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { launcher } from '../mount/launch.ts';
 import { isImage, type MountPlan } from '../mount/plan.ts';
 import { isRunning, readState } from '../mount/state.ts';
-import type { LayerSpec } from '../overlay/options.ts';
+import type { LayerSpec } from '../overlay/options/lowerdir.ts';
 import { type ByteString, bufferOf, byteStringFromText, printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';

@@ -4,7 +4,7 @@
  */
 import { COMPOSEFS_MAGIC, ComposefsHeader } from '../erofs/format.ts';
 import { isOfEveryMount } from '../mount/options.ts';
-import { splitOptions } from '../overlay/options.ts';
+import { splitOptions } from '../overlay/options/split.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError, errnoText } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';

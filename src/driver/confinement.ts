@@ -10,7 +10,8 @@
  * The unmount is left to the watcher, another process. If the kernel lacks one part, the others still apply.
  */
 import { statSync } from 'node:fs';
-import type { LayerSpec, StackOptions } from '../overlay/options.ts';
+import type { LayerSpec } from '../overlay/options/lowerdir.ts';
+import type { StackOptions } from '../overlay/options/rules.ts';
 import { type ByteString, bufferOf, byteStringFromText } from '../sys/bytes.ts';
 import { ESRCH } from '../sys/errno.ts';
 import { moduleDirectories, native } from '../sys/native.ts';

@@ -22,7 +22,7 @@ import { type FuseMountOptions, type Mounter, type MountFlag, mounter } from '..
 import type { MountPoint } from '../fuse/mount-point.ts';
 import { mountAt, readMounts } from '../fuse/mountinfo.ts';
 import { openOverlay } from '../overlay/open.ts';
-import type { StackOptions } from '../overlay/options.ts';
+import type { StackOptions } from '../overlay/options/rules.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { step } from '../overlay/step.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';

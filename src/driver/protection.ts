@@ -1,5 +1,5 @@
 /** How a mount is protected against changed images and objects, and why not better. */
-import type { StackOptions } from '../overlay/options.ts';
+import type { StackOptions } from '../overlay/options/rules.ts';
 import type { DriverOptions } from './options.ts';
 import { LIFTS, type Restriction } from './restrictions.ts';
 

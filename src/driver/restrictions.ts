@@ -1,6 +1,6 @@
 /** Restrictions of a mount: devices, set-user-ID programs and programs that its layers may not be trusted with. */
 import type { Layer } from '../layers/layer.ts';
-import type { StackOptions } from '../overlay/options.ts';
+import type { StackOptions } from '../overlay/options/rules.ts';
 import type { DriverOptions, RestrictionFlag } from './options.ts';
 
 /** A mount flag that a layer imposes without an option that asks for it. */

@@ -5,7 +5,7 @@ import { Session } from '../fuse/session.ts';
 import { traceTo } from '../fuse/trace.ts';
 import { type FuseRing, openRing } from '../fuse/uring.ts';
 import { openOverlay } from '../overlay/open.ts';
-import type { StackOptions } from '../overlay/options.ts';
+import type { StackOptions } from '../overlay/options/rules.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { step } from '../overlay/step.ts';
 import type { ByteString } from '../sys/bytes.ts';

@@ -10,7 +10,7 @@ import { openImage, readImageFile } from '../erofs/image.ts';
 import { planHere } from '../mount/plan.ts';
 import type { Node } from '../overlay/node.ts';
 import { openOverlay } from '../overlay/open.ts';
-import { splitAt } from '../overlay/options.ts';
+import { splitAt } from '../overlay/options/split.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { digestFiles } from '../store/file-pool.ts';
 import { type ByteString, bufferOf, byteStringOf, printable } from '../sys/bytes.ts';

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { appendFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import type { StackOptions } from '../overlay/options.ts';
+import type { StackOptions } from '../overlay/options/rules.ts';
 import { realPath } from '../sys/real-path.ts';
 import type { Journal } from './object-check.ts';
 

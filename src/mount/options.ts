@@ -1,7 +1,9 @@
-/** All options except those of overlayfs, which are in overlay/options.ts, and the effect of each. */
+/** All options except those of overlayfs, which are in overlay/options/table.ts, and the effect of each. */
 import type { DriverOptions } from '../driver/options.ts';
 import { type MountFlag, mountFlags } from '../fuse/mount.ts';
-import { type OptionWords, type StackOptions, splitAt, stackOptionWords } from '../overlay/options.ts';
+import type { StackOptions } from '../overlay/options/rules.ts';
+import { splitAt } from '../overlay/options/split.ts';
+import { type OptionWords, stackOptionWords } from '../overlay/options/table.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 

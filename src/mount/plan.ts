@@ -3,17 +3,11 @@ import { statSync } from 'node:fs';
 import type { DriverOptions } from '../driver/options.ts';
 import { RESTRICTION_FLAGS } from '../driver/restrictions.ts';
 import type { FuseMountOptions } from '../fuse/mount.ts';
-import {
-  defaultsFor,
-  KERNEL_DEFAULTS,
-  type Option,
-  type OptionWords,
-  parseLowerdir,
-  StackDraft,
-  type StackOptions,
-  splitOptions,
-  stackOptionWords,
-} from '../overlay/options.ts';
+import { StackDraft } from '../overlay/options/draft.ts';
+import { parseLowerdir } from '../overlay/options/lowerdir.ts';
+import { defaultsFor, KERNEL_DEFAULTS, type StackOptions } from '../overlay/options/rules.ts';
+import { type Option, splitOptions } from '../overlay/options/split.ts';
+import { type OptionWords, stackOptionWords } from '../overlay/options/table.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { type Choices, defaultChoices, isComment, rows } from './options.ts';

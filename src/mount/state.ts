@@ -5,7 +5,7 @@ import type { Confinement } from '../driver/confinement.ts';
 import type { DriverOptions } from '../driver/options.ts';
 import type { Protection } from '../driver/protection.ts';
 import { type Identity, isSame } from '../fuse/mountinfo.ts';
-import type { LayerSpec } from '../overlay/options.ts';
+import type { LayerSpec } from '../overlay/options/lowerdir.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { realPath } from '../sys/real-path.ts';
 import type { Finding } from './finding.ts';

@@ -2,7 +2,8 @@
 import { readFileSync, statfsSync, statSync } from 'node:fs';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
-import { parseLowerdir, splitOptions } from './options.ts';
+import { parseLowerdir } from './options/lowerdir.ts';
+import { splitOptions } from './options/split.ts';
 
 /** f_type of overlayfs. Source: linux/magic.h. */
 const OVERLAYFS_SUPER_MAGIC = 0x794c7630;

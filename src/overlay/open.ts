@@ -12,7 +12,9 @@ import { measureBytes } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
 import { DEFAULT_MEMORY, type Memory } from './cache.ts';
 import { refuseDeepNesting } from './nesting.ts';
-import { defaultsFor, parseLowerdir, type StackChoices, StackDraft, type StackOptions } from './options.ts';
+import { StackDraft } from './options/draft.ts';
+import { parseLowerdir } from './options/lowerdir.ts';
+import { defaultsFor, type StackChoices, type StackOptions } from './options/rules.ts';
 import { Overlay } from './overlay.ts';
 import { type Judge, step } from './step.ts';
 

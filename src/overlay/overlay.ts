@@ -14,7 +14,7 @@ import { type Listing, NumberedListing, PositionedListing } from './listing.ts';
 import { type Found, lookup, lookupInode, type Stack } from './lookup.ts';
 import { Lowerdata } from './lowerdata.ts';
 import type { Node } from './node.ts';
-import type { RuleOptions } from './options.ts';
+import type { RuleOptions } from './options/rules.ts';
 import { type Entry, listMerged, listReal } from './readdir.ts';
 import { type Judge, opaqueness, type Rules, step } from './step.ts';
 import type { Trace } from './trace.ts';

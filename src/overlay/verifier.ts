@@ -13,7 +13,7 @@ import { VerityError } from '../verity/error.ts';
 import { VerityTree } from '../verity/tree.ts';
 import { type Digest, METACOPY_BYTES_MAX, parseDigest } from './metacopy.ts';
 import type { Node } from './node.ts';
-import type { StackOptions } from './options.ts';
+import type { StackOptions } from './options/rules.ts';
 import type { OverlayXattrs } from './xattrs.ts';
 
 /** The maximum number of objects that are remembered, and of bytes for them: block hashes take 1/128 of the data. */

@@ -8,7 +8,7 @@ import type { Measurer } from '../../src/driver/measurer.ts';
 import { Fopen } from '../../src/fuse/abi.ts';
 import type { Nodeid, Unique } from '../../src/fuse/ops.ts';
 import type { Data } from '../../src/layers/layer.ts';
-import type { StackOptions } from '../../src/overlay/options.ts';
+import type { StackOptions } from '../../src/overlay/options/rules.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import type { Check } from '../../src/overlay/verifier.ts';
 import { byteStringOf } from '../../src/sys/bytes.ts';

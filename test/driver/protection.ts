@@ -1,7 +1,7 @@
 /** Proves src/driver/protection.ts. */
 import t from 'tap';
 import { protectionOf, protectionText } from '../../src/driver/protection.ts';
-import type { StackOptions } from '../../src/overlay/options.ts';
+import type { StackOptions } from '../../src/overlay/options/rules.ts';
 import { optionsOf, plainDriver } from '../fixtures/layers.ts';
 
 const imageDigest = 'ab'.repeat(32);

@@ -1,7 +1,7 @@
 /** Which layers a lookup asks for what. What it finds is proved by the conformance corpus in cases.ts. */
 import t from 'tap';
 import type { Node } from '../../src/overlay/node.ts';
-import type { StackOptions } from '../../src/overlay/options.ts';
+import type { StackOptions } from '../../src/overlay/options/rules.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { type Judge, MISSING, step } from '../../src/overlay/step.ts';
 import { EACCES, EINVAL, EIO, ENAMETOOLONG, ENOENT, EPERM } from '../../src/sys/errno.ts';

@@ -12,7 +12,7 @@ import {
 import { join } from 'node:path';
 import t from 'tap';
 import { openOverlay, openStack as openText } from '../../src/overlay/open.ts';
-import type { StackOptions } from '../../src/overlay/options.ts';
+import type { StackOptions } from '../../src/overlay/options/rules.ts';
 import { type Judge, MISSING, step } from '../../src/overlay/step.ts';
 import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { goldenFolder } from '../fixtures/images/golden-images.ts';

@@ -3,16 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import {
-  IMAGE_DEFAULTS,
-  KERNEL_DEFAULTS,
-  type LayerSpec,
-  parseLowerdir,
-  STACK_DEFAULTS,
-  StackDraft,
-  type StackOptions,
-  splitOptions,
-} from '../../src/overlay/options.ts';
+import { StackDraft } from '../../src/overlay/options/draft.ts';
+import { type LayerSpec, parseLowerdir } from '../../src/overlay/options/lowerdir.ts';
+import { IMAGE_DEFAULTS, KERNEL_DEFAULTS, STACK_DEFAULTS, type StackOptions } from '../../src/overlay/options/rules.ts';
+import { splitOptions } from '../../src/overlay/options/split.ts';
 import { EINVAL, ErrnoError } from '../../src/sys/errno.ts';
 import { native } from '../../src/sys/native.ts';
 

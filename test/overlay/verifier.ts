@@ -4,7 +4,7 @@ import { mkdirSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { Data } from '../../src/layers/layer.ts';
-import type { StackOptions } from '../../src/overlay/options.ts';
+import type { StackOptions } from '../../src/overlay/options/rules.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
 import { Verifier } from '../../src/overlay/verifier.ts';
 import { OverlayXattrs } from '../../src/overlay/xattrs.ts';

@@ -7,7 +7,7 @@ import { type Finding, findingAsJson, findingAsText } from '../../mount/finding.
 import { objectsFinding } from '../../mount/objects.ts';
 import { planHere } from '../../mount/plan.ts';
 import { openOverlay } from '../../overlay/open.ts';
-import type { StackOptions } from '../../overlay/options.ts';
+import type { StackOptions } from '../../overlay/options/rules.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
 import { type ByteString, byteStringFromText } from '../../sys/bytes.ts';
 import { EIO, ErrnoError, EUCLEAN, systemError } from '../../sys/errno.ts';

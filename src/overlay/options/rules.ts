@@ -1,0 +1,128 @@
+/** The options of a stack: what was chosen, what applies by default, and the rules of lookup that follow. */
+import type { ByteString } from '../../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../../sys/errno.ts';
+import type { LayerSpec } from './lowerdir.ts';
+
+/** The rules by which a stack is looked up, independent of its layers. */
+export interface RuleOptions {
+  /** Whether a metacopy file may take its data from a normal layer below. */
+  readonly metacopy: boolean;
+  /** Whether redirects are followed. */
+  readonly redirectDir: 'follow' | 'nofollow';
+  /**
+   * Whether data is checked against the digest of its metacopy xattr. require: in addition, every metacopy file must have a
+   * digest.
+   */
+  readonly verity: 'off' | 'on' | 'require';
+  /** Whether the xattrs of the overlay are `user.overlay.*` instead of `trusted.overlay.*`. */
+  readonly userxattr: boolean;
+  /**
+   * Where the absolute redirect of a metacopy file may lead. kernel: into every layer below; data-only: only into data-only
+   * layers; strict: as data-only, and the file must carry a digest.
+   */
+  readonly redirects: 'kernel' | 'data-only' | 'strict';
+  /** kernel: a redirect that begins with `//` fails with EINVAL, as in Linux 6.18; lowerdata: it leads to data-only layers. */
+  readonly semantics: 'lowerdata' | 'kernel';
+  /** Whether data that is not found by path is found by its origin, if its metacopy xattr has a digest to check it against. */
+  readonly followOrigin: boolean;
+  /** Whether every inode number must fit into 32 bits, even if an entry has to be kept for each object with a larger one. */
+  readonly ino32?: boolean;
+}
+
+/** A whole stack: its layers, and the rules by which they are looked up. */
+export interface StackOptions extends RuleOptions {
+  /** Normal layers, top first, then the data-only ones in order. */
+  readonly layers: readonly LayerSpec[];
+  /** The fs-verity digest that the top layer, an image, must have: `[sha256:|sha512:]HEX`. */
+  readonly imageDigest?: string;
+}
+
+/** The options that were chosen; defaults apply to the others. */
+export interface StackChoices {
+  metacopy?: boolean;
+  /** off: the default applies, as in the kernel. */
+  redirectDir?: 'follow' | 'nofollow' | 'off';
+  verity?: RuleOptions['verity'];
+  userxattr?: boolean;
+  redirects?: RuleOptions['redirects'];
+  semantics?: RuleOptions['semantics'];
+  followOrigin?: boolean;
+  ino32?: boolean;
+  /** As in StackOptions; if it is given and `verity` is not, `verity` is `require`. */
+  imageDigest?: string;
+}
+
+/** The defaults for options that are not chosen, and the minimum number of layers. */
+export interface StackDefaults {
+  readonly metacopy: boolean;
+  readonly redirectDir: 'follow' | 'nofollow';
+  readonly verity: 'off' | 'on' | 'require';
+  readonly redirects: 'kernel' | 'data-only' | 'strict';
+  readonly layersMin: 1 | 2;
+}
+
+/**
+ * For `-o lowerdir=…`: as a kernel whose module parameters are metacopy=N and redirect_always_follow=Y.
+ */
+export const KERNEL_DEFAULTS: StackDefaults = {
+  metacopy: false,
+  redirectDir: 'follow',
+  verity: 'off',
+  redirects: 'kernel',
+  layersMin: 2,
+};
+/**
+ * For `A:B::C` without options.
+ */
+export const STACK_DEFAULTS: StackDefaults = { ...KERNEL_DEFAULTS, metacopy: true, verity: 'on', layersMin: 1 };
+/**
+ * For a composefs image, whose files are redirects to objects.
+ */
+export const IMAGE_DEFAULTS: StackDefaults = { ...STACK_DEFAULTS, redirects: 'data-only' };
+
+/**
+ * The defaults for layers that are named without options: IMAGE_DEFAULTS if every normal layer is an image, otherwise
+ * STACK_DEFAULTS.
+ * @param isImage whether a layer is a file
+ */
+export function defaultsFor(layers: readonly LayerSpec[], isImage: (path: ByteString) => boolean): StackDefaults {
+  return layers.every(({ path, dataOnly }) => dataOnly || isImage(path)) ? IMAGE_DEFAULTS : STACK_DEFAULTS;
+}
+
+/**
+ * Combines choices and defaults into rules. Throws EINVAL, naming the options, for choices that conflict.
+ */
+export function settleRules(given: StackChoices = {}, defaults: StackDefaults = STACK_DEFAULTS): RuleOptions {
+  return {
+    ...following(given, defaults),
+    verity: given.verity ?? (given.imageDigest ? 'require' : defaults.verity), // a trusted image vouches for its objects
+    userxattr: given.userxattr ?? false,
+    redirects: given.redirects ?? defaults.redirects,
+    semantics: given.semantics ?? 'lowerdata',
+    followOrigin: given.followOrigin ?? true,
+    ...(given.ino32 && { ino32: true }),
+  };
+}
+
+/**
+ * metacopy requires that redirects are followed; userxattr allows neither. Source: linux/fs/overlayfs/params.c,
+ * ovl_fs_params_verify.
+ */
+function following(given: StackChoices, defaults: StackDefaults): Pick<RuleOptions, 'metacopy' | 'redirectDir'> {
+  const metacopy = given.metacopy ?? defaults.metacopy;
+  const asked = given.redirectDir === 'off' ? defaults.redirectDir : given.redirectDir;
+  const redirectDir = asked ?? defaults.redirectDir;
+  if (given.metacopy && asked === 'nofollow') {
+    throw new ErrnoError(EINVAL, `metacopy=on: conflicts with redirect_dir=${given.redirectDir}`);
+  }
+  if (given.userxattr) {
+    if (asked === 'follow')
+      throw new ErrnoError(EINVAL, 'userxattr: conflicts with redirect_dir, which follows redirects');
+    if (given.metacopy) throw new ErrnoError(EINVAL, 'userxattr: conflicts with metacopy=on');
+    return { metacopy: false, redirectDir: 'nofollow' };
+  }
+  if (metacopy && redirectDir === 'nofollow') {
+    return asked ? { metacopy: false, redirectDir } : { metacopy, redirectDir: 'follow' };
+  }
+  return { metacopy, redirectDir };
+}

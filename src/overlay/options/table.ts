@@ -1,0 +1,146 @@
+/** The options of lowerdata and overlayfs that choose layers and rules: their values, their help texts, and their effects. */
+import { type ByteString, printable } from '../../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../../sys/errno.ts';
+import { digestFromText } from '../../verity/algorithms.ts';
+import type { StackChoices } from './rules.ts';
+
+/** The help text of a mount option. */
+export interface OptionWords {
+  /** The values that the option takes: a list to choose from, or a placeholder for any value. A flag takes none. */
+  readonly values?: string | readonly string[];
+  /** What the option does, or why it is refused; `code` is in backquotes. */
+  readonly what: string;
+  readonly effect: 'taken' | 'without effect' | 'refused';
+}
+
+/** What an option changes: a StackDraft. */
+export interface OptionTarget {
+  readonly given: StackChoices;
+  replaceLayers(text: ByteString): void;
+  addLayer(path: ByteString, dataOnly: boolean): void;
+}
+
+/** An option of lowerdata or of overlayfs. */
+export interface StackOption extends OptionWords {
+  readonly take: (draft: OptionTarget, value: ByteString) => void;
+}
+
+const SWITCH = ['on', 'off'] as const;
+
+const taken = (values: StackOption['values'], what: string, take: StackOption['take']): StackOption => ({
+  ...(values && { values }),
+  ...{ what, effect: 'taken', take },
+});
+const flag = (what: string, take: StackOption['take']): StackOption => taken(undefined, what, take);
+
+const IDLE = 'Of overlayfs; nothing here depends on it.';
+const idle = (values?: StackOption['values']): StackOption => ({
+  ...taken(values, IDLE, () => {}),
+  effect: 'without effect',
+});
+
+const LOWERDIR = 'the layers, data-only ones after `::`; a backslash escapes `:`, `,` and itself, as in overlayfs';
+const REDIRECTS =
+  'where the absolute redirect of a metacopy file may lead: every layer below, or data-only layers alone ' +
+  '(default for images); `strict` also requires digests';
+const INO32 =
+  'no inode number has more than 32 bits, as in fuse-overlayfs; most have not anyway, and each that has (on a large xfs, in a ' +
+  'subvolume, on a network filesystem) takes 60 bytes for good when it is looked up';
+const DIGEST =
+  'the fs-verity digest that the (top) image must have: 64 digits of SHA-256 or 128 of SHA-512; `sha256:` or `sha512:` may ' +
+  'stand before them; data is then checked as with `verity=require`, unless `verity=` says otherwise';
+const FOLLOW_ORIGIN =
+  'whether data that is not found by path is found by origin; needs CAP_DAC_READ_SEARCH, or `lowerdata index` in the layer';
+
+/** All options. Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last five are ours. */
+export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteString, StackOption>([
+  ['lowerdir', taken('A:B::C', LOWERDIR, (draft, value) => draft.replaceLayers(value))],
+  [
+    'lowerdir+',
+    taken('LAYER', 'one more layer, below those before it; nothing is escaped in its path', (draft, value) =>
+      draft.addLayer(value, false),
+    ),
+  ],
+  ['datadir+', taken('LAYER', 'one more data-only layer, likewise', (draft, value) => draft.addLayer(value, true))],
+  [
+    'metacopy',
+    taken(
+      SWITCH,
+      'whether a file may have its data in a layer below, as in overlayfs',
+      ({ given }, value) => (given.metacopy = value === 'on'),
+    ),
+  ],
+  [
+    'redirect_dir',
+    taken(
+      ['on', 'off', 'follow', 'nofollow'],
+      'whether redirects are followed, as in overlayfs; `on` is `follow`, `off` leaves the default',
+      takeRedirectDir,
+    ),
+  ],
+  [
+    'verity',
+    taken(
+      ['off', 'on', 'require'],
+      'check digests; `require`: a metacopy file without one can not be opened',
+      choose('verity'),
+    ),
+  ],
+  [
+    'userxattr',
+    flag(
+      "the overlay's attributes are `user.overlay.*`, as in overlayfs; excludes metacopy and redirects",
+      ({ given }) => (given.userxattr = true),
+    ),
+  ],
+  ['upperdir', { ...taken('DIR', 'A writable layer is not supported yet.', refuseUpper), effect: 'refused' }],
+  ['workdir', idle('DIR')],
+  ['index', idle(SWITCH)],
+  ['nfs_export', idle(SWITCH)],
+  ['xino', idle(['on', 'off', 'auto'])],
+  ['uuid', idle(['on', 'off', 'null', 'auto'])],
+  ['volatile', idle()],
+  ['default_permissions', idle()],
+  ['override_creds', idle()],
+  ['nooverride_creds', idle()],
+  ['redirects', taken(['kernel', 'data-only', 'strict'], REDIRECTS, choose('redirects'))],
+  [
+    'follow_origin',
+    taken(['verity', 'off'], FOLLOW_ORIGIN, ({ given }, value) => (given.followOrigin = value === 'verity')),
+  ],
+  [
+    'semantics',
+    taken(['lowerdata', 'kernel'], '`kernel`: a `//` redirect is an error, as in Linux 6.18', choose('semantics')),
+  ],
+  ['ino32_t', flag(INO32, ({ given }) => (given.ino32 = true))],
+  ['digest', taken('HEX', DIGEST, takeDigest)],
+]);
+
+/** The help texts of these options, by option name. */
+export const stackOptionWords: ReadonlyMap<ByteString, OptionWords> = stackOptions;
+
+function takeRedirectDir({ given }: OptionTarget, value: ByteString): void {
+  given.redirectDir = value === 'on' ? 'follow' : (value as 'off' | 'follow' | 'nofollow');
+}
+
+function choose<K extends 'verity' | 'redirects' | 'semantics'>(
+  key: K,
+): (draft: OptionTarget, value: ByteString) => void {
+  return ({ given }, value) => {
+    given[key] = value as StackChoices[K]; // one of the row's values
+  };
+}
+
+function takeDigest({ given }: OptionTarget, value: ByteString): void {
+  given.imageDigest = digestFromText(value);
+  if (given.imageDigest === undefined) {
+    throw new ErrnoError(
+      EINVAL,
+      `digest=${printable(value)}: not the 64 hexadecimal digits of an fs-verity SHA-256 digest, nor the 128 of SHA-512`,
+    );
+  }
+}
+
+function refuseUpper(): never {
+  throw new ErrnoError(EINVAL, 'upperdir: a writable layer is not supported yet');
+}
