@@ -7,6 +7,12 @@ import { stackOptions } from './table.ts';
 
 /**
  * Collects the options of one mount in their order; `finish` checks that they go together.
+ * @example
+ * const draft = new StackDraft();
+ * for (const { key, value } of splitOptions('lowerdir=tree:empty,metacopy=on')) draft.set(key, value);
+ * const { layers, metacopy } = draft.finish(KERNEL_DEFAULTS);
+ * assert.deepEqual(layers.map(({ path }) => path), ['tree', 'empty']);
+ * assert.equal(metacopy, true);
  */
 export class StackDraft {
   readonly given: StackChoices;

@@ -15,6 +15,11 @@ export const LAYERS_MAX = 500;
 /**
  * Parses the layers of `A:B::C::D`: normal ones follow single colons, data-only ones follow double colons.
  * Throws EINVAL, with `option` and the place in the text, for colons that separate nothing and for `:` after `::`.
+ * @example
+ * assert.deepEqual(parseLowerdir('image.cfs::tree'), [
+ *   { path: 'image.cfs', dataOnly: false },
+ *   { path: 'tree', dataOnly: true },
+ * ]);
  */
 export function parseLowerdir(text: ByteString, option = 'lowerdir'): LayerSpec[] {
   const pieces = splitAt(text, ':');

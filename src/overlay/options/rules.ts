@@ -63,6 +63,9 @@ export interface StackDefaults {
 
 /**
  * For `-o lowerdir=…`: as a kernel whose module parameters are metacopy=N and redirect_always_follow=Y.
+ * @example
+ * const { metacopy, verity } = settleRules({}, KERNEL_DEFAULTS);
+ * assert.deepEqual([metacopy, verity], [false, 'off']);
  */
 export const KERNEL_DEFAULTS: StackDefaults = {
   metacopy: false,
@@ -73,10 +76,15 @@ export const KERNEL_DEFAULTS: StackDefaults = {
 };
 /**
  * For `A:B::C` without options.
+ * @example
+ * const { metacopy, verity, redirects } = settleRules({}, STACK_DEFAULTS);
+ * assert.deepEqual([metacopy, verity, redirects], [true, 'on', 'kernel']);
  */
 export const STACK_DEFAULTS: StackDefaults = { ...KERNEL_DEFAULTS, metacopy: true, verity: 'on', layersMin: 1 };
 /**
  * For a composefs image, whose files are redirects to objects.
+ * @example
+ * assert.equal(settleRules({}, IMAGE_DEFAULTS).redirects, 'data-only');
  */
 export const IMAGE_DEFAULTS: StackDefaults = { ...STACK_DEFAULTS, redirects: 'data-only' };
 
@@ -84,6 +92,10 @@ export const IMAGE_DEFAULTS: StackDefaults = { ...STACK_DEFAULTS, redirects: 'da
  * The defaults for layers that are named without options: IMAGE_DEFAULTS if every normal layer is an image, otherwise
  * STACK_DEFAULTS.
  * @param isImage whether a layer is a file
+ * @example
+ * const isImage = (path: string): boolean => statSync(path).isFile();
+ * assert.equal(defaultsFor(parseLowerdir('image.cfs::tree'), isImage), IMAGE_DEFAULTS);
+ * assert.equal(defaultsFor(parseLowerdir('tree:empty'), isImage), STACK_DEFAULTS);
  */
 export function defaultsFor(layers: readonly LayerSpec[], isImage: (path: ByteString) => boolean): StackDefaults {
   return layers.every(({ path, dataOnly }) => dataOnly || isImage(path)) ? IMAGE_DEFAULTS : STACK_DEFAULTS;
@@ -91,6 +103,9 @@ export function defaultsFor(layers: readonly LayerSpec[], isImage: (path: ByteSt
 
 /**
  * Combines choices and defaults into rules. Throws EINVAL, naming the options, for choices that conflict.
+ * @example
+ * assert.equal(settleRules({ userxattr: true }).redirectDir, 'nofollow');
+ * assert.throws(() => settleRules({ userxattr: true, metacopy: true }), /conflicts with metacopy=on/);
  */
 export function settleRules(given: StackChoices = {}, defaults: StackDefaults = STACK_DEFAULTS): RuleOptions {
   return {

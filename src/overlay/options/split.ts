@@ -10,6 +10,10 @@ export interface Option {
 /**
  * Splits an option string at commas. A backslash keeps the next byte from separating options, and stays in the value.
  * Empty options, and those without a key, are dropped. Source: linux/fs/overlayfs/params.c, ovl_next_opt.
+ * @example
+ * const [first, second] = splitOptions('lowerdir=a\\,b:c,userxattr');
+ * assert.deepEqual(first, { key: 'lowerdir', value: 'a\\,b:c' });
+ * assert.deepEqual(second, { key: 'userxattr', value: undefined });
  */
 export function splitOptions(text: ByteString): Option[] {
   const options: Option[] = [];
