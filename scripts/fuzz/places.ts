@@ -17,7 +17,7 @@ import {
   XattrHeader,
 } from '../../src/erofs/format.ts';
 import { openImage } from '../../src/erofs/image.ts';
-import { Inode } from '../../src/erofs/inode.ts';
+import { ImageInode } from '../../src/erofs/inode.ts';
 import type { Image } from '../../src/erofs/superblock.ts';
 import { listXattrs } from '../../src/erofs/xattrs.ts';
 import { isDirectory } from '../../src/sys/stat.ts';
@@ -30,7 +30,7 @@ export function placesOf(bytes: Uint8Array): Place[] {
   for (let i = 0; i < 4; i++) places.push({ at: SUPER_AT, layout: SuperBlock });
   const seen = new Set<Nid>([image.rootNid]);
   for (const nid of seen) {
-    const inode = new Inode(image, nid);
+    const inode = new ImageInode(image, nid);
     places.push(...placesOfInode(image, inode));
     if (!isDirectory(inode.mode)) continue;
     places.push(...placesOfDirents(image, inode));
@@ -39,7 +39,7 @@ export function placesOf(bytes: Uint8Array): Place[] {
   return places;
 }
 
-function placesOfInode(image: Image, inode: Inode): Place[] {
+function placesOfInode(image: Image, inode: ImageInode): Place[] {
   const at = image.metaAt + inode.nid * SLOT_BYTES;
   const isCompact = inode.xattrAt === at + InodeCompact.SIZE;
   const places: Place[] = [{ at, layout: isCompact ? InodeCompact : InodeExtended }];
@@ -50,7 +50,7 @@ function placesOfInode(image: Image, inode: Inode): Place[] {
   return places;
 }
 
-function placesOfDirents(image: Image, directory: Inode): Place[] {
+function placesOfDirents(image: Image, directory: ImageInode): Place[] {
   const places: Place[] = [];
   const extent = { at: 0, length: 0 };
   for (let position = 0; position < directory.sizeBytes; position += image.blockBytes) {

@@ -7,7 +7,7 @@ import { printable } from '../sys/bytes.ts';
 import { ECHILD, EIO, ErrnoError, errnoText } from '../sys/errno.ts';
 import type { ClientAnswer, ClientOrder, ClientUser } from './client.ts';
 import type { BenchNames } from './names.ts';
-import { type Pass, type Place, type Share, sharesOf, type Workload } from './workloads.ts';
+import { type BenchRoot, type Pass, type Share, sharesOf, type Workload } from './workloads.ts';
 
 /** The times of one pass. */
 export interface Timing {
@@ -38,7 +38,7 @@ export class Clients {
   }
 
   /** Runs a workload on the first `count` clients, which share its operations. */
-  async measure(place: Place, workload: Workload, count: number): Promise<Timing> {
+  async measure(place: BenchRoot, workload: Workload, count: number): Promise<Timing> {
     const { before } = workload;
     if (before === 'drop') await dropCaches();
     else if (before !== 'nothing') await this.pass(place, before, count);
@@ -49,7 +49,7 @@ export class Clients {
    * Runs a pass. Throws ErrnoError with the path for the first operation that fails: ECHILD if a program did not exit with status
    * 0.
    */
-  async pass(place: Place, pass: Pass, count: number): Promise<Timing> {
+  async pass(place: BenchRoot, pass: Pass, count: number): Promise<Timing> {
     const shares = sharesOf(pass, place, this.#names, count);
     const answers = await Promise.race([Promise.all(shares.map(({ order }, i) => this.#ask(i, order))), this.#aborted]);
     for (const [i, answer] of answers.entries()) check(answer, pass, shares[i] as Share);

@@ -12,10 +12,10 @@ export type Histogram = readonly (readonly [microseconds: number, operations: nu
 export const BUCKET_RATIO: number = 2 ** (1 / PER_DOUBLING);
 
 /** Operations by bucket number: bucket k starts at 2^(k/8) ns. */
-export type Counts = ReadonlyMap<number, number>;
+export type BucketCounts = ReadonlyMap<number, number>;
 
 /** Counts times by bucket. A time below the clock's resolution counts as 1 ns. */
-export function countTimes(nanoseconds: Float64Array): Counts {
+export function countTimes(nanoseconds: Float64Array): BucketCounts {
   const counts = new Map<number, number>();
   for (const time of nanoseconds) {
     const bucket = Math.floor(Math.log2(Math.max(time, 1)) * PER_DOUBLING);
@@ -25,7 +25,7 @@ export function countTimes(nanoseconds: Float64Array): Counts {
 }
 
 /** Combines several counts into one histogram. */
-export function histogramOf(all: readonly Counts[]): Histogram {
+export function histogramOf(all: readonly BucketCounts[]): Histogram {
   const sums = new Map<number, number>();
   for (const counts of all) for (const [bucket, count] of counts) sums.set(bucket, (sums.get(bucket) ?? 0) + count);
   return [...sums]

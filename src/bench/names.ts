@@ -78,7 +78,7 @@ interface Candidate {
   readonly sizeBytes: number;
 }
 
-interface Found {
+interface FoundNames {
   readonly directories: ByteString[];
   readonly others: ByteString[];
   /** The subset of `others` with a little data. */
@@ -87,8 +87,8 @@ interface Found {
   largest?: Candidate;
 }
 
-function readAll(overlay: Overlay): Found {
-  const found: Found = { directories: ['.'], others: [], files: [], programs: new Map() };
+function readAll(overlay: Overlay): FoundNames {
+  const found: FoundNames = { directories: ['.'], others: [], files: [], programs: new Map() };
   const pending: [ByteString, Node][] = [['', overlay.root]];
   const seen = new Set([overlay.root.ino]); // a corrupt image may have a directory inside itself
   for (let next = pending.pop(); next; next = pending.pop()) {
@@ -113,7 +113,7 @@ function readAll(overlay: Overlay): Found {
 
 const EXECUTABLE = 0o111;
 
-function noteFile(found: Found, file: Candidate, name: ByteString, mode: number): void {
+function noteFile(found: FoundNames, file: Candidate, name: ByteString, mode: number): void {
   const { path, sizeBytes } = file;
   if (sizeBytes > 0 && sizeBytes <= SMALL_BYTES) found.files.push(path);
   if (sizeBytes >= LARGE_BYTES_MIN && sizeBytes > (found.largest?.sizeBytes ?? 0)) found.largest = file;

@@ -1,7 +1,7 @@
 /** The report of a benchmark: its measurements in numbers. */
 import { cpus, release } from 'node:os';
 import { BUCKET_RATIO, type Histogram, histogramOf } from './histogram.ts';
-import type { Measured, Sample } from './run.ts';
+import type { BenchResult, BenchSample } from './run.ts';
 import type { Usage } from './usage.ts';
 import type { Workload } from './workloads.ts';
 
@@ -81,7 +81,7 @@ export function reportOf(
   facts: BenchFacts,
   workloads: readonly Workload[],
   targets: readonly string[],
-  { samples, errors, useless, usage }: Measured,
+  { samples, errors, useless, usage }: BenchResult,
 ): BenchReport {
   return {
     bench: 'lookup',
@@ -98,12 +98,16 @@ export function reportOf(
   };
 }
 
-function rowsOf(workloads: readonly Workload[], targets: readonly string[], samples: readonly Sample[]): BenchRow[] {
+function rowsOf(
+  workloads: readonly Workload[],
+  targets: readonly string[],
+  samples: readonly BenchSample[],
+): BenchRow[] {
   const rows: BenchRow[] = [];
   for (const workload of workloads)
     for (const clients of new Set(samples.map(sample => sample.clients))) {
       const here = samples.filter(sample => sample.workload === workload.name && sample.clients === clients);
-      const of = (name: string | undefined): Sample[] => here.filter(({ target }) => target === name);
+      const of = (name: string | undefined): BenchSample[] => here.filter(({ target }) => target === name);
       for (const target of targets) {
         const own = of(target);
         if (own.length > 0) rows.push(rowOf(own, workload, of(targets[0]), of('object')));
@@ -112,8 +116,13 @@ function rowsOf(workloads: readonly Workload[], targets: readonly string[], samp
   return rows;
 }
 
-function rowOf(own: readonly Sample[], pass: Workload, base: readonly Sample[], object: readonly Sample[]): BenchRow {
-  const { workload, clients, target, operations } = own[0] as Sample;
+function rowOf(
+  own: readonly BenchSample[],
+  pass: Workload,
+  base: readonly BenchSample[],
+  object: readonly BenchSample[],
+): BenchRow {
+  const { workload, clients, target, operations } = own[0] as BenchSample;
   const microseconds = {
     p50: rounded(median(own.map(({ p50 }) => p50)) / 1000),
     p99: rounded(median(own.map(({ p99 }) => p99)) / 1000),
@@ -137,7 +146,7 @@ function rowOf(own: readonly Sample[], pass: Workload, base: readonly Sample[], 
 }
 
 /** The medians of the ratios to other samples, each of the same round; null without a common round. */
-function ratioOf(own: readonly Sample[], base: readonly Sample[]): Ratio {
+function ratioOf(own: readonly BenchSample[], base: readonly BenchSample[]): Ratio {
   const ratio = (field: 'p50' | 'seconds'): number | null => {
     const ratios = own.flatMap(sample => {
       const other = base.find(({ round }) => round === sample.round);

@@ -6,11 +6,11 @@ import { type ByteString, bufferOf, byteStringFromText } from '../sys/bytes.ts';
 import { ECHILD, ErrnoError, systemError } from '../sys/errno.ts';
 import type { ClientUser } from './client.ts';
 import { Clients, type Timing } from './clients.ts';
-import { type Counts, countTimes } from './histogram.ts';
+import { type BucketCounts, countTimes } from './histogram.ts';
 import type { BenchNames } from './names.ts';
 import { type Running, removePlace, type Target } from './targets.ts';
 import type { Usage } from './usage.ts';
-import { GROUPS, type Pass, type Place, type Workload, warmUp } from './workloads.ts';
+import { type BenchRoot, GROUPS, type Pass, type Workload, warmUp } from './workloads.ts';
 
 export interface BenchPlan {
   readonly targets: readonly Target[];
@@ -24,7 +24,7 @@ export interface BenchPlan {
 }
 
 /** The times of one target for one workload in one round, in nanoseconds; `seconds` is the whole round. */
-export interface Sample {
+export interface BenchSample {
   readonly target: string;
   readonly workload: string;
   readonly clients: number;
@@ -33,12 +33,12 @@ export interface Sample {
   readonly p50: number;
   readonly p99: number;
   readonly max: number;
-  readonly counts: Counts;
+  readonly counts: BucketCounts;
   readonly seconds: number;
 }
 
-export interface Measured {
-  readonly samples: readonly Sample[];
+export interface BenchResult {
+  readonly samples: readonly BenchSample[];
   /** Errors of targets, by name; a target is not measured after its error. */
   readonly errors: ReadonlyMap<string, string>;
   /** Errors of the stack's programs, by name; a program is not started after its error. */
@@ -52,7 +52,7 @@ export interface Measured {
  * @param step called after each target of each round
  * @param signal aborts the run; the promise rejects with the signal's reason
  */
-export async function runBench(plan: BenchPlan, step: () => void, signal: AbortSignal): Promise<Measured> {
+export async function runBench(plan: BenchPlan, step: () => void, signal: AbortSignal): Promise<BenchResult> {
   const home = byteStringFromText(mkdtempSync(join(realpathSync(tmpdir()), 'lowerdata-bench-')));
   if (plan.user) chmodSync(bufferOf(home), 0o711);
   const clients = new Clients(Math.max(...plan.clients), plan.names, plan.user, signal);
@@ -66,8 +66,8 @@ export async function runBench(plan: BenchPlan, step: () => void, signal: AbortS
   }
 }
 
-class Rounds implements Measured {
-  readonly samples: Sample[] = [];
+class Rounds implements BenchResult {
+  readonly samples: BenchSample[] = [];
   readonly errors = new Map<string, string>();
   readonly useless = new Map<string, string>();
   readonly usage = new Map<string, Usage>();
@@ -142,7 +142,7 @@ class Rounds implements Measured {
   }
 
   /** Calls `use` while the target is mounted, and records the usage of its server. */
-  async #mounted(target: Target, use: (place: Place) => Promise<void>): Promise<void> {
+  async #mounted(target: Target, use: (place: BenchRoot) => Promise<void>): Promise<void> {
     this.#signal.throwIfAborted();
     const place = `${this.#home}/${target.name.replaceAll('/', '_')}`;
     mkdirSync(bufferOf(place));
@@ -168,7 +168,7 @@ class Rounds implements Measured {
   }
 }
 
-function summary({ nanoseconds, seconds }: Timing): Omit<Sample, 'target' | 'workload' | 'clients' | 'round'> {
+function summary({ nanoseconds, seconds }: Timing): Omit<BenchSample, 'target' | 'workload' | 'clients' | 'round'> {
   const sorted = nanoseconds.sort();
   const at = (part: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0;
   return { operations: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1), counts: countTimes(sorted), seconds };

@@ -152,9 +152,14 @@ export function kernelTarget({ stack }: MountPlan): Target {
   };
 }
 
-type Mount = (source: ByteString, target: ByteString, type: ByteString, data: ByteString) => void;
+type MountCall = (source: ByteString, target: ByteString, type: ByteString, data: ByteString) => void;
 
-function mountStack(place: ByteString, layers: readonly LayerSpec[], flags: readonly ByteString[], mount: Mount): void {
+function mountStack(
+  place: ByteString,
+  layers: readonly LayerSpec[],
+  flags: readonly ByteString[],
+  mount: MountCall,
+): void {
   const [only, ...others] = layers;
   if (only && others.length === 0 && isImage(only.path)) {
     mount(only.path, mountpointIn(place), 'erofs', ''); // overlayfs needs at least two layers

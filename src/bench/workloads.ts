@@ -138,7 +138,7 @@ function missingFor(workload: Workload, { files, large, programs }: BenchNames):
 }
 
 /** The location where a target shows the stack. */
-export interface Place {
+export interface BenchRoot {
   readonly root: ByteString;
   /** The path of the large file, if it is not at its path below the root. */
   readonly large?: ByteString;
@@ -152,7 +152,7 @@ export interface Share {
 }
 
 /** Divides a pass among `count` clients. */
-export function sharesOf(pass: Pass, place: Place, names: BenchNames, count: number): Share[] {
+export function sharesOf(pass: Pass, place: BenchRoot, names: BenchNames, count: number): Share[] {
   return Array.from({ length: count }, (_, client) => {
     if ('names' in pass) return pathsShare(pass, place, names, client, count);
     if (pass.operation === 'start') return startShare(pass, place, names, client, count);
@@ -162,7 +162,7 @@ export function sharesOf(pass: Pass, place: Place, names: BenchNames, count: num
 
 function pathsShare(
   { operation, names }: PathsPass,
-  { root }: Place,
+  { root }: BenchRoot,
   all: BenchNames,
   client: number,
   count: number,
@@ -175,7 +175,7 @@ function pathsShare(
 
 function startShare(
   { program }: StartPass,
-  { root }: Place,
+  { root }: BenchRoot,
   { programs }: BenchNames,
   client: number,
   count: number,
@@ -187,7 +187,7 @@ function startShare(
   return { order, nameAt: () => name };
 }
 
-function largeShare(pass: LargePass, place: Place, names: BenchNames, client: number, count: number): Share {
+function largeShare(pass: LargePass, place: BenchRoot, names: BenchNames, client: number, count: number): Share {
   const large = names.large as LargeFile;
   const offsets = offsetsOf(pass, large);
   const [begin, end] = [client, client + 1].map(i => Math.floor((offsets.length * i) / count));

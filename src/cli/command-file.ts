@@ -11,7 +11,7 @@ export interface CommandFile {
 }
 
 /** A row of the table of commands: a call as the list shows it, a line about it, and the loader of its file. */
-export interface Entry {
+export interface CommandEntry {
   readonly usage: string;
   readonly what: string;
   readonly load: () => Promise<CommandFile>;

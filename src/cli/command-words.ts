@@ -1,6 +1,6 @@
 /** The help texts of all commands, from which manual pages and shell completions are made. */
 import type { Argument, Command, Option } from 'commander';
-import type { Entry } from './command-file.ts';
+import type { CommandEntry } from './command-file.ts';
 
 /** A command as its row in the table and its own help describe it. */
 export interface CommandWords {
@@ -18,7 +18,7 @@ export interface CommandWords {
 }
 
 /** Loads every command of a table and returns their help texts. */
-export function wordsOf(commands: ReadonlyMap<string, Entry>): Promise<CommandWords[]> {
+export function wordsOf(commands: ReadonlyMap<string, CommandEntry>): Promise<CommandWords[]> {
   return Promise.all(
     [...commands].map(async ([name, { what, load }]) => {
       const command = (await load()).define();

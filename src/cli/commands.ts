@@ -1,8 +1,8 @@
 /** The table of commands, from which help, manual pages and completions are made. A command's file is loaded on first use. */
 import type { ByteString } from '../sys/bytes.ts';
-import type { Entry } from './command-file.ts';
+import type { CommandEntry } from './command-file.ts';
 
-export const commands: ReadonlyMap<ByteString, Entry> = new Map<ByteString, Entry>([
+export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteString, CommandEntry>([
   [
     'mount',
     {

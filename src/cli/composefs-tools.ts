@@ -12,7 +12,7 @@ import { AT_FDCWD } from '../sys/statx.ts';
 import { reporting } from '../terminal/report.ts';
 import { collect, newCommand, parse } from './command.ts';
 
-type Run = (args: readonly ByteString[]) => Promise<number>;
+type ToolRun = (args: readonly ByteString[]) => Promise<number>;
 
 /** The exit status of the composefs programs for every failure. */
 const FAILED = 1;
@@ -20,7 +20,7 @@ const FAILED = 1;
 /** fcntl.h. With it, opening a FIFO that has no writer does not block. */
 const O_NONBLOCK = 0o4000;
 
-const tools = new Map<string, Run>([
+const tools = new Map<string, ToolRun>([
   ['mkcomposefs', async args => (await import('./commands/mkfs.ts')).run(args, true)],
   ['composefs-info', async args => (await import('./commands/info.ts')).run(args, true)],
   ['mount.composefs', mountComposefs],

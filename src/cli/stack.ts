@@ -11,7 +11,7 @@ import { collect, newCommand } from './command.ts';
 const FAILED = 1;
 
 /** The action of a command for one path. */
-type Use = (overlay: Overlay, path: ByteString) => void | Promise<void>;
+type PathAction = (overlay: Overlay, path: ByteString) => void | Promise<void>;
 
 /** Makes a command that takes a stack and paths in it. */
 export function newStackCommand(name: string): Command {
@@ -29,7 +29,7 @@ export function newStackCommand(name: string): Command {
 export async function forPaths(
   [source = '', ...paths]: readonly ByteString[],
   { options }: { readonly options: ByteString[] },
-  use: Use,
+  use: PathAction,
 ): Promise<number> {
   return reporting(WRONG_CALL, async () => {
     const { stack } = planHere(source, options);
@@ -44,7 +44,7 @@ export async function forPaths(
   });
 }
 
-async function one(overlay: Overlay, path: ByteString, use: Use): Promise<number> {
+async function one(overlay: Overlay, path: ByteString, use: PathAction): Promise<number> {
   await use(overlay, path);
   return 0;
 }

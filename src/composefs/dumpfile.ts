@@ -45,11 +45,11 @@ const FIELDS = [
   'content',
   'digest',
 ] as const;
-type Field = (typeof FIELDS)[number];
+type DumpField = (typeof FIELDS)[number];
 /** The last mandatory field of a line. Source: composefs tools/mkcomposefs.c, tree_from_dump_line. */
-const LAST_NEEDED: Field = 'mtime';
+const LAST_NEEDED: DumpField = 'mtime';
 /** The raw text of a line's fields; '' for fields that a short line lacks. */
-type Line = Record<Field, ByteString> & { xattrs: ByteString; complete: boolean };
+type Line = Record<DumpField, ByteString> & { xattrs: ByteString; complete: boolean };
 
 const U32_MAX = 0xffffffff;
 const XATTR_TEXT_MAX = 65535;
@@ -211,7 +211,7 @@ function at(lineNumber: number, read: () => void): void {
 }
 
 /** Returns the result of `read`, and prefixes ErrnoErrors with the name of the field. */
-function field<T>(name: Field | 'xattr', read: () => T): T {
+function field<T>(name: DumpField | 'xattr', read: () => T): T {
   try {
     return read();
   } catch (error) {
@@ -220,7 +220,7 @@ function field<T>(name: Field | 'xattr', read: () => T): T {
   }
 }
 
-function refuse(name: Field | 'xattr', reason: string): never {
+function refuse(name: DumpField | 'xattr', reason: string): never {
   throw new ErrnoError(EINVAL, `${name}: ${reason}`);
 }
 

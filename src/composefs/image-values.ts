@@ -7,7 +7,7 @@ import { readData } from '../erofs/data.ts';
 import { listDirents } from '../erofs/dirents.ts';
 import type { Nid } from '../erofs/format.ts';
 import { BLOCK_MAP_BYTES, CHUNK_BITS_MASK, LAYOUT_CHUNK_BASED } from '../erofs/format.ts';
-import type { Inode } from '../erofs/inode.ts';
+import type { ImageInode } from '../erofs/inode.ts';
 import type { Image } from '../erofs/superblock.ts';
 import { listXattrs, xattrValue } from '../erofs/xattrs.ts';
 import { type ByteString, byteStringOf } from '../sys/bytes.ts';
@@ -33,7 +33,7 @@ export class AreaBudget {
   }
 
   /** Subtracts the bytes of an area. Throws ErrnoError EUCLEAN if the budget is exceeded. */
-  take({ nid }: Inode, bytes: number): void {
+  take({ nid }: ImageInode, bytes: number): void {
     this.#left -= bytes;
     if (this.#left < 0)
       throw new ErrnoError(
@@ -61,7 +61,7 @@ export class ImageValues {
   }
 
   /** Visits the entries of a directory; see `listDirents`. */
-  dirents(inode: Inode, visit: (name: ByteString, nid: Nid) => void): void {
+  dirents(inode: ImageInode, visit: (name: ByteString, nid: Nid) => void): void {
     this.#budget.take(inode, inode.sizeBytes);
     listDirents(this.#image, inode, visit);
   }
@@ -71,7 +71,7 @@ export class ImageValues {
    * Throws ErrnoError: EUCLEAN for a corrupt area or an impossible name, EFBIG if the xattrs exceed the limit of a composefs
    * inode.
    */
-  xattrs(inode: Inode, visit: (name: ByteString, value: ByteString) => void): void {
+  xattrs(inode: ImageInode, visit: (name: ByteString, value: ByteString) => void): void {
     this.#budget.take(inode, inode.xattrBytes);
     const end = inode.xattrAt + inode.xattrBytes;
     let bytes = 0;
@@ -86,7 +86,7 @@ export class ImageValues {
   }
 
   /** The data of an inode. Throws ErrnoError EUCLEAN if it has more than `max` bytes. */
-  data(inode: Inode, max: number): ByteString {
+  data(inode: ImageInode, max: number): ByteString {
     const { nid, sizeBytes } = inode;
     if (sizeBytes > max) throw new ErrnoError(EUCLEAN, `nid ${nid}: ${sizeBytes} bytes; ${max} are allowed`);
     this.#budget.take(inode, sizeBytes);
@@ -96,19 +96,19 @@ export class ImageValues {
   }
 
   /** Charges an inode's chunk map to the budget; to be called before the map is traversed. Other layouts have none. */
-  takeChunkMap(inode: Inode): void {
+  takeChunkMap(inode: ImageInode): void {
     if (inode.layout !== LAYOUT_CHUNK_BASED) return;
     const chunkBytes = this.#image.blockBytes * 2 ** (inode.u & CHUNK_BITS_MASK);
     this.#budget.take(inode, Math.ceil(inode.sizeBytes / chunkBytes) * BLOCK_MAP_BYTES);
   }
 
-  #xattr({ nid }: Inode, name: ByteString, entry: number): Xattr {
+  #xattr({ nid }: ImageInode, name: ByteString, entry: number): Xattr {
     if (name.length > XATTR_NAME_BYTES_MAX || name === '' || name.includes('\0'))
       throw new ErrnoError(EUCLEAN, `nid ${nid}: an xattr name of ${name.length} bytes, or with a NUL`);
     return { name, value: byteStringOf(xattrValue(this.#image, entry)) };
   }
 
-  #sharedXattr(inode: Inode, name: ByteString, entry: number): Xattr {
+  #sharedXattr(inode: ImageInode, name: ByteString, entry: number): Xattr {
     let xattr = this.#shared.get(entry);
     if (xattr === undefined) {
       xattr = this.#xattr(inode, name, entry);

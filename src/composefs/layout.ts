@@ -53,7 +53,7 @@ export interface PlacedInode {
   sizeBytes: number;
 }
 
-export interface Layout {
+export interface ImageLayout {
   inodes: PlacedInode[];
   shared: SharedXattrs;
   sharedAt: number;
@@ -65,7 +65,7 @@ export interface Layout {
 }
 
 /** Places the inodes of an image in the given order. */
-export function layOut(staged: StagedInode[]): Layout {
+export function layOut(staged: StagedInode[]): ImageLayout {
   const shared = shareXattrs(staged.map(inode => inode.xattrs));
   const earliest = staged.reduce((a, b) => (isEarlier(b, a) ? b : a));
   const inodes: PlacedInode[] = [];

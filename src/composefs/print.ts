@@ -33,7 +33,7 @@ import {
   XattrHeader,
 } from '../erofs/format.ts';
 import { openImage } from '../erofs/image.ts';
-import { Inode } from '../erofs/inode.ts';
+import { ImageInode } from '../erofs/inode.ts';
 import type { Image } from '../erofs/superblock.ts';
 import { listXattrs } from '../erofs/xattrs.ts';
 import { type ByteString, byteStringOf, getI64 } from '../sys/bytes.ts';
@@ -121,7 +121,7 @@ const ROW_BYTES = 32;
  * assert.ok(listing.length > 10);
  */
 export function* printImage(bytes: Uint8Array): Generator<string> {
-  const listing = new Listing(openImage(bytes));
+  const listing = new ImageListing(openImage(bytes));
   listing.claimAll();
   yield* listing.lines();
 }
@@ -134,7 +134,7 @@ interface Claim {
   text: string | undefined;
 }
 
-class Listing {
+class ImageListing {
   readonly #image: Image;
   readonly #claims: Claim[] = [];
   readonly #seen = new Set<string>();
@@ -213,7 +213,7 @@ class Listing {
   }
 
   #inode(nid: Nid, path: ByteString, visit: (name: ByteString, child: Nid) => void): void {
-    const inode = new Inode(this.#image, nid);
+    const inode = new ImageInode(this.#image, nid);
     const at = this.#image.metaAt + nid * SLOT_BYTES;
     const extended = (this.#image.view.getUint16(at + InodeCompact.i_format, true) & FORMAT_EXTENDED) !== 0;
     const type = TYPES[(inode.mode & S_IFMT) >> 12];
@@ -228,7 +228,7 @@ class Listing {
     this.#data(inode);
   }
 
-  #xattrs(inode: Inode): void {
+  #xattrs(inode: ImageInode): void {
     if (inode.xattrBytes === 0) return;
     this.#budget.take(inode, inode.xattrBytes);
     const { view, sharedAt } = this.#image;
@@ -257,7 +257,7 @@ class Listing {
   }
 
   /** Claims a chunk map. A run of equal entries, such as holes, becomes one line. */
-  #chunkMap(inode: Inode): void {
+  #chunkMap(inode: ImageInode): void {
     const { view, blockBytes, sizeBytes } = this.#image;
     const unit = inode.u & CHUNK_INDEXES ? ChunkIndex.SIZE : BLOCK_MAP_BYTES;
     const blockField = unit - BLOCK_MAP_BYTES;
@@ -272,7 +272,7 @@ class Listing {
     }
   }
 
-  #data(inode: Inode): void {
+  #data(inode: ImageInode): void {
     const extent: Extent = { at: 0, length: 0 };
     for (let position = 0; position < inode.sizeBytes; position += extent.length) {
       extentAt(this.#image, inode, position, extent);
@@ -282,7 +282,7 @@ class Listing {
     }
   }
 
-  #directory(inode: Inode, { at, length }: Extent): void {
+  #directory(inode: ImageInode, { at, length }: Extent): void {
     const { blockBytes } = this.#image;
     for (let from = 0; from < length; from += blockBytes)
       this.#direntBlock(`nid ${inode.nid}`, at + from, Math.min(blockBytes, length - from));

@@ -6,7 +6,7 @@
 import { seekData } from '../erofs/data.ts';
 import type { Nid } from '../erofs/format.ts';
 import { LAYOUT_CHUNK_BASED } from '../erofs/format.ts';
-import { Inode } from '../erofs/inode.ts';
+import { ImageInode } from '../erofs/inode.ts';
 import type { Image } from '../erofs/superblock.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
@@ -46,7 +46,7 @@ class StagedReader {
 
   #readNames(nid: Nid, directory: StagedInode): void {
     const names = new Map<ByteString, StagedInode>();
-    this.#values.dirents(new Inode(this.#image, nid), (name, child) => {
+    this.#values.dirents(new ImageInode(this.#image, nid), (name, child) => {
       if (name === '.' || name === '..') return;
       if (names.has(name)) throw new ErrnoError(EUCLEAN, `nid ${nid}: a name that is there twice`);
       names.set(name, this.#child(child, directory));
@@ -66,7 +66,7 @@ class StagedReader {
 
   /** Reads one inode, without its directory entries. */
   #inode(nid: Nid, parent: StagedInode | undefined): StagedInode {
-    const stored = new Inode(this.#image, nid);
+    const stored = new ImageInode(this.#image, nid);
     const { mode, nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec } = stored;
     const attributes = { ...newInode(mode), nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec };
     const inode: StagedInode = { ...attributes, index: -1, parent, children: [] };
@@ -78,7 +78,7 @@ class StagedReader {
   }
 
   /** The xattrs in byte order of names. If a name occurs twice, the first value counts, as in lookup. */
-  #xattrs(stored: Inode): Map<ByteString, ByteString> {
+  #xattrs(stored: ImageInode): Map<ByteString, ByteString> {
     const found = new Map<ByteString, ByteString>();
     this.#values.xattrs(stored, (name, value) => {
       if (!found.has(name)) found.set(name, value);
@@ -87,7 +87,7 @@ class StagedReader {
   }
 
   /** Whether the image holds a regular file's data. The chunk map of a metacopy is ignored, because overlayfs never reads it. */
-  #holdsData(stored: Inode, isMetacopy: boolean): boolean {
+  #holdsData(stored: ImageInode, isMetacopy: boolean): boolean {
     if (stored.sizeBytes === 0 || (isMetacopy && stored.layout === LAYOUT_CHUNK_BASED)) return false;
     this.#values.takeChunkMap(stored);
     return seekData(this.#image, stored, 0, false) < stored.sizeBytes;

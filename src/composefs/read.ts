@@ -6,7 +6,7 @@
 
 import type { Nid } from '../erofs/format.ts';
 import { LAYOUT_CHUNK_BASED } from '../erofs/format.ts';
-import { Inode } from '../erofs/inode.ts';
+import { ImageInode } from '../erofs/inode.ts';
 import type { Image } from '../erofs/superblock.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
@@ -80,7 +80,7 @@ class TreeReader {
 
   #names(nid: Nid, directory: TreeInode, wanted?: ReadonlySet<ByteString>): Names {
     const left: [ByteString, Nid][] = [];
-    this.#values.dirents(new Inode(this.#image, nid), (name, child) => {
+    this.#values.dirents(new ImageInode(this.#image, nid), (name, child) => {
       if (name !== '.' && name !== '..' && (wanted?.has(name) ?? true)) left.push([name, child]);
     });
     return { directory, left: left.reverse() };
@@ -88,7 +88,7 @@ class TreeReader {
 
   /** Reads one inode, without its names; undefined for a whiteout, which hides an object directory. */
   #inode(nid: Nid): TreeInode | undefined {
-    const stored = new Inode(this.#image, nid);
+    const stored = new ImageInode(this.#image, nid);
     const { mode, nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec } = stored;
     const inode = { ...newInode(mode), nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec };
     if (isWhiteout(inode)) return undefined;

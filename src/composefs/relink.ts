@@ -17,7 +17,7 @@ import { digestInMetacopy, METACOPY, metacopyOf, ORIGIN, REDIRECT, type StagedIn
 import type { Place } from './tree.ts';
 
 export const TARGETS = ['origin', 'data-only', 'absolute'] as const;
-export type Target = (typeof TARGETS)[number];
+export type RelinkTarget = (typeof TARGETS)[number];
 
 /** A regular file whose data is outside the image. */
 export interface ExternalFile {
@@ -84,7 +84,7 @@ const FLAGS = /^(..)./s;
  */
 export function relink(
   files: Iterable<ExternalFile>,
-  target: Target,
+  target: RelinkTarget,
   originOf: (file: ExternalFile) => ByteString | Refusal,
 ): Relinked {
   const result: Relinked = { changed: 0, refused: [] };

@@ -10,7 +10,7 @@ import { getXattr, listXattrs } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
 import { identityIn, statxAttr, statxVersion } from '../sys/statx.ts';
-import { type Found, walkTree } from '../sys/walk.ts';
+import { type WalkEntry, walkTree } from '../sys/walk.ts';
 import { newInode, setPayload, setXattr, type TreeInode } from './tree.ts';
 
 /** Selects the parts of a directory that the tree contains; by default everything, as in mkcomposefs. */
@@ -90,7 +90,7 @@ class Scan {
   }
 
   /** Adds an object to its directory. @returns the inode if the object is a directory; else undefined */
-  #see(found: Found, directory: TreeInode): TreeInode | undefined {
+  #see(found: WalkEntry, directory: TreeInode): TreeInode | undefined {
     const { mode, nlink, rdev } = statxAttr(0);
     const type = mode & S_IFMT;
     const isWhiteout = type === S_IFCHR && rdev === 0; // overlayfs hard-links whiteouts at will
@@ -106,7 +106,7 @@ class Scan {
   }
 
   /** Reads the inode of the object that was the subject of the last statx. */
-  #inode(found: Found): TreeInode {
+  #inode(found: WalkEntry): TreeInode {
     const { mode, uid, gid, rdev, size, mtime, mtimensec } = statxAttr(0);
     const version = statxVersion();
     const inode = newInode(mode);
@@ -124,21 +124,21 @@ class Scan {
     return inode;
   }
 
-  #readFile({ fd, path }: Found, version: string, inode: TreeInode): void {
+  #readFile({ fd, path }: WalkEntry, version: string, inode: TreeInode): void {
     const { sizeBytes } = inode;
     if (sizeBytes > INLINE_BYTES_MAX || this.#options.metadataOnly)
       this.#files.push({ tree: this.#tree, path, version, inode });
     else inode.content = readFound(fd, version, { shown: this.#shown(path), sizeBytes }, readContent);
   }
 
-  #readTarget({ fd, path }: Found, inode: TreeInode): void {
+  #readTarget({ fd, path }: WalkEntry, inode: TreeInode): void {
     const length = native.readlinkat(fd, '', this.#buffer);
     if (length < 0) throw this.#failure(length, path, 'target');
     setPayload(inode, byteStringOf(this.#buffer, 0, length));
     inode.sizeBytes = length;
   }
 
-  #readXattrs({ fd, path }: Found, inode: TreeInode): void {
+  #readXattrs({ fd, path }: WalkEntry, inode: TreeInode): void {
     const length = listXattrs(fd, this.#buffer);
     if (length === -EOPNOTSUPP || length === 0) return;
     if (length < 0) throw this.#failure(length, path, 'list of xattrs');

@@ -47,7 +47,7 @@ import {
   BLOCK_BYTES,
   directoryBlocks,
   headBytes,
-  type Layout,
+  type ImageLayout,
   layOut,
   type PlacedInode,
 } from './layout.ts';
@@ -95,12 +95,12 @@ export function writeStaged(inodes: StagedInode[], composefsVersion: number): Ui
 
 /** Fills an image that starts as zeros; bytes that are never written remain as padding. */
 class ImageWriter {
-  readonly #layout: Layout;
+  readonly #layout: ImageLayout;
   readonly #bytes: Buffer;
   readonly #view: DataView;
   readonly #placed: Map<StagedInode, PlacedInode>;
 
-  constructor(layout: Layout) {
+  constructor(layout: ImageLayout) {
     this.#layout = layout;
     this.#bytes = Buffer.from(new ArrayBuffer(layout.sizeBytes));
     this.#view = new DataView(this.#bytes.buffer);

@@ -60,7 +60,7 @@ export const align = (n: number, multiple: number): number => Math.ceil(n / mult
  * @param inodes the xattrs of every inode of the image, once each
  */
 export function shareXattrs(inodes: Iterable<ReadonlyMap<ByteString, ByteString>>): SharedXattrs {
-  const uses = new Map<ByteString, Map<ByteString, Use>>();
+  const uses = new Map<ByteString, Map<ByteString, XattrUse>>();
   for (const xattrs of inodes) for (const [name, value] of xattrs) count(uses, name, value);
   const table: StoredXattr[] = [];
   let sizeBytes = 0;
@@ -76,7 +76,7 @@ export function shareXattrs(inodes: Iterable<ReadonlyMap<ByteString, ByteString>
 }
 
 /** A pair of name and value: the number of inodes that have it, and its offset in the table if that is more than one. */
-interface Use {
+interface XattrUse {
   readonly name: ByteString;
   readonly value: ByteString;
   count: number;
@@ -84,8 +84,8 @@ interface Use {
 }
 
 /** Counts one use. The nested maps avoid a combined key, which would copy each value for each inode. */
-function count(uses: Map<ByteString, Map<ByteString, Use>>, name: ByteString, value: ByteString): void {
-  const values = uses.get(name) ?? new Map<ByteString, Use>();
+function count(uses: Map<ByteString, Map<ByteString, XattrUse>>, name: ByteString, value: ByteString): void {
+  const values = uses.get(name) ?? new Map<ByteString, XattrUse>();
   if (values.size === 0) uses.set(name, values);
   const use = values.get(value);
   if (use) use.count++;
@@ -100,7 +100,7 @@ function descending(a: { name: ByteString; value: ByteString }, b: { name: ByteS
 
 function assignXattrs(
   xattrs: ReadonlyMap<ByteString, ByteString>,
-  uses: ReadonlyMap<ByteString, ReadonlyMap<ByteString, Use>>,
+  uses: ReadonlyMap<ByteString, ReadonlyMap<ByteString, XattrUse>>,
   bits: Map<ByteString, number>,
 ): InodeXattrs {
   const result: InodeXattrs = { filter: XATTR_FILTER_DEFAULT, shared: [], inline: [], sizeBytes: 0 };

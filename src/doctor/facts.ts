@@ -18,17 +18,17 @@ export interface Fact extends Answer {
 }
 
 /** A name, and the probe that answers for it. */
-export type Row<Subject> = readonly [name: string, probe: (subject: Subject) => Answer];
+export type NamedProbe<Subject> = readonly [name: string, probe: (subject: Subject) => Answer];
 
 export const yes = (value: string): Answer => ({ ok: true, value });
 export const no = (value: string | null, why: string, help: string): Answer => ({ ok: false, value, why, help });
 
 /** Asks every probe of a table. If a system call of a probe fails, the answer is no, with the error as its reason. */
-export function askAll<Subject>(rows: readonly Row<Subject>[], subject: Subject): Fact[] {
+export function askAll<Subject>(rows: readonly NamedProbe<Subject>[], subject: Subject): Fact[] {
   return rows.map(([name, probe]) => ({ name, ...answer(probe, subject) }));
 }
 
-function answer<Subject>(probe: Row<Subject>[1], subject: Subject): Answer {
+function answer<Subject>(probe: NamedProbe<Subject>[1], subject: Subject): Answer {
   try {
     return probe(subject);
   } catch (error) {

@@ -5,10 +5,10 @@ import { ENODATA, ENOTTY, errnoText } from '../sys/errno.ts';
 import { openHandle, readHandle, readUuid } from '../sys/handles.ts';
 import { native } from '../sys/native.ts';
 import { AT_FDCWD, statx, statxMountId } from '../sys/statx.ts';
-import { type Answer, askAll, contentsOf, type Fact, no, type Row, yes } from './facts.ts';
+import { type Answer, askAll, contentsOf, type Fact, type NamedProbe, no, yes } from './facts.ts';
 import { isSince, type KernelVersion, type Machine } from './machine.ts';
 
-interface Place {
+interface ProbedDirectory {
   /** The directory, open for reading. */
   readonly fd: number;
   /** The filesystem type in mountinfo; '' if mountinfo does not show the mount. */
@@ -19,7 +19,7 @@ interface Place {
 const O_DIRECTORY = 0o200000;
 const O_PATH = 0o10000000;
 
-const directoryProbes: readonly Row<Place>[] = [
+const directoryProbes: readonly NamedProbe<ProbedDirectory>[] = [
   ['filesystem', filesystem],
   ['uuid', uuid],
   ['handles', handles],
@@ -43,14 +43,14 @@ export function probeDirectory(path: ByteString, machine: Machine): Fact[] {
   }
 }
 
-function filesystem({ type }: Place): Answer {
+function filesystem({ type }: ProbedDirectory): Answer {
   return type === '' ? no(null, 'mountinfo does not show it', 'a mount in this mount namespace') : yes(printable(type));
 }
 
 /** Linux 6.9 introduced FS_IOC_GETFSUUID. */
 const UUID_SINCE: KernelVersion = [6, 9];
 
-function uuid({ fd, type, machine: { kernel } }: Place): Answer {
+function uuid({ fd, type, machine: { kernel } }: ProbedDirectory): Answer {
   const hex = Buffer.from(bufferOf(readUuid(fd))).toString('hex');
   if (/[^0]/.test(hex)) return yes(hex.replace(/^(.{8})(....)(....)(....)/, '$1-$2-$3-$4-'));
   if (!isSince(kernel, UUID_SINCE)) return no(null, 'the kernel does not tell it', 'Linux 6.9');
@@ -61,14 +61,14 @@ function uuid({ fd, type, machine: { kernel } }: Place): Answer {
   );
 }
 
-function handles({ fd }: Place): Answer {
+function handles({ fd }: ProbedDirectory): Answer {
   const handle = readHandle(fd, '');
   if (typeof handle !== 'number') return yes(`name_to_handle_at(2), ${handle.bytes.length} bytes`);
   return no(null, `name_to_handle_at(2): ${errnoText(handle)}`, 'ext4, xfs or btrfs');
 }
 
 /** Opens the directory itself by its handle. */
-function openByHandle({ fd }: Place): Answer {
+function openByHandle({ fd }: ProbedDirectory): Answer {
   const handle = readHandle(fd, '');
   if (typeof handle === 'number') return no(null, 'there are no handles', 'ext4, xfs or btrfs');
   const opened = openHandle(fd, handle, O_PATH);
@@ -81,7 +81,7 @@ function openByHandle({ fd }: Place): Answer {
 /**
  * Measures the directory: a filesystem with fs-verity answers ENODATA. EOPNOTSUPP means that it supports fs-verity, but not here.
  */
-function verity({ fd, type }: Place): Answer {
+function verity({ fd, type }: ProbedDirectory): Answer {
   const result = native.measureVerity(fd, new Uint8Array(0));
   if (result === -ENODATA) return yes('the kernel checks what it reads');
   const why = `${errnoText(result)}: lowerdata checks data itself`;
@@ -95,7 +95,7 @@ const kernelHasVerity = (): boolean => contentsOf('/sys/fs/ext4/features/verity'
 const MULTIGRAIN_SINCE: KernelVersion = [6, 13];
 const MULTIGRAIN = ['ext4', 'xfs', 'btrfs', 'tmpfs'];
 
-function changeTimes({ type, machine: { kernel } }: Place): Answer {
+function changeTimes({ type, machine: { kernel } }: ProbedDirectory): Answer {
   const isFine = isSince(kernel, MULTIGRAIN_SINCE);
   if (isFine && MULTIGRAIN.includes(type)) return yes('each change that follows a look has a time of its own');
   const why = 'changes in one tick of the clock may look the same';

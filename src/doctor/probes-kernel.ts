@@ -2,7 +2,7 @@
 import { ENOSYS } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { CAP_DAC_READ_SEARCH, hasCapability } from '../sys/security/privileges.ts';
-import { type Answer, contentsOf, no, type Row, yes } from './facts.ts';
+import { type Answer, contentsOf, type NamedProbe, no, yes } from './facts.ts';
 import { isSince, type KernelVersion, type Machine, versionOf } from './machine.ts';
 
 /** The release that introduced openat2(2), which opens every path of an image. */
@@ -20,18 +20,18 @@ const FEATURES: readonly (readonly [name: string, module: 'overlay' | 'erofs', s
     ['overlay-user-data', 'overlay', [6, 16], 'data-only layers with userxattr, without metacopy=on'],
   ];
 
-export const kernelProbes: readonly Row<Machine>[] = [
+export const kernelProbes: readonly NamedProbe<Machine>[] = [
   ['overlayfs', machine => filesystem('overlay', 'CONFIG_OVERLAY_FS', machine)],
   ['erofs', machine => filesystem('erofs', 'CONFIG_EROFS_FS', machine)],
   ...FEATURES.map(
-    ([name, module, since, what]): Row<Machine> => [name, machine => feature(module, since, what, machine)],
+    ([name, module, since, what]): NamedProbe<Machine> => [name, machine => feature(module, since, what, machine)],
   ),
   ['composefs-tier', tier],
   ['open-by-handle', openByHandle],
 ];
 
 /** The probes to run first: they decide whether the command works at all. */
-export const baseProbes: readonly Row<Machine>[] = [
+export const baseProbes: readonly NamedProbe<Machine>[] = [
   ['kernel', kernelVersion],
   ['node', nodeVersion],
   ['openssl', openssl],

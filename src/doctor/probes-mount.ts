@@ -9,10 +9,10 @@ import { byteStringFromText } from '../sys/bytes.ts';
 import { CPU_LATENCY_DEVICE } from '../sys/cpu-latency.ts';
 import { EINVAL, EIO, EPERM, errnoText } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { type Answer, contentsOf, no, type Row, yes } from './facts.ts';
+import { type Answer, contentsOf, type NamedProbe, no, yes } from './facts.ts';
 import { isSince, type KernelVersion, type Machine } from './machine.ts';
 
-export const mountProbes: readonly Row<Machine>[] = [
+export const mountProbes: readonly NamedProbe<Machine>[] = [
   ['fuse-device', device],
   ['fuse-protocol', protocol],
   ['fuse-flags', flags],

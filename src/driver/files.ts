@@ -35,7 +35,7 @@ interface File {
 }
 
 /** The answer to an open: the handle, FOPEN_* flags, and the backing id for FOPEN_PASSTHROUGH. */
-export interface Opened {
+export interface OpenReply {
   handle: number;
   flags: number;
   backingId: number;
@@ -47,7 +47,7 @@ export interface FilesOptions {
   /** When blocks are checked. read: at every read; open: only at open; undefined: at reads that come to this process. */
   readonly verify?: 'open' | 'read' | undefined;
   /** Measures large files on other threads; without it, all files are measured at once on this one. */
-  readonly measurer?: Measurer<Opened | number> | undefined;
+  readonly measurer?: Measurer<OpenReply | number> | undefined;
 }
 
 /** The limit for the block hashes of idle files, in bytes. */
@@ -96,7 +96,7 @@ export class Files {
    * @returns the handle, a negative errno, or DEFERRED
    * Throws as Overlay.find, Overlay.check and a Check do.
    */
-  open(nodeid: Nodeid, node: Node, unique?: Unique): Opened | number {
+  open(nodeid: Nodeid, node: Node, unique?: Unique): OpenReply | number {
     const file = this.rechecked(nodeid, node);
     if (typeof file === 'number') return file;
     const ready = this.ready(file, node, unique, checked => this.grant(checked));
@@ -148,7 +148,7 @@ export class Files {
     file: File,
     node: Node,
     unique: Unique | undefined,
-    answerWith: (file: File) => Opened | number,
+    answerWith: (file: File) => OpenReply | number,
   ): File | number {
     try {
       const { data } = file;
@@ -211,12 +211,12 @@ export class Files {
     check: Check,
     unique: Unique,
     withLeaves: boolean,
-    answerWith: (file: File) => Opened | number,
+    answerWith: (file: File) => OpenReply | number,
   ): number {
     const { sizeBytes, algorithm } = check;
     const work = { fd: file.data.fd, sizeBytes, algorithm, withLeaves };
     const key = withLeaves ? `${check.key} by blocks` : check.key;
-    const answer = (result: Result): Opened | number => {
+    const answer = (result: Result): OpenReply | number => {
       file.users--; // ends the use by the request; a handle has its own
       try {
         const ready = this.checked(file, check, check.learn({ ...result(), byKernel: false }));
@@ -237,7 +237,7 @@ export class Files {
   }
 
   /** Returns a deferred open that can be answered now, or undefined. Its answer may throw as `open` does. */
-  settled(): { unique: Unique; answer: () => Opened | number } | undefined {
+  settled(): { unique: Unique; answer: () => OpenReply | number } | undefined {
     return this.options.measurer?.settled();
   }
 
@@ -268,7 +268,7 @@ export class Files {
 
   // ---- handles -----------------------------------------------------------------------------------------------------
 
-  private grant(file: File): Opened {
+  private grant(file: File): OpenReply {
     const flags = this.openFlags(file);
     this.use(file);
     const handle = this.nextHandle++;

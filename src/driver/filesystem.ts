@@ -1,7 +1,7 @@
 /** A FUSE filesystem over an overlay, with one method for each operation. */
 import { Fopen } from '../fuse/abi.ts';
 import { DirentPacker } from '../fuse/dirents.ts';
-import type { Connection } from '../fuse/init.ts';
+import type { InitResult } from '../fuse/init.ts';
 import {
   type Caller,
   DEFERRED,
@@ -38,7 +38,7 @@ import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
 import { NameCount, putNodeCount } from './activity.ts';
 import type { CachePolicy } from './cache.ts';
 import { Directories } from './directories.ts';
-import type { Files, Opened } from './files.ts';
+import type { Files, OpenReply } from './files.ts';
 import { isRoot, MERGED, type NodeTable, newNodeTable } from './nodes.ts';
 
 const W_OK = 2;
@@ -104,7 +104,7 @@ export class OverlayFilesystem implements Filesystem {
   /**
    * Unopened directories save two messages each. If the tree can change, the kernel reads a listing again when the mtime does.
    */
-  init({ flags }: Connection): void {
+  init({ flags }: InitResult): void {
     this.opensDirectoriesItself =
       flags.has('NO_OPENDIR_SUPPORT') && (this.overlay.immutable || flags.has('AUTO_INVAL_DATA'));
     this.opensFilesItself = !this.cache.asksToOpen && flags.has('NO_OPEN_SUPPORT');
@@ -390,7 +390,7 @@ export class OverlayFilesystem implements Filesystem {
   }
 }
 
-function putOpened(out: Out, opened: Opened | number): number {
+function putOpened(out: Out, opened: OpenReply | number): number {
   if (typeof opened === 'number') return opened;
   return reply.putOpenOut(out.view, 0, opened.handle, opened.flags, opened.backingId);
 }

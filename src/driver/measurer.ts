@@ -22,7 +22,7 @@ export interface Waiter<T> {
   readonly answer: (result: Result) => T;
 }
 
-interface Job<T> {
+interface SharedMeasurement<T> {
   readonly key: string;
   readonly waiters: Waiter<T>[];
   readonly controller: AbortController;
@@ -31,7 +31,7 @@ interface Job<T> {
 
 export class Measurer<T> {
   private readonly pool: MeasurePool;
-  private readonly jobs = new Map<string, Job<T>>();
+  private readonly jobs = new Map<string, SharedMeasurement<T>>();
   private readonly settledWaiters: { unique: Unique; answer: () => T }[] = [];
 
   constructor(pool: MeasurePool) {
@@ -55,7 +55,7 @@ export class Measurer<T> {
   private start(key: string, waiters: Waiter<T>[]): void {
     const { work } = waiters[0] as Waiter<T>;
     const fd = must(native.duplicate(work.fd), 'the descriptor of an object'); // stays open until the job ends
-    const job: Job<T> = { key, waiters, controller: new AbortController(), grace: undefined };
+    const job: SharedMeasurement<T> = { key, waiters, controller: new AbortController(), grace: undefined };
     this.jobs.set(key, job);
     const ended = (outcome: Outcome): void => {
       native.close(fd);
@@ -84,7 +84,7 @@ export class Measurer<T> {
     return this.settledWaiters.shift();
   }
 
-  private end(job: Job<T>, outcome: Outcome): void {
+  private end(job: SharedMeasurement<T>, outcome: Outcome): void {
     clearTimeout(job.grace);
     this.jobs.delete(job.key);
     const wasDropped = 'errno' in outcome && outcome.errno === EINTR;
@@ -93,7 +93,7 @@ export class Measurer<T> {
   }
 
   /** Starts a job again for a waiter that came while it was being aborted. @returns undefined, or a Result that throws */
-  private startAgain({ key, waiters }: Job<T>): Result | undefined {
+  private startAgain({ key, waiters }: SharedMeasurement<T>): Result | undefined {
     try {
       this.start(key, waiters);
       return undefined;

@@ -5,7 +5,7 @@ import { isStale, type Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { S_IFMT } from '../sys/stat.ts';
 
-interface Known {
+interface KnownNode {
   readonly nodeid: Nodeid;
   node: Node;
   lookups: number;
@@ -56,11 +56,11 @@ export const newNodeTable = (overlay: Overlay): NodeTable =>
  * object whose inode number was used before gets a nodeid of its own, so open files of the earlier object stay valid.
  */
 export class Nodes implements NodeTable {
-  private readonly known = new Map<Nodeid, Known>();
+  private readonly known = new Map<Nodeid, KnownNode>();
   /** The same nodes by the object's current inode number, so that the names of a hard link share a nodeid. */
-  private readonly byIno = new Map<number, Known>();
+  private readonly byIno = new Map<number, KnownNode>();
   /** The node that `canonical` found last, which is usually remembered next. */
-  private latest: Known | undefined;
+  private latest: KnownNode | undefined;
   holdsMerged = false;
   private readonly root: Node;
   private next = FIRST_NODEID;
@@ -98,14 +98,14 @@ export class Nodes implements NodeTable {
   }
 
   private add(node: Node): Nodeid {
-    const known: Known = { nodeid: this.next++ as Nodeid, node, lookups: 1 };
+    const known: KnownNode = { nodeid: this.next++ as Nodeid, node, lookups: 1 };
     this.known.set(known.nodeid, known);
     this.byIno.set(node.ino, known);
     return known.nodeid;
   }
 
   /** The known node of the same object; undefined if there is none. */
-  private knownAs(node: Node): Known | undefined {
+  private knownAs(node: Node): KnownNode | undefined {
     const known = this.byIno.get(node.ino);
     return known && isSameObject(known.node, node) ? known : undefined;
   }

@@ -7,11 +7,11 @@ import { type ByteString, bufferOf, byteStringFromText, printable, type Seconds 
 import * as errno from '../sys/errno.ts';
 import { ErrnoError } from '../sys/errno.ts';
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
-import type { Files, Opened } from './files.ts';
+import type { Files, OpenReply } from './files.ts';
 import { exactText, lossyText, Paths } from './paths.ts';
 
 /** Callback of an operation: `result` is a negative errno, a count or 0; `answer` is the requested value. */
-type Reply<T = never> = (result: number, answer?: T) => void;
+type Callback<T = never> = (result: number, answer?: T) => void;
 type ListReply = (result: number, names?: string[], stats?: PathStat[]) => void;
 
 /** The source of fuse-native's struct stat. Times are milliseconds since 1970; all other fields but sizes have 32 bits. */
@@ -44,11 +44,11 @@ export class PathOperations {
     this.listsTrusted = listsTrusted;
     this.log = log;
     this.paths = new Paths(overlay);
-    const refuse = (...args: unknown[]): void => (args.at(-1) as Reply)(-errno.EROFS);
+    const refuse = (...args: unknown[]): void => (args.at(-1) as Callback)(-errno.EROFS);
     Object.assign(this, Object.fromEntries(CHANGES.map(name => [name, refuse])));
   }
 
-  getattr(path: string, reply: Reply<PathStat>): void {
+  getattr(path: string, reply: Callback<PathStat>): void {
     answer(
       reply,
       this.attempt('getattr', path, node => this.stat(node)),
@@ -66,7 +66,7 @@ export class PathOperations {
     };
   }
 
-  readlink(path: string, reply: Reply<string>): void {
+  readlink(path: string, reply: Callback<string>): void {
     const target = this.attempt('readlink', path, node => {
       if (!isSymlink(node.top.mode)) return -errno.EINVAL;
       return exactText(this.overlay.readlink(node)) ?? -errno.EILSEQ;
@@ -91,7 +91,7 @@ export class PathOperations {
     return [{ name: '.', dtype: DT_DIR }, { name: '..', dtype: DT_DIR }, ...this.overlay.list(node)];
   }
 
-  statfs(path: string, reply: Reply<Statvfs>): void {
+  statfs(path: string, reply: Callback<Statvfs>): void {
     const statvfs = this.guard('statfs', path, () => {
       const { namelen: namemax, ...numbers } = this.overlay.statfs();
       return clamped({ ...numbers, favail: numbers.ffree, namemax });
@@ -101,13 +101,13 @@ export class PathOperations {
 
   // ---- data --------------------------------------------------------------------------------------------------------
 
-  open(path: string, _flags: number, reply: Reply<number>): void {
+  open(path: string, _flags: number, reply: Callback<number>): void {
     const opened = this.attempt('open', path, node => this.openFile(node));
     if (typeof opened === 'number') reply(opened);
     else reply(0, opened.handle);
   }
 
-  private openFile(node: Node): Opened | number {
+  private openFile(node: Node): OpenReply | number {
     if (isDirectory(node.top.mode)) return -errno.EISDIR;
     const opened = this.files.open(node.ino as Nodeid, node);
     if (typeof opened === 'number' || opened.handle <= U32_MAX) return opened;
@@ -115,11 +115,11 @@ export class PathOperations {
     return -errno.ENFILE;
   }
 
-  read(path: string, handle: number, out: Buffer, length: number, position: number, reply: Reply): void {
+  read(path: string, handle: number, out: Buffer, length: number, position: number, reply: Callback): void {
     reply(this.guard('read', path, () => this.files.get(handle)?.read(out, 0, length, position) ?? -errno.EBADF));
   }
 
-  release(_path: string, handle: number, reply: Reply): void {
+  release(_path: string, handle: number, reply: Callback): void {
     this.files.release(handle);
     reply(0);
   }
@@ -188,7 +188,7 @@ class ShortInos {
   }
 }
 
-function answer<T>(reply: Reply<T>, result: T | number): void {
+function answer<T>(reply: Callback<T>, result: T | number): void {
   if (typeof result === 'number') reply(result);
   else reply(0, result);
 }

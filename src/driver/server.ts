@@ -17,7 +17,7 @@ import type { ActivityCounters } from './activity.ts';
 import { Backing } from './backing.ts';
 import { cachePolicy, memoryFor } from './cache.ts';
 import { wantsPassthrough } from './confinement.ts';
-import { Files, type Opened } from './files.ts';
+import { Files, type OpenReply } from './files.ts';
 import { MERGED_NAME, OverlayFilesystem } from './filesystem.ts';
 import { Measurer } from './measurer.ts';
 import type { DriverOptions } from './options.ts';
@@ -97,7 +97,7 @@ export class OverlayServer {
     const files = new Files(overlay, new Backing(fd, wanted, log), {
       idleMax: this.idleFilesMax,
       verify: driver.verify,
-      measurer: new Measurer<Opened | number>(new MeasurePool()),
+      measurer: new Measurer<OpenReply | number>(new MeasurePool()),
     });
     const filesystem = new OverlayFilesystem(overlay, files, cachePolicy(overlay, driver), {
       acl: driver.acl,

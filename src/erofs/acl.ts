@@ -4,7 +4,7 @@ import { isDirectory } from '../sys/stat.ts';
 import { listDirentsFrom } from './dirents.ts';
 import type { Nid } from './format.ts';
 import { FT_DIR, XATTR_INDEX_POSIX_ACL_ACCESS, XATTR_INDEX_POSIX_ACL_DEFAULT, XATTR_PREFIXES } from './format.ts';
-import { Inode } from './inode.ts';
+import { ImageInode } from './inode.ts';
 import type { Image } from './superblock.ts';
 import { findXattr } from './xattrs.ts';
 
@@ -23,7 +23,7 @@ const ENTRIES_MAX = 500_000;
  * @returns false if no object has one; true if one has, and also if the image is damaged or too large to be walked
  */
 export function mayHaveAcl(image: Image): boolean {
-  const walk = new Walk(image);
+  const walk = new AclWalk(image);
   try {
     return walk.run();
   } catch (error) {
@@ -32,7 +32,7 @@ export function mayHaveAcl(image: Image): boolean {
   }
 }
 
-class Walk {
+class AclWalk {
   private readonly image: Image;
   private readonly directories: Nid[];
   private readonly seen: Set<Nid>;
@@ -46,9 +46,9 @@ class Walk {
   }
 
   run(): boolean {
-    this.found = this.hasAcl(new Inode(this.image, this.image.rootNid));
+    this.found = this.hasAcl(new ImageInode(this.image, this.image.rootNid));
     for (let nid = this.directories.pop(); nid !== undefined && !this.found; nid = this.directories.pop()) {
-      const directory = new Inode(this.image, nid);
+      const directory = new ImageInode(this.image, nid);
       listDirentsFrom(this.image, directory, 0, (_, child, fileType) => this.visit(child, fileType));
     }
     return this.found;
@@ -58,7 +58,7 @@ class Walk {
   private visit(nid: Nid, fileType: number): boolean {
     this.found = ++this.entries > ENTRIES_MAX;
     if (this.found || (fileType === FT_DIR && this.seen.has(nid))) return !this.found;
-    const inode = new Inode(this.image, nid);
+    const inode = new ImageInode(this.image, nid);
     if (isDirectory(inode.mode) && !this.seen.has(nid)) {
       this.seen.add(nid); // otherwise a loop of directories would never end
       this.directories.push(nid);
@@ -67,7 +67,7 @@ class Walk {
     return !this.found;
   }
 
-  private hasAcl(inode: Inode): boolean {
+  private hasAcl(inode: ImageInode): boolean {
     return inode.xattrBytes > 0 && NAMES.some(name => findXattr(this.image, inode, name) >= 0);
   }
 }

@@ -11,7 +11,7 @@ import {
   LAYOUT_COMPRESSED_FULL,
   LAYOUT_FLAT_INLINE,
 } from './format.ts';
-import { type Inode, NO_BLOCK, narrowBlock, wideBlock } from './inode.ts';
+import { type ImageInode, NO_BLOCK, narrowBlock, wideBlock } from './inode.ts';
 import type { Image } from './superblock.ts';
 
 /** A contiguous run of a file's bytes: `at` is its offset in the image, or HOLE for zeros. */
@@ -21,7 +21,7 @@ export interface Extent {
 }
 export const HOLE = -1;
 
-export function isCompressed(inode: Inode): boolean {
+export function isCompressed(inode: ImageInode): boolean {
   return inode.layout === LAYOUT_COMPRESSED_FULL || inode.layout === LAYOUT_COMPRESSED_COMPACT;
 }
 
@@ -30,7 +30,7 @@ export function isCompressed(inode: Inode): boolean {
  * inside the image.
  * Throws ErrnoError: EUCLEAN; EOPNOTSUPP for compressed data and for data on another device.
  */
-export function extentAt(image: Image, inode: Inode, position: number, out: Extent): Extent {
+export function extentAt(image: Image, inode: ImageInode, position: number, out: Extent): Extent {
   if (inode.layout === LAYOUT_CHUNK_BASED) return chunkExtent(image, inode, position, out);
   if (isCompressed(inode)) throw compressed(inode);
   const blockBytes = image.blockBytes;
@@ -43,7 +43,7 @@ export function extentAt(image: Image, inode: Inode, position: number, out: Exte
 }
 
 /** Finds bytes in the last block of inline data, which follows the inode and its xattrs. */
-function tailExtent(image: Image, inode: Inode, tail: number, position: number, out: Extent): Extent {
+function tailExtent(image: Image, inode: ImageInode, tail: number, position: number, out: Extent): Extent {
   const start = inode.xattrAt + inode.xattrBytes;
   const length = inode.sizeBytes - tail * image.blockBytes;
   if ((start % image.blockBytes) + length > image.blockBytes) {
@@ -55,7 +55,7 @@ function tailExtent(image: Image, inode: Inode, tail: number, position: number, 
   return out;
 }
 
-function chunkExtent(image: Image, inode: Inode, position: number, out: Extent): Extent {
+function chunkExtent(image: Image, inode: ImageInode, position: number, out: Extent): Extent {
   const chunkBytes = image.blockBytes * 2 ** (inode.u & CHUNK_BITS_MASK);
   const chunk = Math.floor(position / chunkBytes);
   const skip = position - chunk * chunkBytes;
@@ -76,7 +76,7 @@ function chunkExtent(image: Image, inode: Inode, position: number, out: Extent):
 }
 
 /** The offset of a chunk's entry in the table. Throws EUCLEAN if the image ends before the end of the entry. */
-function chunkEntryAt(image: Image, inode: Inode, chunk: number): number {
+function chunkEntryAt(image: Image, inode: ImageInode, chunk: number): number {
   const unit = inode.u & CHUNK_INDEXES ? ChunkIndex.SIZE : BLOCK_MAP_BYTES;
   const table = Math.ceil((inode.xattrAt + inode.xattrBytes) / unit) * unit;
   const entry = table + chunk * unit;
@@ -86,14 +86,14 @@ function chunkEntryAt(image: Image, inode: Inode, chunk: number): number {
   return entry;
 }
 
-function checkDevice(image: Image, inode: Inode, entry: number): void {
+function checkDevice(image: Image, inode: ImageInode, entry: number): void {
   const device = image.view.getUint16(entry + ChunkIndex.device_id, true) & image.deviceMask;
   if (device !== 0) {
     throw new ErrnoError(EOPNOTSUPP, `nid ${inode.nid}: its data is on device ${device}, which is not in the image`);
   }
 }
 
-function place(image: Image, inode: Inode, at: number, out: Extent): void {
+function place(image: Image, inode: ImageInode, at: number, out: Extent): void {
   if (at + out.length > image.sizeBytes) {
     throw new ErrnoError(EUCLEAN, `nid ${inode.nid}: ${out.length} bytes at ${at} lie past the end of the image`);
   }
@@ -105,7 +105,7 @@ function place(image: Image, inode: Inode, at: number, out: Extent): void {
  * or on another device.
  * Chunks are examined only if the image has other devices; reads find out whether chunks are in bounds.
  */
-export function checkReadable(image: Image, inode: Inode): void {
+export function checkReadable(image: Image, inode: ImageInode): void {
   if (isCompressed(inode)) throw compressed(inode);
   if (inode.layout !== LAYOUT_CHUNK_BASED || image.deviceMask === 0) return;
   const extent: Extent = { at: 0, length: 0 };
@@ -119,7 +119,7 @@ export function checkReadable(image: Image, inode: Inode): void {
  */
 export function readData(
   image: Image,
-  inode: Inode,
+  inode: ImageInode,
   out: Uint8Array,
   at: number,
   length: number,
@@ -141,7 +141,7 @@ export function readData(
 /**
  * The offset of the next data (or, if `hole`, of the next hole) at or after `position`; the size of the data if there is none.
  */
-export function seekData(image: Image, inode: Inode, position: number, hole: boolean): number {
+export function seekData(image: Image, inode: ImageInode, position: number, hole: boolean): number {
   const extent: Extent = { at: 0, length: 0 };
   for (let from = position; from < inode.sizeBytes; from += extent.length) {
     extentAt(image, inode, from, extent);
@@ -150,4 +150,5 @@ export function seekData(image: Image, inode: Inode, position: number, hole: boo
   return inode.sizeBytes;
 }
 
-const compressed = (inode: Inode): ErrnoError => new ErrnoError(EOPNOTSUPP, `nid ${inode.nid}: its data is compressed`);
+const compressed = (inode: ImageInode): ErrnoError =>
+  new ErrnoError(EOPNOTSUPP, `nid ${inode.nid}: its data is compressed`);

@@ -13,11 +13,11 @@ import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { type Extent, extentAt, HOLE } from './data.ts';
 import type { Nid } from './format.ts';
 import { Dirent, NAME_MAX } from './format.ts';
-import type { Inode } from './inode.ts';
+import type { ImageInode } from './inode.ts';
 import type { Image } from './superblock.ts';
 
 /** Finds `name` in a directory: its nid, or undefined. Allocates nothing. Throws ErrnoError EUCLEAN for a corrupt block. */
-export function findDirent(image: Image, directory: Inode, name: ByteString): Nid | undefined {
+export function findDirent(image: Image, directory: ImageInode, name: ByteString): Nid | undefined {
   let low = 0;
   let high = blocksOf(image, directory) - 1;
   let found = -1;
@@ -35,7 +35,7 @@ export function findDirent(image: Image, directory: Inode, name: ByteString): Ni
 }
 
 /** Searches one block for `name`, which sorts after the first name of the block. */
-function findInBlock(image: Image, directory: Inode, index: number, name: ByteString): Nid | undefined {
+function findInBlock(image: Image, directory: ImageInode, index: number, name: ByteString): Nid | undefined {
   const count = loadBlock(image, directory, index);
   let low = 1;
   let high = count - 1;
@@ -55,7 +55,7 @@ function findInBlock(image: Image, directory: Inode, index: number, name: ByteSt
  */
 export function listDirents(
   image: Image,
-  directory: Inode,
+  directory: ImageInode,
   visit: (name: ByteString, nid: Nid, fileType: number) => void,
 ): void {
   listDirentsFrom(image, directory, 0, (name, nid, fileType) => {
@@ -70,7 +70,7 @@ export function listDirents(
  */
 export function listDirentsFrom(
   image: Image,
-  directory: Inode,
+  directory: ImageInode,
   position: number,
   visit: (name: ByteString, nid: Nid, fileType: number, next: number) => boolean,
 ): void {
@@ -96,7 +96,7 @@ export function listDirentsFrom(
  * Whether each name sorts after the one before it, so that a lookup finds all of them. Allocates nothing.
  * Throws ErrnoError as `listDirents` does.
  */
-export function isInOrder(image: Image, directory: Inode): boolean {
+export function isInOrder(image: Image, directory: ImageInode): boolean {
   const { bytes } = image;
   const blocks = blocksOf(image, directory);
   let inOrder = true;
@@ -129,7 +129,7 @@ function isBefore(bytes: Uint8Array, from: number, end: number, otherFrom: numbe
  * The number of a directory's blocks. Throws EUCLEAN for a directory larger than the image, which could list the same blocks over
  * and over.
  */
-function blocksOf(image: Image, directory: Inode): number {
+function blocksOf(image: Image, directory: ImageInode): number {
   const { sizeBytes } = directory;
   if (sizeBytes > image.sizeBytes)
     throw corrupt(directory, `a directory of ${sizeBytes} bytes, more than the image has`);
@@ -145,7 +145,7 @@ const extent: Extent = { at: 0, length: 0 };
  * Finds a block of a directory, checks its head, and sets `blockAt` and `blockBytes`. @returns the number of its dirents, at
  * least 1
  */
-function loadBlock(image: Image, directory: Inode, index: number): number {
+function loadBlock(image: Image, directory: ImageInode, index: number): number {
   extentAt(image, directory, index * image.blockBytes, extent);
   blockAt = extent.at;
   blockBytes = Math.min(extent.length, image.blockBytes);
@@ -158,14 +158,14 @@ function loadBlock(image: Image, directory: Inode, index: number): number {
 }
 
 /** The offset in the image of the name of dirent i. Throws EUCLEAN if it is outside the block. */
-function nameStart(image: Image, directory: Inode, i: number): number {
+function nameStart(image: Image, directory: ImageInode, i: number): number {
   const nameoff = image.view.getUint16(blockAt + i * Dirent.SIZE + Dirent.nameoff, true);
   if (nameoff > blockBytes) throw corrupt(directory, `dirent ${i} has its name at ${nameoff} of ${blockBytes}`);
   return blockAt + nameoff;
 }
 
 /** The limit of the name that starts at `from`: the start of the next name, or the end of the block. */
-function nameEnd(image: Image, directory: Inode, count: number, i: number, from: number): number {
+function nameEnd(image: Image, directory: ImageInode, count: number, i: number, from: number): number {
   const end = i + 1 < count ? nameStart(image, directory, i + 1) : blockAt + blockBytes;
   if (end < from) throw corrupt(directory, `dirent ${i} has its name after the next one`);
   return end;
@@ -175,7 +175,7 @@ function nameEnd(image: Image, directory: Inode, count: number, i: number, from:
  * Compares `name` with the name of dirent i, which ends at a NUL. @returns a value below 0 if `name` sorts first, 0 if they are
  * equal
  */
-function compareDirent(image: Image, directory: Inode, count: number, i: number, name: ByteString): number {
+function compareDirent(image: Image, directory: ImageInode, count: number, i: number, name: ByteString): number {
   const from = nameStart(image, directory, i);
   const end = nameEnd(image, directory, count, i, from);
   const bytes = image.bytes;
@@ -195,7 +195,7 @@ function nidOf(image: Image, i: number): Nid {
 }
 
 /** The end of the name of dirent i. Throws ErrnoError EUCLEAN if it is not a valid file name. */
-function nameLimit(image: Image, directory: Inode, count: number, i: number, from: number): number {
+function nameLimit(image: Image, directory: ImageInode, count: number, i: number, from: number): number {
   const limit = nameEnd(image, directory, count, i, from);
   const bytes = image.bytes;
   let end = from;
@@ -207,5 +207,5 @@ function nameLimit(image: Image, directory: Inode, count: number, i: number, fro
 }
 const SLASH = 0x2f;
 
-const corrupt = (directory: Inode, what: string): ErrnoError =>
+const corrupt = (directory: ImageInode, what: string): ErrnoError =>
   new ErrnoError(EUCLEAN, `nid ${directory.nid}: ${what}`);

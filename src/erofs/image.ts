@@ -13,7 +13,7 @@ import {
   SUPER_AT,
   SuperBlock,
 } from './format.ts';
-import { Inode } from './inode.ts';
+import { ImageInode } from './inode.ts';
 import { checkSuperblock, composefsHeader, type Image, isErofs } from './superblock.ts';
 import { readLongPrefixes } from './xattrs.ts';
 
@@ -58,7 +58,7 @@ export function openImage(bytes: Uint8Array): Image {
     composefs: composefsHeader(view),
     longPrefixes: [],
   };
-  if (!isDirectory(new Inode(image, image.rootNid).mode)) {
+  if (!isDirectory(new ImageInode(image, image.rootNid).mode)) {
     throw new ErrnoError(EUCLEAN, `nid ${image.rootNid}: the root is not a directory`);
   }
   return { ...image, longPrefixes: readLongPrefixes(image) };

@@ -20,7 +20,7 @@ import {
 import type { Image } from './superblock.ts';
 
 /** One inode, decoded. Offsets are in bytes from the start of the image. */
-export class Inode {
+export class ImageInode {
   readonly nid: Nid;
   /** Type and permission bits; the type is one of the seven file types. */
   readonly mode: number;

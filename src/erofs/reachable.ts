@@ -7,7 +7,7 @@ import { isDirectory } from '../sys/stat.ts';
 import { listDirents } from './dirents.ts';
 import type { Nid } from './format.ts';
 import { InodeCompact, SLOT_BYTES } from './format.ts';
-import { Inode } from './inode.ts';
+import { ImageInode } from './inode.ts';
 import type { Image } from './superblock.ts';
 
 /**
@@ -63,7 +63,7 @@ export class ReachableInodes {
 /** Visits the names of a directory, up to the first damage. */
 function visitNames(image: Image, directory: Nid, visit: (nid: Nid) => void): void {
   try {
-    listDirents(image, new Inode(image, directory), (_, nid) => visit(nid));
+    listDirents(image, new ImageInode(image, directory), (_, nid) => visit(nid));
   } catch (error) {
     if (!(error instanceof ErrnoError)) throw error;
   }

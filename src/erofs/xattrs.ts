@@ -22,14 +22,14 @@ import {
   XattrHeader,
   XattrLongPrefix,
 } from './format.ts';
-import { Inode } from './inode.ts';
+import { ImageInode } from './inode.ts';
 import type { Image } from './superblock.ts';
 
 /**
  * Finds an xattr by its whole name. @returns the offset of its entry, for `xattrValue`, or -1. Allocates nothing.
  * Throws ErrnoError EUCLEAN for a corrupt xattr area.
  */
-export function findXattr(image: Image, inode: Inode, name: ByteString): number {
+export function findXattr(image: Image, inode: ImageInode, name: ByteString): number {
   if (inode.xattrBytes === 0) return -1;
   const end = inode.xattrAt + inode.xattrBytes;
   const inline = inlineStart(image, inode);
@@ -59,7 +59,7 @@ export function xattrValueBytes(image: Image, entry: number): number {
  * out, as in the kernel.
  * Throws ErrnoError EUCLEAN for a corrupt xattr area.
  */
-export function listXattrs(image: Image, inode: Inode, visit: (name: ByteString, entry: number) => void): void {
+export function listXattrs(image: Image, inode: ImageInode, visit: (name: ByteString, entry: number) => void): void {
   if (inode.xattrBytes === 0) return;
   const end = inode.xattrAt + inode.xattrBytes;
   const inline = inlineStart(image, inode);
@@ -79,7 +79,7 @@ function visitEntry(image: Image, at: number, visit: (name: ByteString, entry: n
 }
 
 /** The offset of the first inline entry, after the ids of the shared ones. Throws EOPNOTSUPP, EUCLEAN. */
-function inlineStart(image: Image, inode: Inode): number {
+function inlineStart(image: Image, inode: ImageInode): number {
   if (inode.xattrBytes === XattrHeader.SIZE) {
     throw new ErrnoError(EOPNOTSUPP, `nid ${inode.nid}: an xattr area of a header alone`); // as the kernel answers
   }
@@ -98,11 +98,11 @@ function entryBytes(image: Image, at: number): number {
 }
 
 /** The offset of the next inline entry. Areas are multiples of 4 bytes, so the head of an entry is always inside. */
-function entryEnd(image: Image, inode: Inode, at: number, end: number): number {
+function entryEnd(image: Image, inode: ImageInode, at: number, end: number): number {
   return at + Math.ceil(entryBytes(image, checkedEntry(image, inode, at, end)) / XATTR_ALIGN) * XATTR_ALIGN;
 }
 
-function checkedEntry(image: Image, inode: Inode, at: number, end: number): number {
+function checkedEntry(image: Image, inode: ImageInode, at: number, end: number): number {
   const length = entryBytes(image, at);
   if (at + length > end) {
     throw new ErrnoError(EUCLEAN, `nid ${inode.nid}: an xattr of ${length} bytes, ${end - at} are left`);
@@ -111,7 +111,7 @@ function checkedEntry(image: Image, inode: Inode, at: number, end: number): numb
 }
 
 /** The offset of the entry of the shared xattr whose id is stored at `id`. Throws EUCLEAN if it is outside the image. */
-function sharedEntry(image: Image, inode: Inode, id: number): number {
+function sharedEntry(image: Image, inode: ImageInode, id: number): number {
   const number = image.view.getUint32(id, true);
   const at = image.sharedAt + number * SHARED_ID_BYTES;
   if (at + XattrEntry.SIZE > image.sizeBytes || at + entryBytes(image, at) > image.sizeBytes) {
@@ -147,7 +147,7 @@ export function readLongPrefixes(image: Image): ByteString[] {
   if (!(image.featureIncompat & INCOMPAT_XATTR_PREFIXES)) return [];
   const count = image.view.getUint8(SUPER_AT + SuperBlock.xattr_prefix_count);
   let at = image.view.getUint32(SUPER_AT + SuperBlock.xattr_prefix_start, true) * XATTR_ALIGN;
-  const holder = image.prefixNid === 0 ? undefined : new Inode(image, image.prefixNid);
+  const holder = image.prefixNid === 0 ? undefined : new ImageInode(image, image.prefixNid);
   const record = new Uint8Array(RECORD_BYTES);
   const prefixes: ByteString[] = [];
   for (let i = 0; i < count; i++) {

@@ -3,11 +3,11 @@
 import { bufferOf, byteStringOf, getU64 } from '../sys/bytes.ts';
 import { EINVAL, EIO, ENOSYS, EPROTO, ErrnoError, ESTALE, errnoName } from '../sys/errno.ts';
 import { InHeader, InitOut, MIN_READ_BUFFER, OutHeader } from './abi.ts';
-import type { Connection, Wanted } from './init.ts';
+import type { InitResult, Wanted } from './init.ts';
 import { negotiate, READ_BYTES_MAX } from './init.ts';
 import { Opcode, opcodeName } from './opcode.ts';
-import type { Filesystem, Nodeid, Request, Row, Unique } from './ops.ts';
-import { DEFERRED, ROOT, rows } from './ops.ts';
+import type { Filesystem, Nodeid, Operation, Request, Unique } from './ops.ts';
+import { DEFERRED, operations, ROOT } from './ops.ts';
 import type { Out } from './reply.ts';
 import { RequestCounts } from './request-counts.ts';
 
@@ -87,7 +87,7 @@ export class Dispatcher {
   /** Counts every request that had a header. */
   readonly counts = new RequestCounts();
   /** The result of INIT; undefined before it, and in a dispatcher whose session did not receive it. */
-  connection: Connection | undefined;
+  connection: InitResult | undefined;
 
   private readonly filesystem: Filesystem;
   private readonly options: DispatcherOptions;
@@ -125,15 +125,15 @@ export class Dispatcher {
     const opcode = view.getUint32(InHeader.opcode, true);
     const { tracer } = this.options;
     tracer?.request(view, length);
-    const row = rows.get(opcode);
-    const result = this.answer(opcode, row, length, into.body);
+    const operation = operations.get(opcode);
+    const result = this.answer(opcode, operation, length, into.body);
     if (result === DEFERRED) {
       const unique = byteStringOf(request, InHeader.unique, InHeader.unique + 8) as Unique;
       this.waiting.set(unique, { opcode, nodeid: this.request.nodeid, since });
       return 0;
     }
     this.counts.answered(opcode, result, performance.now() - since);
-    if (row?.replies === false) return 0;
+    if (operation?.replies === false) return 0;
     const header = into.header.bytes;
     for (let i = 0; i < 8; i++) header[OutHeader.unique + i] = request[InHeader.unique + i] as number;
     const replyLength = into.seal(result);
@@ -180,9 +180,9 @@ export class Dispatcher {
   }
 
   /** Returns the number of bytes of the body, -errno, or DEFERRED. */
-  private answer(opcode: number, row: Row | undefined, length: number, out: Out): number {
+  private answer(opcode: number, operation: Operation | undefined, length: number, out: Out): number {
     try {
-      return this.run(opcode, row, length, out);
+      return this.run(opcode, operation, length, out);
     } catch (error) {
       return this.refuse(opcode, this.request.nodeid, error);
     }
@@ -195,7 +195,7 @@ export class Dispatcher {
     return error instanceof ErrnoError ? -error.errno : -EIO;
   }
 
-  private run(opcode: number, row: Row | undefined, length: number, out: Out): number {
+  private run(opcode: number, operation: Operation | undefined, length: number, out: Out): number {
     const { request } = this;
     const { view } = request;
     request.nodeid = getU64(view, InHeader.nodeid) as Nodeid;
@@ -205,10 +205,10 @@ export class Dispatcher {
     request.end = length - 8 * view.getUint16(InHeader.total_extlen, true);
 
     const bodyBytes = request.end - InHeader.SIZE;
-    const bodyBytesMin = opcode === Opcode.INIT ? INIT_BODY_MIN : (row?.bodyBytesMin ?? 0);
+    const bodyBytesMin = opcode === Opcode.INIT ? INIT_BODY_MIN : (operation?.bodyBytesMin ?? 0);
     if (bodyBytes < bodyBytesMin) throw new ErrnoError(EINVAL, `a body of ${bodyBytes} bytes, not ${bodyBytesMin}`);
     if (opcode === Opcode.INIT) return this.init(bodyBytes, out);
-    return row ? row.run(this.filesystem, request, out) : -ENOSYS;
+    return operation ? operation.run(this.filesystem, request, out) : -ENOSYS;
   }
 
   private init(bodyBytes: number, out: Out): number {

@@ -71,7 +71,7 @@ export interface Wanted {
 }
 
 /** The result of INIT. */
-export interface Connection {
+export interface InitResult {
   readonly minor: number;
   /** Flags that were offered by the kernel and accepted here. */
   readonly flags: ReadonlySet<InitFlagName>;
@@ -118,7 +118,7 @@ export const acceptedFlags: readonly InitFlagName[] = [...accepted.keys()];
  * @returns undefined if the kernel must ask again with this major version
  * @throws ErrnoError EPROTO for a kernel that is too old
  */
-export function negotiate(request: DataView, reply: DataView, wanted: Wanted): Connection | undefined {
+export function negotiate(request: DataView, reply: DataView, wanted: Wanted): InitResult | undefined {
   const major = request.getUint32(InitIn.major, true);
   const minor = request.getUint32(InitIn.minor, true);
   if (major < MAJOR || (major === MAJOR && minor < MINOR_OLDEST)) {
@@ -144,7 +144,7 @@ export function negotiate(request: DataView, reply: DataView, wanted: Wanted): C
   return connection;
 }
 
-function agree(request: DataView, minor: number, wanted: Wanted): Connection {
+function agree(request: DataView, minor: number, wanted: Wanted): InitResult {
   const offered = offeredFlags(request);
   const flags = new Set<InitFlagName>();
   for (const [flag, when] of accepted) if (offered.has(flag) && when(wanted)) flags.add(flag);

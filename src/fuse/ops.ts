@@ -21,7 +21,7 @@ import {
   ReleaseIn,
   StatxIn,
 } from './abi.ts';
-import type { Connection } from './init.ts';
+import type { InitResult } from './init.ts';
 import { Opcode } from './opcode.ts';
 import type { Out } from './reply.ts';
 
@@ -60,7 +60,7 @@ export type FileAttributes = 'flags' | 'fsxattr';
  */
 export interface Filesystem {
   /** Called once before all other requests, with the result of INIT. Only the dispatcher whose session received INIT calls it. */
-  init?(connection: Connection): void;
+  init?(connection: InitResult): void;
   /** Returns an answer that was DEFERRED and is now ready, or undefined if there is none. Called after every request. */
   settled?(): Settled | undefined;
   /** The caller no longer waits for a request that was DEFERRED. The request must still be answered soon, with -EINTR. */
@@ -127,15 +127,16 @@ export interface Request {
   readonly nodeid: Nodeid;
 }
 
-export interface Row {
+/** How a request of one opcode is checked and answered. */
+export interface Operation {
   /** Requests with a shorter body are refused before `run` is called. */
   readonly bodyBytesMin: number;
   /** False if the kernel expects no reply, not even an error. */
   readonly replies: boolean;
   /** Returns the bytes written to `out`, or -errno. */
-  readonly run: Run;
+  readonly run: RunOperation;
 }
-type Run = (fs: Filesystem, request: Request, out: Out) => number;
+type RunOperation = (fs: Filesystem, request: Request, out: Out) => number;
 
 /** The offset of a request's body. */
 const BODY = InHeader.SIZE;
@@ -314,74 +315,74 @@ function answerIoctl(value: Uint8Array | number, view: DataView, out: Out): numb
 const isDots = (bytes: Uint8Array, from: number, length: number): boolean =>
   bytes[from] === DOT && (length === 1 || (length === 2 && bytes[from + 1] === DOT));
 
-const refuseChange: Run = () => -EROFS;
+const refuseChange: RunOperation = () => -EROFS;
 /** For most operations, ENOSYS tells the kernel not to ask again on this connection. */
-const refuseForever: Run = () => -ENOSYS;
-const ignore: Run = () => 0;
+const refuseForever: RunOperation = () => -ENOSYS;
+const ignore: RunOperation = () => 0;
 
-const row = (bodyBytesMin: number, run: Run): Row => ({ bodyBytesMin, replies: true, run });
-const silentRow = (bodyBytesMin: number, run: Run): Row => ({ bodyBytesMin, replies: false, run });
+const operation = (bodyBytesMin: number, run: RunOperation): Operation => ({ bodyBytesMin, replies: true, run });
+const silentOperation = (bodyBytesMin: number, run: RunOperation): Operation => ({ bodyBytesMin, replies: false, run });
 
 /**
  * One row for every opcode except INIT, which init.ts answers. A literal size is that of a fuse_*_in structure whose fields are
  * never read; 2 bytes are the shortest name.
  */
-export const rows: ReadonlyMap<number, Row> = new Map([
-  [Opcode.LOOKUP, row(2, lookup)],
-  [Opcode.FORGET, silentRow(ForgetIn.SIZE, forget)],
-  [Opcode.BATCH_FORGET, silentRow(BatchForgetIn.SIZE, batchForget)],
-  [Opcode.INTERRUPT, silentRow(InterruptIn.SIZE, interrupt)], // the request was answered already, unless it was deferred
-  [Opcode.NOTIFY_REPLY, silentRow(0, ignore)], // comes only if the filesystem asked for it
-  [Opcode.DESTROY, row(0, ignore)], // sent only for block devices; a session ends when its last mount does
+export const operations: ReadonlyMap<number, Operation> = new Map([
+  [Opcode.LOOKUP, operation(2, lookup)],
+  [Opcode.FORGET, silentOperation(ForgetIn.SIZE, forget)],
+  [Opcode.BATCH_FORGET, silentOperation(BatchForgetIn.SIZE, batchForget)],
+  [Opcode.INTERRUPT, silentOperation(InterruptIn.SIZE, interrupt)], // the request was answered already, unless it was deferred
+  [Opcode.NOTIFY_REPLY, silentOperation(0, ignore)], // comes only if the filesystem asked for it
+  [Opcode.DESTROY, operation(0, ignore)], // sent only for block devices; a session ends when its last mount does
 
-  [Opcode.GETATTR, row(GetattrIn.SIZE, (fs, request, out) => fs.getattr(request.nodeid, out))],
-  [Opcode.STATX, row(StatxIn.SIZE, (fs, request, out) => fs.statx(request.nodeid, out))],
-  [Opcode.READLINK, row(0, (fs, request, out) => fs.readlink(request.nodeid, out))],
-  [Opcode.STATFS, row(0, (fs, request, out) => fs.statfs(request.nodeid, out))],
+  [Opcode.GETATTR, operation(GetattrIn.SIZE, (fs, request, out) => fs.getattr(request.nodeid, out))],
+  [Opcode.STATX, operation(StatxIn.SIZE, (fs, request, out) => fs.statx(request.nodeid, out))],
+  [Opcode.READLINK, operation(0, (fs, request, out) => fs.readlink(request.nodeid, out))],
+  [Opcode.STATFS, operation(0, (fs, request, out) => fs.statfs(request.nodeid, out))],
   [
     Opcode.ACCESS,
-    row(AccessIn.SIZE, (fs, { nodeid, view }) => fs.access(nodeid, view.getUint32(BODY + AccessIn.mask, true))),
+    operation(AccessIn.SIZE, (fs, { nodeid, view }) => fs.access(nodeid, view.getUint32(BODY + AccessIn.mask, true))),
   ],
-  [Opcode.GETXATTR, row(GetxattrIn.SIZE + 2, getxattr)],
-  [Opcode.LISTXATTR, row(GetxattrIn.SIZE, listxattr)],
+  [Opcode.GETXATTR, operation(GetxattrIn.SIZE + 2, getxattr)],
+  [Opcode.LISTXATTR, operation(GetxattrIn.SIZE, listxattr)],
 
-  [Opcode.OPEN, row(OpenIn.SIZE, open)],
-  [Opcode.READ, row(ReadIn.SIZE, read)],
-  [Opcode.LSEEK, row(LseekIn.SIZE, lseek)],
-  [Opcode.RELEASE, row(ReleaseIn.SIZE, release)],
-  [Opcode.OPENDIR, row(OpenIn.SIZE, (fs, request, out) => fs.opendir(request.nodeid, out))],
-  [Opcode.READDIR, row(ReadIn.SIZE, readdir)],
-  [Opcode.READDIRPLUS, row(ReadIn.SIZE, readdirplus)],
-  [Opcode.RELEASEDIR, row(ReleaseIn.SIZE, releasedir)],
+  [Opcode.OPEN, operation(OpenIn.SIZE, open)],
+  [Opcode.READ, operation(ReadIn.SIZE, read)],
+  [Opcode.LSEEK, operation(LseekIn.SIZE, lseek)],
+  [Opcode.RELEASE, operation(ReleaseIn.SIZE, release)],
+  [Opcode.OPENDIR, operation(OpenIn.SIZE, (fs, request, out) => fs.opendir(request.nodeid, out))],
+  [Opcode.READDIR, operation(ReadIn.SIZE, readdir)],
+  [Opcode.READDIRPLUS, operation(ReadIn.SIZE, readdirplus)],
+  [Opcode.RELEASEDIR, operation(ReleaseIn.SIZE, releasedir)],
 
-  [Opcode.SETATTR, row(88, refuseChange)],
-  [Opcode.SYMLINK, row(4, refuseChange)],
-  [Opcode.MKNOD, row(16 + 2, refuseChange)],
-  [Opcode.MKDIR, row(8 + 2, refuseChange)],
-  [Opcode.UNLINK, row(2, refuseChange)],
-  [Opcode.RMDIR, row(2, refuseChange)],
-  [Opcode.RENAME, row(8 + 4, refuseChange)],
-  [Opcode.RENAME2, row(16 + 4, refuseChange)],
-  [Opcode.LINK, row(8 + 2, refuseChange)],
-  [Opcode.WRITE, row(40, refuseChange)],
-  [Opcode.SETXATTR, row(8 + 2, refuseChange)],
-  [Opcode.REMOVEXATTR, row(2, refuseChange)],
-  [Opcode.CREATE, row(16 + 2, refuseChange)],
-  [Opcode.TMPFILE, row(16, refuseChange)],
-  [Opcode.FALLOCATE, row(32, refuseChange)],
-  [Opcode.COPY_FILE_RANGE, row(56, refuseChange)],
-  [Opcode.COPY_FILE_RANGE_64, row(56, refuseChange)],
+  [Opcode.SETATTR, operation(88, refuseChange)],
+  [Opcode.SYMLINK, operation(4, refuseChange)],
+  [Opcode.MKNOD, operation(16 + 2, refuseChange)],
+  [Opcode.MKDIR, operation(8 + 2, refuseChange)],
+  [Opcode.UNLINK, operation(2, refuseChange)],
+  [Opcode.RMDIR, operation(2, refuseChange)],
+  [Opcode.RENAME, operation(8 + 4, refuseChange)],
+  [Opcode.RENAME2, operation(16 + 4, refuseChange)],
+  [Opcode.LINK, operation(8 + 2, refuseChange)],
+  [Opcode.WRITE, operation(40, refuseChange)],
+  [Opcode.SETXATTR, operation(8 + 2, refuseChange)],
+  [Opcode.REMOVEXATTR, operation(2, refuseChange)],
+  [Opcode.CREATE, operation(16 + 2, refuseChange)],
+  [Opcode.TMPFILE, operation(16, refuseChange)],
+  [Opcode.FALLOCATE, operation(32, refuseChange)],
+  [Opcode.COPY_FILE_RANGE, operation(56, refuseChange)],
+  [Opcode.COPY_FILE_RANGE_64, operation(56, refuseChange)],
 
-  [Opcode.FLUSH, row(24, refuseForever)],
-  [Opcode.FSYNC, row(16, refuseForever)],
-  [Opcode.FSYNCDIR, row(16, refuseForever)],
-  [Opcode.SYNCFS, row(8, refuseForever)],
-  [Opcode.BMAP, row(16, refuseForever)],
-  [Opcode.POLL, row(24, refuseForever)], // files are always ready
-  [Opcode.GETLK, row(48, refuseForever)], // INIT does not accept locks, so the kernel keeps them itself
-  [Opcode.SETLK, row(48, refuseForever)],
-  [Opcode.SETLKW, row(48, refuseForever)],
-  [Opcode.SETUPMAPPING, row(40, refuseForever)],
-  [Opcode.REMOVEMAPPING, row(4, refuseForever)],
-  [Opcode.IOCTL, row(IoctlIn.SIZE, ioctl)],
-] as [number, Row][]);
+  [Opcode.FLUSH, operation(24, refuseForever)],
+  [Opcode.FSYNC, operation(16, refuseForever)],
+  [Opcode.FSYNCDIR, operation(16, refuseForever)],
+  [Opcode.SYNCFS, operation(8, refuseForever)],
+  [Opcode.BMAP, operation(16, refuseForever)],
+  [Opcode.POLL, operation(24, refuseForever)], // files are always ready
+  [Opcode.GETLK, operation(48, refuseForever)], // INIT does not accept locks, so the kernel keeps them itself
+  [Opcode.SETLK, operation(48, refuseForever)],
+  [Opcode.SETLKW, operation(48, refuseForever)],
+  [Opcode.SETUPMAPPING, operation(40, refuseForever)],
+  [Opcode.REMOVEMAPPING, operation(4, refuseForever)],
+  [Opcode.IOCTL, operation(IoctlIn.SIZE, ioctl)],
+] as [number, Operation][]);

@@ -2,7 +2,7 @@
 import { betweenEvents } from '../sys/event-loop.ts';
 import { Device, type End, type SessionOptions } from './device.ts';
 import type { Dispatcher } from './dispatch.ts';
-import type { Connection } from './init.ts';
+import type { InitResult } from './init.ts';
 import { type FuseRing, UringSession } from './uring.ts';
 
 /** The way in which requests arrive. */
@@ -36,9 +36,9 @@ export class Session {
   }
 
   /** Answers INIT, which the kernel sends at once. @returns the result of INIT, or how the connection ended before it */
-  begin(): Connection | End {
+  begin(): InitResult | End {
     const end = this.device.begin();
-    return end ?? (this.dispatcher.connection as Connection);
+    return end ?? (this.dispatcher.connection as InitResult);
   }
 
   /** Serves until the connection ends, then destroys the filesystem. Rejects with ErrnoError if it cannot be served. */

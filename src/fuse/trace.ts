@@ -53,10 +53,10 @@ interface Field {
   readonly size: number;
 }
 
-type Layout = Readonly<Record<string, number>>;
+type StructLayout = Readonly<Record<string, number>>;
 
 /** Fields of a structure that starts `at` bytes into the body. Each field ends where the next one starts. */
-function fields<L extends Layout>(layout: L, labels: readonly (keyof L & string)[], at = 0): Field[] {
+function fields<L extends StructLayout>(layout: L, labels: readonly (keyof L & string)[], at = 0): Field[] {
   const offsets = Object.values(layout).sort((a, b) => a - b);
   return labels.map(label => {
     const from = layout[label] as number;

@@ -1,5 +1,5 @@
 /** Explains why a path leads to its object: the steps of its lookup, layer by layer, as lookup reported them. */
-import type { Inode } from '../layers/layer.ts';
+import type { Data, Inode } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { findPath } from '../overlay/path.ts';
@@ -125,8 +125,6 @@ function dataReport(overlay: Overlay, node: Node, recorder: Recorder, measure: b
     return { events, outcome: `${error.name}: ${error.message}`, verity: 'nothing to check' };
   }
 }
-
-type Data = Exclude<ReturnType<Overlay['find']>, number>;
 
 /** The digest that the data is checked against at open, and the outcome of the check. */
 function verityReport(overlay: Overlay, node: Node, data: Data, measure: boolean): string {

@@ -94,7 +94,7 @@ export function* hazards(overlay: Overlay): Generator<Hazard> {
   }
 }
 
-type File = Extract<InventoryEntry, { node: Node }>;
+type FoundFile = Extract<InventoryEntry, { node: Node }>;
 type Broken = Extract<InventoryEntry, { error: ErrnoError }>;
 
 function brokenHazard(overlay: Overlay, { path, parent, name, error }: Broken): Hazard {
@@ -129,7 +129,7 @@ type DataFound =
   | { readonly place: string; readonly sizeBytes: number }
   | { readonly missing: number; readonly why: string };
 
-function* fileHazards(ours: Overlay, kernel: Overlay, file: File): Generator<Hazard> {
+function* fileHazards(ours: Overlay, kernel: Overlay, file: FoundFile): Generator<Hazard> {
   const data = openData(ours, file.node);
   const recorder = new Recorder();
   kernel.trace = recorder;
@@ -156,7 +156,7 @@ type Reported = Omit<Hazard, 'path'>;
  */
 function kernelHazard(
   ours: Overlay,
-  { parent, name, node }: File,
+  { parent, name, node }: FoundFile,
   { kernel, decision }: Resolution,
 ): Reported | undefined {
   const { data } = node;

@@ -7,7 +7,7 @@ import { attempt, ENOENT, ErrnoError, errnoText } from '../sys/errno.ts';
 import { isDirectory, isRegular } from '../sys/stat.ts';
 
 /** A name in a directory of the overlay. */
-interface Place {
+interface NameInDirectory {
   readonly path: ByteString;
   readonly parent: Node;
   readonly name: ByteString;
@@ -16,7 +16,7 @@ interface Place {
  * A regular file, by the first path that leads to it; or a name that cannot be looked up. With the name '', it is a directory
  * that cannot be listed.
  */
-export type InventoryEntry = Place & ({ readonly node: Node } | { readonly error: ErrnoError });
+export type InventoryEntry = NameInDirectory & ({ readonly node: Node } | { readonly error: ErrnoError });
 
 /**
  * Walks a stack depth first, each directory and each inode once, even if an image has loops. A name that is listed but missing (a

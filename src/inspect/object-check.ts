@@ -58,7 +58,7 @@ export interface ObjectCheckOptions {
 }
 
 /** An open object that is to be measured. */
-interface Opened extends WithWork {
+interface UnmeasuredObject extends WithWork {
   readonly path: ByteString;
   readonly data: Data;
   readonly check: Check;
@@ -84,7 +84,7 @@ export class ObjectCheck {
   }
 
   /** Yields open objects for the threads to measure. Data in an image is measured on this thread instead. */
-  private *unmeasured(files: Iterable<InventoryEntry>): Generator<Opened> {
+  private *unmeasured(files: Iterable<InventoryEntry>): Generator<UnmeasuredObject> {
     for (const file of files) {
       if (this.options.signal.aborted) return;
       const opened = this.open(file);
@@ -95,7 +95,7 @@ export class ObjectCheck {
   }
 
   /** Opens an object. @returns undefined if none of it needs to be measured */
-  private open(found: InventoryEntry): Opened | undefined {
+  private open(found: InventoryEntry): UnmeasuredObject | undefined {
     const { path } = found;
     try {
       if ('error' in found) throw found.error;
@@ -106,7 +106,7 @@ export class ObjectCheck {
     }
   }
 
-  private openObject(path: ByteString, node: Node): Opened | undefined {
+  private openObject(path: ByteString, node: Node): UnmeasuredObject | undefined {
     const { overlay, journal, progress } = this.options;
     this.counts.files++;
     if (node.data === undefined) return undefined; // the data is its own
@@ -135,7 +135,7 @@ export class ObjectCheck {
     return undefined;
   }
 
-  private settle({ path, data, check }: Opened, outcome: Outcome | undefined): void {
+  private settle({ path, data, check }: UnmeasuredObject, outcome: Outcome | undefined): void {
     if (!this.options.signal.aborted) this.judge(path, check, outcome);
     data.close();
     this.options.progress(1, check.sizeBytes);

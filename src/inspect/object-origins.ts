@@ -28,7 +28,7 @@ export interface NoOrigin {
 }
 
 /** An open object whose origin is known, and whose digest is still to be checked. */
-interface Opened {
+interface OpenObject {
   /** The path of the object, with its base directory. */
   readonly object: string;
   readonly data: Data;
@@ -39,7 +39,7 @@ interface Opened {
 interface Unmeasured extends WithWork {
   /** The index of the object among those that are wanted. */
   readonly index: number;
-  readonly opened: Opened;
+  readonly opened: OpenObject;
 }
 type Settle = (index: number, result: ByteString | NoOrigin) => void;
 
@@ -114,7 +114,7 @@ export class ObjectOrigins {
   }
 
   /** Opens the object at the first of its paths that exists. */
-  private open({ paths, sizeBytes }: WantedObject): Opened | NoOrigin {
+  private open({ paths, sizeBytes }: WantedObject): OpenObject | NoOrigin {
     let missing = -ENOENT;
     for (const path of paths) {
       for (const base of this.bases) {
@@ -153,7 +153,7 @@ const unusable = ({ path }: DirLayer, errno: number, why: string): ErrnoError =>
   new ErrnoError(errno, `${path}: ${errnoText(errno)}: its filesystem ${why}, so that no origin leads there`);
 
 /** Checks an open object in all respects except its digest. If it is refused, it is closed. */
-function accept({ layer, uuid }: Base, path: ByteString, data: Data, sizeBytes: number): Opened | NoOrigin {
+function accept({ layer, uuid }: Base, path: ByteString, data: Data, sizeBytes: number): OpenObject | NoOrigin {
   const object = `${layer.path}/${printable(path)}`;
   const refuse = (code: string, message: string): NoOrigin => {
     data.close();
@@ -164,7 +164,7 @@ function accept({ layer, uuid }: Base, path: ByteString, data: Data, sizeBytes: 
   if (typeof handle === 'number') return refuse(errnoName(handle), 'its filesystem gives no file handle');
   return { object, data, origin: byteStringOf(formatOrigin({ uuid, handle })) };
 }
-function judged({ object, origin }: Opened, wanted: WantedObject, outcome: Outcome): ByteString | NoOrigin {
+function judged({ object, origin }: OpenObject, wanted: WantedObject, outcome: Outcome): ByteString | NoOrigin {
   if (!('digest' in outcome)) return { object, code: errnoName(outcome.errno), message: outcome.message };
   const found = Buffer.from(outcome.digest).toString('hex');
   if (found === wanted.digest) return origin;

@@ -11,28 +11,31 @@ import { openFilesMax } from '../sys/security/privileges.ts';
 export const descriptorsMax = (): number => Math.max(64, Math.min(1024, Math.floor(openFilesMax() / 8)));
 
 /** The directory that a descriptor belongs to. */
-export interface Opened {
+export interface DescriptorOwner {
   readonly layer: object;
 }
 
 /** Descriptors (O_PATH) of directories below the roots of layers. They are closed when others need their place. */
 export class Descriptors {
   readonly counts = new CacheCounts();
-  private readonly open = new LRUCache<Opened, number>({ max: descriptorsMax(), dispose: fd => native.close(fd) });
+  private readonly open = new LRUCache<DescriptorOwner, number>({
+    max: descriptorsMax(),
+    dispose: fd => native.close(fd),
+  });
 
   constructor() {
     this.counts.holds(this.open);
   }
 
   /** The descriptor of a directory; undefined if it is not open. It must be used before another one is added. */
-  of(directory: Opened): number | undefined {
+  of(directory: DescriptorOwner): number | undefined {
     const fd = this.open.get(directory);
     this.counts.asked(fd !== undefined);
     return fd;
   }
 
   /** Takes over an open descriptor, and closes it when its place is needed. */
-  add(directory: Opened, fd: number): void {
+  add(directory: DescriptorOwner, fd: number): void {
     this.open.set(directory, fd);
     this.counts.holds(this.open);
   }

@@ -43,7 +43,7 @@ export class DirObjects {
   private readonly isClone: boolean;
   /** Whether `findByName` can be used: the root is a clone, on a filesystem that counts a rename as a change. */
   private readonly isSeenByName: boolean;
-  private readonly device: sx.Device;
+  private readonly device: sx.DeviceNumber;
   private readonly numbers: LayerNumbers;
   /** The object that was opened last. Its descriptor is usually the next one to be requested. */
   private held: { readonly inode: DirInode; readonly fd: number } | undefined;

@@ -20,7 +20,7 @@ import {
   XATTR_PREFIXES,
 } from '../erofs/format.ts';
 import { openImage, readImageFile } from '../erofs/image.ts';
-import { Inode as ImageInode } from '../erofs/inode.ts';
+import { ImageInode } from '../erofs/inode.ts';
 import { ReachableInodes } from '../erofs/reachable.ts';
 import type { Image } from '../erofs/superblock.ts';
 import { findXattr, listXattrs, xattrValue, xattrValueBytes } from '../erofs/xattrs.ts';

@@ -20,7 +20,7 @@ const RANGES_MAX = 256;
 const SINGLES_FROM = OWN_LIMIT + RANGES_MAX * RANGE;
 
 /** An object's number as its filesystem gives it: a device, and 64 bits as two halves. */
-export interface Numbered {
+export interface ObjectNumber {
   readonly major: number;
   readonly minor: number;
   readonly inoHigh: number;
@@ -33,7 +33,7 @@ export class LayerNumbers {
   private singlesCount = 0;
 
   /** The inode number for an object, below 2^44. @param isOwnDevice whether the object is on the device of its layer's root */
-  of(object: Numbered, isOwnDevice: boolean): number {
+  of(object: ObjectNumber, isOwnDevice: boolean): number {
     const { major, minor, inoHigh, inoLow } = object;
     const ino = inoHigh * 2 ** 32 + inoLow;
     if (isOwnDevice && ino < OWN_LIMIT) return ino;

@@ -16,7 +16,7 @@ const SINGLES_TO = 2 ** 32 - 1;
 export type Numbering = Pick<Layer, 'filesystem' | 'inoLimit'>;
 
 /** How the inode numbers of one filesystem are shown. */
-interface Place {
+interface InoRange {
   /** The offset that is added to a number below `limit`. */
   readonly base: number;
   readonly limit: number;
@@ -37,7 +37,7 @@ interface Place {
  * ```
  */
 export class InodeNumbers {
-  private readonly places: ReadonlyMap<string, Place>;
+  private readonly places: ReadonlyMap<string, InoRange>;
   private readonly ino32: boolean;
   /** With `ino32`: the 32-bit number given for each wider number. An entry is never removed. */
   private readonly singles = new Map<number, number>();
@@ -57,7 +57,7 @@ export class InodeNumbers {
 
   /** st_ino of an object. Throws ErrnoError EOVERFLOW if `ino32` has no 32-bit number left. */
   of(inode: Inode): number {
-    const { base, limit, wideBase } = this.places.get(inode.layer.filesystem) as Place;
+    const { base, limit, wideBase } = this.places.get(inode.layer.filesystem) as InoRange;
     const { ino } = inode;
     if (ino < limit) return base + ino;
     return this.ino32 ? this.single(wideBase + ino) : wideBase + ino;
@@ -77,7 +77,7 @@ export class InodeNumbers {
  * Divides the numbers below `end` among the filesystems.
  * @param limits the bound of each filesystem's numbers, if it is known
  */
-function placesOf(limits: ReadonlyMap<string, number | undefined>, end: number): Map<string, Place> {
+function placesOf(limits: ReadonlyMap<string, number | undefined>, end: number): Map<string, InoRange> {
   const bounded = new Map<string, number>();
   let rest = end;
   for (const [filesystem, limit] of limits) {
@@ -86,7 +86,7 @@ function placesOf(limits: ReadonlyMap<string, number | undefined>, end: number):
     rest -= limit;
   }
   const part = Math.floor(rest / (limits.size - bounded.size)); // for each of the others; unused if there are none
-  const places = new Map<string, Place>();
+  const places = new Map<string, InoRange>();
   let base = 0;
   for (const filesystem of limits.keys()) {
     const limit = bounded.get(filesystem) ?? part;

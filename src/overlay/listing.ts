@@ -27,7 +27,7 @@ export class PositionedListing implements Listing {
   }
 }
 
-interface Numbered {
+interface NumberedEntries {
   readonly sorted: readonly Entry[];
   /** The position of each entry, ascending. */
   readonly positions: Float64Array;
@@ -35,7 +35,7 @@ interface Numbered {
   readonly end: number;
 }
 
-function firstNumbers(entries: readonly Entry[]): Numbered {
+function firstNumbers(entries: readonly Entry[]): NumberedEntries {
   const positions = new Float64Array(entries.length);
   for (let i = 0; i < entries.length; i++) positions[i] = i;
   return { sorted: entries, positions, end: entries.length };
@@ -67,7 +67,7 @@ export class NumberedListing implements Listing {
   /**
    * Orders and numbers entries: first those with names of this listing, in its order and with their positions, then all others.
    */
-  private number(entries: readonly Entry[]): Numbered {
+  private number(entries: readonly Entry[]): NumberedEntries {
     if (this.hasNamesOf(entries)) return { sorted: entries, positions: this.positions, end: this.end };
     const fresh = new Map(entries.map(entry => [entry.name, entry]));
     const sorted: Entry[] = [];

@@ -41,16 +41,16 @@ export interface Measured {
 }
 
 /** The measurement of the last version of an object that was measured. */
-interface Known {
+interface KnownMeasurement {
   readonly version: string;
   readonly measured: Measured;
 }
 
 /** Remembers measurements by object and algorithm. When an object changes, its new measurement replaces the old one. */
-class Memory {
+class MeasurementCache {
   readonly counts = new CacheCounts();
   /** `max` is not set, because the cache would allocate memory for all entries in advance, which takes 5 ms. */
-  private readonly known = new LRUCache<string, Known>({
+  private readonly known = new LRUCache<string, KnownMeasurement>({
     maxSize: MEASURED_BYTES_MAX,
     sizeCalculation: ({ measured: { leaves } }) => ENTRY_BYTES + (leaves?.length ?? 0),
   });
@@ -79,7 +79,7 @@ const keyOf = ({ algorithm, version, data }: Check): string => `${algorithm} ${i
 export class Verifier {
   private readonly xattrs: OverlayXattrs;
   private readonly verity: StackOptions['verity'];
-  private readonly memory = new Memory();
+  private readonly memory = new MeasurementCache();
 
   constructor(xattrs: OverlayXattrs, { redirects, verity }: Pick<StackOptions, 'redirects' | 'verity'>) {
     this.xattrs = xattrs;
@@ -128,13 +128,13 @@ export class Check {
    * the file changes.
    */
   readonly byOrigin: boolean;
-  private readonly memory: Memory;
+  private readonly memory: MeasurementCache;
   private readonly hasVerity: boolean;
   private readonly isSettled: boolean;
   /** The digest that the data must have. */
   readonly digest: Uint8Array;
 
-  constructor(memory: Memory, data: Data, { algorithm, bytes }: Digest, byOrigin: boolean) {
+  constructor(memory: MeasurementCache, data: Data, { algorithm, bytes }: Digest, byOrigin: boolean) {
     this.memory = memory;
     this.data = data;
     this.byOrigin = byOrigin;

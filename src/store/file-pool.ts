@@ -48,7 +48,7 @@ export async function digestFiles(files: readonly PoolFile[], options: PoolOptio
   const roots = new Map<SourceTree, number>();
   try {
     for (const { tree } of files) if (!roots.has(tree)) roots.set(tree, reopenSource(tree));
-    const work = new Work(files, roots, options);
+    const work = new PoolWork(files, roots, options);
     const useful = Math.ceil(work.totalBytes / ALONE_BYTES);
     if (useful > 1) await digestOnThreads(work, Math.min(options.threads, useful), options);
     else digestHere(work, options);
@@ -58,7 +58,7 @@ export async function digestFiles(files: readonly PoolFile[], options: PoolOptio
 }
 
 /** The files that are digested, and the progress. */
-class Work {
+class PoolWork {
   readonly totalBytes: number;
   readonly files: readonly PoolFile[];
   readonly #roots: ReadonlyMap<SourceTree, number>;
@@ -94,7 +94,7 @@ class Work {
 
 const sizeOf = ({ inode }: PoolFile): number => inode.sizeBytes;
 
-function digestHere(work: Work, { store, algorithm = 'sha256' }: PoolOptions): void {
+function digestHere(work: PoolWork, { store, algorithm = 'sha256' }: PoolOptions): void {
   const objects = store && new ObjectStore(store, algorithm);
   for (const [batch] of batchesOf(work.files, BATCH_FILES, sizeOf))
     work.done(
@@ -104,7 +104,7 @@ function digestHere(work: Work, { store, algorithm = 'sha256' }: PoolOptions): v
 }
 
 async function digestOnThreads(
-  work: Work,
+  work: PoolWork,
   threads: number,
   { store, algorithm = 'sha256' }: PoolOptions,
 ): Promise<void> {

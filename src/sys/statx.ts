@@ -65,15 +65,15 @@ export const statxInoHigh = (): number => view.getUint32(Statx.ino + 4, true);
 export const statxRdev = (): number =>
   makeRdev(view.getUint32(Statx.rdev_major, true), view.getUint32(Statx.rdev_minor, true));
 /** A device number of a filesystem. */
-export interface Device {
+export interface DeviceNumber {
   readonly major: number;
   readonly minor: number;
 }
-export const statxDevice = (): Device => ({
+export const statxDevice = (): DeviceNumber => ({
   major: view.getUint32(Statx.dev_major, true),
   minor: view.getUint32(Statx.dev_minor, true),
 });
-export const statxDeviceIs = (device: Device): boolean =>
+export const statxDeviceIs = (device: DeviceNumber): boolean =>
   view.getUint32(Statx.dev_major, true) === device.major && view.getUint32(Statx.dev_minor, true) === device.minor;
 
 /**

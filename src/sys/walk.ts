@@ -9,7 +9,7 @@ import { identityIn, statx, statxVersion } from './statx.ts';
 const OPEN_MAX = 64;
 
 /** An object that a walk has found. */
-export interface Found {
+export interface WalkEntry {
   /** An O_PATH descriptor of the object, closed when the visitor returns. The functions of statx.ts read its attributes. */
   readonly fd: number;
   readonly name: ByteString;
@@ -22,10 +22,10 @@ export interface Found {
  * @param parent the value for the directory that holds the object
  * @returns the value for the objects in it, if this is a directory to walk through; otherwise undefined
  */
-export type Visit<T> = (found: Found, parent: T) => T | undefined;
+export type Visit<T> = (found: WalkEntry, parent: T) => T | undefined;
 
 /** A directory on the way. */
-interface Level<T> {
+interface WalkLevel<T> {
   /** undefined if it was closed because OPEN_MAX directories below are open. */
   fd: number | undefined;
   identity: string;
@@ -42,13 +42,13 @@ interface Level<T> {
  * Throws ErrnoError for an object that cannot be opened; ESTALE if a directory was moved meanwhile.
  */
 export function walkTree<T>(root: number, shown: ByteString, value: T, visit: Visit<T>): void {
-  new Walk(shown, visit).run(root, value);
+  new TreeWalk(shown, visit).run(root, value);
 }
 
-class Walk<T> {
+class TreeWalk<T> {
   readonly #shown: ByteString;
   readonly #visit: Visit<T>;
-  readonly #levels: Level<T>[] = [];
+  readonly #levels: WalkLevel<T>[] = [];
 
   constructor(shown: ByteString, visit: Visit<T>) {
     this.#shown = shown;
@@ -68,7 +68,7 @@ class Walk<T> {
     }
   }
 
-  #see({ fd: directory, path: place, value }: Level<T>, name: ByteString): void {
+  #see({ fd: directory, path: place, value }: WalkLevel<T>, name: ByteString): void {
     const path = place === '' ? name : `${place}/${name}`;
     const fd = this.#must(findBeneath(directory as number, name), path);
     try {
@@ -82,7 +82,7 @@ class Walk<T> {
 
   #enter(found: number, path: ByteString, value: T): void {
     const fd = this.#must(openFoundDirectory(found), path);
-    const level: Level<T> = { fd, identity: '', path, names: [], next: 0, value };
+    const level: WalkLevel<T> = { fd, identity: '', path, names: [], next: 0, value };
     this.#levels.push(level);
     this.#must(statx(fd, ''), path);
     level.identity = identityIn(statxVersion());
@@ -96,7 +96,7 @@ class Walk<T> {
   }
 
   /** Goes up. A closed parent is opened again, and must be the same directory as before. */
-  #leave(level: Level<T>): void {
+  #leave(level: WalkLevel<T>): void {
     const above = this.#levels.at(-2);
     if (above && above.fd === undefined) {
       above.fd = this.#must(openParent(level.fd as number), above.path);

@@ -74,14 +74,14 @@ function readerOf(fd: number): Read {
 }
 
 /** The result of a measurement that a VerityTree needs. */
-export interface Measured {
+export interface MeasuredBlocks {
   readonly digest: Uint8Array;
   /** The hash of each data block, in order. */
   readonly leaves: Uint8Array;
 }
 
 /** The digest and the block hashes of the first `sizeBytes` bytes of a source. Throws as `measure` does. */
-export function measureLeaves(read: Read, sizeBytes: number, parameters: Parameters = DEFAULTS): Measured {
+export function measureLeaves(read: Read, sizeBytes: number, parameters: Parameters = DEFAULTS): MeasuredBlocks {
   const leaves = new Uint8Array(leavesBytes(sizeBytes, parameters));
   return { digest: measureWhole(read, sizeBytes, parameters, leaves), leaves };
 }
@@ -135,7 +135,7 @@ const newSpare = (parameters: Parameters): Spare => ({
  * One level of the tree while it grows: blocks of hashes. They are hashed into the level above when there is no room for more,
  * and at the end.
  */
-interface Level {
+interface TreeLevel {
   readonly hashes: Uint8Array;
   usedBytes: number;
   /** Whether any hashes have gone into the level above. */
@@ -160,7 +160,7 @@ export class Measurement {
   private readonly descriptor = new Uint8Array(Descriptor.SIZE);
   private leaves: Uint8Array | undefined;
   private leavesUsedBytes = 0;
-  private readonly levels: Level[] = [];
+  private readonly levels: TreeLevel[] = [];
   /** The start of a data block whose end has not come yet. */
   private partial: Uint8Array | undefined;
   private partialBytes = 0;
@@ -271,7 +271,7 @@ export class Measurement {
     }
   }
 
-  private level(index: number): Level {
+  private level(index: number): TreeLevel {
     const size = Math.max(LEVEL_BYTES, this.parameters.blockBytes);
     this.levels[index] ??= { hashes: new Uint8Array(size), usedBytes: 0, flushed: false };
     return this.levels[index];
@@ -285,7 +285,7 @@ export class Measurement {
   }
 
   /** Hashes the contents of a level into the level above, and empties the level. */
-  private flush(index: number, level: Level): void {
+  private flush(index: number, level: TreeLevel): void {
     this.push(index + 1, level.hashes.subarray(0, level.usedBytes));
     level.usedBytes = 0;
     level.flushed = true;

@@ -11,7 +11,7 @@ import { writeImage } from '../../src/composefs/write.ts';
 import type { Nid } from '../../src/erofs/format.ts';
 import * as f from '../../src/erofs/format.ts';
 import { openImage } from '../../src/erofs/image.ts';
-import { Inode } from '../../src/erofs/inode.ts';
+import { ImageInode } from '../../src/erofs/inode.ts';
 import { EUCLEAN } from '../../src/sys/errno.ts';
 import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
 import { type CraftedInode, craft, type Entry, nidOf } from '../fixtures/images/craft.ts';
@@ -90,7 +90,7 @@ function overlappingXattrs(count: number): Buffer {
   );
   const image = openImage(bytes);
   for (let i = 1; i <= count; i++) {
-    const { xattrAt } = new Inode(image, nidOf({ blockBits, inodes: [] }, i) as Nid);
+    const { xattrAt } = new ImageInode(image, nidOf({ blockBits, inodes: [] }, i) as Nid);
     bytes.writeUInt32LE((bytes.length - after.length - image.sharedAt) / 4 + i, xattrAt + f.XattrHeader.SIZE);
   }
   return bytes;

@@ -3,7 +3,13 @@ import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { parseDump } from '../../src/composefs/dumpfile.ts';
 import { readStaged } from '../../src/composefs/read-staged.ts';
-import { type ExternalFile, externalFiles, type Relinked, relink, type Target } from '../../src/composefs/relink.ts';
+import {
+  type ExternalFile,
+  externalFiles,
+  type Relinked,
+  type RelinkTarget,
+  relink,
+} from '../../src/composefs/relink.ts';
 import { type StagedInode, stageTree } from '../../src/composefs/stage.ts';
 import { pathOf } from '../../src/composefs/tree.ts';
 import { writeStaged } from '../../src/composefs/write.ts';
@@ -33,7 +39,7 @@ function imageWith(xattrs: Record<string, string>): [StagedInode, StagedInode] {
 }
 
 /** What the file has afterwards, and whether that counts as changed. */
-function after(xattrs: Record<string, string>, target: Target, originOf: () => string = never): unknown[] {
+function after(xattrs: Record<string, string>, target: RelinkTarget, originOf: () => string = never): unknown[] {
   const [top, file] = imageWith(xattrs);
   const { changed, refused } = relink(externalFiles(top), target, originOf);
   const refusal = refused.map(([{ place }, { code }]) => `${pathOf(place)}: ${code}`);
@@ -161,7 +167,7 @@ t.test('the files of an image', async t => {
 /** An image converted. */
 function converted(
   bytes: Uint8Array,
-  target: Target,
+  target: RelinkTarget,
   originOf: (file: ExternalFile) => string = never,
 ): [Uint8Array, Relinked] {
   const image = openImage(bytes);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type Activity, activityOf } from '../../src/driver/activity.ts';
 import { Backing } from '../../src/driver/backing.ts';
-import { Files, type Opened } from '../../src/driver/files.ts';
+import { Files, type OpenReply } from '../../src/driver/files.ts';
 import { OverlayFilesystem } from '../../src/driver/filesystem.ts';
 import { EntryOut } from '../../src/fuse/abi.ts';
 import { type Nodeid, ROOT } from '../../src/fuse/ops.ts';
@@ -56,8 +56,8 @@ class Served {
   }
 
   /** Opens a file of the root. */
-  open(name: string): Opened {
-    return this.files.open(this.nodeid(name), nodeAt(this.overlay, `/${name}`)) as Opened;
+  open(name: string): OpenReply {
+    return this.files.open(this.nodeid(name), nodeAt(this.overlay, `/${name}`)) as OpenReply;
   }
 
   openAndClose(name: string): void {

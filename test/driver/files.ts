@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Backing } from '../../src/driver/backing.ts';
-import { Files, type FilesOptions, type Opened } from '../../src/driver/files.ts';
+import { Files, type FilesOptions, type OpenReply } from '../../src/driver/files.ts';
 import type { Measurer } from '../../src/driver/measurer.ts';
 import { Fopen } from '../../src/fuse/abi.ts';
 import type { Nodeid, Unique } from '../../src/fuse/ops.ts';
@@ -65,11 +65,11 @@ class Fixture {
     return (nodeAt(this.overlay, path).ino + 2) as Nodeid;
   }
 
-  tryOpen(path: string): Opened | number {
+  tryOpen(path: string): OpenReply | number {
     return this.files.open(this.nodeid(path), nodeAt(this.overlay, path));
   }
 
-  open(path: string): Opened {
+  open(path: string): OpenReply {
     const opened = this.tryOpen(path);
     if (typeof opened === 'number') throw new Error(`${path}: ${errnoName(opened)}`);
     return opened;
@@ -264,7 +264,7 @@ t.test('an open that can not even be left for later', { skip: withoutRoot }, asy
     begin: () => {
       throw new ErrnoError(EMFILE, 'no descriptor is left');
     },
-  } as unknown as Measurer<Opened | number>;
+  } as unknown as Measurer<OpenReply | number>;
   const f = new Fixture(openStack(t, `${home}/A::${home}/C`, { verity: 'on' }), { grants: true, measurer });
   nodeAt(f.overlay, '/f');
   const open = descriptors();

@@ -3,7 +3,7 @@ import { extentAt, HOLE, readData, seekData } from '../../src/erofs/data.ts';
 import type { Nid } from '../../src/erofs/format.ts';
 import * as f from '../../src/erofs/format.ts';
 import { openImage } from '../../src/erofs/image.ts';
-import { Inode } from '../../src/erofs/inode.ts';
+import { ImageInode } from '../../src/erofs/inode.ts';
 import type { Image } from '../../src/erofs/superblock.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
@@ -20,7 +20,7 @@ const holes = data
 function imageOf(
   file: Partial<CraftedInode>,
   change?: (v: DataView, inodeAt: number, image: Image) => void,
-): [Image, Inode] {
+): [Image, ImageInode] {
   const entries = [
     ['.', 0, f.FT_DIR],
     ['..', 0, f.FT_DIR],
@@ -33,7 +33,7 @@ function imageOf(
   const clean = openImage(bytes);
   change?.(clean.view, clean.metaAt + nid * f.SLOT_BYTES, clean);
   const image = openImage(bytes);
-  return [image, new Inode(image, nid)];
+  return [image, new ImageInode(image, nid)];
 }
 
 const chunks = { layout: f.LAYOUT_CHUNK_BASED, data: holes };

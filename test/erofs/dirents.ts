@@ -3,7 +3,7 @@ import { findDirent, listDirents } from '../../src/erofs/dirents.ts';
 import type { Nid } from '../../src/erofs/format.ts';
 import * as f from '../../src/erofs/format.ts';
 import { openImage } from '../../src/erofs/image.ts';
-import { Inode } from '../../src/erofs/inode.ts';
+import { ImageInode } from '../../src/erofs/inode.ts';
 import type { ByteString } from '../../src/sys/bytes.ts';
 import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
 import { type CraftedImage, craft } from '../fixtures/images/craft.ts';
@@ -32,7 +32,7 @@ for (const [rule, names, bits] of [
     const crafted = craft(directoryOf([...names], bits));
     sameAsKernel(t, rule, crafted);
     const image = openImage(crafted);
-    const root = new Inode(image, image.rootNid);
+    const root = new ImageInode(image, image.rootNid);
     const listed: ByteString[] = [];
     listDirents(image, root, name => listed.push(name));
     t.same(listed, ['.', '..', ...names].sort(), 'lists all, in the order of their bytes');
@@ -55,7 +55,7 @@ t.test('corrupt directories', async t => {
   const names = Array.from({ length: 20 }, (_, i) => `name ${i}`);
   const clean = craft(directoryOf(names));
   const clear = openImage(clean);
-  const root = new Inode(clear, clear.rootNid);
+  const root = new ImageInode(clear, clear.rootNid);
   const block = root.u * clear.blockBytes;
   const inodeAt = clear.metaAt + root.nid * f.SLOT_BYTES;
   const D = f.Dirent;
@@ -107,7 +107,7 @@ t.test('corrupt directories', async t => {
     const changed = clean.slice();
     change(new DataView(changed.buffer));
     const image = openImage(changed);
-    const directory = new Inode(image, image.rootNid);
+    const directory = new ImageInode(image, image.rootNid);
     t.throws(
       () => listDirents(image, directory, () => {}),
       { name: /EUCLEAN|EOPNOTSUPP/, message },
@@ -121,11 +121,11 @@ t.test('corrupt directories', async t => {
 t.test('a nid past the image', async t => {
   const names = Array.from({ length: 20 }, (_, i) => `name ${i}`).sort();
   const changed = craft(directoryOf(names));
-  const root = new Inode(openImage(changed), openImage(changed).rootNid);
+  const root = new ImageInode(openImage(changed), openImage(changed).rootNid);
   const at = root.u * openImage(changed).blockBytes + 10 * f.Dirent.SIZE;
   new DataView(changed.buffer).setUint32(at + f.Dirent.nid + 4, 0xffffffff, true);
   const image = openImage(changed);
-  const directory = new Inode(image, image.rootNid);
+  const directory = new ImageInode(image, image.rootNid);
   const listed: [ByteString, Nid][] = [];
   listDirents(image, directory, (name, nid) => void listed.push([name, nid]));
   t.strictSame(
@@ -135,12 +135,16 @@ t.test('a nid past the image', async t => {
   );
   const [name, nid] = listed[10] as [ByteString, Nid];
   t.equal(findDirent(image, directory, name), nid);
-  t.throws(() => new Inode(image, nid), { name: 'EUCLEAN', message: /past the end/ }, 'but there is no such inode');
+  t.throws(
+    () => new ImageInode(image, nid),
+    { name: 'EUCLEAN', message: /past the end/ },
+    'but there is no such inode',
+  );
 });
 
 function lookupEnds(
   image: Parameters<typeof findDirent>[0],
-  directory: Inode,
+  directory: ImageInode,
   name: ByteString,
 ): Nid | undefined | string {
   try {

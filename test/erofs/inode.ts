@@ -2,7 +2,7 @@ import t from 'tap';
 import type { Nid } from '../../src/erofs/format.ts';
 import * as f from '../../src/erofs/format.ts';
 import { openImage } from '../../src/erofs/image.ts';
-import { Inode } from '../../src/erofs/inode.ts';
+import { ImageInode } from '../../src/erofs/inode.ts';
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK } from '../../src/sys/stat.ts';
 import { type CraftedImage, craft, type Entry, nidOf } from '../fixtures/images/craft.ts';
 import { sameAsKernel } from '../fixtures/mounts/kernel-mount.ts';
@@ -80,11 +80,11 @@ t.test('what is refused', async t => {
     const changed = clean.slice();
     const nid = nidOf(crafted, number) as Nid;
     change(new DataView(changed.buffer), metaAt + nid * f.SLOT_BYTES);
-    t.throws(() => new Inode(openImage(changed), nid), { name, message }, rule);
+    t.throws(() => new ImageInode(openImage(changed), nid), { name, message }, rule);
   }
   const image = openImage(clean);
   const slots = (image.sizeBytes - image.metaAt) / f.SLOT_BYTES;
   for (const nid of [slots, 2 ** 40, 2 ** 53]) {
-    t.throws(() => new Inode(image, nid as Nid), { name: 'EUCLEAN', message: /past the end/ }, `nid ${nid}`);
+    t.throws(() => new ImageInode(image, nid as Nid), { name: 'EUCLEAN', message: /past the end/ }, `nid ${nid}`);
   }
 });

@@ -2,7 +2,7 @@ import t from 'tap';
 import type { Nid } from '../../src/erofs/format.ts';
 import * as f from '../../src/erofs/format.ts';
 import { openImage } from '../../src/erofs/image.ts';
-import { Inode } from '../../src/erofs/inode.ts';
+import { ImageInode } from '../../src/erofs/inode.ts';
 import type { Image } from '../../src/erofs/superblock.ts';
 import { findXattr, listXattrs, xattrValue } from '../../src/erofs/xattrs.ts';
 import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
@@ -75,7 +75,7 @@ for (const [rule, overrides] of [
     const bytes = craft(crafted);
     sameAsKernel(t, rule, bytes);
     const image = openImage(bytes);
-    const inode = new Inode(image, nidOf(crafted, 1) as Nid);
+    const inode = new ImageInode(image, nidOf(crafted, 1) as Nid);
     const long: Record<string, string> = crafted.prefixes
       ? { 'trusted.overlay.metacopy': 'm', 'user.long.name': 'bare' }
       : {};
@@ -102,7 +102,7 @@ t.test('corrupt areas', async t => {
   const crafted = sample({});
   const clean = craft(crafted);
   const clear = openImage(clean);
-  const { xattrAt, nid } = new Inode(clear, nidOf(crafted, 1) as Nid);
+  const { xattrAt, nid } = new ImageInode(clear, nidOf(crafted, 1) as Nid);
   const inodeAt = clear.metaAt + nid * f.SLOT_BYTES;
   const entry = xattrAt + f.XattrHeader.SIZE + 4 * f.SHARED_ID_BYTES;
   for (const [rule, change, name, message] of [
@@ -134,7 +134,7 @@ t.test('corrupt areas', async t => {
     const changed = clean.slice();
     change(new DataView(changed.buffer));
     const image = openImage(changed);
-    const inode = new Inode(image, nid);
+    const inode = new ImageInode(image, nid);
     t.throws(() => listed(image, inode), { name, message }, `list: ${rule}`);
     t.throws(() => findXattr(image, inode, 'user.none'), { name, message }, `find: ${rule}`);
   }
@@ -142,7 +142,7 @@ t.test('corrupt areas', async t => {
   t.throws(() => openImage(long), { name: 'EUCLEAN', message: /long xattr prefix 0/ }, 'a prefix on an unknown one');
 });
 
-function listed(image: Image, inode: Inode): Record<string, string> {
+function listed(image: Image, inode: ImageInode): Record<string, string> {
   const all: Record<string, string> = {};
   listXattrs(image, inode, (name, entry) => {
     all[name] = Buffer.from(xattrValue(image, entry)).toString('latin1');
@@ -150,7 +150,7 @@ function listed(image: Image, inode: Inode): Record<string, string> {
   return all;
 }
 
-function found(image: Image, inode: Inode, name: string): string | undefined {
+function found(image: Image, inode: ImageInode, name: string): string | undefined {
   const entry = findXattr(image, inode, name);
   return entry < 0 ? undefined : Buffer.from(xattrValue(image, entry)).toString('latin1');
 }

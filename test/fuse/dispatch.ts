@@ -3,7 +3,7 @@ import t from 'tap';
 import { InHeader, OpenIn, OutHeader } from '../../src/fuse/abi.ts';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
 import { Opcode } from '../../src/fuse/opcode.ts';
-import { DEFERRED, type Nodeid, rows, type Settled, type Unique } from '../../src/fuse/ops.ts';
+import { DEFERRED, type Nodeid, operations, type Settled, type Unique } from '../../src/fuse/ops.ts';
 import type { Out } from '../../src/fuse/reply.ts';
 import { EINVAL, EIO, ENOSYS, EPROTO, EROFS, ErrnoError, ESTALE, EUCLEAN } from '../../src/sys/errno.ts';
 import { noting, TinyFilesystem } from '../fixtures/mounts/tiny-fs.ts';
@@ -131,7 +131,7 @@ t.test('fail and end', t => {
 t.test('every length of every request', t => {
   const silent = new Set<number>([Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT, Opcode.NOTIFY_REPLY]);
   for (const [name, opcode] of Object.entries(Opcode)) {
-    const bodyBytesMin = opcode === Opcode.INIT ? 16 : (rows.get(opcode)?.bodyBytesMin ?? 0);
+    const bodyBytesMin = opcode === Opcode.INIT ? 16 : (operations.get(opcode)?.bodyBytesMin ?? 0);
     let failed = '';
     for (let bodyBytes = 0; bodyBytes <= 128; bodyBytes++) {
       const reply = handle(request(opcode, 3, Buffer.alloc(bodyBytes, 0x61)));

@@ -3,7 +3,7 @@ import t from 'tap';
 import { InHeader } from '../../src/fuse/abi.ts';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
 import { Opcode } from '../../src/fuse/opcode.ts';
-import { rows } from '../../src/fuse/ops.ts';
+import { operations } from '../../src/fuse/ops.ts';
 import {
   EACCES,
   EINVAL,
@@ -489,7 +489,7 @@ for (const [name, bodyBytes, errno] of refused) {
 }
 
 for (const [name, opcode] of Object.entries(Opcode))
-  t.equal(rows.has(opcode), name !== 'INIT', `${name} has a row, or is INIT`);
+  t.equal(operations.has(opcode), name !== 'INIT', `${name} has a row, or is INIT`);
 for (const opcode of [0, 7, 19, 54, 4096, 0xffffffff]) {
   const bytes = request(opcode, 1, '');
   t.equal(replyHex(dispatcher.handle(bytes, bytes.length)), expected(ENOSYS), `opcode ${opcode} is unknown`);

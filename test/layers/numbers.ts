@@ -1,8 +1,8 @@
 import t from 'tap';
 import { LayerContext } from '../../src/layers/context.ts';
-import { LayerNumbers, type Numbered } from '../../src/layers/numbers.ts';
+import { LayerNumbers, type ObjectNumber } from '../../src/layers/numbers.ts';
 
-const object = (minor: number, inoHigh: number, inoLow: number): Numbered => ({ major: 8, minor, inoHigh, inoLow });
+const object = (minor: number, inoHigh: number, inoLow: number): ObjectNumber => ({ major: 8, minor, inoHigh, inoLow });
 const LIMIT = 2 ** 44;
 
 t.test('which number an object gets', async t => {

@@ -6,13 +6,13 @@ import { ESTALE } from '../../src/sys/errno.ts';
 import { native } from '../../src/sys/native.ts';
 import { isDirectory } from '../../src/sys/stat.ts';
 import { statxMode } from '../../src/sys/statx.ts';
-import { type Found, walkTree } from '../../src/sys/walk.ts';
+import { type WalkEntry, walkTree } from '../../src/sys/walk.ts';
 import { run } from '../fixtures/mounts/kernel-mount.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 import { without } from '../fixtures/skips.ts';
 
 /** Walks a directory through all of its directories; the paths in order. */
-function paths(directory: string, visit: (found: Found) => void = () => {}): string[] {
+function paths(directory: string, visit: (found: WalkEntry) => void = () => {}): string[] {
   const root = openDirectory(directory, true);
   const seen: string[] = [];
   try {

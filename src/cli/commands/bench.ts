@@ -29,7 +29,7 @@ const SEED_MAX = 2 ** 32 - 1;
 /** The largest ID that the shims accept. */
 const ID_MAX = 2 ** 31 - 1;
 
-interface Flags {
+interface BenchFlags {
   readonly options: ByteString[];
   readonly peer: ByteString[];
   readonly with: ByteString[];
@@ -67,7 +67,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  return reporting(FAILED, () => bench(command.args[0] as ByteString, command.opts<Flags>()));
+  return reporting(FAILED, () => bench(command.args[0] as ByteString, command.opts<BenchFlags>()));
 }
 
 const HELP = `
@@ -78,7 +78,7 @@ All targets are compared with the first one. The plain file that holds the data 
 Names and inodes are dropped from the kernel's caches of the whole system before cold workloads.
 Exit status: 0, or 1 where a target could not be measured.`;
 
-async function bench(source: ByteString, flags: Flags): Promise<number> {
+async function bench(source: ByteString, flags: BenchFlags): Promise<number> {
   const user = flags.as === undefined ? undefined : clientUser(flags.as);
   const options = user ? [...flags.options, 'allow_other'] : flags.options;
   const mountPlan = planHere(source, options);

@@ -15,7 +15,7 @@ const CLEAN = 0;
 const FOUND = 1;
 const FAILED = 2;
 
-interface Flags {
+interface CheckFlags {
   readonly options: ByteString[];
   readonly json?: true;
 }
@@ -36,7 +36,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended === 0 ? 0 : FAILED;
-  const flags = command.opts<Flags>();
+  const flags = command.opts<CheckFlags>();
   return reporting(FAILED, () => check(command.args[0] as ByteString, flags));
 }
 
@@ -44,7 +44,7 @@ const HELP = `
 What is found: ${Object.keys(HAZARDS).join(', ')}.
 Exit status: 0 nothing, 1 something, 2 it could not be done.`;
 
-async function check(source: ByteString, { options, json }: Flags): Promise<number> {
+async function check(source: ByteString, { options, json }: CheckFlags): Promise<number> {
   const overlay = openOverlay(planHere(source, options).stack);
   let status = CLEAN;
   let sameCause = 0;

@@ -16,7 +16,7 @@ import { collect, newCommand, parse } from '../command.ts';
 const DIFFERENT = 1;
 const TROUBLE = 2;
 
-interface Flags {
+interface CompareFlags {
   readonly options: ByteString[];
   readonly metadata?: true;
   readonly ignore: ByteString[];
@@ -48,10 +48,10 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const ended = parse(command, args);
   if (ended !== undefined) return ended === 0 ? 0 : TROUBLE;
   const [a, b] = command.args as [ByteString, ByteString];
-  return reporting(TROUBLE, () => compare(a, b, command.opts<Flags>()));
+  return reporting(TROUBLE, () => compare(a, b, command.opts<CompareFlags>()));
 }
 
-async function compare(nameA: ByteString, nameB: ByteString, flags: Flags): Promise<number> {
+async function compare(nameA: ByteString, nameB: ByteString, flags: CompareFlags): Promise<number> {
   const [a, b] = await readSides([nameA, nameB], flags);
   const ignored = new Set(flags.ignore);
   let status = 0;

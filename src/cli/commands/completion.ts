@@ -5,7 +5,7 @@ import { EINVAL, ErrnoError } from '../../sys/errno.ts';
 import { print } from '../../terminal/output.ts';
 import { reporting, WRONG_CALL } from '../../terminal/report.ts';
 import { argumentOneOf, newCommand, parse } from '../command.ts';
-import type { Entry } from '../command-file.ts';
+import type { CommandEntry } from '../command-file.ts';
 import { type CommandWords, wordsOf } from '../command-words.ts';
 import { bashScript } from '../completion/bash.ts';
 import { fishScript } from '../completion/fish.ts';
@@ -30,7 +30,10 @@ zsh   source <(lowerdata completion zsh), in ~/.zshrc after compinit; or a file 
 fish  lowerdata completion fish | source, in ~/.config/fish/config.fish`;
 
 /** @param commands the table of commands, which includes this one */
-export async function runFor(args: readonly ByteString[], commands: ReadonlyMap<ByteString, Entry>): Promise<number> {
+export async function runFor(
+  args: readonly ByteString[],
+  commands: ReadonlyMap<ByteString, CommandEntry>,
+): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;

@@ -6,7 +6,7 @@ import { print, printLines, terminalColumns, wrapped as wrapWords } from '../../
 import { parse } from '../command.ts';
 import { forPaths, newStackCommand } from '../stack.ts';
 
-interface Flags {
+interface ExplainFlags {
   readonly options: ByteString[];
   readonly json?: true;
   readonly measure?: true;
@@ -26,7 +26,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  const flags = command.opts<Flags>();
+  const flags = command.opts<ExplainFlags>();
   const width = Math.max(40, terminalColumns());
   let explainer: Explainer | undefined;
   return forPaths(command.args, flags, async (overlay, path) => {

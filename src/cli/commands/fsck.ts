@@ -25,7 +25,7 @@ const WRONG_CALL = 16;
 const CANCELLED = 32;
 const THREADS_MAX = 999;
 
-interface Flags {
+interface FsckFlags {
   readonly options: ByteString[];
   readonly json?: true;
   readonly enableVerity?: true;
@@ -49,7 +49,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended === 0 ? 0 : WRONG_CALL;
-  const flags = command.opts<Flags>();
+  const flags = command.opts<FsckFlags>();
   let stack: StackOptions | undefined;
   let threads: number | undefined;
   await reporting(WRONG_CALL, () => {
@@ -73,7 +73,7 @@ A problem is a path and EWRONGVERITY (another digest), ENOVERITY (none, with ver
 Ctrl-C ends it; the next run goes on with the objects that were not checked.
 Exit status, as of fsck(8): 0 no problems, 4 problems, 8 it could not be done, 16 a wrong call, 32 cancelled.`;
 
-async function check(stack: StackOptions, pool: MeasurePool, flags: Flags): Promise<number> {
+async function check(stack: StackOptions, pool: MeasurePool, flags: FsckFlags): Promise<number> {
   const overlay = openOverlay(stack);
   const journal = new FsckJournal(stack, flags.enableVerity ? 'fsck-verity' : 'fsck');
   if (flags.restart) journal.remove();
@@ -93,21 +93,21 @@ async function check(stack: StackOptions, pool: MeasurePool, flags: Flags): Prom
 }
 
 /** The stack to check. Digests are always checked, even with the mount option verity=off. */
-function stackOf(source: ByteString, { options }: Flags): StackOptions {
+function stackOf(source: ByteString, { options }: FsckFlags): StackOptions {
   const { stack } = planHere(source, options);
   return { ...stack, verity: stack.verity === 'off' ? 'on' : stack.verity };
 }
 
-interface Run {
+interface FsckRun {
   readonly overlay: Overlay;
   readonly pool: MeasurePool;
   readonly journal: FsckJournal;
   readonly signal: AbortSignal;
-  readonly flags: Flags;
+  readonly flags: FsckFlags;
 }
 
 /** Checks all objects. All files are listed first, so that the progress bar knows the total. */
-async function checkObjects({ overlay, pool, journal, signal, flags }: Run): Promise<Counts> {
+async function checkObjects({ overlay, pool, journal, signal, flags }: FsckRun): Promise<Counts> {
   const files = [...inventory(overlay)];
   const objects = files.filter(file => 'node' in file && file.node.data !== undefined);
   const sizeOf = (file: (typeof files)[number]): number => ('node' in file ? file.node.top.sizeBytes : 0);

@@ -19,7 +19,7 @@ import { dumpJson, listJson, listText, objectsOf } from './info-tree.ts';
 
 const FAILED = 1;
 
-interface Flags {
+interface InfoFlags {
   readonly basedir?: ByteString;
   readonly filter: ByteString[];
   readonly algorithm?: ByteString;
@@ -35,7 +35,7 @@ interface Question {
 /** The subject of a question. */
 interface Asked {
   readonly paths: readonly ByteString[];
-  readonly flags: Flags;
+  readonly flags: InfoFlags;
   readonly attempts: Attempts;
 }
 
@@ -71,10 +71,15 @@ export async function run(args: readonly ByteString[], asTool = false): Promise<
   const ended = parse(command, asTool ? spelledOut(command, args) : args);
   if (ended !== undefined) return ended;
   const [name, ...paths] = command.args as [ByteString, ...ByteString[]];
-  return reporting(FAILED, () => answer(name, known(asTool), paths, command.opts<Flags>()));
+  return reporting(FAILED, () => answer(name, known(asTool), paths, command.opts<InfoFlags>()));
 }
 
-function answer(name: ByteString, known: readonly ByteString[], paths: readonly ByteString[], flags: Flags): number {
+function answer(
+  name: ByteString,
+  known: readonly ByteString[],
+  paths: readonly ByteString[],
+  flags: InfoFlags,
+): number {
   const question = questions.get(name);
   if (!question || !known.includes(name))
     throw new ErrnoError(EINVAL, `${printable(name)}: not one of ${known.join(', ')}`);
@@ -92,7 +97,7 @@ function answer(name: ByteString, known: readonly ByteString[], paths: readonly 
   return attempts.status;
 }
 
-function readImage(path: ByteString, { filter }: Flags): TreeInode {
+function readImage(path: ByteString, { filter }: InfoFlags): TreeInode {
   const bytes = readImageFile(path);
   return naming(path, () => {
     const image = openImage(bytes);

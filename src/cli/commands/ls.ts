@@ -12,7 +12,7 @@ import { complain } from '../../terminal/report.ts';
 import { parse } from '../command.ts';
 import { forPaths, newStackCommand } from '../stack.ts';
 
-interface Flags {
+interface LsFlags {
   readonly options: ByteString[];
   readonly long?: true;
   readonly all?: true;
@@ -36,7 +36,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  const flags = command.opts<Flags>();
+  const flags = command.opts<LsFlags>();
   const several = command.args.length > 2;
   let lists = 0;
   return forPaths(command.args, flags, async (overlay, path) => {
@@ -47,7 +47,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   });
 }
 
-function entries(overlay: Overlay, directory: Node, { all }: Flags): Listed[] {
+function entries(overlay: Overlay, directory: Node, { all }: LsFlags): Listed[] {
   const names = overlay.list(directory).map(({ name }) => name);
   return names
     .filter(name => all || !name.startsWith('.'))
@@ -65,7 +65,7 @@ function listed(overlay: Overlay, directory: Node, name: ByteString): Listed[] {
   }
 }
 
-function lines(overlay: Overlay, list: readonly Listed[], { long }: Flags): ByteString[] {
+function lines(overlay: Overlay, list: readonly Listed[], { long }: LsFlags): ByteString[] {
   if (!long) return list.map(({ name }) => name);
   const rows = list.map(({ name, node }) =>
     typeof node === 'number' ? broken(name, node) : rowOrBroken(overlay, name, node),

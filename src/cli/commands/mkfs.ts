@@ -24,7 +24,7 @@ const FAILED = 1;
 const THREADS_MAX = 9999;
 const REDIRECTS = ['absolute', 'data-only'];
 
-interface Flags {
+interface MkfsFlags {
   readonly digestStore?: ByteString;
   readonly useEpoch?: true;
   readonly skipDevices?: true;
@@ -49,7 +49,7 @@ export async function run(args: readonly ByteString[], asTool = false): Promise<
   const ended = parse(command, asTool ? spelledOut(command, args) : args);
   if (ended !== undefined) return ended;
   const [source, image] = command.args as [ByteString, ByteString?];
-  return reporting(FAILED, () => build(source, image, command.opts<Flags>()));
+  return reporting(FAILED, () => build(source, image, command.opts<MkfsFlags>()));
 }
 
 /** @param asTool called as mkcomposefs, which has fewer options */
@@ -82,7 +82,7 @@ export function define(asTool = false): Command {
 const ALGORITHM = "sha256 (default) or sha512: of the digests of files, and of the image's that is printed";
 const HARDLINKS = 'keep hard links; else each name becomes a file of its own';
 
-async function build(source: ByteString, image: ByteString | undefined, flags: Flags): Promise<number> {
+async function build(source: ByteString, image: ByteString | undefined, flags: MkfsFlags): Promise<number> {
   checkFlags(flags, image);
   const versions = versionsOf(flags);
   const threads = threadsOf(flags.threads, THREADS_MAX) ?? availableParallelism();
@@ -99,7 +99,7 @@ async function build(source: ByteString, image: ByteString | undefined, flags: F
 const hexDigest = (bytes: Uint8Array, algorithm: Algorithm = 'sha256'): string =>
   Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
 
-function checkFlags(flags: Flags, image: ByteString | undefined): void {
+function checkFlags(flags: MkfsFlags, image: ByteString | undefined): void {
   const { printDigestOnly, external, digests, fromFile, digestStore, redirects, algorithm } = flags;
   for (const [refused, why] of [
     [image === undefined && !printDigestOnly, 'no image to write is named'],
@@ -117,7 +117,7 @@ function checkFlags(flags: Flags, image: ByteString | undefined): void {
  * The range of format versions. If only one option is given, the other defaults to 0, as in mkcomposefs; a maximum below the
  * minimum has no effect.
  */
-function versionsOf({ minVersion, maxVersion }: Flags): { minVersion: 0 | 1; maxVersion: 0 | 1 } {
+function versionsOf({ minVersion, maxVersion }: MkfsFlags): { minVersion: 0 | 1; maxVersion: 0 | 1 } {
   if (minVersion === undefined && maxVersion === undefined) return { minVersion: 0, maxVersion: 1 };
   const version = (text = '0'): 0 | 1 => {
     if (text !== '0' && text !== '1') throw new ErrnoError(EINVAL, `version ${printable(text)}: there are 0 and 1`);
@@ -137,7 +137,7 @@ function readDump(path: ByteString): TreeInode {
   }
 }
 
-async function readDirectory(path: ByteString, flags: Flags, threads: number): Promise<TreeInode> {
+async function readDirectory(path: ByteString, flags: MkfsFlags, threads: number): Promise<TreeInode> {
   const { useEpoch, skipDevices, skipXattrs, userXattrs, hardlinks, external, digests } = flags;
   const options = { useEpoch, skipDevices, skipXattrs, userXattrs, hardLinks: hardlinks, metadataOnly: external };
   const { root, files } = scanTree(path, options);
@@ -147,7 +147,7 @@ async function readDirectory(path: ByteString, flags: Flags, threads: number): P
   return root;
 }
 
-async function digest(files: ScannedFile[], flags: Flags, threads: number): Promise<void> {
+async function digest(files: ScannedFile[], flags: MkfsFlags, threads: number): Promise<void> {
   const directory = flags.digestStore;
   const algorithm = flags.algorithm as Algorithm | undefined;
   const bar = showProgress(

@@ -20,7 +20,7 @@ import {
 } from '../../terminal/report.ts';
 import { collect, newCommand, oneOf, parse } from '../command.ts';
 
-interface Flags {
+interface MountCommandFlags {
   readonly options: ByteString[];
   readonly foreground?: true;
   readonly fake?: true;
@@ -36,26 +36,26 @@ interface Flags {
  * The caller of the command. For mount(8), -f means: check everything, but do not mount. mount.fuse3 adds words of its own to the
  * options.
  */
-export type Caller = 'lowerdata' | 'mount(8)' | 'mount.fuse3';
+export type Invoker = 'lowerdata' | 'mount(8)' | 'mount.fuse3';
 
 /** @param wording makes the message of a failed mount, for a program whose messages differ */
 export async function run(
   args: readonly ByteString[],
-  caller: Caller = 'lowerdata',
+  invoker: Invoker = 'lowerdata',
   wording?: Wording,
 ): Promise<number> {
   const inherited = inheritedDescriptors(readCall().isDaemon ? CHANNEL : undefined);
-  const command = define(caller === 'mount(8)');
+  const command = define(invoker === 'mount(8)');
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const [source, target] = command.args as [ByteString, ByteString];
-  const flags = command.opts<Flags>();
+  const flags = command.opts<MountCommandFlags>();
   if (isRemount(flags.options)) return changeMount(target, flags);
   let plan: MountPlan | undefined;
   const status = await reporting(WRONG_CALL, () => {
     plan = planOf(
       source,
-      caller === 'mount.fuse3' ? { ...flags, options: flags.options.map(withoutFuse3Words) } : flags,
+      invoker === 'mount.fuse3' ? { ...flags, options: flags.options.map(withoutFuse3Words) } : flags,
     );
     return 0;
   });
@@ -72,7 +72,7 @@ export async function run(
   return reporting(MOUNT_FAILED, () => mount({ plan: wanted, inherited }, target, flags, ready, wording), wording);
 }
 
-function changeMount(target: ByteString, { options, fake, verbose }: Flags): Promise<number> {
+function changeMount(target: ByteString, { options, fake, verbose }: MountCommandFlags): Promise<number> {
   return reporting(MOUNT_FAILED, () => {
     const idle = fake ? [] : remount(target, options);
     if (verbose && idle.length > 0) complain(`not changed by remount: ${idle.map(printable).join(', ')}`);
@@ -114,7 +114,7 @@ const NOTES = `At boot: \`/srv/image.cfs::/srv/objects /srv/data lowerdata ro,no
 \`-o remount,…\` changes nosuid, nodev, noexec and access times of a mount that is there, and leaves its tree as it is.
 The package has units for systemd in its folder \`systemd\`.`;
 
-function planOf(source: ByteString, flags: Flags): MountPlan {
+function planOf(source: ByteString, flags: MountCommandFlags): MountPlan {
   const texts = [...flags.options];
   if (flags.debug) texts.push('debug');
   for (const key of ['transport', 'semantics', 'verity'] as const) {
@@ -131,7 +131,7 @@ function printIgnoredOptions({ withoutEffect }: MountPlan): void {
 async function mount(
   { plan, inherited }: Pick<MountOrder, 'plan' | 'inherited'>,
   target: ByteString,
-  flags: Flags,
+  flags: MountCommandFlags,
   ready: (readiness: Readiness) => void,
   wording: Wording | undefined,
 ): Promise<number> {

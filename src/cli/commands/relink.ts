@@ -6,9 +6,9 @@ import {
   type ExternalFile,
   externalFiles,
   type Refusal,
+  type RelinkTarget,
   relink,
   TARGETS,
-  type Target,
 } from '../../composefs/relink.ts';
 import type { StagedInode } from '../../composefs/stage.ts';
 import { pathOf } from '../../composefs/tree.ts';
@@ -28,7 +28,7 @@ import { newCommand, oneOf, parse, threadsOf } from '../command.ts';
 
 const FAILED = 1;
 
-interface Flags {
+interface RelinkFlags {
   readonly output?: ByteString;
   readonly to?: ByteString;
   readonly basedir?: ByteString;
@@ -38,7 +38,7 @@ interface Flags {
 
 /** The options of a conversion, checked. */
 interface Plan {
-  readonly target: Target;
+  readonly target: RelinkTarget;
   readonly directories: readonly ByteString[];
   readonly threads: number | undefined;
 }
@@ -59,7 +59,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  return reporting(FAILED, () => convert(command.args[0] as ByteString, command.opts<Flags>()));
+  return reporting(FAILED, () => convert(command.args[0] as ByteString, command.opts<RelinkFlags>()));
 }
 
 const HELP = `
@@ -79,7 +79,7 @@ has the object), EWRONGSIZE, EWRONGVERITY (another digest), EOPNOTSUPP (a filesy
 ENOTUNIQ (two filesystems have the uuid), or what a system call says. If there is one, nothing is written.
 Exit status: 0 done, 1 nothing is written.`;
 
-async function convert(source: ByteString, flags: Flags): Promise<number> {
+async function convert(source: ByteString, flags: RelinkFlags): Promise<number> {
   const plan = planOf(flags);
   const output = flags.dryRun ? undefined : new Output(flags.output ?? '');
   const bytes = readImageFile(source);
@@ -100,7 +100,7 @@ async function convert(source: ByteString, flags: Flags): Promise<number> {
   return refused.length > 0 ? FAILED : 0;
 }
 
-function planOf({ output, to, basedir, dryRun, threads }: Flags): Plan {
+function planOf({ output, to, basedir, dryRun, threads }: RelinkFlags): Plan {
   const target = TARGETS.find(known => known === to);
   const directories = basedir === undefined ? [] : pathList(basedir);
   for (const [refused, why] of [
@@ -112,7 +112,7 @@ function planOf({ output, to, basedir, dryRun, threads }: Flags): Plan {
     [directories.includes(''), `--basedir=${basedir}: an empty path`],
   ] as const)
     if (refused) throw new ErrnoError(EINVAL, printable(why));
-  return { target: target as Target, directories, threads: threadsOf(threads, THREADS_MAX) };
+  return { target: target as RelinkTarget, directories, threads: threadsOf(threads, THREADS_MAX) };
 }
 const THREADS_MAX = 999;
 
