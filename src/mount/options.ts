@@ -49,7 +49,7 @@ export function defaultChoices(isRoot: boolean): Choices {
 type Take = (choices: Choices, value: ByteString | undefined, key: ByteString) => void;
 
 /** An option, with its description and its effect. */
-interface Row extends OptionWords {
+interface MountOption extends OptionWords {
   readonly take: Take;
   /** Whether the option is reported as having no effect: it is known and harmless to leave out, but the user should know. */
   readonly idle?: true;
@@ -58,10 +58,10 @@ interface Row extends OptionWords {
 }
 
 /** An option without effect that is not reported: mount(8) and its helpers have applied it, or it holds anyway. */
-const silent = (what: string): Row => ({ what, effect: 'without effect', take: () => {} });
-const idle = (what: string): Row => ({ ...silent(what), idle: true });
+const silent = (what: string): MountOption => ({ what, effect: 'without effect', take: () => {} });
+const idle = (what: string): MountOption => ({ ...silent(what), idle: true });
 /** An option that is refused, because a mount without its effect would mislead the user. */
-const refused = (why: string): Row => ({
+const refused = (why: string): MountOption => ({
   what: `${why[0]?.toUpperCase()}${why.slice(1)}.`,
   effect: 'refused',
   take: (_, __, key) => {
@@ -69,7 +69,7 @@ const refused = (why: string): Row => ({
   },
 });
 
-function flag(what: string, take: (choices: Choices) => void): Row {
+function flag(what: string, take: (choices: Choices) => void): MountOption {
   const checked: Take = (choices, value, key) => {
     if (value !== undefined) throw new ErrnoError(EINVAL, `option ${key}: takes no value`);
     take(choices);
@@ -81,7 +81,7 @@ function valued(
   values: string | readonly string[],
   what: string,
   take: (choices: Choices, value: ByteString, key: ByteString) => void,
-): Row {
+): MountOption {
   const checked: Take = (choices, value, key) => {
     if (!value) throw new ErrnoError(EINVAL, `option ${key}: needs a value`);
     take(choices, value, key);
@@ -89,17 +89,18 @@ function valued(
   return { values, what, effect: 'taken', take: checked };
 }
 
-const chosen = (part: Partial<Choices>, what: string): Row => flag(what, choices => void Object.assign(choices, part));
-const driven = (part: Partial<DriverOptions>, what: string): Row =>
+const chosen = (part: Partial<Choices>, what: string): MountOption =>
+  flag(what, choices => void Object.assign(choices, part));
+const driven = (part: Partial<DriverOptions>, what: string): MountOption =>
   flag(what, ({ driver }) => void Object.assign(driver, part));
 
-function text(field: 'source' | 'fsname' | 'subtype', word: string, what: string): Row {
+function text(field: 'source' | 'fsname' | 'subtype', word: string, what: string): MountOption {
   return valued(word, what, (choices, value) => {
     choices[field] = unescaped(value);
   });
 }
 
-function seconds(what: string, ...fields: ('entryTimeout' | 'attrTimeout' | 'negativeTimeout')[]): Row {
+function seconds(what: string, ...fields: ('entryTimeout' | 'attrTimeout' | 'negativeTimeout')[]): MountOption {
   return valued('SECONDS', what, ({ driver }, value, key) => {
     for (const field of fields) driver[field] = number(value, key);
   });
@@ -107,7 +108,7 @@ function seconds(what: string, ...fields: ('entryTimeout' | 'attrTimeout' | 'neg
 
 function choice<
   K extends 'confine' | 'latency' | 'nfsExport' | 'opens' | 'passthrough' | 'statfs' | 'transport' | 'verify',
->(field: K, values: readonly (DriverOptions[K] & string)[], what: string): Row {
+>(field: K, values: readonly (DriverOptions[K] & string)[], what: string): MountOption {
   return valued(values, what, ({ driver }, value, key) => {
     const found = values.find(known => known === value);
     if (!found) throw new ErrnoError(EINVAL, `option ${key}=${printable(value)}: not one of ${values.join(', ')}`);
@@ -115,8 +116,8 @@ function choice<
   });
 }
 
-const ofEveryMount = (row: Row): Row => ({ ...row, ofEveryMount: true });
-const on = (name: MountFlag): Row =>
+const ofEveryMount = (option: MountOption): MountOption => ({ ...option, ofEveryMount: true });
+const on = (name: MountFlag): MountOption =>
   ofEveryMount(
     flag('as in mount(8)', ({ flags, undone }) => {
       flags.add(name);
@@ -131,7 +132,7 @@ const FROM_LAYERS: { readonly [K in MountFlag]?: string } = {
   noexec: ', which holds where a directory layer is mounted so',
 };
 /** An option that undoes a flag. Without root, nosuid and nodev cannot be undone. */
-const off = (name: MountFlag): Row =>
+const off = (name: MountFlag): MountOption =>
   ofEveryMount(
     flag(`undoes \`${name}\`${FROM_LAYERS[name] ?? ''}`, ({ flags, undone, isRoot }) => {
       if (!isRoot && (name === 'nosuid' || name === 'nodev')) return;
@@ -226,7 +227,7 @@ const FUSE = 'Of FUSE; nothing here depends on it.';
 const FUSE_OVERLAYFS = 'Of fuse-overlayfs; nothing here depends on it.';
 const OF_MOUNT = ofEveryMount(silent('For mount(8), or what holds anyway.'));
 
-export const rows: ReadonlyMap<ByteString, Row> = new Map<ByteString, Row>([
+export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteString, MountOption>([
   // layers and how they are served
   ['basedir', takeBasedir],
   ['source', text('source', 'A:B::C', 'in place of the first argument, as in composefs-fuse')],
@@ -289,11 +290,12 @@ export const rows: ReadonlyMap<ByteString, Row> = new Map<ByteString, Row>([
 ]);
 
 /** Whether mount(8) has the option for every filesystem. */
-export const isOfEveryMount = (key: ByteString): boolean => isComment(key) || rows.get(key)?.ofEveryMount === true;
+export const isOfEveryMount = (key: ByteString): boolean =>
+  isComment(key) || mountOptions.get(key)?.ofEveryMount === true;
 
 /** Whether the option is a comment (`x-` or `X-`), which mount(8) keeps for other programs. */
 export const isComment = (key: ByteString): boolean => /^[xX]-/.test(key);
 
-function names(list: string, row: Row): [ByteString, Row][] {
-  return list.split(' ').map(name => [name, row]);
+function names(list: string, option: MountOption): [ByteString, MountOption][] {
+  return list.split(' ').map(name => [name, option]);
 }

@@ -10,10 +10,10 @@ import { type Option, splitOptions } from '../overlay/options/split.ts';
 import { type OptionWords, stackOptionWords } from '../overlay/options/table.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
-import { type Choices, defaultChoices, isComment, rows } from './options.ts';
+import { type Choices, defaultChoices, isComment, mountOptions } from './options.ts';
 
 /** The help text of each option, by name, in the order of the tables. */
-export const optionWords: ReadonlyMap<ByteString, OptionWords> = new Map([...stackOptionWords, ...rows]);
+export const optionWords: ReadonlyMap<ByteString, OptionWords> = new Map([...stackOptionWords, ...mountOptions]);
 
 /** The values of an option that takes one of a few; empty for other options. */
 export function valuesOf(key: ByteString): readonly string[] {
@@ -93,10 +93,10 @@ interface Draft {
 /** Applies one option. @returns whether it is known */
 function take({ stack, choices, withoutEffect }: Draft, key: ByteString, value: ByteString | undefined): boolean {
   if (isComment(key)) return true;
-  const row = rows.get(key);
-  row?.take(choices, value, key);
-  const result = row ? 'taken' : stack.set(key, value);
-  if (row?.idle || result === 'without effect') withoutEffect.push(key);
+  const option = mountOptions.get(key);
+  option?.take(choices, value, key);
+  const result = option ? 'taken' : stack.set(key, value);
+  if (option?.idle || result === 'without effect') withoutEffect.push(key);
   return result !== 'unknown';
 }
 
