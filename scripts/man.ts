@@ -90,8 +90,8 @@ function writeOverview(all: readonly CommandWords[]): void {
 
 const OPTIONS = `
 Options of mounts, separated by commas, after \`-o\`. Commands that read a stack without a mount take them as well.
-Stacks \`A:B::C\` and images that are named without \`lowerdir\` default to \`metacopy=on\`, redirects followed and
-\`verity=on\`; those that \`lowerdir\` names, to \`metacopy=off\` and \`verity=off\`, as in the kernel.`.trim();
+Stacks \`A:B::C\` and images that are given without \`lowerdir\` default to \`metacopy=on\`, redirects followed and
+\`verity=on\`; layers that \`lowerdir\` gives default to \`metacopy=off\` and \`verity=off\`, as in the kernel.`.trim();
 
 function writeOptions(): void {
   const rows = [...optionWords];

@@ -138,7 +138,7 @@ function checkImage(root: TreeInode): void {
   if ([...walk(root)].some(([, { inode, link }]) => link && isWhiteout(inode))) return;
   const read = attempt(() => readTree(openImage(image)));
   if (read instanceof ErrnoError) {
-    demand(read.errno === EFBIG, `the image can not be read: ${read.message}`); // sizes up to 2^53 bytes can be written
+    demand(read.errno === EFBIG, `the image cannot be read: ${read.message}`); // sizes up to 2^53 bytes can be written
     return;
   }
   same(

@@ -23,8 +23,8 @@ options=(
 apt-get "${options[@]}" update >update.log 2>&1 || true # parts may fail: only the kernel matters
 kernel=$({ apt-cache "${options[@]}" show linux-image-cloud-amd64 2>/dev/null || true; } |
   sed -nE 's/^Depends: (linux-image-[^ ,]+).*/\1/p' | sort -V | tail -n 1)
-[ -n "$kernel" ] || missing "the package linux-image-cloud-amd64 can not be had: $(head -n 1 update.log)"
+[ -n "$kernel" ] || missing "the package linux-image-cloud-amd64 cannot be downloaded: $(head -n 1 update.log)"
 
 apt-get "${options[@]}" download "$kernel" busybox-static >download.log 2>&1 ||
-  missing "$kernel or busybox-static can not be had: $(head -n 1 download.log)"
+  missing "$kernel or busybox-static cannot be downloaded: $(head -n 1 download.log)"
 for package in ./*.deb; do dpkg-deb -x "$package" packages; done

@@ -70,10 +70,10 @@ function obstacle(name: BuiltIn, { stack }: MountPlan): string | undefined {
     case 'kernel':
       if (!hasCapability(CAP_SYS_ADMIN) || !inInitialUserNamespace()) return 'mounting with it needs root';
       return layers.length === 1 && !layers.some(({ path }) => isImage(path))
-        ? 'its overlayfs takes no fewer than two layers'
+        ? 'its overlayfs needs at least two layers'
         : undefined;
     case 'fuse-overlayfs':
-      if (layers.some(({ path }) => isImage(path))) return 'it takes no images, but directories';
+      if (layers.some(({ path }) => isImage(path))) return 'it mounts directories, not images';
       if (layers.some(({ dataOnly }) => dataOnly)) return 'it has no data-only layers';
       return hasProgram(name) ? undefined : 'it is not installed (Debian: fuse-overlayfs)';
     case 'fuse-native':

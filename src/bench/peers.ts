@@ -93,7 +93,7 @@ async function startPeer(line: ByteString, place: ByteString, signal: AbortSigna
     return { stop, ...(server !== undefined && { usage: usageFromNow(server) }) };
   }
   await stop();
-  const how = failed() ? (child.signalCode ?? `exit status ${child.exitCode}`) : 'no mount came';
+  const how = failed() ? (child.signalCode ?? `exit status ${child.exitCode}`) : 'no mount appeared';
   throw new ErrnoError(EIO, `${how}: ${readFileSync(log, 'utf8').trim() || errnoText(EIO)}`);
 }
 

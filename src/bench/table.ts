@@ -40,7 +40,7 @@ export function* table(report: BenchReport): Generator<string> {
   if (large?.object) yield `object: ${large.object}`;
   for (const { name, error, server } of report.targets) {
     if (server)
-      yield `${name}: ${server.processorSeconds.toFixed(1)} s of processor time, ${megabytes(server.peakBytes)} MB at most`;
+      yield `${name}: ${server.processorSeconds.toFixed(1)} s of CPU time, ${megabytes(server.peakBytes)} MB at most`;
     if (error !== undefined) yield `${name}: failed: ${error}`;
   }
   yield* report.notes;

@@ -74,7 +74,7 @@ export function removePlace(place: ByteString): void {
     }
     rmdirSync(bufferOf(place));
   } catch (error) {
-    complain(`${printable(place)} is left: ${(error as Error).message}`);
+    complain(`${printable(place)} could not be removed: ${(error as Error).message}`);
   }
 }
 

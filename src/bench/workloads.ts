@@ -76,12 +76,12 @@ const start = (program: Program, what: string): Workload[] =>
 export const WORKLOADS: readonly Workload[] = [
   ...names('walk', 'names', 'list a directory with attributes, cold', 'drop', list).slice(0, 1),
   ...names('stat', 'names', 'stat in random order, cold', 'drop', stat),
-  ...names('miss', 'names', 'look up what is not there, in known directories', stat, miss),
+  ...names('miss', 'names', 'look up missing names in known directories', stat, miss),
   ...names('open', 'open', 'open and close known small files', known, open),
   ...names('read', 'read', 'open, read and close known small files', known, read),
   ...data('sequential', 'read 128 KiB of an open large file, in order', sequential),
-  ...data('random', 'read 4 KiB of it, anywhere', random),
-  ...data('mmap', 'map it, and look at a page of it, in order', mmap),
+  ...data('random', 'read 4 KiB of it at random offsets', random),
+  ...data('mmap', 'map it and read its pages in order', mmap),
   ...start('node', 'run `node -e 0` from the mount to its end'),
   ...start('python3', 'run `python3 -c pass` from the mount to its end'),
 ];

@@ -16,7 +16,7 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     'install-helper',
     {
       usage: 'install-helper',
-      what: 'have mount(8) and /etc/fstab know the type lowerdata',
+      what: 'make mount(8) and /etc/fstab know the type lowerdata',
       load: () => import('./commands/install-helper.ts'),
     },
   ],
@@ -24,7 +24,7 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     'status',
     {
       usage: 'status [MOUNTPOINT]',
-      what: 'show what mounts are made of, what protects them, and what they are doing',
+      what: 'show the layers, the protection and the activity of mounts',
       load: () => import('./commands/status.ts'),
     },
   ],
@@ -43,7 +43,7 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     'explain',
     {
       usage: 'explain STACK PATH...',
-      what: 'show which rules of lookup lead where',
+      what: 'show how paths are looked up, and by which rules',
       load: () => import('./commands/explain.ts'),
     },
   ],
@@ -59,7 +59,7 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     'relink',
     {
       usage: 'relink IMAGE -o NEW --to HOW',
-      what: 'convert how an image leads to its objects',
+      what: 'convert how an image refers to its objects',
       load: () => import('./commands/relink.ts'),
     },
   ],
@@ -67,7 +67,7 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     'bench',
     {
       usage: 'bench STACK',
-      what: 'measure how long lookups take, beside the kernel',
+      what: 'measure how long lookups take, compared with the kernel',
       load: () => import('./commands/bench.ts'),
     },
   ],
@@ -76,7 +76,7 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     'index',
     {
       usage: 'index DIR...',
-      what: 'note handles, for users who may not open files by them',
+      what: 'record file handles, for users who may not open files by handle',
       load: () => import('./commands/index.ts'),
     },
   ],
@@ -84,7 +84,7 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     'info',
     {
       usage: 'info QUESTION IMAGE...',
-      what: 'show what is in images',
+      what: 'show the contents of images',
       load: () => import('./commands/info.ts'),
     },
   ],
@@ -92,7 +92,7 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     'doctor',
     {
       usage: 'doctor [DIR...]',
-      what: 'show what this machine can do, and what would change that',
+      what: 'show what this machine supports, and how to enable the rest',
       load: () => import('./commands/doctor.ts'),
     },
   ],
@@ -108,7 +108,7 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     'completion',
     {
       usage: 'completion bash|zsh|fish',
-      what: 'print what has a shell complete commands',
+      what: 'print the completion script of a shell',
       load: async () => {
         const { define, runFor } = await import('./commands/completion.ts');
         return { define, run: args => runFor(args, commands) };

@@ -45,7 +45,7 @@ const MOUNT_OPTIONS: Record<ByteString, (value: ByteString | undefined) => ByteS
   statfs: value => `statfs=${needed('statfs', value)}`, // not an option of mount.composefs; accepted for mounts by fstab(5)
   upperdir: () => refuse('upperdir: a writable layer is not supported yet'),
   workdir: () => refuse('workdir: a writable layer is not supported yet'),
-  idmap: () => refuse('idmap: owners can not be mapped yet'),
+  idmap: () => refuse('idmap: owners cannot be mapped yet'),
 };
 
 /** The program accepts only these options, but mount(8) also passes the options that fstab(5) allows for every filesystem. */
@@ -57,11 +57,11 @@ async function mountComposefs(args: readonly ByteString[]): Promise<number> {
     .usage(MOUNT_SYNOPSIS)
     .argument('<image>', 'the image')
     .argument('<mountpoint>', 'a directory')
-    .option('-t <type>', 'composefs, and no other')
+    .option('-t <type>', 'must be composefs')
     .option('-o <options>', `${Object.keys(MOUNT_OPTIONS).join(', ')}, and those of mount(8)`, collect, [])
     .option('-f', 'check everything, but do not mount')
     .option('-s', 'ignore unknown options')
-    .option('-v', 'say what the mount protects, and which options have no effect')
+    .option('-v', 'print the protection of the mount, and the options without effect')
     .option('-n', 'without effect, for mount(8)')
     .option('-N <namespace>', 'without effect, for mount(8)');
   const ended = parse(command, args);
@@ -69,7 +69,7 @@ async function mountComposefs(args: readonly ByteString[]): Promise<number> {
   const [image, mountpoint] = command.args as [ByteString, ByteString];
   const { t: type = 'composefs', o: texts, f, s, v } = command.opts<MountFlags>();
   return reporting(FAILED, async () => {
-    if (type !== 'composefs' && type !== 'fuse.composefs') refuse(`-t ${printable(type)}: composefs is meant`);
+    if (type !== 'composefs' && type !== 'fuse.composefs') refuse(`-t ${printable(type)}: not composefs`);
     const options = mountOptions(texts, s === true);
     refuseOtherFiles(image, MOUNT_WORDS);
     if (process.geteuid?.() === 0) options.push('allow_other'); // as on mounts of the kernel
@@ -202,7 +202,7 @@ async function composefsFuse(args: readonly ByteString[]): Promise<number> {
     .argument('<mountpoint>', 'a directory')
     .option('-o <options>', 'mount options', (text: ByteString, before: ByteString[]) => [...before, text], [])
     .option('-f', 'stay in the foreground')
-    .option('-d', 'the same, and print each message')
+    .option('-d', 'stay in the foreground, and print each message')
     .option('-s', 'without effect');
   const ended = parse(command, args);
   if (ended !== undefined) return ended;

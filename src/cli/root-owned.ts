@@ -33,5 +33,5 @@ function reasonOf(path: string): string | undefined {
   const { uid, gid, mode } = stats;
   if (uid !== 0) return `belongs to user ${uid}`;
   if (stats.isSymbolicLink() || (mode & WRITABLE_BY_OTHERS) === 0 || (mode & STICKY) !== 0) return undefined;
-  return mode & 0o002 ? 'can be written to by everybody' : `can be written to by group ${gid}`;
+  return mode & 0o002 ? 'is writable by everyone' : `is writable by group ${gid}`;
 }

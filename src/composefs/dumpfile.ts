@@ -143,7 +143,7 @@ export class DumpReader {
     const path = field('path', () => parseText(line.path));
     const link = line.mode.startsWith('@');
     const inode = newInode(field('mode', () => parseMode(link ? line.mode.slice(1) : line.mode)));
-    if (link && isDirectory(inode.mode)) refuse('mode', 'a directory can not be a hard link');
+    if (link && isDirectory(inode.mode)) refuse('mode', 'a directory cannot be a hard link');
     if (!link) fillInode(inode, line, this.#strict);
     const entry = field('path', () => this.#place(path, inode, link));
     if (link)
@@ -158,18 +158,18 @@ export class DumpReader {
     const entry = { inode, link };
     if (path === '/') {
       if (this.#root) throw new ErrnoError(EINVAL, 'a second root');
-      if (!isDirectory(inode.mode)) throw new ErrnoError(EINVAL, 'the root is no directory');
+      if (!isDirectory(inode.mode)) throw new ErrnoError(EINVAL, 'the root is not a directory');
       this.#root = inode;
       return entry;
     }
-    if (!this.#root) throw new ErrnoError(EINVAL, 'the root "/" has to come first');
+    if (!this.#root) throw new ErrnoError(EINVAL, 'the root "/" must come first');
     const nameAt = path.lastIndexOf('/') + 1;
     const name = path.slice(nameAt);
     const parent = this.#find(path.slice(0, nameAt))?.inode;
-    if (!parent) throw new ErrnoError(EINVAL, `no directory for ${printable(path)} in the lines above`);
-    if (!isDirectory(parent.mode)) throw new ErrnoError(EINVAL, `${printable(path)} is below what is no directory`);
+    if (!parent) throw new ErrnoError(EINVAL, `no earlier line has the directory of ${printable(path)}`);
+    if (!isDirectory(parent.mode)) throw new ErrnoError(EINVAL, `the parent of ${printable(path)} is not a directory`);
     checkName(name);
-    if (parent.entries.has(name)) throw new ErrnoError(EINVAL, `${printable(path)} is there already`);
+    if (parent.entries.has(name)) throw new ErrnoError(EINVAL, `${printable(path)} has a line already`);
     parent.entries.set(name, entry);
     return entry;
   }
@@ -189,7 +189,7 @@ export class DumpReader {
       if (way.has(at)) throw new ErrnoError(EINVAL, `${printable(link.target)} is a hard link to itself`);
       way.add(at);
       const target = this.#find(link.target);
-      if (!target) throw new ErrnoError(EINVAL, `no ${printable(link.target)} to link to`);
+      if (!target) throw new ErrnoError(EINVAL, `no line has ${printable(link.target)}, the target of the hard link`);
       at = target;
     }
     if (isDirectory(at.inode.mode)) throw new ErrnoError(EINVAL, 'a hard link to a directory');
@@ -250,7 +250,7 @@ function fillInode(inode: TreeInode, line: Line, strict: boolean): void {
   const rdev = field('rdev', () => parseNumber(line.rdev, U32_MAX));
   const type = inode.mode & S_IFMT;
   if (type === S_IFCHR || type === S_IFBLK) inode.rdev = rdev;
-  else if (strict && rdev !== 0) refuse('rdev', `${rdev}, while it is no device`);
+  else if (strict && rdev !== 0) refuse('rdev', `${rdev}, but the file is not a device`);
   field('mtime', () => fillTime(inode, line.mtime));
   fillData(inode, line, strict);
   if (line.xattrs.length > XATTR_TEXT_MAX)
@@ -261,7 +261,7 @@ function fillInode(inode: TreeInode, line: Line, strict: boolean): void {
 function fillData(inode: TreeInode, line: Line, strict: boolean): void {
   const content = field('content', () => parseOptional(line.content));
   if (content !== undefined && content.length !== inode.sizeBytes)
-    refuse('content', `${content.length} bytes, while the size is ${inode.sizeBytes}`);
+    refuse('content', `${content.length} bytes, but the size is ${inode.sizeBytes}`);
   const payload = field('payload', () => parsePath(line.payload));
   if (payload !== undefined) field('payload', () => setPayload(inode, payload));
   const isElsewhere = isRegular(inode.mode) && inode.sizeBytes > 0 && !content;
@@ -269,8 +269,8 @@ function fillData(inode: TreeInode, line: Line, strict: boolean): void {
   if (isSymlink(inode.mode)) {
     if (!payload) refuse('payload', 'a symlink needs a target');
     if (strict && inode.sizeBytes !== payload.length)
-      refuse('size', `${inode.sizeBytes}, while the target has ${payload.length} bytes`);
-    if (strict && content) refuse('content', 'a symlink has none');
+      refuse('size', `${inode.sizeBytes}, but the target has ${payload.length} bytes`);
+    if (strict && content) refuse('content', 'a symlink has no content');
     inode.sizeBytes = payload.length;
     return;
   }
@@ -306,7 +306,7 @@ function fillXattrs(inode: TreeInode, text: ByteString): void {
 const mayHaveOrigin = ({ mode, payload }: TreeInode): boolean => isRegular(mode) && payload === '';
 
 function parseNumber(text: ByteString, max: number): number {
-  if (!/^[0-9]+$/.test(text)) throw new ErrnoError(EINVAL, `${quoted(text)} is no number`);
+  if (!/^[0-9]+$/.test(text)) throw new ErrnoError(EINVAL, `${quoted(text)} is not a number`);
   const value = Number(text);
   if (value > max || (value === max && BigInt(text) !== BigInt(max)))
     throw new ErrnoError(EINVAL, `${text} is more than ${max}`);
@@ -314,7 +314,7 @@ function parseNumber(text: ByteString, max: number): number {
 }
 
 function parseMode(text: ByteString): number {
-  if (!/^[0-7]+$/.test(text)) throw new ErrnoError(EINVAL, `${quoted(text)} is no octal number`);
+  if (!/^[0-7]+$/.test(text)) throw new ErrnoError(EINVAL, `${quoted(text)} is not an octal number`);
   const mode = Number.parseInt(text, 8);
   if (mode > U32_MAX) throw new ErrnoError(EINVAL, `${text} has more than 32 bits`);
   if (!hasFileType(mode)) throw new ErrnoError(EINVAL, `${text} has no file type`);

@@ -38,7 +38,7 @@ export class AreaBudget {
     if (this.#left < 0)
       throw new ErrnoError(
         EUCLEAN,
-        `nid ${nid}: inodes overlap: up to this one they have more bytes than the image, which has ${this.#imageBytes}`,
+        `nid ${nid}: inodes overlap: those up to this one have more bytes than the image, which has ${this.#imageBytes}`,
       );
   }
 }

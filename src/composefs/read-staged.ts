@@ -48,7 +48,7 @@ class StagedReader {
     const names = new Map<ByteString, StagedInode>();
     this.#values.dirents(new ImageInode(this.#image, nid), (name, child) => {
       if (name === '.' || name === '..') return;
-      if (names.has(name)) throw new ErrnoError(EUCLEAN, `nid ${nid}: a name that is there twice`);
+      if (names.has(name)) throw new ErrnoError(EUCLEAN, `nid ${nid}: a name occurs twice`);
       names.set(name, this.#child(child, directory));
     });
     names.set('.', directory).set('..', directory.parent ?? directory);

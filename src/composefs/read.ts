@@ -72,7 +72,7 @@ class TreeReader {
     if (known && isDirectory(known.mode)) throw new ErrnoError(EUCLEAN, `nid ${nid}: a directory with two names`);
     const inode = known ?? this.#inode(nid);
     if (!inode) return undefined;
-    if (parent.entries.has(name)) throw new ErrnoError(EUCLEAN, `nid ${nid}: a name that is there already`);
+    if (parent.entries.has(name)) throw new ErrnoError(EUCLEAN, `nid ${nid}: a name occurs twice`);
     parent.entries.set(name, { inode, link: known !== undefined });
     this.#seen.set(nid, inode);
     return !known && isDirectory(inode.mode) ? inode : undefined;

@@ -128,5 +128,5 @@ function toPath({ digest, inode }: ExternalFile, target: 'data-only' | 'absolute
 
 const WITHOUT_DIGEST: Refusal = {
   code: 'ENOVERITY',
-  message: 'the file has no digest, which is to tell its object',
+  message: 'the file has no digest to identify its object',
 };

@@ -53,10 +53,10 @@ const UUID_SINCE: KernelVersion = [6, 9];
 function uuid({ fd, type, machine: { kernel } }: ProbedDirectory): Answer {
   const hex = Buffer.from(bufferOf(readUuid(fd))).toString('hex');
   if (/[^0]/.test(hex)) return yes(hex.replace(/^(.{8})(....)(....)(....)/, '$1-$2-$3-$4-'));
-  if (!isSince(kernel, UUID_SINCE)) return no(null, 'the kernel does not tell it', 'Linux 6.9');
+  if (!isSince(kernel, UUID_SINCE)) return no(null, 'the kernel does not report it', 'Linux 6.9');
   return no(
     null,
-    'none: origins can not lead here',
+    'none: origins cannot lead here',
     type === 'ext4' ? 'tune2fs -U random DEVICE' : 'ext4, xfs or btrfs',
   );
 }
@@ -70,7 +70,7 @@ function handles({ fd }: ProbedDirectory): Answer {
 /** Opens the directory itself by its handle. */
 function openByHandle({ fd }: ProbedDirectory): Answer {
   const handle = readHandle(fd, '');
-  if (typeof handle === 'number') return no(null, 'there are no handles', 'ext4, xfs or btrfs');
+  if (typeof handle === 'number') return no(null, 'the filesystem has no file handles', 'ext4, xfs or btrfs');
   const opened = openHandle(fd, handle, O_PATH);
   if (opened < 0)
     return no(null, `open_by_handle_at(2): ${errnoText(opened)}`, 'root, or an index: lowerdata index DIR');
@@ -97,7 +97,7 @@ const MULTIGRAIN = ['ext4', 'xfs', 'btrfs', 'tmpfs'];
 
 function changeTimes({ type, machine: { kernel } }: ProbedDirectory): Answer {
   const isFine = isSince(kernel, MULTIGRAIN_SINCE);
-  if (isFine && MULTIGRAIN.includes(type)) return yes('each change that follows a look has a time of its own');
-  const why = 'changes in one tick of the clock may look the same';
+  if (isFine && MULTIGRAIN.includes(type)) return yes('two changes with a look between them differ in their times');
+  const why = 'changes in one tick of the clock may have the same time';
   return no(null, why, isFine ? MULTIGRAIN.join(', ') : 'Linux 6.13');
 }

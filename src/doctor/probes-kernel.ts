@@ -56,7 +56,7 @@ function openssl(): Answer {
   const none = new Uint8Array(0);
   const result = native.hashBlocks(1, none, none, 1, none);
   if (result >= 0) return yes(`${openssl}, used by the addon`);
-  const why = result === -ENOSYS ? 'the addon does not find it: checks of data take longer' : 'it has no SHA-256';
+  const why = result === -ENOSYS ? 'the addon does not find it: checking data takes longer' : 'it has no SHA-256';
   return no(openssl ?? null, why, 'Node from nodejs.org, and its headers when the addon is compiled');
 }
 
@@ -80,7 +80,7 @@ function feature(module: 'overlay' | 'erofs', since: KernelVersion, what: string
 /** Build features of composefs-rs that declare what a kernel cannot do. */
 const TIERS: readonly (readonly [KernelVersion, string, string])[] = [
   [[6, 12], 'rhel9', 'images need loop devices'],
-  [[6, 15], 'pre-6.15', 'detached mounts are no layers'],
+  [[6, 15], 'pre-6.15', 'detached mounts cannot be layers'],
   [[6, 16], 'pre-6.16', 'data-only layers need root'],
 ];
 

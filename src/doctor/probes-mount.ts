@@ -41,7 +41,7 @@ function device(): Answer {
   }
 }
 const DEVICE_HELP: Readonly<Record<string, string>> = {
-  EACCES: 'chmod 666 /dev/fuse, as udev has it, or its group',
+  EACCES: 'chmod 666 /dev/fuse, as udev does, or membership in its group',
   EPERM: 'a device cgroup that allows 10:229; containers: --device=/dev/fuse',
 };
 
@@ -69,11 +69,13 @@ function minorOf({ offer, kernel }: Machine): readonly [minor: number, isAsked: 
 function protocol(machine: Machine): Answer {
   const [minor, isAsked] = minorOf(machine);
   if (minor === 0) return no(null, `Linux ${machine.release} is too old`, 'Linux 5.6 or newer');
-  return yes(isAsked ? `7.${minor}, as a mount was told` : `7.${minor} or later, by the version of the kernel`);
+  return yes(
+    isAsked ? `7.${minor}, as reported to a mount` : `7.${minor} or later, according to the version of the kernel`,
+  );
 }
 
 function flags({ offer }: Machine): Answer {
-  if (!offer) return no(null, 'no mount could be made to ask for them', 'a user who may mount, or user namespaces');
+  if (!offer) return no(null, 'no mount could be made to find out', 'a user who may mount, or user namespaces');
   const missing = acceptedFlags.filter(flag => !offer.flags.has(flag));
   const value = `${acceptedFlags.length - missing.length} of the ${acceptedFlags.length} that lowerdata asks for`;
   return missing.length === 0 ? yes(value) : no(value, `missing: ${missing.join(' ')}`, 'a newer kernel');
@@ -88,7 +90,7 @@ function mountCall({ inInitialNamespace }: Machine): Answer {
   return no(
     null,
     result === -EPERM ? 'needs CAP_SYS_ADMIN over this mount namespace' : errnoText(result),
-    'root, unshare -Urm, or fusermount3 in its place',
+    'root, unshare -Urm, or fusermount3 instead',
   );
 }
 
@@ -180,5 +182,5 @@ function userNamespaces(): Answer {
     return no(null, `${key} is ${value}`, `sysctl -w ${key}=${instead}`);
   }
   const why = error ? 'unshare(1) could not be run' : (stderr.trim().split('\n').at(-1) ?? '');
-  return no(null, why, error ? 'install it (Debian: util-linux)' : 'a container that lets unshare(2) through');
+  return no(null, why, error ? 'install it (Debian: util-linux)' : 'a container that allows unshare(2)');
 }

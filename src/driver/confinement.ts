@@ -158,8 +158,8 @@ export function confinementText(confinement: Confinement | string): string {
   return `the daemon ${FILES[files]}, with ${kept}`;
 }
 const FILES = {
-  layers: 'can open its layers alone',
-  reading: 'can open files for reading alone',
+  layers: 'can open only its layers',
+  reading: 'can open files only for reading',
   any: 'is not confined to its layers (no Landlock)',
 } as const;
 
@@ -167,5 +167,5 @@ const FILES = {
 export function confinementDetails(confinement: Confinement | string): string {
   const text = confinementText(confinement);
   if (typeof confinement === 'string') return text;
-  return `${text}; ${confinement.systemCalls ? 'system calls are filtered' : 'no seccomp here'}`;
+  return `${text}; ${confinement.systemCalls ? 'system calls are filtered' : 'system calls are not filtered (no seccomp)'}`;
 }

@@ -60,7 +60,7 @@ type FuseNativeClass = new (mountpoint: string, operations: object, options: { t
 /** Ends an operation with a count or a negative errno, and returns the memory to libfuse. */
 type Signal = (result: number, memory: ArrayBufferLike) => void;
 
-/** Opens a stack, mounts it once, and serves it. The process stays alive until it is told to exit. */
+/** Opens a stack, mounts it once, and serves it. The process stays alive until it is asked to exit. */
 export class FuseNativeServer {
   /** Settles when the connection has ended and the layers are closed. */
   readonly ended: Promise<End>;
@@ -79,9 +79,10 @@ export class FuseNativeServer {
    * openOverlay does.
    */
   constructor(stack: StackOptions, driver: DriverOptions, log: (line: string) => void) {
-    if (driver.latency === 'low') throw new ErrnoError(EINVAL, 'latency=low: not with transport=fuse-native');
-    if (driver.passthrough === 'on') throw new ErrnoError(EINVAL, 'passthrough=on: not with transport=fuse-native');
-    if (driver.statfs === 'data') throw new ErrnoError(EINVAL, 'statfs=data: not with transport=fuse-native');
+    if (driver.latency === 'low') throw new ErrnoError(EINVAL, 'latency=low: not supported with transport=fuse-native');
+    if (driver.passthrough === 'on')
+      throw new ErrnoError(EINVAL, 'passthrough=on: not supported with transport=fuse-native');
+    if (driver.statfs === 'data') throw new ErrnoError(EINVAL, 'statfs=data: not supported with transport=fuse-native');
     this.fuseNative = load();
     this.overlay = openOverlay(stack, step, memoryFor(driver));
     this.restrictions = restrictionsOf(stack, driver, this.overlay.layers);
@@ -130,7 +131,7 @@ export class FuseNativeServer {
     fuse._op_listxattr = (signal, path, out) => signal(operations.listxattr(path, out), out.buffer);
     const error = await new Promise<Error | null>(done => {
       fuse.mount(done);
-      setTimeout(done, GREETING_MS, new Error('unmounted before the kernel said a word')).unref();
+      setTimeout(done, GREETING_MS, new Error('unmounted before the first request of the kernel')).unref();
     });
     if (error) throw new ErrnoError(EIO, `fuse-native: mount ${mountpoint}: ${error.message}`);
   }

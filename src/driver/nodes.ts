@@ -36,7 +36,7 @@ export interface NodeTable {
   get(nodeid: Nodeid): Node | undefined;
   /** The node to answer with for one that a lookup found: the one that stands for its object. */
   canonical(node: Node): Node;
-  /** Counts a lookup of a canonical node that the kernel is told of. @returns its nodeid */
+  /** Counts a lookup of a canonical node that is reported to the kernel. @returns its nodeid */
   remember(node: Node): Nodeid;
   /** Takes back `count` lookups. @returns whether the kernel has forgotten the node */
   forget(nodeid: Nodeid, count: number): boolean;

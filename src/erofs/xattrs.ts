@@ -81,7 +81,7 @@ function visitEntry(image: Image, at: number, visit: (name: ByteString, entry: n
 /** The offset of the first inline entry, after the ids of the shared ones. Throws EOPNOTSUPP, EUCLEAN. */
 function inlineStart(image: Image, inode: ImageInode): number {
   if (inode.xattrBytes === XattrHeader.SIZE) {
-    throw new ErrnoError(EOPNOTSUPP, `nid ${inode.nid}: an xattr area of a header alone`); // as the kernel answers
+    throw new ErrnoError(EOPNOTSUPP, `nid ${inode.nid}: the xattr area has only a header`); // as the kernel answers
   }
   const shared = image.view.getUint8(inode.xattrAt + XattrHeader.h_shared_count);
   const length = XattrHeader.SIZE + shared * SHARED_ID_BYTES;

@@ -66,7 +66,7 @@ export class Device {
     if (received === -EAGAIN) return 'idle';
     if (received <= 0) return endOf(-received);
     const replyBytes = dispatcher.handle(request, received);
-    if (replyBytes > 0) this.told(native.fuseReply(fd, dispatcher.reply, replyBytes), replyBytes);
+    if (replyBytes > 0) this.onReplySent(native.fuseReply(fd, dispatcher.reply, replyBytes), replyBytes);
     return undefined;
   }
 
@@ -89,11 +89,11 @@ export class Device {
         const now = pause.end();
         replyBytes = dispatcher.handle(request, received, undefined, now);
         if (now < until) continue;
-        if (replyBytes > 0) this.told(native.fuseReply(fd, dispatcher.reply, replyBytes), replyBytes);
+        if (replyBytes > 0) this.onReplySent(native.fuseReply(fd, dispatcher.reply, replyBytes), replyBytes);
         return undefined;
       }
       if (received === -EAGAIN && !pause.again()) return undefined;
-      if (received < WRITE_FAILED) this.told(received - WRITE_FAILED, replyBytes);
+      if (received < WRITE_FAILED) this.onReplySent(received - WRITE_FAILED, replyBytes);
       else if (received !== -EAGAIN) {
         const end = endOf(-received);
         if (end) return end;
@@ -111,7 +111,7 @@ export class Device {
   }
 
   /** Handles the result of writing a reply. If the kernel refused it, the caller gets EIO, unless the request is gone. */
-  private told(sent: number, replyBytes: number): void {
+  private onReplySent(sent: number, replyBytes: number): void {
     if (sent >= 0 || sent === -ENOENT) return;
     this.options.log(`a reply of ${replyBytes} bytes was refused: ${errnoText(sent)}`);
     native.fuseReply(this.fd, this.dispatcher.reply, this.dispatcher.fail());

@@ -97,7 +97,7 @@ const accepted: ReadonlyMap<InitFlagName, When> = new Map<InitFlagName, When>([
   ['NO_OPEN_SUPPORT', always], // says that OPEN may be answered ENOSYS, once and for all
   ['PARALLEL_DIROPS', always], // two lookups in one directory may run at once
   ['POSIX_ACL', wanted => wanted.posixAcl], // the kernel checks permissions itself
-  ['ABORT_ERROR', always], // tells an aborted connection from an unmounted one
+  ['ABORT_ERROR', always], // distinguishes an aborted connection from an unmounted one
   ['MAX_PAGES', always], // reads of 1 MiB, not 128 KiB
   ['CACHE_SYMLINKS', always], // targets never change
   ['NO_OPENDIR_SUPPORT', always], // says that OPENDIR may be answered ENOSYS, once and for all

@@ -217,7 +217,7 @@ export async function unmountFuse(
 ): Promise<boolean> {
   const place = MountPlace.at(path);
   try {
-    if (place.mountId !== id) throw new ErrnoError(ESTALE, `${printable(path)}: another mount is there by now`);
+    if (place.mountId !== id) throw new ErrnoError(ESTALE, `${printable(path)}: another mount is there now`);
     if (by === 'fusermount3') return await unmountByHelper(place, lazy);
     const result = native.umount(place.path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0) | (force ? MNT_FORCE : 0));
     if (result === -EBUSY) return false;

@@ -61,8 +61,8 @@ export class Explainer {
    * @param measure whether data whose digest is not known is read and measured now
    */
   explain(path: ByteString, measure = false): Explanation {
-    const { lookups, data } = tell(this.overlay, path, measure);
-    const kernel = tell(this.kernel, path, false);
+    const { lookups, data } = traceLookup(this.overlay, path, measure);
+    const kernel = traceLookup(this.kernel, path, false);
     const outcome = lookups.at(-1)?.outcome ?? 'the root';
     const same =
       kernel.lookups.length === lookups.length &&
@@ -78,18 +78,19 @@ export class Explainer {
 }
 
 /** The last rule that the lookup by Linux applied, and its data. */
-function deviation({ lookups, data }: Told): { data?: string; rule?: string } {
+function deviation({ lookups, data }: TracedLookup): { data?: string; rule?: string } {
   const rules = (lookups.at(-1)?.events ?? []).filter(event => 'rule' in event);
   const last = rules.at(-1);
   return { ...(data && { data: data.outcome }), ...(last && 'rule' in last && { rule: `${last.rule}: ${last.text}` }) };
 }
 
-interface Told {
+/** The events of one lookup, and of the search for the data. */
+interface TracedLookup {
   readonly lookups: LookupReport[];
   readonly data?: DataReport;
 }
 
-function tell(overlay: Overlay, path: ByteString, measure: boolean): Told {
+function traceLookup(overlay: Overlay, path: ByteString, measure: boolean): TracedLookup {
   const recorder = new Recorder();
   overlay.trace = recorder;
   try {

@@ -24,7 +24,7 @@ import { type InventoryEntry, inventory } from './inventory.ts';
  */
 export const HAZARDS = {
   captured: {
-    what: "a file of another layer is at the redirect's path, and is taken for the data",
+    what: "a file of another layer is at the redirect's path, and is used as the data",
     help: 'mount with redirects=data-only, or `lowerdata relink --to data-only`, or put the layers in another order',
   },
   hidden: {
@@ -37,31 +37,34 @@ export const HAZARDS = {
   },
   missing: {
     what: 'no data-only layer has the data',
-    help: 'add the layer that has it; `lowerdata fsck` checks them all',
+    help: 'add the layer that has it; `lowerdata fsck` finds every missing object',
   },
   'no-data-layer': {
     what: 'a redirect begins with //, and the stack has no data-only layer',
     help: 'add one after `::`',
   },
   'foreign-origin': {
-    what: "the data has an origin alone, on a filesystem that none of the layers' is, or more than one",
+    what: 'the data has only an origin, and the filesystem of the origin is that of no layer or of several',
     help: '`lowerdata relink --to data-only` where the objects are, or add a layer of that filesystem',
   },
   'stale-origin': {
-    what: 'the data has an origin alone, and that file is gone',
+    what: 'the data has only an origin, and that file is gone',
     help: '`lowerdata relink --to origin` again',
   },
-  'unreadable-origin': { what: 'the data has an origin alone', help: 'check as root, or with CAP_DAC_READ_SEARCH' },
-  size: {
-    what: 'the data has another size than its metadata says',
-    help: '`lowerdata fsck` tells which objects are wrong',
+  'unreadable-origin': {
+    what: 'the data has only an origin, which this process may not follow',
+    help: 'check as root, or with CAP_DAC_READ_SEARCH',
   },
-  'not-followed': { what: 'the kernel follows this redirect with other options alone', help: 'mount with metacopy=on' },
+  size: {
+    what: 'the size of the data is not the one in its metadata',
+    help: '`lowerdata fsck` finds the wrong objects',
+  },
+  'not-followed': { what: 'the kernel follows this redirect only with other options', help: 'mount with metacopy=on' },
   'needs-lowerdata': {
     what: 'Linux 6.18 refuses this redirect',
     help: '`lowerdata relink --to absolute` for the kernel',
   },
-  broken: { what: 'it can not be looked up', help: '`lowerdata explain` tells why' },
+  broken: { what: 'the lookup fails', help: '`lowerdata explain` shows why' },
 } as const;
 /** The name of a hazard. */
 export type HazardCode = keyof typeof HAZARDS;

@@ -161,7 +161,7 @@ export class ObjectCheck {
     if (result === 0) this.counts.verityEnabled++;
     else if (result === -EEXIST) this.counts.verityThere++;
     else if (result === -ENOTTY || result === -EOPNOTSUPP) this.counts.verityImpossible++;
-    else throw new ErrnoError(-result, `${data.place}: fs-verity can not be enabled: ${errnoText(result)}`);
+    else throw new ErrnoError(-result, `${data.place}: fs-verity cannot be enabled: ${errnoText(result)}`);
   }
 
   private failed(path: ByteString, error: unknown): void {
@@ -177,7 +177,7 @@ class SizeError extends ErrnoError {
   readonly code = 'EWRONGSIZE';
 
   constructor(place: string, found: number, wanted: number) {
-    super(EIO, `EWRONGSIZE: ${place}: the data has ${found} bytes, its metacopy says ${wanted}`);
+    super(EIO, `EWRONGSIZE: ${place}: the data has ${found} bytes, but its metacopy says ${wanted}`);
   }
 }
 

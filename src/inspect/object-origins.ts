@@ -159,7 +159,8 @@ function accept({ layer, uuid }: Base, path: ByteString, data: Data, sizeBytes: 
     data.close();
     return { object, code, message };
   };
-  if (data.sizeBytes !== sizeBytes) return refuse('EWRONGSIZE', `${data.sizeBytes} bytes, the image says ${sizeBytes}`);
+  if (data.sizeBytes !== sizeBytes)
+    return refuse('EWRONGSIZE', `${data.sizeBytes} bytes, but the image says ${sizeBytes}`);
   const handle = readHandle(data.fd, '');
   if (typeof handle === 'number') return refuse(errnoName(handle), 'its filesystem gives no file handle');
   return { object, data, origin: byteStringOf(formatOrigin({ uuid, handle })) };
@@ -168,5 +169,5 @@ function judged({ object, origin }: OpenObject, wanted: WantedObject, outcome: O
   if (!('digest' in outcome)) return { object, code: errnoName(outcome.errno), message: outcome.message };
   const found = Buffer.from(outcome.digest).toString('hex');
   if (found === wanted.digest) return origin;
-  return { object, code: 'EWRONGVERITY', message: `its digest is ${found}, the image says ${wanted.digest}` };
+  return { object, code: 'EWRONGVERITY', message: `its digest is ${found}, but the image says ${wanted.digest}` };
 }

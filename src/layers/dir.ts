@@ -298,10 +298,7 @@ export class DirLayer implements Layer {
   /** The error of a call that used the path of a descriptor below /proc. */
   private failureByPath(result: number, it: DirInode): ErrnoError {
     if (result !== -errno.ENOENT) return this.failure(result, it);
-    return new ErrnoError(
-      errno.ENOENT,
-      `layer ${this.path}: ${it.path}: xattrs are read by way of /proc, which is missing`,
-    );
+    return new ErrnoError(errno.ENOENT, `layer ${this.path}: ${it.path}: reading xattrs needs /proc, which is missing`);
   }
 }
 

@@ -9,7 +9,7 @@ export function liveText(live: LiveNumbers | undefined): string[] {
   if (live === undefined) return ['  running     the daemon does not answer'];
   const { uptimeSeconds, residentBytes, userSeconds, systemSeconds } = live.process;
   const memory = `${(residentBytes / 2 ** 20).toFixed(1)} MiB of memory`;
-  const time = `${(userSeconds + systemSeconds).toFixed(2)} s of processor time`;
+  const time = `${(userSeconds + systemSeconds).toFixed(2)} s of CPU time`;
   const running = `  running     for ${duration(uptimeSeconds)}, ${memory}, ${time}`;
   if (live.activity === null) return [running, '  requests    are not counted with transport=fuse-native'];
   return [running, ...activityText(live.activity)];

@@ -176,7 +176,7 @@ const takeVerity: Take = (choices, value = 'require') => {
 };
 
 /** Root is let in anyway, so for root this option changes nothing. */
-const takeAllowRoot = flag('for root only, who is let in anyway', ({ isRoot }) => {
+const takeAllowRoot = flag('let root in; only root may give it, and root is let in anyway', ({ isRoot }) => {
   if (!isRoot) throw new ErrnoError(EINVAL, 'option allow_root: not supported yet; allow_other lets root in, too');
 });
 
@@ -205,14 +205,14 @@ const STATFS =
   'whose numbers df(1) shows: those of the top layer, as in the kernel, where an image is always full, or `data`: those of the ' +
   'first data-only layer';
 const LATENCY =
-  '`low`: no processor sleeps while requests follow each other closely, which takes power, and write access to ' +
+  '`low`: no CPU sleeps while requests follow each other closely, which takes power, and write access to ' +
   '/dev/cpu_dma_latency; where waking takes long, answers come two to three times as fast';
 const TRANSPORT =
   'how requests come: read from /dev/fuse, or through io_uring (Linux 6.14 with fuse.enable_uring=1); `fuse-native`: the ' +
   'package of that name, for comparison';
 const ATTR_TIMEOUT =
   'seconds that the kernel may keep attributes; those of directory layers are as old again when it asks; default: 30 with ' +
-  'a directory layer, for ever with images alone';
+  'a directory layer, forever with images alone';
 const DENTRY_CACHE =
   'names that this process remembers the lookup of, at 600 bytes each; 0: none; default: 65536; one image alone needs none';
 const CONFINE =
@@ -220,12 +220,12 @@ const CONFINE =
 const NOACL =
   'POSIX access control lists do not count; in mounts by fusermount3 with a directory layer it spares users who do not own the ' +
   'root a message for each path: the kernel asks for the list of the root each time';
-const NO_IDS = 'owners can not be mapped yet';
+const NO_IDS = 'owners cannot be mapped yet';
 const NO_REMOTE = 'remote layers are not supported yet';
-const NO_LABELS = 'a security context can not be chosen yet';
-const FUSE = 'Of FUSE; nothing here depends on it.';
-const FUSE_OVERLAYFS = 'Of fuse-overlayfs; nothing here depends on it.';
-const OF_MOUNT = ofEveryMount(silent('For mount(8), or what holds anyway.'));
+const NO_LABELS = 'a security context cannot be chosen yet';
+const FUSE = 'An option of FUSE that changes nothing here.';
+const FUSE_OVERLAYFS = 'An option of fuse-overlayfs that changes nothing here.';
+const OF_MOUNT = ofEveryMount(silent('For mount(8), or true of every mount anyway.'));
 
 export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteString, MountOption>([
   // layers and how they are served
@@ -259,7 +259,7 @@ export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteSt
   ['negative_timeout', seconds('seconds that the kernel may keep misses', 'negativeTimeout')],
   ['dentry_cache', valued('N', DENTRY_CACHE, takeDentries)],
   ['timeout', seconds('`entry_timeout` and `attr_timeout` at once', 'entryTimeout', 'attrTimeout')],
-  ['fd', refused('a descriptor that is mounted already can not be served yet')],
+  ['fd', refused('a descriptor that is mounted already cannot be served yet')],
   ['auto_unmount', idle('A mount never outlives its daemon.')],
   ...names('kernel_cache auto_cache noauto_cache direct_io use_ino readdir_ino nonempty big_writes', idle(FUSE)),
   ...names('async_read sync_read atomic_o_trunc clone_fd max_idle_threads max_threads max_write', idle(FUSE)),

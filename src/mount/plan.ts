@@ -106,7 +106,7 @@ function finish(draft: Draft, source: ByteString, isImage: (path: ByteString) =>
   const lifted = RESTRICTION_FLAGS.filter(flag => undone.has(flag));
   if (verity) stack.set('verity', verity);
   if (driver.opens === 'none' && driver.passthrough === 'on')
-    throw new ErrnoError(EINVAL, 'option opens=none: excludes passthrough=on, which is told at open what to read');
+    throw new ErrnoError(EINVAL, 'option opens=none: excludes passthrough=on, which needs the data at open');
   const layers = stack.hasLayers ? stack.finish(KERNEL_DEFAULTS, objects) : bareStack(stack, source, objects, isImage);
   if (driver.nfsExport === 'on' && !isImageAlone(layers, isImage)) withoutEffect.push('nfs_export');
   return {

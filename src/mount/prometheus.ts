@@ -109,7 +109,7 @@ const families: readonly Family[] = [
   row(
     'cpu_seconds_total',
     'counter',
-    'Processor time of the daemon.',
+    'CPU time of the daemon.',
     ofProcess(({ userSeconds, systemSeconds }) => [
       [{ mode: 'user' }, userSeconds],
       [{ mode: 'system' }, systemSeconds],

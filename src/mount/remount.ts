@@ -34,7 +34,7 @@ const wordsOf = (texts: readonly ByteString[]): string[] => texts.flatMap(text =
 /**
  * Changes the flags that `texts` name; the options of the tree stay as they were.
  * @returns the options that had no effect
- * Throws ErrnoError: EROFS for `rw`, EINVAL if the path is no mount of this program, ESTALE if another mount is there by now.
+ * Throws ErrnoError: EROFS for `rw`, EINVAL if the path is no mount of this program, ESTALE if another mount is there now.
  */
 export function remount(path: ByteString, texts: readonly ByteString[]): string[] {
   const words = wordsOf(texts).filter(word => word !== '' && word !== 'remount' && word !== 'ro');
@@ -45,7 +45,7 @@ export function remount(path: ByteString, texts: readonly ByteString[]): string[
   if (mount?.type !== 'fuse.lowerdata') throw new ErrnoError(EINVAL, `${shown}: not a mount of lowerdata`);
   const place = MountPlace.at(mount.path);
   try {
-    if (place.mountId !== mount.id) throw new ErrnoError(ESTALE, `${shown}: another mount is there by now`);
+    if (place.mountId !== mount.id) throw new ErrnoError(ESTALE, `${shown}: another mount is there now`);
     const flags = MS_REMOUNT | MS_BIND | changed(mount, words);
     const result = native.mount('none', place.path, 'none', flags, '');
     if (result < 0) throw new ErrnoError(-result, `remount ${shown}: ${errnoText(result)}`);

@@ -13,7 +13,7 @@ import type { OverlayXattrs } from './xattrs.ts';
 const PASSING: readonly number[] = [-EINTR, -ENOMEM, -ENFILE, -EMFILE];
 
 const NO_PERMISSION =
-  'data can be found by its origin alone, which takes CAP_DAC_READ_SEARCH, or an index of its layer: `lowerdata index DIR`';
+  'data can be found only by its origin, which needs CAP_DAC_READ_SEARCH, or an index of its layer: `lowerdata index DIR`';
 
 export class Lowerdata {
   private readonly dataLayers: readonly Layer[];

@@ -42,7 +42,8 @@ export function parseDigest(value: Uint8Array): Digest | undefined {
   if (value.length > METACOPY_BYTES_MAX) throw new ErrnoError(ERANGE, `metacopy of ${value.length} bytes`);
   const { version, len, digest_algo } = Metacopy;
   if (value[version] !== 0) throw new ErrnoError(EIO, `metacopy version ${value[version]}`);
-  if (value[len] !== value.length) throw new ErrnoError(EIO, `metacopy says ${value[len]} bytes, has ${value.length}`);
+  if (value[len] !== value.length)
+    throw new ErrnoError(EIO, `metacopy says ${value[len]} bytes, but has ${value.length}`);
   const bytes = value.slice(Metacopy.digest);
   const algorithm = algorithms[value[digest_algo] as number];
   if (algorithm === 'none') return undefined;

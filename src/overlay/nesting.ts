@@ -13,7 +13,10 @@ const DEPTH_MAX = 1;
 /** Throws EINVAL for a directory on an overlay that itself has a layer on an overlay. */
 export function refuseDeepNesting(path: ByteString): void {
   if (overlaysBelow(path, DEPTH_MAX) > DEPTH_MAX) {
-    throw new ErrnoError(EINVAL, `layer ${printable(path)}: on an overlay of an overlay, which is as deep as they go`);
+    throw new ErrnoError(
+      EINVAL,
+      `layer ${printable(path)}: it is on an overlay of an overlay, and overlays nest no deeper`,
+    );
   }
 }
 

@@ -91,7 +91,7 @@ export function openLayer(path: ByteString, digest?: string, attrSeconds: number
 function openLayerIn(context: LayerContext, path: ByteString, digest: string | undefined, attrSeconds: number): Layer {
   const stat = statLayer(path);
   if (stat.isFile()) return openImageLayer(path, digest);
-  if (digest !== undefined) throw new ErrnoError(EINVAL, `layer ${printable(path)}: no image, so it has no digest`);
+  if (digest !== undefined) throw new ErrnoError(EINVAL, `layer ${printable(path)}: not an image, so it has no digest`);
   if (stat.isDirectory()) {
     refuseDeepNesting(path);
     return new DirLayer(path, attrSeconds, context);
@@ -112,7 +112,10 @@ function openImageLayer(path: ByteString, digest: string | undefined): Layer {
   return openErofsLayer(path, bytes => {
     const found = Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
     if (found === wanted) return;
-    throw new VerityError('EWRONGVERITY', `layer ${printable(path)}: the image is ${found}, not ${wanted}`);
+    throw new VerityError(
+      'EWRONGVERITY',
+      `layer ${printable(path)}: the digest of the image is ${found}, not ${wanted}`,
+    );
   });
 }
 

@@ -119,7 +119,7 @@ export function step(rules: Rules, search: Search, found: Inode, prefixBytes: nu
     return end(search);
   }
   if (isLastComponent && search.metacopy && !isRegular(found.mode)) {
-    trace?.rule('L4', 'no regular file: it holds no data, and ends the search');
+    trace?.rule('L4', 'not a regular file: it holds no data and ends the search');
     return end(search);
   }
   if (isDirectory(found.mode)) {
@@ -128,7 +128,7 @@ export function step(rules: Rules, search: Search, found: Inode, prefixBytes: nu
     if (isOpaque(rules, search, found, isLastComponent)) return TAKES_PART;
   } else {
     if (search.isDir || !isLastComponent) {
-      trace?.rule('L4', 'no directory: it ends the search');
+      trace?.rule('L4', 'not a directory: it ends the search');
       return end(search);
     }
     const metacopy = hasMetacopy(rules.xattrs, found);
@@ -197,15 +197,15 @@ function stepRedirect(
   }
   if (!isAbsolute(redirect)) {
     search.name = search.name.slice(0, prefixBytes) + redirect + rest;
-    trace?.rule('R2', `${printable(redirect)}: the layers below are asked for ${printable(search.name)}`);
+    trace?.rule('R2', `${printable(redirect)}: the layers below are searched for ${printable(search.name)}`);
   } else if (rules.dataOnly && !isDirectory(found.mode)) {
-    trace?.rule('P-D2', `redirects=data-only: ${printable(redirect)} is as if it began with //`);
+    trace?.rule('P-D2', `redirects=data-only: ${printable(redirect)} is treated as if it began with //`);
     return deferToDataLayers(search, redirect);
   } else {
     search.absolute = true;
     search.stop = false; // even if an opaque directory was on the way here
     search.name = redirect + rest;
-    trace?.rule('R2', `${printable(redirect)}: the layers below are asked for ${printable(search.name)}`);
+    trace?.rule('R2', `${printable(redirect)}: the layers below are searched for ${printable(search.name)}`);
   }
   search.redirect = search.name;
   return TAKES_PART;

@@ -107,7 +107,7 @@ export class Verifier {
     if (digest !== undefined && data.fd < 0 && data.sizeBytes > IN_IMAGE_MAX)
       throw new ErrnoError(EFBIG, `${data.place}: ${data.sizeBytes} bytes to check, more than ${IN_IMAGE_MAX}`);
     if (byOrigin && data.sizeBytes !== top.sizeBytes)
-      throw new ErrnoError(EIO, `${data.place}: ${data.sizeBytes} bytes, its metacopy has ${top.sizeBytes}`);
+      throw new ErrnoError(EIO, `${data.place}: ${data.sizeBytes} bytes, but its metacopy has ${top.sizeBytes}`);
     if (digest !== undefined) return new Check(this.memory, data, digest, byOrigin);
     if (this.verity === 'require') throw new VerityError('ENOVERITY', `ino ${ino} has no digest for ${data.place}`);
     return undefined;
@@ -187,7 +187,10 @@ export class Check {
   private approved(measured: Measured): Measured {
     if (Buffer.compare(measured.digest, this.digest) === 0) return measured;
     const [found, wanted] = [measured.digest, this.digest].map(bytes => Buffer.from(bytes).toString('hex'));
-    throw new VerityError('EWRONGVERITY', `${this.data.place}: the data is ${found}, its metacopy says ${wanted}`);
+    throw new VerityError(
+      'EWRONGVERITY',
+      `${this.data.place}: the digest of the data is ${found}, but its metacopy says ${wanted}`,
+    );
   }
 
   /** The same data, but every block is compared with the measurement each time it is read. */

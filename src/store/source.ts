@@ -34,7 +34,7 @@ export function reopenSource({ path, identity }: SourceTree): number {
   const { tree, fd } = openSource(path);
   if (tree.identity === identity) return fd;
   native.close(fd);
-  throw new ErrnoError(EIO, `${printable(path)}: another directory since it was scanned`);
+  throw new ErrnoError(EIO, `${printable(path)}: replaced by another directory since it was scanned`);
 }
 
 /** A file that is being read. */

@@ -85,7 +85,7 @@ export class VerityTree {
     if (Buffer.compare(scratchHashes.subarray(0, leaves.length), leaves) === 0) return;
     const wrong = leaves.findIndex((byte, at) => byte !== scratchHashes[at]);
     const block = index + Math.floor(wrong / digestBytes);
-    throw new VerityError('EWRONGVERITY', `block ${block} is not what was measured`);
+    throw new VerityError('EWRONGVERITY', `block ${block} has changed since it was measured`);
   }
 }
 

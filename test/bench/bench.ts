@@ -264,7 +264,7 @@ t.test('a peer that leaves a file behind', { skip: withoutFuse, timeout: 120_000
     t.equal(status, 1);
     t.match(stdout, /^stat-again +1 lowerdata/m, 'the others are still measured');
     t.match(stdout, /^messy: failed: exit status 4/m, 'its own message is kept');
-    t.match(stderr, /\/messy is left: ENOTEMPTY/, 'what can not be removed is named');
+    t.match(stderr, /\/messy is left: ENOTEMPTY/, 'what cannot be removed is named');
     t.strictSame(
       leftBy(home).filter(path => path.startsWith('/')),
       [],
@@ -329,7 +329,7 @@ t.test('signals', { skip: withoutFuse, timeout: 120_000 }, async t => {
       t.ok(await soon(() => isBusy(home)), `${rule}: it is at work`);
       child.kill(signal);
       t.strictSame((await closed)[0], status, `${rule}: it ends with the signal's status`);
-      t.equal(log, `lowerdata: ${signal}: ended before all was measured\n`);
+      t.equal(log, `lowerdata: ${signal}: ended before everything was measured\n`);
       t.strictSame(leftBy(home), [], `${rule}: nothing is left`);
     });
 });

@@ -26,16 +26,16 @@ t.test('explain and check', { skip: withoutRoot }, async t => {
   const lowerdata = (...args: string[]) => runCommand(args, { directory: home });
 
   const text = lowerdata('explain', stack, '/foo', '/bar', '/long');
-  t.equal(text.status, 0, 'a path that can not be had is explained as well');
+  t.equal(text.status, 0, 'a path that cannot be had is explained as well');
   t.equal(
     text.stdout.split('\n').slice(0, 12).join('\n'),
     `/foo
   foo
-    A is asked for foo
+    A is searched for foo
       foo: regular file
         M1    a metacopy file: its data is elsewhere
-        R2    a redirect: /1e/data: the layers below are asked for /1e/data
-    B is asked for /1e/data
+        R2    a redirect: /1e/data: the layers below are searched for /1e/data
+    B is searched for /1e/data
       1e: directory
         R7    passing a directory or a metacopy file forgets an absolute
               redirect
@@ -59,7 +59,7 @@ t.test('explain and check', { skip: withoutRoot }, async t => {
     ],
     'an object for each path',
   );
-  t.equal(lowerdata('explain', 'none', '/').status, 1, 'a stack that can not be opened');
+  t.equal(lowerdata('explain', 'none', '/').status, 1, 'a stack that cannot be opened');
 
   const check = lowerdata('check', '--json', stack);
   t.equal(check.status, 1, 'check: 1 where something is found');
@@ -78,6 +78,6 @@ t.test('explain and check', { skip: withoutRoot }, async t => {
   );
   t.match(lowerdata('check', stack).stdout, /^\/foo: hidden by B: .*; mount with redirects=data-only/m, 'for people');
   t.same(lowerdata('check', 'clean'), { status: 0, stdout: '', stderr: '' }, 'check: 0 and silence where nothing is');
-  t.equal(lowerdata('check', 'none').status, 2, 'check: 2 where it can not be done');
+  t.equal(lowerdata('check', 'none').status, 2, 'check: 2 where it cannot be done');
 });
 t.end();

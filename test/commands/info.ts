@@ -181,7 +181,7 @@ withScratch(directory => {
       'lowerdata: --algorithm=md5: not one of sha256, sha512',
     ],
     ['an algorithm for an image', ['--algorithm=sha512', 'ls', image], 'lowerdata: --algorithm goes with measure-file'],
-    ['a listing as JSON', ['--json', 'print', image], 'lowerdata: print has no JSON'],
+    ['a listing as JSON', ['--json', 'print', image], 'lowerdata: print has no JSON output'],
   ] as const) {
     const { status, stdout, stderr } = runCommand(['info', ...args]);
     t.same([status, stdout], [1, ''], `refused: ${rule}`);

@@ -227,7 +227,11 @@ t.test('a damaged object', async t =>
     t.equal(statSync(object).size, 1 << 16, 'an object that was cut short is replaced');
     writeFileSync(object, Buffer.alloc(1 << 16, 'y'));
     const { status, stderr } = runCommand(['mkfs', '--digest-store', at('store'), at('tree'), at('image')]);
-    t.same([status, stderr], [0, `lowerdata: ${object}: was not what its name says: replaced`], 'it is told of');
+    t.same(
+      [status, stderr],
+      [0, `lowerdata: ${object}: replaced, because its data did not have the digest in its name`],
+      'it is told of',
+    );
     t.ok(readFileSync(object).equals(Buffer.alloc(1 << 16, 'x')), 'one with other bytes, too');
   }),
 );

@@ -99,16 +99,16 @@ t.test('where images come from and go to', async t =>
 
 const root = '/ 4096 40755 2 0 0 0 0.0 - - -\n';
 const file = (name: string, rest = '0 100644 1 0 0 0 0.0 - - -'): string => `${name} ${rest}\n`;
-t.test('what can not be built leaves no image', async t =>
+t.test('what cannot be built leaves no image', async t =>
   withScratch(directory => {
     const image = join(directory, 'image');
     const old = join(directory, 'old');
     for (const [rule, input, message] of [
       ['no dump', '', 'the dump is empty'],
       ['an escape cut short', root + file('/f\\x4'), 'line 2: path: escape "\\\\x4" is cut short'],
-      ['a bad number', root + file('/f', '1x 100644 1 0 0 0 0.0 - - -'), 'line 2: size: "1x" is no number'],
-      ['a path twice', root + file('/f') + file('/f'), 'line 3: path: /f is there already'],
-      ['a missing parent', root + file('/d/f'), 'line 2: path: no directory for /d/f in the lines above'],
+      ['a bad number', root + file('/f', '1x 100644 1 0 0 0 0.0 - - -'), 'line 2: size: "1x" is not a number'],
+      ['a path twice', root + file('/f') + file('/f'), 'line 3: path: /f has a line already'],
+      ['a missing parent', root + file('/d/f'), 'line 2: path: no earlier line has the directory of /d/f'],
       ['a name of 256 bytes', root + file(`/${'n'.repeat(256)}`), 'line 2: path: a name of 256 bytes; 255 are allowed'],
       ['a name ..', root + file('/..'), 'line 2: path: the name ..'],
       ['no file type', root + file('/f', '0 644 1 0 0 0 0.0 - - -'), 'line 2: mode: 644 has no file type'],
@@ -151,17 +151,17 @@ t.test('strict dumps', async t => {
     [
       'a device number of a file',
       root + file('/f', '0 100644 1 0 0 5 0.0 - - -'),
-      'line 2: rdev: 5, while it is no device',
+      'line 2: rdev: 5, but the file is not a device',
     ],
     [
       'the size of a symlink',
       root + file('/l', '9 120777 1 0 0 0 0.0 to - -'),
-      'line 2: size: 9, while the target has 2 bytes',
+      'line 2: size: 9, but the target has 2 bytes',
     ],
     [
       'a content of a symlink',
       root + file('/l', '2 120777 1 0 0 0 0.0 to xx -'),
-      'line 2: content: a symlink has none',
+      'line 2: content: a symlink has no content',
     ],
     ['no newline at the end', root.trim(), 'the last line has no newline'],
   ] as const) {
@@ -174,12 +174,12 @@ t.test('strict dumps', async t => {
 
 for (const [rule, args, message] of [
   ['no image', ['/etc'], 'no image to write is named'],
-  ['an image and none', ['--print-digest-only', '/etc', 'image'], /writes no image, and one is named/],
+  ['an image and none', ['--print-digest-only', '/etc', 'image'], /writes no image, but one is named/],
   ['a missing source', ['/nonexistent', 'image'], /\/nonexistent: No such file or directory/],
   ['a symlink as source', ['/proc/self/root', 'image'], '/proc/self/root: not a directory'],
   ['a file as source', ['/etc/passwd', 'image'], '/etc/passwd: not a directory'],
   ['a missing place for the image', ['/etc', '/nonexistent/image'], /\/nonexistent\/image: No such file or directory/],
-  ['a version that is none', ['--min-version=2', '/etc', 'image'], 'version 2: there are 0 and 1'],
+  ['a version that is none', ['--min-version=2', '/etc', 'image'], 'version 2: not 0 or 1'],
   ['no threads', ['--threads=0', '/etc', 'image'], '--threads=0: 1 to 9999'],
   ['a dump in place', ['--external', '--from-file', '-', 'image'], '--external needs a directory'],
   ['digests of what is digested', ['--digests', '/etc', 'image'], '--digests goes with --external'],

@@ -60,7 +60,7 @@ t.test('where images come from and go to', async t =>
       /^(\S+\tobject\t\S+\t\/\S+\n)+$/,
       'compare shows what was done',
     );
-    const summary = `lowerdata: ${small}: 5 files with data elsewhere: 5 to change, 0 to stay, 0 that can not be converted\n`;
+    const summary = `lowerdata: ${small}: 5 files with data elsewhere: 5 to change, 0 to stay, 0 that cannot be converted\n`;
     const dry = runCommand(['relink', small, '--dry-run', '--to=data-only', '-o', join(directory, 'none')]);
     t.same(
       dry,
@@ -130,7 +130,7 @@ t.test('what is refused leaves no image', async t =>
       [
         'a store that is not looked at',
         [small, '-o', out, ...to, '--basedir=/'],
-        '--basedir goes with --to=origin, --to=absolute looks at no object',
+        '--basedir goes with --to=origin, --to=absolute reads no object',
       ],
       ['an empty path', [small, '-o', out, '--to=origin', '--basedir=/a:'], '--basedir=/a:: an empty path'],
       [
@@ -153,7 +153,7 @@ t.test('what is refused leaves no image', async t =>
       [
         'no image of composefs',
         [at('erofs'), '-o', out, ...to],
-        `${at('erofs')}: an EROFS image, but not of composefs`,
+        `${at('erofs')}: an EROFS image, but not a composefs image`,
       ],
       ['an image that is cut off', [at('short'), '-o', out, ...to], /short: nid \d+: /],
       ['a damaged image', [at('damaged'), '-o', out, ...to], /damaged: nid \d+: /],

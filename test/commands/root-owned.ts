@@ -19,8 +19,8 @@ for (const [rule, change, want] of [
     (at: string) => chownSync(`${at}/lib/dir/sub/other`, 1000, 0),
     '/lib/dir/sub/other belongs to user 1000',
   ],
-  ['one for all', (at: string) => chmodSync(`${at}/lib/dir`, 0o777), '/lib/dir can be written to by everybody'],
-  ['one for a group', (at: string) => chmodSync(`${at}/lib/dir`, 0o775), '/lib/dir can be written to by group 0'],
+  ['one for all', (at: string) => chmodSync(`${at}/lib/dir`, 0o777), '/lib/dir is writable by everyone'],
+  ['one for a group', (at: string) => chmodSync(`${at}/lib/dir`, 0o775), '/lib/dir is writable by group 0'],
   ['one for all, as /tmp', (at: string) => chmodSync(`${at}/lib`, 0o1777), undefined],
 ] as const)
   t.test(rule, { skip: withoutRoot }, async t =>

@@ -113,7 +113,7 @@ t.test('what is refused', async t => {
         file,
       ),
       EUCLEAN,
-      /nid 0: a name that is there twice/,
+      /nid 0: a name occurs twice/,
     ],
     ['data past the end', imageOf([['f', 1, TYPE_REG]], { ...file, u: 1000 }), EUCLEAN, /nid 16: .* past the end/],
     [

@@ -218,7 +218,7 @@ t.test('what the kernel tells a mount', { skip: withoutFuse }, async t => {
   const witnessed = runAs(['unshare', '-m'], ['python3', '-c', initWitness, '/mnt']).stdout;
   const [minor = 0, low = 0, high = 0] = witnessed.split(' ').map(Number);
   t.ok(minor > 30, 'Python has got an INIT');
-  t.match(named(facts, 'fuse-protocol').value, new RegExp(`^7\\.${minor}, as a mount was told$`), 'the version');
+  t.match(named(facts, 'fuse-protocol').value, new RegExp(`^7\\.${minor}, as reported to a mount$`), 'the version');
   const bit = (n: number): boolean => Math.floor((n < 32 ? low : high) / 2 ** (n % 32)) % 2 === 1;
   // linux/fuse.h: FUSE_ASYNC_READ 0, FUSE_DO_READDIRPLUS 13, … FUSE_PASSTHROUGH 37, FUSE_NO_EXPORT_SUPPORT 38
   const all = [0, 4, 12, 13, 15, 17, 18, 20, 21, 22, 23, 24, 30, 36, 37, 38, 41];
@@ -230,7 +230,11 @@ t.test('what the kernel tells a mount', { skip: withoutFuse }, async t => {
   t.strictSame(left, [], 'nothing is left mounted');
 
   const alone = JSON.parse(runAs([], [process.execPath, lowerdata, 'doctor', '--json'], { PATH: '/none' }).stdout);
-  t.match(named(alone.facts, 'fuse-protocol').value, /or later, by the version of the kernel$/, 'without unshare(1)');
+  t.match(
+    named(alone.facts, 'fuse-protocol').value,
+    /or later, according to the version of the kernel$/,
+    'without unshare(1)',
+  );
   t.match(named(alone.facts, 'fusermount3').why, /not on the PATH/, 'without fusermount3');
 });
 

@@ -1,4 +1,4 @@
-/** Proves src/driver/confinement.ts: what the threads of real mounts have left, and what they can not do any more. */
+/** Proves src/driver/confinement.ts: what the threads of real mounts have left, and what they cannot do any more. */
 import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -252,14 +252,14 @@ t.test(
 t.test('in words', async t => {
   const all = { systemCalls: true, capabilities: ['CAP_SYS_ADMIN'], files: 'layers' } as const;
   for (const [confinement, words] of [
-    [all, 'the daemon can open its layers alone, with CAP_SYS_ADMIN; system calls are filtered'],
+    [all, 'the daemon can open only its layers, with CAP_SYS_ADMIN; system calls are filtered'],
     [
       { ...all, capabilities: [], files: 'reading' },
-      'the daemon can open files for reading alone, with no capabilities; system calls are filtered',
+      'the daemon can open files only for reading, with no capabilities; system calls are filtered',
     ],
     [
       { ...all, files: 'any', systemCalls: false },
-      'the daemon is not confined to its layers (no Landlock), with CAP_SYS_ADMIN; no seccomp here',
+      'the daemon is not confined to its layers (no Landlock), with CAP_SYS_ADMIN; system calls are not filtered (no seccomp)',
     ],
     ['confine=off', 'not confined (confine=off)'],
   ] as const) {

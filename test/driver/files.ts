@@ -195,7 +195,7 @@ t.test('which pages the kernel may keep', { skip: withoutRoot }, async t => {
   f.files.close();
 
   const fakes = new Fixture(fake(1).overlay);
-  t.equal(fakes.open('/f0').flags, Fopen.KEEP_CACHE, 'data that can not change: all from the first open on');
+  t.equal(fakes.open('/f0').flags, Fopen.KEEP_CACHE, 'data that cannot change: all from the first open on');
 });
 
 t.test('A7: once found, data stays with the inode', { skip: withoutRoot }, async t => {
@@ -255,7 +255,7 @@ t.test('a file that fails its check is not opened again', { skip: withoutRoot },
   f.files.close();
 });
 
-t.test('an open that can not even be left for later', { skip: withoutRoot }, async t => {
+t.test('an open that cannot even be left for later', { skip: withoutRoot }, async t => {
   const home = scratch(t);
   plant(join(home, 'C'), dir({ o: file('x'.repeat(200_000)) }));
   const metacopy = metacopyOf(join(home, 'C', 'o')).toString('latin1');

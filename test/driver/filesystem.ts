@@ -400,7 +400,7 @@ t.test('files', { skip: withoutRoot }, async t => {
   t.equal(descriptors(), before + 1, 'until the kernel forgets it');
 });
 
-t.test('directories may be kept where they can not change', async t => {
+t.test('directories may be kept where they cannot change', async t => {
   const image = Object.assign(new FakeLayer('A', dir()), { kind: 'image' });
   const flags = (overlay: Overlay): number => {
     const f = new Fixture(overlay);

@@ -31,7 +31,7 @@ const MS_REMOUNT = 32;
 const MNT_DETACH = 2;
 
 const TIMES = 'times are milliseconds, and nothing is before 1970';
-const NAMES = 'names and targets that are not UTF-8 can not be passed on';
+const NAMES = 'names and targets that are not UTF-8 cannot be passed on';
 const SIZES = 'the kernel reads as many bytes as stat says, not as many as the data has';
 
 /** The cases of the corpus that fail, and a pattern that every difference matches: more differences, or fewer, are news. */

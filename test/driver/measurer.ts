@@ -96,7 +96,7 @@ const scripts: readonly (readonly [rule: string, script: string, answers: string
   ['so does one that comes later', '1 a, wait, 2 a, wait, =1 done', ['1: done', '2: done'], 1],
   ['two keys do not', '1 a, 2 b, =2 done, wait, =1 done', ['2: done', '1: done'], 2],
   ['what is done is not kept', '1 a, =1 done, settle, 2 a, =2 done', ['1: done', '2: done'], 2],
-  ['data that can not be read is so for all', '1 a, 2 a, =1 unreadable', ['1: EIO', '2: EIO'], 1],
+  ['data that cannot be read is so for all', '1 a, 2 a, =1 unreadable', ['1: EIO', '2: EIO'], 1],
   ['so is a thread that died', '1 a, 2 a, =1 died', ['1: EIO', '2: EIO'], 1],
   ['after an error it is tried again', '1 a, =1 unreadable, settle, 2 a, =2 done', ['1: EIO', '2: done'], 2],
   ['an interrupt is answered at once', '1 a, !1', ['1: EINTR'], 1],
@@ -201,7 +201,7 @@ t.test('without descriptors', async t => {
   const before = descriptors();
   const pool = new FakePool();
   const f = new Fixture(pool);
-  t.throws(() => f.begin('a', '1', { fd: 999_999 }), { name: 'EBADF' }, 'what can not be begun says so');
+  t.throws(() => f.begin('a', '1', { fd: 999_999 }), { name: 'EBADF' }, 'what cannot be begun says so');
   t.strictSame(f.settled(), []);
   f.begin('a', '2');
   await delivered();
@@ -219,7 +219,7 @@ t.test('without descriptors', async t => {
   pool.begun[0]?.fail(EINTR);
   await delivered();
   const answers: string[] = [];
-  t.doesNotThrow(() => answers.push(...f.settled()), 'what can not begin anew is no end of all');
+  t.doesNotThrow(() => answers.push(...f.settled()), 'what cannot begin anew is no end of all');
   t.strictSame(answers, ['2: EINTR', '3: EBADF', '4: EBADF'], 'but an error for those who wait');
   f.begin('a', '5');
   await delivered();

@@ -87,7 +87,7 @@ t.test('what is no hazard', async t => {
     t.strictSame(found(overlay), want, rule);
   }
 });
-t.test('what can not be read at all is one, too', async t => {
+t.test('what cannot be read at all is one, too', async t => {
   const layer = new FakeLayer('A', dir({ f: file(), g: meta() }));
   const { lookup } = layer;
   layer.lookup = (directory, name) => {

@@ -21,7 +21,7 @@ const stack = (...specs: Spec[]): Overlay =>
     plainOptions,
   );
 
-/** A layer that can not list the directory `bad`, nor look up `worse`. */
+/** A layer that cannot list the directory `bad`, nor look up `worse`. */
 class Broken extends FakeLayer {
   override readdir(...[directory, visit]: Parameters<FakeLayer['readdir']>): boolean {
     if ((directory as { path?: string }).path === '/bad') throw new ErrnoError(EUCLEAN, 'a corrupt directory');

@@ -86,7 +86,7 @@ t.test('what is not there', { skip: withoutRoot }, async t => {
   t.equal(layer.lookup(layer.root, 'none'), undefined, 'a missing name');
   t.equal(layer.lookup(layer.root, 'n'.repeat(256)), undefined, 'a name that is too long');
   t.equal(layer.getxattr(at(layer, '/f'), 'user.none'), undefined, 'a missing xattr');
-  t.equal(layer.getxattr(at(layer, '/l'), 'user.none'), undefined, 'an xattr that a symlink can not have');
+  t.equal(layer.getxattr(at(layer, '/l'), 'user.none'), undefined, 'an xattr that a symlink cannot have');
   t.equal(layer.getxattr(at(layer, '/p'), 'user.none'), undefined, 'or a fifo');
   t.equal(layer.getxattr(at(layer, '/f'), 'unknown.x'), undefined, 'or this filesystem');
   t.strictSame(layer.listxattr(at(layer, '/p')), []);

@@ -131,9 +131,9 @@ function placed(rule: string, use: (t: Test, place: Place) => Promise<void>): vo
 
 /** What the command says that is protected, where the kernel reads data itself and where it does not. */
 const ON_OPEN =
-  'metadata is not checked (digest=HEX does); data that has a digest is checked when it is opened, not again unless it has fs-verity (the kernel reads it itself; verify=read checks each read); the daemon can open its layers alone, with CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN';
+  'metadata is not checked (digest=HEX does); data that has a digest is checked when it is opened, not again unless it has fs-verity (the kernel reads it itself; verify=read checks each read); the daemon can open only its layers, with CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN';
 const ON_READ =
-  'metadata is not checked (digest=HEX does); data that has a digest is checked whenever it is read (no passthrough without CAP_SYS_ADMIN); the daemon can open its layers alone, with ';
+  'metadata is not checked (digest=HEX does); data that has a digest is checked whenever it is read (no passthrough without CAP_SYS_ADMIN); the daemon can open only its layers, with ';
 
 placed('the command returns when the mount answers, and umount when the daemon has gone', async (t, place) => {
   t.same(place.run('mount', '-v', place.stack, place.mnt), {

@@ -16,7 +16,7 @@ const NOBODY = 65534;
 const PROTECTION =
   'metadata is not checked (digest=HEX does); data that has a digest is checked when it is opened, not again unless it has fs-verity (the kernel reads it itself; verify=read checks each read)';
 const CONFINEMENT =
-  '  confinement the daemon can open its layers alone, with CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN; system calls are filtered';
+  '  confinement the daemon can open only its layers, with CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN; system calls are filtered';
 const ON_READ =
   'metadata is not checked (digest=HEX does); data that has a digest is checked whenever it is read (verify=read)';
 /** A name that would make two lines, one of them a lie, if it were printed as it is. */
@@ -101,7 +101,7 @@ t.test('as root', { skip: withoutFuse, timeout: 120_000 }, async t => {
     t.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0'), /one/, 'the daemon is the one that serves it');
     t.ok(Date.parse(since) >= before && Date.parse(since) <= after, 'when it began');
 
-    t.match(run(directory, 'status', odd).stdout.split('\n')[6], /^ {2}running /, 'a name can not make lines');
+    t.match(run(directory, 'status', odd).stdout.split('\n')[6], /^ {2}running /, 'a name cannot make lines');
     t.equal(run(directory, 'status', odd).stdout.split('\n')[0], join(directory, FORGED_SHOWN));
 
     for (const [rule, path] of [

@@ -19,7 +19,7 @@ function target(): number {
   return value[0] as number;
 }
 
-/** Why the kernel can not be asked. */
+/** Why the kernel cannot be asked. */
 function withoutDevice(): string | false {
   try {
     accessSync(CPU_LATENCY_DEVICE, constants.W_OK);

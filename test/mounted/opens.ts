@@ -21,7 +21,7 @@ function content(size: number): Buffer {
   return bytes;
 }
 
-/** The first bytes of a file that is open already; a negative errno where they can not be read. */
+/** The first bytes of a file that is open already; a negative errno where they cannot be read. */
 function firstBytes(fd: number): Buffer | number {
   const bytes = new Uint8Array(16);
   const n = native.pread(fd, bytes, 0, bytes.length, 0);

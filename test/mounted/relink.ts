@@ -146,7 +146,7 @@ t.test('one image, however it is made', { skip, timeout: 300_000 }, t =>
       [dry.status, dry.stdout],
       [
         0,
-        `${realImage}: ${FILES} files with data elsewhere: ${FILES} to change, 0 to stay, 0 that can not be converted\n`,
+        `${realImage}: ${FILES} files with data elsewhere: ${FILES} to change, 0 to stay, 0 that cannot be converted\n`,
       ],
       'a dry run',
     );
@@ -237,9 +237,9 @@ t.test('refusals', { skip, timeout: 300_000 }, t =>
     appendFileSync(join(store, long), '\n');
     writeFileSync(join(store, other), Buffer.alloc(statSync(join(store, other)).size, 'x'));
     const problems = [
-      `/package/LICENSE.txt: ${store}/${long}: EWRONGSIZE: ${sizeBytes + 1} bytes, the image says ${sizeBytes}`,
+      `/package/LICENSE.txt: ${store}/${long}: EWRONGSIZE: ${sizeBytes + 1} bytes, but the image says ${sizeBytes}`,
       new RegExp(
-        `^/package/lib/tsc.js: ${store}/${other}: EWRONGVERITY: its digest is \\w{64}, the image says ${other.replace('/', '')}$`,
+        `^/package/lib/tsc.js: ${store}/${other}: EWRONGVERITY: its digest is \\w{64}, but the image says ${other.replace('/', '')}$`,
       ),
       `/package/package.json: ${missing}: ENOENT: no base directory has such a file`,
     ];
@@ -249,7 +249,7 @@ t.test('refusals', { skip, timeout: 300_000 }, t =>
       refused.stderr.split('\n'),
       [
         ...problems,
-        `lowerdata: ${realImage}: ${FILES} files with data elsewhere, 3 of them can not be converted: nothing is written`,
+        `lowerdata: ${realImage}: ${FILES} files with data elsewhere, 3 of them cannot be converted: nothing is written`,
       ],
       'all of them, in order',
     );
@@ -259,7 +259,7 @@ t.test('refusals', { skip, timeout: 300_000 }, t =>
       dry.stdout.split('\n'),
       [
         ...problems,
-        `${realImage}: ${FILES} files with data elsewhere: ${FILES - 3} to change, 0 to stay, 3 that can not be converted`,
+        `${realImage}: ${FILES} files with data elsewhere: ${FILES - 3} to change, 0 to stay, 3 that cannot be converted`,
       ],
       'which tells them on stdout',
     );
@@ -274,7 +274,7 @@ t.test('refusals', { skip, timeout: 300_000 }, t =>
         /ENOENT/,
         /ENOENT/,
         /ENOENT/,
-        '/n7581/n7c99: 5a/a8e08a511d5198b0ece75b7aef4fe2feaa0e3b624ea389498e1db0eaf17057: ENOVERITY: the file has no digest, which is to tell its object',
+        '/n7581/n7c99: 5a/a8e08a511d5198b0ece75b7aef4fe2feaa0e3b624ea389498e1db0eaf17057: ENOVERITY: the file has no digest to identify its object',
       ],
       'a file without a digest',
     );

@@ -22,7 +22,7 @@ import { descriptors, python } from '../fixtures/native.ts';
 
 const golden = join(goldenFolder, 'images', 'small-1.cfs');
 
-t.test('a stack that can not be opened is refused by the name of its layer, and leaves nothing open', async t => {
+t.test('a stack that cannot be opened is refused by the name of its layer, and leaves nothing open', async t => {
   const home = scratch(t);
   for (const name of ['A', 'B', 'A/inside', 'A/inside/deep', 'C']) mkdirSync(join(home, name));
   writeFileSync(join(home, 'text'), 'x'.repeat(8192));

@@ -143,7 +143,7 @@ print(json.dumps([[n, os.getxattr(sys.argv[1] + p, n).decode('latin1')] for p in
   t.strictSame(got, JSON.parse(shown), 'X1, X3: listed, each with its value');
   const node = nodeAt(overlay, '/f');
   for (const [rule, name, want] of [
-    ['X2: a mark can not be read', 'trusted.overlay.zzz', -ENODATA],
+    ['X2: a mark cannot be read', 'trusted.overlay.zzz', -ENODATA],
     ['X2: the bare prefix', 'trusted.overlay.', -EINVAL],
     ['X2: no room for the escape', `trusted.overlay.${'x'.repeat(232)}`, -EOPNOTSUPP],
     ['a name that is not there', 'user.none', -ENODATA],
@@ -190,7 +190,7 @@ t.test('X4: what the mounter may not read', { skip: withoutRoot }, async t => {
   else t.equal(kernel, ours, 'as the kernel');
 });
 
-t.test('what can not change, and what is closed', async t => {
+t.test('what cannot change, and what is closed', async t => {
   const image = (name: string): FakeLayer => Object.assign(new FakeLayer(name, dir()), { kind: 'image' });
   for (const [rule, layers, data, want] of [
     ['an image', [image('A')], [], true],

@@ -229,7 +229,7 @@ t.test('a digest is remembered', { skip: withoutRoot }, async (t: Test) => {
     ['that has changed is read again', 'f', new Counted('inode 36, v2'), true],
     ['and known by its new version', 'f', new Counted('inode 36, v2'), false],
     ['alone', 'f', new Counted('inode 36, v1'), true],
-    ['data that can not change is read', 'f', still, true],
+    ['data that cannot change is read', 'f', still, true],
     ['once', 'f', still, false],
     ['and that of another place, too', 'f', elsewhere, true],
   ] as const) {

@@ -176,7 +176,7 @@ t.test('a store that nothing can be written to', { skip: withoutRoot }, async t 
     try {
       execFileSync('mount', ['-t', 'tmpfs', '-o', 'ro', 'tmpfs', place], { stdio: 'ignore' });
     } catch {
-      return void t.pass('read-only', { skip: 'tmpfs can not be mounted' });
+      return void t.pass('read-only', { skip: 'tmpfs cannot be mounted' });
     }
     try {
       for (const store of [place, join(place, 'a', 'b')])

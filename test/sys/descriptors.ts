@@ -7,7 +7,7 @@ for (const [rule, results, want, given] of [
   ['an error of another kind is passed on', [-ENOENT], -ENOENT, 0],
   ['without a descriptor left, the spare ones are given up', [-EMFILE, 5], 5, 1],
   ['the same where the system has none', [-ENFILE, 5], 5, 1],
-  ['what still can not be opened is not tried again', [-EMFILE, -EMFILE], -EMFILE, 1],
+  ['what still cannot be opened is not tried again', [-EMFILE, -EMFILE], -EMFILE, 1],
 ] as const) {
   t.test(rule, async t => {
     const calls: string[] = [];

@@ -34,7 +34,7 @@ function shell(directory: string, line: string): { status: number | null; stdout
   return { status, stdout, stderr };
 }
 
-/** Every command that prints without a mount; the exit status where it can not, if not 1. */
+/** Every command that prints without a mount; the exit status where it cannot, if not 1. */
 const printing = [
   ['--help'],
   ['--version'],
@@ -110,7 +110,7 @@ t.test('a filesystem that is nearly full', { skip: withoutRoot }, async t =>
     fill(directory);
     mkdirSync(join(directory, 'small'));
     const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', join(directory, 'small')]);
-    if (mounted.status !== 0) return void t.pass('small', { skip: 'tmpfs can not be mounted' });
+    if (mounted.status !== 0) return void t.pass('small', { skip: 'tmpfs cannot be mounted' });
     try {
       const root = '/ 4096 40755 2 0 0 0 0.0 - - -\n';
       const lines = Array.from({ length: 5000 }, (_, i) => `/f${i} 64 100644 1 0 0 0 0.0 - ${'x'.repeat(64)} -\n`);

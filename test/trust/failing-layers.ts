@@ -20,12 +20,12 @@ const contentOf = (name: keyof typeof sizes): string => name.repeat(sizes[name] 
 /** What goes wrong with a layer, what is asked then, and what must come. */
 const faults: readonly (readonly [rule: string, operations: Operation[], call: string, path: string, want: string])[] =
   [
-    ['a name can not be looked up', ['lookup'], 'slurp', 'new', 'EIO'],
-    ['attributes can not be had', ['getattr', 'statx'], 'size', 'small', 'EIO'],
-    ['a directory can not be listed', ['readdir'], 'list', 'd', 'EIO'],
-    ['a file can not be opened', ['open'], 'slurp', 'to-open', 'EIO'],
-    ['data can not be read', ['read'], 'slurp', 'to-read', 'EIO'],
-    ['xattrs can not be read', ['listxattr', 'getxattr'], 'slurp', 'other', 'EIO'],
+    ['a name cannot be looked up', ['lookup'], 'slurp', 'new', 'EIO'],
+    ['attributes cannot be had', ['getattr', 'statx'], 'size', 'small', 'EIO'],
+    ['a directory cannot be listed', ['readdir'], 'list', 'd', 'EIO'],
+    ['a file cannot be opened', ['open'], 'slurp', 'to-open', 'EIO'],
+    ['data cannot be read', ['read'], 'slurp', 'to-read', 'EIO'],
+    ['xattrs cannot be read', ['listxattr', 'getxattr'], 'slurp', 'other', 'EIO'],
   ];
 
 /** A directory with the files of `sizes` and a few more, shown by a filesystem that fails on command. */
@@ -93,7 +93,7 @@ t.test('a layer that never answers again', { skip: withoutFuse, timeout: 60_000 
           faulty.hang('getattr', 'statx');
           const bystander = new Agent();
           void bystander.ask('size', join(faulty.path, 'small'));
-          await faulty.hanging('getattr', 'statx'); // who waits for an answer that was begun can not even be killed
+          await faulty.hanging('getattr', 'statx'); // who waits for an answer that was begun cannot even be killed
           const answer = ask('size', `${root}/small`);
           mount.signal('SIGTERM');
           await sleep(500);
@@ -115,9 +115,9 @@ t.test('a layer of objects that fails', { skip: withoutFuse, timeout: 60_000 }, 
       writeImage(home, join(home, 'source'));
       await mounted(t, `${home}/image::${home}/F`, home, '', async (ask, root) => {
         for (const [rule, operation] of [
-          ['an object that can not be looked up', 'lookup'],
-          ['an object that can not be opened', 'open'],
-          ['an object that can not be read', 'read'],
+          ['an object that cannot be looked up', 'lookup'],
+          ['an object that cannot be opened', 'open'],
+          ['an object that cannot be read', 'read'],
         ] as const) {
           for (const name of ['small', 'large'] as const) {
             faulty.fail(EIO, operation);

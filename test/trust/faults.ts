@@ -79,7 +79,7 @@ for (const [who, id] of [
     t.equal(await place.ask('slurp', 'd2/file'), 'EMFILE', 'what needs one fails');
     t.equal(await place.agent.ask('pread', fd, 100, 0), 'from B', 'what is open is read');
     mount.signal('SIGTERM');
-    // fusermount3 can not even be started.
+    // fusermount3 cannot even be started.
     t.ok(
       await soon(() => (id === 0 ? /is busy/ : /EMFILE/).test(mount.log)),
       `asked to end, it says why not: ${mount.log}`,
@@ -159,7 +159,7 @@ class MemoryGroup {
   }
 }
 
-const withoutGroups = canLimitMemory() ? false : 'memory can not be limited here';
+const withoutGroups = canLimitMemory() ? false : 'memory cannot be limited here';
 
 function canLimitMemory(): boolean {
   try {

@@ -126,7 +126,8 @@ const cases: Readonly<Record<string, readonly [rule: string, run: (c: Case) => P
       subject.change();
       t.equal(await subject.slurp(subject.first), 'EIO');
       t.equal(await subject.slurp(subject.second), 'EIO');
-      const line = /OPEN nodeid \d+: EIO: EWRONGVERITY: layer \S+objects: \/wrong-\S+: the data is [0-9a-f]{64}/;
+      const line =
+        /OPEN nodeid \d+: EIO: EWRONGVERITY: layer \S+objects: \/wrong-\S+: the digest of the data is [0-9a-f]{64}/;
       t.ok(await soon(() => line.test(mount.log)), 'the log names layer and object');
       subject.restore();
       t.equal(await subject.slurp(subject.first), 'right', 'a failure is not remembered');

@@ -161,7 +161,7 @@ pooled('nobody wants it to begin with', { threadsMax: 1 }, async (t, f) => {
   await t.rejects(f.pool.measure([large], AbortSignal.abort()), { name: 'EINTR', errno: EINTR });
 });
 
-pooled('files that can not be measured', { threadsMax: 1 }, async (t, f) => {
+pooled('files that cannot be measured', { threadsMax: 1 }, async (t, f) => {
   const good = f.work('good', bytesOf(100_000));
   const [{ digest }] = (await f.pool.measure([good])) as [{ digest: Uint8Array }];
   const directory = openSync(f.home, 'r');

@@ -65,7 +65,7 @@ t.test('a change after the measurement', async t => {
   ] as const)
     t.throws(
       read(bytes, length, position),
-      { name: 'EIO', message: new RegExp(`^EWRONGVERITY: block ${block} is not what was measured$`) },
+      { name: 'EIO', message: new RegExp(`^EWRONGVERITY: block ${block} has changed since it was measured$`) },
       rule,
     );
   t.equal(read(at(0), BLOCK, BLOCK)(), BLOCK, 'in a block that nobody reads: not seen');
@@ -139,7 +139,7 @@ t.test('any range of data with one wrong byte', async t => {
       );
     } catch (error) {
       refused++;
-      return touched && (error as Error).message === `EWRONGVERITY: block ${wrong} is not what was measured`;
+      return touched && (error as Error).message === `EWRONGVERITY: block ${wrong} has changed since it was measured`;
     }
   };
   fc.assert(fc.property(place, length, place, check), { numRuns: 500 });

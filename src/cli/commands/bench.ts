@@ -46,21 +46,29 @@ interface BenchFlags {
 
 export const define = (): Command =>
   newCommand('lowerdata bench')
-    .description('Measure how long lookups in a stack take, with this driver, the kernel (as root) and other programs.')
+    .description('Measure how long lookups in a stack take with this driver, the kernel (as root) and other programs.')
     .usage('[options] A:B::C|IMAGE')
     .argument('<stack>', 'the layers, as for mount')
     .option('-o, --options <list>', 'mount options of this driver', collect, [])
     .option('--targets <list>', `which of ${BUILT_IN.join(', ')}; default: all but the last`, DEFAULT_TARGETS)
     .option('--with <name=options>', 'measure this driver with further mount options, too', collect, [])
-    .option('--peer <name=command>', 'measure this, too: {image}, {objects}, {stack}, {mnt} are replaced', collect, [])
-    .option('--workloads <list>', 'some of those below, separated by commas')
+    .option(
+      '--peer <name=command>',
+      'measure this command, too; {image}, {objects}, {stack} and {mnt} are replaced',
+      collect,
+      [],
+    )
+    .option('--workloads <list>', 'the workloads to run, separated by commas; default: all of those below')
     .option('--large <path>', 'the large file, in place of the largest one')
-    .option('--rounds <n>', 'how often each target is measured', ROUNDS)
-    .option('--clients <list>', 'how many clients ask at a time', '1')
-    .option('--seed <n>', 'chooses and shuffles the names', '1')
-    .option('--as <uid>', 'who asks, as UID or UID:GID: an ordinary user sees what ACLs cost; needs root')
+    .option('--rounds <n>', 'the number of times that each target is measured', ROUNDS)
+    .option('--clients <list>', 'numbers of concurrent clients', '1')
+    .option('--seed <n>', 'the seed for choosing and shuffling names', '1')
+    .option(
+      '--as <uid>',
+      'the user of the clients, as UID or UID:GID; an ordinary user shows the cost of ACLs; needs root',
+    )
     .option('--json', 'print JSON')
-    .option('--svg <file>', 'draw a picture of it, too')
+    .option('--svg <file>', 'also draw a picture of the results')
     .addHelpText('after', HELP);
 
 export async function run(args: readonly ByteString[]): Promise<number> {
@@ -76,7 +84,7 @@ ${WORKLOADS.map(({ name, what }) => `  ${name.padEnd(17)}${what}`).join('\n')}
 
 All targets are compared with the first one. The plain file that holds the data of the large file is the target \`object\`.
 Names and inodes are dropped from the kernel's caches of the whole system before cold workloads.
-Exit status: 0, or 1 where a target could not be measured.`;
+Exit status: 0, or 1 if a target could not be measured.`;
 
 async function bench(source: ByteString, flags: BenchFlags): Promise<number> {
   const user = flags.as === undefined ? undefined : clientUser(flags.as);
@@ -142,7 +150,7 @@ function clientUser(text: ByteString): ClientUser {
   if (uid === undefined || gid === undefined)
     throw new ErrnoError(EINVAL, `--as ${printable(text)}: not UID or UID:GID`);
   if (process.geteuid?.() !== 0)
-    throw new ErrnoError(EPERM, `--as ${printable(text)}: only root can ask as another user`);
+    throw new ErrnoError(EPERM, `--as ${printable(text)}: only root can run clients as another user`);
   return { uid: wholeNumber('--as', uid, 0, ID_MAX), gid: wholeNumber('--as', gid, 0, ID_MAX) };
 }
 
@@ -180,7 +188,7 @@ async function untilSignal<T>(action: (signal: AbortSignal) => Promise<T>): Prom
     return await action(controller.signal);
   } catch (error) {
     if (!controller.signal.aborted || error !== controller.signal.reason) throw error;
-    complain(`${error}: ended before all was measured`);
+    complain(`${error}: ended before everything was measured`);
     return native.exit(128 + constants.signals[error as NodeJS.Signals]); // exits now, rather than when a client's call returns
   } finally {
     for (const name of SIGNALS) process.off(name, abort);

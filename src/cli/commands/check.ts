@@ -23,13 +23,13 @@ interface CheckFlags {
 export const define = (): Command =>
   newCommand('lowerdata check')
     .description(
-      'Find redirects that another layer captures, data that is not there, and files that the kernel sees otherwise. ' +
+      'Find redirects that another layer captures, data that is not there, and files that the kernel sees differently. ' +
         'No data is read; `lowerdata fsck` does that.',
     )
     .usage('[options] A:B::C|IMAGE')
     .argument('<stack>', 'the layers, as for mount')
     .option('-o, --options <list>', 'mount options that change what the stack shows', collect, [])
-    .option('--json', 'a JSON object a line')
+    .option('--json', 'one JSON object a line')
     .addHelpText('after', HELP);
 
 export async function run(args: readonly ByteString[]): Promise<number> {
@@ -42,7 +42,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
 
 const HELP = `
 What is found: ${Object.keys(HAZARDS).join(', ')}.
-Exit status: 0 nothing, 1 something, 2 it could not be done.`;
+Exit status: 0 nothing is found, 1 something is, 2 the check failed.`;
 
 async function check(source: ByteString, { options, json }: CheckFlags): Promise<number> {
   const overlay = openOverlay(planHere(source, options).stack);

@@ -33,15 +33,15 @@ interface Difference {
 
 export const define = (): Command =>
   newCommand('lowerdata compare')
-    .description('Compare two trees: each field that differs is a line of path, field, value in A, value in B.')
+    .description('Compare two trees; each field that differs is a line of path, field, value in A and value in B.')
     .usage('[options] A B')
-    .argument('<a>', 'an image, a dump, a directory (a mount, for one), or a stack A:B::C')
-    .argument('<b>', 'another one')
+    .argument('<a>', 'an image, a dump, a directory (such as a mount), or a stack A:B::C')
+    .argument('<b>', 'the other tree')
     .option('-o, --options <list>', 'mount options of stacks', collect, [])
-    .option('--metadata', "leave files' data alone")
-    .option('--ignore <field>', 'a field that does not count; may be repeated', collect, [])
+    .option('--metadata', "do not compare files' data")
+    .option('--ignore <field>', 'a field to ignore; may be repeated', collect, [])
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExit status: 0 where they are the same, 1 where they differ, 2 for trouble.');
+    .addHelpText('after', '\nExit status: 0 if they are the same, 1 if they differ, 2 for an error.');
 
 export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();

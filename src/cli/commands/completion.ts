@@ -19,7 +19,7 @@ const scripts: ReadonlyMap<ByteString, (commands: readonly CommandWords[]) => st
 
 export const define = (): Command =>
   newCommand('lowerdata completion')
-    .description('Print the script that has a shell complete commands, options, values and files.')
+    .description('Print the script with which a shell completes commands, options, values and files.')
     .usage('bash|zsh|fish')
     .addArgument(argumentOneOf('<shell>', [...scripts.keys()].join(', '), [...scripts.keys()]))
     .addHelpText('after', HELP);

@@ -31,11 +31,13 @@ interface Report {
 
 export const define = (): Command =>
   newCommand('lowerdata doctor')
-    .description('Show what this machine can do as this user; for what it can not, why, and what would change that.')
+    .description(
+      'Show what this machine supports for this user and, for each missing capability, the reason and the remedy.',
+    )
     .usage('[options] [DIR...]')
-    .argument('[dirs...]', 'directories, such as object stores, whose filesystems are looked at, too')
+    .argument('[dirs...]', 'directories, such as object stores, whose filesystems are examined as well')
     .option('--json', 'a JSON object: facts, directories, conclusion')
-    .addHelpText('after', '\nThe exit status is 0 where this user can mount, else 1. Nothing is changed.');
+    .addHelpText('after', '\nNothing is changed.\nExit status: 0 if this user can mount, otherwise 1.');
 
 export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
@@ -68,16 +70,16 @@ function conclude(facts: readonly Fact[]): Conclusion {
       ? `do not work: ${whyNot(facts)}`
       : `work by ${mounts === 'mount' ? factOf(facts, mounts).value : mounts}`;
   const second = data === null ? [] : [`data is read by ${READERS[data]}`];
-  const text = `${[`As this user mounts ${first}`, ...second, `origins are followed by ${WAYS[origins]}`].join('; ')}.`;
+  const text = `${[`For this user mounts ${first}`, ...second, `origins are followed by ${WAYS[origins]}`].join('; ')}.`;
   return { mounts, data, origins, text };
 }
 
 const READERS = { kernel: 'the kernel itself (passthrough)', lowerdata: 'the process of the mount' } as const;
-const WAYS = { handles: 'open_by_handle_at(2)', index: 'the index of `lowerdata index` alone' } as const;
+const WAYS = { handles: 'open_by_handle_at(2)', index: 'only the index of `lowerdata index`' } as const;
 
 function whyNot(facts: readonly Fact[]): string {
   const missing = ['fuse-device', 'fusermount3'].map(name => factOf(facts, name)).find(({ ok }) => !ok);
-  return missing?.why ?? 'for a reason unknown';
+  return missing?.why ?? 'for an unknown reason';
 }
 
 function asText({ facts, directories, conclusion }: Report): string[] {

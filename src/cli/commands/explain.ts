@@ -15,10 +15,10 @@ interface ExplainFlags {
 export const define = (): Command =>
   newStackCommand('explain')
     .description(
-      'Show how paths of a stack are looked up, without a mount: what each layer was asked and had, and which rule of ' +
+      'Show how paths of a stack are looked up, without a mount: what each layer was searched for and held, and which rule of ' +
         'overlayfs decided.',
     )
-    .option('--json', 'a JSON object a line, one for each path')
+    .option('--json', 'one JSON object a line for each path')
     .option('--measure', 'read and measure the data, to compare its digest')
     .addHelpText('after', HELP);
 
@@ -64,7 +64,7 @@ function lookupLines({ name, events, outcome }: LookupReport, width: number): st
 }
 
 function eventLines(event: TraceEvent, width: number): string[] {
-  if ('layer' in event) return wrapped('    ', `${event.layer} is asked for ${event.asked}`, width);
+  if ('layer' in event) return wrapped('    ', `${event.layer} is searched for ${event.asked}`, width);
   if ('component' in event) return wrapped('      ', `${event.component}: ${event.found}`, width);
   return wrapped(`        ${event.rule.padEnd(6)}`, event.text, width);
 }

@@ -35,14 +35,14 @@ interface FsckFlags {
 
 export const define = (): Command =>
   newCommand('lowerdata fsck')
-    .description('Check that every object of a stack is there, has its size and its digest. All data is read.')
+    .description('Check that every object of a stack exists and has its size and digest. All data is read.')
     .usage('[options] A:B::C|IMAGE')
     .argument('<stack>', 'the layers, as for mount')
     .option('-o, --options <list>', 'mount options that change what the stack shows', collect, [])
-    .option('--json', 'a JSON object a line: the problems, then the numbers')
-    .option('--enable-verity', 'turn fs-verity of the kernel on for good objects, where their filesystem has it')
-    .option('--threads <n>', 'how many threads measure (default: all processors)')
-    .option('--restart', 'check again what an interrupted run has found good')
+    .option('--json', 'one JSON object a line: the problems, then the numbers')
+    .option('--enable-verity', 'enable fs-verity of the kernel for good objects, where their filesystem has it')
+    .option('--threads <n>', 'how many threads measure (default: one for each CPU)')
+    .option('--restart', 'check again the objects that an interrupted run has found good')
     .addHelpText('after', HELP);
 
 export async function run(args: readonly ByteString[]): Promise<number> {
@@ -71,7 +71,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
 const HELP = `
 A problem is a path and EWRONGVERITY (another digest), ENOVERITY (none, with verity=require), EWRONGSIZE, or an errno.
 Ctrl-C ends it; the next run goes on with the objects that were not checked.
-Exit status, as of fsck(8): 0 no problems, 4 problems, 8 it could not be done, 16 a wrong call, 32 cancelled.`;
+Exit status, as of fsck(8): 0 no problems, 4 problems, 8 the check failed, 16 a wrong call, 32 cancelled.`;
 
 async function check(stack: StackOptions, pool: MeasurePool, flags: FsckFlags): Promise<number> {
   const overlay = openOverlay(stack);

@@ -22,7 +22,7 @@ export const define = (): Command =>
   newCommand('lowerdata index')
     .description(
       `Write ${HANDLE_INDEX} into directories of objects: where each file is, by its handle. Mounts of users without ` +
-        'CAP_DAC_READ_SEARCH find data by its origin with it. Make it again when objects were added or moved.',
+        'CAP_DAC_READ_SEARCH find data by its origin with it. Run it again after objects are added or moved.',
     )
     .usage('DIR...')
     .argument('<dirs...>', 'data-only layers');

@@ -54,16 +54,16 @@ const known = (asTool: boolean): ByteString[] => [...questions.keys()].filter(na
 /** @param asTool called as composefs-info, which has fewer questions and options */
 export function define(asTool = false): Command {
   const command = newCommand(asTool ? 'composefs-info' : 'lowerdata info')
-    .description('Show what is in composefs images.')
+    .description('Show the contents of composefs images.')
     .usage('[options] QUESTION IMAGE...')
     .addArgument(argumentOneOf('<question>', known(asTool).join(', '), known(asTool)))
     .argument('<images...>', 'images; files for measure-file')
-    .option('--basedir <path>', 'where missing-objects looks for objects')
-    .option('--filter <name>', 'only this name of the root, and what is below; may be repeated', collect, []);
+    .option('--basedir <path>', 'the directory in which missing-objects looks for objects')
+    .option('--filter <name>', 'only this entry of the root, and the tree below it; may be repeated', collect, []);
   if (asTool) return command;
   return command
     .addOption(oneOf('--algorithm <name>', 'for measure-file: sha256 (default) or sha512', ALGORITHM_NAMES))
-    .option('--json', 'print JSON; bytes that are no text show as \\xNN');
+    .option('--json', 'print JSON; bytes that are not text are shown as \\xNN');
 }
 
 export async function run(args: readonly ByteString[], asTool = false): Promise<number> {
@@ -90,7 +90,7 @@ function answer(
     throw new ErrnoError(EINVAL, `--algorithm=${printable(algorithm)}: not one of ${ALGORITHM_NAMES.join(', ')}`);
   if (algorithm !== undefined && name !== 'measure-file')
     throw new ErrnoError(EINVAL, `--algorithm goes with measure-file: an image has its own`);
-  if (flags.json && !question.json) throw new ErrnoError(EINVAL, `${name} has no JSON`);
+  if (flags.json && !question.json) throw new ErrnoError(EINVAL, `${name} has no JSON output`);
   const attempts = new Attempts(FAILED);
   const asked = { paths, flags, attempts };
   printLines((flags.json && question.json?.(asked)) || question.text(asked));
@@ -101,7 +101,7 @@ function readImage(path: ByteString, { filter }: InfoFlags): TreeInode {
   const bytes = readImageFile(path);
   return naming(path, () => {
     const image = openImage(bytes);
-    if (!image.composefs) throw new ErrnoError(EINVAL, 'an EROFS image, but not of composefs');
+    if (!image.composefs) throw new ErrnoError(EINVAL, 'an EROFS image, but not a composefs image');
     return readTree(image, filter.length > 0 ? { toplevel: new Set(filter) } : {});
   });
 }

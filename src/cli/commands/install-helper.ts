@@ -24,18 +24,18 @@ const MARK = '# Written by `lowerdata install-helper`, which replaces it; `--rem
 export const define = (): Command =>
   newCommand('lowerdata install-helper')
     .description(
-      'Have `mount -t lowerdata A:B::C MOUNTPOINT`, /etc/fstab and mount units of systemd work: write the programs that mount(8) calls.',
+      'Write the programs that mount(8) calls for `mount -t lowerdata A:B::C MOUNTPOINT`, /etc/fstab and mount units of systemd.',
     )
     .usage('[options]')
-    .option('--to <dir>', 'where, if not in /sbin, where mount(8) looks')
+    .option('--to <dir>', 'the directory to write them to; default: /sbin, where mount(8) looks')
     .option('--remove', 'remove them')
-    .option('--force', 'write them although others than root can change what they run')
+    .option('--force', 'write them even if users other than root can change what they run')
     .addHelpText('after', `\n${NOTES}`);
 
-const NOTES = `They are ${HELPERS.join(' and ')}. They name this Node.js and this copy of lowerdata: when either one moves, write them again.
+const NOTES = `They are ${HELPERS.join(' and ')}. They name this Node.js and this copy of lowerdata: if either one moves, write them again.
 Files of these names that this command has not written stay as they are.
 Root runs both when it mounts, so nobody else may be able to change them: what another user owns or can write to is refused.
-Exit status: 0, or 1 where a file was not written or removed.`;
+Exit status: 0, or 1 if a file was not written or removed.`;
 
 export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();

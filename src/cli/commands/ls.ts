@@ -27,10 +27,10 @@ interface Listed {
 
 export const define = (): Command =>
   newStackCommand('ls')
-    .description('List directories of a stack, without a mount: a name a line, in the order of bytes.')
-    .option('-l, --long', 'mode, links, owner, group, size and time (UTC), too')
-    .option('-a, --all', 'names that begin with a dot, too')
-    .option('-d, --directory', 'the directories themselves');
+    .description('List directories of a stack, without a mount: one name a line, in byte order.')
+    .option('-l, --long', 'also show mode, links, owner, group, size and time (UTC)')
+    .option('-a, --all', 'also show names that begin with a dot')
+    .option('-d, --directory', 'show directories themselves, not their contents');
 
 export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();

@@ -61,15 +61,15 @@ export function define(asTool = false): Command {
     .argument('[image]', 'the file to write, `-` for stdout')
     .option('--digest-store <path>', "copy the files' data into this directory, named by digest")
     .option('--use-epoch', 'set all times to 0')
-    .option('--skip-devices', 'leave block and character devices out')
-    .option('--skip-xattrs', 'leave extended attributes out')
-    .option('--user-xattrs', 'take user.* attributes alone')
+    .option('--skip-devices', 'leave out block and character devices')
+    .option('--skip-xattrs', 'leave out extended attributes')
+    .option('--user-xattrs', 'include only user.* extended attributes')
     .option('--print-digest', "print the image's fs-verity digest")
-    .option('--print-digest-only', 'print it, and write no image')
+    .option('--print-digest-only', 'print the digest, and write no image')
     .option('--from-file', 'the source is a dump: text in the format composefs-dump(5)')
     .option('--min-version <n>', 'the format to write, 0 or 1 (default 0)')
     .option('--max-version <n>', 'the format to write for trees with whiteouts (default 1)')
-    .option('--threads <n>', 'how many threads digest and copy (default: all processors)');
+    .option('--threads <n>', 'how many threads digest and copy (default: one for each CPU)');
   if (asTool) return command.option('--hardlinks', HARDLINKS);
   return command
     .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
@@ -79,8 +79,8 @@ export function define(asTool = false): Command {
     .addOption(oneOf('--redirects <kind>', 'absolute, or data-only for redirects that begin with //', REDIRECTS));
 }
 
-const ALGORITHM = "sha256 (default) or sha512: of the digests of files, and of the image's that is printed";
-const HARDLINKS = 'keep hard links; else each name becomes a file of its own';
+const ALGORITHM = 'sha256 (default) or sha512, for the digests of files and the printed digest of the image';
+const HARDLINKS = 'keep hard links; without it, each name becomes a separate file';
 
 async function build(source: ByteString, image: ByteString | undefined, flags: MkfsFlags): Promise<number> {
   checkFlags(flags, image);
@@ -103,9 +103,9 @@ function checkFlags(flags: MkfsFlags, image: ByteString | undefined): void {
   const { printDigestOnly, external, digests, fromFile, digestStore, redirects, algorithm } = flags;
   for (const [refused, why] of [
     [image === undefined && !printDigestOnly, 'no image to write is named'],
-    [image !== undefined && printDigestOnly, '--print-digest-only writes no image, and one is named'],
+    [image !== undefined && printDigestOnly, '--print-digest-only writes no image, but one is named'],
     [external && fromFile, '--external needs a directory'],
-    [external && digestStore !== undefined, '--external leaves the data where it is, --digest-store does not'],
+    [external && digestStore !== undefined, '--external leaves the data where it is, but --digest-store copies it'],
     [digests && !external, '--digests goes with --external'],
     [algorithm !== undefined && !ALGORITHM_NAMES.includes(algorithm), `--algorithm=${algorithm}: sha256 or sha512`],
     [redirects !== undefined && !REDIRECTS.includes(redirects), `--redirects=${redirects}: absolute or data-only`],
@@ -120,7 +120,7 @@ function checkFlags(flags: MkfsFlags, image: ByteString | undefined): void {
 function versionsOf({ minVersion, maxVersion }: MkfsFlags): { minVersion: 0 | 1; maxVersion: 0 | 1 } {
   if (minVersion === undefined && maxVersion === undefined) return { minVersion: 0, maxVersion: 1 };
   const version = (text = '0'): 0 | 1 => {
-    if (text !== '0' && text !== '1') throw new ErrnoError(EINVAL, `version ${printable(text)}: there are 0 and 1`);
+    if (text !== '0' && text !== '1') throw new ErrnoError(EINVAL, `version ${printable(text)}: not 0 or 1`);
     return text === '0' ? 0 : 1;
   };
   return { minVersion: version(minVersion), maxVersion: version(maxVersion) };
@@ -155,7 +155,8 @@ async function digest(files: ScannedFile[], flags: MkfsFlags, threads: number): 
     files.reduce((sum, { inode }) => sum + inode.sizeBytes, 0),
   );
   const store = directory === undefined ? undefined : beginStore(directory);
-  const replaced = (object: ByteString): void => complain(`${printable(object)}: was not what its name says: replaced`);
+  const replaced = (object: ByteString): void =>
+    complain(`${printable(object)}: replaced, because its data did not have the digest in its name`);
   const abandon = (): void => {
     if (store) abandonStore(store);
     bar.stop();

@@ -87,7 +87,7 @@ export function define(asHelper = false): Command {
       'Mount a composefs image, or a stack of layers: normal ones, top first, then data-only ones after `::`.',
     )
     .usage('[options] A:B::C|IMAGE MOUNTPOINT')
-    .argument('<source>', 'the layers, or only a name if an option gives them')
+    .argument('<source>', 'the layers, or just a name if an option gives them')
     .argument('<mountpoint>', 'a directory')
     .option('-o, --options <list>', 'mount options, separated by commas', collect, [])
     .option('-d, --debug', 'stay in the foreground and print each message')
@@ -153,7 +153,7 @@ async function mount(
 /** Finds the mount point. Throws ErrnoError unless it is a directory that can be mounted on. */
 function findMountpoint(path: ByteString): MountPoint {
   if (path.startsWith('/dev/fd/')) {
-    throw new ErrnoError(EINVAL, `${printable(path)}: a descriptor that is mounted already can not be served yet`);
+    throw new ErrnoError(EINVAL, `${printable(path)}: a descriptor that is mounted already cannot be served yet`);
   }
   const point = MountPoint.find(path);
   const { shown } = point;

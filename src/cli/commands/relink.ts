@@ -45,14 +45,14 @@ interface Plan {
 
 export const define = (): Command =>
   newCommand('lowerdata relink')
-    .description('Convert how an image leads to its objects. Nothing else of it changes.')
+    .description('Convert how an image refers to its objects. Nothing else in it changes.')
     .usage('[options] IMAGE -o NEW --to origin|data-only|absolute')
     .argument('<image>', 'a composefs image')
-    .option('-o, --output <path>', 'the image to write, `-` for stdout; may be the same one')
+    .option('-o, --output <path>', 'the image to write, `-` for stdout; may be the same image')
     .addOption(oneOf('--to <how>', 'origin, data-only or absolute', TARGETS))
     .option('--basedir <list>', 'for origin: the directories that have the objects, DIR[:DIR]...')
-    .option('--dry-run', 'say what would be done, and write nothing')
-    .option('--threads <n>', 'for origin: how many threads measure (default: all processors)')
+    .option('--dry-run', 'show what would be done, and write nothing')
+    .option('--threads <n>', 'for origin: how many threads measure (default: one for each CPU)')
     .addHelpText('after', HELP);
 
 export async function run(args: readonly ByteString[]): Promise<number> {
@@ -63,20 +63,20 @@ export async function run(args: readonly ByteString[]): Promise<number> {
 }
 
 const HELP = `
-absolute   redirect /ab/cd...: a path that every layer below is asked for
-data-only  redirect //ab/cd...: the same path, in data-only layers alone
-origin     an empty redirect, and a file handle: an object may be renamed and moved within its filesystem, which has to have a
-           uuid. To open files needs CAP_DAC_READ_SEARCH, and a layer on that filesystem.
-Kernel overlayfs knows the first alone, and refuses files with the others: EINVAL.
+absolute   redirect /ab/cd...: a path that is searched for in every layer below
+data-only  redirect //ab/cd...: the same path, only in data-only layers
+origin     an empty redirect, and a file handle: an object may be renamed and moved within its filesystem, which must have a
+           uuid. Opening files needs CAP_DAC_READ_SEARCH, and a layer on that filesystem.
+Kernel overlayfs supports only the first, and refuses files with the others: EINVAL.
 
 For origin each object is looked for below the base directories by the path of its redirect, then by the name that its digest
 gives it, and its size and digest are checked. From origin back, a file leads to the name that its digest gives its object.
 An image of mkcomposefs or lowerdata comes back byte for byte, from origin if its store was named by digest; one of another
 tool comes back in the layout of mkcomposefs. One that needs no change is copied.
 
-A file that can not be converted is a line of path, object and reason: ENOVERITY (it has no digest), ENOENT (no base directory
+A file that cannot be converted is a line of path, object and reason: ENOVERITY (it has no digest), ENOENT (no base directory
 has the object), EWRONGSIZE, EWRONGVERITY (another digest), EOPNOTSUPP (a filesystem without file handles, or without a uuid),
-ENOTUNIQ (two filesystems have the uuid), or what a system call says. If there is one, nothing is written.
+ENOTUNIQ (two filesystems have the uuid), or the error of a system call. If there is such a file, nothing is written.
 Exit status: 0 done, 1 nothing is written.`;
 
 async function convert(source: ByteString, flags: RelinkFlags): Promise<number> {
@@ -91,11 +91,11 @@ async function convert(source: ByteString, flags: RelinkFlags): Promise<number> 
   const numbers = `${printable(source)}: ${files.length} files with data elsewhere`;
   if (flags.dryRun) {
     const rest = files.length - changed - refused.length;
-    const summary = `${changed} to change, ${rest} to stay, ${refused.length} that can not be converted`;
+    const summary = `${changed} to change, ${rest} to stay, ${refused.length} that cannot be converted`;
     print(byteStringFromText(`${lines}${numbers}: ${summary}\n`));
   } else if (refused.length > 0) {
     complainInLines(byteStringFromText(lines));
-    complain(`${numbers}, ${refused.length} of them can not be converted: nothing is written`);
+    complain(`${numbers}, ${refused.length} of them cannot be converted: nothing is written`);
   } else await output?.write(changed === 0 ? bytes : writeStaged(inodes, version));
   return refused.length > 0 ? FAILED : 0;
 }
@@ -108,7 +108,7 @@ function planOf({ output, to, basedir, dryRun, threads }: RelinkFlags): Plan {
     [target === undefined, `--to=${to}: not one of ${TARGETS.join(', ')}`],
     [output === undefined && !dryRun, 'no image to write is named: -o NEW'],
     [target === 'origin' && basedir === undefined, '--to=origin needs --basedir: where the objects are'],
-    [target !== 'origin' && basedir !== undefined, `--basedir goes with --to=origin, --to=${to} looks at no object`],
+    [target !== 'origin' && basedir !== undefined, `--basedir goes with --to=origin, --to=${to} reads no object`],
     [directories.includes(''), `--basedir=${basedir}: an empty path`],
   ] as const)
     if (refused) throw new ErrnoError(EINVAL, printable(why));
@@ -118,7 +118,7 @@ const THREADS_MAX = 999;
 
 function readComposefs(bytes: Uint8Array): { inodes: StagedInode[]; version: number } {
   const image = openImage(bytes);
-  if (!image.composefs) throw new ErrnoError(EINVAL, 'an EROFS image, but not of composefs');
+  if (!image.composefs) throw new ErrnoError(EINVAL, 'an EROFS image, but not a composefs image');
   return { inodes: readStaged(image), version: image.composefs.composefsVersion };
 }
 

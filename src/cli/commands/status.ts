@@ -19,16 +19,16 @@ const FAILED = 1;
 
 export const define = (): Command =>
   newCommand('lowerdata status')
-    .description('Show what mounts are made of, what protects them, and what they are doing.')
+    .description('Show the layers, the protection and the activity of mounts.')
     .usage('[options] [MOUNTPOINT]')
-    .argument('[mountpoint]', 'one mount; all of this user without it')
-    .option('--json', 'a JSON array, one object a mount')
+    .argument('[mountpoint]', 'one mount; without it, all mounts of this user')
+    .option('--json', 'a JSON array with one object for each mount')
     .option('--metrics', 'the numbers in the text format of Prometheus')
     .addHelpText('after', `\n${NOTES}`);
 
 const NOTES = `Numbers are counted since the mount, and times until the answer is made. A \`check\` compares data with its digest: it was
 \`measured\`, \`remembered\` from an earlier check, measured by the kernel, or failed. What the kernel answers from its own caches
-is in none of these numbers. SIGUSR1 has a daemon write them to its log.`;
+is in none of these numbers. On SIGUSR1 a daemon writes them to its log.`;
 
 export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();

@@ -15,8 +15,8 @@ export const define = (): Command =>
     .description('Unmount what `lowerdata mount` has mounted.')
     .usage('[options] MOUNTPOINT')
     .argument('<mountpoint>', 'where it is mounted')
-    .option('-l, --lazy', 'detach it now, though it is in use; it ends with its last user')
-    .option('-f, --force', 'end it now, though its daemon hangs; programs that wait for it get errors');
+    .option('-l, --lazy', 'detach it now, even if it is in use; it ends with its last user')
+    .option('-f, --force', 'end it now, even if its daemon hangs; programs that wait for it get errors');
 
 export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();

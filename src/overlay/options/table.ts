@@ -33,7 +33,7 @@ const taken = (values: StackOption['values'], what: string, take: StackOption['t
 });
 const flag = (what: string, take: StackOption['take']): StackOption => taken(undefined, what, take);
 
-const IDLE = 'Of overlayfs; nothing here depends on it.';
+const IDLE = 'An option of overlayfs that changes nothing here.';
 const idle = (values?: StackOption['values']): StackOption => ({
   ...taken(values, IDLE, () => {}),
   effect: 'without effect',
@@ -41,14 +41,14 @@ const idle = (values?: StackOption['values']): StackOption => ({
 
 const LOWERDIR = 'the layers, data-only ones after `::`; a backslash escapes `:`, `,` and itself, as in overlayfs';
 const REDIRECTS =
-  'where the absolute redirect of a metacopy file may lead: every layer below, or data-only layers alone ' +
+  'where the absolute redirect of a metacopy file may lead: every layer below, or only data-only layers ' +
   '(default for images); `strict` also requires digests';
 const INO32 =
-  'no inode number has more than 32 bits, as in fuse-overlayfs; most have not anyway, and each that has (on a large xfs, in a ' +
-  'subvolume, on a network filesystem) takes 60 bytes for good when it is looked up';
+  'show no inode number of more than 32 bits, as in fuse-overlayfs; an object with a larger number (on a large xfs, in a ' +
+  'subvolume, on a network filesystem) takes 60 bytes of memory from its first lookup until the mount ends';
 const DIGEST =
-  'the fs-verity digest that the (top) image must have: 64 digits of SHA-256 or 128 of SHA-512; `sha256:` or `sha512:` may ' +
-  'stand before them; data is then checked as with `verity=require`, unless `verity=` says otherwise';
+  'the fs-verity digest that the (top) image must have: 64 digits of SHA-256 or 128 of SHA-512, after `sha256:` or `sha512:` ' +
+  'if wanted; data is then checked as with `verity=require`, unless `verity=` says otherwise';
 const FOLLOW_ORIGIN =
   'whether data that is not found by path is found by origin; needs CAP_DAC_READ_SEARCH, or `lowerdata index` in the layer';
 
@@ -57,11 +57,16 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
   ['lowerdir', taken('A:B::C', LOWERDIR, (draft, value) => draft.replaceLayers(value))],
   [
     'lowerdir+',
-    taken('LAYER', 'one more layer, below those before it; nothing is escaped in its path', (draft, value) =>
+    taken('LAYER', 'one more layer, below the earlier ones; its path has no escapes', (draft, value) =>
       draft.addLayer(value, false),
     ),
   ],
-  ['datadir+', taken('LAYER', 'one more data-only layer, likewise', (draft, value) => draft.addLayer(value, true))],
+  [
+    'datadir+',
+    taken('LAYER', 'one more data-only layer, below the earlier ones; its path has no escapes', (draft, value) =>
+      draft.addLayer(value, true),
+    ),
+  ],
   [
     'metacopy',
     taken(
@@ -82,7 +87,7 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
     'verity',
     taken(
       ['off', 'on', 'require'],
-      'check digests; `require`: a metacopy file without one can not be opened',
+      'whether data is checked by its digest; `require`: a metacopy file without a digest cannot be opened',
       choose('verity'),
     ),
   ],
