@@ -6,7 +6,7 @@ set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 scripts/test-packages.sh
 scripts/setup.sh
-npx --no-install biome check --reporter=summary
+npm run --silent check
 
 files=("$@")
 if [ ${#files[@]} -eq 0 ]; then mapfile -t files < <(find test -name '*.ts' -not -path 'test/fixtures/*' | sort); fi
