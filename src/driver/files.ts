@@ -52,7 +52,7 @@ export interface FilesOptions {
 
 /** The limit for the block hashes of idle files, in bytes. */
 const IDLE_LEAVES_MAX = 1 << 25;
-/** Data up to this size is measured faster than another thread is woken: in a tenth of a millisecond. */
+/** Data up to this size is measured in 0.1 ms, less than waking another thread takes. */
 const AT_ONCE_BYTES = 1 << 17;
 
 /**

@@ -126,7 +126,7 @@ export class OverlayFilesystem implements Filesystem {
     return reply.putEntryOut(out.view, 0, nodeid, 0, entrySeconds, attrSeconds, found.attr);
   }
 
-  /** Has the kernel's root hold nothing but MERGED_NAME, which is the root of the tree, or be that root itself. */
+  /** Makes the kernel's root a directory with the single name MERGED_NAME for the root of the tree, or that root itself. */
   holdMerged(isHeld: boolean): void {
     this.nodes.holdsMerged = isHeld;
   }

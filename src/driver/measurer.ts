@@ -7,7 +7,7 @@ import type { Digests, Outcome, Work } from '../verity/measure-worker.ts';
 
 /**
  * How long a file is still measured after its last waiter was interrupted. A program that a timer interrupts opens the file again
- * at once. It would never get the file if each attempt began anew.
+ * at once. If each attempt began anew, it would never get the file.
  */
 const GRACE_MS = 1000;
 

@@ -14,13 +14,13 @@ interface KnownNode {
 /** The first nodeid after the root's, which is 1. */
 const FIRST_NODEID = 2;
 /**
- * The root's second nodeid, as the only directory in the kernel's root. No object has it: inode numbers do not reach that high.
+ * A second nodeid of the tree's root, for when it is the only directory in the kernel's root. Inode numbers do not reach it.
  */
 export const MERGED = Number.MAX_SAFE_INTEGER as Nodeid;
 
 export const isRoot = (nodeid: Nodeid): boolean => nodeid === ROOT || nodeid === MERGED;
 
-/** Whether a nodeid is the root of the tree in a table, which knows MERGED only once the kernel may. */
+/** Whether a nodeid is the root of the tree. MERGED is one only in a table that has given it to the kernel. */
 const isRootOf = ({ holdsMerged }: NodeTable, nodeid: Nodeid): boolean =>
   nodeid === ROOT || (nodeid === MERGED && holdsMerged);
 
@@ -34,7 +34,7 @@ export interface NodeTable {
    * The node; undefined for a nodeid that the kernel was never given or has forgotten. May throw ErrnoError for the former.
    */
   get(nodeid: Nodeid): Node | undefined;
-  /** The node to answer with for one that a lookup found: the one that stands for its object. */
+  /** The node that represents the object of a node that a lookup found; it is the one to answer with. */
   canonical(node: Node): Node;
   /** Counts a lookup of a canonical node that is reported to the kernel. @returns its nodeid */
   remember(node: Node): Nodeid;
@@ -130,19 +130,18 @@ function isSameObject(known: Node, found: Node): boolean {
   return top.layer.adopt?.(top, found.top) ?? true;
 }
 
-/** The number of places for recently used nodes, which need not be made anew. */
+/** The number of slots of the cache of nodes. */
 const PLACES = 1024;
 
 /**
- * Nodes of a stack that can find each node by its number. None has to be kept, however many the kernel knows, and lookups need
- * not be counted.
+ * Nodes of a stack that can find each node by its number. So no node is kept for the kernel, and lookups are not counted.
  */
 export class RecalledNodes implements NodeTable {
   readonly size = undefined;
   holdsMerged = false;
   private readonly overlay: Overlay;
   /**
-   * Each nodeid has one place and evicts the node there. Making a node again costs no more than a better choice of place would.
+   * A direct-mapped cache: a nodeid has one slot, and evicts the node there. Making a node again is as cheap as another policy.
    */
   private readonly recent = new Array<Node | undefined>(PLACES).fill(undefined);
 
@@ -182,7 +181,7 @@ export class RecalledNodes implements NodeTable {
     return this.idOf(node);
   }
 
-  /** The kernel forgets an inode with all its lookups. If it did not, a dropped node would be found again. */
+  /** Always true: the kernel forgets an inode with all its lookups at once, and a node that it still knows is found again. */
   forget(_nodeid: Nodeid, _count: number): boolean {
     return true;
   }

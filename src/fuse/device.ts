@@ -21,7 +21,7 @@ export interface SessionOptions {
   readonly latency?: CpuLatency | undefined;
 }
 
-/** How long a thread with constant requests answers them before its event loop has a turn. */
+/** How long a thread answers constant requests before its event loop runs. */
 export const TURN_MS = 4;
 
 /** Reads requests from /dev/fuse and writes replies there, on the calling thread alone. */

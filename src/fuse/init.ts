@@ -92,7 +92,7 @@ const always: When = () => true;
 const accepted: ReadonlyMap<InitFlagName, When> = new Map<InitFlagName, When>([
   ['ASYNC_READ', always], // readahead sends several reads at a time
   ['AUTO_INVAL_DATA', wanted => wanted.changes === true], // a new mtime or size invalidates cached data and listings
-  ['DO_READDIRPLUS', always], // a listing includes attributes; READDIRPLUS_AUTO guesses and gains nothing
+  ['DO_READDIRPLUS', always], // listings include attributes; READDIRPLUS_AUTO guesses when, and is no faster
   ['ASYNC_DIO', always], // O_DIRECT reads of one caller overlap
   ['NO_OPEN_SUPPORT', always], // says that OPEN may be answered ENOSYS, once and for all
   ['PARALLEL_DIROPS', always], // two lookups in one directory may run at once

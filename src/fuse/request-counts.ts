@@ -4,7 +4,7 @@ import { type Counters, count, newCounters } from '../sys/counters.ts';
 import { EIO, errnoName } from '../sys/errno.ts';
 import { Opcode, opcodeName } from './opcode.ts';
 
-/** Opcodes below this one have numbers of their own. All others share the slot of opcode 0, which does not exist. */
+/** Opcodes below this one have numbers of their own. All others share the slot of opcode 0, which no request has. */
 const OPCODES = 64;
 /** The kernel accepts -1 to -511 as an error. */
 const ERRNOS = 512;

@@ -1,4 +1,4 @@
-/** The bounded cache of dentries: it keeps the result of each lookup, so that a repeated lookup asks no layer. */
+/** The bounded cache of dentries: it keeps the result of each lookup, so that a repeated lookup needs no layer. */
 import { LRUCache } from 'lru-cache';
 import type { ByteString } from '../sys/bytes.ts';
 import { CacheCounts } from '../sys/counters.ts';

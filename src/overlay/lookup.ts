@@ -52,7 +52,7 @@ export function lookup(stack: Stack, parent: readonly Inode[], name: ByteString)
 
 /**
  * The result of a lookup in a stack of one layer that has `inode` under the name. The name and the directory do not matter,
- * because no other layer is asked.
+ * because no other layer is searched.
  * @returns as `lookup`
  */
 export function lookupInode({ rules, judge }: Stack, inode: Inode): Found | number {

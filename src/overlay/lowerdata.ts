@@ -9,7 +9,7 @@ import { OriginFinder } from './origin-finder.ts';
 import type { Trace } from './trace.ts';
 import type { OverlayXattrs } from './xattrs.ts';
 
-/** Errors that say nothing about the path: after one of them, the data is not looked for by origin. */
+/** Errors that leave open whether the path has data: after one of them, the data is not searched for by origin. */
 const PASSING: readonly number[] = [-EINTR, -ENOMEM, -ENFILE, -EMFILE];
 
 const NO_PERMISSION =

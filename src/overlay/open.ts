@@ -130,8 +130,8 @@ function ask<T>(path: ByteString, systemCall: (path: Buffer) => T): T {
 }
 
 /**
- * Refuses stacks in which one tree is seen through two layers. An image may lie inside a directory layer, for example among its
- * objects: its tree is its own.
+ * Refuses stacks in which one tree is seen through two layers. An image may lie inside a directory layer, for
+ * example among its objects, because the tree in it is another one.
  * Source: kernel fs/overlayfs/super.c, ovl_check_overlapping_layers.
  */
 function refuseOverlaps(paths: readonly ByteString[]): void {

@@ -6,10 +6,10 @@ import type { Origin } from './origin.ts';
 
 export class OriginFinder {
   private readonly layers: readonly Layer[];
-  /** For each uuid, the layers to ask; none if two filesystems have the uuid, because a handle could belong to either. */
+  /** For each uuid, the layers to search; none if two filesystems have the uuid, because a handle could belong to either. */
   private owners: Map<ByteString, Layer[]> | undefined;
 
-  /** @param layers in the order in which they are asked: the data-only ones first */
+  /** @param layers in the order in which they are searched: the data-only ones first */
   constructor(layers: readonly Layer[]) {
     this.layers = layers;
   }

@@ -265,7 +265,7 @@ export class Overlay implements Stack {
   }
 
   /**
-   * Finds a regular file's data. Data-only layers are asked only now, not at lookup.
+   * Finds a regular file's data. Data-only layers are searched only now, not at lookup.
    * @returns the data, unchecked, or -ENOENT, -ENOTDIR, -ELOOP, -EXDEV or -ENAMETOOLONG if no data-only layer has it
    */
   find(node: Node): Data | number {

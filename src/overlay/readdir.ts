@@ -31,7 +31,7 @@ class ListingBudget {
 }
 
 /**
- * Lists the real directory as it is: whiteouts are included, though lookup does not find them.
+ * Lists a real directory without merging: whiteouts are included.
  * Throws ErrnoError ENOMEM if the entries do not fit into ListingBudget.
  */
 export function listReal(directory: Inode): Entry[] {

@@ -24,14 +24,14 @@ export interface Rules {
   readonly dataRedirects: boolean;
   /** Whether the absolute redirect of a metacopy file skips the normal layers, as if it began with `//`. */
   readonly dataOnly: boolean;
-  /** Whether data that is not found by path is looked for by the origin of the metacopy file, if the file has a digest. */
+  /** Whether data that is not found by path is searched for by the origin of the metacopy file, if the file has a digest. */
   readonly followOrigin: boolean;
 }
 
 /** The state of a lookup. Source: kernel fs/overlayfs/namei.c, struct ovl_lookup_data. */
 export interface Search {
   /**
-   * The name that the next layer is asked for: the looked-up name, or the one that redirects made of it. If it begins with a
+   * The name to look up in the next layer: the requested name, or the one that redirects made of it. If it begins with a
    * slash, it starts from the layer's root.
    */
   name: ByteString;

@@ -45,7 +45,7 @@ export type RuleName = keyof typeof RULES;
 export interface Trace {
   /** A name is looked up in a directory of the overlay. */
   lookup(name: ByteString): void;
-  /** A layer is asked for a name, or for a path from its root if `name` begins with a slash. */
+  /** A layer is searched for a name, or for a path from its root if `name` begins with a slash. */
   layer(path: string, name: ByteString): void;
   /** The inode that the layer holds under one component; undefined if it holds none. */
   component(name: ByteString, found: Inode | undefined): void;

@@ -25,8 +25,8 @@ const MEASURED_BYTES_MAX = 1 << 26;
  */
 const ENTRY_BYTES = MEASURED_BYTES_MAX / MEASURED_MAX;
 /**
- * The maximum size of data in an image that is measured. It takes a second, on this thread. An inode of a few bytes can claim
- * petabytes, all of them a hole.
+ * The maximum size of data in an image that is measured, which takes a second on this thread. Without a limit, an inode of a few
+ * bytes could claim petabytes, all of them a hole.
  */
 const IN_IMAGE_MAX = 2 ** 30;
 
@@ -207,7 +207,7 @@ export function lookAt(data: Data): Look {
   return { version, sizeBytes, hasVerity: fd >= 0, isSettled: true };
 }
 
-/** Data of which only measured bytes are handed out. It owns nothing: closing it closes the data itself. */
+/** Data that returns only bytes whose blocks match the measurement. Closing it closes the data itself. */
 class CheckedData implements Data {
   readonly fd: number;
   readonly place: string;

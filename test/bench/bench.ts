@@ -264,7 +264,7 @@ t.test('a peer that leaves a file behind', { skip: withoutFuse, timeout: 120_000
     t.equal(status, 1);
     t.match(stdout, /^stat-again +1 lowerdata/m, 'the others are still measured');
     t.match(stdout, /^messy: failed: exit status 4/m, 'its own message is kept');
-    t.match(stderr, /\/messy is left: ENOTEMPTY/, 'what cannot be removed is named');
+    t.match(stderr, /\/messy could not be removed: ENOTEMPTY/, 'what cannot be removed is named');
     t.strictSame(
       leftBy(home).filter(path => path.startsWith('/')),
       [],

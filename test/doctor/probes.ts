@@ -49,7 +49,7 @@ for (const [release, first, tier] of [
 }
 
 for (const [release, protocol, passthrough] of [
-  ['5.6.0', /^7\.31 or later, by the version/, /older than 7\.40/],
+  ['5.6.0', /^7\.31 or later, according to the version/, /older than 7\.40/],
   ['6.8.0', /^7\.39 or later/, /older than 7\.40/],
   ['6.9.1', /^7\.40 or later/, undefined],
   ['6.18.0', /^7\.45 or later/, undefined],

@@ -479,7 +479,7 @@ placed('without /proc', async (t, { directory, mnt, stack }) => {
   const script = 'umount -l /proc && exec "$@"';
   for (const [status, words, said] of [
     [0, ['--version'], /^$/],
-    [1, ['ls', stack, '/'], /^lowerdata: layer .*A: \/: xattrs are read by way of \/proc, which is missing$/],
+    [1, ['ls', stack, '/'], /^lowerdata: layer .*A: \/: reading xattrs needs \/proc, which is missing$/],
     [32, ['mount', '-f', stack, mnt], /^lowerdata: mounts need \/proc: No such file or directory$/],
     [32, ['umount', mnt], /^lowerdata: .*: mounts need \/proc$/],
     [1, ['status'], /^lowerdata: .*: mounts need \/proc$/],

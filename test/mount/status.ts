@@ -178,7 +178,7 @@ t.test('as an ordinary user', { skip: withoutUserMounts, timeout: 120_000 }, asy
     const all = { ...run(directory, 'status'), stdout: listed(directory) };
     t.strictSame(made(all), made(run(directory, 'status', one)), 'one is all');
     t.match(made(all).at(-2), /checked whenever it is read \(no passthrough without CAP_SYS_ADMIN\)$/);
-    t.match(made(all).at(-1), /its layers alone, with no capabilities; system calls are filtered$/);
+    t.match(made(all).at(-1), /only its layers, with no capabilities; system calls are filtered$/);
     const json = listedAsJson(directory);
     t.match(json, [
       { mountpoint: one, protection: { data: 'read', passthrough: 'no passthrough without CAP_SYS_ADMIN' } },

@@ -203,7 +203,7 @@ t.test('an ordinary user', { skip: skip || withoutUserMounts, timeout: 300_000 }
     const content = readFileSync(join(originalTree, 'lib/tsc.js'), 'utf8');
     const refused = ask(process.execPath, lowerdata, 'cat', `${image}::${store}`, file, file);
     const [first, second] = refused.stderr.split('\n');
-    t.match(first, /takes CAP_DAC_READ_SEARCH, or an index of its layer: `lowerdata index DIR`/, 'the reason');
+    t.match(first, /needs CAP_DAC_READ_SEARCH, or an index of its layer: `lowerdata index DIR`/, 'the reason');
     t.equal(second, `lowerdata: ${file}: No such file or directory`, 'once');
     t.match(mounted('cat', join(mount, file)), { status: 1, stdout: '' }, 'nor through a mount');
 
