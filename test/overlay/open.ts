@@ -53,7 +53,7 @@ t.test('a stack that cannot be opened is refused by the name of its layer, and l
     ['S6: one inside a data-only one', 'A/inside:B::A', 'ELOOP', /lies inside/],
     ['S6: one inside by a symlink', 'B:A:link/inside', 'ELOOP', /lies inside/],
     ['an image of another digest', 'image:A', 'EIO', /EWRONGVERITY: layer image/, { imageDigest: wrong }],
-    ['a directory instead of an image', 'A:image', 'EINVAL', /layer A: no image/, { imageDigest: wrong }],
+    ['a directory instead of an image', 'A:image', 'EINVAL', /layer A: not an image/, { imageDigest: wrong }],
   ];
   openOverlay(optionsOf('A:B')).close(); // the process keeps /proc/self/fd open from then on
   const open = descriptors();
