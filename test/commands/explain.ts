@@ -60,6 +60,13 @@ t.test('explain and check', { skip: withoutRoot }, async t => {
     'an object for each path',
   );
   t.equal(lowerdata('explain', 'none', '/').status, 1, 'a stack that cannot be opened');
+  const made = lowerdata('explain', '--reproduce', stack, '/foo');
+  t.match(made, { status: 0, stdout: /^#!\/bin\/sh\n(.*\n)*if mount -t overlay/, stderr: '' }, 'a script');
+  for (const [what, args] of [
+    ['two paths', [stack, '/foo', '/bar']],
+    ['--json', ['--json', stack, '/foo']],
+  ] as const)
+    t.match(lowerdata('explain', '--reproduce', ...args), { status: 1, stdout: '', stderr: /takes one path/ }, what);
 
   const check = lowerdata('check', '--json', stack);
   t.equal(check.status, 1, 'check: 1 where something is found');
