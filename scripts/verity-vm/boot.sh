@@ -21,12 +21,7 @@ scripts/verity-vm/pack.sh "$work"
 truncate -s 64M "$work/disk"
 mkfs.ext4 -q -O verity -b 4096 "$work/disk"
 
-# cx16=off: Linux allocates memory with cmpxchg16b, after which QEMU 7.2 leaves garbage in EFLAGS, so most boots would crash.
-# panic=-1 and -no-reboot: a kernel panic ends the virtual machine.
-machine=(-accel 'tcg,thread=multi' -smp 2 -cpu 'max,cx16=off' -m 1024 -nodefaults -display none -no-reboot)
-timeout "${LOWERDATA_VM_SECONDS:-400}" qemu-system-x86_64 "${machine[@]}" \
-  -kernel "$work"/packages/boot/vmlinuz-* -initrd "$work/initramfs" -append "console=ttyS0 quiet loglevel=3 panic=-1" \
-  -drive "file=$work/disk,format=raw,if=virtio,cache=unsafe" -serial "file:$work/console" || true
+scripts/verity-vm/qemu.sh "$work" "$work/disk"
 
 sed 's/\r$//; /\] reboot: Power down$/d' "$work/console" | tee "$work/log"
 if ! grep -q '^1\.\.' "$work/log"; then # TAP prints the plan last

@@ -9,9 +9,9 @@ export function explanationLines({ path, lookups, data, kernel }: Explanation, w
     lines.push('  its data', ...data.events.flatMap(event => eventLines(event, width)));
     lines.push(...wrapped('    → ', data.outcome, width), ...wrapped('    digest  ', data.verity, width));
   }
-  if (kernel.same) lines.push('  Linux 6.18: the same');
+  if (kernel.same) lines.push(`  Linux ${kernel.version}: the same`);
   else {
-    lines.push(...wrapped('  Linux 6.18: ', kernel.data ?? kernel.outcome, width));
+    lines.push(...wrapped(`  Linux ${kernel.version}: `, kernel.data ?? kernel.outcome, width));
     if (kernel.rule) lines.push(...wrapped('    ', kernel.rule, width));
   }
   return lines;

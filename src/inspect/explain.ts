@@ -1,13 +1,14 @@
 /** Explains why a path leads to its object: the steps of its lookup, layer by layer, as lookup reported them. */
 import type { Data, Inode } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
+import type { Option } from '../overlay/options/split.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { findPath } from '../overlay/path.ts';
-import { step } from '../overlay/step.ts';
 import { RULES, type RuleName, type Trace } from '../overlay/trace.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { ErrnoError, errnoName } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
+import { asLinux, type Kernel, REFERENCE, refusalOf } from './kernels.ts';
 
 /** One event of a lookup; texts show byte strings as messages do. */
 export type TraceEvent =
@@ -36,8 +37,14 @@ export interface Explanation {
   readonly path: string;
   readonly lookups: readonly LookupReport[];
   readonly data?: DataReport;
-  /** The result of Linux 6.18 with the same options. */
-  readonly kernel: { readonly same: boolean; readonly outcome: string; readonly data?: string; readonly rule?: string };
+  /** The result of a kernel with the same options. */
+  readonly kernel: {
+    readonly version: Kernel;
+    readonly same: boolean;
+    readonly outcome: string;
+    readonly data?: string;
+    readonly rule?: string;
+  };
 }
 
 /**
@@ -50,10 +57,18 @@ export interface Explanation {
 export class Explainer {
   private readonly overlay: Overlay;
   private readonly kernel: Overlay;
+  private readonly version: Kernel;
+  private readonly refusal: string | undefined;
 
-  constructor(overlay: Overlay) {
+  /**
+   * @param version the kernel whose result stands beside that of the stack
+   * @param given the mount options, of which that kernel may refuse some
+   */
+  constructor(overlay: Overlay, version: Kernel = REFERENCE, given: readonly Option[] = []) {
     this.overlay = overlay;
-    this.kernel = overlay.withRules({ semantics: 'kernel', redirects: 'kernel', verity: 'off' }, step);
+    this.version = version;
+    this.kernel = asLinux(overlay, version);
+    this.refusal = refusalOf(version, overlay, given);
   }
 
   /**
@@ -62,6 +77,11 @@ export class Explainer {
    */
   explain(path: ByteString, measure = false): Explanation {
     const { lookups, data } = traceLookup(this.overlay, path, measure);
+    const { version, refusal } = this;
+    if (refusal) {
+      const kernel = { version, same: false, outcome: 'EINVAL', rule: refusal };
+      return { path: printable(path), lookups, ...(data && { data }), kernel };
+    }
     const kernel = traceLookup(this.kernel, path, false);
     const outcome = lookups.at(-1)?.outcome ?? 'the root';
     const same =
@@ -72,7 +92,7 @@ export class Explainer {
       path: printable(path),
       lookups,
       ...(data && { data }),
-      kernel: { same, outcome: kernel.lookups.at(-1)?.outcome ?? outcome, ...(same ? {} : deviation(kernel)) },
+      kernel: { version, same, outcome: kernel.lookups.at(-1)?.outcome ?? outcome, ...(same ? {} : deviation(kernel)) },
     };
   }
 }

@@ -7,12 +7,12 @@
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { isDataRedirect } from '../overlay/redirect.ts';
-import { step } from '../overlay/step.ts';
 import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import { attempt, EPERM, ErrnoError, EXDEV, errnoName, errnoText } from '../sys/errno.ts';
 import { isRegular } from '../sys/stat.ts';
 import { type Decision, Recorder } from './explain.ts';
 import { type InventoryEntry, inventory } from './inventory.ts';
+import { asLinux, type Kernel, REFERENCE } from './kernels.ts';
 
 /**
  * All hazards: the meaning of each, and its remedy.
@@ -64,6 +64,8 @@ export const HAZARDS = {
     what: 'Linux 6.18 refuses this redirect',
     help: '`lowerdata relink --to absolute` for the kernel',
   },
+  refused: { what: 'the kernel refuses to mount this stack', help: 'take another kernel, or lowerdata' },
+  kernel: { what: 'the kernel finds something else', help: '`lowerdata explain --kernel` shows why' },
   broken: { what: 'the lookup fails', help: '`lowerdata explain` shows why' },
 } as const;
 /** The name of a hazard. */
@@ -82,15 +84,16 @@ export interface Hazard {
  * Yields all hazards of a stack, whatever its options say about redirects. Each file is looked up twice: by the kernel's rules,
  * and by rules under which its absolute redirect leads only to data-only layers.
  * In a stack without data-only layers, redirects lead to normal layers on purpose.
+ * @param version the kernel by whose rules it is
  * @example
  * const overlay = openStack('image.cfs::empty');
  * assert.deepEqual([...hazards(overlay)].map(({ path, code }) => [path, code]), [['/poem', 'missing']]);
  * overlay.close();
  */
-export function* hazards(overlay: Overlay): Generator<Hazard> {
+export function* hazards(overlay: Overlay, version: Kernel = REFERENCE): Generator<Hazard> {
   const redirects = overlay.dataLayers.length > 0 ? 'data-only' : 'kernel';
   const ours = overlay.withRules({ semantics: 'lowerdata', redirects, verity: 'off' });
-  const kernel = overlay.withRules({ semantics: 'kernel', redirects: 'kernel', verity: 'off' }, step);
+  const kernel = asLinux(overlay, version);
   for (const found of inventory(ours)) {
     if ('error' in found) yield brokenHazard(ours, found);
     else if (found.node.data !== undefined) yield* fileHazards(ours, kernel, found);

@@ -60,6 +60,18 @@ t.test('explain and check', { skip: withoutRoot }, async t => {
     'an object for each path',
   );
   t.equal(lowerdata('explain', 'none', '/').status, 1, 'a stack that cannot be opened');
+  const older = lowerdata('explain', '--kernel=6.1', stack, '/foo');
+  t.match(older.stdout, /Linux 6\.1: EINVAL\n {4}S2: data-only layers: the mount is refused/, 'an older kernel');
+  t.match(JSON.parse(lowerdata('check', '--json', '--kernel=6.1', stack).stdout.split('\n')[0] ?? ''), {
+    code: 'refused',
+  });
+  for (const [command, status] of [
+    ['explain', 1],
+    ['check', 2],
+  ] as const) {
+    const unknown = lowerdata(command, '--kernel=5.10', stack, ...(command === 'explain' ? ['/foo'] : []));
+    t.match(unknown, { status, stdout: '', stderr: /5\.10: not recorded; known are 6\.1, 6\.12, 6\.18/ }, command);
+  }
   const made = lowerdata('explain', '--reproduce', stack, '/foo');
   t.match(made, { status: 0, stdout: /^#!\/bin\/sh\n(.*\n)*if mount -t overlay/, stderr: '' }, 'a script');
   for (const [what, args] of [

@@ -1,15 +1,17 @@
 /** `lowerdata check`: finds the places where a stack differs from its appearance. */
 import type { Command } from 'commander';
 import { HAZARDS, type Hazard, type HazardCode, hazards } from '../../inspect/hazards.ts';
+import { kernelDifferences } from '../../inspect/kernel-differences.ts';
+import { KERNELS, type Kernel, kernelOf, REFERENCE, refusalOf } from '../../inspect/kernels.ts';
 import { type Finding, findingAsJson, findingAsText } from '../../mount/finding.ts';
 import { objectsFinding } from '../../mount/objects.ts';
-import { planHere } from '../../mount/plan.ts';
+import { planHere, splitMountOptions } from '../../mount/plan.ts';
 import { openOverlay } from '../../overlay/open.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
 import { type ByteString, byteStringFromText } from '../../sys/bytes.ts';
 import { print } from '../../terminal/output.ts';
 import { reporting } from '../../terminal/report.ts';
-import { collect, newCommand, parse } from '../command.ts';
+import { collect, newCommand, oneOf, parse } from '../command.ts';
 
 const CLEAN = 0;
 const FOUND = 1;
@@ -18,6 +20,7 @@ const FAILED = 2;
 interface CheckFlags {
   readonly options: ByteString[];
   readonly json?: true;
+  readonly kernel?: ByteString;
 }
 
 export const define = (): Command =>
@@ -30,6 +33,7 @@ export const define = (): Command =>
     .argument('<stack>', 'the layers, as for mount')
     .option('-o, --options <list>', 'mount options that change what the stack shows', collect, [])
     .option('--json', 'one JSON object a line')
+    .addOption(oneOf('--kernel <version>', 'which Linux is asked: 6.18, or an older one', KERNELS))
     .addHelpText('after', HELP);
 
 export async function run(args: readonly ByteString[]): Promise<number> {
@@ -44,15 +48,18 @@ const HELP = `
 What is found: ${Object.keys(HAZARDS).join(', ')}.
 Exit status: 0 nothing is found, 1 something is, 2 the check failed.`;
 
-async function check(source: ByteString, { options, json }: CheckFlags): Promise<number> {
+async function check(source: ByteString, { options, json, kernel: version = REFERENCE }: CheckFlags): Promise<number> {
+  const kernel = kernelOf(version);
   const overlay = openOverlay(planHere(source, options).stack);
-  let status = CLEAN;
   let sameCause = 0;
   const stack = objectsFinding(overlay);
-  for (const finding of findings(overlay, stack)) {
+  let status = stack ? FOUND : CLEAN;
+  if (stack) await print(line(stack, json));
+  for (const hazard of hazardsOf(overlay, kernel, options)) {
+    const finding = findingOf(hazard);
     status = FOUND;
     if (!json && stack?.code === 'no-objects' && WITHOUT_OBJECTS.has(finding.code)) sameCause++;
-    else await print(byteStringFromText(`${json ? findingAsJson(finding) : findingAsText(finding)}\n`));
+    else await print(line(finding, json));
   }
   overlay.close();
   if (sameCause > 0)
@@ -60,13 +67,18 @@ async function check(source: ByteString, { options, json }: CheckFlags): Promise
   return status;
 }
 
-function* findings(overlay: Overlay, stack: Finding | undefined): Generator<Finding> {
-  if (stack) yield stack;
-  for (const hazard of hazards(overlay)) yield findingOf(hazard);
+function* hazardsOf(overlay: Overlay, kernel: Kernel, options: readonly ByteString[]): Generator<Hazard> {
+  const refusal = refusalOf(kernel, overlay, options.flatMap(splitMountOptions));
+  if (refusal) yield { path: '/', code: 'refused', detail: refusal };
+  else yield* kernelDifferences(overlay, kernel);
+  yield* hazards(overlay, kernel);
 }
 
 /** The hazards of files whose objects are not in the stack. */
 const WITHOUT_OBJECTS: ReadonlySet<string> = new Set<HazardCode>(['missing', 'broken', 'no-data-layer']);
+
+const line = (finding: Finding, json: true | undefined): ByteString =>
+  byteStringFromText(`${json ? findingAsJson(finding) : findingAsText(finding)}\n`);
 
 function findingOf({ detail, ...hazard }: Hazard): Finding {
   const { what, help } = HAZARDS[hazard.code];

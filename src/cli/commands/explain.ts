@@ -2,11 +2,13 @@
 import type { Command } from 'commander';
 import { Explainer } from '../../inspect/explain.ts';
 import { explanationLines } from '../../inspect/explain-text.ts';
+import { KERNELS, type Kernel, kernelOf, REFERENCE } from '../../inspect/kernels.ts';
 import { reproduce } from '../../inspect/reproduce/reproduce.ts';
+import { splitMountOptions } from '../../mount/plan.ts';
 import { type ByteString, byteStringFromText } from '../../sys/bytes.ts';
 import { print, printLines, terminalColumns } from '../../terminal/output.ts';
-import { complain, WRONG_CALL } from '../../terminal/report.ts';
-import { parse } from '../command.ts';
+import { complain, reporting, WRONG_CALL } from '../../terminal/report.ts';
+import { oneOf, parse } from '../command.ts';
 import { forPaths, newStackCommand } from '../stack.ts';
 
 interface ExplainFlags {
@@ -14,6 +16,7 @@ interface ExplainFlags {
   readonly json?: true;
   readonly measure?: true;
   readonly reproduce?: true;
+  readonly kernel?: ByteString;
 }
 
 export const define = (): Command =>
@@ -28,6 +31,7 @@ export const define = (): Command =>
       '--reproduce',
       'a shell script that makes the smallest stack with the answer for one path, and asks the kernel',
     )
+    .addOption(oneOf('--kernel <version>', 'which Linux stands beside: 6.18, or what an older one does', KERNELS))
     .addHelpText('after', HELP);
 
 export async function run(args: readonly ByteString[]): Promise<number> {
@@ -35,15 +39,19 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
   const flags = command.opts<ExplainFlags>();
-  if (flags.reproduce && (flags.json || flags.measure || command.args.length !== 2)) {
-    complain('--reproduce takes one path, and neither --json nor --measure');
+  if (flags.reproduce && (flags.json || flags.measure || flags.kernel || command.args.length !== 2)) {
+    complain('--reproduce takes one path, and none of --json, --measure and --kernel');
     return WRONG_CALL;
   }
+  return reporting(WRONG_CALL, () => explainPaths(command.args, flags, kernelOf(flags.kernel ?? REFERENCE)));
+}
+
+function explainPaths(args: readonly ByteString[], flags: ExplainFlags, kernel: Kernel): Promise<number> {
   const width = Math.max(40, terminalColumns());
   let explainer: Explainer | undefined;
-  return forPaths(command.args, flags, async (overlay, path) => {
+  return forPaths(args, flags, async (overlay, path) => {
     if (flags.reproduce) return void print(byteStringFromText(reproduce(overlay, path).script));
-    explainer ??= new Explainer(overlay);
+    explainer ??= new Explainer(overlay, kernel, flags.options.flatMap(splitMountOptions));
     const explanation = explainer.explain(path, flags.measure === true);
     if (flags.json) print(byteStringFromText(`${JSON.stringify(explanation)}\n`));
     else printLines(explanationLines(explanation, width).map(byteStringFromText));
@@ -51,5 +59,5 @@ export async function run(args: readonly ByteString[]): Promise<number> {
 }
 
 const HELP = `
-Rules have the names of docs/semantics.md. The last lines say what Linux 6.18 does with the same options.
+Rules have the names of docs/semantics.md. The last lines say what Linux 6.18 does with the same options, or the\nkernel of --kernel.
 A script of --reproduce needs root, and setfattr or python3. It holds no name and no data of the stack.`;
