@@ -96,8 +96,8 @@ t.strictSame(
   `only ${ADDON} names the addon`,
 );
 
-const { dependencies, optionalDependencies } = JSON.parse(readFileSync(join(home, 'package.json'), 'utf8'));
-const installed = Object.keys({ ...dependencies, ...optionalDependencies });
+const { dependencies, peerDependencies } = JSON.parse(readFileSync(join(home, 'package.json'), 'utf8'));
+const installed = Object.keys({ ...dependencies, ...peerDependencies });
 const packages = imports.filter(({ to, isPackage }) => isPackage && !to.startsWith('node:'));
 t.strictSame(
   packages.filter(({ to }) => !installed.some(name => to === name || to.startsWith(`${name}/`))).map(words),

@@ -83,7 +83,7 @@ function obstacle(name: BuiltIn, { stack }: MountPlan): string | undefined {
 
 const hasProgram = (name: string): boolean => spawnSync(name, ['--version'], { stdio: 'ignore' }).error === undefined;
 
-/** The reason why fuse-native cannot be loaded. It is an optional dependency, and its library may be missing as well. */
+/** The reason why fuse-native cannot be loaded. It is installed when asked for, and its library may be missing as well. */
 function withoutFuseNative(): string | undefined {
   try {
     createRequire(import.meta.url)('fuse-native');

@@ -16,7 +16,7 @@ type Page = NonNullable<Plot.PlotOptions['document']>;
 /** Draws a report. @returns an SVG document */
 export type Painter = (report: BenchReport) => string;
 
-/** Loads the drawing packages. Throws ErrnoError EINVAL if these optional packages are not installed. */
+/** Loads the drawing packages. Throws ErrnoError EINVAL if they are not installed: a mount does not need them. */
 export async function loadPainter(): Promise<Painter> {
   try {
     const [plot, { parseHTML }] = await Promise.all([import('@observablehq/plot'), import('linkedom')]);
@@ -24,7 +24,7 @@ export async function loadPainter(): Promise<Painter> {
     return report => paint(report, plot, document);
   } catch (error) {
     const [reason] = (error as Error).message.split('\n');
-    throw new ErrnoError(EINVAL, `--svg needs the npm packages @observablehq/plot and linkedom: ${reason}`);
+    throw new ErrnoError(EINVAL, `--svg needs two packages: npm install -g @observablehq/plot linkedom (${reason})`);
   }
 }
 
