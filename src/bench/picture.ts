@@ -104,7 +104,18 @@ function* head(report: BenchReport, targets: readonly string[], clients: number)
     yield `<circle cx="${x + 5}" cy="68" r="5" fill="${colourOf(i)}"/><text x="${x + 15}" y="72" fill="currentColor">${escaped(name)}</text>`;
     x += 36 + name.length * 7;
   }
-  yield `<text x="${x + 10}" y="72" fill="currentColor">● p50   | p99   shade: share of operations</text>`;
+  yield* legend(x + 14);
+}
+
+/** The meaning of the marks, at the end of the line of targets. */
+function* legend(x: number): Generator<string> {
+  const words = (at: number, text: string): string => `<text x="${at}" y="72" fill="currentColor">${text}</text>`;
+  const stroke = 'stroke="currentColor" stroke-width="2"';
+  yield `<circle cx="${x}" cy="68" r="3.5" ${stroke} fill="${GROUND.light}"/>${words(x + 9, 'p50')}`;
+  yield `<line x1="${x + 46}" x2="${x + 46}" y1="61" y2="75" ${stroke}/>${words(x + 53, 'p99')}`;
+  for (const [i, opacity] of [0.15, 0.4, 0.7].entries())
+    yield `<rect x="${x + 88 + 8 * i}" y="61" width="8" height="14" fill="currentColor" fill-opacity="${opacity}"/>`;
+  yield words(x + 118, 'share of operations');
 }
 
 /** Positions a nested SVG. */
@@ -119,10 +130,13 @@ function panel({ rows, targets, document, height }: Scene): Plot.PlotOptions {
     marginBottom: AXIS_HEIGHT - 4,
     style: { background: 'none', overflow: 'visible' },
     fy: { domain: [...new Set(rows.map(({ workload }) => workload))], label: null, padding: 0.14, axis: null },
-    y: { domain: [...targets], axis: null, padding: 0.1 },
+    y: { type: 'band', domain: [...targets], axis: null, padding: 0.1 }, // dots alone would be put on the frame
     color: { type: 'ordinal', domain: [...targets], range: targets.map((_, i) => colourOf(i)) },
   };
 }
+
+/** The target that all others are compared with, if it was measured. */
+const BASELINE = 'kernel';
 
 function times(scene: Scene): string {
   const { plot, rows, bucketRatio } = scene;
@@ -153,8 +167,10 @@ function times(scene: Scene): string {
 
 function ratios(scene: Scene): string {
   const { plot, rows, targets } = scene;
-  const others = rows.filter(({ target, ratio }) => target !== targets[0] && ratio.p50 !== null && ratio.p50 > 0);
-  const x = ({ ratio }: BenchRow): number => ratio.p50 as number;
+  const base = targets.includes(BASELINE) ? BASELINE : (targets[0] as string);
+  const bases = new Map(rows.filter(({ target }) => target === base).map(row => [row.workload, row.microseconds.p50]));
+  const x = ({ workload, microseconds }: BenchRow): number => microseconds.p50 / (bases.get(workload) ?? Number.NaN);
+  const others = rows.filter(row => row.target !== base && x(row) > 0 && Number.isFinite(x(row)));
   const ends = decades([0.5, 2, ...others.map(x)]);
   return drawn(scene, {
     width: WIDTH - TIMES_WIDTH - MARGIN,
@@ -164,12 +180,12 @@ function ratios(scene: Scene): string {
       type: 'log',
       domain: [ends[0], ends.at(-1)],
       ticks: ends,
-      label: `p50 as a multiple of that of ${targets[0]} →`,
+      label: `p50, ${base} = 1 →`,
       tickFormat: (value: number) => `${value}×`,
       grid: true,
     },
     marks: [
-      plot.ruleX([1], { stroke: colourOf(0), strokeWidth: 2 }),
+      plot.ruleX([1], { stroke: colourOf(targets.indexOf(base)), strokeWidth: 2 }),
       plot.ruleY(others, { x1: 1, x2: x, y: 'target', fy: 'workload', stroke: 'target', strokeWidth: 2 }),
       plot.dot(others, { x, y: 'target', fy: 'workload', fill: 'target', r: 4 }),
       ...labels(scene, others, x),
