@@ -246,7 +246,7 @@ t.test('a file that fails its check is not opened again', { skip: withoutRoot },
   const f = new Fixture(overlay, { verify: 'open' });
   const { handle } = f.open('/f');
   writeFileSync(object, '54321');
-  t.throws(() => f.open('/f'), { name: 'EIO', message: /EWRONGVERITY: layer .*C: \/o: the data is/ });
+  t.throws(() => f.open('/f'), { name: 'EIO', message: /EWRONGVERITY: layer .*C: \/o: the digest of the data is/ });
   t.equal(f.read(handle), '54321', 'verify=open: what is open stays open');
   writeFileSync(object, '12345');
   await settled();
