@@ -102,7 +102,7 @@ t.test('what is not there', { skip: withoutRoot }, async t => {
   }
   t.throws(() => new DirLayer(join(home, 'none')), { name: 'ENOENT', message: /none/ }, 'no layer');
   const before = descriptors();
-  t.throws(() => new DirLayer(join(home, 'f')), { name: 'ENOTDIR', message: /f: ENOTDIR/ }, 'a file as a layer');
+  t.throws(() => new DirLayer(join(home, 'f')), { name: 'ENOTDIR', message: /f: Not a directory/ }, 'a file as a layer');
   t.throws(() => new DirLayer(join(home, 'p')), { name: 'ENOTDIR' }, 'a fifo as a layer');
   t.equal(descriptors(), before, 'nothing is left open');
 });

@@ -18,7 +18,7 @@ t.equal(errno.must(0, 'zero'), 0, 'must passes zero on');
 t.equal(errno.must(7, 'seven'), 7, 'must passes a count on');
 t.throws(
   () => errno.must(-2, 'open /a'),
-  { name: 'ENOENT', errno: 2, message: 'open /a: ENOENT' },
+  { name: 'ENOENT', errno: 2, message: 'open /a: No such file or directory' },
   'must throws for a negative errno, and says what and which',
 );
 t.ok(new errno.ErrnoError(errno.EUCLEAN, 'nid 36') instanceof Error, 'an ErrnoError is an Error');

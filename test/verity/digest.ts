@@ -187,7 +187,7 @@ t.test('files', async t => {
       );
     });
   });
-  t.throws(() => measureFd(-1, 1), { name: 'EBADF', message: 'read at 0: EBADF' }, 'no file');
+  t.throws(() => measureFd(-1, 1), { name: 'EBADF', message: 'read at 0: Bad file descriptor' }, 'no file');
 });
 
 t.test('leaves', async t => {
