@@ -185,7 +185,11 @@ t.test('a layer that is renamed or removed', { skip: withoutRoot }, async t => {
   t.equal(contents(layer.openPath('/d/g')), 'inner', 'whatever has its name now');
   rmSync(join(home, 'B'), { recursive: true });
   t.equal(layer.lookup(layer.root, 'f'), undefined, 'a removed one is empty');
-  t.throws(() => listing(layer, layer.root), { name: 'ENOENT', message: /A: \/: No such file or directory/ }, 'and has no listing');
+  t.throws(
+    () => listing(layer, layer.root),
+    { name: 'ENOENT', message: /A: \/: No such file or directory/ },
+    'and has no listing',
+  );
   t.equal(layer.openPath('/f'), -2);
   t.equal(layer.attr(layer.root).nlink, 0, 'its root is still there to be asked');
 });

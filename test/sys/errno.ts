@@ -1,4 +1,6 @@
 /** Proves src/sys/errno.ts against errno.h as Node publishes it; the two numbers that Node lacks are asm-generic's. */
+
+import { execFileSync } from 'node:child_process';
 import { constants } from 'node:os';
 import t from 'tap';
 import * as errno from '../../src/sys/errno.ts';
@@ -12,7 +14,18 @@ for (const [name, number] of numbers) {
   t.equal(errno.errnoName(number), name, `${number} is named ${name}`);
   t.equal(errno.errnoName(-number), name, `-${number} is named ${name}`);
 }
+const program = 'import os, sys; print(*(os.strerror(int(n)) for n in sys.argv[1:]), sep="\\n")';
+const texts = execFileSync('python3', ['-c', program, ...numbers.map(([, number]) => String(number))], {
+  encoding: 'utf8',
+  env: { ...process.env, LC_ALL: 'C' },
+});
+t.strictSame(
+  numbers.map(([, number]) => errno.errnoText(-number)),
+  texts.trim().split('\n'),
+  'the words of strerror(3)',
+);
 t.equal(errno.errnoName(999), 'errno 999', 'a number without a name is shown as it is');
+t.equal(errno.errnoText(999), 'errno 999');
 
 t.equal(errno.must(0, 'zero'), 0, 'must passes zero on');
 t.equal(errno.must(7, 'seven'), 7, 'must passes a count on');
