@@ -134,8 +134,10 @@ export class DirObjects {
 
   /** A descriptor of the object, which must be used at once. Throws ErrnoError ESTALE if its name leads to another object. */
   descriptor(it: DirInode): number {
-    if (this.held?.inode === it) return this.held.fd; // also for a directory: one that was only looked up does not stay open
-    return isDirectory(it.mode) ? this.directory(it) : this.mustReopen(it);
+    if (!it.parent) return this.rootFd;
+    if (this.held?.inode === it) return this.held.fd;
+    const known = isDirectory(it.mode) ? this.context.descriptors.of(it) : undefined;
+    return known ?? this.mustReopen(it); // a directory that is only asked for its attributes does not stay open
   }
 
   /** The same, and the last statx was of the object. */

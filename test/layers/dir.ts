@@ -249,14 +249,16 @@ t.test('numbers of objects on other filesystems than their layer', { skip: witho
   t.not(open(t, join(home, 'A')).filesystem, layer.filesystem, 'other filesystems are told apart');
 });
 
-t.test('a directory that is looked up again and again keeps one descriptor', t => {
+t.test('a directory that is looked up again and again keeps one descriptor', async t => {
   const home = scratch(t);
   plant(home, dir({ d: dir({ f: file('x') }) }));
   const layer = open(t, home);
   const before = descriptors();
-  for (let i = 0; i < 100; i++) layer.xattrBytes(at(layer, '/d'), 'user.x');
-  t.ok(descriptors() - before <= 1, `${descriptors() - before} more`);
-  t.end();
+  for (const rule of ['just made, so found by its descriptor', 'made long before, so found by its name']) {
+    for (let i = 0; i < 100; i++) layer.xattrBytes(at(layer, '/d'), 'user.x');
+    t.ok(descriptors() - before <= 1, `${rule}: ${descriptors() - before} more`);
+    await setTimeout(100);
+  }
 });
 
 t.test('an open file in a directory that is renamed, and was closed meanwhile', t => {
