@@ -279,11 +279,11 @@ t.test('refusals', { skip, timeout: 300_000 }, t =>
       'a file without a digest',
     );
     for (const [rule, uuids, reason] of [
-      ['no uuid', ['clear'], 'EOPNOTSUPP: its filesystem has no uuid, so that no origin leads there'],
+      ['no uuid', ['clear'], 'Operation not supported: its filesystem has no uuid, so that no origin leads there'],
       [
         'the uuid of another base directory',
         [UUID, UUID],
-        'ENOTUNIQ: its filesystem has the uuid of another one, so that no origin leads there',
+        'Name not unique on network: its filesystem has the uuid of another one, so that no origin leads there',
       ],
     ] as const)
       await withStores(scratch, uuids, bases => {
