@@ -108,7 +108,7 @@ async function callsOf(disk: string, variant: Variant): Promise<Record<string, n
   try {
     const paths = filesIn(mnt).slice(0, TRACED_FILES);
     const status = execFileSync(process.execPath, [command, 'status', '--json', mnt], { encoding: 'utf8' });
-    const [{ pid }] = JSON.parse(status) as [{ pid: number }];
+    const [{ pid }] = JSON.parse(status).mounts as [{ pid: number }];
     const strace = spawn('strace', ['-f', '-c', '-p', String(pid)], { stdio: ['ignore', 'ignore', 'pipe'] });
     let text = '';
     strace.stderr.setEncoding('utf8').on('data', (more: string) => (text += more));

@@ -7,7 +7,8 @@ import { findPath } from '../overlay/path.ts';
 import { RULES, type RuleName, type Trace } from '../overlay/trace.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { ErrnoError, errnoName } from '../sys/errno.ts';
-import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
+import { isRegular } from '../sys/stat.ts';
+import { fileType } from '../terminal/attributes.ts';
 import { asLinux, type Kernel, REFERENCE, refusalOf } from './kernels.ts';
 
 /** One event of a lookup; texts show byte strings as messages do. */
@@ -221,7 +222,7 @@ export class Recorder implements Trace {
   }
 
   component(name: ByteString, found: Inode | undefined): void {
-    this.events.push({ component: printable(name), found: found ? typeOf(found) : 'nothing' });
+    this.events.push({ component: printable(name), found: found ? fileType(found.mode).name : 'nothing' });
   }
 
   rule(rule: RuleName, detail?: string): void {
@@ -243,15 +244,9 @@ export class Recorder implements Trace {
   }
 }
 
-function typeOf({ mode }: Inode): string {
-  if (isDirectory(mode)) return 'directory';
-  if (isRegular(mode)) return 'regular file';
-  return isSymlink(mode) ? 'symlink' : 'special file';
-}
-
 function nodeText({ top, stack, data }: Node): string {
   const layers = stack.map(({ layer }) => layer.path).join(', ');
-  const what = `${typeOf(top)} of ${layers}`;
+  const what = `${fileType(top.mode).name} of ${layers}`;
   if (data === undefined) return what;
   if (typeof data !== 'string') return `${what}, data of ${data.layer.path}`;
   return data === '' ? `${what}, data by its origin` : `${what}, data at ${printable(data)} in data-only layers`;

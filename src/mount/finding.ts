@@ -13,9 +13,10 @@ export interface Finding {
   readonly help: string;
 }
 
-/** One line of JSON, without a newline. Byte strings become text, as in messages. */
-export const findingAsJson = ({ code, path, layer, message, help }: Finding): string =>
-  JSON.stringify({ code, path: printable(path), layer: layer ?? null, message, help });
+/** The shape in JSON. Byte strings become text, as in messages. */
+export function findingFields({ code, path, layer, message, help }: Finding): object {
+  return { code, path: printable(path), layer: layer ?? null, message, help };
+}
 
 /** One line for people, without a newline. */
 export function findingAsText({ code, path, layer, message, help }: Finding): string {

@@ -17,19 +17,19 @@ import {
 interface FileType {
   /** The first letter of a mode in `ls -l`. */
   readonly letter: string;
-  /** The type's name in composefs-info and in the conformance corpus. */
+  /** The type's name in JSON, and in what `compare` and `explain` print. */
   readonly name: string;
   /** The type's name in stat(1). */
   readonly words: string;
 }
 
 const types = new Map<number, FileType>([
-  [S_IFSOCK, { letter: 's', name: 'sock', words: 'socket' }],
+  [S_IFSOCK, { letter: 's', name: 'socket', words: 'socket' }],
   [S_IFLNK, { letter: 'l', name: 'symlink', words: 'symbolic link' }],
-  [S_IFREG, { letter: '-', name: 'reg', words: 'regular file' }],
-  [S_IFBLK, { letter: 'b', name: 'blk', words: 'block special file' }],
-  [S_IFDIR, { letter: 'd', name: 'dir', words: 'directory' }],
-  [S_IFCHR, { letter: 'c', name: 'chr', words: 'character special file' }],
+  [S_IFREG, { letter: '-', name: 'regular file', words: 'regular file' }],
+  [S_IFBLK, { letter: 'b', name: 'block device', words: 'block special file' }],
+  [S_IFDIR, { letter: 'd', name: 'directory', words: 'directory' }],
+  [S_IFCHR, { letter: 'c', name: 'character device', words: 'character special file' }],
   [S_IFIFO, { letter: 'p', name: 'fifo', words: 'fifo' }],
 ]);
 const UNKNOWN: FileType = { letter: '?', name: 'unknown', words: 'weird file' };
@@ -55,7 +55,7 @@ export function modeText(mode: number): string {
 }
 
 /** The major and minor number of a device; undefined for other types. */
-export function deviceNumbers({ mode, rdev }: Attr): [number, number] | undefined {
+export function deviceNumbers({ mode, rdev }: Pick<Attr, 'mode' | 'rdev'>): [number, number] | undefined {
   const { letter } = fileType(mode);
   return letter === 'c' || letter === 'b' ? [rdevMajor(rdev), rdevMinor(rdev)] : undefined;
 }
@@ -79,10 +79,12 @@ export function minuteText(seconds: Seconds): string {
 /** The largest time of a Date, in seconds. Source: ECMA-262, "Time Values and Time Range". */
 const DATE_SECONDS_MAX = 8.64e12;
 
-/** Seconds and nanoseconds for JSON. Seconds beyond 2^53 become a string, because JSON readers would round them. */
-export function timeJson(seconds: Seconds, nanoseconds: number): [number | string, number] {
-  return [typeof seconds === 'bigint' ? String(seconds) : seconds, nanoseconds];
-}
+/**
+ * A time as `SECONDS.NNNNNNNNN`, exact for 64 bits of seconds. Nanoseconds count forward from the seconds before 1970, too, as in
+ * struct timespec: half a second before 1970 is -1.500000000.
+ */
+export const secondsText = (seconds: Seconds, nanoseconds: number): string =>
+  `${seconds}.${String(nanoseconds).padStart(9, '0')}`;
 
 /** The ` -> target` that follows the name of a symlink; '' for undefined. */
 export const arrow = (target: ByteString | undefined): ByteString => (target === undefined ? '' : ` -> ${target}`);

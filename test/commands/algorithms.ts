@@ -74,7 +74,9 @@ withScratch(directory => {
   t.same(fields('/dir/other').slice(8), [pathOf(other), '-', digestOf(other)], 'info dump prints them');
   t.same(runCommand(['mkfs', '--from-file', '-', at('again')], { input: dump }), quiet, 'mkfs --from-file reads them');
   t.ok(same('image', 'again'), 'and makes the same image');
-  t.match(JSON.parse(output('info', '--json', 'dump', 'image')), [{ entries: { 2: { digest: digestOf(large) } } }]);
+  t.match(JSON.parse(output('info', '--json', 'dump', 'image')).images, [
+    { entries: { 2: { digest: digestOf(large) } } },
+  ]);
 
   const listed = [large, other].map(bytes => `${pathOf(bytes)}\n`).sort();
   t.equal(output('info', 'objects', 'image'), listed.join(''), 'info objects');

@@ -68,8 +68,8 @@ t.test('trees', { skip: withoutRoot }, async t =>
         'a directory too many',
         (root: string) => mkdirSync(join(root, 'z/z'), { recursive: true }),
         '/\tmtime\t',
-        '/z\ttype\t-\tdir',
-        '/z/z\ttype\t-\tdir',
+        '/z\ttype\t-\tdirectory',
+        '/z/z\ttype\t-\tdirectory',
       ],
       ['data', (root: string) => rewrite(root, 'large', 'y'), `/dir/again\tdata\t${x}\t`, `/large\tdata\t${x}\t`],
       [
@@ -95,14 +95,21 @@ t.test('trees', { skip: withoutRoot }, async t =>
 
     rmSync(at('changed/dir/again'), { force: true });
     const links = compare('tree', 'changed', '--ignore=uid', '--ignore', 'gid', '--ignore=mtime').stdout;
-    t.equal(links, '/dir/again\ttype\treg\t-\n/large\tnlink\t2\t1\n/large\tlink\t/dir/again\t-\n', 'a link less');
+    t.equal(
+      links,
+      '/dir/again\ttype\tregular file\t-\n/large\tnlink\t2\t1\n/large\tlink\t/dir/again\t-\n',
+      'a link less',
+    );
     t.same(
       JSON.parse(compare('--json', 'tree', 'changed', '--ignore=mtime', '--ignore=nlink', '--ignore=link').stdout),
-      [
-        { path: '/dir/again', field: 'type', a: 'reg', b: null },
-        { path: '/link', field: 'uid', a: '0', b: '3' },
-        { path: '/link', field: 'gid', a: '0', b: '4' },
-      ],
+      {
+        version: 1,
+        differences: [
+          { path: '/dir/again', field: 'type', a: 'regular file', b: null },
+          { path: '/link', field: 'uid', a: '0', b: '3' },
+          { path: '/link', field: 'gid', a: '0', b: '4' },
+        ],
+      },
       'as JSON',
     );
     rewrite(at('changed'), 'large', 'z');

@@ -122,14 +122,15 @@ withScratch(directory => {
     'what lies outside of the base directory, and what is no regular file, is missing as it is for a mount',
   );
 
-  const json = (...args: string[]): unknown => JSON.parse(runCommand(['info', '--json', ...args]).stdout);
+  const json = (...args: string[]): Record<string, unknown> =>
+    JSON.parse(runCommand(['info', '--json', ...args]).stdout);
   t.match(
-    json('dump', image),
+    json('dump', image).images,
     [
       {
         image,
         entries: [
-          { path: '/', type: 'dir', mode: '0755' },
+          { path: '/', type: 'directory', mode: '0755' },
           { path: '/d' },
           { path: '/d/f', size: 100, object: 'ab/one' },
           { path: '/l', target: 'to' },
@@ -143,12 +144,12 @@ withScratch(directory => {
     'a dump as JSON',
   );
   t.match(
-    json('ls', image),
+    json('ls', image).images,
     [{ entries: [{ path: '/' }, { path: '/d' }, { path: '/d/f', object: 'ab/one' }] }],
     'a list',
   );
-  t.same(json('objects', image), ['/x \\xffy', 'ab/one', 'x'], 'objects');
-  t.same(json('measure-file', at('empty')), [{ file: at('empty'), digest: measured }], 'digests');
+  t.same(json('objects', image).objects, ['/x \\xffy', 'ab/one', 'x'], 'objects');
+  t.same(json('measure-file', at('empty')).files, [{ file: at('empty'), digest: measured }], 'digests');
 
   t.match(
     runCommand(['info', 'print', image]).stdout,
@@ -158,7 +159,7 @@ withScratch(directory => {
 
   const byOrigin = `/ 4096 40755 2 0 0 0 0.0 - - -\n/f 9 100644 1 0 0 0 0.0  - - trusted.overlay.origin=\\x00\\xfb\n`;
   runCommand(['mkfs', '--from-file', '-', at('origin')], { input: byOrigin });
-  t.match(json('dump', at('origin')), [{ entries: [{}, { object: '', origin: '00fb' }] }], 'an origin in hex');
+  t.match(json('dump', at('origin')).images, [{ entries: [{}, { object: '', origin: '00fb' }] }], 'an origin in hex');
   t.equal(runCommand(['info', 'objects', at('origin')]).stdout, '', 'what has no path is not listed as an object');
 
   writeFileSync(at('damaged'), readFileSync(image).fill(0xff, 1152, 1400));

@@ -69,8 +69,9 @@ function tryMount(wrapper: readonly string[], scratch: string): { status: number
     "$0" "$1" status --json mnt; "$0" "$1" umount mnt >/dev/null`;
   const inside = ['sh', '-c', `cd "$2" && ${script}`, process.execPath, lowerdata, scratch];
   const { status, stdout } = runAs(wrapper, inside, { XDG_RUNTIME_DIR: join(scratch, 'run') });
-  const [state] = status === 0 ? (JSON.parse(stdout) as { protection: { passthrough: unknown } }[]) : [];
-  return { status, passthrough: state?.protection.passthrough };
+  if (status !== 0) return { status, passthrough: undefined };
+  const { mounts } = JSON.parse(stdout) as { mounts: [{ protection: { passthrough: unknown } }] };
+  return { status, passthrough: mounts[0].protection.passthrough };
 }
 
 /** A place with a layer and a mount point of nobody's. */
@@ -271,7 +272,7 @@ const DIRECTORY_NAMES = ['filesystem', 'uuid', 'handles', 'open-by-handle', 'fs-
 t.test('keys', async t => {
   const { status, ...report } = examine([], '/proc', '/none', '/proc/version');
   const [proc, none, file] = report.directories;
-  t.strictSame(Object.keys(report), ['facts', 'directories', 'conclusion']);
+  t.strictSame(Object.keys(report), ['version', 'facts', 'directories', 'conclusion']);
   t.strictSame(Object.keys(report.conclusion), ['mounts', 'data', 'origins', 'text']);
   t.equal(status === 0, report.conclusion.mounts !== null, 'the exit status follows from mounts alone');
   const names = (facts: readonly Fact[] = []): string[] => facts.map(({ name }) => name);

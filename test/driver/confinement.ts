@@ -89,7 +89,7 @@ for (const [rule, uid, args, want] of [
 }
 
 function sameForAllThreads(t: Test, directory: string, uid: number, want: readonly string[]): void {
-  const [state] = JSON.parse(run(uid, directory, 'status', '--json', 'mnt').stdout) as { pid: number }[];
+  const [state] = JSON.parse(run(uid, directory, 'status', '--json', 'mnt').stdout).mounts as { pid: number }[];
   const { pid = 0 } = state ?? {};
   const threads = threadsOf(pid);
   t.ok(threads.length > 5, 'Node has threads of its own, too');
@@ -105,7 +105,7 @@ t.test('a signal still unmounts, and leaves nothing', { skip: withoutFuse, timeo
   for (const confine of ['auto', 'off']) {
     placed(0, (directory, mnt) => {
       t.equal(run(0, directory, 'mount', 'A:B', mnt, '-o', `confine=${confine}`).status, 0);
-      const [{ pid, confinement }] = JSON.parse(run(0, directory, 'status', '--json', mnt).stdout);
+      const [{ pid, confinement }] = JSON.parse(run(0, directory, 'status', '--json', mnt).stdout).mounts;
       if (confine === 'off') {
         t.equal(confinement, 'confine=off');
         t.match(run(0, directory, 'status', mnt).stdout, /^ {2}confinement not confined \(confine=off\)$/m);

@@ -49,7 +49,7 @@ const TYPES: Readonly<Record<string, RegExp>> = {
   reg: /^regular file of /,
   symlink: /^symlink of /,
 };
-const SPECIAL = /^special file of /;
+const SPECIAL = /^(character device|block device|fifo|socket) of /;
 
 /** What is wrong with an answer; undefined if it is that of the record. */
 function wrong(explainer: Explainer, path: string, record: Fields): string | undefined {

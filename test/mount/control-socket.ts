@@ -35,7 +35,7 @@ function ask(mount: ForegroundMount, ...options: string[]): string {
   if (status !== 0 || stderr !== '') throw new Error(`status ${options}: ${status} ${stderr}`);
   return stdout;
 }
-const live = (mount: ForegroundMount): LiveNumbers => JSON.parse(ask(mount, '--json'))[0];
+const live = (mount: ForegroundMount): LiveNumbers => JSON.parse(ask(mount, '--json')).mounts[0];
 const activity = (mount: ForegroundMount): Activity => live(mount).activity as Activity;
 
 const countOf = ({ operations }: Activity, name: string): number =>
@@ -310,7 +310,7 @@ mounted('a daemon that is stopped', '', async (t, mount) => {
     const started = Date.now();
     t.match(ask(mount), /\n {2}running {5}the daemon does not answer\n$/);
     t.ok(Date.now() - started < 30_000, 'is not waited for');
-    t.match(JSON.parse(ask(mount, '--json')), [{ mountpoint: mount.root, process: null, activity: null }]);
+    t.match(JSON.parse(ask(mount, '--json')).mounts, [{ mountpoint: mount.root, process: null, activity: null }]);
     const metrics = parseMetrics(ask(mount, '--metrics'));
     t.equal(metrics.get('lowerdata_up')?.samples[0]?.value, 0);
     t.equal(metrics.has('lowerdata_request_duration_seconds'), false);

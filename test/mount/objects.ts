@@ -48,8 +48,8 @@ t.test('objects of an image', { skip: withoutFuse, timeout: 120_000 }, async t =
       const status = run('status', 'mnt').stdout;
       t.match(status, `  layers      ${directory}/`, `${stack}: absolute paths in status`);
       t.equal(/^ {2}finding {5}(.*)$/m.exec(status)?.[1] ?? '', line, `${stack}: in status`);
-      const [json] = JSON.parse(run('status', '--json', 'mnt').stdout) as { finding: { message: string } | null }[];
-      t.equal(json?.finding === null, line === '', `${stack}: in the JSON of status`);
+      const [mount] = JSON.parse(run('status', '--json', 'mnt').stdout).mounts as { finding: object | null }[];
+      t.equal(mount?.finding === null, line === '', `${stack}: in the JSON of status`);
       t.equal(run('umount', 'mnt').status, 0);
 
       const check = run('check', stack);

@@ -45,7 +45,7 @@ function listed(directory: string): string {
   return (stdout.match(/^\S.*\n(?: .*\n)*/gm) ?? []).filter(block => block.startsWith(`${directory}/`)).join('');
 }
 const listedAsJson = (directory: string): { mountpoint: string }[] =>
-  JSON.parse(run(directory, 'status', '--json').stdout).filter((one: { mountpoint: string }) =>
+  JSON.parse(run(directory, 'status', '--json').stdout).mounts.filter((one: { mountpoint: string }) =>
     one.mountpoint.startsWith(`${directory}/`),
   );
 
@@ -119,7 +119,7 @@ t.test('as root', { skip: withoutFuse, timeout: 120_000 }, async t => {
       source: 'A:B::C',
       pid: Number(pid),
       device: deviceOf(one),
-      startedAt: Date.parse(since),
+      startedAt: `${(Date.parse(since) / 1000).toFixed(3)}000000`,
       transport: 'dev',
       layers: [
         { path: join(directory, 'A'), dataOnly: false },
@@ -131,8 +131,8 @@ t.test('as root', { skip: withoutFuse, timeout: 120_000 }, async t => {
       finding: null,
     };
     const json = run(directory, 'status', '--json', one);
-    t.strictSame(JSON.parse(json.stdout).map(withoutNumbers), [wanted], 'JSON');
-    const all = JSON.parse(run(directory, 'status', '--json').stdout) as { mountpoint: string }[];
+    t.strictSame(JSON.parse(json.stdout).mounts.map(withoutNumbers), [wanted], 'JSON');
+    const all = JSON.parse(run(directory, 'status', '--json').stdout).mounts as { mountpoint: string }[];
     const ours = all.filter(({ mountpoint }) => mountpoint.startsWith(directory)); // other tests mount, too
     t.equal(ours.length, 2, 'all mounts');
     t.strictSame(withoutNumbers(ours.find(({ mountpoint }) => mountpoint === one) ?? {}), wanted);
@@ -223,7 +223,7 @@ t.test('a mount whose runtime directory belongs to another user', { skip: withou
     const stdout = listed(directory);
     t.match(stdout, `${one}\n  source      A::C\n  daemon      not known`, 'it is listed with what is known');
     t.equal(run(directory, 'status', one).stdout, stdout, 'and found');
-    const [json] = JSON.parse(run(directory, 'status', '--json', one).stdout);
+    const [json] = JSON.parse(run(directory, 'status', '--json', one).stdout).mounts;
     t.match(json, { mountpoint: one, source: 'A::C', pid: null, activity: null });
     t.equal(run(directory, 'status', '--metrics').status, 0);
     t.equal(run(directory, 'umount', one).status, 0);

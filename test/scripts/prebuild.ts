@@ -62,7 +62,9 @@ t.test('a machine without compilers', { skip: without('cc') || without('objdump'
   t.equal(mounted.status, 0, mounted.stderr);
   try {
     t.equal(readFileSync(join(home, 'mnt', 'poem'), 'utf8'), 'so much depends\n');
-    const mounts = JSON.parse(run(command, 'status', '--json').stdout) as { pid: number; mountpoint: string }[];
+    const { mounts } = JSON.parse(run(command, 'status', '--json').stdout) as {
+      mounts: { pid: number; mountpoint: string }[];
+    };
     const { pid } = mounts.find(({ mountpoint }) => mountpoint === join(home, 'mnt')) ?? {};
     t.match(readFileSync(`/proc/${pid}/maps`, 'utf8'), `${home}/node_modules/lowerdata/native-shims/prebuilds/linux-`);
   } finally {

@@ -1,5 +1,12 @@
 import t from 'tap';
-import { listLines, objectLines, valueLines } from '../../src/terminal/json-lines.ts';
+import {
+  documentLines,
+  jsonLine,
+  listDocumentLines,
+  listLines,
+  objectLines,
+  valueLines,
+} from '../../src/terminal/json-lines.ts';
 
 /** The text is that of JSON.stringify. */
 for (const value of [[], [1], [{}, 'a\n', null], [{ a: 1, b: [1, 2] }, { c: 'é' }]])
@@ -16,3 +23,8 @@ const lines = objectLines([
   ['none', listLines([])],
 ]);
 t.equal([...lines].join('\n'), JSON.stringify({ image: 'x', entries, none: [] }, null, 2), 'an object');
+
+const document = JSON.stringify({ version: 1, entries }, null, 2);
+t.equal(documentLines({ entries }).join('\n'), document, 'a document');
+t.equal([...listDocumentLines('entries', entries.map(valueLines))].join('\n'), document, 'a document line by line');
+t.equal(jsonLine({ a: ['é'] }), Buffer.from('{"version":1,"a":["é"]}\n').toString('latin1'), 'a document of one line');

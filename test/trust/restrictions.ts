@@ -103,7 +103,7 @@ t.test('they are told', { skip: withoutFuse }, async t =>
     const image = join(directory, 'image');
     command('mkfs', join(directory, 'tree'), image);
     await withMount([image], root => {
-      const [state] = JSON.parse(command('status', '--json', root));
+      const [state] = JSON.parse(command('status', '--json', root)).mounts;
       t.same(
         state.protection.restrictions,
         [{ flag: 'nodev', why: `no digest vouches for the image ${image}` }],

@@ -15,7 +15,8 @@ import { type MountPlan, planHere } from '../../mount/plan.ts';
 import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { EINVAL, EPERM, ErrnoError } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
-import { print } from '../../terminal/output.ts';
+import { documentLines } from '../../terminal/json-lines.ts';
+import { printLines } from '../../terminal/output.ts';
 import { Output } from '../../terminal/output-file.ts';
 import { showSteps } from '../../terminal/progress.ts';
 import { complain, reporting } from '../../terminal/report.ts';
@@ -117,7 +118,7 @@ async function bench(source: ByteString, flags: BenchFlags): Promise<number> {
   const paint = picture && (await loadPainter());
   const report = await untilSignal(signal => measure(plan, facts, signal));
   if (paint) await picture?.write(Buffer.from(paint(report)));
-  await show(report, flags.json === true);
+  printLines(flags.json ? documentLines(report) : [...table(report)].map(byteStringFromText));
   return report.targets.some(({ error }) => error !== undefined) ? FAILED : 0;
 }
 
@@ -193,9 +194,4 @@ async function untilSignal<T>(action: (signal: AbortSignal) => Promise<T>): Prom
   } finally {
     for (const name of SIGNALS) process.off(name, abort);
   }
-}
-
-async function show(report: BenchReport, asJson: boolean): Promise<void> {
-  if (asJson) await print(byteStringFromText(`${JSON.stringify(report, undefined, 2)}\n`));
-  else await print(byteStringFromText([...table(report), ''].join('\n')));
 }

@@ -3,12 +3,13 @@ import type { Command } from 'commander';
 import { HAZARDS, type Hazard, type HazardCode, hazards } from '../../inspect/hazards.ts';
 import { kernelDifferences } from '../../inspect/kernel-differences.ts';
 import { KERNELS, type Kernel, kernelOf, REFERENCE, refusalOf } from '../../inspect/kernels.ts';
-import { type Finding, findingAsJson, findingAsText } from '../../mount/finding.ts';
+import { type Finding, findingAsText, findingFields } from '../../mount/finding.ts';
 import { objectsFinding } from '../../mount/objects.ts';
 import { planHere, splitMountOptions } from '../../mount/plan.ts';
 import { openOverlay } from '../../overlay/open.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
 import { type ByteString, byteStringFromText } from '../../sys/bytes.ts';
+import { jsonLine } from '../../terminal/json-lines.ts';
 import { print } from '../../terminal/output.ts';
 import { reporting } from '../../terminal/report.ts';
 import { collect, newCommand, oneOf, parse } from '../command.ts';
@@ -32,7 +33,7 @@ export const define = (): Command =>
     .usage('[options] A:B::C|IMAGE')
     .argument('<stack>', 'the layers, as for mount')
     .option('-o, --options <list>', 'mount options that change what the stack shows', collect, [])
-    .option('--json', 'one JSON object a line')
+    .option('--json', 'print JSON Lines: one object for each finding')
     .addOption(oneOf('--kernel <version>', 'which Linux is asked: 6.18, or an older one', KERNELS))
     .addHelpText('after', HELP);
 
@@ -78,7 +79,7 @@ function* hazardsOf(overlay: Overlay, kernel: Kernel, options: readonly ByteStri
 const WITHOUT_OBJECTS: ReadonlySet<string> = new Set<HazardCode>(['missing', 'broken', 'no-data-layer']);
 
 const line = (finding: Finding, json: true | undefined): ByteString =>
-  byteStringFromText(`${json ? findingAsJson(finding) : findingAsText(finding)}\n`);
+  json ? jsonLine(findingFields(finding)) : byteStringFromText(`${findingAsText(finding)}\n`);
 
 function findingOf({ detail, ...hazard }: Hazard): Finding {
   const { what, help } = HAZARDS[hazard.code];

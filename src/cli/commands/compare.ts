@@ -4,9 +4,9 @@ import { escapeField } from '../../composefs/escape.ts';
 import { type Place, pathOf, sortedEntries, type TreeEntry, type TreeInode, walkPlaces } from '../../composefs/tree.ts';
 import { readSides, type Side } from '../../inspect/compare-side.ts';
 import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
-import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor, S_IFBLK, S_IFCHR, S_IFMT } from '../../sys/stat.ts';
-import { fileType, octal } from '../../terminal/attributes.ts';
-import { listLines, valueLines } from '../../terminal/json-lines.ts';
+import { isDirectory, isRegular, isSymlink } from '../../sys/stat.ts';
+import { deviceNumbers, fileType, octal, secondsText } from '../../terminal/attributes.ts';
+import { listDocumentLines, valueLines } from '../../terminal/json-lines.ts';
 import { printLines } from '../../terminal/output.ts';
 import { reporting } from '../../terminal/report.ts';
 import { type Algorithm, algorithmOfHex, measureBytes, parametersOf } from '../../verity/digest.ts';
@@ -62,16 +62,17 @@ async function compare(nameA: ByteString, nameB: ByteString, flags: CompareFlags
       yield difference;
     }
   }
-  printLines(flags.json ? listLines(jsonOf(counted())) : lines(counted()));
+  printLines(flags.json ? listDocumentLines('differences', jsonOf(counted())) : lines(counted()));
   return status;
 }
 
 function* lines(list: Iterable<Difference>): Generator<ByteString> {
-  const shown = (value: ByteString | undefined): ByteString => (value === undefined ? '-' : escapeField(value));
-  for (const { place, field, a, b } of list)
-    yield [escapeField(pathOf(place) || '/'), field.split(' ').map(escapeField).join(' '), shown(a), shown(b)].join(
-      '\t',
-    );
+  const words = (text: ByteString): ByteString => text.split(' ').map(escapeField).join(' ');
+  for (const { place, field, a, b } of list) {
+    const shown = (value: ByteString | undefined): ByteString =>
+      value === undefined ? '-' : field === 'type' ? words(value) : escapeField(value);
+    yield [escapeField(pathOf(place) || '/'), words(field), shown(a), shown(b)].join('\t');
+  }
 }
 
 function* jsonOf(list: Iterable<Difference>): Generator<ByteString[]> {
@@ -145,18 +146,17 @@ class Facts {
   }
 
   #list(inode: TreeInode): [ByteString, ByteString | undefined][] {
-    const { mode, nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec, payload, origin, content, digest, xattrs } =
-      inode;
+    const { mode, nlink, uid, gid, sizeBytes, mtime, mtimensec, payload, origin, content, digest, xattrs } = inode;
     const facts: [ByteString, ByteString | undefined][] = [
       ['type', fileType(mode).name],
       ['mode', octal(mode)],
       ['uid', String(uid)],
       ['gid', String(gid)],
-      ['mtime', `${mtime}.${String(mtimensec).padStart(9, '0')}`],
+      ['mtime', secondsText(mtime, mtimensec)],
     ];
-    const type = mode & S_IFMT;
+    const device = deviceNumbers(inode);
     if (!isDirectory(mode)) facts.push(['nlink', String(nlink)], ['size', String(sizeBytes)]);
-    if (type === S_IFCHR || type === S_IFBLK) facts.push(['device', `${rdevMajor(rdev)}:${rdevMinor(rdev)}`]);
+    if (device) facts.push(['device', device.join(':')]);
     if (isSymlink(mode)) facts.push(['target', payload]);
     if (isRegular(mode) && this.#recorded)
       facts.push(['object', payload], ['origin', origin], ['content', content], ['digest', digest]);

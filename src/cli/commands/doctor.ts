@@ -6,7 +6,8 @@ import { probeDirectory } from '../../doctor/probes-directory.ts';
 import { baseProbes, kernelProbes } from '../../doctor/probes-kernel.ts';
 import { mountProbes } from '../../doctor/probes-mount.ts';
 import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
-import { print, printLines, wrapped } from '../../terminal/output.ts';
+import { documentLines } from '../../terminal/json-lines.ts';
+import { printLines, wrapped } from '../../terminal/output.ts';
 import { reporting } from '../../terminal/report.ts';
 import { newCommand, parse } from '../command.ts';
 
@@ -36,7 +37,7 @@ export const define = (): Command =>
     )
     .usage('[options] [DIR...]')
     .argument('[dirs...]', 'directories, such as object stores, whose filesystems are examined as well')
-    .option('--json', 'a JSON object: facts, directories, conclusion')
+    .option('--json', 'print JSON')
     .addHelpText('after', '\nNothing is changed.\nExit status: 0 if this user can mount, otherwise 1.');
 
 export async function run(args: readonly ByteString[]): Promise<number> {
@@ -46,7 +47,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const { json } = command.opts<{ json?: true }>();
   return reporting(NO_MOUNTS, async () => {
     const report = examine(command.args);
-    if (json) print(byteStringFromText(`${JSON.stringify(report, undefined, 2)}\n`));
+    if (json) printLines(documentLines(report));
     else printLines(asText(report).map(byteStringFromText));
     return report.conclusion.mounts === null ? NO_MOUNTS : 0;
   });

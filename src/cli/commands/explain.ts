@@ -6,6 +6,7 @@ import { KERNELS, type Kernel, kernelOf, REFERENCE } from '../../inspect/kernels
 import { reproduce } from '../../inspect/reproduce/reproduce.ts';
 import { splitMountOptions } from '../../mount/plan.ts';
 import { type ByteString, byteStringFromText } from '../../sys/bytes.ts';
+import { jsonLine } from '../../terminal/json-lines.ts';
 import { print, printLines, terminalColumns } from '../../terminal/output.ts';
 import { complain, reporting, WRONG_CALL } from '../../terminal/report.ts';
 import { oneOf, parse } from '../command.ts';
@@ -25,7 +26,7 @@ export const define = (): Command =>
       'Show how paths of a stack are looked up, without a mount: what each layer was searched for and held, and which rule of ' +
         'overlayfs decided.',
     )
-    .option('--json', 'one JSON object a line for each path')
+    .option('--json', 'print JSON Lines: one object for each path')
     .option('--measure', 'read and measure the data, to compare its digest')
     .option(
       '--reproduce',
@@ -53,7 +54,7 @@ function explainPaths(args: readonly ByteString[], flags: ExplainFlags, kernel: 
     if (flags.reproduce) return void print(byteStringFromText(reproduce(overlay, path).script));
     explainer ??= new Explainer(overlay, kernel, flags.options.flatMap(splitMountOptions));
     const explanation = explainer.explain(path, flags.measure === true);
-    if (flags.json) print(byteStringFromText(`${JSON.stringify(explanation)}\n`));
+    if (flags.json) print(jsonLine(explanation));
     else printLines(explanationLines(explanation, width).map(byteStringFromText));
   });
 }

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { FsckJournal } from '../../inspect/fsck-journal.ts';
 import { inventory } from '../../inspect/inventory.ts';
 import { type Counts, ObjectCheck } from '../../inspect/object-check.ts';
-import { type Finding, findingAsJson, findingAsText } from '../../mount/finding.ts';
+import { type Finding, findingAsText, findingFields } from '../../mount/finding.ts';
 import { objectsFinding } from '../../mount/objects.ts';
 import { planHere } from '../../mount/plan.ts';
 import { openOverlay } from '../../overlay/open.ts';
@@ -11,6 +11,7 @@ import type { StackOptions } from '../../overlay/options/rules.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
 import { type ByteString, byteStringFromText } from '../../sys/bytes.ts';
 import { EIO, ErrnoError, EUCLEAN, systemError } from '../../sys/errno.ts';
+import { jsonLine } from '../../terminal/json-lines.ts';
 import { print } from '../../terminal/output.ts';
 import { showProgress } from '../../terminal/progress.ts';
 import { complain, reporting } from '../../terminal/report.ts';
@@ -39,7 +40,7 @@ export const define = (): Command =>
     .usage('[options] A:B::C|IMAGE')
     .argument('<stack>', 'the layers, as for mount')
     .option('-o, --options <list>', 'mount options that change what the stack shows', collect, [])
-    .option('--json', 'one JSON object a line: the problems, then the numbers')
+    .option('--json', 'print JSON Lines: one object for each problem, then one with the numbers')
     .option('--enable-verity', 'enable fs-verity of the kernel for good objects, where their filesystem has it')
     .option('--threads <n>', 'how many threads measure (default: one for each CPU)')
     .option('--restart', 'check again the objects that an interrupted run has found good')
@@ -122,10 +123,11 @@ async function checkObjects({ overlay, pool, journal, signal, flags }: FsckRun):
     bar.update(done, bytes);
   };
   const stack = objectsFinding(overlay);
-  const asLine = flags.json ? findingAsJson : findingAsText;
+  const asLine = (finding: Finding): ByteString =>
+    flags.json ? jsonLine(findingFields(finding)) : byteStringFromText(`${findingAsText(finding)}\n`);
   const report = (finding: Finding): void => {
     const isListed = flags.json || stack?.code !== 'no-objects' || OF_OBJECTS.has(finding.code);
-    if (isListed) void print(byteStringFromText(`${asLine(finding)}\n`));
+    if (isListed) void print(asLine(finding));
   };
   if (stack) report(stack);
   const options = { overlay, pool, journal, signal, report, progress, enableVerity: flags.enableVerity === true };
@@ -140,8 +142,6 @@ async function checkObjects({ overlay, pool, journal, signal, flags }: FsckRun):
 
 /** The codes of a stack without objects, and of files that have an object. */
 const OF_OBJECTS: ReadonlySet<string> = new Set(['no-objects', 'EWRONGVERITY', 'EWRONGSIZE', 'ENOVERITY']);
-
-const jsonLine = (value: unknown): ByteString => byteStringFromText(`${JSON.stringify(value)}\n`);
 
 function summary(counts: Counts, cancelled: boolean): string {
   const { files, objects, bytes, shared, known, withoutDigest, problems } = counts;

@@ -4,8 +4,8 @@ import { firstNames } from '../../composefs/dumpfile.ts';
 import { escapeField } from '../../composefs/escape.ts';
 import { type Place, pathOf, type TreeInode, walk } from '../../composefs/tree.ts';
 import { type ByteString, printable } from '../../sys/bytes.ts';
-import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../../sys/stat.ts';
-import { fileType, octal, timeJson } from '../../terminal/attributes.ts';
+import { isDirectory, isRegular, isSymlink } from '../../sys/stat.ts';
+import { deviceNumbers, fileType, octal, secondsText } from '../../terminal/attributes.ts';
 
 /**
  * One line per name: `PATH/<tab>`, `PATH<tab>-> TARGET`, `PATH<tab>@ OBJECT`, or `PATH`. A further hard link is always `PATH`.
@@ -40,6 +40,7 @@ export function* dumpJson(root: TreeInode): Generator<unknown> {
 
 /** @param target for a further hard link, the first place of its inode; else undefined */
 function entryJson(path: ByteString, inode: TreeInode, target: Place): unknown {
+  const device = deviceNumbers(inode);
   return {
     path: printable(path || '/'),
     type: fileType(inode.mode).name,
@@ -49,8 +50,8 @@ function entryJson(path: ByteString, inode: TreeInode, target: Place): unknown {
     nlink: inode.nlink,
     uid: inode.uid,
     gid: inode.gid,
-    ...(inode.rdev !== 0 && { device: `${rdevMajor(inode.rdev)}:${rdevMinor(inode.rdev)}` }),
-    mtime: timeJson(inode.mtime, inode.mtimensec),
+    ...(device && { device: device.join(':') }),
+    mtime: secondsText(inode.mtime, inode.mtimensec),
     ...payloadJson(inode),
     ...(inode.content !== undefined && { content: printable(inode.content) }),
     ...(inode.digest !== undefined && { digest: inode.digest }),

@@ -10,7 +10,7 @@ import { ObjectDirectory } from '../../inspect/object-directory.ts';
 import { measureWhole } from '../../store/objects.ts';
 import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
 import { EINVAL, ENOTDIR, ErrnoError } from '../../sys/errno.ts';
-import { listLines, objectLines, valueLines } from '../../terminal/json-lines.ts';
+import { listDocumentLines, listLines, objectLines, valueLines } from '../../terminal/json-lines.ts';
 import { printLines } from '../../terminal/output.ts';
 import { Attempts, naming, reporting } from '../../terminal/report.ts';
 import type { Algorithm } from '../../verity/digest.ts';
@@ -43,8 +43,8 @@ interface Asked {
 const questions = new Map<ByteString, Question>([
   ['ls', { text: ofTrees(listText), json: ofTreesJson(listJson) }],
   ['dump', { text: ofTrees(printDump), json: ofTreesJson(dumpJson) }],
-  ['objects', { text: listObjects, json: asked => textsJson(listObjects(asked)) }],
-  ['missing-objects', { text: missingObjects, json: asked => textsJson(missingObjects(asked)) }],
+  ['objects', { text: listObjects, json: asked => objectsJson(listObjects(asked)) }],
+  ['missing-objects', { text: missingObjects, json: asked => objectsJson(missingObjects(asked)) }],
   ['measure-file', { text: measureText, json: measureJson }],
   ['print', { text: printImages }],
 ]);
@@ -117,7 +117,8 @@ function ofTrees(show: (root: TreeInode) => Iterable<ByteString>): Question['tex
 
 function ofTreesJson(show: (root: TreeInode) => Iterable<unknown>): Question['text'] {
   return asked =>
-    listLines(
+    listDocumentLines(
+      'images',
       mapped(trees(asked), ([path, root]) => {
         const entries = listLines(mapped(show(root), valueLines));
         return objectLines([
@@ -150,8 +151,11 @@ function missingObjects(asked: Asked): ByteString[] {
   }
 }
 
-const textsJson = (texts: Iterable<ByteString>): Iterable<ByteString> =>
-  listLines(mapped(texts, text => valueLines(printable(text))));
+const objectsJson = (texts: Iterable<ByteString>): Iterable<ByteString> =>
+  listDocumentLines(
+    'objects',
+    mapped(texts, text => valueLines(printable(text))),
+  );
 
 const digests = ({ paths, flags, attempts }: Asked) =>
   attempts.each(paths, path => measureWhole(path, flags.algorithm as Algorithm | undefined));
@@ -161,7 +165,8 @@ function* measureText(asked: Asked): Generator<ByteString> {
 }
 
 function measureJson(asked: Asked): Iterable<ByteString> {
-  return listLines(mapped(digests(asked), ([path, digest]) => valueLines({ file: printable(path), digest })));
+  const files = mapped(digests(asked), ([path, digest]) => valueLines({ file: printable(path), digest }));
+  return listDocumentLines('files', files);
 }
 
 function* printImages({ paths, attempts }: Asked): Generator<ByteString> {

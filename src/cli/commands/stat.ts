@@ -2,17 +2,15 @@
 import type { Command } from 'commander';
 import type { Overlay } from '../../overlay/overlay.ts';
 import { findPath } from '../../overlay/path.ts';
-import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
+import { type ByteString, byteStringOf, printable } from '../../sys/bytes.ts';
 import { type Attr, isRegular, isSymlink } from '../../sys/stat.ts';
-import { arrow, deviceNumbers, fileType, modeText, octal, timeJson, timeText } from '../../terminal/attributes.ts';
-import { print, printLines } from '../../terminal/output.ts';
+import { arrow, deviceNumbers, fileType, modeText, octal, secondsText, timeText } from '../../terminal/attributes.ts';
+import { documentLines } from '../../terminal/json-lines.ts';
+import { printLines } from '../../terminal/output.ts';
 import { parse } from '../command.ts';
 import { forPaths, newStackCommand } from '../stack.ts';
 
-/**
- * One object as --json prints it. Control characters and bytes that are not UTF-8 appear as \xNN; times are [seconds,
- * nanoseconds].
- */
+/** One file as --json prints it. Control characters and bytes that are not UTF-8 appear as \xNN; times are those of secondsText. */
 interface Description {
   path: string;
   type: string;
@@ -23,11 +21,11 @@ interface Description {
   ino: number;
   size: number;
   blocks: number;
-  rdev?: [number, number];
-  mtime: [number | string, number];
-  ctime: [number | string, number];
+  /** The major and minor number of a device, as `8:1`. */
+  device?: string;
+  mtime: string;
+  ctime: string;
   target?: string;
-  /** Values in base64. */
   xattrs: Record<string, string>;
 }
 
@@ -35,7 +33,7 @@ export const define = (): Command =>
   newStackCommand('stat')
     .description('Show attributes and extended attributes in a stack, without a mount. Symlinks are not followed.')
     .option('-L, --dereference', 'follow symlinks')
-    .option('--json', 'a JSON array');
+    .option('--json', 'print JSON');
 
 export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
@@ -51,14 +49,14 @@ export async function run(args: readonly ByteString[]): Promise<number> {
     if (json) found.push(describe(overlay, path, dereference));
     else printLines(text(overlay, path, dereference));
   });
-  if (json) print(byteStringFromText(`${JSON.stringify(found, null, 2)}\n`));
+  if (json) printLines(documentLines({ files: found }));
   return status;
 }
 
 function describe(overlay: Overlay, path: ByteString, follow: boolean): Description {
   const node = findPath(overlay, path, follow);
   const attr = overlay.attr(node);
-  const rdev = deviceNumbers(attr);
+  const device = deviceNumbers(attr);
   return {
     path: printable(path),
     type: fileType(attr.mode).name,
@@ -69,14 +67,12 @@ function describe(overlay: Overlay, path: ByteString, follow: boolean): Descript
     ino: attr.ino,
     size: attr.size,
     blocks: attr.blocks,
-    ...(rdev && { rdev }),
-    mtime: timeJson(attr.mtime, attr.mtimensec),
-    ctime: timeJson(attr.ctime, attr.ctimensec),
+    ...(device && { device: device.join(':') }),
+    mtime: secondsText(attr.mtime, attr.mtimensec),
+    ctime: secondsText(attr.ctime, attr.ctimensec),
     ...(isSymlink(attr.mode) && { target: printable(overlay.readlink(node)) }),
     xattrs: Object.fromEntries(
-      overlay
-        .listxattr(node)
-        .map(name => [printable(name), Buffer.from(xattr(overlay, node, name)).toString('base64')]),
+      overlay.listxattr(node).map(name => [printable(name), printable(byteStringOf(xattr(overlay, node, name)))]),
     ),
   };
 }

@@ -6,12 +6,15 @@ import { isSame, type Mount, readMounts } from '../../fuse/mountinfo.ts';
 import { liveText } from '../../mount/activity-text.ts';
 import { askDaemon } from '../../mount/control-socket.ts';
 import { findMount } from '../../mount/find-mount.ts';
+import { findingFields } from '../../mount/finding.ts';
 import { type LiveMountState, metricsOf } from '../../mount/prometheus.ts';
 import { type MountState, readState, readStates } from '../../mount/state.ts';
 import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../sys/errno.ts';
 import { inInitialUserNamespace } from '../../sys/security/privileges.ts';
-import { print, printLines } from '../../terminal/output.ts';
+import { secondsText } from '../../terminal/attributes.ts';
+import { documentLines } from '../../terminal/json-lines.ts';
+import { printLines } from '../../terminal/output.ts';
 import { reporting } from '../../terminal/report.ts';
 import { newCommand, parse } from '../command.ts';
 
@@ -22,7 +25,7 @@ export const define = (): Command =>
     .description('Show the layers, the protection and the activity of mounts.')
     .usage('[options] [MOUNTPOINT]')
     .argument('[mountpoint]', 'one mount; without it, all mounts of this user')
-    .option('--json', 'a JSON array with one object for each mount')
+    .option('--json', 'print JSON')
     .option('--metrics', 'the numbers in the text format of Prometheus')
     .addHelpText('after', `\n${NOTES}`);
 
@@ -43,10 +46,8 @@ export async function run(args: readonly ByteString[]): Promise<number> {
     const mounts = await Promise.all(recorded.map(async state => ({ state, live: await askDaemon(state.socket) })));
     const others = shown.filter(one => !isRecorded(one)) as Mount[];
     if (metrics) printLines(metricsOf(mounts).map(byteStringFromText));
-    else if (json) {
-      const all = [...mounts.map(asJson), ...others.map(unrecordedAsJson)];
-      print(byteStringFromText(`${JSON.stringify(all, undefined, 2)}\n`));
-    } else printLines([...mounts.flatMap(asText), ...others.flatMap(unrecordedAsText)]);
+    else if (json) printLines(documentLines({ mounts: [...mounts.map(asJson), ...others.map(unrecordedAsJson)] }));
+    else printLines([...mounts.flatMap(asText), ...others.flatMap(unrecordedAsText)]);
     return 0;
   });
 }
@@ -85,12 +86,18 @@ function atPresent(state: MountState, table: readonly Mount[]): MountState {
 
 /** A mount as JSON. Byte strings become text, as in messages. */
 function asJson({ state, live }: LiveMountState): unknown {
-  const { layers, mountpoint, source, pidStartedAt: _, socket: __, ...rest } = state;
+  const { mountpoint, source, pid, device, startedAt, transport, layers, protection, confinement, finding } = state;
   return {
     mountpoint: printable(mountpoint),
     source: printable(source),
-    ...rest,
+    pid,
+    device,
+    startedAt: secondsText(Math.floor(startedAt / 1000), (startedAt % 1000) * 1e6),
+    transport,
     layers: layers.map(({ path, dataOnly }) => ({ path: printable(path), dataOnly })),
+    protection,
+    confinement,
+    finding: finding ? findingFields(finding) : null,
     process: live?.process ?? null,
     activity: live?.activity ?? null,
   };
