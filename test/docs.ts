@@ -13,7 +13,7 @@ const COLUMNS_MAX = 6;
 
 const pages = [
   ...['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'].filter(name => existsSync(join(packageFolder, name))),
-  ...readdirSync(join(packageFolder, 'docs')).map(name => `docs/${name}`),
+  ...readdirSync(join(packageFolder, 'docs')).flatMap(name => (name.endsWith('.md') ? `docs/${name}` : [])),
 ];
 const textOf = (page: string): string => readFileSync(join(packageFolder, page), 'utf8');
 

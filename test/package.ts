@@ -1,6 +1,6 @@
 /** Proves that the package, packed and installed, is what docs/library.md says it is to programs: import, types, the examples. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { newInode, setPayload, type TreeInode } from '../src/composefs/tree.ts';
@@ -72,6 +72,7 @@ t.test('an empty project', async t => {
   copyFileSync(join(packageFolder, 'test', 'fixtures', 'consumer.ts'), join(project, 'consumer.ts'));
   writeFileSync(join(project, 'library.ts'), example('library.md', 'As a library'));
   writeFileSync(join(project, 'rule.ts'), example('kernel-developers.md', 'A rule of your own'));
+  t.ok(existsSync(join(home, 'docs', 'schemas', 'status.json')), 'the schemas of JSON are in the package');
   t.equal(compile(project), '', 'types: the programs and the declarations are right by the strictest options');
 
   const dangling = spawnSync('grep', ['-rlE', '--include=*.d.ts', "'\\.[^']*\\.ts'", join(home, 'dist')]);
