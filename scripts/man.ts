@@ -2,6 +2,10 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type CommandWords, wordsOf } from '../src/cli/command-words.ts';
 import { commands } from '../src/cli/commands.ts';
+import { manualOfProgram } from '../src/cli/manual/machine.ts';
+import { manuals } from '../src/cli/manual/manuals.ts';
+import { manualOfOptions } from '../src/cli/manual/mounts.ts';
+import type { Example, Items, Manual } from '../src/cli/manual/words.ts';
 import { optionWords } from '../src/mount/plan.ts';
 
 const folder = new URL('../man/', import.meta.url);
@@ -12,8 +16,6 @@ const date = (epoch ? new Date(Number(epoch) * 1000) : new Date()).toISOString()
 
 /** Commands for administrators of mounts, in section 8; all others are in section 1. */
 const ADMINISTRATION = ['mount', 'umount', 'install-helper'];
-/** Commands whose exit status is that of the program with the same name. */
-const NAMESAKES = ['mount', 'umount'];
 const sectionOf = (command: string): number => (ADMINISTRATION.includes(command) ? 8 : 1);
 
 /** Text for roff, with words in backquotes in bold. */
@@ -28,8 +30,44 @@ const item = (tag: string, text: string): string => `.TP\n${tag}\n${prose(text)}
 /** A section; nothing if it has no text. */
 const section = (name: string, ...blocks: readonly string[]): string[] =>
   blocks.join('') === '' ? [] : [`.SH ${name}`, ...blocks];
-const see = (...pages: readonly (readonly [name: string, section: number])[]): string[] =>
-  section('SEE ALSO', pages.map(([name, number]) => `.BR ${prose(name)} (${number})`).join(' ,\n'));
+/** Text that is shown as it is typed. */
+const literal = (text: string): string =>
+  text.replace(/[\\\-'`^~]/g, char => LITERALS[char] ?? char).replace(/^(?=\.|$)/gm, '\\&');
+const LITERALS: Readonly<Record<string, string>> = {
+  ...{ '\\': '\\e', '-': '\\-', "'": '\\(aq', '`': '\\(ga', '^': '\\(ha', '~': '\\(ti' },
+};
+
+/** Pages such as `mount(8)`, and documents; each once. */
+function see(...names: readonly string[]): string[] {
+  const items = [...new Set(names)].map(name => {
+    const [, page, number] = /^(\S+)\((\d)\)$/.exec(name) ?? [];
+    return page === undefined ? prose(name) : `.BR ${prose(page)} (${number}) `;
+  });
+  return section('SEE ALSO', items.map((text, i) => (i < items.length - 1 ? `${text},` : text.trimEnd())).join('\n'));
+}
+
+const itemsOf = (items: Items = []): string[] => items.map(([name, what]) => item(bold(name), what));
+
+const exampleOf = ({ what, session }: Example): string =>
+  ['.PP', prose(what), '.PP', '.in +4n', '.EX', ...session.map(literal), '.EE', '.in'].join('\n');
+
+/** The sections that follow those made of the help. @param notes go between them */
+function manualSections(manual: Manual, status: string, notes: readonly string[], pages: readonly string[]): string[] {
+  return [
+    ...section('EXIT STATUS', prose(status)),
+    ...section('ENVIRONMENT', ...itemsOf(manual.environment)),
+    ...section('FILES', ...itemsOf(manual.files)),
+    ...section('NOTES', ...notes),
+    ...section(
+      'EXAMPLES',
+      manual.examples
+        .map(exampleOf)
+        .join('\n')
+        .replace(/^\.PP\n/, ''),
+    ),
+    ...see(...manual.see, ...pages),
+  ];
+}
 
 function write(name: string, number: number, what: string, lines: readonly string[]): void {
   const title = `.TH ${prose(name.toUpperCase())} ${number} ${date} "lowerdata ${version}" "lowerdata manual"`;
@@ -41,22 +79,22 @@ function write(name: string, number: number, what: string, lines: readonly strin
 const optionTag = (flags: string): string =>
   flags.replace(/[^ ,<>]+|<[^>]+>/g, word => (word.startsWith('<') ? `\\fI${word.slice(1, -1)}\\fP` : bold(word)));
 
-/** The help text after the options: paragraphs, items (`name  words`), and the exit status in its own section. */
-function notes(after: string): string[] {
-  const [text = '', status] = after.trim().split(/^Exit status[,:] /m);
-  const paragraphs = text.trim().replace(/\n +/g, ' ').split('\n\n');
+/** The help text after the options: paragraphs and items (`name  words`), and the exit status, which may be ''. */
+function notesOf(after: string): { notes: string[]; status: string } {
+  const [text = '', status = ''] = after.trim().split(/^Exit status[,:] /m);
+  const paragraphs = text
+    .trim()
+    .replace(/\n {3,}/g, ' ')
+    .split('\n\n');
   const blocks = paragraphs.filter(Boolean).flatMap(paragraph => ['.PP', ...paragraph.split('\n').map(noteLine)]);
   const needless = (block: string, i: number): boolean =>
     block === '.PP' && (i === 0 || blocks[i + 1]?.startsWith('.TP') === true);
-  return [
-    ...section('NOTES', ...blocks.filter((block, i) => !needless(block, i))),
-    ...section('EXIT STATUS', prose(status ?? '')),
-  ];
+  return { notes: blocks.filter((block, i) => !needless(block, i)), status };
 }
 
 /** A line of notes; a line that follows items starts a new paragraph. */
 function noteLine(line: string, i: number, lines: readonly string[]): string {
-  const parts = /^(\S+) {2,}(\S.*)$/;
+  const parts = /^ {0,2}(\S+) {2,}(\S.*)$/;
   const [, name, words = ''] = parts.exec(line) ?? [];
   if (name) return item(bold(name), words);
   return `${i > 0 && parts.test(lines[i - 1] ?? '') ? '.PP\n' : ''}${prose(line)}`;
@@ -65,26 +103,28 @@ function noteLine(line: string, i: number, lines: readonly string[]): string {
 function writeCommand({ name, what, description, usage, args, options, after }: CommandWords): void {
   const tags = args.map(argument => item(`\\fI${prose(argument.name())}\\fP`, argument.description));
   const others = options.map(({ flags, description }) => item(optionTag(flags), description));
+  const manual = manuals.get(name);
+  if (!manual) throw new Error(`src/cli/manual has no page of ${name}`);
+  const { notes, status } = notesOf(after);
   write(`lowerdata-${name}`, sectionOf(name), what, [
     ...section('SYNOPSIS', prose(`\`lowerdata\` ${usage}`)),
     ...section('DESCRIPTION', prose(description)),
     ...section('ARGUMENTS', ...tags),
     ...section('OPTIONS', ...others),
-    ...notes(after),
-    ...(NAMESAKES.includes(name) ? section('EXIT STATUS', `That of \\fB${name}\\fP(8).`) : []),
-    ...see(['lowerdata', 1], ['lowerdata-options', 5]),
+    ...manualSections(manual, manual.status ?? status, notes, ['lowerdata(1)', 'lowerdata-options(5)']),
   ]);
 }
 
 function writeOverview(all: readonly CommandWords[]): void {
   const items = all.map(({ name, what }) => item(`\\fBlowerdata\\-${name}\\fP(${sectionOf(name)})`, what));
+  const pages = all.map(({ name }) => `lowerdata-${name}(${sectionOf(name)})`);
   write('lowerdata', 1, 'mounts composefs images and overlay layer stacks in userspace', [
     ...section('SYNOPSIS', prose('`lowerdata` COMMAND [ARGUMENT...]'), '.br', prose('`lowerdata` --help|--version')),
     ...section('DESCRIPTION', prose(`${description}.`)),
     ...section('COMMANDS', ...items),
     ...section('OPTIONS', item(optionTag('-h, --help'), 'list the commands; after a command, its options')),
     item(optionTag('-V, --version'), 'print the version'),
-    ...see(...all.map(({ name }) => [`lowerdata-${name}`, sectionOf(name)] as const), ['lowerdata-options', 5]),
+    ...manualSections(manualOfProgram, manualOfProgram.status ?? '', [], pages),
   ]);
 }
 
@@ -108,11 +148,12 @@ function writeOptions(): void {
     return [...words].map(what => item(keys(what).join(', '), what));
   };
   write('lowerdata-options', 5, 'options of mounts', [
+    ...section('SYNOPSIS', prose('`lowerdata` COMMAND `-o` OPTION[=VALUE][,OPTION[=VALUE]]...')),
     ...section('DESCRIPTION', prose(OPTIONS)),
     ...section('OPTIONS', ...tagged),
     ...section('WITHOUT EFFECT', ...others('without effect')),
     ...section('REFUSED', ...others('refused')),
-    ...see(['lowerdata', 1], ['lowerdata-mount', 8], ['mount', 8]),
+    ...manualSections(manualOfOptions, manualOfOptions.status ?? '', [], []),
   ]);
 }
 

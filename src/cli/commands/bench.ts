@@ -81,7 +81,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
 
 const HELP = `
 Workloads:
-${WORKLOADS.map(({ name, what }) => `  ${name.padEnd(17)}${what}`).join('\n')}
+${WORKLOADS.map(({ name, what }) => `  ${name.padEnd(18)}${what}`).join('\n')}
 
 All targets are compared with the first one. The plain file that holds the data of the large file is the target \`object\`.
 Names and inodes are dropped from the kernel's caches of the whole system before cold workloads.

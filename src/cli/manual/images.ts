@@ -1,0 +1,112 @@
+/** The manual of commands that make, convert and compare images. */
+import { FAILED, FS_VERITY, GREETING, type Manual, OVERLAYFS } from './words.ts';
+
+const mkfs: Manual = {
+  examples: [
+    {
+      what: "Make an image of a directory, and copy its files' data into a store:",
+      session: [
+        '$ lowerdata mkfs --digest-store=objects tree image.cfs',
+        '$ lowerdata info objects image.cfs',
+        '02/763ba3661262d5df7b4e710ca3928dd53bf8b9e8c81255bf839ffae6c8490f',
+      ],
+    },
+    {
+      what: 'Print the digest of the image that a directory gives, and write nothing:',
+      session: ['$ lowerdata mkfs --use-epoch --print-digest-only tree | wc -c', '65'],
+    },
+    {
+      what: 'Make an image whose data stays in the directory:',
+      session: [
+        '$ lowerdata mkfs --external tree external.cfs',
+        '$ lowerdata ls external.cfs::tree /',
+        'hello',
+        'notes',
+      ],
+    },
+  ],
+  status: '0, or 1 if nothing was written.',
+  environment: [['CFS_PARSE_STRICT', 'If it is set, dumps of `--from-file` are read strictly, as by mkcomposefs(1).']],
+  see: ['lowerdata-mount(8)', 'lowerdata-info(1)', 'mkcomposefs(1)', 'composefs-dump(5)', 'mkfs.erofs(1)'],
+};
+
+const relink: Manual = {
+  examples: [
+    {
+      what: 'Have all redirects lead to data-only layers alone:',
+      session: [
+        '$ lowerdata relink image.cfs -o new.cfs --to data-only',
+        '$ lowerdata cat new.cfs::objects /hello',
+        GREETING,
+      ],
+    },
+    {
+      what: 'And back: the image is what it was, byte for byte:',
+      session: [
+        '$ lowerdata relink image.cfs -o new.cfs --to data-only',
+        '$ lowerdata relink new.cfs -o old.cfs --to absolute',
+        '$ cmp image.cfs old.cfs',
+      ],
+    },
+  ],
+  see: ['lowerdata-mkfs(1)', 'lowerdata-index(1)', 'open_by_handle_at(2)', OVERLAYFS],
+};
+
+const index: Manual = {
+  examples: [
+    {
+      what: 'Record the handles of a store, whose filesystem must have a uuid:',
+      session: ['$ lowerdata index objects', 'objects: 1 files'],
+      needs: 'uuid',
+    },
+  ],
+  status: '0, or 1 if a directory could not be indexed.',
+  files: [['.lowerdata-handles', 'The index, in each directory.']],
+  see: ['lowerdata-relink(1)', 'open_by_handle_at(2)', 'capabilities(7)'],
+};
+
+const info: Manual = {
+  examples: [
+    { what: 'List the files of an image, with their objects:', session: ['$ lowerdata info ls image.cfs', '...'] },
+    {
+      what: 'List the objects that a store lacks: none.',
+      session: ['$ lowerdata info missing-objects --basedir=objects image.cfs'],
+    },
+    {
+      what: 'Print the fs-verity digest of a file:',
+      session: [
+        '$ lowerdata info measure-file tree/hello',
+        '02763ba3661262d5df7b4e710ca3928dd53bf8b9e8c81255bf839ffae6c8490f',
+      ],
+    },
+    {
+      what: 'Copy an image by way of a dump:',
+      session: ['$ lowerdata info dump image.cfs | lowerdata mkfs --from-file - copy.cfs', '$ cmp image.cfs copy.cfs'],
+    },
+  ],
+  status: FAILED,
+  see: ['lowerdata-mkfs(1)', 'composefs-info(1)', 'composefs-dump(5)', 'fsverity(1)', FS_VERITY],
+};
+
+const compare: Manual = {
+  examples: [
+    {
+      what: 'A directory and its image are the same:',
+      session: ['$ lowerdata compare tree image.cfs::objects'],
+    },
+    {
+      what: 'Two directories are not:',
+      session: ['$ lowerdata compare A B', '/a\ttype\treg\t-', '/b\ttype\t-\treg'],
+      status: 1,
+    },
+  ],
+  see: ['lowerdata-info(1)', 'diff(1)', 'cmp(1)'],
+};
+
+export const manualsOfImages: ReadonlyMap<string, Manual> = new Map([
+  ['mkfs', mkfs],
+  ['relink', relink],
+  ['index', index],
+  ['info', info],
+  ['compare', compare],
+]);

@@ -1,0 +1,13 @@
+/** The manual of all commands, by their names. */
+import { manualsOfImages } from './images.ts';
+import { manualsOfMachine } from './machine.ts';
+import { manualsOfMounts } from './mounts.ts';
+import { manualsOfStacks } from './stacks.ts';
+import type { Manual } from './words.ts';
+
+export const manuals: ReadonlyMap<string, Manual> = new Map([
+  ...manualsOfMounts,
+  ...manualsOfStacks,
+  ...manualsOfImages,
+  ...manualsOfMachine,
+]);
