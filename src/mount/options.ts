@@ -3,7 +3,7 @@ import type { DriverOptions } from '../driver/options.ts';
 import { type MountFlag, mountFlags } from '../fuse/mount.ts';
 import type { StackOptions } from '../overlay/options/rules.ts';
 import { splitAt } from '../overlay/options/split.ts';
-import { type OptionWords, stackOptionWords } from '../overlay/options/table.ts';
+import { common, type OptionWords, stackOptionWords } from '../overlay/options/table.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 
@@ -229,7 +229,7 @@ const OF_MOUNT = ofEveryMount(silent('For mount(8), or true of every mount anywa
 
 export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteString, MountOption>([
   // layers and how they are served
-  ['basedir', takeBasedir],
+  ['basedir', common('data-only layers: the objects of an image', takeBasedir)],
   ['source', text('source', 'A:B::C', 'in place of the first argument, as in composefs-fuse')],
   ['verity', { ...(stackOptionWords.get('verity') as OptionWords), take: takeVerity }],
   ['verify', choice('verify', ['open', 'read'], VERIFY)],
@@ -239,17 +239,27 @@ export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteSt
   ['debug', driven({ debug: true }, 'stay in the foreground, and print one line for each request and reply')],
   [
     'passthrough',
-    choice('passthrough', ['auto', 'on', 'off'], "whether the kernel reads data itself, from the object's page cache"),
+    common(
+      'whether the kernel reads data itself',
+      choice(
+        'passthrough',
+        ['auto', 'on', 'off'],
+        "whether the kernel reads data itself, from the object's page cache",
+      ),
+    ),
   ],
   ['opens', choice('opens', ['each', 'none'], OPENS)],
   ['statfs', choice('statfs', ['top', 'data'], STATFS)],
   ['nfs_export', choice('nfsExport', ['on', 'off'], NFS_EXPORT)],
-  ['latency', choice('latency', ['normal', 'low'], LATENCY)],
+  ['latency', common('low: no CPU sleeps between requests', choice('latency', ['normal', 'low'], LATENCY))],
   ['confine', choice('confine', ['auto', 'off'], CONFINE)],
-  ['transport', choice('transport', ['dev', 'uring', 'fuse-native'], TRANSPORT)],
+  [
+    'transport',
+    common('read /dev/fuse, or use io_uring (uring)', choice('transport', ['dev', 'uring', 'fuse-native'], TRANSPORT)),
+  ],
 
   // FUSE
-  ['allow_other', chosen({ allowOther: true }, 'let other users in, as in FUSE')],
+  ['allow_other', common('let other users in', chosen({ allowOther: true }, 'let other users in, as in FUSE'))],
   ['allow_root', takeAllowRoot],
   ['fsname', text('fsname', 'NAME', 'what mount(8) and findmnt(8) show as the source')],
   ['subtype', text('subtype', 'NAME', 'what mount(8) and findmnt(8) show as the type, after `fuse.`')],

@@ -6,6 +6,7 @@ import t from 'tap';
 import { optionWords } from '../../src/mount/plan.ts';
 import { commandNames, optionNames } from '../fixtures/help.ts';
 import { packageFolder } from '../fixtures/mounts/mounted.ts';
+import { runCommand } from '../fixtures/run-command.ts';
 import { without } from '../fixtures/skips.ts';
 
 const folder = join(packageFolder, 'dist', 'man');
@@ -16,8 +17,9 @@ const textOf = (page: string): string =>
     .replace(/\\f[BIPR]|\\&/g, '')
     .replaceAll('\\-', '-')
     .replaceAll('\\e', '\\');
+const TAG = /^\.TP\n(.*)$/gm;
 /** Tags of a page's items: the line after `.TP`. */
-const tagsOf = (page: string): string[] => [...textOf(page).matchAll(/^\.TP\n(.*)$/gm)].map(([, tag = '']) => tag);
+const tagsOf = (page: string): string[] => [...textOf(page).matchAll(TAG)].map(([, tag = '']) => tag);
 const pageOf = (command: string): string =>
   pages.find(page => /^(.*)\.\d$/.exec(page)?.[1] === `lowerdata-${command}`) ?? '';
 
@@ -35,10 +37,53 @@ t.test('commands', async t => {
   t.match(textOf('lowerdata-relink.1'), /\.TP\ndata-only\nredirect .*\n/, 'what a help explains is an item');
 });
 
-t.test('mount options', async t => {
-  const keys = tagsOf('lowerdata-options.5').flatMap(tag =>
-    tag.includes('=') ? tag.replace(/=.*/, '') : tag.split(', '),
+/** The sections that every page has, and those that some have, in the order of man-pages(7). */
+const SECTIONS = [
+  ...['NAME', 'SYNOPSIS', 'DESCRIPTION', 'COMMANDS?', 'ARGUMENTS?', 'OPTIONS', 'WITHOUT EFFECT?', 'REFUSED?'],
+  ...['EXIT STATUS', 'ENVIRONMENT?', 'FILES?', 'NOTES?', 'EXAMPLES', 'SEE ALSO'],
+];
+
+t.test('sections', async t => {
+  for (const page of pages) {
+    const sections = [...textOf(page).matchAll(/^\.SH (.*)$/gm)].map(([, name = '']) => name);
+    const wanted = SECTIONS.filter(name => !name.endsWith('?') || sections.includes(name.slice(0, -1)));
+    t.same(
+      sections,
+      wanted.map(name => name.replace('?', '')),
+      page,
+    );
+  }
+  const tags = tagsOf('lowerdata-bench.1');
+  for (const name of ['walk', 'stat-again', 'sequential-again', 'python3-again'])
+    t.ok(tags.includes(name), `lowerdata-bench(1) lists the workload ${name}`);
+  const seen = pages.flatMap(page => [...textOf(page).matchAll(/^\.BR (lowerdata\S*) \((\d)\)/gm)]);
+  t.same(
+    seen.filter(([, name, section]) => !pages.includes(`${name}.${section}`)).map(([text]) => text),
+    [],
+    'pages that a page refers to exist',
   );
+});
+
+t.test('mount --help: the options that are often needed', async t => {
+  const { stdout } = runCommand(['mount', '--help']);
+  const [, list = ''] = /^Mount options .*lowerdata-options\(5\).*:\n((?: {2}\S.*\n)+)/m.exec(stdout) ?? [];
+  const lines = list.trimEnd().split('\n');
+  t.equal(lines.length, 10);
+  for (const line of lines) {
+    const [, key = '', values] = /^ {2}([a-z_]+)(?:=(\S+))? {2,}\S/.exec(line) ?? [];
+    const words = optionWords.get(key);
+    t.equal(words?.effect, 'taken', `${key} is an option with an effect`);
+    t.equal(values, Array.isArray(words?.values) ? words.values.join('|') : words?.values, `the values of ${key}`);
+    t.ok(line.length <= 80, `${key}: one line`);
+  }
+  t.match(list, /^ {2}transport=\S*\buring\b/m);
+  t.notMatch(list, /^ {2}r[ow]\b/m);
+});
+
+t.test('mount options', async t => {
+  const [options = ''] = textOf('lowerdata-options.5').split('.SH EXIT STATUS');
+  const tags = [...options.matchAll(TAG)].map(([, tag = '']) => tag);
+  const keys = tags.flatMap(tag => (tag.includes('=') ? tag.replace(/=.*/, '') : tag.split(', ')));
   t.same(keys.sort(), [...optionWords.keys()].sort());
   const page = readFileSync(join(packageFolder, 'docs', 'mounting.md'), 'utf8');
   const [, table = ''] = /\n\| option \| meaning \|\n\|---\|---\|\n(.*?)\n\n/s.exec(page) ?? [];

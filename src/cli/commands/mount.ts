@@ -5,7 +5,7 @@ import { MountPoint } from '../../fuse/mount-point.ts';
 import { CHANNEL, readCall } from '../../mount/argv.ts';
 import type { MountOrder, Readiness } from '../../mount/daemon.ts';
 import { inheritedDescriptors } from '../../mount/inherited.ts';
-import { isImage, type MountPlan, planMount, valuesOf, withoutFuse3Words } from '../../mount/plan.ts';
+import { isImage, type MountPlan, optionWords, planMount, valuesOf, withoutFuse3Words } from '../../mount/plan.ts';
 import { isRemount, remount } from '../../mount/remount.ts';
 import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
 import { EBUSY, EINVAL, ENOTCONN, ErrnoError, errnoText } from '../../sys/errno.ts';
@@ -97,12 +97,12 @@ export function define(asHelper = false): Command {
     .option('-n, --no-mtab', 'without effect, for mount(8)')
     .option('-N, --namespace <ns>', 'without effect, for mount(8)')
     .option('-t, --types <type>', 'without effect, for mount(8)')
-    .addOption(oneOf('--transport <kind>', 'dev or fuse-native', valuesOf('transport')))
+    .addOption(oneOf('--transport <kind>', 'dev, uring (io_uring) or fuse-native', valuesOf('transport')))
     .addOption(
       oneOf('--semantics <kind>', 'lowerdata, or kernel for the rules of Linux 6.18 only', valuesOf('semantics')),
     )
     .addOption(oneOf('--verity <mode>', 'off, on or require', valuesOf('verity')))
-    .addHelpText('after', `\n${NOTES}`);
+    .addHelpText('after', notes);
   return asHelper
     ? command.option('-f, --fake', 'check everything, but do not mount')
     : command
@@ -110,9 +110,20 @@ export function define(asHelper = false): Command {
         .option('--fake', 'check everything, but do not mount');
 }
 
+/** The text after the options. It is made when help is shown, not when a mount starts. */
+function notes(): string {
+  const rows = [...optionWords].flatMap(([key, { values, brief }]) => {
+    const value = Array.isArray(values) ? values.join('|') : values;
+    return brief === undefined ? [] : [[value === undefined ? key : `${key}=${value}`, brief] as const];
+  });
+  const width = Math.max(...rows.map(([tag]) => tag.length));
+  const lines = rows.map(([tag, brief]) => `  ${tag.padEnd(width)}  ${brief}`);
+  return `\nMount options that are often needed; lowerdata-options(5) has all:\n${lines.join('\n')}\n\n${NOTES}`;
+}
+
 const NOTES = `At boot: \`/srv/image.cfs::/srv/objects /srv/data lowerdata ro,nofail 0 0\` in /etc/fstab, after \`lowerdata install-helper\`.
-\`-o remount,…\` changes nosuid, nodev, noexec and access times of a mount that is there, and leaves its tree as it is.
-The package has units for systemd in its folder \`systemd\`.`;
+\`-o remount,...\` changes nosuid, nodev, noexec and access times of a mount that is there, and leaves its tree as it is.
+Units for systemd are in \`$(npm root -g)/lowerdata/systemd\`.`;
 
 function planOf(source: ByteString, flags: MountCommandFlags): MountPlan {
   const texts = [...flags.options];

@@ -11,7 +11,12 @@ export interface OptionWords {
   /** What the option does, or why it is refused; `code` is in backquotes. */
   readonly what: string;
   readonly effect: 'taken' | 'without effect' | 'refused';
+  /** One short line, for the options that most users need: `lowerdata mount --help` shows those that have it. */
+  readonly brief?: string;
 }
+
+/** Gives an option its line in `lowerdata mount --help`. */
+export const common = <Option extends OptionWords>(brief: string, option: Option): Option => ({ ...option, brief });
 
 /** What an option changes: a StackDraft. */
 export interface OptionTarget {
@@ -54,7 +59,13 @@ const FOLLOW_ORIGIN =
 
 /** All options. Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last five are ours. */
 export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteString, StackOption>([
-  ['lowerdir', taken('A:B::C', LOWERDIR, (draft, value) => draft.replaceLayers(value))],
+  [
+    'lowerdir',
+    common(
+      'the layers; data-only ones after ::',
+      taken('A:B::C', LOWERDIR, (draft, value) => draft.replaceLayers(value)),
+    ),
+  ],
   [
     'lowerdir+',
     taken('LAYER', 'one more layer, below the earlier ones; its path has no escapes', (draft, value) =>
@@ -85,17 +96,23 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
   ],
   [
     'verity',
-    taken(
-      ['off', 'on', 'require'],
-      'whether data is checked by its digest; `require`: a metacopy file without a digest cannot be opened',
-      choose('verity'),
+    common(
+      'whether data is checked by its digest',
+      taken(
+        ['off', 'on', 'require'],
+        'whether data is checked by its digest; `require`: a metacopy file without a digest cannot be opened',
+        choose('verity'),
+      ),
     ),
   ],
   [
     'userxattr',
-    flag(
-      "the overlay's attributes are `user.overlay.*`, as in overlayfs; excludes metacopy and redirects",
-      ({ given }) => (given.userxattr = true),
+    common(
+      "the overlay's attributes are user.overlay.*",
+      flag(
+        "the overlay's attributes are `user.overlay.*`, as in overlayfs; excludes metacopy and redirects",
+        ({ given }) => (given.userxattr = true),
+      ),
     ),
   ],
   ['upperdir', { ...taken('DIR', 'A writable layer is not supported yet.', refuseUpper), effect: 'refused' }],
@@ -108,7 +125,13 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
   ['default_permissions', idle()],
   ['override_creds', idle()],
   ['nooverride_creds', idle()],
-  ['redirects', taken(['kernel', 'data-only', 'strict'], REDIRECTS, choose('redirects'))],
+  [
+    'redirects',
+    common(
+      'where redirects to data may lead',
+      taken(['kernel', 'data-only', 'strict'], REDIRECTS, choose('redirects')),
+    ),
+  ],
   [
     'follow_origin',
     taken(['verity', 'off'], FOLLOW_ORIGIN, ({ given }, value) => (given.followOrigin = value === 'verity')),
@@ -118,7 +141,7 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
     taken(['lowerdata', 'kernel'], '`kernel`: a `//` redirect is an error, as in Linux 6.18', choose('semantics')),
   ],
   ['ino32_t', flag(INO32, ({ given }) => (given.ino32 = true))],
-  ['digest', taken('HEX', DIGEST, takeDigest)],
+  ['digest', common('the digest that the top image must have', taken('HEX', DIGEST, takeDigest))],
 ]);
 
 /** The help texts of these options, by option name. */
