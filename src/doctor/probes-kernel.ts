@@ -87,8 +87,8 @@ const TIERS: readonly (readonly [KernelVersion, string, string])[] = [
 function tier({ kernel }: Machine): Answer {
   const [since, name, why] = TIERS.find(([since]) => !isSince(kernel, since)) ?? [];
   if (since === undefined || name === undefined || why === undefined)
-    return yes(`none of ${TIERS.map(([, name]) => name).join(', ')}`);
-  return no(name, why, `Linux ${spelled(since)}`);
+    return yes('composefs-rs needs no feature for older kernels');
+  return no(name, `${why}; composefs-rs has to be built with this feature`, `Linux ${spelled(since)}`);
 }
 
 function openByHandle({ inInitialNamespace }: Machine): Answer {

@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { acceptedFlags } from '../fuse/init.ts';
+import { acceptedFlags, type InitFlagName } from '../fuse/init.ts';
 import { uringObstacle } from '../fuse/uring.ts';
 import { byteStringFromText } from '../sys/bytes.ts';
 import { CPU_LATENCY_DEVICE } from '../sys/cpu-latency.ts';
@@ -78,7 +78,9 @@ function flags({ offer }: Machine): Answer {
   if (!offer) return no(null, 'no mount could be made to find out', 'a user who may mount, or user namespaces');
   const missing = acceptedFlags.filter(flag => !offer.flags.has(flag));
   const value = `${acceptedFlags.length - missing.length} of the ${acceptedFlags.length} that lowerdata asks for`;
-  return missing.length === 0 ? yes(value) : no(value, `missing: ${missing.join(' ')}`, 'a newer kernel');
+  return missing.length === 0
+    ? yes(value)
+    : no(value, `missing: ${missing.join(' ')}`, flagsHelp(missing, contentsOf(URING_PARAMETER)));
 }
 
 const MS_MOVE = 8192;
@@ -146,8 +148,24 @@ function passthrough(machine: Machine): Answer {
 function ioUring(): Answer {
   const obstacle = uringObstacle();
   if (obstacle === undefined) return yes('enabled: transport=uring');
-  const instead = 'Linux 6.14 with CONFIG_FUSE_IO_URING, booted with fuse.enable_uring=1';
-  return no(null, obstacle, instead);
+  return no(null, obstacle, uringHelp(contentsOf(URING_PARAMETER)));
+}
+
+const URING_PARAMETER = '/sys/module/fuse/parameters/enable_uring';
+
+/** What makes the kernel offer FUSE over io_uring. @param parameter the value of enable_uring; undefined if there is none */
+export function uringHelp(parameter: string | undefined): string {
+  const boot = 'boot with fuse.enable_uring=1';
+  if (parameter === undefined) return `Linux 6.14 with CONFIG_FUSE_IO_URING; ${boot}`;
+  return `${boot}, or as root: echo Y >${URING_PARAMETER}`;
+}
+
+/** What makes the kernel offer flags of INIT. @param uring the value of the parameter enable_uring; undefined if there is none */
+export function flagsHelp(missing: readonly InitFlagName[], uring: string | undefined): string {
+  const isForUring = missing.includes('OVER_IO_URING') && uring !== undefined;
+  const others = missing.filter(flag => !(isForUring && flag === 'OVER_IO_URING'));
+  const kernel = others.length > 0 ? [`a newer kernel for ${others.join(' ')}`] : [];
+  return [...(isForUring ? [`for OVER_IO_URING: ${uringHelp(uring)}`] : []), ...kernel].join('; ');
 }
 
 function lowLatency(): Answer {

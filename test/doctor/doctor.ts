@@ -5,6 +5,7 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { Fact } from '../../src/doctor/facts.ts';
+import { GROUPS } from '../../src/doctor/groups.ts';
 import { isSince, versionOf } from '../../src/doctor/machine.ts';
 import { readMounts } from '../../src/fuse/mountinfo.ts';
 import { noFsverity } from '../fixtures/images/verity.ts';
@@ -12,7 +13,7 @@ import { withExt4, withFilesystem, withoutExt4 } from '../fixtures/mounts/ext4.t
 import { run } from '../fixtures/mounts/kernel-mount.ts';
 import { lowerdata } from '../fixtures/mounts/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
-import { withoutFuse, withoutRoot, withoutUserMounts, withoutUserNamespaces } from '../fixtures/skips.ts';
+import { without, withoutFuse, withoutRoot, withoutUserMounts, withoutUserNamespaces } from '../fixtures/skips.ts';
 import { changeWitness, initWitness, type Testimony, witness } from '../fixtures/witness.ts';
 
 t.setTimeout(300_000);
@@ -287,6 +288,16 @@ t.test('keys', async t => {
   for (const fact of [...report.facts, ...(proc?.facts ?? [])]) {
     const keys = ['name', 'ok', 'value', ...(fact.ok ? [] : ['why', 'help'])];
     t.strictSame(Object.keys(fact), keys, `${fact.name}: the keys of a fact`);
+  }
+});
+
+t.test('the width of a terminal', { skip: without('script') }, async t => {
+  for (const columns of [60, 140]) {
+    const call = `stty cols ${columns}; '${process.execPath}' '${lowerdata}' doctor /proc`;
+    const { stdout } = runAs([], ['script', '-qec', call, '/dev/null']);
+    const widest = Math.max(...stdout.split(/\r?\n/).map(line => line.length));
+    t.ok(widest <= columns && widest > columns - 20, `${columns} columns: ${widest}`);
+    for (const { title } of GROUPS) t.ok(stdout.replace(/\s+/g, ' ').includes(title), title);
   }
 });
 

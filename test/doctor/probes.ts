@@ -1,9 +1,10 @@
 /** Proves the tables of src/cli/probes-*.ts and machine.ts with machines that are not this one. */
 import t from 'tap';
 import { askAll, type Fact, factOf } from '../../src/doctor/facts.ts';
+import { GROUPS, standingOf } from '../../src/doctor/groups.ts';
 import { isSince, type Machine, type Offer, offerIn, versionOf } from '../../src/doctor/machine.ts';
-import { kernelProbes } from '../../src/doctor/probes-kernel.ts';
-import { mountProbes } from '../../src/doctor/probes-mount.ts';
+import { baseProbes, kernelProbes } from '../../src/doctor/probes-kernel.ts';
+import { flagsHelp, mountProbes, uringHelp } from '../../src/doctor/probes-mount.ts';
 import { ErrnoError } from '../../src/sys/errno.ts';
 
 for (const [release, wanted] of [
@@ -40,7 +41,7 @@ for (const [release, first, tier] of [
   ['6.7.0', 'erofs-file', 'rhel9'],
   ['6.12.0', 'overlay-detached', 'pre-6.15'],
   ['6.15.2', 'overlay-user-data', 'pre-6.16'],
-  ['7.0.1', undefined, 'none of rhel9, pre-6.15, pre-6.16'],
+  ['7.0.1', undefined, 'composefs-rs needs no feature for older kernels'],
 ] as const) {
   const facts = askAll(kernelProbes, machineOf(release));
   const missing = facts.filter(({ why }) => /not before Linux/.test(why ?? ''));
@@ -76,6 +77,32 @@ t.match(fact(mountProbes, partial, 'fuse-flags'), {
   value: /^1 of the 17/,
   why: /^missing: AUTO_INVAL_DATA/,
 });
+
+t.equal(uringHelp(undefined), 'Linux 6.14 with CONFIG_FUSE_IO_URING; boot with fuse.enable_uring=1');
+const SWITCH = 'boot with fuse.enable_uring=1, or as root: echo Y >/sys/module/fuse/parameters/enable_uring';
+t.equal(uringHelp('N'), SWITCH, 'the kernel has it, but it is off');
+t.equal(flagsHelp(['OVER_IO_URING'], 'N'), `for OVER_IO_URING: ${SWITCH}`, 'no newer kernel is advised');
+t.equal(flagsHelp(['ASYNC_READ', 'OVER_IO_URING'], 'N'), `for OVER_IO_URING: ${SWITCH}; a newer kernel for ASYNC_READ`);
+t.equal(flagsHelp(['OVER_IO_URING'], undefined), 'a newer kernel for OVER_IO_URING');
+
+const all = GROUPS.flatMap(({ names }) => names);
+t.strictSame(
+  [...all].sort(),
+  [...baseProbes, ...mountProbes, ...kernelProbes].map(([name]) => name).sort(),
+  'each fact is in one group',
+);
+for (const [rule, missing, name, standing] of [
+  ['no device', ['fuse-device'], 'fuse-device', 'missing'],
+  ['an ordinary user', ['mount'], 'mount', 'no'],
+  ['root without the helper', ['fusermount3'], 'fusermount3', 'no'],
+  ['no means of mounting', ['mount', 'fusermount3'], 'mount', 'missing'],
+  ['a slow mount', ['passthrough'], 'passthrough', 'no'],
+  ['a kernel without overlayfs', ['overlayfs'], 'overlayfs', 'no'],
+  ['nothing missing', [], 'mount', 'yes'],
+] as const) {
+  const facts = all.map(name => ({ name, ok: !missing.some(one => one === name), value: null }));
+  t.equal(standingOf(factOf(facts, name), facts), standing, rule);
+}
 
 /** fuse_in_header and fuse_init_in: INIT is opcode 26; 7.45; flags ASYNC_READ and INIT_EXT; flags2 PASSTHROUGH. */
 const HEADER = '68000000 1a000000 0200000000000000 0000000000000000 00000000 00000000 00000000 00000000';

@@ -1,18 +1,20 @@
 /** `lowerdata doctor`: reports the capabilities of this machine for this user, and changes that would add missing ones. */
 import type { Command } from 'commander';
 import { askAll, type Fact, factOf } from '../../doctor/facts.ts';
+import { GROUPS, type Standing, standingOf } from '../../doctor/groups.ts';
 import { lookAtMachine } from '../../doctor/machine.ts';
 import { probeDirectory } from '../../doctor/probes-directory.ts';
 import { baseProbes, kernelProbes } from '../../doctor/probes-kernel.ts';
 import { mountProbes } from '../../doctor/probes-mount.ts';
 import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { documentLines } from '../../terminal/json-lines.ts';
-import { printLines, wrapped } from '../../terminal/output.ts';
+import { printLines, terminalColumns, wrapped } from '../../terminal/output.ts';
 import { reporting } from '../../terminal/report.ts';
 import { newCommand, parse } from '../command.ts';
 
 const NO_MOUNTS = 1;
-const WIDTH = 80;
+/** The narrowest text. */
+const COLUMNS_MIN = 40;
 
 /** The summary of all facts. */
 interface Conclusion {
@@ -38,7 +40,10 @@ export const define = (): Command =>
     .usage('[options] [DIR...]')
     .argument('[dirs...]', 'directories, such as object stores, whose filesystems are examined as well')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nNothing is changed.\nExit status: 0 if this user can mount, otherwise 1.');
+    .addHelpText(
+      'after',
+      '\nWithout what is `missing` nothing can be mounted; mounts do without what is `no`. After → stands the remedy.\nNothing is changed.\nExit status: 0 if this user can mount, otherwise 1.',
+    );
 
 export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
@@ -48,7 +53,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   return reporting(NO_MOUNTS, async () => {
     const report = examine(command.args);
     if (json) printLines(documentLines(report));
-    else printLines(asText(report).map(byteStringFromText));
+    else printLines(asText(report, Math.max(COLUMNS_MIN, terminalColumns())).map(byteStringFromText));
     return report.conclusion.mounts === null ? NO_MOUNTS : 0;
   });
 }
@@ -83,16 +88,26 @@ function whyNot(facts: readonly Fact[]): string {
   return missing?.why ?? 'for an unknown reason';
 }
 
-function asText({ facts, directories, conclusion }: Report): string[] {
-  const blocks = directories.flatMap(({ path, facts }) => ['', path, ...facts.flatMap(factLines)]);
-  return [...facts.flatMap(factLines), ...blocks, '', ...wrapped('', conclusion.text, WIDTH)];
+function asText({ facts, directories, conclusion }: Report, width: number): string[] {
+  const groups = GROUPS.flatMap(({ title, names }) => [
+    ...wrapped('', title, width),
+    ...names.flatMap(name => factLines(factOf(facts, name), standingOf(factOf(facts, name), facts), width)),
+    '',
+  ]);
+  const blocks = directories.flatMap(({ path, facts }) => [
+    `Directory ${path}`,
+    ...facts.flatMap(fact => factLines(fact, fact.ok ? 'yes' : 'no', width)),
+    '',
+  ]);
+  return [...groups, ...blocks, ...wrapped('', conclusion.text, width)];
 }
 
 /** The lines of a fact: its value, or the reason why it is missing followed by the remedy. */
-function factLines({ name, ok, value, why, help }: Fact): string[] {
-  const start = `${ok ? 'yes' : 'no '}  ${name.padEnd(NAME_COLUMNS)}`;
-  if (ok) return wrapped(start, value ?? '', WIDTH);
-  const first = wrapped(start, [value, why].filter(part => part !== null).join(': '), WIDTH);
-  return [...first, ...wrapped(`${' '.repeat(start.length)}→ `, help ?? '', WIDTH)];
+function factLines({ name, ok, value, why, help }: Fact, standing: Standing, width: number): string[] {
+  const start = `  ${standing.padEnd(STANDING_COLUMNS)}${name.padEnd(NAME_COLUMNS)}`;
+  if (ok) return wrapped(start, value ?? '', width);
+  const first = wrapped(start, [value, why].filter(part => part !== null).join(': '), width);
+  return [...first, ...wrapped(`${' '.repeat(start.length)}→ `, help ?? '', width)];
 }
+const STANDING_COLUMNS = 'missing  '.length;
 const NAME_COLUMNS = 'overlay-data-only  '.length;
