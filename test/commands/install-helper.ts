@@ -8,6 +8,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -142,14 +143,32 @@ t.test('docs/mounting.md: the lines of fstab', async t => {
   });
 });
 
+t.test('the unit is written, written again, removed', t =>
+  withScratchAsync(async directory => {
+    const install = (...args: string[]) => runCommand(['install-helper', '--systemd', '--to', directory, ...args]);
+    const unit = join(directory, 'lowerdata@.service');
+    for (let time = 0; time < 2; time++) {
+      t.match(install('--force'), { status: 0, stderr: /^(lowerdata: warning: .*\n?)*$/ });
+      t.same(readdirSync(directory), ['lowerdata@.service']);
+    }
+    const text = readFileSync(unit, 'utf8');
+    t.match(text, `\nExecStart="${launcher}" mount --foreground `);
+    t.match(text, `\nExecReload="${launcher}" mount -o remount,`);
+    t.match(text, `\n[Service]\nEnvironment="LOWERDATA_NODE=${process.execPath}"\n`);
+    t.equal(statSync(unit).mode & 0o777, 0o644);
+    t.match(install('--remove'), { status: 0, stderr: '' });
+    t.same(readdirSync(directory), []);
+    writeFileSync(unit, '[Unit]\n');
+    t.match(install('--force'), { status: 1, stderr: /: not written by this command; it stays as it is$/ });
+    t.equal(readFileSync(unit, 'utf8'), '[Unit]\n', "another's unit stays");
+  }),
+);
+
 t.test('systemd finds nothing wrong with the units', { skip: without('systemd-analyze') }, t =>
   withScratchAsync(async directory => {
-    cpSync(units, directory, { recursive: true });
-    const service = join(directory, 'lowerdata@.service');
-    const text = readFileSync(service, 'utf8');
-    t.match(text, /^ExecStart=lowerdata mount /m);
-    writeFileSync(service, text.replace(/^(Exec\w+=)lowerdata/gm, `$1${launcher}`)); // not on the PATH of systemd here
-    cpSync(service, join(directory, 'lowerdata@data.service'));
+    runCommand(['install-helper', '--systemd', '--force', '--to', directory]);
+    cpSync(join(directory, 'lowerdata@.service'), join(directory, 'lowerdata@data.service'));
+    cpSync(join(units, 'srv-data.mount'), join(directory, 'srv-data.mount'));
     const files = readdirSync(directory).filter(name => !name.includes('@.'));
     t.same(files.sort(), ['lowerdata@data.service', 'srv-data.mount']);
     const env = { ...process.env, MANPATH: join(packageFolder, 'dist', 'man') };

@@ -1,6 +1,6 @@
 /**
- * `lowerdata install-helper`: writes the programs that mount(8) calls for `mount -t lowerdata`. They name the interpreter by its
- * full path, because PATH may be unset.
+ * `lowerdata install-helper`: writes the programs that mount(8) calls for `mount -t lowerdata`, or a unit of systemd. They name
+ * the interpreter by its full path, because PATH may be unset.
  */
 import { existsSync, lstatSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -18,6 +18,10 @@ import { writableByOthers } from '../root-owned.ts';
 const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
 /** The directory that mount(8) of util-linux searches first. */
 const PLACE = '/sbin';
+/** The unit, in the folder `systemd` of the package and in its own place. */
+const UNIT = 'lowerdata@.service';
+/** The directory of the administrator's units. Source: systemd.unit(5). */
+const UNIT_PLACE = '/etc/systemd/system';
 /** The line that identifies a file as written by this command. */
 const MARK = '# Written by `lowerdata install-helper`, which replaces it; `--remove` removes it.';
 
@@ -27,31 +31,53 @@ export const define = (): Command =>
       'Write the programs that mount(8) calls for `mount -t lowerdata A:B::C MOUNTPOINT`, /etc/fstab and mount units of systemd.',
     )
     .usage('[options]')
-    .option('--to <dir>', 'the directory to write them to; default: /sbin, where mount(8) looks')
-    .option('--remove', 'remove them')
-    .option('--force', 'write them even if users other than root can change what they run')
+    .option('--systemd', `write the unit ${UNIT} instead`)
+    .option(
+      '--to <dir>',
+      `the directory to write to; default: ${PLACE}, where mount(8) looks, or ${UNIT_PLACE} with --systemd`,
+    )
+    .option('--remove', 'remove what was written')
+    .option('--force', 'write even if users other than root can change what they run')
     .addHelpText('after', `\n${NOTES}`);
 
-const NOTES = `They are ${HELPERS.join(' and ')}. They name this Node.js and this copy of lowerdata: if either one moves, write them again.
+const NOTES = `The programs are ${HELPERS.join(' and ')}. They and the unit name this Node.js and this copy of lowerdata: if either one moves, write them again.
 Files of these names that this command has not written stay as they are.
 Root runs both when it mounts, so nobody else may be able to change them: what another user owns or can write to is refused.
+After --systemd: \`systemctl daemon-reload\`, then \`systemctl enable --now lowerdata@NAME\` for each /etc/lowerdata/NAME.conf.
 Exit status: 0, or 1 if a file was not written or removed.`;
 
 export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  const { to = PLACE, remove, force } = command.opts<{ to?: ByteString; remove?: true; force?: true }>();
+  const { systemd, to, remove, force } = command.opts<InstallFlags>();
   return reporting(WRONG_CALL, async () => {
     if (!remove && process.geteuid?.() === 0) judgePrograms(force === true);
-    const files = HELPERS.map(name => ({ name, path: join(to, name) }));
-    for (const { name, path } of files) refuseForeign(`${to}/${name}`, bufferOf(path));
-    for (const { name, path } of files)
-      if (remove) rmSync(bufferOf(path), { force: true });
-      else await new Output(path).write(bufferOf(byteStringFromText(helperText(name))), 0o755); // atomic, as a mount may run it
+    const files = systemd ? [unitFile] : HELPERS.map(helperFile);
+    const place = to ?? (systemd ? UNIT_PLACE : PLACE);
+    for (const { name } of files) refuseForeign(`${place}/${name}`, bufferOf(join(place, name)));
+    for (const { name, mode, text } of files)
+      if (remove) rmSync(bufferOf(join(place, name)), { force: true });
+      else await new Output(join(place, name)).write(bufferOf(byteStringFromText(text())), mode); // atomic, as a mount may run it
     return 0;
   });
 }
+
+interface InstallFlags {
+  readonly systemd?: true;
+  readonly to?: ByteString;
+  readonly remove?: true;
+  readonly force?: true;
+}
+
+interface InstalledFile {
+  readonly name: string;
+  readonly mode: number;
+  readonly text: () => string;
+}
+
+const helperFile = (name: string): InstalledFile => ({ name, mode: 0o755, text: () => helperText(name) });
+const unitFile: InstalledFile = { name: UNIT, mode: 0o644, text: unitText };
 
 /** The programs and directories whose code the helpers run as root. */
 const programs = (): string[] => [process.execPath, launcher, ...moduleDirectories([]).slice(1), dirname(bundle)];
@@ -85,6 +111,19 @@ export PATH LOWERDATA_NODE
 exec ${quoted(resolve(launcher))} --called ${name} "$@"
 `;
 }
+
+/** The unit of the package, with the full paths of this Node.js and this copy of lowerdata. */
+function unitText(): string {
+  const text = readFileSync(join(packageDirectory, 'systemd', UNIT), 'utf8');
+  const program = unitWord(resolve(launcher));
+  return text
+    .replace(/\n\n\[Unit\]/, () => `\n${MARK}\n\n[Unit]`)
+    .replace(/\n\[Service\]\n/, section => `${section}Environment=${unitWord(`LOWERDATA_NODE=${process.execPath}`)}\n`)
+    .replace(/^(Exec\w+=)lowerdata /gm, (_, key: string) => `${key}${program} `);
+}
+
+/** Text as one word of a unit's setting. Source: systemd.syntax(7), "Quoting"; systemd.unit(5), "Specifiers". */
+const unitWord = (text: string): string => `"${text.replace(/["\\]/g, '\\$&').replaceAll('%', '%%')}"`;
 
 /** A path as one word of the shell. */
 const quoted = (path: string): string => `'${path.replaceAll("'", "'\\''")}'`;

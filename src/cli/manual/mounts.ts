@@ -131,10 +131,21 @@ const installHelper: Manual = {
         'mount.lowerdata',
       ],
     },
+    {
+      what: 'The same for the unit of systemd:',
+      session: [
+        '$ mkdir units',
+        '$ lowerdata install-helper --systemd --force --to units',
+        '$ ls units',
+        'lowerdata@.service',
+      ],
+    },
   ],
   files: [
     ['/sbin/mount.lowerdata', 'Called by mount(8) for the type lowerdata.'],
     ['/sbin/mount.fuse.lowerdata', 'Called for the type fuse.lowerdata.'],
+    ['/etc/systemd/system/lowerdata@.service', 'A unit that restarts a mount whose process dies.'],
+    ['/etc/lowerdata/NAME.conf', 'What lowerdata@NAME mounts: SOURCE, MOUNTPOINT and OPTIONS.'],
     ['/etc/fstab', 'Mounts at boot.'],
   ],
   see: ['lowerdata-mount(8)', 'mount(8)', 'fstab(5)', 'systemd.mount(5)', 'systemd.service(5)'],
