@@ -1,6 +1,6 @@
 /** Proves that the manual pages, made by the build, tell of all that there is, and that the package has them. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { optionWords } from '../../src/mount/plan.ts';
@@ -110,6 +110,41 @@ t.test('the package has the pages', async t => {
     [...man].filter(page => !paths.includes(page)),
     [],
   );
+});
+
+/** Files of the package that a text names; they are below what `npm root -g` prints, and other ways to name them are wrong. */
+function namedFiles(text: string): { files: string[]; wrong: string[] } {
+  const pattern = /\$\(npm root -g\)\/lowerdata\/([\w@./-]*\w)/g;
+  const files = [...text.matchAll(pattern)].map(([, file = '']) => file);
+  const others = text.replace(pattern, '').replace(/Documentation\/\S+/g, ''); // the kernel's
+  return {
+    files,
+    wrong: others.match(/(?<![\w/.-])(?:docs|systemd|scripts|src|dist|bin)\/[\w@.-]*\w|\S+\.md\b/g) ?? [],
+  };
+}
+
+t.test('files that helps and pages name are in the package', async t => {
+  const { files: packed } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8'));
+  const texts = [
+    ...commandNames().map(name => [`${name} --help`, runCommand([name, '--help']).stdout] as const),
+    ['--help', runCommand(['--help']).stdout] as const,
+    ...pages.map(page => [page, textOf(page)] as const),
+  ];
+  let count = 0;
+  for (const [name, text] of texts) {
+    const { files, wrong } = namedFiles(text);
+    t.same(wrong, [], `${name}: names that lead nowhere`);
+    for (const file of files) {
+      t.ok(existsSync(join(packageFolder, file)), `${name}: ${file} exists`);
+      t.ok(packed.includes(file.split('/')[0]), `${name}: ${file} is packed`);
+    }
+    count += files.length;
+  }
+  t.ok(count > 2, 'files are found');
+  t.same(namedFiles('See docs/x.md, $(npm root -g)/lowerdata/systemd, y.md.'), {
+    files: ['systemd'],
+    wrong: ['docs/x.md', 'y.md'],
+  });
 });
 
 t.test('mandoc has nothing to say', { skip: without('mandoc') }, async t => {

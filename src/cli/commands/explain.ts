@@ -60,5 +60,6 @@ function explainPaths(args: readonly ByteString[], flags: ExplainFlags, kernel: 
 }
 
 const HELP = `
-Rules have the names of docs/semantics.md. The last lines say what Linux 6.18 does with the same options, or the\nkernel of --kernel.
+Rules have the names of \`$(npm root -g)/lowerdata/docs/semantics.md\`. The last lines say what Linux 6.18 does with the same
+options, or the kernel of --kernel.
 A script of --reproduce needs root, and setfattr or python3. It holds no name and no data of the stack.`;
