@@ -54,7 +54,7 @@ const mount: Manual = {
   status: STATUS_OF_MOUNT,
   environment: [
     ...RUNTIME_VARIABLE,
-    ['NOTIFY_SOCKET', 'The socket of systemd that is reported when the mount answers; see sd_notify(3).'],
+    ['NOTIFY_SOCKET', 'The socket on which systemd hears that the mount answers; see sd_notify(3).'],
     ['PATH', 'Where fusermount3(1) is looked for.'],
   ],
   files: [
