@@ -8,5 +8,3 @@ node dist/scripts/bundle.js
 NODE_OPTIONS='' node dist/scripts/compile.js
 node dist/scripts/man.js
 chmod +x dist/src/cli/main.js
-# tsc rewrites the endings of imports only in programs. Declarations keep `.ts`, but the package has no such files.
-find dist/src -name '*.d.ts' -exec sed -i -E "s/(from |import\()'(\.[^']*)\.ts'/\1'\2.js'/g" {} +
