@@ -137,7 +137,7 @@ class Daemon {
   private ready = false;
 
   constructor(home: string, top: string) {
-    const args = [command, 'mount', `${home}/image::${home}/objects`, top, '-f', '-o', 'verify=read'];
+    const args = [command, 'mount', '-v', `${home}/image::${home}/objects`, top, '-f', '-o', 'verify=read'];
     this.child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     createInterface({ input: this.child.stderr as NodeJS.ReadableStream }).on('line', line => {
       if (/: metadata /.test(line)) this.ready = true;
