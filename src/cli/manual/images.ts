@@ -96,7 +96,7 @@ const compare: Manual = {
     },
     {
       what: 'Two directories are not:',
-      session: ['$ lowerdata compare A B', '/a\ttype\treg\t-', '/b\ttype\t-\treg'],
+      session: ['$ lowerdata compare A B', '/a\ttype\tregular file\t-', '/b\ttype\t-\tregular file'],
       status: 1,
     },
   ],
