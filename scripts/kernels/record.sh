@@ -35,6 +35,7 @@ pack() {
 }
 
 for series in "$@"; do
+  # shellcheck disable=SC2034 # initramfs.sh reads packages
   home=$work/$series packages=$work/$series/packages root=$work/$series/root
   mkdir -p "$home" "$recordings"
   scripts/verity-vm/fetch.sh "$home" "$series"

@@ -3,6 +3,7 @@
 # libraries, and the build of this project.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+# shellcheck disable=SC2034 # initramfs.sh reads it
 packages=$1/packages
 root=$1/root
 mkdir -p "$root/lowerdata"
