@@ -113,7 +113,8 @@ t.test('a signal still unmounts, and leaves nothing', { skip: withoutFuse, timeo
         t.strictSame(setsOf(threadsOf(pid), 'Seccomp'), ['0']);
       }
       process.kill(pid, 'SIGTERM');
-      spawnSync('sh', ['-c', `for i in $(seq 100); do [ -e /proc/${pid} ] || break; sleep 0.05; done`]);
+      spawnSync('sh', ['-c', `for i in $(seq 500); do [ -e /proc/${pid} ] || break; sleep 0.05; done`]);
+      t.notOk(existsSync(`/proc/${pid}`), 'the daemon ends');
       t.equal(mountAt(readMounts(), byteStringFromText(mnt)), undefined, `confine=${confine}`);
       t.notOk(existsSync(`/run/lowerdata/${pid}.json`), 'its state file');
     });

@@ -3,16 +3,16 @@ import type { Command } from 'commander';
 import { HAZARDS, type Hazard, type HazardCode, hazards } from '../../inspect/hazards.ts';
 import { kernelDifferences } from '../../inspect/kernel-differences.ts';
 import { KERNELS, type Kernel, kernelOf, REFERENCE, refusalOf } from '../../inspect/kernels.ts';
-import { type Finding, findingAsText, findingFields } from '../../mount/finding.ts';
+import type { Finding } from '../../mount/finding.ts';
 import { objectsFinding } from '../../mount/objects.ts';
 import { planHere, splitMountOptions } from '../../mount/plan.ts';
 import { openOverlay } from '../../overlay/open.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
 import { type ByteString, byteStringFromText } from '../../sys/bytes.ts';
-import { jsonLine } from '../../terminal/json-lines.ts';
 import { print } from '../../terminal/output.ts';
 import { reporting } from '../../terminal/report.ts';
 import { collect, newCommand, oneOf, parse } from '../command.ts';
+import { findingLine } from '../finding-line.ts';
 
 const CLEAN = 0;
 const FOUND = 1;
@@ -55,12 +55,12 @@ async function check(source: ByteString, { options, json, kernel: version = REFE
   let sameCause = 0;
   const stack = objectsFinding(overlay);
   let status = stack ? FOUND : CLEAN;
-  if (stack) await print(line(stack, json));
+  if (stack) await print(findingLine(stack, json));
   for (const hazard of hazardsOf(overlay, kernel, options)) {
     const finding = findingOf(hazard);
     status = FOUND;
     if (!json && stack?.code === 'no-objects' && WITHOUT_OBJECTS.has(finding.code)) sameCause++;
-    else await print(line(finding, json));
+    else await print(findingLine(finding, json));
   }
   overlay.close();
   if (sameCause > 0)
@@ -77,9 +77,6 @@ function* hazardsOf(overlay: Overlay, kernel: Kernel, options: readonly ByteStri
 
 /** The hazards of files whose objects are not in the stack. */
 const WITHOUT_OBJECTS: ReadonlySet<string> = new Set<HazardCode>(['missing', 'broken', 'no-data-layer']);
-
-const line = (finding: Finding, json: true | undefined): ByteString =>
-  json ? jsonLine(findingFields(finding)) : byteStringFromText(`${findingAsText(finding)}\n`);
 
 function findingOf({ detail, ...hazard }: Hazard): Finding {
   const { what, help } = HAZARDS[hazard.code];

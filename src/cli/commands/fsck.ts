@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { FsckJournal } from '../../inspect/fsck-journal.ts';
 import { inventory } from '../../inspect/inventory.ts';
 import { type Counts, ObjectCheck } from '../../inspect/object-check.ts';
-import { type Finding, findingAsText, findingFields } from '../../mount/finding.ts';
+import type { Finding } from '../../mount/finding.ts';
 import { objectsFinding } from '../../mount/objects.ts';
 import { planHere } from '../../mount/plan.ts';
 import { openOverlay } from '../../overlay/open.ts';
@@ -17,6 +17,7 @@ import { showProgress } from '../../terminal/progress.ts';
 import { complain, reporting } from '../../terminal/report.ts';
 import { MeasurePool } from '../../verity/measure-pool.ts';
 import { collect, newCommand, parse, threadsOf } from '../command.ts';
+import { findingLine } from '../finding-line.ts';
 
 /** Exit statuses, as of fsck(8). */
 const CLEAN = 0;
@@ -123,11 +124,9 @@ async function checkObjects({ overlay, pool, journal, signal, flags }: FsckRun):
     bar.update(done, bytes);
   };
   const stack = objectsFinding(overlay);
-  const asLine = (finding: Finding): ByteString =>
-    flags.json ? jsonLine(findingFields(finding)) : byteStringFromText(`${findingAsText(finding)}\n`);
   const report = (finding: Finding): void => {
     const isListed = flags.json || stack?.code !== 'no-objects' || OF_OBJECTS.has(finding.code);
-    if (isListed) void print(asLine(finding));
+    if (isListed) void print(findingLine(finding, flags.json));
   };
   if (stack) report(stack);
   const options = { overlay, pool, journal, signal, report, progress, enableVerity: flags.enableVerity === true };
