@@ -208,6 +208,12 @@ export class ErofsLayer implements Layer {
     });
   }
 
+  visitNames(directory: Inode, visit: (name: ByteString, dtype: number) => boolean): void {
+    listDirentsFrom(this.image, directory as ErofsInode, 0, (name, _, fileType) =>
+      name === '.' || name === '..' ? true : visit(name, DTYPES[fileType] ?? 0),
+    );
+  }
+
   /** Whether a lookup finds each name of a directory: it searches by their order, which may be wrong. */
   private findsAll(directory: ErofsInode): boolean {
     const known = this.orders.get(directory.nid);

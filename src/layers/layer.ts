@@ -120,6 +120,11 @@ export interface Layer {
    */
   readdirFrom?(directory: Inode, position: number, visit: VisitFrom): void;
   /**
+   * Passes names in the layer's order until `visit` returns false. The rest of the directory is not read, so a name may be one that
+   * no lookup finds. Absent in directories.
+   */
+  visitNames?(directory: Inode, visit: (name: ByteString, dtype: number) => boolean): void;
+  /**
    * The inode of a number, in a layer that need not remember what it found. Throws ErrnoError as a lookup that finds the inode
    * does.
    */

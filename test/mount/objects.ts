@@ -1,6 +1,6 @@
 /** Proves what people are told about an image whose objects are not named, or not as objects. */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { lowerdata } from '../fixtures/mounts/mounted.ts';
@@ -28,6 +28,18 @@ const STACKS = [
     1,
     0,
   ],
+  [
+    'empty:image',
+    'image: the data of 3 files tried is missing: No such file or directory; name the directory of the objects: empty:image::OBJECTS, or -o basedir=OBJECTS',
+    1,
+    4,
+  ],
+  [
+    'image:missing::mnt',
+    'missing: a lower layer that holds objects, whose names are part of the mount; write two colons: image::missing:mnt',
+    1,
+    0,
+  ],
   ['tree', '', 0, 0],
 ] as const;
 
@@ -38,9 +50,10 @@ t.test('objects of an image', { skip: withoutFuse, timeout: 120_000 }, async t =
       const { status, stdout, stderr } = spawnSync(process.execPath, [lowerdata, ...args], options);
       return { status, stdout, stderr };
     };
-    for (const name of ['tree', 'tree/d', 'mnt']) mkdirSync(join(directory, name));
+    for (const name of ['tree', 'tree/d', 'mnt', 'empty']) mkdirSync(join(directory, name));
     for (const name of ['a', 'b', 'd/c']) writeFileSync(join(directory, 'tree', name), name.repeat(1000));
     t.equal(run('mkfs', '--digest-store=objects', 'tree', 'image').status, 0);
+    symlinkSync('objects', join(directory, 'missing'));
 
     for (const [stack, line, checked, fscked] of STACKS) {
       const said = line === '' ? '' : `lowerdata: ${line}\n`;
