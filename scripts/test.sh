@@ -15,12 +15,12 @@ trap 'rm -rf "$logs"' EXIT
 export TAP_TIMEOUT=1200 logs
 
 run_file() {
-  local file=${1#./} log
+  local file=${1#./} log begin=$SECONDS
   log=$logs/${file//\//-}
   if node "dist/${file%.ts}.js" >"$log" 2>&1; then
-    echo "ok      $file"
+    echo "ok      $file ($((SECONDS - begin)) s)"
   else
-    echo "FAILED  $file"
+    echo "FAILED  $file ($((SECONDS - begin)) s)"
     awk '/^ *not ok/ { shown = 50 } shown-- > 0' "$log"
     grep -q '^# { total' "$log" || { tail -n 25 "$log" && echo '# { total: 1, pass: 0, fail: 1 }' >>"$log"; }
   fi
