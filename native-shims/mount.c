@@ -56,6 +56,25 @@ SHIM(openTree)
 	return reply(env, fd < 0 ? -errno : fd);
 }
 
+/* mountSetattr(fd, set, clear) -> 0 or -errno: mount_setattr(2). MOUNT_ATTR_* flags of the mount whose root fd is.
+ * ENOSYS before Linux 5.12. Called by number: glibc before 2.36 has no wrapper. */
+SHIM(mountSetattr)
+{
+	struct args a = args_open(env, info, 3);
+	int fd = arg_int(&a);
+	struct { /* struct mount_attr: its header clashes with sys/mount.h */
+		uint64_t set, clear, propagation, userns_fd;
+	} attr = { 0 };
+
+	attr.set = arg_u64(&a);
+	attr.clear = arg_u64(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	long n = syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof attr);
+	return reply(env, n < 0 ? -errno : 0);
+}
+
 /* fsopen(type) -> descriptor (close-on-exec) of a filesystem context, or -errno: fsopen(2).
  * These four are called by number, as open_tree(2) is. */
 SHIM(fsopen)

@@ -21,6 +21,9 @@ import type { LayerNumbers } from './numbers.ts';
 const O_CLOEXEC = 0o2000000;
 const RESOLVE_NO_XDEV = 0x1;
 const OPEN_TREE_CLONE = 1;
+const MOUNT_ATTR_NODEV = 0x4;
+const MOUNT_ATTR_NOATIME = 0x10;
+const MOUNT_ATTR__ATIME = 0x70; // all of a field, which is cleared before it is set
 
 /** The resolve flags for every path below a layer's root. */
 export const WITHIN: number = CONFINED | RESOLVE_NO_XDEV;
@@ -34,6 +37,10 @@ const GONE: readonly number[] = [-errno.ENOENT, -errno.ENOTDIR, -errno.ELOOP];
 export class DirObjects {
   readonly root: DirInode;
   readonly rootFd: number;
+  /**
+   * The root in a second private clone, in which no device opens and no access time changes. -1 if there is none.
+   */
+  readonly plainFd: number;
   /** Identifies the filesystem: the device of the root. */
   readonly filesystem: string;
   private readonly layer: Layer;
@@ -56,8 +63,9 @@ export class DirObjects {
   constructor(layer: Layer, path: ByteString, context: LayerContext) {
     this.layer = layer;
     this.context = context;
-    const { fd, isClone } = openRoot(path, `layer ${layer.path}`);
+    const { fd, isClone, plain } = openRoot(path, `layer ${layer.path}`);
     this.rootFd = fd;
+    this.plainFd = plain;
     this.isClone = isClone;
     this.isSeenByName = isClone && countsRenames(fd);
     must(sx.statx(fd, ''), `layer ${layer.path}`);
@@ -175,6 +183,7 @@ export class DirObjects {
     this.release();
     this.context.descriptors.closeOf(this.layer);
     native.close(this.rootFd);
+    if (this.plainFd >= 0) native.close(this.plainFd);
   }
 
   private mustReopen(it: DirInode): number {
@@ -270,10 +279,23 @@ function countsRenames(fd: number): boolean {
   return native.fstatfs(fd, numbers) === 0 && COUNTING_RENAMES.includes(numbers[0] as number);
 }
 
-/** A descriptor (O_PATH) of a layer's root: in a private clone of its mount if the process may make one. */
-function openRoot(path: ByteString, what: string): { fd: number; isClone: boolean } {
-  const clone = native.openTree(sx.AT_FDCWD, `${path}/.`, OPEN_TREE_CLONE | O_CLOEXEC); // the dot: only a directory opens
-  if (clone >= 0) return { fd: clone, isClone: true };
+/** Descriptors (O_PATH) of a layer's root: in private clones of its mount if the process may make them. */
+function openRoot(path: ByteString, what: string): { fd: number; isClone: boolean; plain: number } {
   const fd = must(openIn(sx.AT_FDCWD, path, O_PATH | O_DIRECTORY, 0), what);
-  return { fd, isClone: false };
+  const clone = cloneOf(fd);
+  if (clone < 0) return { fd, isClone: false, plain: -1 };
+  const plain = plainOf(cloneOf(fd));
+  native.close(fd);
+  return { fd: clone, isClone: true, plain };
+}
+
+const cloneOf = (directory: number): number =>
+  native.openTree(directory, '', sx.AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC);
+
+/** @returns the clone without devices and access times, or -1 before Linux 5.12 */
+function plainOf(clone: number): number {
+  if (clone < 0) return -1;
+  if (native.mountSetattr(clone, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME) === 0) return clone;
+  native.close(clone);
+  return -1;
 }

@@ -206,11 +206,26 @@ export class DirLayer implements Layer {
     return this.openConfined(path.replace(/^\/+/, ''), path);
   }
 
-  /**
-   * Opens a regular file below the root. @returns a negative errno on failure; -ENOENT for an object that is no regular file
-   * Like all files it is opened in two steps, because opening a device or a fifo has effects.
-   */
+  /** Opens a regular file below the root. @returns a negative errno on failure; -ENOENT for an object that is no regular file */
   private openConfined(path: ByteString, shown: ByteString): Data | number {
+    const data = this.openPlain(path, shown);
+    return typeof data === 'number' && data !== -errno.ENOENT ? this.openInTwoSteps(path, shown) : data;
+  }
+
+  /** Opens in one step, which has no effect on a device in that clone. Errors for objects that are no files may differ. */
+  private openPlain(path: ByteString, shown: ByteString): Data | number {
+    const { plainFd } = this.objects;
+    if (plainFd < 0) return -errno.EOPNOTSUPP;
+    const fd = openIn(plainFd, path, O_NONBLOCK | O_NOFOLLOW, WITHIN);
+    if (fd < 0) return fd;
+    const isSeen = sx.statx(fd, '') === 0;
+    if (isSeen && isRegular(sx.statxMode())) return new FileData(fd, this.path, shown, true);
+    native.close(fd);
+    return -errno.ENOENT;
+  }
+
+  /** Looks at the object before it is opened for reading, because opening a device has effects. */
+  private openInTwoSteps(path: ByteString, shown: ByteString): Data | number {
     return this.openFound(openIn(this.objects.rootFd, path, O_PATH | O_NOFOLLOW, WITHIN), shown);
   }
 

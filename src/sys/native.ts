@@ -33,6 +33,8 @@ export interface Native {
   umount(target: ByteString, flags: number): number;
   /** open_tree(2). */
   openTree(dirfd: number, path: ByteString, flags: number): number;
+  /** mount_setattr(2): sets and clears MOUNT_ATTR_* flags of the mount whose root is `fd`. */
+  mountSetattr(fd: number, set: number, clear: number): number;
   /** fsopen(2): a filesystem context to configure. */
   fsopen(type: ByteString): number;
   /** fsconfig(2); an empty string is passed as NULL. */

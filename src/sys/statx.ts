@@ -116,19 +116,19 @@ const VERSION_WORDS = [
   ...[Statx.mtime, Statx.mtime + 4, Statx.mtime + 8, Statx.ctime, Statx.ctime + 4, Statx.ctime + 8],
 ].map(offset => offset / 4);
 
-/** Length of a version's identity: its first four words, in 16-bit halves. */
-const IDENTITY_CHARACTERS = 8;
+/** Length of a version's identity: its first four words. */
+const IDENTITY_BYTES = 16;
 const seen = new Uint32Array(VERSION_WORDS.length);
-const halves = new Uint16Array(seen.buffer);
+const seenBytes = new Uint8Array(seen.buffer);
 
-/** Device, inode, size, mtime and ctime of the object as a string of 16-bit units, not readable text. */
-export function statxVersion(): string {
+/** Device, inode, size, mtime and ctime of the object as bytes, not readable text. */
+export function statxVersion(): ByteString {
   for (let i = 0; i < VERSION_WORDS.length; i++) seen[i] = words[VERSION_WORDS[i] as number] as number;
-  return String.fromCharCode(...halves);
+  return byteStringOf(seenBytes);
 }
 
 /** The part of a version that stays the same for an object: its device and inode. */
-export const identityIn = (version: string): string => version.slice(0, IDENTITY_CHARACTERS);
+export const identityIn = (version: string): string => version.slice(0, IDENTITY_BYTES);
 
 /** All attributes in the reply, with `ino` as given. */
 export function statxAttr(ino: number): Attr {

@@ -11,6 +11,8 @@ import { kernelMount, plant, scratch } from '../fixtures/layers.ts';
 import { descriptors } from '../fixtures/native.ts';
 import { withoutRoot } from '../fixtures/skips.ts';
 
+/** ST_NODEV and ST_NOATIME. Source: linux/statfs.h. */
+const NODEV_NOATIME = 4 | 1024;
 const DIRECTORIES_MAX = descriptorsMax();
 
 t.test('A3: data at a path', { skip: withoutRoot, timeout: 20_000 }, async t => {
@@ -74,6 +76,9 @@ t.test('A3: data at a path', { skip: withoutRoot, timeout: 20_000 }, async t => 
   const data = layer.openPath('/f');
   if (typeof data === 'number') return t.fail('open');
   t.ok(data.fd >= 0, 'data has a descriptor for passthrough');
+  const mount = new Float64Array(10);
+  native.fstatfs(data.fd, mount);
+  if (!withoutRoot) t.equal((mount[9] as number) & NODEV_NOATIME, NODEV_NOATIME, 'opened where no device opens');
   t.equal(native.pread(data.fd, new Uint8Array(4), 0, 4, 0), 4);
   data.close();
 });
