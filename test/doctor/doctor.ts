@@ -295,7 +295,8 @@ t.test('the width of a terminal', { skip: without('script') }, async t => {
   for (const columns of [60, 140]) {
     const call = `stty cols ${columns}; '${process.execPath}' '${lowerdata}' doctor /proc`;
     const { stdout } = runAs([], ['script', '-qec', call, '/dev/null']);
-    const widest = Math.max(...stdout.split(/\r?\n/).map(line => line.length));
+    const lines = stdout.split(/\r?\n/).filter(line => line.trim().includes(' ')); // a path alone cannot be broken
+    const widest = Math.max(...lines.map(line => line.length));
     t.ok(widest <= columns && widest > columns - 20, `${columns} columns: ${widest}`);
     for (const { title } of GROUPS) t.ok(stdout.replace(/\s+/g, ' ').includes(title), title);
   }
