@@ -8,6 +8,7 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -124,6 +125,58 @@ SHIM(duplicate)
 		return reply(env, -a.failed);
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	return reply(env, copy < 0 ? -errno : copy);
+}
+
+struct growth {
+	napi_async_work work;
+	int fd;
+	int count;
+};
+
+static void grow(napi_env env, void *data)
+{
+	struct growth *g = data;
+	int copy = fcntl(g->fd, F_DUPFD_CLOEXEC, g->count - 1);
+
+	(void)env;
+	if (copy >= 0)
+		close(copy);
+}
+
+static void grown(napi_env env, napi_status status, void *data)
+{
+	struct growth *g = data;
+
+	(void)status;
+	napi_delete_async_work(env, g->work);
+	free(g);
+}
+
+/* growTable(fd, count) -> 0 or -errno: F_DUPFD_CLOEXEC to the number count - 1, and close(2) of it, on a thread of
+ * libuv's pool. fd must be open until then; nobody is told how that ends. The kernel's table of descriptors then has
+ * count places, and never shrinks. */
+SHIM(growTable)
+{
+	struct args a = args_open(env, info, 2);
+	int fd = arg_int(&a);
+	int count = arg_int(&a);
+	struct growth *g;
+	napi_value name;
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	if (fcntl(fd, F_GETFD) < 0)
+		return reply(env, -errno);
+	g = malloc(sizeof *g);
+	if (!g)
+		return reply(env, -ENOMEM);
+	*g = (struct growth){ .fd = fd, .count = count };
+	if (napi_create_string_latin1(env, "growTable", NAPI_AUTO_LENGTH, &name) == napi_ok &&
+	    napi_create_async_work(env, NULL, name, grow, grown, g, &g->work) == napi_ok &&
+	    napi_queue_async_work(env, g->work) == napi_ok)
+		return reply(env, 0);
+	free(g);
+	return reply(env, -ENOMEM);
 }
 
 /* replace(fd, target) -> target, which then refers to the open file of fd (not close-on-exec), or -errno: dup3(2). */

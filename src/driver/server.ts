@@ -10,6 +10,7 @@ import type { Overlay } from '../overlay/overlay.ts';
 import { step } from '../overlay/step.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { CpuLatency } from '../sys/cpu-latency.ts';
+import { reserveDescriptors } from '../sys/descriptors.ts';
 import { EPERM, ErrnoError } from '../sys/errno.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, openFilesMax } from '../sys/security/privileges.ts';
 import { MeasurePool } from '../verity/measure-pool.ts';
@@ -115,6 +116,7 @@ export class OverlayServer {
       log,
       tracer: driver.debug ? traceTo(trace) : undefined,
     });
+    reserveDescriptors(fd, this.idleFilesMax + OTHER_DESCRIPTORS);
     const session = new Session(fd, dispatcher, { log, latency }, ring);
     const connection = session.begin();
     if (typeof connection === 'string') return connection;
@@ -141,6 +143,9 @@ export class OverlayServer {
     return isPrivileged ? 'this kernel has no passthrough' : 'no passthrough without CAP_SYS_ADMIN';
   }
 }
+
+/** More than the descriptors of directories, sockets and Node.js together. */
+const OTHER_DESCRIPTORS = 2048;
 
 /** A quarter of the descriptors that the process may have, but between 16 and 16,384. */
 function idleFilesMax(): number {

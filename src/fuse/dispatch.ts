@@ -25,8 +25,11 @@ export interface DispatcherOptions {
   readonly tracer?: Tracer | undefined;
 }
 
-/** Size of a request buffer: more than the kernel demands, so that one BATCH_FORGET carries thousands. */
-export const REQUEST_BYTES = 8 * MIN_READ_BUFFER;
+/**
+ * Size of a request buffer. A larger one would get longer BATCH_FORGETs, of which the kernel sends up to 16 in a row before a
+ * request that somebody waits for.
+ */
+export const REQUEST_BYTES = MIN_READ_BUFFER;
 const REPLY_BYTES = OutHeader.SIZE + READ_BYTES_MAX;
 /** The kernel accepts -1 to -511 as an error. */
 const ERRNO_MAX = 511;

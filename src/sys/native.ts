@@ -58,6 +58,8 @@ export interface Native {
   flock(fd: number, operation: number): number;
   /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file. */
   duplicate(fd: number): number;
+  /** Gives the kernel's table of this process's descriptors `count` places, later and on another thread. */
+  growTable(fd: number, count: number): number;
   /** dup3(2): `target` becomes another descriptor of the open file `fd`, which child processes inherit. */
   replace(fd: number, target: number): number;
   /** fcntl(2) F_SETFL: sets O_NONBLOCK and similar flags. */

@@ -16,6 +16,35 @@ import { withoutRoot } from '../fixtures/skips.ts';
 
 type Verity = StackOptions['verity'];
 
+/** Data that notes how often it is read; its version never changes unless told to. */
+class Counted implements Data {
+  readonly fd = -1;
+  readonly place: string;
+  version: string;
+  reads = 0;
+  private readonly bytes = Buffer.from('hello');
+
+  constructor(version: string, place = 'layer B: nid 36') {
+    this.version = version;
+    this.place = place;
+  }
+
+  get sizeBytes(): number {
+    return this.bytes.length;
+  }
+
+  read(out: Uint8Array, at: number, length: number, position: number): number {
+    this.reads++;
+    return this.bytes.copy(out, at, position, position + length);
+  }
+
+  seek(): number {
+    return 0;
+  }
+
+  close(): void {}
+}
+
 t.test('digests', { skip: withoutRoot }, async t => {
   const home = scratch(t);
   const objects = join(home, 'C');
@@ -166,35 +195,6 @@ function check(overlay: Overlay, data: Data): void {
   if (!check?.known(false)) check?.measure(false);
 }
 
-/** Data that notes how often it is read; its version never changes unless told to. */
-class Counted implements Data {
-  readonly fd = -1;
-  readonly place: string;
-  version: string;
-  reads = 0;
-  private readonly bytes = Buffer.from('hello');
-
-  constructor(version: string, place = 'layer B: nid 36') {
-    this.version = version;
-    this.place = place;
-  }
-
-  get sizeBytes(): number {
-    return this.bytes.length;
-  }
-
-  read(out: Uint8Array, at: number, length: number, position: number): number {
-    this.reads++;
-    return this.bytes.copy(out, at, position, position + length);
-  }
-
-  seek(): number {
-    return 0;
-  }
-
-  close(): void {}
-}
-
 t.test('a digest is remembered', { skip: withoutRoot }, async (t: Test) => {
   const home = scratch(t);
   writeFileSync(join(home, 'hello'), 'hello');
@@ -225,10 +225,10 @@ t.test('a digest is remembered', { skip: withoutRoot }, async (t: Test) => {
     ['another algorithm is another digest', 'h', one, true],
     ['a new version is read again', 'f', new Counted('2'), true],
     ['that of another object is still known', 'f', new Counted('1'), false],
-    ['an object', 'f', new Counted('inode 36, v1'), true],
-    ['that has changed is read again', 'f', new Counted('inode 36, v2'), true],
-    ['and known by its new version', 'f', new Counted('inode 36, v2'), false],
-    ['alone', 'f', new Counted('inode 36, v1'), true],
+    ['an object', 'f', new Counted('inode 36, dev 8:v1'), true],
+    ['that has changed is read again', 'f', new Counted('inode 36, dev 8:v2'), true],
+    ['and known by its new version', 'f', new Counted('inode 36, dev 8:v2'), false],
+    ['alone', 'f', new Counted('inode 36, dev 8:v1'), true],
     ['data that cannot change is read', 'f', still, true],
     ['once', 'f', still, false],
     ['and that of another place, too', 'f', elsewhere, true],
