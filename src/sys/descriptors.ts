@@ -18,7 +18,7 @@ export function spareDescriptors(giveUp: () => void): () => void {
 
 /**
  * Makes room for descriptors in the kernel's table. It grows by powers of two, and each growth makes a process with threads wait
- * for 8 to 17 ms. Now it grows once, on another thread. Source: linux/fs/file.c, expand_fdtable.
+ * for 8 to 17 ms. Now it grows once, on another thread. Source: linux/fs/file.c.
  * @param fd any open descriptor
  */
 export function reserveDescriptors(fd: number, count: number): void {
