@@ -153,7 +153,7 @@ static void grown(napi_env env, napi_status status, void *data)
 }
 
 /* growTable(fd, count) -> 0 or -errno: F_DUPFD_CLOEXEC to the number count - 1, and close(2) of it, on a thread of
- * libuv's pool. fd must be open until then; nobody is told how that ends. The kernel's table of descriptors then has
+ * libuv's pool. fd must be open until then. Its result is not reported. The kernel's table of descriptors then has
  * count places, and never shrinks. */
 SHIM(growTable)
 {

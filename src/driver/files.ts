@@ -1,5 +1,4 @@
 /** Open regular files. Each has one data source and one backing id, however often it is opened. */
-import { LRUCache } from 'lru-cache';
 import { Fopen } from '../fuse/abi.ts';
 import { DEFERRED, type Nodeid, type Unique } from '../fuse/ops.ts';
 import type { Data } from '../layers/layer.ts';
@@ -11,11 +10,14 @@ import { spareDescriptors } from '../sys/descriptors.ts';
 import { EINTR, ErrnoError } from '../sys/errno.ts';
 import { FileCount } from './activity.ts';
 import type { Backing } from './backing.ts';
+import { type Kept, KeptFiles, UNKEPT } from './kept-files.ts';
 import type { Measurer, Result } from './measurer.ts';
 
-/** A file that is open, or that was and is kept in case it is opened again. */
-interface File {
-  readonly nodeid: Nodeid;
+/**
+ * A file that is open, or that was and is kept in case it is opened again. Its users are its handles, and the deferred requests to
+ * open it.
+ */
+interface File extends Kept {
   readonly node: Node;
   readonly data: Data;
   /** The source for READ: the data itself, or the data with a check of each block. */
@@ -30,8 +32,6 @@ interface File {
   passed: string | undefined;
   /** The version that the kernel may have pages of; undefined if there is none, or if a change might not show in the version. */
   cached: string | undefined;
-  /** The number of handles, plus the number of deferred requests to open the file. */
-  users: number;
 }
 
 /** The answer to an open: the handle, FOPEN_* flags, and the backing id for FOPEN_PASSTHROUGH. */
@@ -66,12 +66,11 @@ export class Files {
   private readonly overlay: Overlay;
   private readonly backing: Backing;
   private readonly options: FilesOptions;
-  private readonly inUse = new Map<Nodeid, File>();
-  private readonly idle: LRUCache<Nodeid, File>;
+  private readonly files: KeptFiles<File>;
   private readonly handles = new Map<number, File>();
   private readonly keepDescriptors = spareDescriptors(() => {
-    while (this.idle.size > 1) this.idle.pop(); // the most recent one may be about to be opened
-    this.cacheCounts.holds(this.idle);
+    this.files.removeIdle();
+    this.cacheCounts.holds(this.files);
   });
   private nextHandle = 1;
 
@@ -79,15 +78,8 @@ export class Files {
     this.overlay = overlay;
     this.backing = backing;
     this.options = options;
-    this.idle = new LRUCache({
-      max: options.idleMax,
-      maxSize: IDLE_LEAVES_MAX,
-      sizeCalculation: ({ data, reads }) => 1 + (reads === data ? 0 : Math.ceil(data.sizeBytes / 128)),
-      dispose: file => {
-        if (!this.inUse.has(file.nodeid)) this.dispose(file);
-      },
-    });
-    this.cacheCounts.holds(this.idle);
+    this.files = new KeptFiles(options.idleMax, IDLE_LEAVES_MAX, file => this.dispose(file));
+    this.cacheCounts.holds(this.files);
   }
 
   /**
@@ -133,9 +125,9 @@ export class Files {
   unopened(nodeid: Nodeid, node: Node, unique?: Unique): Data | number {
     const file = this.kept(nodeid) ?? this.find(nodeid, node);
     if (typeof file === 'number') return file;
-    const ready = this.ready(file, node, unique, checked => this.keepIdle(checked));
+    const ready = this.ready(file, node, unique, checked => this.keepUnopened(checked));
     if (typeof ready === 'number') return ready;
-    this.keepIdle(ready);
+    this.keepUnopened(ready);
     return ready.reads;
   }
 
@@ -171,7 +163,7 @@ export class Files {
   }
 
   private kept(nodeid: Nodeid): File | undefined {
-    const file = this.inUse.get(nodeid) ?? this.idle.get(nodeid);
+    const file = this.files.get(nodeid);
     this.cacheCounts.asked(file !== undefined);
     return file;
   }
@@ -184,8 +176,17 @@ export class Files {
   private find(nodeid: Nodeid, node: Node): File | number {
     const data = this.overlay.find(node);
     if (typeof data === 'number') return data;
-    const unknown = { unchecked: false, passed: undefined, cached: undefined };
-    return { nodeid, node, data, reads: data, backingId: 0, users: 0, ...unknown };
+    return {
+      nodeid,
+      node,
+      data,
+      reads: data,
+      backingId: 0,
+      unchecked: false,
+      passed: undefined,
+      cached: undefined,
+      ...UNKEPT,
+    };
   }
 
   // ---- checks ------------------------------------------------------------------------------------------------------
@@ -217,12 +218,14 @@ export class Files {
     const work = { fd: file.data.fd, sizeBytes, algorithm, withLeaves };
     const key = withLeaves ? `${check.key} by blocks` : check.key;
     const answer = (result: Result): OpenReply | number => {
-      file.users--; // ends the use by the request; a handle has its own
       try {
         const ready = this.checked(file, check, check.learn({ ...result(), byKernel: false }));
-        return answerWith(this.counted(ready, FileCount.measured));
+        const reply = answerWith(this.counted(ready, FileCount.measured));
+        this.endUse(file); // that by the request; a handle has its own
+        return reply;
       } catch (error) {
-        this.refuse(file, error);
+        this.countFailure(error);
+        this.files.reject(file);
         throw error;
       }
     };
@@ -278,32 +281,34 @@ export class Files {
   }
 
   private use(file: File): void {
-    file.users++;
-    this.inUse.set(file.nodeid, file);
-    this.removeFromIdle(file.nodeid);
+    this.files.use(file);
+    this.cacheCounts.holds(this.files);
   }
 
-  /** Removes a file from the idle files. @returns whether it was one */
-  private removeFromIdle(nodeid: Nodeid): boolean {
-    const wasIdle = this.idle.delete(nodeid);
-    this.cacheCounts.holds(this.idle);
-    return wasIdle;
+  private endUse(file: File): void {
+    this.files.release(file, idleBytesOf(file));
+    this.cacheCounts.holds(this.files);
   }
 
   /** The kernel's pages stay valid while the data is unchanged. Data whose size differs from the inode's cannot be cached. */
   private openFlags(file: File): number {
     if (file.backingId > 0) return Fopen.PASSTHROUGH;
-    if (file.data.sizeBytes !== file.node.top.sizeBytes) return Fopen.DIRECT_IO;
-    const { version, isSettled } =
-      file.passed === undefined ? lookAt(file.data) : { version: file.passed, isSettled: true };
+    const look = lookAt(file.data);
+    if (look.sizeBytes !== file.node.top.sizeBytes) return Fopen.DIRECT_IO;
+    const { version, isSettled } = file.passed === undefined ? look : { version: file.passed, isSettled: true };
     const unchanged = version === '' || version === file.cached;
     file.cached = isSettled ? version : undefined;
     return unchanged ? Fopen.KEEP_CACHE : 0;
   }
 
+  /** The node of a file that is kept; undefined if none is. */
+  nodeOf(nodeid: Nodeid): Node | undefined {
+    return this.files.peek(nodeid)?.node;
+  }
+
   /** The descriptor of the node's own file, if it is open; -1 if it is not, or if the node's data is in another file. */
   openFd(nodeid: Nodeid): number {
-    const file = this.inUse.get(nodeid);
+    const file = this.files.peek(nodeid);
     return file !== undefined && file.users > 0 && file.node.data === undefined ? file.data.fd : -1;
   }
 
@@ -317,49 +322,44 @@ export class Files {
     if (!file) return;
     this.handles.delete(handle);
     this.counters[FileCount.handles] = this.handles.size;
-    if (--file.users === 0 && !this.keep(file)) this.dispose(file);
-  }
-
-  /** Keeps a file without users as idle. @returns false if it could not be kept because its hashes are too large */
-  private keep(file: File): boolean {
-    this.inUse.delete(file.nodeid);
-    this.idle.set(file.nodeid, file);
-    this.cacheCounts.holds(this.idle);
-    return this.idle.has(file.nodeid);
+    this.endUse(file);
   }
 
   /**
    * Keeps a file that is read without being opened, however large its hashes are: its next reader would have to measure it again.
    * @returns the number of its users
    */
-  private keepIdle(file: File): number {
-    if (file.users === 0 && !this.keep(file)) this.inUse.set(file.nodeid, file);
+  private keepUnopened(file: File): number {
+    this.files.keep(file, idleBytesOf(file));
+    this.cacheCounts.holds(this.files);
     return file.users;
   }
 
   /** Drops a file that could not be opened, unless it is already open. */
   private refuse(file: File, error: unknown): void {
+    this.countFailure(error);
+    if (file.users === 0) this.remove(file);
+  }
+
+  private countFailure(error: unknown): void {
     const wasInterrupted = error instanceof ErrnoError && error.errno === EINTR;
     if (!wasInterrupted) count(this.counters, FileCount.failed);
-    if (file.users > 0) return;
-    this.inUse.delete(file.nodeid);
-    if (!this.removeFromIdle(file.nodeid)) this.dispose(file);
   }
 
   /** Drops a file that the kernel has forgotten, unless it has users; its data is found anew next time. */
   drop(nodeid: Nodeid): void {
-    this.removeFromIdle(nodeid);
-    const file = this.inUse.get(nodeid);
-    if (file?.users !== 0) return;
-    this.inUse.delete(nodeid);
-    this.dispose(file);
+    const file = this.files.peek(nodeid);
+    if (file?.users === 0) this.remove(file);
+  }
+
+  private remove(file: File): void {
+    this.files.remove(file);
+    this.cacheCounts.holds(this.files);
   }
 
   close(): void {
     this.keepDescriptors();
-    for (const file of this.inUse.values()) this.dispose(file);
-    this.inUse.clear();
-    this.idle.clear();
+    this.files.close();
   }
 
   private dispose(file: File): void {
@@ -368,3 +368,6 @@ export class Files {
     file.data.close();
   }
 }
+
+/** Block hashes take 1/128 of the data. */
+const idleBytesOf = ({ data, reads }: File): number => 1 + (reads === data ? 0 : Math.ceil(data.sizeBytes / 128));

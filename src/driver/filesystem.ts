@@ -39,7 +39,7 @@ import { NameCount, putNodeCount } from './activity.ts';
 import type { CachePolicy } from './cache.ts';
 import { Directories } from './directories.ts';
 import type { Files, OpenReply } from './files.ts';
-import { isRoot, MERGED, type NodeTable, newNodeTable } from './nodes.ts';
+import { isRoot, MERGED, MERGED_NAME, type NodeTable, newNodeTable } from './nodes.ts';
 
 const W_OK = 2;
 // Source: asm-generic/fcntl.h
@@ -50,12 +50,6 @@ const O_TRUNC = 0o1000;
 const UNKNOWN_INO = 0xffffffff;
 /** `.` and `..` come first, at positions 0 and 1. The other entries' positions are those of the listing plus DOTS. */
 const DOTS = 2;
-
-/**
- * The name of the directory that is mounted instead of the kernel's root. findmnt(8) and mountinfo show it as the root of the
- * mount; overlayfs uses the same name.
- */
-export const MERGED_NAME: ByteString = 'merged';
 
 export interface Visibility {
   /** Whether POSIX ACLs exist here at all. */
@@ -326,12 +320,17 @@ export class OverlayFilesystem implements Filesystem {
   // ---- data --------------------------------------------------------------------------------------------------------
 
   open(nodeid: Nodeid, flags: number, out: Out, unique: Unique): number {
-    const node = this.nodes.get(nodeid);
+    const node = this.nodeOfFile(nodeid);
     if (node === undefined) return -ESTALE;
     if (isDirectory(node.top.mode)) return -EISDIR;
     if ((flags & O_ACCMODE) !== O_RDONLY || flags & O_TRUNC) return -EROFS; // comes only after a remount
     if (this.opensFilesItself) return -ENOSYS; // and the kernel stops asking; it reads with handle 0, and caches pages
     return putOpened(out, this.files.open(nodeid, node, unique));
+  }
+
+  /** The same as in the table; that of a kept file need not be made again. */
+  private nodeOfFile(nodeid: Nodeid): Node | undefined {
+    return (this.overlay.recalls ? this.files.nodeOf(nodeid) : undefined) ?? this.nodes.get(nodeid);
   }
 
   settled(): Settled | undefined {
@@ -374,7 +373,7 @@ export class OverlayFilesystem implements Filesystem {
    */
   private dataOf(nodeid: Nodeid, fh: number, unique?: Unique): Data | number {
     if (fh !== 0 || !this.opensFilesItself) return this.files.get(fh) ?? -EBADF;
-    const node = this.nodes.get(nodeid);
+    const node = this.nodeOfFile(nodeid);
     if (node === undefined) return -ESTALE;
     const data = this.files.unopened(nodeid, node, unique);
     return data === DEFERRED || typeof data !== 'number' ? data : -EIO; // ENOENT would be no valid answer to a read

@@ -3,6 +3,7 @@ import type { Nodeid } from '../fuse/ops.ts';
 import { ROOT } from '../fuse/ops.ts';
 import { isStale, type Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { S_IFMT } from '../sys/stat.ts';
 
 interface KnownNode {
@@ -17,6 +18,11 @@ const FIRST_NODEID = 2;
  * A second nodeid of the tree's root, for when it is the only directory in the kernel's root. Inode numbers do not reach it.
  */
 export const MERGED = Number.MAX_SAFE_INTEGER as Nodeid;
+/**
+ * The name of the directory that is mounted instead of the kernel's root. findmnt(8) and mountinfo show it as the root of the
+ * mount; overlayfs uses the same name.
+ */
+export const MERGED_NAME: ByteString = 'merged';
 
 export const isRoot = (nodeid: Nodeid): boolean => nodeid === ROOT || nodeid === MERGED;
 

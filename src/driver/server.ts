@@ -19,8 +19,9 @@ import { Backing } from './backing.ts';
 import { cachePolicy, memoryFor } from './cache.ts';
 import { wantsPassthrough } from './confinement.ts';
 import { Files, type OpenReply } from './files.ts';
-import { MERGED_NAME, OverlayFilesystem } from './filesystem.ts';
+import { OverlayFilesystem } from './filesystem.ts';
 import { Measurer } from './measurer.ts';
+import { MERGED_NAME } from './nodes.ts';
 import type { DriverOptions } from './options.ts';
 import { type Restriction, restrictionsOf } from './restrictions.ts';
 

@@ -322,7 +322,7 @@ async function tamper(t: Test, home: string, options: string, id: number, onRead
     }
     await agent.end();
     mount.signal('SIGTERM');
-    t.equal(await mount.ended(), 0, 'the daemon ends');
+    t.equal(await mount.ended(), 0, `the daemon ends: ${mount.log.slice(-1000)}`);
   } finally {
     await agent.end();
     await mount.clear();
