@@ -1,7 +1,6 @@
 /** The clients of a benchmark: threads that operate on a mounted stack, and the timing of a pass. */
 import { once } from 'node:events';
 import { accessSync, constants, writeFileSync } from 'node:fs';
-import { setTimeout } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { printable } from '../sys/bytes.ts';
 import { ECHILD, EIO, ErrnoError, errnoText } from '../sys/errno.ts';
@@ -40,7 +39,7 @@ export class Clients {
   /** Runs a workload on the first `count` clients, which share its operations. */
   async measure(place: BenchRoot, workload: Workload, count: number): Promise<Timing> {
     const { before } = workload;
-    if (before === 'drop') await dropCaches();
+    if (before === 'drop') await dropCaches(place);
     else if (before !== 'nothing') await this.pass(place, before, count);
     return this.pass(place, workload, count);
   }
@@ -91,11 +90,12 @@ export function canDropCaches(): boolean {
   }
 }
 
-/** Drops unused dentries and inodes from the kernel's caches; without root nothing happens. */
-async function dropCaches(): Promise<void> {
+/**
+ * Drops unused dentries and inodes from the kernel's caches; without root nothing happens. Servers receive a FORGET for every
+ * dropped name: 72,000 names keep one busy for a while.
+ */
+async function dropCaches({ settle }: BenchRoot): Promise<void> {
   if (!canDropCaches()) return;
   writeFileSync(DROP_FILE, '2');
-  await setTimeout(SETTLE_MS);
+  await settle();
 }
-/** Servers receive a FORGET for every dropped name: 72,000 names keep one busy for a while. */
-const SETTLE_MS = 100;

@@ -7,9 +7,10 @@ import { ECHILD, ErrnoError, systemError } from '../sys/errno.ts';
 import type { ClientUser } from './client.ts';
 import { Clients, type Timing } from './clients.ts';
 import { type BucketCounts, countTimes } from './histogram.ts';
+import { Load } from './load.ts';
 import type { BenchNames } from './names.ts';
 import { type Running, removePlace, type Target } from './targets.ts';
-import type { Usage } from './usage.ts';
+import { type Usage, untilIdle } from './usage.ts';
 import { type BenchRoot, GROUPS, type Pass, type Workload, warmUp } from './workloads.ts';
 
 export interface BenchPlan {
@@ -21,6 +22,8 @@ export interface BenchPlan {
   readonly clients: readonly number[];
   /** The user that clients run as; by default the user of this process. */
   readonly user?: ClientUser | undefined;
+  /** The number of threads that keep CPUs busy meanwhile. */
+  readonly load: number;
 }
 
 /** The times of one target for one workload in one round, in nanoseconds; `seconds` is the whole round. */
@@ -56,12 +59,14 @@ export async function runBench(plan: BenchPlan, step: () => void, signal: AbortS
   const home = byteStringFromText(mkdtempSync(join(realpathSync(tmpdir()), 'lowerdata-bench-')));
   if (plan.user) chmodSync(bufferOf(home), 0o711);
   const clients = new Clients(Math.max(...plan.clients), plan.names, plan.user, signal);
+  const load = new Load(plan.load);
   try {
     const rounds = new Rounds(plan, home, clients, signal);
     await rounds.run(step);
     return rounds;
   } finally {
     removePlace(home);
+    await load.stop();
     if (!signal.aborted) await clients.stop(); // after an abort, a thread may still be in a call
   }
 }
@@ -150,8 +155,9 @@ class Rounds implements BenchResult {
     try {
       running = await target.start(place, this.#signal);
       this.#signal.throwIfAborted();
-      await use({ root: `${place}/mnt`, ...(running.large !== undefined && { large: running.large }) });
-      this.#note(target.name, running.usage?.());
+      const { large, usage } = running;
+      await use({ root: `${place}/mnt`, settle: () => untilIdle(usage), ...(large !== undefined && { large }) });
+      this.#note(target.name, usage?.());
     } finally {
       await running?.stop();
       removePlace(place);

@@ -1,5 +1,6 @@
 /** Resource usage of a mount's server: finding its process, and reading its processor time and memory. */
 import { readdirSync, readFileSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 
 /** The usage of a process with all its threads. */
 export interface Usage {
@@ -18,6 +19,23 @@ export function usageFromNow(pid: number): () => Usage | undefined {
     const now = usageOf(pid);
     return before && now && { ...now, processorSeconds: now.processorSeconds - before.processorSeconds };
   };
+}
+
+/** How often the processor time of a server is read, and how often it must be the same before the server counts as idle. */
+const LOOK_MS = 50;
+const SAME = 3;
+/** The time after which a server is taken as it is. */
+const PATIENCE_MS = 5000;
+
+/** Waits until a server uses no more processor time. Without one, that of the kernel is waited for. */
+export async function untilIdle(usage: (() => Usage | undefined) | undefined): Promise<void> {
+  const start = performance.now();
+  for (let same = 0, last = -1; same < SAME && performance.now() - start < PATIENCE_MS; ) {
+    await setTimeout(LOOK_MS);
+    const { processorSeconds = 0 } = usage?.() ?? {};
+    same = processorSeconds === last ? same + 1 : 0;
+    last = processorSeconds;
+  }
 }
 
 /**

@@ -142,6 +142,8 @@ export interface BenchRoot {
   readonly root: ByteString;
   /** The path of the large file, if it is not at its path below the root. */
   readonly large?: ByteString;
+  /** Resolves when the server has nothing left to do. */
+  readonly settle: () => Promise<void>;
 }
 
 /** The part of a pass that one client executes. */

@@ -237,8 +237,9 @@ t.test('clients who are another user', { skip: withoutFuse, timeout: 120_000 }, 
     t.equal(shut.status, 1);
     t.match(shut.report.targets[0]?.error, /^stat shut\/file: Permission denied$/, 'another user may not');
     chmodSync(join(scratch, 'a/shut'), 0o711);
-    const { status, report } = bench('--as', `${NOBODY}`);
+    const { status, report } = bench('--as', `${NOBODY}`, '--load', '2');
     t.equal(status, 0);
+    t.ok(report.notes.includes('Threads that kept CPUs busy meanwhile: 2.'), 'the report tells of other work');
     t.ok(report.notes.includes(`Clients are user ${NOBODY} of group ${NOBODY}.`), 'the report says who asked');
     t.strictSame(
       readdirSync(join(scratch, 'tmp')).filter(name => name !== 'lowerdata'),
@@ -297,6 +298,7 @@ t.test('wrong calls', async t => {
     ['an unknown workload', ['--workloads', 'walk,run'], /--workloads: run: not one of walk, stat, /],
     ['no rounds', ['--rounds', '0'], /--rounds=0: 1 to 1000/],
     ['clients that are none', ['--clients', '1,x'], /--clients=x: 1 to 64/],
+    ['work beside it that is none', ['--load', 'x'], /--load=x: 0 to 1024/],
     ['a peer without a name', ['--peer', 'mount {mnt}'], /--peer mount \{mnt\}: not name=command with \{mnt\} in it/],
     ['a peer without a place', ['--peer', 'x=true'], /--peer x=true: not name=command/],
     ['two targets of one name', ['--peer', 'x={mnt}', '--with', 'x=debug'], /x: two targets of this name/],

@@ -26,6 +26,7 @@ const FAILED = 1;
 const ROUNDS = '5';
 const ROUNDS_MAX = 1000;
 const CLIENTS_MAX = 64;
+const LOAD_MAX = 1024;
 const SEED_MAX = 2 ** 32 - 1;
 /** The largest ID that the shims accept. */
 const ID_MAX = 2 ** 31 - 1;
@@ -41,6 +42,7 @@ interface BenchFlags {
   readonly clients: ByteString;
   readonly seed: ByteString;
   readonly as?: ByteString;
+  readonly load: ByteString;
   readonly json?: true;
   readonly svg?: ByteString;
 }
@@ -68,6 +70,7 @@ export const define = (): Command =>
       '--as <uid>',
       'the user of the clients, as UID or UID:GID; an ordinary user shows the cost of ACLs; needs root',
     )
+    .option('--load <n>', 'the number of threads that keep CPUs busy meanwhile', '0')
     .option('--json', 'print JSON')
     .option('--svg <file>', 'also draw a picture of the results')
     .addHelpText('after', HELP);
@@ -94,13 +97,14 @@ async function bench(source: ByteString, flags: BenchFlags): Promise<number> {
   const rounds = wholeNumber('--rounds', flags.rounds, 1, ROUNDS_MAX);
   const counts = flags.clients.split(',').map(text => wholeNumber('--clients', text, 1, CLIENTS_MAX));
   const seed = wholeNumber('--seed', flags.seed, 0, SEED_MAX);
+  const load = wholeNumber('--load', flags.load, 0, LOAD_MAX);
   const asked = chosenWorkloads(flags.workloads);
   const chosen = chosenTargets({ source, ...flags, options }, mountPlan);
   const names = benchNames(mountPlan.stack, seed, flags.large);
   const { workloads, notes } = possibleWorkloads(asked, names);
   const reference = referenceFor(workloads, names);
   const targets = [...chosen.targets, ...reference.targets];
-  const plan: BenchPlan = { targets, workloads, names, rounds, clients: [...new Set(counts)], user };
+  const plan: BenchPlan = { targets, workloads, names, rounds, clients: [...new Set(counts)], user, load };
   const facts: BenchFacts = {
     stack: printable(source),
     options: options.map(printable),
@@ -110,6 +114,7 @@ async function bench(source: ByteString, flags: BenchFlags): Promise<number> {
     directories: names.directories.length,
     notes: [
       ...(user ? [`Clients are user ${user.uid} of group ${user.gid}.`] : []),
+      ...(load > 0 ? [`Threads that kept CPUs busy meanwhile: ${load}.`] : []),
       ...[...chosen.notes, ...notes, ...reference.notes, ...warnings(chosen.targets, mountPlan)],
     ],
     large: reference.large,
