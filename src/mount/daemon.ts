@@ -17,6 +17,7 @@ import type { MountPoint } from '../fuse/mount-point.ts';
 import { isOnTop, isSame, type Mount, MountTable } from '../fuse/mountinfo.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { asOneLine, printable } from '../sys/bytes.ts';
+import { collectWithoutHelp } from '../sys/collection.ts';
 import { EIO, ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { liveText } from './activity-text.ts';
@@ -69,6 +70,7 @@ export async function serveMount(
   const finding = objectsFinding(server.overlay);
   for (const fd of order.inherited) native.close(fd);
   order.leaveDirectory();
+  collectWithoutHelp();
   native.prepareStreams(); // /dev may be covered by the mount
   const requests = new StopRequests(log);
   const state = new StateFile();
