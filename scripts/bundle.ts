@@ -1,5 +1,5 @@
 /**
- * Bundles the output of tsc into dist/bin: one file for the command and one for the threads that measure. Finding a separate file
+ * Bundles the output of tsc into dist/bin: one file for the command, and one for each kind of thread that measures. Finding a separate file
  * takes longer than running it, and ES modules take 4 ms more than CommonJS in every thread. scripts/build.sh runs this script.
  * Function names are kept for stack traces. Source maps give the lines, but Node.js does not look for one for main.cjs by itself.
  */
@@ -16,11 +16,17 @@ const to = join(dist, 'bin');
 const bundles: readonly (readonly [file: string, entry: string])[] = [
   ['lowerdata.cjs', join(from, 'cli/start.js')],
   ['main.cjs', join(from, 'cli/main.js')],
+  ['file-worker.cjs', join(from, 'store/file-worker.js')],
   ['measure-worker.cjs', join(from, 'verity/measure-worker.js')],
   ['sha2.cjs', '@noble/hashes/sha2.js'],
 ];
-/** Files that a mount loads on demand, and that are therefore part of the bundle. Other commands are loaded from dist/src. */
+/**
+ * Files that a mount or an image tool loads on demand, and that are therefore part of the bundle: container engines run these for
+ * each layer. Other commands are loaded from dist/src.
+ */
 const ON_DEMAND = [
+  'cli/commands/info.js',
+  'cli/commands/mkfs.js',
   'cli/commands/mount.js',
   'cli/commands/umount.js',
   'cli/composefs-tools.js',

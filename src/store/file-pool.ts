@@ -1,4 +1,5 @@
 /** Digests files and adds them to a store, on several threads. */
+import { extname, join } from 'node:path';
 import type { ByteString } from '../sys/bytes.ts';
 import type { ErrnoError } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
@@ -31,6 +32,8 @@ export interface PoolOptions {
   progress?: (files: number, bytes: number) => void;
 }
 
+/** The program of a thread, which lies beside this file and has its ending: that of a module, or of a bundle. */
+const PROGRAM = join(import.meta.dirname, `file-worker${extname(import.meta.filename)}`);
 const BATCH_FILES = 64;
 /** With two batches, a thread never has to wait for the next one. */
 const BATCHES_OF_THREAD = 2;
@@ -108,9 +111,8 @@ async function digestOnThreads(
   threads: number,
   { store, algorithm = 'sha256' }: PoolOptions,
 ): Promise<void> {
-  const program = new URL('./file-worker.js', import.meta.url);
   const data: PoolData = { store, algorithm };
-  const pool = new WorkerPool<readonly Task[], readonly Digested[]>(program, 'digests files', threads, data);
+  const pool = new WorkerPool<readonly Task[], readonly Digested[]>(PROGRAM, 'digests files', threads, data);
   const stop = new AbortController();
   const settle = (batch: readonly PoolFile[], results: readonly Digested[] | ErrnoError): void => {
     if ('errno' in results) {
