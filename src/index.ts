@@ -10,13 +10,15 @@
  */
 
 // Images: conversion between bytes and trees; trees from directories and composefs-dump(5); objects from files.
-export { linesOf, parseDump, printDump } from './composefs/dumpfile.ts';
+export { linesOf, parseDump } from './composefs/dumpfile.ts';
 export { printImage } from './composefs/print.ts';
-export { type ReadOptions, readTree } from './composefs/read.ts';
+export { printDump } from './composefs/print-dump.ts';
+export { readTree } from './composefs/read.ts';
 export { type Scanned, type ScannedFile, type ScanOptions, scanTree } from './composefs/scan.ts';
-export type { ComposefsVersion } from './composefs/stage.ts';
+export type { ComposefsVersion, StageOptions as WriteOptions } from './composefs/stage.ts';
 export { newInode, setPayload, setXattr, type TreeEntry, type TreeInode, walk as walkTree } from './composefs/tree.ts';
-export { type WriteOptions, writeImage } from './composefs/write.ts';
+export type { ReadOptions } from './composefs/walk-image.ts';
+export { writeImage } from './composefs/write.ts';
 export type { Nid } from './erofs/format.ts';
 export { openImage, readImageFile } from './erofs/image.ts';
 export type { Composefs, Image } from './erofs/superblock.ts';

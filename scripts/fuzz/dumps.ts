@@ -2,7 +2,8 @@
  * Damaged dumps. A text is either refused with EINVAL and a position, or it is a tree. Such a tree must survive being printed and
  * read again, and an image made of it must be readable.
  */
-import { parseDump, printDump } from '../../src/composefs/dumpfile.ts';
+import { parseDump } from '../../src/composefs/dumpfile.ts';
+import { printDump } from '../../src/composefs/print-dump.ts';
 import { readTree } from '../../src/composefs/read.ts';
 import { isWhiteout, type TreeInode, walk } from '../../src/composefs/tree.ts';
 import { writeImage } from '../../src/composefs/write.ts';

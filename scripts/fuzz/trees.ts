@@ -1,10 +1,10 @@
 /** Initial trees as lines of composefs-dump(5), and images that our own writer makes of them. */
 import { linesOf, parseDump } from '../../src/composefs/dumpfile.ts';
-import type { StagedInode } from '../../src/composefs/stage.ts';
+import { type Row, StagedInodes } from '../../src/composefs/staged.ts';
 import type { TreeInode } from '../../src/composefs/tree.ts';
 import { writeStaged } from '../../src/composefs/write.ts';
 import { type ByteString, bufferOf } from '../../src/sys/bytes.ts';
-import { isDirectory } from '../../src/sys/stat.ts';
+import { isDirectory, isSymlink } from '../../src/sys/stat.ts';
 import type { Random } from './target.ts';
 
 /** Names that recur in other directories, layers, redirects and link targets. */
@@ -91,27 +91,32 @@ export const plainXattrs: Xattrs = random =>
  * elsewhere do not become metacopies. Throws like parseDump and writeStaged.
  */
 export function rawImage(lines: Iterable<ByteString>): Uint8Array {
-  return writeStaged(asTheyAre(parseDump(lines)), 0);
+  return writeStaged(asTheyAre(parseDump(lines)));
 }
 
 /** Stages a tree without changes, breadth first and with names in byte order, as the writer requires. */
-function asTheyAre(root: TreeInode): StagedInode[] {
-  const staged = new Map<TreeInode, StagedInode>();
-  const add = (inode: TreeInode, parent: StagedInode | undefined): StagedInode => {
-    const known = staged.get(inode);
-    if (known) return known;
-    const made = { ...inode, nlink: isDirectory(inode.mode) ? 2 : 1, index: staged.size, parent, children: [] };
-    staged.set(inode, made);
-    return made;
+function asTheyAre(root: TreeInode): StagedInodes {
+  const staged = new StagedInodes();
+  const rows = new Map<TreeInode, Row>();
+  const add = (inode: TreeInode, parent: Row): Row => {
+    const known = rows.get(inode);
+    if (known !== undefined) return known;
+    const data = isSymlink(inode.mode) ? inode.payload : inode.content;
+    const row = staged.add({ ...inode, nlink: isDirectory(inode.mode) ? 2 : 1 }, data, parent);
+    staged.setXattrs(row, inode.xattrs);
+    rows.set(inode, row);
+    return row;
   };
-  add(root, undefined);
-  for (const [{ entries }, inode] of staged) {
-    if (!isDirectory(inode.mode)) continue;
-    inode.children = [...entries].map(([name, entry]) => ({ name, inode: add(entry.inode, inode) }));
-    inode.children.push({ name: '.', inode }, { name: '..', inode: inode.parent ?? inode });
-    inode.children.sort((a, b) => (a.name < b.name ? -1 : 1));
+  add(root, 0);
+  for (const [{ mode, entries }, row] of rows) {
+    if (!isDirectory(mode)) continue;
+    for (const name of [...entries.keys(), '.', '..'].sort()) {
+      const entry = entries.get(name);
+      const itself = name === '.' ? row : (staged.parent[row] as Row);
+      staged.addName(row, name, entry ? add(entry.inode, row) : itself);
+    }
   }
-  return [...staged.values()];
+  return staged;
 }
 
 export const textOf = (lines: readonly ByteString[]): Uint8Array => bufferOf(lines.map(each => `${each}\n`).join(''));

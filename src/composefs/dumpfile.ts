@@ -10,46 +10,26 @@
  * A file whose data is reached by its origin alone has an empty payload, and the origin as the first xattr
  * `trusted.overlay.origin`. On other files that xattr belongs to the tree like any other.
  */
-import { type ByteString, byteStringOf, printable, secondsOf } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf, detached, printable, secondsOf } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
 import { algorithmOfHex } from '../verity/algorithms.ts';
-import { escapeField, escapeOptional, escapeXattr, unescapeField } from './escape.ts';
-import { ORIGIN } from './stage.ts';
+import { DumpLine, Field, field, parseNumber, quoted, refuse, unescapedText } from './dump-line.ts';
+import { unescapeField } from './escape.ts';
+import { ORIGIN, Stage, type StageOptions } from './stage.ts';
+import type { StagedInodes } from './staged.ts';
 import {
+  addXattr,
   CONTENT_BYTES_MAX,
   FILE_BYTES_MAX,
   hasFileType,
   NAME_BYTES_MAX,
+  NO_XATTRS,
   newInode,
-  type Place,
-  pathOf,
   setPayload,
-  setXattr,
   type TreeEntry,
   type TreeInode,
-  walk,
-  walkPlaces,
 } from './tree.ts';
-
-const FIELDS = [
-  'path',
-  'size',
-  'mode',
-  'nlink',
-  'uid',
-  'gid',
-  'rdev',
-  'mtime',
-  'payload',
-  'content',
-  'digest',
-] as const;
-type DumpField = (typeof FIELDS)[number];
-/** The last mandatory field of a line. Source: composefs tools/mkcomposefs.c, tree_from_dump_line. */
-const LAST_NEEDED: DumpField = 'mtime';
-/** The raw text of a line's fields; '' for fields that a short line lacks. */
-type Line = Record<DumpField, ByteString> & { xattrs: ByteString; complete: boolean };
 
 const U32_MAX = 0xffffffff;
 const XATTR_TEXT_MAX = 65535;
@@ -61,7 +41,17 @@ const XATTR_TEXT_MAX = 65535;
  * assert.deepEqual(Buffer.from(writeImage(root)), readFileSync('small.cfs'));
  */
 export function parseDump(lines: Iterable<ByteString>, strict = false): TreeInode {
-  const reader = new DumpReader(strict);
+  return readLines(lines, new DumpReader(new TreeTarget(), strict)).inode;
+}
+
+/** Parses a dump as `parseDump` does, and stages it without making a tree. */
+export function stageDump(lines: Iterable<ByteString>, strict: boolean, options: StageOptions): StagedInodes {
+  const stage = new Stage(options);
+  readLines(lines, new DumpReader(stage, strict));
+  return stage.finish();
+}
+
+function readLines<Name>(lines: Iterable<ByteString>, reader: DumpReader<Name>): Name {
   for (const line of lines) reader.add(line);
   return reader.finish();
 }
@@ -110,91 +100,145 @@ interface PendingLink {
   target: ByteString;
 }
 
-/** Builds a tree from lines: call `add` for each, then `finish`. */
-export class DumpReader {
+/** What is made of a dump. A Name is what a name leads to: an inode, or a hard link whose inode is not known yet. */
+interface DumpTarget<Name> {
+  isDirectory(name: Name): boolean;
+  find(directory: Name, name: ByteString): Name | undefined;
+  addRoot(inode: TreeInode): Name;
+  addUnder(directory: Name, name: ByteString, inode: TreeInode): Name;
+  addLink(directory: Name, name: ByteString, inode: TreeInode): Name;
+  point(link: Name, to: Name): void;
+}
+
+class TreeTarget implements DumpTarget<TreeEntry> {
+  isDirectory({ inode }: TreeEntry): boolean {
+    return isDirectory(inode.mode);
+  }
+
+  find({ inode }: TreeEntry, name: ByteString): TreeEntry | undefined {
+    return inode.entries.get(name);
+  }
+
+  addRoot(inode: TreeInode): TreeEntry {
+    return { inode, link: false };
+  }
+
+  addUnder(directory: TreeEntry, name: ByteString, inode: TreeInode, link = false): TreeEntry {
+    const entry = { inode, link };
+    directory.inode.entries.set(name, entry);
+    return entry;
+  }
+
+  addLink(directory: TreeEntry, name: ByteString, inode: TreeInode): TreeEntry {
+    return this.addUnder(directory, name, inode, true);
+  }
+
+  point(link: TreeEntry, { inode }: TreeEntry): void {
+    link.inode = inode;
+  }
+}
+
+/** Reads lines into a target: call `add` for each, then `finish`. */
+class DumpReader<Name> {
+  readonly #target: DumpTarget<Name>;
   readonly #strict: boolean;
-  #root: TreeInode | undefined;
+  #root: Name | undefined;
   #lineNumber = 0;
-  readonly #links = new Map<TreeEntry, PendingLink>();
+  readonly #links = new Map<Name, PendingLink>();
+  readonly #line = new DumpLine();
+  readonly #xattrs = new XattrText();
+  #directory: { path: ByteString; name: Name | undefined } = { path: '', name: undefined };
 
   /**
    * @param strict refuses fields that have no effect: a device number without a device, a size or content that contradicts a
    * symlink
    */
-  constructor(strict = false) {
+  constructor(target: DumpTarget<Name>, strict: boolean) {
+    this.#target = target;
     this.#strict = strict;
   }
 
   /** Adds the next line. Throws ErrnoError EINVAL with line, field and reason. */
   add(line: ByteString): void {
     this.#lineNumber++;
-    at(this.#lineNumber, () => this.#addLine(splitLine(line)));
+    at(this.#lineNumber, () => {
+      this.#line.split(line);
+      this.#addLine(this.#line);
+    });
   }
 
   /** Resolves the hard links and returns the root. Throws ErrnoError EINVAL for an empty dump or a bad link. */
-  finish(): TreeInode {
+  finish(): Name {
     if (this.#root === undefined) throw new ErrnoError(EINVAL, 'the dump is empty');
     for (const [entry, { lineNumber }] of this.#links)
-      at(lineNumber, () => field('payload', () => this.#resolve(entry)));
+      at(lineNumber, () => field(Field.payload, () => this.#resolve(entry)));
     return this.#root;
   }
 
-  #addLine(line: Line): void {
-    const path = field('path', () => parseText(line.path));
-    const link = line.mode.startsWith('@');
-    const inode = newInode(field('mode', () => parseMode(link ? line.mode.slice(1) : line.mode)));
-    if (link && isDirectory(inode.mode)) refuse('mode', 'a directory cannot be a hard link');
-    if (!link) fillInode(inode, line, this.#strict);
-    const entry = field('path', () => this.#place(path, inode, link));
-    if (link)
-      this.#links.set(entry, {
-        lineNumber: this.#lineNumber,
-        target: field('payload', () => parseTarget(line.payload)),
-      });
+  #addLine(line: DumpLine): void {
+    const path = line.text(Field.path);
+    const link = line.hasMark(Field.mode);
+    const inode = newInode(parseMode(line));
+    if (link && isDirectory(inode.mode)) refuse(Field.mode, 'a directory cannot be a hard link');
+    if (!link) fillInode(inode, line, this.#xattrs, this.#strict);
+    const entry = field(Field.path, () => this.#place(path, inode, link));
+    if (link) this.#links.set(entry, { lineNumber: this.#lineNumber, target: parseTarget(line) });
   }
 
-  /** Adds an inode to the tree under its path. */
-  #place(path: ByteString, inode: TreeInode, link: boolean): TreeEntry {
-    const entry = { inode, link };
-    if (path === '/') {
-      if (this.#root) throw new ErrnoError(EINVAL, 'a second root');
-      if (!isDirectory(inode.mode)) throw new ErrnoError(EINVAL, 'the root is not a directory');
-      this.#root = inode;
-      return entry;
-    }
-    if (!this.#root) throw new ErrnoError(EINVAL, 'the root "/" must come first');
+  /** Adds an inode under its path. */
+  #place(path: ByteString, inode: TreeInode, link: boolean): Name {
+    if (path === '/') return this.#placeRoot(inode);
+    if (this.#root === undefined) throw new ErrnoError(EINVAL, 'the root "/" must come first');
     const nameAt = path.lastIndexOf('/') + 1;
-    const name = path.slice(nameAt);
-    const parent = this.#find(path.slice(0, nameAt))?.inode;
-    if (!parent) throw new ErrnoError(EINVAL, `no earlier line has the directory of ${printable(path)}`);
-    if (!isDirectory(parent.mode)) throw new ErrnoError(EINVAL, `the parent of ${printable(path)} is not a directory`);
+    const parent = this.#parentOf(path, nameAt);
+    if (parent === undefined) throw new ErrnoError(EINVAL, `no earlier line has the directory of ${printable(path)}`);
+    if (!this.#target.isDirectory(parent))
+      throw new ErrnoError(EINVAL, `the parent of ${printable(path)} is not a directory`);
+    const name = detached(path.slice(nameAt));
     checkName(name);
-    if (parent.entries.has(name)) throw new ErrnoError(EINVAL, `${printable(path)} has a line already`);
-    parent.entries.set(name, entry);
-    return entry;
+    if (this.#target.find(parent, name) !== undefined)
+      throw new ErrnoError(EINVAL, `${printable(path)} has a line already`);
+    return link ? this.#target.addLink(parent, name, inode) : this.#target.addUnder(parent, name, inode);
   }
 
-  /** The entry at a path, or undefined; repeated slashes count as one. */
-  #find(path: ByteString): TreeEntry | undefined {
-    let entry: TreeEntry | undefined = { inode: this.#root as TreeInode, link: false };
-    for (const name of path.split('/')) if (name !== '') entry = entry?.inode.entries.get(name);
-    return entry;
+  #placeRoot(inode: TreeInode): Name {
+    if (this.#root !== undefined) throw new ErrnoError(EINVAL, 'a second root');
+    if (!isDirectory(inode.mode)) throw new ErrnoError(EINVAL, 'the root is not a directory');
+    this.#root = this.#target.addRoot(inode);
+    return this.#root;
+  }
+
+  /** The inode at the first `nameAt` bytes of a path. The directory of the line before is remembered: most lines share it. */
+  #parentOf(path: ByteString, nameAt: number): Name | undefined {
+    const { path: known, name } = this.#directory;
+    if (name !== undefined && known.length === nameAt && path.startsWith(known)) return name;
+    const directory = path.slice(0, nameAt);
+    this.#directory = { path: directory, name: this.#find(directory) };
+    return this.#directory.name;
+  }
+
+  /** What a path leads to, or undefined; repeated slashes count as one. */
+  #find(path: ByteString): Name | undefined {
+    let found = this.#root;
+    for (const name of path.split('/')) if (name !== '' && found !== undefined) found = this.#target.find(found, name);
+    return found;
   }
 
   /** Points a hard link, and every link on the way to its target, at the target's inode. */
-  #resolve(entry: TreeEntry): void {
-    const way = new Set<TreeEntry>();
-    let at = entry;
+  #resolve(name: Name): void {
+    const way = new Set<Name>();
+    let at = name;
     for (let link = this.#links.get(at); link; link = this.#links.get(at)) {
       if (way.has(at)) throw new ErrnoError(EINVAL, `${printable(link.target)} is a hard link to itself`);
       way.add(at);
       const target = this.#find(link.target);
-      if (!target) throw new ErrnoError(EINVAL, `no line has ${printable(link.target)}, the target of the hard link`);
+      if (target === undefined)
+        throw new ErrnoError(EINVAL, `no line has ${printable(link.target)}, the target of the hard link`);
       at = target;
     }
-    if (isDirectory(at.inode.mode)) throw new ErrnoError(EINVAL, 'a hard link to a directory');
+    if (this.#target.isDirectory(at)) throw new ErrnoError(EINVAL, 'a hard link to a directory');
     for (const link of way) {
-      link.inode = at.inode;
+      this.#target.point(link, at);
       this.#links.delete(link);
     }
   }
@@ -210,77 +254,53 @@ function at(lineNumber: number, read: () => void): void {
   }
 }
 
-/** Returns the result of `read`, and prefixes ErrnoErrors with the name of the field. */
-function field<T>(name: DumpField | 'xattr', read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    if (error instanceof ErrnoError) refuse(name, error.message);
-    throw error;
-  }
-}
-
-function refuse(name: DumpField | 'xattr', reason: string): never {
-  throw new ErrnoError(EINVAL, `${name}: ${reason}`);
-}
-
-function splitLine(text: ByteString): Line {
-  if (text === '') throw new ErrnoError(EINVAL, 'an empty line');
-  const nul = text.indexOf('\0');
-  if (nul >= 0) throw new ErrnoError(EINVAL, `a NUL byte at column ${nul}`);
-  const line = {} as Line;
-  let from = 0;
-  for (const name of FIELDS) {
-    if (name === LAST_NEEDED) line.complete = from <= text.length;
-    const space = text.indexOf(' ', from);
-    const to = space < 0 ? text.length : space;
-    line[name] = text.slice(from, to);
-    from = to + 1;
-  }
-  line.xattrs = text.slice(from);
-  return line;
-}
-
 /** Fills an inode with all fields of a line except the mode. */
-function fillInode(inode: TreeInode, line: Line, strict: boolean): void {
-  if (!line.complete) throw new ErrnoError(EINVAL, `fewer than ${FIELDS.indexOf(LAST_NEEDED) + 1} fields`);
-  inode.sizeBytes = field('size', () => parseNumber(line.size, FILE_BYTES_MAX));
-  for (const name of ['nlink', 'uid', 'gid'] as const)
-    inode[name] = field(name, () => parseNumber(line[name], U32_MAX));
-  const rdev = field('rdev', () => parseNumber(line.rdev, U32_MAX));
+function fillInode(inode: TreeInode, line: DumpLine, xattrs: XattrText, strict: boolean): void {
+  if (!line.isComplete) throw new ErrnoError(EINVAL, 'fewer than 8 fields');
+  inode.sizeBytes = line.number(Field.size, FILE_BYTES_MAX);
+  inode.nlink = line.number(Field.nlink, U32_MAX);
+  inode.uid = line.number(Field.uid, U32_MAX);
+  inode.gid = line.number(Field.gid, U32_MAX);
+  const rdev = line.number(Field.rdev, U32_MAX);
   const type = inode.mode & S_IFMT;
   if (type === S_IFCHR || type === S_IFBLK) inode.rdev = rdev;
-  else if (strict && rdev !== 0) refuse('rdev', `${rdev}, but the file is not a device`);
-  field('mtime', () => fillTime(inode, line.mtime));
+  else if (strict && rdev !== 0) refuse(Field.rdev, `${rdev}, but the file is not a device`);
+  fillTime(inode, line);
   fillData(inode, line, strict);
-  if (line.xattrs.length > XATTR_TEXT_MAX)
-    refuse('xattr', `${line.xattrs.length} bytes; ${XATTR_TEXT_MAX} are allowed`);
-  field('xattr', () => fillXattrs(inode, line.xattrs));
+  if (line.lengthOf(Field.xattr) > XATTR_TEXT_MAX)
+    refuse(Field.xattr, `${line.lengthOf(Field.xattr)} bytes; ${XATTR_TEXT_MAX} are allowed`);
+  if (line.lengthOf(Field.xattr) > 0) field(Field.xattr, () => xattrs.fill(inode, line.raw(Field.xattr)));
 }
 
-function fillData(inode: TreeInode, line: Line, strict: boolean): void {
-  const content = field('content', () => parseOptional(line.content));
+function fillData(inode: TreeInode, line: DumpLine, strict: boolean): void {
+  const content = line.isUnset(Field.content) ? undefined : line.value(Field.content);
   if (content !== undefined && content.length !== inode.sizeBytes)
-    refuse('content', `${content.length} bytes, but the size is ${inode.sizeBytes}`);
-  const payload = field('payload', () => parsePath(line.payload));
-  if (payload !== undefined) field('payload', () => setPayload(inode, payload));
+    refuse(Field.content, `${content.length} bytes, but the size is ${inode.sizeBytes}`);
+  const payload = line.isUnset(Field.payload) ? undefined : line.text(Field.payload);
+  if (payload !== undefined) field(Field.payload, () => setPayload(inode, payload));
   const isElsewhere = isRegular(inode.mode) && inode.sizeBytes > 0 && !content;
-  inode.digest = field('digest', () => parseDigest(line.digest, isElsewhere));
+  inode.digest = parseDigest(line, isElsewhere);
   if (isSymlink(inode.mode)) {
-    if (!payload) refuse('payload', 'a symlink needs a target');
+    if (!payload) refuse(Field.payload, 'a symlink needs a target');
     if (strict && inode.sizeBytes !== payload.length)
-      refuse('size', `${inode.sizeBytes}, but the target has ${payload.length} bytes`);
-    if (strict && content) refuse('content', 'a symlink has no content');
+      refuse(Field.size, `${inode.sizeBytes}, but the target has ${payload.length} bytes`);
+    if (strict && content) refuse(Field.content, 'a symlink has no content');
     inode.sizeBytes = payload.length;
     return;
   }
   if (!content) return; // empty content counts as no content
   if (content.length > CONTENT_BYTES_MAX)
-    refuse('content', `${content.length} bytes; ${CONTENT_BYTES_MAX} are allowed`);
+    refuse(Field.content, `${content.length} bytes; ${CONTENT_BYTES_MAX} are allowed`);
   inode.content = content;
 }
 
-function fillTime(inode: TreeInode, text: ByteString): void {
+function fillTime(inode: TreeInode, line: DumpLine): void {
+  const plain = line.plainTime(Field.mtime);
+  if (plain && plain[1] <= U32_MAX) [inode.mtime, inode.mtimensec] = plain;
+  else field(Field.mtime, () => fillAnyTime(inode, line.raw(Field.mtime)));
+}
+
+function fillAnyTime(inode: TreeInode, text: ByteString): void {
   const parts = /^(-?[0-9]{1,40})\.([0-9]+)$/.exec(text);
   if (!parts) throw new ErrnoError(EINVAL, `${quoted(text)} is not seconds.nanoseconds`);
   const [, seconds = '', nanoseconds = ''] = parts;
@@ -290,59 +310,54 @@ function fillTime(inode: TreeInode, text: ByteString): void {
   inode.mtimensec = parseNumber(nanoseconds, U32_MAX); // an image may hold a second or more
 }
 
-function fillXattrs(inode: TreeInode, text: ByteString): void {
+/** Reads xattrs. Inodes with the same ones in a row share their map. */
+class XattrText {
+  #last: { text: ByteString; xattrs: ReadonlyMap<ByteString, ByteString> } = { text: '', xattrs: NO_XATTRS };
+
+  /** Gives an inode the xattrs of a line. */
+  fill(inode: TreeInode, text: ByteString): void {
+    if (text !== this.#last.text || mayHaveOrigin(inode)) {
+      const xattrs = new Map<ByteString, ByteString>();
+      fillXattrs(inode, xattrs, text);
+      inode.xattrs = xattrs;
+      if (!mayHaveOrigin(inode)) this.#last = { text, xattrs };
+    } else inode.xattrs = this.#last.xattrs;
+  }
+}
+
+function fillXattrs(inode: TreeInode, xattrs: Map<ByteString, ByteString>, text: ByteString): void {
   const pairs = text.split(' ');
   if (pairs.at(-1) === '') pairs.pop(); // a single space at the end of a line is ignored
   for (const pair of pairs) {
     const equals = pair.indexOf('=');
     if (equals < 0) throw new ErrnoError(EINVAL, `${quoted(pair)} has no =`);
-    const name = parseText(pair.slice(0, equals));
+    const name = unescapedText(pair.slice(0, equals));
     const value = unescapeField(pair.slice(equals + 1));
     if (name === ORIGIN && inode.origin === undefined && mayHaveOrigin(inode)) inode.origin = value;
-    else setXattr(inode, name, value);
+    else addXattr(xattrs, name, value);
   }
 }
 
-const mayHaveOrigin = ({ mode, payload }: TreeInode): boolean => isRegular(mode) && payload === '';
+/** Whether a dump shows an inode's origin, as its first xattr. */
+export const mayHaveOrigin = ({ mode, payload }: TreeInode): boolean => isRegular(mode) && payload === '';
 
-function parseNumber(text: ByteString, max: number): number {
-  if (!/^[0-9]+$/.test(text)) throw new ErrnoError(EINVAL, `${quoted(text)} is not a number`);
-  const value = Number(text);
-  if (value > max || (value === max && BigInt(text) !== BigInt(max)))
-    throw new ErrnoError(EINVAL, `${text} is more than ${max}`);
-  return value;
-}
-
-function parseMode(text: ByteString): number {
-  if (!/^[0-7]+$/.test(text)) throw new ErrnoError(EINVAL, `${quoted(text)} is not an octal number`);
-  const mode = Number.parseInt(text, 8);
-  if (mode > U32_MAX) throw new ErrnoError(EINVAL, `${text} has more than 32 bits`);
-  if (!hasFileType(mode)) throw new ErrnoError(EINVAL, `${text} has no file type`);
+function parseMode(line: DumpLine): number {
+  const mode = line.octal(Field.mode, U32_MAX);
+  if (!hasFileType(mode)) refuse(Field.mode, `${line.raw(Field.mode).replace('@', '')} has no file type`);
   return mode & 0xffff;
 }
 
-/** Unescapes a field that must not contain a NUL, because C would end the string there. */
-function parseText(text: ByteString): ByteString {
-  const bytes = unescapeField(text);
-  if (bytes.includes('\0')) throw new ErrnoError(EINVAL, 'an escaped NUL byte');
-  return bytes;
-}
-
-const parseOptional = (text: ByteString): ByteString | undefined => (text === '-' ? undefined : unescapeField(text));
-const parsePath = (text: ByteString): ByteString | undefined => (text === '-' ? undefined : parseText(text));
-
-function parseTarget(text: ByteString): ByteString {
-  if (text === '-') throw new ErrnoError(EINVAL, 'a hard link needs the path of its target');
-  return parseText(text);
+function parseTarget(line: DumpLine): ByteString {
+  if (line.isUnset(Field.payload)) refuse(Field.payload, 'a hard link needs the path of its target');
+  return line.text(Field.payload);
 }
 
 /** @param isNeeded whether the image records the digest; then an empty field is refused, as the line may be truncated */
-function parseDigest(text: ByteString, isNeeded: boolean): string | undefined {
-  if (text === '' && !isNeeded) return undefined;
-  const digest = parseOptional(text);
-  if (digest !== undefined && algorithmOfHex(digest) === undefined)
-    throw new ErrnoError(EINVAL, `${quoted(digest)} is neither 64 nor 128 hex digits`);
-  return digest?.toLowerCase();
+function parseDigest(line: DumpLine, isNeeded: boolean): string | undefined {
+  if (line.isUnset(Field.digest) || (line.lengthOf(Field.digest) === 0 && !isNeeded)) return undefined;
+  const digest = line.value(Field.digest);
+  if (algorithmOfHex(digest) === undefined) refuse(Field.digest, `${quoted(digest)} is neither 64 nor 128 hex digits`);
+  return digest.toLowerCase();
 }
 
 function checkName(name: ByteString): void {
@@ -350,39 +365,4 @@ function checkName(name: ByteString): void {
   if (name === '.' || name === '..') throw new ErrnoError(EINVAL, `the name ${name}`);
   if (name.length > NAME_BYTES_MAX)
     throw new ErrnoError(EINVAL, `a name of ${name.length} bytes; ${NAME_BYTES_MAX} are allowed`);
-}
-
-function quoted(text: ByteString): string {
-  return `"${printable(text.length > 40 ? `${text.slice(0, 40)}...` : text)}"`;
-}
-
-/**
- * Prints a tree as `composefs-info dump` does: lines without newlines, each directory before its names, in byte order.
- * @example
- * const root = readTree(openImage(readFileSync('small.cfs')));
- * assert.equal([...walkTree(root)].length, [...printDump(root)].length); // a line for each name
- */
-export function* printDump(root: TreeInode): Generator<ByteString> {
-  const first = firstNames(root);
-  for (const [path, { inode, link }] of walk(root))
-    yield printLine(path || '/', inode, link ? pathOf(first.get(inode)) : undefined);
-}
-
-/** The place of each inode that has hard links. */
-export function firstNames(root: TreeInode): Map<TreeInode, Place> {
-  const linked = new Set<TreeInode>();
-  for (const [, { inode, link }] of walkPlaces(root)) if (link) linked.add(inode);
-  const first = new Map<TreeInode, Place>();
-  if (linked.size > 0)
-    for (const [place, { inode, link }] of walkPlaces(root)) if (!link && linked.has(inode)) first.set(inode, place);
-  return first;
-}
-
-function printLine(path: ByteString, inode: TreeInode, target: ByteString | undefined): ByteString {
-  const { sizeBytes, mode, nlink, uid, gid, rdev, mtime, mtimensec, payload, content, digest, xattrs, origin } = inode;
-  let line = `${escapeField(path)} ${sizeBytes} ${target === undefined ? '' : '@'}${mode.toString(8)} ${nlink} ${uid} ${gid}`;
-  line += ` ${rdev} ${mtime}.${mtimensec} ${escapeOptional(target ?? payload)} ${escapeOptional(content)} ${digest ?? '-'}`;
-  if (origin !== undefined && mayHaveOrigin(inode)) line += ` ${ORIGIN}=${escapeXattr(origin)}`;
-  for (const [name, value] of xattrs) line += ` ${escapeXattr(name)}=${escapeXattr(value)}`;
-  return line;
 }

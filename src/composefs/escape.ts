@@ -19,10 +19,13 @@ function refuse(sequence: string): never {
 }
 
 /** The text of a field: every byte except visible ASCII characters is escaped, and backslashes too. */
-export const escapeField = (bytes: ByteString): ByteString => bytes.replace(/[^!-[\]-~]/g, escapeByte);
+export const escapeField = (bytes: ByteString): ByteString =>
+  UNSAFE.test(bytes) ? bytes.replace(EACH_UNSAFE, escapeByte) : bytes;
+const UNSAFE = /[^!-[\]-~]/;
+const EACH_UNSAFE = new RegExp(UNSAFE, 'g');
 
 /** The text of an xattr's name or value, in which `=` is escaped as well because it separates the two. */
-export const escapeXattr = (bytes: ByteString): ByteString => bytes.replace(/[^!-<>-[\]-~]/g, escapeByte);
+export const escapeXattr = (bytes: ByteString): ByteString => escapeField(bytes).replaceAll('=', '\\x3d');
 
 /** The text of an optional field: `-` if it is unset. A value of `-` is escaped. */
 export const escapeOptional = (bytes: ByteString | undefined): ByteString =>

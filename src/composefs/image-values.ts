@@ -9,7 +9,7 @@ import type { Nid } from '../erofs/format.ts';
 import { BLOCK_MAP_BYTES, CHUNK_BITS_MASK, LAYOUT_CHUNK_BASED } from '../erofs/format.ts';
 import type { ImageInode } from '../erofs/inode.ts';
 import type { Image } from '../erofs/superblock.ts';
-import { listXattrs, xattrValue } from '../erofs/xattrs.ts';
+import { listXattrs, xattrText } from '../erofs/xattrs.ts';
 import { type ByteString, byteStringOf } from '../sys/bytes.ts';
 import { EFBIG, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { XATTR_NAME_BYTES_MAX } from './tree.ts';
@@ -105,7 +105,7 @@ export class ImageValues {
   #xattr({ nid }: ImageInode, name: ByteString, entry: number): Xattr {
     if (name.length > XATTR_NAME_BYTES_MAX || name === '' || name.includes('\0'))
       throw new ErrnoError(EUCLEAN, `nid ${nid}: an xattr name of ${name.length} bytes, or with a NUL`);
-    return { name, value: byteStringOf(xattrValue(this.#image, entry)) };
+    return { name, value: xattrText(this.#image, entry) };
   }
 
   #sharedXattr(inode: ImageInode, name: ByteString, entry: number): Xattr {

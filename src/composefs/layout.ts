@@ -21,10 +21,11 @@ import {
   SUPER_AT,
   SuperBlock,
 } from '../erofs/format.ts';
-import type { Seconds } from '../sys/bytes.ts';
+import type { ByteString, Seconds } from '../sys/bytes.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
-import type { StagedChild, StagedInode } from './stage.ts';
-import { align, type InodeXattrs, type SharedXattrs, shareXattrs } from './xattrs.ts';
+import { SharedXattrs } from './shared-xattrs.ts';
+import type { Row, StagedInodes } from './staged.ts';
+import { align } from './xattrs.ts';
 
 export const BLOCK_BITS = 12;
 export const BLOCK_BYTES = 2 ** BLOCK_BITS;
@@ -34,176 +35,184 @@ const INODES_AT = SUPER_AT + SuperBlock.SIZE;
 const U16_MAX = 0xffff;
 const U32_MAX = 0xffffffff;
 
-/** An inode with its position and the sizes of its parts. */
-export interface PlacedInode {
-  inode: StagedInode;
-  xattrs: InodeXattrs;
+/** The positions of an image's inodes, and the sizes of their parts. Columns are indexed by row. */
+export class ImageLayout {
+  readonly staged: StagedInodes;
+  readonly shared: SharedXattrs;
+  /** The rows in the order of the image. */
+  readonly order: Uint32Array;
+  /** The first inode with the earliest mtime of all; compact inodes have this time. */
+  readonly earliest: Row;
   /** Offset from the start of the image, where nid 0 is as well. */
-  at: number;
-  compact: boolean;
-  layout: number;
+  readonly at: Float64Array;
+  /** 1 for compact inodes. */
+  readonly compact: Uint8Array;
+  readonly xattrBytes: Uint32Array;
   /** Bytes in the tail. */
-  tailBytes: number;
+  readonly tailBytes: Uint32Array;
   /** The number of whole blocks outside the inode, and the number of the first one. */
-  blocks: number;
-  firstBlock: number;
-  /** log2 of the chunk size, for LAYOUT_CHUNK_BASED; else 0. */
-  chunkBits: number;
-  /** i_size. */
-  sizeBytes: number;
-}
+  readonly blocks: Uint32Array;
+  readonly firstBlock: Uint32Array;
+  /** log2 of the chunk size of a file whose data is outside the image; else 0. */
+  readonly chunkBits: Uint8Array;
+  readonly sharedAt: number;
+  readonly sizeBytes: number;
 
-export interface ImageLayout {
-  inodes: PlacedInode[];
-  shared: SharedXattrs;
-  sharedAt: number;
-  blocksAt: number;
-  sizeBytes: number;
-  /** The earliest mtime of all inodes; compact inodes have this time. */
-  mtime: Seconds;
-  mtimensec: number;
-}
-
-/** Places the inodes of an image in the given order. */
-export function layOut(staged: StagedInode[]): ImageLayout {
-  const shared = shareXattrs(staged.map(inode => inode.xattrs));
-  const earliest = staged.reduce((a, b) => (isEarlier(b, a) ? b : a));
-  const inodes: PlacedInode[] = [];
-  let at = INODES_AT;
-  for (const inode of staged) {
-    const placed = measure(inode, shared.assign(inode.xattrs));
-    placed.compact = fitsCompact(placed, earliest);
-    placed.at = place(placed, align(at, SLOT_BYTES));
-    placed.layout = layoutOf(placed);
-    if (!isRegular(inode.mode) && !isSymlink(inode.mode))
-      placed.sizeBytes = placed.blocks * BLOCK_BYTES + placed.tailBytes;
-    at = placed.at + headBytes(placed) + placed.tailBytes;
-    inodes.push(placed);
+  /** Places the inodes. */
+  constructor(staged: StagedInodes) {
+    const { count } = staged;
+    this.staged = staged;
+    this.shared = new SharedXattrs(staged);
+    this.order = staged.order ?? new Uint32Array(count).map((_, row) => row);
+    this.earliest = this.order.reduce((a, b) => (isEarlier(staged, b, a) ? b : a));
+    this.at = new Float64Array(count);
+    this.compact = new Uint8Array(count);
+    this.xattrBytes = new Uint32Array(count);
+    this.tailBytes = new Uint32Array(count);
+    this.blocks = new Uint32Array(count);
+    this.firstBlock = new Uint32Array(count);
+    this.chunkBits = new Uint8Array(count);
+    this.sharedAt = align(this.#placeInodes(), SLOT_BYTES);
+    this.sizeBytes = this.#numberBlocks(align(this.sharedAt + this.shared.sizeBytes, BLOCK_BYTES));
   }
-  const sharedAt = align(at, SLOT_BYTES);
-  const blocksAt = align(sharedAt + shared.sizeBytes, BLOCK_BYTES);
-  const sizeBytes = numberBlocks(inodes, blocksAt);
-  return { inodes, shared, sharedAt, blocksAt, sizeBytes, mtime: earliest.mtime, mtimensec: earliest.mtimensec };
-}
 
-const isEarlier = (a: StagedInode, b: StagedInode): boolean =>
-  a.mtime < b.mtime || (a.mtime === b.mtime && a.mtimensec < b.mtimensec);
+  /** Bytes of an inode with its xattrs. */
+  headBytes(row: Row): number {
+    return (this.compact[row] ? InodeCompact.SIZE : InodeExtended.SIZE) + (this.xattrBytes[row] as number);
+  }
 
-/** Bytes of an inode with its xattrs. */
-export const headBytes = ({ compact, xattrs }: PlacedInode): number =>
-  (compact ? InodeCompact.SIZE : InodeExtended.SIZE) + xattrs.sizeBytes;
+  /** One of LAYOUT_* in format.ts. */
+  layoutOf(row: Row): number {
+    if (this.chunkBits[row] !== 0) return LAYOUT_CHUNK_BASED;
+    return this.tailBytes[row] !== 0 ? LAYOUT_FLAT_INLINE : LAYOUT_FLAT_PLAIN;
+  }
 
-/** Computes the blocks and the tail that an inode's data needs, before its position is known. */
-function measure(inode: StagedInode, xattrs: InodeXattrs): PlacedInode {
-  const { mode, sizeBytes, content } = inode;
-  const placed: PlacedInode = {
-    inode,
-    xattrs,
-    at: 0,
-    compact: false,
-    layout: 0,
-    tailBytes: 0,
-    blocks: 0,
-    firstBlock: 0,
-    chunkBits: 0,
-    sizeBytes,
-  };
-  if (isDirectory(mode)) {
-    const blocks = directoryBlocks(inode.children);
-    splitTail(placed, blocks.length - 1, directoryBytes(blocks.at(-1) as StagedChild[]));
-  } else if (isSymlink(mode)) {
-    placed.tailBytes = sizeBytes;
-  } else if (isRegular(mode) && sizeBytes > 0) {
-    if (content !== undefined) splitTail(placed, Math.floor(sizeBytes / BLOCK_BYTES), sizeBytes % BLOCK_BYTES);
-    else {
-      placed.chunkBits = chunkBits(sizeBytes);
-      placed.tailBytes = Math.ceil(sizeBytes / 2 ** placed.chunkBits) * BLOCK_MAP_BYTES;
+  /** i_size. */
+  sizeOf(row: Row): number {
+    const mode = this.staged.mode[row] as number;
+    if (isRegular(mode) || isSymlink(mode)) return this.staged.sizeBytes[row] as number;
+    return (this.blocks[row] as number) * BLOCK_BYTES + (this.tailBytes[row] as number);
+  }
+
+  /** @returns the offset after the last inode */
+  #placeInodes(): number {
+    let at = INODES_AT;
+    for (const row of this.order) {
+      this.xattrBytes[row] = this.shared.bytesOf(row);
+      this.#measure(row);
+      this.compact[row] = this.#fitsCompact(row) ? 1 : 0;
+      at = this.#place(row, align(at, SLOT_BYTES));
+      this.at[row] = at;
+      at += this.headBytes(row) + (this.tailBytes[row] as number);
+    }
+    return at;
+  }
+
+  /** Computes the blocks and the tail that an inode's data needs, before its position is known. */
+  #measure(row: Row): void {
+    const mode = this.staged.mode[row] as number;
+    const sizeBytes = this.staged.sizeBytes[row] as number;
+    if (isDirectory(mode)) this.#measureDirectory(row);
+    else if (isSymlink(mode)) this.tailBytes[row] = sizeBytes;
+    else if (isRegular(mode) && sizeBytes > 0) {
+      if (this.staged.data[row] === undefined) {
+        const bits = chunkBits(sizeBytes);
+        this.chunkBits[row] = bits;
+        this.tailBytes[row] = Math.ceil(sizeBytes / 2 ** bits) * BLOCK_MAP_BYTES;
+      } else this.#splitTail(row, Math.floor(sizeBytes / BLOCK_BYTES), sizeBytes % BLOCK_BYTES);
     }
   }
-  return placed;
+
+  #measureDirectory(row: Row): void {
+    let [first, end] = this.staged.namesOf(row);
+    let blocks = 0;
+    for (let next = endOfBlock(this.staged, first, end); next < end; next = endOfBlock(this.staged, first, end)) {
+      first = next;
+      blocks++;
+    }
+    this.#splitTail(row, blocks, direntBytes(this.staged, first, end));
+  }
+
+  #splitTail(row: Row, blocks: number, rest: number): void {
+    this.blocks[row] = rest > TAIL_MAX ? blocks + 1 : blocks;
+    this.tailBytes[row] = rest > TAIL_MAX ? 0 : rest;
+  }
+
+  /** Whether an inode can be compact: it has the image's common mtime, 16-bit owners and link count, and a 32-bit size. */
+  #fitsCompact(row: Row): boolean {
+    const { staged, earliest } = this;
+    return (
+      staged.mtime[row] === staged.mtime[earliest] &&
+      staged.mtimensec[row] === staged.mtimensec[earliest] &&
+      (staged.nlink[row] as number) <= U16_MAX &&
+      (staged.uid[row] as number) <= U16_MAX &&
+      (staged.gid[row] as number) <= U16_MAX &&
+      (isDirectory(staged.mode[row] as number) ? this.sizeOf(row) : (staged.sizeBytes[row] as number)) <= U32_MAX
+    );
+  }
+
+  /**
+   * Returns the offset for an inode whose first possible offset is `at`. If no offset keeps the tail within one block, the tail
+   * becomes a block. A symlink's target has to be in the same block as its inode; other tails only have to lie within one block.
+   */
+  #place(row: Row, at: number): number {
+    const head = this.headBytes(row);
+    const tail = this.tailBytes[row] as number;
+    const nextBlock = align(at, BLOCK_BYTES);
+    if (isSymlink(this.staged.mode[row] as number)) {
+      const bytes = head + tail;
+      if (bytes >= BLOCK_BYTES) this.#tailToBlock(row);
+      return Math.floor(at / BLOCK_BYTES) === Math.floor((at + bytes - 1) / BLOCK_BYTES) ? at : nextBlock;
+    }
+    const room = BLOCK_BYTES - ((at + head) % BLOCK_BYTES);
+    if (tail <= room) return at;
+    const later = at + align(room, SLOT_BYTES);
+    if (tail <= BLOCK_BYTES - ((later + head) % BLOCK_BYTES)) return later;
+    this.#tailToBlock(row);
+    return nextBlock;
+  }
+
+  #tailToBlock(row: Row): void {
+    this.blocks[row] = (this.blocks[row] as number) + 1;
+    this.tailBytes[row] = 0;
+  }
+
+  /** Numbers the blocks in the order of the inodes. @returns the offset after the last block */
+  #numberBlocks(blocksAt: number): number {
+    let block = blocksAt / BLOCK_BYTES;
+    for (const row of this.order) {
+      const blocks = this.blocks[row] as number;
+      if (blocks > 0) this.firstBlock[row] = block;
+      block += blocks;
+    }
+    return block * BLOCK_BYTES;
+  }
 }
 
-function splitTail(placed: PlacedInode, blocks: number, rest: number): void {
-  placed.blocks = rest > TAIL_MAX ? blocks + 1 : blocks;
-  placed.tailBytes = rest > TAIL_MAX ? 0 : rest;
-}
+const isEarlier = ({ mtime, mtimensec }: StagedInodes, a: Row, b: Row): boolean => {
+  const [secondsA, secondsB] = [mtime[a] as Seconds, mtime[b] as Seconds];
+  return secondsA < secondsB || (secondsA === secondsB && (mtimensec[a] as number) < (mtimensec[b] as number));
+};
 
 /** log2 of the smallest chunk that holds the whole file, at most 43: the largest chunk has 2^43 bytes. */
 function chunkBits(sizeBytes: number): number {
-  let bits = BLOCK_BITS;
-  while (bits < BLOCK_BITS + CHUNK_BITS_MASK && 2 ** bits < sizeBytes) bits++;
-  return bits;
+  const high = Math.ceil(sizeBytes / 2 ** 32);
+  const bits = high > 1 ? 64 - Math.clz32(high - 1) : 32 - Math.clz32(sizeBytes - 1);
+  return Math.min(Math.max(bits, BLOCK_BITS), BLOCK_BITS + CHUNK_BITS_MASK);
 }
 
-/** Distributes a directory's children over blocks; each block takes as many as fit. */
-export function directoryBlocks(children: StagedChild[]): StagedChild[][] {
-  const blocks: StagedChild[][] = [];
-  let room = 0;
-  for (const child of children) {
-    const need = Dirent.SIZE + child.name.length;
-    if (need > room) {
-      blocks.push([]);
-      room = BLOCK_BYTES;
-    }
-    blocks.at(-1)?.push(child);
-    room -= need;
+/** Fills one block of a directory, whose names from `first` on are left. @returns the number after the last name that fits */
+export function endOfBlock({ names }: StagedInodes, first: number, end: number): number {
+  let bytes = 0;
+  for (let i = first; i < end; i++) {
+    bytes += Dirent.SIZE + (names[i] as ByteString).length;
+    if (bytes > BLOCK_BYTES) return i;
   }
-  return blocks;
+  return end;
 }
 
-const directoryBytes = (children: StagedChild[]): number =>
-  children.reduce((bytes, { name }) => bytes + Dirent.SIZE + name.length, 0);
-
-/** Whether an inode can be compact: it has the image's common mtime, 16-bit owners and link count, and a 32-bit size. */
-function fitsCompact({ inode, blocks, tailBytes }: PlacedInode, earliest: StagedInode): boolean {
-  const sizeBytes = isDirectory(inode.mode) ? blocks * BLOCK_BYTES + tailBytes : inode.sizeBytes;
-  return (
-    inode.mtime === earliest.mtime &&
-    inode.mtimensec === earliest.mtimensec &&
-    inode.nlink <= U16_MAX &&
-    inode.uid <= U16_MAX &&
-    inode.gid <= U16_MAX &&
-    sizeBytes <= U32_MAX
-  );
-}
-
-/**
- * Returns the offset for an inode whose first possible offset is `at`. If no offset keeps the tail within one block, the tail
- * becomes a block. A symlink's target has to be in the same block as its inode; other tails only have to lie within one block.
- */
-function place(placed: PlacedInode, at: number): number {
-  const head = headBytes(placed);
-  const nextBlock = align(at, BLOCK_BYTES);
-  if (isSymlink(placed.inode.mode)) {
-    const bytes = head + placed.tailBytes;
-    if (bytes >= BLOCK_BYTES) tailToBlock(placed);
-    return Math.floor(at / BLOCK_BYTES) === Math.floor((at + bytes - 1) / BLOCK_BYTES) ? at : nextBlock;
-  }
-  const room = (from: number): number => BLOCK_BYTES - ((from + head) % BLOCK_BYTES);
-  if (placed.tailBytes <= room(at)) return at;
-  const later = at + align(room(at), SLOT_BYTES);
-  if (placed.tailBytes <= room(later)) return later;
-  tailToBlock(placed);
-  return nextBlock;
-}
-
-function tailToBlock(placed: PlacedInode): void {
-  placed.blocks++;
-  placed.tailBytes = 0;
-}
-
-function layoutOf({ inode, chunkBits, tailBytes }: PlacedInode): number {
-  if (isRegular(inode.mode) && chunkBits > 0) return LAYOUT_CHUNK_BASED;
-  return tailBytes > 0 ? LAYOUT_FLAT_INLINE : LAYOUT_FLAT_PLAIN;
-}
-
-/** Numbers the blocks in the order of the inodes. @returns the offset after the last block */
-function numberBlocks(inodes: PlacedInode[], blocksAt: number): number {
-  let block = blocksAt / BLOCK_BYTES;
-  for (const placed of inodes) {
-    if (placed.blocks === 0) continue;
-    placed.firstBlock = block;
-    block += placed.blocks;
-  }
-  return block * BLOCK_BYTES;
+function direntBytes({ names }: StagedInodes, first: number, end: number): number {
+  let bytes = 0;
+  for (let i = first; i < end; i++) bytes += Dirent.SIZE + (names[i] as ByteString).length;
+  return bytes;
 }

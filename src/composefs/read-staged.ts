@@ -12,78 +12,86 @@ import type { ByteString } from '../sys/bytes.ts';
 import { ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
 import { ImageValues } from './image-values.ts';
-import { METACOPY, type StagedInode } from './stage.ts';
-import { newInode, PATH_BYTES_MAX } from './tree.ts';
+import { METACOPY } from './stage.ts';
+import { type Row, StagedInodes } from './staged.ts';
+import { PATH_BYTES_MAX } from './tree.ts';
 
 /**
  * Reads all inodes reachable from the root: the root first, the others in the order of their nids. The payload and digest of a
  * regular file are read only as xattrs.
  * Throws ErrnoError: EUCLEAN for a corrupt image or one that is no tree, EOPNOTSUPP and EFBIG for data that cannot be read.
  */
-export function readStaged(image: Image): StagedInode[] {
+export function readStaged(image: Image): StagedInodes {
   return new StagedReader(image).read();
 }
 
 class StagedReader {
   readonly #image: Image;
   readonly #values: ImageValues;
-  readonly #inodes = new Map<Nid, StagedInode>();
+  readonly #staged = new StagedInodes();
+  readonly #rows = new Map<Nid, Row>();
 
   constructor(image: Image) {
     this.#image = image;
     this.#values = new ImageValues(image);
   }
 
-  read(): StagedInode[] {
-    const { rootNid } = this.#image;
-    this.#inodes.set(rootNid, this.#inode(rootNid, undefined));
-    for (const [nid, inode] of this.#inodes) if (isDirectory(inode.mode)) this.#readNames(nid, inode); // grows while iterated
-    const isRoot = (nid: Nid): number => (nid === rootNid ? 0 : 1);
-    const order = [...this.#inodes].sort(([a], [b]) => isRoot(a) - isRoot(b) || a - b).map(([, inode]) => inode);
-    for (const [index, inode] of order.entries()) inode.index = index;
-    return order;
+  read(): StagedInodes {
+    this.#add(this.#image.rootNid, 0);
+    for (const [nid, row] of this.#rows) if (this.#isDirectory(row)) this.#readNames(nid, row); // grows while iterated
+    const nids = [...this.#rows.keys()]; // by row
+    const order = new Uint32Array(nids.length).map((_, row) => row);
+    order.subarray(1).sort((a, b) => (nids[a] as Nid) - (nids[b] as Nid));
+    this.#staged.order = order;
+    this.#staged.composefsVersion = this.#image.composefs?.composefsVersion ?? 0;
+    return this.#staged;
   }
 
-  #readNames(nid: Nid, directory: StagedInode): void {
-    const names = new Map<ByteString, StagedInode>();
+  #isDirectory(row: Row): boolean {
+    return isDirectory(this.#staged.mode[row] as number);
+  }
+
+  #readNames(nid: Nid, directory: Row): void {
+    const names = new Map<ByteString, Row>();
     this.#values.dirents(new ImageInode(this.#image, nid), (name, child) => {
       if (name === '.' || name === '..') return;
       if (names.has(name)) throw new ErrnoError(EUCLEAN, `nid ${nid}: a name occurs twice`);
       names.set(name, this.#child(child, directory));
     });
-    names.set('.', directory).set('..', directory.parent ?? directory);
-    directory.children = [...names].map(([name, inode]) => ({ name, inode }));
-    directory.children.sort((a, b) => (a.name < b.name ? -1 : 1));
+    names.set('.', directory).set('..', this.#staged.parent[directory] as Row);
+    for (const name of [...names.keys()].sort()) this.#staged.addName(directory, name, names.get(name) as Row);
   }
 
-  #child(nid: Nid, directory: StagedInode): StagedInode {
-    const known = this.#inodes.get(nid);
-    if (known && isDirectory(known.mode)) throw new ErrnoError(EUCLEAN, `nid ${nid}: a directory with two names`);
-    const inode = known ?? this.#inode(nid, directory);
-    if (!known) this.#inodes.set(nid, inode);
-    return inode;
+  #child(nid: Nid, directory: Row): Row {
+    const known = this.#rows.get(nid);
+    if (known === undefined) return this.#add(nid, directory);
+    if (this.#isDirectory(known)) throw new ErrnoError(EUCLEAN, `nid ${nid}: a directory with two names`);
+    return known;
   }
 
   /** Reads one inode, without its directory entries. */
-  #inode(nid: Nid, parent: StagedInode | undefined): StagedInode {
+  #add(nid: Nid, parent: Row): Row {
     const stored = new ImageInode(this.#image, nid);
-    const { mode, nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec } = stored;
-    const attributes = { ...newInode(mode), nlink, uid, gid, rdev, sizeBytes, mtime, mtimensec };
-    const inode: StagedInode = { ...attributes, index: -1, parent, children: [] };
-    inode.xattrs = this.#xattrs(stored);
-    if (isSymlink(mode)) inode.payload = this.#values.data(stored, PATH_BYTES_MAX);
-    if (isRegular(mode) && this.#holdsData(stored, inode.xattrs.has(METACOPY)))
-      inode.content = this.#values.data(stored, this.#image.sizeBytes);
-    return inode;
+    const xattrs = this.#xattrs(stored);
+    const row = this.#staged.add(stored, this.#data(stored, xattrs.has(METACOPY)), parent);
+    this.#staged.setXattrs(row, xattrs);
+    this.#rows.set(nid, row);
+    return row;
   }
 
-  /** The xattrs in byte order of names. If a name occurs twice, the first value counts, as in lookup. */
+  #data(stored: ImageInode, isMetacopy: boolean): ByteString | undefined {
+    if (isSymlink(stored.mode)) return this.#values.data(stored, PATH_BYTES_MAX);
+    if (!isRegular(stored.mode) || !this.#holdsData(stored, isMetacopy)) return undefined;
+    return this.#values.data(stored, this.#image.sizeBytes);
+  }
+
+  /** The xattrs. If a name occurs twice, the first value counts, as in lookup. */
   #xattrs(stored: ImageInode): Map<ByteString, ByteString> {
     const found = new Map<ByteString, ByteString>();
     this.#values.xattrs(stored, (name, value) => {
       if (!found.has(name)) found.set(name, value);
     });
-    return found.size > 1 ? new Map([...found].sort(([a], [b]) => (a < b ? -1 : 1))) : found;
+    return found;
   }
 
   /** Whether the image holds a regular file's data. The chunk map of a metacopy is ignored, because overlayfs never reads it. */

@@ -13,7 +13,8 @@
 import { objectPath } from '../store/objects.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { isDirectory, isRegular } from '../sys/stat.ts';
-import { digestInMetacopy, METACOPY, metacopyOf, ORIGIN, REDIRECT, type StagedInode } from './stage.ts';
+import { digestInMetacopy, METACOPY, metacopyOf, ORIGIN, REDIRECT } from './stage.ts';
+import type { Row, StagedInodes } from './staged.ts';
 import type { Place } from './tree.ts';
 
 export const TARGETS = ['origin', 'data-only', 'absolute'] as const;
@@ -29,7 +30,7 @@ export interface ExternalFile {
   /** In hex: 64 digits of SHA-256, or 128 of SHA-512; undefined without a valid metacopy value. */
   readonly digest: string | undefined;
   /** The inode whose xattrs are changed. */
-  readonly inode: StagedInode;
+  readonly row: Row;
 }
 
 /** The reason why a file cannot be converted. `code` is ENOVERITY, EWRONGSIZE, EWRONGVERITY, or an errno's name. */
@@ -45,27 +46,34 @@ export interface Relinked {
   readonly refused: (readonly [ExternalFile, Refusal])[];
 }
 
-/** The files whose data is outside the image, each inode once. @param root the first inode that `readStaged` returns */
-export function* externalFiles(root: StagedInode): Generator<ExternalFile> {
-  const seen = new Set<StagedInode>();
-  const pending: [Place, StagedInode][] = [[undefined, root]];
+/** The files whose data is outside the image, each inode once. */
+export function* externalFiles(inodes: StagedInodes): Generator<ExternalFile> {
+  const seen = new Uint8Array(inodes.count);
+  const pending: [Place, Row][] = [[undefined, 0]];
   for (let next = pending.pop(); next; next = pending.pop()) {
-    const [place, inode] = next;
-    if (isRegular(inode.mode) && inode.xattrs.has(METACOPY) && !seen.has(inode)) yield externalFile(place, inode);
-    seen.add(inode);
-    if (!isDirectory(inode.mode)) continue;
-    for (let i = inode.children.length - 1; i >= 0; i--) {
-      const { name, inode: child } = inode.children[i] as StagedInode['children'][0];
-      if (name !== '.' && name !== '..') pending.push([{ above: place, name }, child]);
+    const [place, row] = next;
+    const mode = inodes.mode[row] as number;
+    const file = isRegular(mode) && !seen[row] ? externalFile(inodes, place, row) : undefined;
+    if (file) yield file;
+    seen[row] = 1;
+    if (!isDirectory(mode)) continue;
+    const [first, end] = inodes.namesOf(row);
+    for (let i = end - 1; i >= first; i--) {
+      const name = inodes.names[i] as ByteString;
+      if (name !== '.' && name !== '..') pending.push([{ above: place, name }, inodes.nameRow[i] as Row]);
     }
   }
 }
 
-function externalFile(place: Place, inode: StagedInode): ExternalFile {
-  const value = inode.xattrs.get(REDIRECT);
+/** The file; undefined if its data is not outside the image. */
+function externalFile(inodes: StagedInodes, place: Place, row: Row): ExternalFile | undefined {
+  const xattrs = inodes.xattrsOf(row);
+  const metacopy = xattrs.get(METACOPY);
+  if (metacopy === undefined) return undefined;
+  const value = xattrs.get(REDIRECT);
   const end = value?.indexOf('\0') ?? -1;
   const redirect = end < 0 ? value : value?.slice(0, end);
-  return { place, sizeBytes: inode.sizeBytes, redirect, digest: digestOf(inode.xattrs.get(METACOPY) ?? ''), inode };
+  return { place, sizeBytes: inodes.sizeBytes[row] as number, redirect, digest: digestOf(metacopy), row };
 }
 
 /** The digest of a well-formed metacopy value, with any flags; undefined for other values. */
@@ -83,28 +91,35 @@ const FLAGS = /^(..)./s;
  * refusal
  */
 export function relink(
+  inodes: StagedInodes,
   files: Iterable<ExternalFile>,
   target: RelinkTarget,
   originOf: (file: ExternalFile) => ByteString | Refusal,
 ): Relinked {
   const result: Relinked = { changed: 0, refused: [] };
   for (const file of files) {
-    const outcome = target === 'origin' ? toOrigin(file, originOf) : toPath(file, target);
+    const xattrs = inodes.xattrsOf(file.row);
+    const outcome = target === 'origin' ? toOrigin(file, xattrs, originOf) : toPath(file, xattrs, target);
     if (typeof outcome === 'object') result.refused.push([file, outcome]);
-    else if (outcome) result.changed++;
+    else if (outcome) {
+      inodes.setXattrs(file.row, xattrs);
+      result.changed++;
+    }
   }
   return result;
 }
 
-/** @returns whether anything changed, or why the file is refused */
-function toOrigin(file: ExternalFile, originOf: (file: ExternalFile) => ByteString | Refusal): boolean | Refusal {
+/** @returns whether an xattr changed, or why the file is refused */
+function toOrigin(
+  file: ExternalFile,
+  xattrs: Map<ByteString, ByteString>,
+  originOf: (file: ExternalFile) => ByteString | Refusal,
+): boolean | Refusal {
   if (file.digest === undefined) return WITHOUT_DIGEST;
   const origin = originOf(file);
   if (typeof origin === 'object') return origin;
-  const { inode } = file;
-  if (inode.xattrs.get(REDIRECT) === '' && inode.xattrs.get(ORIGIN) === origin) return false;
-  inode.xattrs.set(REDIRECT, '').set(ORIGIN, origin);
-  inode.xattrs = new Map([...inode.xattrs].sort(([a], [b]) => (a < b ? -1 : 1))); // the writer keeps the order
+  if (xattrs.get(REDIRECT) === '' && xattrs.get(ORIGIN) === origin) return false;
+  xattrs.set(REDIRECT, '').set(ORIGIN, origin);
   return true;
 }
 
@@ -112,17 +127,21 @@ function toOrigin(file: ExternalFile, originOf: (file: ExternalFile) => ByteStri
  * Changes the slashes at the start of an absolute redirect; the rest stays as it is, even if it is invalid. An origin beside such
  * a redirect is kept, because lookup falls back to it if the path is gone.
  */
-function toPath({ digest, inode }: ExternalFile, target: 'data-only' | 'absolute'): boolean | Refusal {
-  const old = inode.xattrs.get(REDIRECT);
+function toPath(
+  { digest }: ExternalFile,
+  xattrs: Map<ByteString, ByteString>,
+  target: 'data-only' | 'absolute',
+): boolean | Refusal {
+  const old = xattrs.get(REDIRECT);
   if (old === undefined) return false;
   if (old === '') {
     if (digest === undefined) return WITHOUT_DIGEST;
-    inode.xattrs.set(REDIRECT, (target === 'absolute' ? '/' : '//') + objectPath(digest));
-    inode.xattrs.delete(ORIGIN);
+    xattrs.set(REDIRECT, (target === 'absolute' ? '/' : '//') + objectPath(digest));
+    xattrs.delete(ORIGIN);
     return true;
   }
   const redirect = target === 'absolute' ? old.replace(/^\/\/(?=[^/])/, '/') : old.replace(/^\/(?=[^/])/, '//');
-  inode.xattrs.set(REDIRECT, redirect);
+  xattrs.set(REDIRECT, redirect);
   return redirect !== old;
 }
 

@@ -25,8 +25,8 @@ export interface TreeInode {
   content: ByteString | undefined;
   /** The fs-verity digest of a regular file's data in lower-case hex: 64 digits of SHA-256, or 128 of SHA-512. */
   digest: string | undefined;
-  /** Values by full name. */
-  xattrs: Map<ByteString, ByteString>;
+  /** Values by full name. Inodes may share a map: `setXattr` replaces it. */
+  xattrs: ReadonlyMap<ByteString, ByteString>;
   /** A directory's names in any order, without `.` and `..`; empty for other types. */
   entries: Map<ByteString, TreeEntry>;
 }
@@ -83,12 +83,13 @@ export function newInode(mode: number): TreeInode {
     origin: undefined,
     content: undefined,
     digest: undefined,
-    xattrs: new Map(),
+    xattrs: NO_XATTRS,
     entries: isDirectory(mode) ? new Map() : NO_ENTRIES,
   };
 }
-/** Shared by all inodes that are no directories: a map of its own would be a third of a file's memory. */
+// Shared by inodes: maps of its own would be half of a file's memory.
 const NO_ENTRIES: Map<ByteString, TreeEntry> = new Map();
+export const NO_XATTRS: ReadonlyMap<ByteString, ByteString> = new Map();
 
 /**
  * Sets an xattr, replacing one of the same name.
@@ -100,13 +101,20 @@ const NO_ENTRIES: Map<ByteString, TreeEntry> = new Map();
  * assert.throws(() => setXattr(inode, '', ''), { name: 'ERANGE' });
  */
 export function setXattr(inode: TreeInode, name: ByteString, value: ByteString): void {
+  const xattrs = new Map(inode.xattrs);
+  addXattr(xattrs, name, value);
+  inode.xattrs = xattrs;
+}
+
+/** Adds an xattr to those of an inode, as `setXattr` does. */
+export function addXattr(xattrs: Map<ByteString, ByteString>, name: ByteString, value: ByteString): void {
   if (name.length === 0 || name.length > XATTR_NAME_BYTES_MAX)
     throw new ErrnoError(ERANGE, `a name of ${name.length} bytes; 1 to ${XATTR_NAME_BYTES_MAX} are allowed`);
   let bytes = XATTR_HEADER_BYTES + XATTR_ENTRY_BYTES + name.length + value.length;
-  for (const [other, held] of inode.xattrs) if (other !== name) bytes += XATTR_ENTRY_BYTES + other.length + held.length;
+  for (const [other, held] of xattrs) if (other !== name) bytes += XATTR_ENTRY_BYTES + other.length + held.length;
   if (bytes > XATTR_BYTES_MAX)
     throw new ErrnoError(E2BIG, `the xattrs need up to ${bytes} bytes; ${XATTR_BYTES_MAX} are allowed`);
-  inode.xattrs.set(name, value);
+  xattrs.set(name, value);
 }
 
 /**

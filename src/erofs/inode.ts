@@ -92,6 +92,10 @@ export class ImageInode {
   }
 }
 
+/** The mode of an inode that lies in the image, without the checks that ImageInode makes. */
+export const modeOf = ({ view, metaAt }: Image, nid: Nid): number =>
+  view.getUint16(metaAt + nid * SLOT_BYTES + InodeCompact.i_mode, true);
+
 /** Adds seconds; the sum wraps at 2^63, as in the kernel. */
 function laterBy(epoch: Seconds, seconds: number): Seconds {
   const sum = typeof epoch === 'number' ? epoch + seconds : Number.NaN;

@@ -6,8 +6,8 @@ import { ErrnoError } from '../sys/errno.ts';
 import { isDirectory } from '../sys/stat.ts';
 import { listDirents } from './dirents.ts';
 import type { Nid } from './format.ts';
-import { InodeCompact, SLOT_BYTES } from './format.ts';
-import { ImageInode } from './inode.ts';
+import { ImageInode, modeOf } from './inode.ts';
+import { NidSet } from './nid-set.ts';
 import type { Image } from './superblock.ts';
 
 /**
@@ -18,18 +18,14 @@ import type { Image } from './superblock.ts';
 const NAMES_MAX = 2 ** 24;
 
 export class ReachableInodes {
-  private readonly image: Image;
-  /** One bit for each inode slot. */
-  private readonly bits: Uint8Array;
+  private readonly inodes: NidSet;
 
   /** Reads all names of an image; a damaged directory contributes only the names before the damage. */
   constructor(image: Image) {
-    this.image = image;
-    const slots = Math.max(0, Math.floor((image.sizeBytes - image.metaAt) / SLOT_BYTES));
-    this.bits = new Uint8Array(Math.ceil(slots / 8));
+    this.inodes = new NidSet(image);
     const directories: Nid[] = [];
     const reach = (nid: Nid): void => {
-      if (nid < slots && this.add(nid) && this.isDirectory(nid)) directories.push(nid);
+      if (nid < this.inodes.slots && this.inodes.add(nid) && isDirectory(modeOf(image, nid))) directories.push(nid);
     };
     reach(image.rootNid);
     let names = 0;
@@ -42,21 +38,7 @@ export class ReachableInodes {
   }
 
   has(nid: number): boolean {
-    return ((this.bits[Math.floor(nid / 8)] ?? 0) & (1 << (nid % 8))) !== 0;
-  }
-
-  /** Marks an inode as reachable. @returns whether it was not marked before */
-  private add(nid: Nid): boolean {
-    if (this.has(nid)) return false;
-    const at = Math.floor(nid / 8);
-    this.bits[at] = (this.bits[at] as number) | (1 << (nid % 8));
-    return true;
-  }
-
-  /** Reads the type of an inode without the checks that `new Inode` makes. */
-  private isDirectory(nid: Nid): boolean {
-    const { view, metaAt } = this.image;
-    return isDirectory(view.getUint16(metaAt + nid * SLOT_BYTES + InodeCompact.i_mode, true));
+    return this.inodes.has(nid);
   }
 }
 

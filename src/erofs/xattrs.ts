@@ -49,6 +49,12 @@ export function xattrValue(image: Image, entry: number): Uint8Array {
   return image.bytes.subarray(from, from + xattrValueBytes(image, entry));
 }
 
+/** The same value as a byte string. */
+export function xattrText(image: Image, entry: number): ByteString {
+  const from = entry + XattrEntry.SIZE + image.view.getUint8(entry + XattrEntry.e_name_len);
+  return byteStringOf(image.bytes, from, from + xattrValueBytes(image, entry));
+}
+
 /** The size of that value in bytes. */
 export function xattrValueBytes(image: Image, entry: number): number {
   return image.view.getUint16(entry + XattrEntry.e_value_size, true);

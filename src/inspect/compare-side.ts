@@ -154,10 +154,12 @@ class StackReader {
     const inode = { ...newInode(mode), nlink, uid, gid, rdev, sizeBytes: size, mtime, mtimensec };
     if (isSymlink(mode)) inode.payload = this.#overlay.readlink(node);
     if (isRegular(mode) && size > 0 && !this.#metadata) inode.digest = this.#digest(node, algorithmOf(recorded));
+    const xattrs = new Map<ByteString, ByteString>();
     for (const name of this.#overlay.listxattr(node)) {
       const value = this.#overlay.getxattr(node, name);
-      if (typeof value !== 'number') inode.xattrs.set(name, byteStringOf(value));
+      if (typeof value !== 'number') xattrs.set(name, byteStringOf(value));
     }
+    inode.xattrs = xattrs;
     this.#seen.set(node.ino, inode);
     return inode;
   }

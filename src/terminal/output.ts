@@ -1,7 +1,7 @@
 /** Output of commands on stdout: all of it arrives, or an error is thrown. */
 import { closeSync } from 'node:fs';
 import { isatty } from 'node:tty';
-import { type ByteString, bufferOf, withoutControls } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, byteStringOf, withoutControls } from '../sys/bytes.ts';
 import { EBADF, EPIPE, ErrnoError, errnoText } from '../sys/errno.ts';
 import { writeAll } from '../sys/streams.ts';
 
@@ -31,8 +31,11 @@ export function print(what: ByteString | Uint8Array): void {
   }
 }
 
-/** Prints each line with a newline. On a terminal, a newline within a line shows as \x0a. */
-export function printLines(lines: Iterable<ByteString>): void {
+/**
+ * Prints each line with a newline. On a terminal, a newline within a line shows as \x0a. A Uint8Array is text of whole lines, as
+ * `heldText` makes it.
+ */
+export function printLines(lines: Iterable<ByteString | Uint8Array>): void {
   let text = '';
   const flush = (): void => {
     const whole = text;
@@ -41,6 +44,11 @@ export function printLines(lines: Iterable<ByteString>): void {
   };
   try {
     for (const line of lines) {
+      if (typeof line !== 'string') {
+        flush();
+        print(onTerminal() ? byteStringOf(line) : line);
+        continue;
+      }
       text += `${forStdout(line, '\t')}\n`;
       if (text.length >= PRINT_BYTES) flush();
     }
@@ -56,8 +64,12 @@ let isTerminal: boolean | undefined;
  * same.
  */
 function forStdout(text: ByteString, kept: string): ByteString {
+  return onTerminal() ? withoutControls(text, kept) : text;
+}
+
+function onTerminal(): boolean {
   isTerminal ??= isatty(STDOUT);
-  return isTerminal ? withoutControls(text, kept) : text;
+  return isTerminal;
 }
 
 /**

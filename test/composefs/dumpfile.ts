@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { LINE_BYTES_MAX, linesOf, parseDump, printDump } from '../../src/composefs/dumpfile.ts';
+import { LINE_BYTES_MAX, linesOf, parseDump, stageDump } from '../../src/composefs/dumpfile.ts';
 import { escapeField, escapeOptional, escapeXattr, unescapeField } from '../../src/composefs/escape.ts';
+import { printDump } from '../../src/composefs/print-dump.ts';
+import { setXattr, type TreeInode } from '../../src/composefs/tree.ts';
 import { EINVAL } from '../../src/sys/errno.ts';
 
 const root = '/ 4096 40755 2 0 0 0 0.0 - - -';
@@ -55,6 +57,21 @@ for (const [rule, ...lines] of [
   const { entries } = parseDump([root, ...row, `/l${count} 7 100644 1 0 0 0 0.0 - - -`]);
   const inodes = new Set([...entries.values()].map(({ inode }) => inode));
   t.equal(inodes.size, 1, 'a long row of hard links, each to the next');
+}
+
+{
+  const origin = `/f 9 100644 1 0 0 0 0.0  - ${digest} trusted.overlay.origin=x`;
+  const path = `/g 9 100644 1 0 0 0 0.0 ab/cd - ${digest} trusted.overlay.origin=x`;
+  for (const [rule, ...files] of [
+    ['an origin, then an xattr of the same text', origin, path],
+    ['the other way round', path.replace('/g', '/a'), origin],
+    ['twice the same', path, path.replace('/g', '/h')],
+  ])
+    t.same([...printDump(parseDump([root, ...files]))], [root, ...files], rule as string);
+  const { entries } = parseDump([root, `${path} user.a=1`, `${path.replace('/g', '/h')} user.a=1`]);
+  const [first, second] = [...entries.values()].map(({ inode }) => inode) as [TreeInode, TreeInode];
+  setXattr(first, 'user.b', '2');
+  t.same([first.xattrs.size, second.xattrs.size], [3, 2], 'an xattr that is set later belongs to one inode alone');
 }
 
 /** Another spelling of what prints as the second list. */
@@ -258,8 +275,10 @@ for (const [rule, message, ...lines] of [
     root,
     '/a 0 @40755 1 0 0 0 0.0 / - -',
   ],
-] as const)
+] as const) {
   t.throws(() => parseDump(lines), { errno: EINVAL, message }, `refused: ${rule}`);
+  t.throws(() => stageDump(lines, false, {}), { errno: EINVAL, message }, `refused for an image, too: ${rule}`);
+}
 
 for (const [rule, bytes, field, xattr, optional] of [
   ['what shows stays', 'aZ~!', 'aZ~!', 'aZ~!', 'aZ~!'],

@@ -111,7 +111,7 @@ t.match(
   'a listing of all bytes shows as corrupt what it leaves out',
 );
 t.equal(readTree(openImage(sharedData(3))).entries.size, 3, 'a few files may have the same blocks');
-t.equal(readStaged(openImage(sharedData(3))).length, 4, 'in a new image, too');
+t.equal(readStaged(openImage(sharedData(3))).count, 4, 'in a new image, too');
 
 const tree = readTree(openImage(sharedXattr(3)));
 t.same(

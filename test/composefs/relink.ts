@@ -10,7 +10,8 @@ import {
   type RelinkTarget,
   relink,
 } from '../../src/composefs/relink.ts';
-import { type StagedInode, stageTree } from '../../src/composefs/stage.ts';
+import { stageTree } from '../../src/composefs/stage.ts';
+import type { Row, StagedInodes } from '../../src/composefs/staged.ts';
 import { pathOf } from '../../src/composefs/tree.ts';
 import { writeStaged } from '../../src/composefs/write.ts';
 import { openImage } from '../../src/erofs/image.ts';
@@ -30,20 +31,24 @@ const never = (): never => {
 };
 
 /** An image with one file, which has just these xattrs. */
-function imageWith(xattrs: Record<string, string>): [StagedInode, StagedInode] {
-  const inodes = stageTree(parseDump([root, '/f 9 100644 1 0 0 0 0.0 - - -']), 0);
-  const file = inodes.find(({ sizeBytes }) => sizeBytes === 9) as StagedInode;
+function imageWith(xattrs: Record<string, string>): [StagedInodes, Row] {
+  const inodes = stageTree(parseDump([root, '/f 9 100644 1 0 0 0 0.0 - - -']));
+  const file = inodes.sizeBytes.indexOf(9);
   const named = Object.entries(xattrs).map(([name, value]) => [`trusted.overlay.${name}`, value] as const);
-  file.xattrs = new Map(named);
-  return [inodes[0] as StagedInode, file];
+  inodes.setXattrs(file, new Map(named));
+  return [inodes, file];
 }
 
 /** What the file has afterwards, and whether that counts as changed. */
 function after(xattrs: Record<string, string>, target: RelinkTarget, originOf: () => string = never): unknown[] {
-  const [top, file] = imageWith(xattrs);
-  const { changed, refused } = relink(externalFiles(top), target, originOf);
+  const [inodes, file] = imageWith(xattrs);
+  const { changed, refused } = relink(inodes, externalFiles(inodes), target, originOf);
   const refusal = refused.map(([{ place }, { code }]) => `${pathOf(place)}: ${code}`);
-  return [...refusal, Object.fromEntries([...file.xattrs].map(([name, value]) => [name.slice(16), value])), changed];
+  return [
+    ...refusal,
+    Object.fromEntries([...inodes.xattrsOf(file)].map(([name, value]) => [name.slice(16), value])),
+    changed,
+  ];
 }
 
 for (const [rule, redirect, absolute, dataOnly] of [
@@ -131,7 +136,7 @@ for (const [rule, target, before] of [
   t.same(after(before, target), ['/f: ENOVERITY', before, 0], `refused: ${rule}`);
 
 t.test('the files of an image', async t => {
-  const [first] = stageTree(
+  const inodes = stageTree(
     parseDump([
       root,
       `/b 9 100644 3 0 0 0 0.0 ${objectName} - ${digest}`,
@@ -144,9 +149,8 @@ t.test('the files of an image', async t => {
       '/link 1 120777 1 0 0 0 0.0 b - -',
       '/d-x 7 100644 1 0 0 0 0.0 - - -',
     ]),
-    0,
   );
-  const files = [...externalFiles(first as StagedInode)].map(({ inode, place, ...file }) => ({
+  const files = [...externalFiles(inodes)].map(({ row, place, ...file }) => ({
     path: pathOf(place),
     ...file,
   }));
@@ -156,7 +160,7 @@ t.test('the files of an image', async t => {
     { path: '/d-x', sizeBytes: 7, redirect: undefined, digest: undefined },
   ]);
   const refusal = { code: 'ENOENT', message: 'gone' };
-  const { changed, refused } = relink(externalFiles(first as StagedInode), 'origin', () => refusal);
+  const { changed, refused } = relink(inodes, externalFiles(inodes), 'origin', () => refusal);
   t.same(
     [changed, refused.map(([{ place }, { code }]) => `${pathOf(place)} ${code}`)],
     [0, ['/a ENOENT', '/d/x ENOVERITY', '/d-x ENOVERITY']],
@@ -170,10 +174,9 @@ function converted(
   target: RelinkTarget,
   originOf: (file: ExternalFile) => string = never,
 ): [Uint8Array, Relinked] {
-  const image = openImage(bytes);
-  const inodes = readStaged(image);
-  const result = relink(externalFiles(inodes[0] as StagedInode), target, originOf);
-  return [writeStaged(inodes, image.composefs?.composefsVersion as number), result];
+  const inodes = readStaged(openImage(bytes));
+  const result = relink(inodes, externalFiles(inodes), target, originOf);
+  return [writeStaged(inodes), result];
 }
 const same = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
 

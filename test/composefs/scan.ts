@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, linkSync, mkdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { printDump } from '../../src/composefs/dumpfile.ts';
+import { printDump } from '../../src/composefs/print-dump.ts';
 import { type ScanOptions, scanTree } from '../../src/composefs/scan.ts';
 import type { TreeInode } from '../../src/composefs/tree.ts';
 import { writeImage } from '../../src/composefs/write.ts';

@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { linesOf, parseDump } from '../../src/composefs/dumpfile.ts';
+import { linesOf, parseDump, stageDump } from '../../src/composefs/dumpfile.ts';
 import { printImage } from '../../src/composefs/print.ts';
 import { newInode, type TreeEntry, type TreeInode } from '../../src/composefs/tree.ts';
-import { writeImage } from '../../src/composefs/write.ts';
+import { writeImage, writeStaged } from '../../src/composefs/write.ts';
 import { openImage } from '../../src/erofs/image.ts';
 import { EFBIG, EINVAL } from '../../src/sys/errno.ts';
 import { S_IFDIR, S_IFREG } from '../../src/sys/stat.ts';
@@ -32,6 +32,8 @@ t.test('an image is the one that mkcomposefs writes, byte for byte', async t => 
     for (const { minVersion, maxVersion, sha256, digest, sizeBytes } of images) {
       const image = writeImage(parseDump(linesOf([text])), { minVersion, maxVersion });
       const rule = `${name}, versions ${minVersion} to ${maxVersion}`;
+      const staged = writeStaged(stageDump(linesOf([text]), false, { minVersion, maxVersion }));
+      t.equal(Buffer.compare(image, staged), 0, `${rule}: the same without a tree`);
       t.equal(image.length, sizeBytes, `${rule}: size`);
       if (minVersion === 0 && bytes && Buffer.compare(image, bytes) !== 0)
         t.same([...printImage(image)], [...printImage(bytes)], `${rule}: listing`);

@@ -5,10 +5,12 @@ import {
   bufferOf,
   byteStringFromText,
   byteStringOf,
+  detached,
   getI64,
   getSeconds,
   getU64,
   printable,
+  putByteString,
   putU64,
   secondsOf,
   withoutControls,
@@ -146,3 +148,13 @@ for (const [rule, name, shown] of [
   ['what is kept', 'a\n\tb', 'a\n\\x09b'],
 ] as const)
   t.equal(withoutControls(name, '\n'), shown, `withoutControls: ${rule}`);
+
+{
+  const bytes = new Uint8Array(6).fill(0xee);
+  putByteString(bytes, 1, '\0\xe9z');
+  t.equal(Buffer.from(bytes).toString('hex'), 'ee00e97aeeee', 'a byte string is written where it belongs');
+}
+for (const length of [0, 1, 255, 256, 257, 5000]) {
+  const text = `${'\xe9\0a'.repeat(2000)}`.slice(3, 3 + length);
+  t.equal(detached(text), text, `a copy of ${length} bytes`);
+}

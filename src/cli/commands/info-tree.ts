@@ -1,8 +1,9 @@
-/** The listings of a tree for `lowerdata info`. The text is that of composefs-info 1.0.8, byte for byte. */
+/** The names of an image for `lowerdata info`. The text is that of composefs-info 1.0.8, byte for byte. */
 
-import { firstNames } from '../../composefs/dumpfile.ts';
 import { escapeField } from '../../composefs/escape.ts';
-import { type Place, pathOf, type TreeInode, walk } from '../../composefs/tree.ts';
+import { dumpLine } from '../../composefs/print-dump.ts';
+import type { TreeInode } from '../../composefs/tree.ts';
+import type { ImageName } from '../../composefs/walk-image.ts';
 import { type ByteString, printable } from '../../sys/bytes.ts';
 import { isDirectory, isRegular, isSymlink } from '../../sys/stat.ts';
 import { deviceNumbers, fileType, octal, secondsText } from '../../terminal/attributes.ts';
@@ -10,12 +11,12 @@ import { deviceNumbers, fileType, octal, secondsText } from '../../terminal/attr
 /**
  * One line per name: `PATH/<tab>`, `PATH<tab>-> TARGET`, `PATH<tab>@ OBJECT`, or `PATH`. A further hard link is always `PATH`.
  */
-export function* listText(root: TreeInode): Generator<ByteString> {
-  for (const [path, { inode, link }] of walk(root)) {
+export function* listText(names: Iterable<ImageName>): Generator<ByteString> {
+  for (const { path, inode, linkTo } of names) {
     if (path === '') continue;
-    const name = path.split(' ').map(escapeField).join(' ');
+    const name = path.includes(' ') ? path.split(' ').map(escapeField).join(' ') : escapeField(path);
     const { mode, payload } = inode;
-    if (link) yield name;
+    if (linkTo !== undefined) yield name;
     else if (isDirectory(mode)) yield `${name}/\t`;
     else if (isSymlink(mode)) yield `${name}\t-> ${escapeField(payload ?? '')}`;
     else if (isRegular(mode) && payload !== undefined) yield `${name}\t@ ${escapeField(payload)}`;
@@ -23,28 +24,27 @@ export function* listText(root: TreeInode): Generator<ByteString> {
   }
 }
 
+export function* dumpText(names: Iterable<ImageName>): Generator<ByteString> {
+  for (const name of names) yield dumpLine(name);
+}
+
 /** The paths of the files' objects, relative to a data-only layer; a path may occur several times. */
-export function* objectsOf(root: TreeInode): Generator<ByteString> {
-  for (const [, { inode }] of walk(root)) if (isRegular(inode.mode) && inode.payload) yield inode.payload;
+export function* objectsOf(names: Iterable<ImageName>): Generator<ByteString> {
+  for (const { inode } of names) if (isRegular(inode.mode) && inode.payload) yield inode.payload;
 }
 
-export function* listJson(root: TreeInode): Generator<unknown> {
-  for (const [path, { inode }] of walk(root))
-    yield { path: printable(path || '/'), type: fileType(inode.mode).name, ...payloadJson(inode) };
-}
+export const listJson = ({ path, inode }: ImageName): object => ({
+  path: printable(path || '/'),
+  type: fileType(inode.mode).name,
+  ...payloadJson(inode),
+});
 
-export function* dumpJson(root: TreeInode): Generator<unknown> {
-  const first = firstNames(root);
-  for (const [path, { inode, link }] of walk(root)) yield entryJson(path, inode, link ? first.get(inode) : undefined);
-}
-
-/** @param target for a further hard link, the first place of its inode; else undefined */
-function entryJson(path: ByteString, inode: TreeInode, target: Place): unknown {
+export function dumpJson({ path, inode, linkTo }: ImageName): object {
   const device = deviceNumbers(inode);
   return {
     path: printable(path || '/'),
     type: fileType(inode.mode).name,
-    ...(target && { hardLinkTo: printable(pathOf(target)) }),
+    ...(linkTo !== undefined && { hardLinkTo: printable(linkTo) }),
     size: inode.sizeBytes,
     mode: octal(inode.mode),
     nlink: inode.nlink,

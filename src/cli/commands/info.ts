@@ -1,21 +1,20 @@
 /** `lowerdata info`: prints the contents of composefs images, and the digests of files. */
 import { statSync } from 'node:fs';
 import type { Command } from 'commander';
-import { printDump } from '../../composefs/dumpfile.ts';
 import { printImage } from '../../composefs/print.ts';
-import { readTree } from '../../composefs/read.ts';
-import type { TreeInode } from '../../composefs/tree.ts';
+import { type ImageName, walkImage } from '../../composefs/walk-image.ts';
 import { openImage, readImageFile } from '../../erofs/image.ts';
 import { ObjectDirectory } from '../../inspect/object-directory.ts';
 import { measureWhole } from '../../store/objects.ts';
 import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
 import { EINVAL, ENOTDIR, ErrnoError } from '../../sys/errno.ts';
+import { heldText, linesIn } from '../../terminal/held-lines.ts';
 import { listDocumentLines, listLines, objectLines, valueLines } from '../../terminal/json-lines.ts';
 import { printLines } from '../../terminal/output.ts';
 import { Attempts, naming, reporting } from '../../terminal/report.ts';
 import type { Algorithm } from '../../verity/digest.ts';
 import { ALGORITHM_NAMES, argumentOneOf, collect, newCommand, oneOf, parse, spelledOut } from '../command.ts';
-import { dumpJson, listJson, listText, objectsOf } from './info-tree.ts';
+import { dumpJson, dumpText, listJson, listText, objectsOf } from './info-tree.ts';
 
 const FAILED = 1;
 
@@ -26,9 +25,9 @@ interface InfoFlags {
   readonly json?: true;
 }
 
-/** A question about images or files, with its answer as lines of text and as lines of JSON. */
+/** A question about images or files, with its answer as lines of text, or pieces of such text, and as lines of JSON. */
 interface Question {
-  text(asked: Asked): Iterable<ByteString>;
+  text(asked: Asked): Iterable<ByteString | Uint8Array>;
   json?(asked: Asked): Iterable<ByteString>;
 }
 
@@ -41,8 +40,8 @@ interface Asked {
 
 /** The first five are the questions of composefs-info. */
 const questions = new Map<ByteString, Question>([
-  ['ls', { text: ofTrees(listText), json: ofTreesJson(listJson) }],
-  ['dump', { text: ofTrees(printDump), json: ofTreesJson(dumpJson) }],
+  ['ls', { text: textOfNames(listText), json: jsonOfNames(listJson) }],
+  ['dump', { text: textOfNames(dumpText), json: jsonOfNames(dumpJson) }],
   ['objects', { text: listObjects, json: asked => objectsJson(listObjects(asked)) }],
   ['missing-objects', { text: missingObjects, json: asked => objectsJson(missingObjects(asked)) }],
   ['measure-file', { text: measureText, json: measureJson }],
@@ -97,42 +96,49 @@ function answer(
   return attempts.status;
 }
 
-function readImage(path: ByteString, { filter }: InfoFlags): TreeInode {
-  const bytes = readImageFile(path);
-  return naming(path, () => {
-    const image = openImage(bytes);
-    if (!image.composefs) throw new ErrnoError(EINVAL, 'an EROFS image, but not a composefs image');
-    return readTree(image, filter.length > 0 ? { toplevel: new Set(filter) } : {});
+/** Reads the names of each image. */
+function ofImages<T>(
+  { paths, flags: { filter }, attempts }: Asked,
+  read: (names: Iterable<ImageName>) => T,
+): Iterable<readonly [path: ByteString, result: T]> {
+  const options = filter.length > 0 ? { toplevel: new Set(filter) } : {};
+  return attempts.each(paths, path => {
+    const bytes = readImageFile(path);
+    return naming(path, () => {
+      const image = openImage(bytes);
+      if (!image.composefs) throw new ErrnoError(EINVAL, 'an EROFS image, but not a composefs image');
+      return read(walkImage(image, options));
+    });
   });
 }
 
-const trees = ({ paths, flags, attempts }: Asked) => attempts.each(paths, path => readImage(path, flags));
-
-/** The lines of all images, one image after another. */
-function ofTrees(show: (root: TreeInode) => Iterable<ByteString>): Question['text'] {
+/** The lines of all images, one image after another; none of an image that cannot be read to its end. */
+function textOfNames(show: (names: Iterable<ImageName>) => Iterable<ByteString>): Question['text'] {
   return function* (asked) {
-    for (const [, root] of trees(asked)) yield* show(root);
+    for (const [, pieces] of ofImages(asked, names => heldText(show(names)))) yield* pieces;
   };
 }
 
-function ofTreesJson(show: (root: TreeInode) => Iterable<unknown>): Question['text'] {
+function jsonOfNames(show: (name: ImageName) => object): Question['json'] {
+  const entriesOf = (names: Iterable<ImageName>): Iterable<ByteString> =>
+    linesIn(heldText(listLines(mapped(names, name => valueLines(show(name))))));
   return asked =>
     listDocumentLines(
       'images',
-      mapped(trees(asked), ([path, root]) => {
-        const entries = listLines(mapped(show(root), valueLines));
-        return objectLines([
+      mapped(ofImages(asked, entriesOf), ([path, entries]) =>
+        objectLines([
           ['image', valueLines(printable(path))],
           ['entries', entries],
-        ]);
-      }),
+        ]),
+      ),
     );
 }
 
 /** The paths of all objects, each once, in byte order. */
 function listObjects(asked: Asked): ByteString[] {
   const found = new Set<ByteString>();
-  for (const [, root] of trees(asked)) for (const object of objectsOf(root)) found.add(object);
+  for (const [, objects] of ofImages(asked, names => [...objectsOf(names)]))
+    for (const object of objects) found.add(object);
   return [...found].sort();
 }
 

@@ -1,28 +1,29 @@
 /** `lowerdata mkfs`: makes a composefs image of a directory or a dump file. */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
-import { linesOf, parseDump } from '../../composefs/dumpfile.ts';
+import { linesOf, stageDump } from '../../composefs/dumpfile.ts';
 import { type ScannedFile, scanTree } from '../../composefs/scan.ts';
-import { setPayload, type TreeInode, walk } from '../../composefs/tree.ts';
-import { writeImage } from '../../composefs/write.ts';
+import { type StageOptions, stageTree } from '../../composefs/stage.ts';
+import type { StagedInodes } from '../../composefs/staged.ts';
+import { setPayload, type TreeInode } from '../../composefs/tree.ts';
+import { writeStaged } from '../../composefs/write.ts';
 import { digestFiles } from '../../store/file-pool.ts';
 import { abandonStore, beginStore, endStore, objectPath } from '../../store/objects.ts';
 import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../sys/errno.ts';
-import { isRegular } from '../../sys/stat.ts';
 import { readAll } from '../../sys/streams.ts';
 import { cleaningUp } from '../../terminal/interruption.ts';
 import { print } from '../../terminal/output.ts';
 import { Output } from '../../terminal/output-file.ts';
-import { showProgress } from '../../terminal/progress.ts';
+import { showBytes, showProgress } from '../../terminal/progress.ts';
 import { complain, naming, reporting } from '../../terminal/report.ts';
 import { type Algorithm, measureBytes, parametersOf } from '../../verity/digest.ts';
 import { ALGORITHM_NAMES, newCommand, oneOf, parse, spelledOut, threadsOf } from '../command.ts';
 
 const FAILED = 1;
 const THREADS_MAX = 9999;
-const REDIRECTS = ['absolute', 'data-only'];
+const REDIRECTS: readonly string[] = ['absolute', 'data-only'];
 
 interface MkfsFlags {
   readonly digestStore?: ByteString;
@@ -39,7 +40,7 @@ interface MkfsFlags {
   readonly external?: true;
   readonly digests?: true;
   readonly hardlinks?: true;
-  readonly redirects?: ByteString;
+  readonly redirects?: StageOptions['redirects'];
   readonly algorithm?: ByteString;
 }
 
@@ -87,9 +88,11 @@ async function build(source: ByteString, image: ByteString | undefined, flags: M
   const versions = versionsOf(flags);
   const threads = threadsOf(flags.threads, THREADS_MAX) ?? availableParallelism();
   const output = image === undefined ? undefined : new Output(image);
-  const root = flags.fromFile ? readDump(source) : await readDirectory(source, flags, threads);
-  if (flags.redirects) redirect(root, flags.redirects === 'data-only' ? '/' : '');
-  const bytes = writeImage(root, versions);
+  const options: StageOptions = { ...versions, ...(flags.redirects && { redirects: flags.redirects }) };
+  const inodes = flags.fromFile
+    ? readDump(source, options)
+    : stageTree(await readDirectory(source, flags, threads), options);
+  const bytes = writeStaged(inodes);
   await output?.write(bytes);
   if (flags.printDigest || flags.printDigestOnly)
     print(`${hexDigest(bytes, flags.algorithm as Algorithm | undefined)}\n`);
@@ -127,13 +130,26 @@ function versionsOf({ minVersion, maxVersion }: MkfsFlags): { minVersion: 0 | 1;
 }
 
 /** Reads a dump, strictly if CFS_PARSE_STRICT is set, as the C programs do. */
-function readDump(path: ByteString): TreeInode {
+function readDump(path: ByteString, options: StageOptions): StagedInodes {
   const strict = process.env.CFS_PARSE_STRICT !== undefined;
   const fd = path === '-' ? 0 : openSync(bufferOf(path), 'r');
+  const stat = fstatSync(fd);
+  const bar = showBytes(stat.isFile() ? stat.size : undefined);
   try {
-    return parseDump(linesOf(readAll(fd, printable(path)), strict), strict);
+    return stageDump(linesOf(counted(readAll(fd, printable(path)), bar.update), strict), strict, options);
   } finally {
+    bar.stop();
     if (fd !== 0) closeSync(fd);
+  }
+}
+
+/** Passes pieces on, and reports how many bytes they have so far. */
+function* counted(pieces: Iterable<Uint8Array>, report: (bytes: number) => void): Generator<Uint8Array> {
+  let bytes = 0;
+  for (const piece of pieces) {
+    yield piece;
+    bytes += piece.length;
+    report(bytes);
   }
 }
 
@@ -174,15 +190,5 @@ async function digest(files: ScannedFile[], flags: MkfsFlags, threads: number): 
   } finally {
     if (store) endStore(store);
     bar.stop();
-  }
-}
-
-/** Gives all redirects of files the same prefix. The image adds one more slash in front. */
-function redirect(root: TreeInode, start: '' | '/'): void {
-  const seen = new Set<TreeInode>();
-  for (const [, { inode }] of walk(root)) {
-    if (!isRegular(inode.mode) || !inode.payload || seen.has(inode)) continue;
-    seen.add(inode);
-    inode.payload = start + inode.payload.replace(/^\/+/, '');
   }
 }

@@ -10,7 +10,7 @@ import {
   relink,
   TARGETS,
 } from '../../composefs/relink.ts';
-import type { StagedInode } from '../../composefs/stage.ts';
+import type { StagedInodes } from '../../composefs/staged.ts';
 import { pathOf } from '../../composefs/tree.ts';
 import { writeStaged } from '../../composefs/write.ts';
 import { openImage, readImageFile } from '../../erofs/image.ts';
@@ -83,10 +83,15 @@ async function convert(source: ByteString, flags: RelinkFlags): Promise<number> 
   const plan = planOf(flags);
   const output = flags.dryRun ? undefined : new Output(flags.output ?? '');
   const bytes = readImageFile(source);
-  const { inodes, version } = naming(source, () => readComposefs(bytes));
-  const files = [...externalFiles(inodes[0] as StagedInode)];
+  const inodes = naming(source, () => readComposefs(bytes));
+  const files = [...externalFiles(inodes)];
   const origins = plan.target === 'origin' ? await findOrigins(files, plan) : new Map<string, ByteString | Refusal>();
-  const { changed, refused } = relink(files, plan.target, file => origins.get(keyOf(file)) as ByteString | Refusal);
+  const { changed, refused } = relink(
+    inodes,
+    files,
+    plan.target,
+    file => origins.get(keyOf(file)) as ByteString | Refusal,
+  );
   const lines = refused.map(refusal => problemLine(...refusal)).join('');
   const numbers = `${printable(source)}: ${files.length} files with data elsewhere`;
   if (flags.dryRun) {
@@ -96,7 +101,7 @@ async function convert(source: ByteString, flags: RelinkFlags): Promise<number> 
   } else if (refused.length > 0) {
     complainInLines(byteStringFromText(lines));
     complain(`${numbers}, ${refused.length} of them cannot be converted: nothing is written`);
-  } else await output?.write(changed === 0 ? bytes : writeStaged(inodes, version));
+  } else await output?.write(changed === 0 ? bytes : writeStaged(inodes));
   return refused.length > 0 ? FAILED : 0;
 }
 
@@ -116,10 +121,10 @@ function planOf({ output, to, basedir, dryRun, threads }: RelinkFlags): Plan {
 }
 const THREADS_MAX = 999;
 
-function readComposefs(bytes: Uint8Array): { inodes: StagedInode[]; version: number } {
+function readComposefs(bytes: Uint8Array): StagedInodes {
   const image = openImage(bytes);
   if (!image.composefs) throw new ErrnoError(EINVAL, 'an EROFS image, but not a composefs image');
-  return { inodes: readStaged(image), version: image.composefs.composefsVersion };
+  return readStaged(image);
 }
 
 /** The origins of all objects that files with a digest refer to, keyed by `keyOf`. */
