@@ -117,7 +117,6 @@ export class OverlayServer {
       log,
       tracer: driver.debug ? traceTo(trace) : undefined,
     });
-    reserveDescriptors(fd, this.idleFilesMax + OTHER_DESCRIPTORS);
     const session = new Session(fd, dispatcher, { log, latency }, ring);
     const connection = session.begin();
     if (typeof connection === 'string') return connection;
@@ -133,7 +132,10 @@ export class OverlayServer {
         filesystem.holdMerged(isHeld);
         return MERGED_NAME;
       },
-      serve: () => session.run().finally(() => latency?.close()),
+      serve: () => {
+        setTimeout(() => reserveDescriptors(fd, this.idleFilesMax + OTHER_DESCRIPTORS), RESERVE_MS).unref();
+        return session.run().finally(() => latency?.close());
+      },
     };
   }
 
@@ -145,6 +147,8 @@ export class OverlayServer {
   }
 }
 
+/** When descriptors are reserved: a thread that waits for the kernel would delay the confinement of all threads. */
+const RESERVE_MS = 100;
 /** More than the descriptors of directories, sockets and Node.js together. */
 const OTHER_DESCRIPTORS = 2048;
 
