@@ -92,7 +92,7 @@ const comparisons: readonly Comparison[] = [
 
 /** Options of this driver that are compared with its defaults. */
 function variants(): string[] {
-  const sets = ['low=latency=low', 'none=opens=none', 'low,none=latency=low,opens=none', 'off=passthrough=off'];
+  const sets = ['low=latency=low', 'none=opens=none', 'off=passthrough=off'];
   const obstacle = uringObstacle();
   if (obstacle === undefined) sets.push('uring=transport=uring');
   else console.error(`Without transport=uring: ${obstacle}`);
