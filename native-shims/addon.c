@@ -5,8 +5,8 @@
 	X(fuseReceive) X(fuseReply) X(fuseReplyReceive) X(fuseBackingOpen) X(fuseBackingClose)                        \
 	X(mount) X(umount) X(openTree) X(mountSetattr) X(fsopen) X(fsconfig) X(fsmount) X(moveMount)                  \
 	X(socketPair) X(receiveDescriptor)                                                                            \
-	X(openat2) X(close) X(closeRange) X(flock) X(duplicate) X(growTable) X(replace) X(setStatusFlags) X(poll)     \
-	X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                               \
+	X(close) X(closeRange) X(flock) X(duplicate) X(growTable) X(replace) X(setStatusFlags) X(poll)                \
+	X(openat2) X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                    \
 	X(nameToHandleAt) X(openByHandleAt) X(fileFlags) X(fileXattr) X(filesystemUuid) X(btrfsUuid)                  \
 	X(lgetxattr) X(getxattr) X(listxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                 \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \

@@ -3,7 +3,7 @@
     {
       "target_name": "lowerdata",
       "sources": [
-        "addon.c", "shim.c", "fuse_dev.c", "mount.c", "files.c", "xattr.c", "verity.c", "process.c",
+        "addon.c", "shim.c", "fuse_dev.c", "mount.c", "descriptors.c", "files.c", "xattr.c", "verity.c", "process.c",
         "confine.c", "bench.c", "uring.c", "event_loop.c"
       ],
       "defines": ["_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],

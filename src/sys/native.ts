@@ -48,9 +48,7 @@ export interface Native {
   /** recvmsg(2) of one byte with one descriptor (SCM_RIGHTS, close-on-exec); -EPROTO if none came. */
   receiveDescriptor(socket: number): number;
 
-  // ---- files.c ---------------------------------------------------------------------------------------------------
-  /** openat2(2); `mode` 0. Flags always include O_CLOEXEC. */
-  openat2(dirfd: number, path: ByteString, flags: number, resolve: number): number;
+  // ---- descriptors.c ---------------------------------------------------------------------------------------------
   close(fd: number): number;
   /** close_range(2); -ENOSYS before Linux 5.9, and -EINVAL for CLOSE_RANGE_CLOEXEC before 5.11. */
   closeRange(first: number, last: number, flags: number): number;
@@ -66,6 +64,10 @@ export interface Native {
   setStatusFlags(fd: number, flags: number): number;
   /** poll(2): the number of ready descriptors among `fds` (8 at most); 0 after `milliseconds` (negative: no limit). */
   poll(fds: Int32Array, events: number, milliseconds: number): number;
+
+  // ---- files.c ---------------------------------------------------------------------------------------------------
+  /** openat2(2); `mode` 0. Flags always include O_CLOEXEC. */
+  openat2(dirfd: number, path: ByteString, flags: number, resolve: number): number;
   /** statx(2) into `out`, at least 256 bytes: struct statx. */
   statx(dirfd: number, path: ByteString, flags: number, mask: number, out: Uint8Array): number;
   /** getdents64(2): packed struct linux_dirent64; 0 at the end. */
