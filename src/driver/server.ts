@@ -47,6 +47,8 @@ export class OverlayServer {
   readonly overlay: Overlay;
   private readonly isPrivileged = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
   private readonly idleFilesMax = idleFilesMax();
+  /** The number of descriptors that this process may come to have open. */
+  private readonly descriptors = Math.min(this.idleFilesMax + OTHER_DESCRIPTORS, openFilesMax());
   private readonly latency: CpuLatency | undefined;
   private readonly ring: FuseRing | undefined;
 
@@ -133,7 +135,7 @@ export class OverlayServer {
         return MERGED_NAME;
       },
       serve: () => {
-        setTimeout(() => reserveDescriptors(fd, this.idleFilesMax + OTHER_DESCRIPTORS), RESERVE_MS).unref();
+        setTimeout(() => reserveDescriptors(fd, this.descriptors), RESERVE_MS).unref();
         return session.run().finally(() => latency?.close());
       },
     };

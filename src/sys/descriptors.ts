@@ -1,7 +1,6 @@
 /** Descriptors that are kept open only for speed, and closed when the process has no descriptor left. */
 import { EMFILE, ENFILE } from './errno.ts';
 import { native } from './native.ts';
-import { openFilesMax } from './security/privileges.ts';
 
 /** Functions that close such descriptors. */
 const spares = new Set<() => void>();
@@ -20,9 +19,10 @@ export function spareDescriptors(giveUp: () => void): () => void {
  * Makes room for descriptors in the kernel's table. It grows by powers of two, and each growth makes a process with threads wait
  * for 8 to 17 ms. Now it grows once, on another thread. Source: linux/fs/file.c.
  * @param fd any open descriptor
+ * @param count no more than the process may have
  */
 export function reserveDescriptors(fd: number, count: number): void {
-  native.growTable(fd, Math.min(count, openFilesMax()));
+  native.growTable(fd, count);
 }
 
 /** Calls `open`. If no descriptor is left, closes the spare ones and calls it once more. Returns the result of `open`. */
