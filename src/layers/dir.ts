@@ -218,10 +218,10 @@ export class DirLayer implements Layer {
     if (plainFd < 0) return -errno.EOPNOTSUPP;
     const fd = openIn(plainFd, path, O_NONBLOCK | O_NOFOLLOW, WITHIN);
     if (fd < 0) return fd;
-    const isSeen = sx.statx(fd, '') === 0;
-    if (isSeen && isRegular(sx.statxMode())) return new FileData(fd, this.path, shown, true);
+    const result = sx.statx(fd, '');
+    if (result === 0 && isRegular(sx.statxMode())) return new FileData(fd, this.path, shown, true);
     native.close(fd);
-    return -errno.ENOENT;
+    return result < 0 ? result : -errno.ENOENT;
   }
 
   /** Looks at the object before it is opened for reading, because opening a device has effects. */
