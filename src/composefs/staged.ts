@@ -4,22 +4,14 @@
  */
 import type { ByteString, Seconds } from '../sys/bytes.ts';
 import { withRoom } from '../sys/columns.ts';
+import type { TreeInode } from './tree.ts';
 import { XattrPairs } from './xattrs.ts';
 
 /** The number of an inode's row; the root has 0. */
 export type Row = number;
 
 /** The fields that `add` copies into a row. */
-interface RowFields {
-  readonly mode: number;
-  readonly nlink: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly rdev: number;
-  readonly sizeBytes: number;
-  readonly mtime: Seconds;
-  readonly mtimensec: number;
-}
+type RowFields = Pick<TreeInode, 'mode' | 'nlink' | 'uid' | 'gid' | 'rdev' | 'sizeBytes' | 'mtime' | 'mtimensec'>;
 
 const ROWS = 1024;
 const u32 = (): Uint32Array => new Uint32Array(ROWS);

@@ -12,6 +12,7 @@ import type { ByteString } from '../sys/bytes.ts';
 import { CpuLatency } from '../sys/cpu-latency.ts';
 import { reserveDescriptors } from '../sys/descriptors.ts';
 import { EPERM, ErrnoError } from '../sys/errno.ts';
+import { runDeferred } from '../sys/event-loop.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, openFilesMax } from '../sys/security/privileges.ts';
 import { MeasurePool } from '../verity/measure-pool.ts';
 import type { ActivityCounters } from './activity.ts';
@@ -46,9 +47,10 @@ export class OverlayServer {
   private readonly driver: DriverOptions;
   readonly overlay: Overlay;
   private readonly isPrivileged = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
-  private readonly idleFilesMax = idleFilesMax();
+  private readonly openFilesMax = openFilesMax();
+  private readonly idleFilesMax = idleFilesMax(this.openFilesMax);
   /** The number of descriptors that this process may come to have open. */
-  private readonly descriptors = Math.min(this.idleFilesMax + OTHER_DESCRIPTORS, openFilesMax());
+  private readonly descriptors = Math.min(this.idleFilesMax + OTHER_DESCRIPTORS, this.openFilesMax);
   private readonly latency: CpuLatency | undefined;
   private readonly ring: FuseRing | undefined;
 
@@ -135,7 +137,8 @@ export class OverlayServer {
         return MERGED_NAME;
       },
       serve: () => {
-        setTimeout(() => reserveDescriptors(fd, this.descriptors), RESERVE_MS).unref();
+        // not earlier: a thread that waits for the kernel would delay the confinement of all threads
+        runDeferred(() => reserveDescriptors(fd, this.descriptors));
         return session.run().finally(() => latency?.close());
       },
     };
@@ -149,12 +152,10 @@ export class OverlayServer {
   }
 }
 
-/** When descriptors are reserved: a thread that waits for the kernel would delay the confinement of all threads. */
-const RESERVE_MS = 100;
 /** More than the descriptors of directories, sockets and Node.js together. */
 const OTHER_DESCRIPTORS = 2048;
 
 /** A quarter of the descriptors that the process may have, but between 16 and 16,384. */
-function idleFilesMax(): number {
-  return Math.max(16, Math.min(16_384, Math.floor(openFilesMax() / 4)));
+function idleFilesMax(openFilesMax: number): number {
+  return Math.max(16, Math.min(16_384, Math.floor(openFilesMax / 4)));
 }

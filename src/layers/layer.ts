@@ -120,8 +120,8 @@ export interface Layer {
    */
   readdirFrom?(directory: Inode, position: number, visit: VisitFrom): void;
   /**
-   * Passes names in the layer's order until `visit` returns false. The rest of the directory is not read, so a name may be one that
-   * no lookup finds. Absent in directories.
+   * Passes names as `readdirFrom` does from the start, but does not check their order first, which reads the whole directory. So a
+   * name may be one that no lookup finds. Absent in directories.
    */
   visitNames?(directory: Inode, visit: (name: ByteString, dtype: number) => boolean): void;
   /**

@@ -3,8 +3,8 @@ import { rmSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { type Activity, type ActivityCounters, activityOf } from '../driver/activity.ts';
 import { byteStringFromText } from '../sys/bytes.ts';
+import { runDeferred } from '../sys/event-loop.ts';
 import { native } from '../sys/native.ts';
-import { runDeferred } from './deferred.ts';
 
 export interface LiveNumbers {
   readonly process: {

@@ -11,10 +11,10 @@ import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { bufferOf, byteStringFromText } from '../sys/bytes.ts';
 import { must } from '../sys/errno.ts';
+import { runDeferred } from '../sys/event-loop.ts';
 import { native, packageDirectory } from '../sys/native.ts';
 import { CHANNEL, readCall } from './argv.ts';
 import { leave, type MountOrder, type Readiness, serveMount } from './daemon.ts';
-import { runDeferred } from './deferred.ts';
 import { logToSystem } from './supervisor.ts';
 
 const STDERR = 2;

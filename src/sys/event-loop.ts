@@ -49,3 +49,14 @@ export function betweenEvents(turn: () => boolean): void {
   };
   next();
 }
+
+/** How long work waits that can wait. */
+const SOON_MS = 100;
+
+/**
+ * Calls `act` after SOON_MS, unless the process ends before: a new mount answers its first requests before it does work that takes
+ * milliseconds.
+ */
+export function runDeferred(act: () => void): void {
+  setTimeout(act, SOON_MS).unref();
+}
