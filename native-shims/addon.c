@@ -8,7 +8,11 @@
 	X(close) X(closeRange) X(flock) X(duplicate) X(growTable) X(replace) X(setStatusFlags) X(poll)                \
 	X(openat2) X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                    \
 	X(nameToHandleAt) X(openByHandleAt) X(fileFlags) X(fileXattr) X(filesystemUuid) X(btrfsUuid)                  \
+	X(openat) X(mkdirat) X(mknodat) X(symlinkat) X(linkat) X(unlinkat) X(renameat2)                               \
+	X(fchownat) X(fchmodat) X(utimensat) X(ftruncate) X(fallocate) X(pwrite) X(fsync) X(fdatasync) X(syncfs)      \
+	X(copyFileRange) X(clone) X(setFileFlags) X(setFileXattr)                                                     \
 	X(lgetxattr) X(getxattr) X(listxattr) X(getxattrat) X(listxattrat) X(fgetxattr) X(flistxattr)                 \
+	X(setxattr) X(removexattr) X(setxattrat) X(removexattrat)                                                     \
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(advise) X(addressOf)                                                     \
 	X(loopDescriptor) X(loopTimeout) X(prepareStreams)                                                            \

@@ -66,6 +66,11 @@ int64_t arg_offset(struct args *a)
 	return arg_number(a, -SAFE_MAX, SAFE_MAX);
 }
 
+uint32_t arg_id(struct args *a)
+{
+	return (int64_t)arg_number(a, -1, UINT32_MAX);
+}
+
 struct span arg_array(struct args *a, napi_typedarray_type type)
 {
 	static char none; /* a valid address for zero bytes, because C library functions require one */

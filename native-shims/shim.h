@@ -15,7 +15,7 @@
 /* Integers are JavaScript numbers, which are exact up to this one. */
 #define SAFE_MAX ((int64_t)1 << 53)
 
-#define ARGS_MAX 5
+#define ARGS_MAX 6
 
 struct args {
 	napi_env env;
@@ -41,6 +41,7 @@ size_t arg_bytes_z(struct args *a, char *out, size_t size);
 int arg_int(struct args *a);
 uint64_t arg_u64(struct args *a);   /* 0 to 2^53 */
 int64_t arg_offset(struct args *a); /* -2^53 to 2^53 */
+uint32_t arg_id(struct args *a);    /* of a user or group: 0 to 2^32 - 1, or -1, which is the same as the last one */
 
 /* The memory of a Uint8Array (a Buffer is one), or with arg_array of another kind of typed array. It may be over a
  * SharedArrayBuffer. */

@@ -96,6 +96,43 @@ export interface Native {
    */
   btrfsUuid(fd: number, out: Uint8Array): number;
 
+  // ---- changes.c -------------------------------------------------------------------------------------------------
+  /** openat(2). Flags always include O_CLOEXEC. */
+  openat(dirfd: number, path: ByteString, flags: number, mode: number): number;
+  mkdirat(dirfd: number, path: ByteString, mode: number): number;
+  /** mknodat(2); `major` and `minor` matter only for devices. */
+  mknodat(dirfd: number, path: ByteString, mode: number, major: number, minor: number): number;
+  symlinkat(target: ByteString, dirfd: number, path: ByteString): number;
+  /** linkat(2); a symlink is followed only with AT_SYMLINK_FOLLOW. */
+  linkat(fromDirfd: number, from: ByteString, toDirfd: number, to: ByteString, flags: number): number;
+  unlinkat(dirfd: number, path: ByteString, flags: number): number;
+  renameat2(fromDirfd: number, from: ByteString, toDirfd: number, to: ByteString, flags: number): number;
+  /** fchownat(2); a `uid` or `gid` of -1 leaves it unchanged. */
+  fchownat(dirfd: number, path: ByteString, uid: number, gid: number, flags: number): number;
+  /** fchmodat(2) without flags: follows symlinks, also those like /proc/self/fd/N. */
+  fchmodat(dirfd: number, path: ByteString, mode: number): number;
+  /** utimensat(2); `times` has at least 32 bytes: struct timespec of atime and of mtime. */
+  utimensat(dirfd: number, path: ByteString, times: Uint8Array, flags: number): number;
+  ftruncate(fd: number, size: number): number;
+  fallocate(fd: number, mode: number, offset: number, length: number): number;
+  /**
+   * pwrite(2) of the `length` bytes at `bytes[at..]`, repeated until all are written or an error stops it. Returns the number of
+   * bytes written, or the -errno if there were none.
+   */
+  pwrite(fd: number, bytes: Uint8Array, at: number, length: number, position: number): number;
+  fsync(fd: number): number;
+  fdatasync(fd: number): number;
+  /** syncfs(2): writes the whole filesystem of `fd`. */
+  syncfs(fd: number): number;
+  /** copy_file_range(2), once: returns the number of bytes copied, which may be less than `length`; 0 at the end of the file. */
+  copyFileRange(from: number, fromOffset: number, to: number, toOffset: number, length: number): number;
+  /** ioctl FICLONE: `to` shares all the blocks of `from`. */
+  clone(to: number, from: number): number;
+  /** ioctl FS_IOC_SETFLAGS; `flags` has at least 4 bytes: the u32 of flags. */
+  setFileFlags(fd: number, flags: Uint8Array): number;
+  /** ioctl FS_IOC_FSSETXATTR; `value` has at least 28 bytes: struct fsxattr. */
+  setFileXattr(fd: number, value: Uint8Array): number;
+
   // ---- xattr.c: an empty `out` asks for the size -----------------------------------------------------------------
   lgetxattr(path: ByteString, name: ByteString, out: Uint8Array): number;
   /** Like listxattr, follows symlinks. */
@@ -107,6 +144,21 @@ export interface Native {
   listxattrat(dirfd: number, path: ByteString, flags: number, out: Uint8Array): number;
   fgetxattr(fd: number, name: ByteString, out: Uint8Array): number;
   flistxattr(fd: number, out: Uint8Array): number;
+  /** setxattr(2): follows symlinks. `flags` may hold XATTR_CREATE or XATTR_REPLACE. */
+  setxattr(path: ByteString, name: ByteString, value: Uint8Array, flags: number): number;
+  /** removexattr(2): follows symlinks. */
+  removexattr(path: ByteString, name: ByteString): number;
+  /** setxattrat(2); `atFlags` may hold AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH. -ENOSYS before Linux 6.13. */
+  setxattrat(
+    dirfd: number,
+    path: ByteString,
+    atFlags: number,
+    name: ByteString,
+    value: Uint8Array,
+    flags: number,
+  ): number;
+  /** removexattrat(2), with the same `atFlags` and since the same version. */
+  removexattrat(dirfd: number, path: ByteString, atFlags: number, name: ByteString): number;
 
   // ---- verity.c --------------------------------------------------------------------------------------------------
   /**
