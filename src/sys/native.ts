@@ -148,7 +148,10 @@ export interface Native {
   setxattr(path: ByteString, name: ByteString, value: Uint8Array, flags: number): number;
   /** removexattr(2): follows symlinks. */
   removexattr(path: ByteString, name: ByteString): number;
-  /** setxattrat(2); `atFlags` may hold AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH. -ENOSYS before Linux 6.13. */
+  /**
+   * setxattrat(2); `atFlags` may hold AT_SYMLINK_NOFOLLOW, and AT_EMPTY_PATH, which gives -EBADF for a descriptor opened with
+   * O_PATH. -ENOSYS before Linux 6.13.
+   */
   setxattrat(
     dirfd: number,
     path: ByteString,

@@ -1,6 +1,6 @@
 /**
  * Proves src/sys/native.ts: what the addon holds, every call's errno, and that a wrong argument does nothing but fail.
- * What the calls do when they work is in native-files.ts, native-changes.ts and native-mount.ts.
+ * What the calls do when they work is in native-{files,changes,attributes,mount}.ts.
  */
 import * as fs from 'node:fs';
 import { join } from 'node:path';
