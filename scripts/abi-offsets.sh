@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints the values of C integer expressions, as the system's headers define them: one expression per line on standard input, one
-# value per line on standard output. test/fuse/abi.ts runs it. Usage: echo 'offsetof(struct fuse_attr, mode)' |
+# value per line on standard output. test/fuse/wire/abi.ts runs it. Usage: echo 'offsetof(struct fuse_attr, mode)' |
 # scripts/abi-offsets.sh linux/fuse.h
 set -euo pipefail
 

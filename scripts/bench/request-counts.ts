@@ -11,10 +11,10 @@
 import { Backing } from '../../src/driver/backing.ts';
 import { Files } from '../../src/driver/files.ts';
 import { OverlayFilesystem } from '../../src/driver/filesystem.ts';
-import { InHeader } from '../../src/fuse/abi.ts';
 import { Dispatcher, REQUEST_BYTES } from '../../src/fuse/dispatch.ts';
-import { Opcode } from '../../src/fuse/opcode.ts';
 import { RequestCounts } from '../../src/fuse/request-counts.ts';
+import { InHeader } from '../../src/fuse/wire/abi.ts';
+import { Opcode } from '../../src/fuse/wire/opcode.ts';
 import { bufferOf, byteStringFromText, type Node, type Overlay, openStack } from '../../src/index.ts';
 import { isDirectory } from '../../src/sys/stat.ts';
 

@@ -1,6 +1,6 @@
 /** The kernel's side of a session: it parses replies as Linux does, and records the nodes that replies announced. */
-import * as abi from '../../src/fuse/abi.ts';
-import { Opcode } from '../../src/fuse/opcode.ts';
+import * as abi from '../../src/fuse/wire/abi.ts';
+import { Opcode } from '../../src/fuse/wire/opcode.ts';
 import { byteStringOf, getU64 } from '../../src/sys/bytes.ts';
 import { ESTALE } from '../../src/sys/errno.ts';
 import { isDirectory } from '../../src/sys/stat.ts';

@@ -9,10 +9,10 @@
 import { Backing } from '../../src/driver/backing.ts';
 import { Files } from '../../src/driver/files.ts';
 import { OverlayFilesystem } from '../../src/driver/filesystem.ts';
-import * as abi from '../../src/fuse/abi.ts';
 import { Dispatcher, REQUEST_BYTES } from '../../src/fuse/dispatch.ts';
-import { Opcode } from '../../src/fuse/opcode.ts';
-import { DEFERRED, type Filesystem, type Settled } from '../../src/fuse/ops.ts';
+import { DEFERRED, type Filesystem, type Settled } from '../../src/fuse/filesystem.ts';
+import * as abi from '../../src/fuse/wire/abi.ts';
+import { Opcode } from '../../src/fuse/wire/opcode.ts';
 import type { Overlay } from '../../src/overlay/overlay.ts';
 import { Kernel } from './kernel.ts';
 import { damageBytes, damageField, joined, type Place } from './mutate.ts';
@@ -221,9 +221,9 @@ const WAITING_MAX = 3;
  */
 function deferring(filesystem: OverlayFilesystem, isOver: () => boolean): Filesystem {
   const waiting: Settled[] = [];
-  const open = (...[nodeid, flags, out, unique]: Parameters<Filesystem['open']>): number => {
-    if (unique.charCodeAt(0) % 3 !== 0) return filesystem.open(nodeid, flags, out, unique);
-    waiting.push({ unique, answer: later => filesystem.open(nodeid, flags, later, unique) });
+  const open = (...[nodeid, flags, out, unique, kills]: Parameters<Filesystem['open']>): number => {
+    if (unique.charCodeAt(0) % 3 !== 0) return filesystem.open(nodeid, flags, out, unique, kills);
+    waiting.push({ unique, answer: later => filesystem.open(nodeid, flags, later, unique, kills) });
     return DEFERRED;
   };
   const settled = (): Settled | undefined => (isOver() || waiting.length > WAITING_MAX ? waiting.shift() : undefined);

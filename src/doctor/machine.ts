@@ -2,9 +2,9 @@
 import { spawnSync } from 'node:child_process';
 import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { InHeader, InitIn, MAJOR } from '../fuse/abi.ts';
 import { flagsOf, InitFlag, type InitFlagName } from '../fuse/init.ts';
-import { Opcode } from '../fuse/opcode.ts';
+import { InHeader, InitIn, MAJOR } from '../fuse/wire/abi.ts';
+import { Opcode } from '../fuse/wire/opcode.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/security/privileges.ts';
 
 /** The kernel's offer in INIT. */

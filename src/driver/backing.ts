@@ -23,9 +23,9 @@ export class Backing {
   }
 
   /** Registers data with the kernel. @returns its backing id, or 0 if reads must come to this process */
-  open(data: Data): number {
-    if (!this.trying || data.fd < 0) return 0;
-    const id = native.fuseBackingOpen(this.session, data.fd);
+  open({ fd }: Pick<Data, 'fd'>): number {
+    if (!this.trying || fd < 0) return 0;
+    const id = native.fuseBackingOpen(this.session, fd);
     if (id > 0) return id;
     // EPERM: no passthrough in this connection, or no CAP_SYS_ADMIN. Other errors concern only this file, which may be stacked
     // too deep.

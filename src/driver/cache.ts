@@ -1,5 +1,6 @@
 /** Which answers the kernel may cache, and for how long. */
 import { DEFAULT_MEMORY, type Memory } from '../overlay/cache.ts';
+import type { StackOptions } from '../overlay/options/rules.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { DriverOptions } from './options.ts';
 
@@ -26,17 +27,22 @@ export interface CachePolicy {
 export function cachePolicy(overlay: Overlay, options: DriverOptions): CachePolicy {
   return {
     entrySeconds: options.entryTimeout ?? Number.POSITIVE_INFINITY,
-    attrSeconds: options.attrTimeout ?? (overlay.immutable ? Number.POSITIVE_INFINITY : DEFAULT_MEMORY.attrSeconds),
+    attrSeconds:
+      options.attrTimeout ?? (changesOnlyHere(overlay) ? Number.POSITIVE_INFINITY : DEFAULT_MEMORY.attrSeconds),
     negativeSeconds: options.negativeTimeout ?? Number.POSITIVE_INFINITY,
     asksToOpen: options.opens !== 'none',
   };
 }
 
+/** Whether nothing changes but by the kernel's requests: below the upper layer there are only images. */
+const changesOnlyHere = ({ layers }: Overlay): boolean =>
+  layers.every(({ kind, isUpper }) => kind === 'image' || isUpper);
+
 /** The caches of this process. They spare the layers all requests that the kernel's caches would spare them. */
-export function memoryFor(options: DriverOptions): Memory {
+export function memoryFor(options: DriverOptions, { upper }: Pick<StackOptions, 'upper'> = {}): Memory {
   const { dentries, attrTimeout, entryTimeout, negativeTimeout } = options;
   return {
-    dentries: dentries ?? DEFAULT_MEMORY.dentries,
+    dentries: upper ? 0 : (dentries ?? DEFAULT_MEMORY.dentries), // changes would have to be followed
     attrSeconds: attrTimeout ?? DEFAULT_MEMORY.attrSeconds,
     entrySeconds: entryTimeout ?? DEFAULT_MEMORY.entrySeconds,
     negativeSeconds: negativeTimeout ?? DEFAULT_MEMORY.negativeSeconds,

@@ -2,10 +2,11 @@
  * The rights that the process of a mount gives up after mounting, so that an attacker who controls it gains little. All threads,
  * including those of Node.js, share their memory, so all get the same limits:
  *
- *     seccomp        no new privileges; no system calls that start programs, mount filesystems, make or change files, or
- *         reach other processes or the kernel
- *     Landlock       nothing is written, and nothing is opened except the layers, the package and /proc
- *     capabilities   only CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN, and these only if they are used, see `capabilities`
+ *     seccomp        no new privileges; no system calls that start programs, mount filesystems, make or change files (but with
+ *         upperdir), or reach other processes or the kernel
+ *     Landlock       nothing is written but upperdir and workdir, and nothing is opened except the layers, the package and /proc
+ *     capabilities   only CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN, and with upperdir those that change files; each only if it is
+ *         used, see `capabilities`
  *
  * The unmount is left to the watcher, another process. If the kernel lacks one part, the others still apply.
  */
@@ -24,6 +25,7 @@ import {
   inInitialUserNamespace,
   refuseNewPrivileges,
   setCapabilities,
+  WRITING_CAPABILITIES,
 } from '../sys/security/privileges.ts';
 import { type ArgumentRule, applyToAllThreads, type Refused, refusal } from '../sys/security/seccomp.ts';
 import { knowsSystemCalls, type SystemCall, systemCalls } from '../sys/security/system-calls.ts';
@@ -42,7 +44,14 @@ export interface Confinement {
 const NAMES: Readonly<Record<number, string>> = {
   [CAP_DAC_READ_SEARCH]: 'CAP_DAC_READ_SEARCH',
   [CAP_SYS_ADMIN]: 'CAP_SYS_ADMIN',
+  ...Object.fromEntries(Object.entries(WRITING_CAPABILITIES).map(([name, capability]) => [capability, name])),
 };
+/** Calls that change files, which a mount with an upper layer makes. */
+const WRITING_CALLS: readonly SystemCall[] = [
+  ...(['mkdirat', 'mknodat', 'symlinkat', 'linkat', 'unlinkat', 'renameat2'] as const),
+  ...(['ftruncate', 'fallocate', 'copy_file_range', 'fchmodat', 'fchownat', 'utimensat'] as const),
+  ...(['setxattr', 'setxattrat', 'removexattr', 'removexattrat'] as const),
+];
 /** Calls that are in the table for this process's own use, so they are not refused. */
 const OWN_CALLS: readonly SystemCall[] = ['capset', 'prctl', 'landlock_restrict_self'];
 
@@ -65,27 +74,34 @@ export class Limits {
   private readonly directories: readonly LayerSpec[];
   private readonly reading: boolean;
   private readonly rules: Ruleset | undefined;
-  private readonly held = [CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN].filter(hasCapability);
+  private readonly held: readonly number[];
   private readonly isInitial = inInitialUserNamespace();
   private isRestricted = false;
 
   /** Relative paths of layers are resolved in the current directory. */
   constructor(stack: StackOptions) {
     this.stack = stack;
+    const { upper } = stack;
+    const writing = upper ? Object.values(WRITING_CAPABILITIES) : [];
+    this.held = [CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, ...writing].filter(hasCapability);
     this.directories = stack.layers.filter(({ path }) => isDirectory(path));
     const byHandle = stack.followOrigin && this.held.includes(CAP_DAC_READ_SEARCH);
     this.reading = !byHandle || knowsHandles();
     const others = ['/proc', ...moduleDirectories(hashPackages)].map(byteStringFromText);
-    this.rules = rulesFor([...this.directories.map(({ path }) => path), ...others], this.reading);
+    const written = upper ? [upper.upperdir, upper.workdir] : [];
+    this.rules = rulesFor([...this.directories.map(({ path }) => path), ...others], written, this.reading);
   }
 
   /**
    * The capabilities to keep. CAP_DAC_READ_SEARCH reads files of a layer that only root may read, and opens files by handle.
-   * CAP_SYS_ADMIN registers files for passthrough, and reads trusted.* xattrs in directory layers.
+   * CAP_SYS_ADMIN registers files for passthrough, and reads trusted.* xattrs in directory layers. An upper layer takes the
+   * WRITING_CAPABILITIES, because the kernel has already decided that the caller may make the change.
    */
   private capabilities(passthrough: boolean): number[] {
-    const isAdmin = this.isInitial && (passthrough || this.directories.some(({ dataOnly }) => !dataOnly));
-    return this.held.filter(one => (one === CAP_SYS_ADMIN ? isAdmin : this.directories.length > 0));
+    const isWritten = this.stack.upper !== undefined;
+    const readsXattrs = isWritten || this.directories.some(({ dataOnly }) => !dataOnly);
+    const isAdmin = this.isInitial && (passthrough || readsXattrs);
+    return this.held.filter(one => (one === CAP_SYS_ADMIN ? isAdmin : isWritten || this.directories.length > 0));
   }
 
   /**
@@ -122,7 +138,7 @@ const CLONE_NEW = 0x7e020080;
 const TIOCSTI = 0x5412;
 const TIOCLINUX = 0x541c;
 
-function refusedCalls({ followOrigin }: StackOptions): Refused {
+function refusedCalls({ followOrigin, upper }: StackOptions): Refused {
   const unless: ArgumentRule[] = [
     { call: 'tgkill', argument: 0, equal: [process.pid] },
     { call: 'prlimit64', argument: 0, equal: [0] },
@@ -130,7 +146,7 @@ function refusedCalls({ followOrigin }: StackOptions): Refused {
     { call: 'ioctl', argument: 1, notEqual: [TIOCSTI, TIOCLINUX] },
   ];
   const missing: SystemCall[] = ['clone3']; // a filter cannot see its flags
-  const allowed = [...OWN_CALLS, ...(followOrigin ? ['open_by_handle_at'] : [])];
+  const allowed = [...OWN_CALLS, ...(followOrigin ? ['open_by_handle_at'] : []), ...(upper ? WRITING_CALLS : [])];
   const others: string[] = [...allowed, ...missing, ...unless.map(({ call }) => call)];
   return { calls: (Object.keys(systemCalls) as SystemCall[]).filter(name => !others.includes(name)), missing, unless };
 }
@@ -138,12 +154,20 @@ function refusedCalls({ followOrigin }: StackOptions): Refused {
 const isDirectory = (path: ByteString): boolean =>
   statSync(bufferOf(path), { throwIfNoEntry: false })?.isDirectory() === true;
 
-/** Rules that allow reading the directories; undefined without Landlock, or if it refuses one of them. */
-function rulesFor(directories: readonly ByteString[], reading: boolean): Ruleset | undefined {
-  if (landlockVersion() === 0) return undefined;
+/** Since this version, a file can be renamed from one directory to another. */
+const VERSION_OF_RENAMES = 2;
+
+/** Rules that allow reading the directories, and changing those that are written to; undefined without Landlock, or if it refuses one of them. */
+function rulesFor(
+  directories: readonly ByteString[],
+  written: readonly ByteString[],
+  reading: boolean,
+): Ruleset | undefined {
+  if (landlockVersion() < (written.length > 0 ? VERSION_OF_RENAMES : 1)) return undefined;
   try {
     const rules = new Ruleset({ reading });
     if (reading) for (const directory of directories) rules.allowReading(directory);
+    for (const directory of written) rules.allowEverything(directory);
     return rules;
   } catch {
     return undefined;

@@ -3,7 +3,7 @@
  * readers of a directory share its listing.
  */
 import { LRUCache } from 'lru-cache';
-import type { Nodeid } from '../fuse/ops.ts';
+import type { Nodeid } from '../fuse/filesystem.ts';
 import type { Listing } from '../overlay/listing.ts';
 import { CacheCounts } from '../sys/counters.ts';
 

@@ -1,6 +1,7 @@
 /** Open regular files. Each has one data source and one backing id, however often it is opened. */
-import { Fopen } from '../fuse/abi.ts';
-import { DEFERRED, type Nodeid, type Unique } from '../fuse/ops.ts';
+
+import { DEFERRED, type Nodeid, type Unique } from '../fuse/filesystem.ts';
+import { Fopen } from '../fuse/wire/abi.ts';
 import type { Data } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
@@ -310,6 +311,11 @@ export class Files {
   openFd(nodeid: Nodeid): number {
     const file = this.files.peek(nodeid);
     return file !== undefined && file.users > 0 && file.node.data === undefined ? file.data.fd : -1;
+  }
+
+  /** Whether a file is open. */
+  isOpen(nodeid: Nodeid): boolean {
+    return (this.files.peek(nodeid)?.users ?? 0) > 0;
   }
 
   /** The data of an open file; undefined for an unknown handle. */

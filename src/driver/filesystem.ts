@@ -1,51 +1,37 @@
 /** A FUSE filesystem over an overlay, with one method for each operation. */
-import { Fopen } from '../fuse/abi.ts';
+
 import { DirentPacker } from '../fuse/dirents.ts';
-import type { InitResult } from '../fuse/init.ts';
 import {
   type Caller,
-  DEFERRED,
   type FileAttributes,
   type Filesystem,
   type Nodeid,
   ROOT,
   type Settled,
   type Unique,
-} from '../fuse/ops.ts';
+} from '../fuse/filesystem.ts';
+import type { InitResult } from '../fuse/init.ts';
 import type { Out } from '../fuse/reply.ts';
 import * as reply from '../fuse/reply.ts';
-import type { Data } from '../layers/layer.ts';
+import { Fopen } from '../fuse/wire/abi.ts';
 import type { Listing } from '../overlay/listing.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';
 import { type ByteString, bufferOf } from '../sys/bytes.ts';
 import { type Counters, count, newCounters } from '../sys/counters.ts';
-import {
-  EBADF,
-  EINVAL,
-  EIO,
-  EISDIR,
-  ENOENT,
-  ENOSYS,
-  ENOTDIR,
-  EOPNOTSUPP,
-  EROFS,
-  ErrnoError,
-  ESTALE,
-} from '../sys/errno.ts';
+import { EINVAL, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EROFS, ErrnoError, ESTALE } from '../sys/errno.ts';
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
 import { NameCount, putNodeCount } from './activity.ts';
 import type { CachePolicy } from './cache.ts';
 import { Directories } from './directories.ts';
-import type { Files, OpenReply } from './files.ts';
+import { FileOperations } from './file-operations.ts';
+import type { Files } from './files.ts';
 import { isRoot, MERGED, MERGED_NAME, type NodeTable, newNodeTable } from './nodes.ts';
+import type { OverlayChanges } from './writable/changes.ts';
+import type { Writable } from './writable/open.ts';
 
 const W_OK = 2;
-// Source: asm-generic/fcntl.h
-const O_RDONLY = 0;
-const O_ACCMODE = 3;
-const O_TRUNC = 0o1000;
 /** d_ino of an entry that cannot be looked up; 0 would hide the entry. Source: libfuse, FUSE_UNKNOWN_INO. */
 const UNKNOWN_INO = 0xffffffff;
 /** `.` and `..` come first, at positions 0 and 1. The other entries' positions are those of the listing plus DOTS. */
@@ -63,6 +49,7 @@ export interface Visibility {
 export class OverlayFilesystem implements Filesystem {
   /** Numbers at the indices of NameCount. */
   readonly counters = newCounters(NameCount.SIZE);
+  readonly changes: OverlayChanges | undefined;
   private readonly overlay: Overlay;
   private readonly cache: CachePolicy;
   private readonly visible: Visibility;
@@ -73,19 +60,20 @@ export class OverlayFilesystem implements Filesystem {
   private readonly parents = new Map<Nodeid, number>();
   /** Whether the kernel opens directories without asking. It starts after the first OPENDIR was answered ENOSYS. */
   private opensDirectoriesItself = false;
-  /** Whether the kernel opens files without asking. `deferredReads` are then repeated when their data has been checked. */
-  private opensFilesItself = false;
-  private readonly deferredReads = new Map<Unique, (out: Out) => number>();
+  private readonly data: FileOperations;
   /** Whether file handles stay valid after the kernel has forgotten their inodes. */
   private hasHandles = false;
   private readonly packer = new DirentPacker();
 
-  constructor(overlay: Overlay, files: Files, cache: CachePolicy, visible: Visibility) {
+  /** @param writable the nodes and the changes of a tree that is written to */
+  constructor(overlay: Overlay, files: Files, cache: CachePolicy, visible: Visibility, writable?: Writable) {
     this.overlay = overlay;
     this.files = files;
     this.cache = cache;
     this.visible = visible;
-    this.nodes = newNodeTable(overlay);
+    this.nodes = writable?.nodes ?? newNodeTable(overlay);
+    this.changes = writable?.changes;
+    this.data = new FileOperations(overlay, this.nodes, files, this.changes);
     putNodeCount(this.counters, this.nodes.size);
   }
 
@@ -99,9 +87,10 @@ export class OverlayFilesystem implements Filesystem {
    * Unopened directories save two messages each. If the tree can change, the kernel reads a listing again when the mtime does.
    */
   init({ flags }: InitResult): void {
-    this.opensDirectoriesItself =
-      flags.has('NO_OPENDIR_SUPPORT') && (this.overlay.immutable || flags.has('AUTO_INVAL_DATA'));
-    this.opensFilesItself = !this.cache.asksToOpen && flags.has('NO_OPEN_SUPPORT');
+    const seesChanges = this.overlay.immutable || flags.has('AUTO_INVAL_DATA') || this.changes !== undefined;
+    this.opensDirectoriesItself = flags.has('NO_OPENDIR_SUPPORT') && seesChanges;
+    this.data.opensFilesItself = !this.cache.asksToOpen && flags.has('NO_OPEN_SUPPORT');
+    if (this.changes) this.changes.hasLongSetxattr = flags.has('SETXATTR_EXT');
     this.hasHandles = flags.has('EXPORT_SUPPORT');
     this.files.begin(flags.has('PASSTHROUGH'));
   }
@@ -145,7 +134,7 @@ export class OverlayFilesystem implements Filesystem {
   private findOnce(directory: Node, name: ByteString): { node: Node; attr: Attr } | number {
     const found = this.overlay.lookup(directory, name);
     if (typeof found === 'number') return found;
-    const node = this.nodes.canonical(found);
+    const node = this.nodes.canonical(found, directory, name);
     if (node !== found) this.overlay.remember(directory, name, node);
     return { node, attr: this.overlay.attr(node) };
   }
@@ -168,7 +157,7 @@ export class OverlayFilesystem implements Filesystem {
 
   private remember(node: Node, parent: Node): Nodeid {
     const nodeid = this.nodes.remember(node);
-    if (!this.overlay.recalls && isDirectory(node.top.mode)) this.parents.set(nodeid, parent.ino);
+    if (!this.overlay.recalls && !this.changes && isDirectory(node.top.mode)) this.parents.set(nodeid, parent.ino);
     putNodeCount(this.counters, this.nodes.size);
     return nodeid;
   }
@@ -219,6 +208,7 @@ export class OverlayFilesystem implements Filesystem {
   /** The root is its own parent here: the kernel replaces its `..` with the directory above the mount. */
   private parentIno(nodeid: Nodeid, node: Node): number {
     if (isRoot(nodeid)) return node.ino;
+    if (this.changes) return this.changes.parentOf(node)?.ino ?? UNKNOWN_INO;
     return this.overlay.parentIno(node) ?? this.parents.get(nodeid) ?? UNKNOWN_INO;
   }
 
@@ -245,7 +235,7 @@ export class OverlayFilesystem implements Filesystem {
       }
       const recalled = overlay.recall(ino);
       if (typeof recalled === 'number') return undefined;
-      const node = this.nodes.canonical(recalled);
+      const node = this.nodes.canonical(recalled, directory, name);
       return { node, attr: overlay.attr(node) };
     } catch (error) {
       if (error instanceof ErrnoError) return undefined;
@@ -279,7 +269,7 @@ export class OverlayFilesystem implements Filesystem {
 
   access(nodeid: Nodeid, mask: number): number {
     if (this.nodes.get(nodeid) === undefined) return -ESTALE;
-    return mask & W_OK ? -EROFS : 0;
+    return mask & W_OK && !this.changes ? -EROFS : 0;
   }
 
   readlink(nodeid: Nodeid, out: Out): number {
@@ -319,31 +309,12 @@ export class OverlayFilesystem implements Filesystem {
 
   // ---- data --------------------------------------------------------------------------------------------------------
 
-  open(nodeid: Nodeid, flags: number, out: Out, unique: Unique): number {
-    const node = this.nodeOfFile(nodeid);
-    if (node === undefined) return -ESTALE;
-    if (isDirectory(node.top.mode)) return -EISDIR;
-    if ((flags & O_ACCMODE) !== O_RDONLY || flags & O_TRUNC) return -EROFS; // comes only after a remount
-    if (this.opensFilesItself) return -ENOSYS; // and the kernel stops asking; it reads with handle 0, and caches pages
-    return putOpened(out, this.files.open(nodeid, node, unique));
-  }
-
-  /** The same as in the table; that of a kept file need not be made again. */
-  private nodeOfFile(nodeid: Nodeid): Node | undefined {
-    return (this.overlay.recalls ? this.files.nodeOf(nodeid) : undefined) ?? this.nodes.get(nodeid);
+  open(nodeid: Nodeid, flags: number, out: Out, unique: Unique, killsPrivileges: boolean): number {
+    return this.data.open(nodeid, flags, out, unique, killsPrivileges);
   }
 
   settled(): Settled | undefined {
-    const settled = this.files.settled();
-    if (settled === undefined) return undefined;
-    const { unique } = settled;
-    const readAgain = this.deferredReads.get(unique);
-    this.deferredReads.delete(unique);
-    const answer = (out: Out): number => {
-      const opened = settled.answer();
-      return readAgain ? readAgain(out) : putOpened(out, opened);
-    };
-    return { unique, answer };
+    return this.data.settled();
   }
 
   interrupt(unique: Unique): void {
@@ -351,47 +322,22 @@ export class OverlayFilesystem implements Filesystem {
   }
 
   read(nodeid: Nodeid, fh: number, position: number, length: number, out: Out, unique: Unique): number {
-    const data = this.dataOf(nodeid, fh, unique);
-    if (typeof data !== 'number') return data.read(out.bytes, 0, length, position);
-    if (data === DEFERRED) this.deferredReads.set(unique, later => this.readNow(nodeid, fh, position, length, later));
-    return data;
-  }
-
-  private readNow(nodeid: Nodeid, fh: number, position: number, length: number, out: Out): number {
-    const data = this.dataOf(nodeid, fh);
-    return typeof data === 'number' ? data : data.read(out.bytes, 0, length, position);
+    return this.data.read(nodeid, fh, position, length, out, unique);
   }
 
   lseek(nodeid: Nodeid, fh: number, offset: number, whence: number, out: Out): number {
-    const data = this.dataOf(nodeid, fh);
-    const result = typeof data === 'number' ? data : data.seek(offset, whence);
-    return result < 0 ? result : reply.putLseekOut(out.view, 0, result);
-  }
-
-  /**
-   * The data to read from. A file that the kernel opened itself is found and checked now. @returns DEFERRED only with `unique`
-   */
-  private dataOf(nodeid: Nodeid, fh: number, unique?: Unique): Data | number {
-    if (fh !== 0 || !this.opensFilesItself) return this.files.get(fh) ?? -EBADF;
-    const node = this.nodeOfFile(nodeid);
-    if (node === undefined) return -ESTALE;
-    const data = this.files.unopened(nodeid, node, unique);
-    return data === DEFERRED || typeof data !== 'number' ? data : -EIO; // ENOENT would be no valid answer to a read
+    return this.data.lseek(nodeid, fh, offset, whence, out);
   }
 
   release(_nodeid: Nodeid, fh: number): void {
-    this.files.release(fh);
+    this.data.release(fh);
   }
 
   destroy(): void {
+    this.changes?.close();
     this.files.close();
     this.overlay.close();
   }
-}
-
-function putOpened(out: Out, opened: OpenReply | number): number {
-  if (typeof opened === 'number') return opened;
-  return reply.putOpenOut(out.view, 0, opened.handle, opened.flags, opened.backingId);
 }
 
 const isAcl = (name: ByteString): boolean => name.startsWith('system.posix_acl_');

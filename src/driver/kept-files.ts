@@ -3,7 +3,7 @@
  * that an open and a close cost one search: when there are too many, the oldest that was not used since it was last passed over
  * goes first (the second-chance algorithm).
  */
-import type { Nodeid } from '../fuse/ops.ts';
+import type { Nodeid } from '../fuse/filesystem.ts';
 
 /** What is kept here, and what is known of it. Only this class changes the fields that it names. */
 export interface Kept {

@@ -1,5 +1,5 @@
 /** Measures files on separate threads, while the thread that serves the kernel continues. */
-import type { Unique } from '../fuse/ops.ts';
+import type { Unique } from '../fuse/filesystem.ts';
 import { EINTR, EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import type { MeasurePool } from '../verity/measure-pool.ts';

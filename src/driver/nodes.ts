@@ -1,6 +1,6 @@
 /** The nodes that the kernel knows: from nodeid to overlay node. */
-import type { Nodeid } from '../fuse/ops.ts';
-import { ROOT } from '../fuse/ops.ts';
+import type { Nodeid } from '../fuse/filesystem.ts';
+import { ROOT } from '../fuse/filesystem.ts';
 import { isStale, type Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { ByteString } from '../sys/bytes.ts';
@@ -13,7 +13,7 @@ interface KnownNode {
 }
 
 /** The first nodeid after the root's, which is 1. */
-const FIRST_NODEID = 2;
+export const FIRST_NODEID = 2;
 /**
  * A second nodeid of the tree's root, for when it is the only directory in the kernel's root. Inode numbers do not reach it.
  */
@@ -27,7 +27,7 @@ export const MERGED_NAME: ByteString = 'merged';
 export const isRoot = (nodeid: Nodeid): boolean => nodeid === ROOT || nodeid === MERGED;
 
 /** Whether a nodeid is the root of the tree. MERGED is one only in a table that has given it to the kernel. */
-const isRootOf = ({ holdsMerged }: NodeTable, nodeid: Nodeid): boolean =>
+export const isRootOf = ({ holdsMerged }: Pick<NodeTable, 'holdsMerged'>, nodeid: Nodeid): boolean =>
   nodeid === ROOT || (nodeid === MERGED && holdsMerged);
 
 /** From nodeid to overlay node, for the nodeids that the kernel holds. */
@@ -40,8 +40,11 @@ export interface NodeTable {
    * The node; undefined for a nodeid that the kernel was never given or has forgotten. May throw ErrnoError for the former.
    */
   get(nodeid: Nodeid): Node | undefined;
-  /** The node that represents the object of a node that a lookup found; it is the one to answer with. */
-  canonical(node: Node): Node;
+  /**
+   * The node that represents the object of a node that a lookup found; it is the one to answer with.
+   * @param parent the directory in which `name` led to it
+   */
+  canonical(node: Node, parent: Node, name: ByteString): Node;
   /** Counts a lookup of a canonical node that is reported to the kernel. @returns its nodeid */
   remember(node: Node): Nodeid;
   /** Takes back `count` lookups. @returns whether the kernel has forgotten the node */
@@ -129,7 +132,7 @@ export class Nodes implements NodeTable {
 }
 
 /** Whether a found node is the known object. The known node then follows it to the place where it was found. */
-function isSameObject(known: Node, found: Node): boolean {
+export function isSameObject(known: Node, found: Node): boolean {
   if (known === found) return true;
   const { top } = known;
   if ((top.mode & S_IFMT) !== (found.top.mode & S_IFMT)) return false;

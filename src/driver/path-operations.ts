@@ -1,5 +1,5 @@
 /** The operations of fuse-native over an overlay. Each gets a whole path and answers at once. */
-import type { Nodeid } from '../fuse/ops.ts';
+import type { Nodeid } from '../fuse/filesystem.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';

@@ -1,23 +1,30 @@
 /** Opens the layers of a mount, and answers the kernel's requests. */
-import type { End } from '../fuse/device.ts';
+
+import { attributesChanged, type End } from '../fuse/device.ts';
 import { Dispatcher } from '../fuse/dispatch.ts';
+import type { Nodeid } from '../fuse/filesystem.ts';
+import { type Wanted, WRITE_BYTES_MAX } from '../fuse/init.ts';
 import { Session } from '../fuse/session.ts';
 import { traceTo } from '../fuse/trace.ts';
 import { type FuseRing, openRing } from '../fuse/uring.ts';
+import { MIN_READ_BUFFER } from '../fuse/wire/abi.ts';
+import type { LayerContext } from '../layers/context.ts';
+import type { Layer } from '../layers/layer.ts';
 import { openOverlay } from '../overlay/open.ts';
-import type { StackOptions } from '../overlay/options/rules.ts';
+import type { StackOptions, UpperOptions } from '../overlay/options/rules.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { step } from '../overlay/step.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { CpuLatency } from '../sys/cpu-latency.ts';
 import { reserveDescriptors } from '../sys/descriptors.ts';
-import { EPERM, ErrnoError } from '../sys/errno.ts';
+import { EINVAL, EPERM, ErrnoError } from '../sys/errno.ts';
 import { runDeferred } from '../sys/event-loop.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, openFilesMax } from '../sys/security/privileges.ts';
+import { UpperRoots } from '../upper/roots.ts';
 import { MeasurePool } from '../verity/measure-pool.ts';
 import type { ActivityCounters } from './activity.ts';
 import { Backing } from './backing.ts';
-import { cachePolicy, memoryFor } from './cache.ts';
+import { type CachePolicy, cachePolicy, memoryFor } from './cache.ts';
 import { wantsPassthrough } from './confinement.ts';
 import { Files, type OpenReply } from './files.ts';
 import { OverlayFilesystem } from './filesystem.ts';
@@ -25,6 +32,7 @@ import { Measurer } from './measurer.ts';
 import { MERGED_NAME } from './nodes.ts';
 import type { DriverOptions } from './options.ts';
 import { type Restriction, restrictionsOf } from './restrictions.ts';
+import { openWritable, type Writable } from './writable/open.ts';
 
 /** A connection after INIT: its features and its counters. */
 export interface Connected {
@@ -41,11 +49,21 @@ export interface Connected {
   readonly serve: () => Promise<End>;
 }
 
+/** A filesystem with its parts. */
+interface Served {
+  readonly filesystem: OverlayFilesystem;
+  readonly files: Files;
+  readonly writable: Writable | undefined;
+}
+
 export class OverlayServer {
   /** Mount flags that the mount must be made with, in addition to those of its options. */
   readonly restrictions: readonly Restriction[];
   private readonly driver: DriverOptions;
+  private readonly stack: StackOptions;
   readonly overlay: Overlay;
+  /** The directories that are written to. */
+  private roots: UpperRoots | undefined;
   private readonly isPrivileged = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
   private readonly openFilesMax = openFilesMax();
   private readonly idleFilesMax = idleFilesMax(this.openFilesMax);
@@ -57,15 +75,30 @@ export class OverlayServer {
   /** Opens everything that serving needs. Throws ErrnoError if that fails, and as openOverlay does. */
   constructor(stack: StackOptions, driver: DriverOptions) {
     this.driver = driver;
-    this.overlay = openOverlay(stack, step, memoryFor(driver));
+    this.stack = stack;
+    const { upper } = stack;
+    this.overlay = openOverlay(
+      stack,
+      step,
+      memoryFor(driver, stack),
+      upper && (context => this.openUpper(upper, context)),
+    );
     this.overlay.attr(this.overlay.root); // fails now instead of at the kernel's first request
     this.overlay.statfs(driver.statfs);
     this.restrictions = restrictionsOf(stack, driver, this.overlay.layers);
+    if (stack.upper && driver.transport !== 'dev')
+      throw new ErrnoError(EINVAL, `transport=${driver.transport}: not for a mount with upperdir`);
     if (driver.passthrough === 'on' && !this.isPrivileged) {
       throw new ErrnoError(EPERM, 'passthrough=on needs CAP_SYS_ADMIN');
     }
     this.latency = driver.latency === 'low' ? new CpuLatency() : undefined;
     this.ring = driver.transport === 'uring' ? openRing() : undefined;
+  }
+
+  private openUpper(upper: UpperOptions, context: LayerContext): Layer {
+    this.roots = new UpperRoots(upper, context);
+    process.umask(0); // the kernel sends each caller's
+    return this.roots.layer;
   }
 
   /**
@@ -98,30 +131,15 @@ export class OverlayServer {
    * @returns the connection, or how it ended if it ended before INIT
    */
   connect(fd: number, log: (line: string) => void, trace: (line: string) => void): Connected | End {
-    const { driver, overlay, isPrivileged, latency, ring } = this;
-    const wanted = isPrivileged && wantsPassthrough(driver);
-    const files = new Files(overlay, new Backing(fd, wanted, log), {
-      idleMax: this.idleFilesMax,
-      verify: driver.verify,
-      measurer: new Measurer<OpenReply | number>(new MeasurePool()),
-    });
-    const filesystem = new OverlayFilesystem(overlay, files, cachePolicy(overlay, driver), {
-      acl: driver.acl,
-      trusted: isPrivileged,
-      statfs: driver.statfs,
-    });
+    const { latency, ring } = this;
+    const { filesystem, files, writable } = this.filesystem(fd, log);
     const dispatcher = new Dispatcher(filesystem, {
-      wanted: {
-        passthroughDepth: wanted ? 1 : 0,
-        posixAcl: this.asksForAcls,
-        changes: !overlay.immutable,
-        handles: this.hasHandles,
-        ioUring: ring !== undefined,
-      },
+      wanted: this.wanted(writable !== undefined),
       log,
-      tracer: driver.debug ? traceTo(trace) : undefined,
+      tracer: this.driver.debug ? traceTo(trace) : undefined,
     });
-    const session = new Session(fd, dispatcher, { log, latency }, ring);
+    const requestBytes = writable && WRITE_BYTES_MAX + MIN_READ_BUFFER;
+    const session = new Session(fd, dispatcher, { log, latency, requestBytes }, ring);
     const connection = session.begin();
     if (typeof connection === 'string') return connection;
     return {
@@ -142,6 +160,46 @@ export class OverlayServer {
         return session.run().finally(() => latency?.close());
       },
     };
+  }
+
+  /** What is asked of the kernel in INIT. */
+  private wanted(writes: boolean): Wanted {
+    return {
+      passthroughDepth: this.passesThrough ? 1 : 0,
+      posixAcl: this.asksForAcls,
+      changes: !this.overlay.immutable && !writes,
+      writes,
+      handles: this.hasHandles,
+      ioUring: this.ring !== undefined,
+    };
+  }
+
+  private get passesThrough(): boolean {
+    return this.isPrivileged && wantsPassthrough(this.driver);
+  }
+
+  private filesystem(fd: number, log: (line: string) => void): Served {
+    const { driver, overlay, isPrivileged } = this;
+    const backing = new Backing(fd, this.passesThrough, log);
+    // lower files of a writable tree are read through the kernel's cache of pages, which stays right when they are copied up
+    const files = new Files(overlay, this.roots ? new Backing(fd, false, log) : backing, {
+      idleMax: this.idleFilesMax,
+      verify: driver.verify,
+      measurer: new Measurer<OpenReply | number>(new MeasurePool()),
+    });
+    const cache = cachePolicy(overlay, driver);
+    const visible = { acl: driver.acl, trusted: isPrivileged, statfs: driver.statfs };
+    const writable = this.writable(fd, backing, files, cache);
+    return { filesystem: new OverlayFilesystem(overlay, files, cache, visible, writable), files, writable };
+  }
+
+  private writable(fd: number, backing: Backing, files: Files, cache: CachePolicy): Writable | undefined {
+    const { roots, overlay, stack } = this;
+    if (roots === undefined || stack.upper === undefined) return undefined;
+    const { redirects, volatile } = stack.upper;
+    const rules = { metacopy: stack.metacopy, redirects, volatile };
+    const inform = (nodeid: Nodeid): number => attributesChanged(fd, nodeid);
+    return openWritable(overlay, roots, rules, backing, files, cache, inform);
   }
 
   private whyNoPassthrough(): string {

@@ -1,12 +1,15 @@
 /** Serves the connection over /dev/fuse. */
 
+import { putU64 } from '../sys/bytes.ts';
 import type { CpuLatency } from '../sys/cpu-latency.ts';
 import { EAGAIN, ECONNABORTED, EINTR, ENODEV, ENOENT, ErrnoError, errnoText, must } from '../sys/errno.ts';
 import { sleeperOn } from '../sys/event-loop.ts';
 import { native } from '../sys/native.ts';
 import type { Dispatcher } from './dispatch.ts';
 import { REQUEST_BYTES } from './dispatch.ts';
+import type { Nodeid } from './filesystem.ts';
 import { Pause } from './pause.ts';
+import { Notify, NotifyInvalInodeOut, OutHeader } from './wire/abi.ts';
 
 /** How a connection ended. After an abort, the mount stays and answers ENOTCONN. */
 export type End = 'unmounted' | 'aborted';
@@ -17,6 +20,8 @@ const WRITE_FAILED = -4096;
 export interface SessionOptions {
   /** Gets one line for each reply that the kernel refused. */
   readonly log: (line: string) => void;
+  /** The size of the buffer for a request, if it must be larger than REQUEST_BYTES. */
+  readonly requestBytes?: number | undefined;
   /** Keeps CPUs awake while requests follow each other closely. */
   readonly latency?: CpuLatency | undefined;
 }
@@ -29,7 +34,7 @@ export class Device {
   private readonly fd: number;
   private readonly dispatcher: Dispatcher;
   private readonly options: SessionOptions;
-  private readonly request = new Uint8Array(REQUEST_BYTES);
+  private readonly request: Uint8Array;
   private readonly pause: Pause;
 
   /** @param fd /dev/fuse of a mount */
@@ -37,6 +42,7 @@ export class Device {
     this.fd = fd;
     this.dispatcher = dispatcher;
     this.options = options;
+    this.request = new Uint8Array(options.requestBytes ?? REQUEST_BYTES);
     this.pause = new Pause(sleeperOn(fd), options.latency);
     must(native.setStatusFlags(fd, O_NONBLOCK), '/dev/fuse');
   }
@@ -135,3 +141,21 @@ function endOf(errno: number): End | undefined {
 
 const O_NONBLOCK = 0o4000;
 const POLLIN = 1;
+
+const message = new Uint8Array(OutHeader.SIZE + NotifyInvalInodeOut.SIZE);
+const view = new DataView(message.buffer);
+
+/**
+ * Tells the kernel that its attributes of a node are out of date. It takes no lock, so it may be sent while a request of the node
+ * waits. @param fd /dev/fuse of the mount
+ * @returns 0 or a negative errno, -ENOENT if the kernel does not know the node
+ */
+export function attributesChanged(fd: number, nodeid: Nodeid): number {
+  view.setUint32(OutHeader.len, message.length, true);
+  view.setInt32(OutHeader.error, Notify.INVAL_INODE, true);
+  putU64(view, OutHeader.unique, 0);
+  putU64(view, OutHeader.SIZE + NotifyInvalInodeOut.ino, nodeid);
+  putU64(view, OutHeader.SIZE + NotifyInvalInodeOut.off, -1);
+  putU64(view, OutHeader.SIZE + NotifyInvalInodeOut.len, 0);
+  return Math.min(native.fuseReply(fd, message, message.length), 0);
+}

@@ -2,8 +2,8 @@
 import type { ByteString } from '../sys/bytes.ts';
 import { putU64 } from '../sys/bytes.ts';
 import type { Attr } from '../sys/stat.ts';
-import { Dirent, DirentPlus, EntryOut } from './abi.ts';
 import { type Out, putEntryOut, putZeros } from './reply.ts';
+import { Dirent, DirentPlus, EntryOut } from './wire/abi.ts';
 
 const padded = (length: number): number => (length + 7) & ~7;
 

@@ -2,14 +2,16 @@
 
 import { bufferOf, byteStringOf, getU64 } from '../sys/bytes.ts';
 import { EINVAL, EIO, ENOSYS, EPROTO, ErrnoError, ESTALE, errnoName } from '../sys/errno.ts';
-import { InHeader, InitOut, MIN_READ_BUFFER, OutHeader } from './abi.ts';
+import type { Filesystem, Nodeid, Unique } from './filesystem.ts';
+import { DEFERRED, ROOT } from './filesystem.ts';
 import type { InitResult, Wanted } from './init.ts';
 import { negotiate, READ_BYTES_MAX } from './init.ts';
-import { Opcode, opcodeName } from './opcode.ts';
-import type { Filesystem, Nodeid, Operation, Request, Unique } from './ops.ts';
-import { DEFERRED, operations, ROOT } from './ops.ts';
+import { operations } from './ops.ts';
 import type { Out } from './reply.ts';
+import type { Operation, Request } from './request.ts';
 import { RequestCounts } from './request-counts.ts';
+import { InHeader, InitOut, MIN_READ_BUFFER, OutHeader } from './wire/abi.ts';
+import { Opcode, opcodeName } from './wire/opcode.ts';
 
 /** Receives every request before it is handled, and every reply afterwards. */
 export interface Tracer {

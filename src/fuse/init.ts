@@ -3,7 +3,7 @@
  * Source: Linux include/uapi/linux/fuse.h, "Version negotiation"; fs/fuse/inode.c, process_init_reply (6.18).
  */
 import { EPROTO, ErrnoError } from '../sys/errno.ts';
-import { InitIn, InitOut, MAJOR, MINOR, MINOR_OLDEST } from './abi.ts';
+import { InitIn, InitOut, MAJOR, MINOR, MINOR_OLDEST } from './wire/abi.ts';
 
 /** Flags of INIT as bit numbers: 0 to 31 in `flags`, 32 to 63 in `flags2` (with INIT_EXT). */
 export const InitFlag = {
@@ -66,6 +66,8 @@ export interface Wanted {
   readonly ioUring?: boolean;
   /** The tree may change: cached data and listings are valid only until an inode's mtime or size changes. */
   readonly changes?: boolean;
+  /** The tree is written to, and changes by no other way. */
+  readonly writes?: boolean;
   /** File handles stay valid after the kernel has forgotten their inodes: LOOKUP of "." and ".." is answered. */
   readonly handles?: boolean;
 }
@@ -80,26 +82,33 @@ export interface InitResult {
 /** The largest READ that is answered. If pages exceed 4 KiB, the mount option `max_read` keeps the kernel within it. */
 export const READ_BYTES_MAX = 1 << 20;
 const PAGE_BYTES = 4096;
-/** The smallest max_write that the kernel accepts; nothing is ever written. */
-const WRITE_BYTES_MAX = 4096;
+/** The largest WRITE that is answered, and the smallest max_write that the kernel accepts, for a read-only filesystem. */
+export const WRITE_BYTES_MAX = 1 << 20;
+const WRITE_BYTES_MIN = 4096;
 /** Background requests (readahead) that may be in flight at one time; the kernel's default is 12. */
 const BACKGROUND_MAX = 64;
 
 type When = (wanted: Wanted) => boolean;
 const always: When = () => true;
 
-/** Flags that are accepted if the kernel offers them, each with its condition. Flags about writing or locking are left out. */
+/** Flags that are accepted if the kernel offers them, each with its condition. Flags about locking are left out. */
 const accepted: ReadonlyMap<InitFlagName, When> = new Map<InitFlagName, When>([
   ['ASYNC_READ', always], // readahead sends several reads at a time
   ['AUTO_INVAL_DATA', wanted => wanted.changes === true], // a new mtime or size invalidates cached data and listings
   ['DO_READDIRPLUS', always], // listings include attributes; READDIRPLUS_AUTO guesses when, and is no faster
   ['ASYNC_DIO', always], // O_DIRECT reads of one caller overlap
-  ['NO_OPEN_SUPPORT', always], // says that OPEN may be answered ENOSYS, once and for all
+  ['NO_OPEN_SUPPORT', wanted => wanted.writes !== true], // says that OPEN may be answered ENOSYS, once and for all
   ['PARALLEL_DIROPS', always], // two lookups in one directory may run at once
   ['POSIX_ACL', wanted => wanted.posixAcl], // the kernel checks permissions itself
   ['ABORT_ERROR', always], // distinguishes an aborted connection from an unmounted one
   ['MAX_PAGES', always], // reads of 1 MiB, not 128 KiB
   ['CACHE_SYMLINKS', always], // targets never change
+  ['ATOMIC_O_TRUNC', wanted => wanted.writes === true], // an open that drops all data need not copy it first
+  ['BIG_WRITES', wanted => wanted.writes === true],
+  ['DONT_MASK', wanted => wanted.writes === true], // the umask comes with the request: a default ACL replaces it
+  ['HANDLE_KILLPRIV_V2', wanted => wanted.writes === true], // else each write asks for security.capability first
+  ['SETXATTR_EXT', wanted => wanted.writes === true],
+  ['WRITEBACK_CACHE', wanted => wanted.writes === true && wanted.passthroughDepth === 0], // the kernel allows one of the two
   ['NO_OPENDIR_SUPPORT', always], // says that OPENDIR may be answered ENOSYS, once and for all
   ['INIT_EXT', always], // flags2 is valid
   ['DIRECT_IO_ALLOW_MMAP', always], // files opened with DIRECT_IO can be executed and mapped
@@ -136,7 +145,7 @@ export function negotiate(request: DataView, reply: DataView, wanted: Wanted): I
   reply.setUint32(InitOut.flags, bitsOf(connection.flags, 0), true);
   reply.setUint16(InitOut.max_background, BACKGROUND_MAX, true);
   reply.setUint16(InitOut.congestion_threshold, (BACKGROUND_MAX * 3) / 4, true);
-  reply.setUint32(InitOut.max_write, WRITE_BYTES_MAX, true);
+  reply.setUint32(InitOut.max_write, wanted.writes ? WRITE_BYTES_MAX : WRITE_BYTES_MIN, true);
   reply.setUint32(InitOut.time_gran, 1, true);
   if (connection.flags.has('MAX_PAGES')) reply.setUint16(InitOut.max_pages, READ_BYTES_MAX / PAGE_BYTES, true);
   reply.setUint32(InitOut.flags2, bitsOf(connection.flags, 32), true);

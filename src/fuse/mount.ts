@@ -15,15 +15,16 @@ export interface FuseMountOptions {
   readonly subtype: ByteString;
   /** Whether other users may access the mount, within the limits of permissions. */
   readonly allowOther: boolean;
-  /** Keys of `mountFlags`; read-only is always on. */
+  /** Keys of `mountFlags`; read-only is on unless the tree is written to. */
   readonly flags: readonly MountFlag[];
+  readonly isWritable?: boolean;
   /** Permissions of the root directory until the kernel first asks for its attributes. */
   readonly rootPermissions?: number;
   /** Largest READ in bytes; undefined leaves it to the kernel. */
   readonly maxReadBytes?: number;
 }
 
-/** Flags of mount(2) that matter for a read-only tree. Source: linux/mount.h. */
+/** Flags of mount(2). Source: linux/mount.h. */
 export const mountFlags = {
   ro: 1,
   nosuid: 2,
@@ -112,8 +113,11 @@ function connect(point: MountPoint, options: FuseMountOptions): Connection {
   throw mountFailed(point, result);
 }
 
-/** The flags of a mount, including `ro`, which is always on. */
-export const flagsOf = ({ flags }: FuseMountOptions): MountFlag[] => ['ro', ...flags];
+/** The flags of a mount, including `ro` unless it is written to. */
+export const flagsOf = ({ flags, isWritable }: FuseMountOptions): MountFlag[] => [
+  ...(isWritable ? [] : (['ro'] as const)),
+  ...flags,
+];
 
 export const mountFailed = ({ shown }: MountPoint, result: number): ErrnoError =>
   new ErrnoError(-result, `mount ${printable(shown)}: ${mountHint(result)}`);
@@ -131,7 +135,7 @@ export function helperOptions(options: FuseMountOptions): ByteString {
   const escaped = (name: ByteString): ByteString => name.replace(/[\\,]/g, '\\$&');
   const flags = options.flags.filter(flag => flag !== 'ro' && !ONLY_MOUNT.includes(flag));
   const names = [`fsname=${escaped(shortened(options.fsname))}`, `subtype=${escaped(options.subtype)}`];
-  return ['ro', 'nosuid', 'nodev', ...flags, ...commonOptions(options), ...names].join(',');
+  return [options.isWritable ? 'rw' : 'ro', 'nosuid', 'nodev', ...flags, ...commonOptions(options), ...names].join(',');
 }
 
 /** fusermount3 cannot find a mount again if its line in the mount table is longer than 4 KB. */

@@ -2,7 +2,8 @@
 import { putU64, type Seconds } from '../sys/bytes.ts';
 import { type Attr, rdevMajor, rdevMinor, type Statfs } from '../sys/stat.ts';
 import { STATX_BASIC_STATS, STATX_BTIME, Statx } from '../sys/statx.ts';
-import { AttrOut, EntryOut, FuseAttr, Kstatfs, LseekOut, OpenOut, StatxOut } from './abi.ts';
+import { AttrOut, EntryOut, FuseAttr, Kstatfs, LseekOut, OpenOut, StatxOut } from './wire/abi.ts';
+import { CopyFileRangeOut, WriteOut } from './wire/abi-changes.ts';
 
 /** The place for a reply's body. Both start right after the OutHeader and end where the room ends. */
 export interface Out {
@@ -137,4 +138,17 @@ export function putStatfsOut(v: DataView, at: number, numbers: Statfs): number {
 export function putLseekOut(v: DataView, at: number, offset: number): number {
   putU64(v, at + LseekOut.offset, offset);
   return LseekOut.SIZE;
+}
+
+/** Writes a WriteOut; returns its size. */
+export function putWriteOut(v: DataView, at: number, sizeBytes: number): number {
+  v.setUint32(at + WriteOut.size, sizeBytes, true);
+  v.setUint32(at + WriteOut.padding, 0, true);
+  return WriteOut.SIZE;
+}
+
+/** Writes a CopyFileRangeOut; returns its size. */
+export function putCopyFileRangeOut(v: DataView, at: number, sizeBytes: number): number {
+  putU64(v, at + CopyFileRangeOut.bytes_copied, sizeBytes);
+  return CopyFileRangeOut.SIZE;
 }

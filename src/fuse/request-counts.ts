@@ -2,7 +2,7 @@
 
 import { type Counters, count, newCounters } from '../sys/counters.ts';
 import { EIO, errnoName } from '../sys/errno.ts';
-import { Opcode, opcodeName } from './opcode.ts';
+import { Opcode, opcodeName } from './wire/opcode.ts';
 
 /** Opcodes below this one have numbers of their own. All others share the slot of opcode 0, which no request has. */
 const OPCODES = 64;

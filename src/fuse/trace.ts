@@ -9,6 +9,8 @@
 import { byteStringOf, getU64, printable } from '../sys/bytes.ts';
 import { errnoName } from '../sys/errno.ts';
 import { Statx } from '../sys/statx.ts';
+import type { Reply, Tracer } from './dispatch.ts';
+import { flagsOf } from './init.ts';
 import {
   AccessIn,
   AttrOut,
@@ -33,10 +35,8 @@ import {
   ReleaseIn,
   StatxIn,
   StatxOut,
-} from './abi.ts';
-import type { Reply, Tracer } from './dispatch.ts';
-import { flagsOf } from './init.ts';
-import { Opcode, opcodeName } from './opcode.ts';
+} from './wire/abi.ts';
+import { Opcode, opcodeName } from './wire/opcode.ts';
 
 /** A Tracer that writes a line for every message. */
 export function traceTo(write: (line: string) => void): Tracer {

@@ -10,12 +10,12 @@ import { sleeperOn } from '../sys/event-loop.ts';
 import { IoUring } from '../sys/io-uring.ts';
 import { mapMemory } from '../sys/memory.ts';
 import { native } from '../sys/native.ts';
-import { InHeader, OutHeader, UringCommand, UringCommandRequest, UringHeader } from './abi.ts';
 import { type Device, type End, type SessionOptions, TURN_MS } from './device.ts';
 import { type Dispatcher, REQUEST_BYTES, Reply } from './dispatch.ts';
+import type { Unique } from './filesystem.ts';
 import { READ_BYTES_MAX } from './init.ts';
-import type { Unique } from './ops.ts';
 import { Pause } from './pause.ts';
+import { InHeader, OutHeader, UringCommand, UringCommandRequest, UringHeader } from './wire/abi.ts';
 
 /** The number of slots that each queue starts with. */
 const DEPTH = 4;

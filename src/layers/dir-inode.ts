@@ -35,6 +35,8 @@ export class DirInode implements Inode {
   /** The names of the xattrs, each terminated by a NUL, and when they were read; undefined: not read yet, or not readable. */
   xattrNames: ByteString | undefined;
   xattrNamesAtMs = 0;
+  /** A descriptor (O_PATH) of an object that this process has deprived of the name under which it was found; -1: none. */
+  keptFd = -1;
 
   /** Takes the attributes from the last statx. */
   constructor(layer: Layer, parent: DirInode | undefined, name: ByteString, ino: number, birth: ByteString) {

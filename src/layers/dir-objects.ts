@@ -59,11 +59,14 @@ export class DirObjects {
     if (this.context.latest !== this) this.release();
   });
 
-  /** Opens the layer's root. Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) does. */
-  constructor(layer: Layer, path: ByteString, context: LayerContext) {
+  /**
+   * Opens the layer's root. Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) does.
+   * @param opened the root, if it is open already; it is closed with the layer
+   */
+  constructor(layer: Layer, path: ByteString, context: LayerContext, opened?: OpenedRoot) {
     this.layer = layer;
     this.context = context;
-    const { fd, isClone, plain } = openRoot(path, `layer ${layer.path}`);
+    const { fd, isClone, plain } = opened ?? openRoot(path, `layer ${layer.path}`);
     this.rootFd = fd;
     this.plainFd = plain;
     this.isClone = isClone;
@@ -114,9 +117,28 @@ export class DirObjects {
     return inode;
   }
 
+  /** The inode of an open object that was just given its name. Throws ErrnoError as statx(2) fails. */
+  named(parent: DirInode, name: ByteString, fd: number): DirInode {
+    const result = sx.statx(fd, '');
+    if (result < 0) throw this.failure(result, parent.pathOf(name));
+    return new DirInode(this.layer, parent, name, this.ino(), this.birth(fd));
+  }
+
+  /** Keeps a descriptor of an object that is about to lose its name: the object stays usable. */
+  keep(it: DirInode): void {
+    if (!it.parent || it.keptFd >= 0) return;
+    const { from, path } = this.wayTo(it);
+    const fd = openIn(from, path, O_PATH | O_NOFOLLOW, WITHIN);
+    if (fd < 0) throw this.failure(fd, it.path);
+    if (this.describe(fd) === 0 && this.isSeen(it, fd)) it.keptFd = fd;
+    else native.close(fd);
+    if (it.keptFd < 0) throw this.stale(it);
+  }
+
   /** Whether the name of the object still leads to it. If so, the last statx was of the object. */
   isThere(it: DirInode): boolean {
     if (!it.parent) return this.describe(this.rootFd) === 0;
+    if (it.keptFd >= 0) return sx.statx(it.keptFd, '') === 0;
     try {
       if (!this.isClone) return this.reopened(it) >= 0;
       const result = sx.statx(this.directory(it.parent), it.name);
@@ -143,6 +165,7 @@ export class DirObjects {
   /** A descriptor of the object, which must be used at once. Throws ErrnoError ESTALE if its name leads to another object. */
   descriptor(it: DirInode): number {
     if (!it.parent) return this.rootFd;
+    if (it.keptFd >= 0) return it.keptFd;
     if (this.held?.inode === it) return this.held.fd;
     const known = isDirectory(it.mode) ? this.context.descriptors.of(it) : undefined;
     return known ?? this.mustReopen(it); // a directory that is only asked for its attributes does not stay open
@@ -150,6 +173,10 @@ export class DirObjects {
 
   /** The same, and the last statx was of the object. */
   described(it: DirInode): number {
+    if (it.keptFd >= 0) {
+      must(sx.statx(it.keptFd, ''), `layer ${this.layer.path}`);
+      return it.keptFd;
+    }
     if (this.held?.inode !== it) return this.mustReopen(it);
     this.context.latest = this;
     must(sx.statx(this.held.fd, ''), `layer ${this.layer.path}`);
@@ -160,6 +187,7 @@ export class DirObjects {
   directory(it: DirInode): number {
     const known = it.parent ? this.context.descriptors.of(it) : this.rootFd;
     if (known !== undefined) return known;
+    if (it.keptFd >= 0) return it.keptFd;
     if (this.held?.inode !== it) this.mustReopen(it);
     const { fd } = this.held as { fd: number };
     this.held = undefined;
@@ -279,8 +307,16 @@ function countsRenames(fd: number): boolean {
   return native.fstatfs(fd, numbers) === 0 && COUNTING_RENAMES.includes(numbers[0] as number);
 }
 
-/** Descriptors (O_PATH) of a layer's root: in private clones of its mount if the process may make them. */
-function openRoot(path: ByteString, what: string): { fd: number; isClone: boolean; plain: number } {
+/** Descriptors (O_PATH) of a layer's root; `plain` is -1 if there is no second clone. */
+export interface OpenedRoot {
+  readonly fd: number;
+  /** Whether `fd` is in a private clone of its mount. */
+  readonly isClone: boolean;
+  readonly plain: number;
+}
+
+/** Opens a layer's root: in private clones of its mount if the process may make them. */
+function openRoot(path: ByteString, what: string): OpenedRoot {
   const fd = must(openIn(sx.AT_FDCWD, path, O_PATH | O_DIRECTORY, 0), what);
   const clone = cloneOf(fd);
   if (clone < 0) return { fd, isClone: false, plain: -1 };
@@ -289,7 +325,7 @@ function openRoot(path: ByteString, what: string): { fd: number; isClone: boolea
   return { fd: clone, isClone: true, plain };
 }
 
-const cloneOf = (directory: number): number =>
+export const cloneOf = (directory: number): number =>
   native.openTree(directory, '', sx.AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC);
 
 /** @returns the clone without devices and access times, or -1 before Linux 5.12 */

@@ -15,7 +15,7 @@ import { type Attr, isRegular, type Statfs } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
 import { contextOfSingles, type LayerContext } from './context.ts';
 import type { DirInode } from './dir-inode.ts';
-import { DirObjects, PATH_MAX, WITHIN } from './dir-objects.ts';
+import { DirObjects, type OpenedRoot, PATH_MAX, WITHIN } from './dir-objects.ts';
 import { FileData } from './file-data.ts';
 import { HANDLE_INDEX, HandleIndex, handleText, INDEX_BYTES_MAX } from './handle-index.ts';
 import type { Data, Inode, Layer } from './layer.ts';
@@ -30,13 +30,14 @@ export class DirLayer implements Layer {
   readonly hasAcl = true;
   readonly path: string;
   readonly filesystem: string;
-  private readonly objects: DirObjects;
+  protected readonly objects: DirObjects;
   private readonly memoryMs: number;
   /**
    * Read when the first file is to be opened by its handle and the process lacks the permission; 'none' if there is no usable
    * index.
    */
   private handleIndex: HandleIndex | 'none' | undefined;
+  private knownUuid: ByteString | undefined;
   private readonly value = new Uint8Array(XATTR_BYTES);
 
   /**
@@ -44,12 +45,13 @@ export class DirLayer implements Layer {
    * gives EXDEV.
    * @param attrSeconds how long attributes, and the names of trusted xattrs, may be out of date; 0: they are read each time
    * @param context that of the other layers of the stack
+   * @param opened the directory, if it is open already
    * Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) does.
    */
-  constructor(path: ByteString, attrSeconds = 0, context: LayerContext = contextOfSingles()) {
+  constructor(path: ByteString, attrSeconds = 0, context: LayerContext = contextOfSingles(), opened?: OpenedRoot) {
     this.path = printable(path);
     this.memoryMs = attrSeconds * 1000;
-    this.objects = new DirObjects(this, path, context);
+    this.objects = new DirObjects(this, path, context, opened);
     this.filesystem = this.objects.filesystem;
   }
 
@@ -229,6 +231,11 @@ export class DirLayer implements Layer {
     return this.openFound(openIn(this.objects.rootFd, path, O_PATH | O_NOFOLLOW, WITHIN), shown);
   }
 
+  handleOf(inode: Inode): Handle | undefined {
+    const handle = readHandle(this.objects.descriptor(inode as DirInode), '');
+    return typeof handle === 'number' ? undefined : handle;
+  }
+
   openHandle(handle: Handle): Data | number {
     const filesystem = must(this.openRootForReading(), `layer ${this.path}`);
     const found = openHandle(filesystem, handle, O_PATH | O_NOFOLLOW);
@@ -284,10 +291,11 @@ export class DirLayer implements Layer {
   }
 
   get uuid(): ByteString {
+    if (this.knownUuid !== undefined) return this.knownUuid;
     const root = must(this.openRootForReading(), `layer ${this.path}`);
-    const uuid = readUuid(root);
+    this.knownUuid = readUuid(root);
     native.close(root);
-    return uuid;
+    return this.knownUuid;
   }
 
   private openRootForReading(): number {

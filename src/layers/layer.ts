@@ -68,6 +68,8 @@ export interface Layer {
   readonly path: string;
   /** Nothing in an `image` can ever change; answers of a `directory` are asked for again from time to time. */
   readonly kind: 'image' | 'directory';
+  /** Whether the mount writes to the layer: it is the upper one. */
+  readonly isUpper?: boolean;
   /** Identifies the filesystem. Layers on one filesystem share it, so that hard links across them are one inode. */
   readonly filesystem: string;
   readonly root: Inode;
@@ -160,6 +162,8 @@ export interface Layer {
   openPath(path: ByteString): Data | number;
   /** The 16 bytes of the filesystem's uuid, zeros if it has none; undefined if the layer has no file handles. */
   readonly uuid: ByteString | undefined;
+  /** The file handle of an object; undefined if the layer has none. */
+  handleOf?(inode: Inode): Handle | undefined;
   /**
    * Opens the regular file of a handle, which may be anywhere on the layer's filesystem.
    * @returns the data, or a negative errno: -ENOENT also for an object that is no regular file, -EPERM without

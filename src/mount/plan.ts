@@ -112,7 +112,13 @@ function finish(draft: Draft, source: ByteString, isImage: (path: ByteString) =>
   return {
     stack: layers,
     driver: { ...driver, ...(lifted.length > 0 && { lifted }) },
-    fuse: { fsname: fsname ?? source, subtype, allowOther, flags: [...flags], ...(maxReadBytes && { maxReadBytes }) },
+    fuse: {
+      fsname: fsname ?? source,
+      ...{ subtype, flags: [...flags] },
+      allowOther: allowOther || (choices.isRoot && layers.upper !== undefined), // as in overlayfs and fuse-overlayfs
+      ...(layers.upper && { isWritable: true }),
+      ...(maxReadBytes && { maxReadBytes }),
+    },
     withoutEffect,
   };
 }

@@ -40,6 +40,7 @@ export function openStack(source: ByteString, choices: StackChoices = {}, judge:
 /**
  * Opens every layer of a stack: a directory, or a file that is an EROFS image.
  * @param memory how much of the layers is remembered, and for how long
+ * @param openUpper opens the layer above all others, which is written to
  * Throws ErrnoError that names the layer: ENOENT if it is missing; EINVAL if it is neither a directory nor a file; ELOOP if it is
  * the same as another layer or lies inside one; and the errors of reading an image.
  * @example
@@ -48,8 +49,15 @@ export function openStack(source: ByteString, choices: StackChoices = {}, judge:
  * assert.equal(overlay.dataLayers[0]?.path, 'tree');
  * overlay.close();
  */
-export function openOverlay(options: StackOptions, judge: Judge = step, memory: Memory = DEFAULT_MEMORY): Overlay {
-  refuseOverlaps(options.layers.map(layer => layer.path));
+export function openOverlay(
+  options: StackOptions,
+  judge: Judge = step,
+  memory: Memory = DEFAULT_MEMORY,
+  openUpper?: (context: LayerContext) => Layer,
+): Overlay {
+  const { upper } = options;
+  const written = upper ? [upper.upperdir, upper.workdir] : [];
+  refuseOverlaps([...written, ...options.layers.map(layer => layer.path)]);
   const context = new LayerContext();
   const opened: Layer[] = [];
   try {
@@ -58,8 +66,9 @@ export function openOverlay(options: StackOptions, judge: Judge = step, memory: 
       opened.push(openLayerIn(context, path, digest, memory.attrSeconds));
     }
     const isNormal = (_: Layer, position: number): boolean => !options.layers[position]?.dataOnly;
+    const top = openUpper ? [openUpper(context)] : [];
     return new Overlay(
-      opened.filter(isNormal),
+      [...top, ...opened.filter(isNormal)],
       opened.filter((layer, position) => !isNormal(layer, position)),
       options,
       judge,

@@ -165,6 +165,11 @@ export class Overlay implements Stack {
     return above && isDirectory(above.mode) && layer.holds(above.ino) ? this.recall(above.ino) : -ESTALE;
   }
 
+  /** The node of an inode that has nothing below it. */
+  nodeOf(top: Inode): Node {
+    return this.node({ stack: [top], data: undefined, followsOrigin: false, xwhiteouts: false });
+  }
+
   private node(found: Found): Node {
     const { stack, data, followsOrigin, xwhiteouts } = found;
     const top = stack[0] as Inode;
@@ -189,6 +194,11 @@ export class Overlay implements Stack {
     return attr;
   }
 
+  /** The attributes of an inode of a layer. */
+  attrOf(inode: Inode): Attr {
+    return inode.layer.attr(inode);
+  }
+
   /** The target of a symlink, unchanged. Throws ErrnoError EINVAL for anything else. */
   readlink(node: Node): ByteString {
     return node.top.layer.readlink(node.top);
@@ -206,7 +216,7 @@ export class Overlay implements Stack {
 
   private isMerged(node: Node): boolean {
     const { top, stack } = node;
-    return stack.length > 1 || node === this.root || top.layer.xattrBytes(top, this.rules.xattrs.origin) >= 0;
+    return stack.length > 1 || top === this.root.top || top.layer.xattrBytes(top, this.rules.xattrs.origin) >= 0;
   }
 
   /**
@@ -275,6 +285,20 @@ export class Overlay implements Stack {
   /** The check that data from `find` must pass before it is used; see Verifier.check. */
   check(node: Node, data: Data): Check | undefined {
     return this.verifier.check(node, data, this.lowerdata.cameByOrigin(data));
+  }
+
+  /**
+   * The check of a copy of the node's data, before it becomes data of its own.
+   * @param from the data that was copied
+   */
+  checkCopy(node: Node, copy: Data, from: Data): Check | undefined {
+    return this.verifier.check(node, copy, this.lowerdata.cameByOrigin(from));
+  }
+
+  /** Whether a directory has no names but whiteouts, in no layer. Throws as `list` does. */
+  isEmpty({ stack, xwhiteouts }: Node): boolean {
+    const hasXwhiteouts = (directory: Inode): boolean => xwhiteouts && this.xwhiteoutLayers.has(directory.layer);
+    return listMerged(this.rules.xattrs, stack, hasXwhiteouts).length === 0;
   }
 
   /**

@@ -33,6 +33,8 @@ export class OverlayXattrs {
   readonly metacopy: ByteString;
   readonly origin: ByteString;
   readonly whiteout: ByteString;
+  /** Marks a directory of the upper layer that holds copies of lower objects; lookup ignores it. */
+  readonly impure: ByteString;
   /** The prefix of the names that have a meaning to an overlay on top of this one. */
   readonly escapePrefix: ByteString;
 
@@ -44,7 +46,13 @@ export class OverlayXattrs {
     this.metacopy = `${this.prefix}metacopy`;
     this.origin = `${this.prefix}origin`;
     this.whiteout = `${this.prefix}whiteout`;
+    this.impure = `${this.prefix}impure`;
     this.escapePrefix = `${this.prefix}overlay.`;
+  }
+
+  /** Whether a stored xattr belongs to the overlay itself, so that no copy of the object has it. Source: kernel ovl_is_private_xattr. */
+  isPrivate(stored: ByteString): boolean {
+    return stored.startsWith(this.prefix) && !stored.startsWith(this.escapePrefix);
   }
 
   /** The name under which a stored xattr is listed, with one level of escape removed; undefined if it is hidden. */

@@ -22,9 +22,11 @@ export const EINVAL = 22;
 export const ENFILE = 23;
 export const EMFILE = 24;
 export const ENOTTY = 25;
+export const ETXTBSY = 26;
 export const EFBIG = 27;
 export const ENOSPC = 28;
 export const EROFS = 30;
+export const EMLINK = 31;
 export const EPIPE = 32;
 export const ERANGE = 34;
 export const ENAMETOOLONG = 36;
@@ -43,7 +45,7 @@ export const ENOTCONN = 107;
 export const ECONNREFUSED = 111;
 export const ESTALE = 116;
 export const EUCLEAN = 117;
-const EDQUOT = 122;
+export const EDQUOT = 122;
 
 /** The words of strerror(3) in the C library for each errno, by its name. */
 const TEXTS: Readonly<Record<string, readonly [errno: number, text: string]>> = {
@@ -70,8 +72,10 @@ const TEXTS: Readonly<Record<string, readonly [errno: number, text: string]>> = 
   EMFILE: [EMFILE, 'Too many open files'],
   ENOTTY: [ENOTTY, 'Inappropriate ioctl for device'],
   EFBIG: [EFBIG, 'File too large'],
+  ETXTBSY: [ETXTBSY, 'Text file busy'],
   ENOSPC: [ENOSPC, 'No space left on device'],
   EROFS: [EROFS, 'Read-only file system'],
+  EMLINK: [EMLINK, 'Too many links'],
   EPIPE: [EPIPE, 'Broken pipe'],
   ERANGE: [ERANGE, 'Numerical result out of range'],
   ENAMETOOLONG: [ENAMETOOLONG, 'File name too long'],

@@ -9,6 +9,7 @@ import { native } from './native.ts';
 // Source: linux/fcntl.h
 const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
+const AT_SYMLINK_FOLLOW = 0x400;
 const O_DIRECTORY = 0o200000;
 const O_PATH = 0o10000000;
 
@@ -51,13 +52,38 @@ export const listXattrs = (fd: number, out: Uint8Array): number =>
 export const listXattrsAt = (directory: number, name: ByteString, out: Uint8Array): number =>
   xattrAt(() => native.listxattrat(directory, name, AT_SYMLINK_NOFOLLOW, out));
 
+/** Sets an xattr of the object; `flags` are XATTR_CREATE and XATTR_REPLACE. Returns 0 or -errno. */
+export function setXattr(fd: number, name: ByteString, value: Uint8Array, flags: number): number {
+  const result = throughDescriptors(from => native.setxattrat(from, `${fd}`, 0, name, value, flags));
+  return result === -ENOSYS ? native.setxattr(pathOfDescriptor(fd), name, value, flags) : result;
+}
+
+/** Removes an xattr of the object. Returns 0 or -errno. */
+export function removeXattr(fd: number, name: ByteString): number {
+  const result = throughDescriptors(from => native.removexattrat(from, `${fd}`, 0, name));
+  return result === -ENOSYS ? native.removexattr(pathOfDescriptor(fd), name) : result;
+}
+
+/** Sets the permission bits of the object. Returns 0 or -errno. */
+export function changeMode(fd: number, mode: number): number {
+  const from = openDescriptors();
+  return from < 0 ? native.fchmodat(AT_FDCWD, pathOfDescriptor(fd), mode) : native.fchmodat(from, `${fd}`, mode);
+}
+
+/** Gives the object another name, which nothing has. Returns 0 or -errno. */
+export function link(fd: number, directory: number, name: ByteString): number {
+  const from = openDescriptors();
+  if (from < 0) return native.linkat(AT_FDCWD, pathOfDescriptor(fd), directory, name, AT_SYMLINK_FOLLOW);
+  return native.linkat(from, `${fd}`, directory, name, AT_SYMLINK_FOLLOW);
+}
+
 /** Calls getxattrat(2) or listxattrat(2) below DESCRIPTORS; -ENOSYS if that directory or the call is missing. */
 function throughDescriptors(call: (from: number) => number): number {
   const from = openDescriptors();
   return from < 0 ? -ENOSYS : xattrAt(() => call(from));
 }
 
-/** Calls getxattrat(2) or listxattrat(2), and never again once the kernel has answered that it has none. */
+/** Makes a call on xattrs by directory and name, and none ever again once the kernel has answered that it has none. */
 function xattrAt(call: () => number): number {
   if (!hasXattrAt) return -ENOSYS;
   const length = call();

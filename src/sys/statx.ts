@@ -1,5 +1,5 @@
 /** statx(2): requests an object's attributes and reads them from the reply. */
-import { type ByteString, byteStringOf, getI64, getSeconds, getU64 } from './bytes.ts';
+import { type ByteString, byteStringOf, getI64, getSeconds, getU64, putU64, type Seconds } from './bytes.ts';
 import { native } from './native.ts';
 import { type Attr, makeRdev } from './stat.ts';
 
@@ -152,4 +152,25 @@ export function statxAttr(ino: number): Attr {
     btime: hasBtime ? getSeconds(view, Statx.btime + Timestamp.sec) : undefined,
     btimensec: hasBtime ? view.getUint32(Statx.btime + Timestamp.nsec, true) : undefined,
   };
+}
+
+/** The times of an object that utimensat(2) sets; nanoseconds may also be UTIME_NOW or UTIME_OMIT. */
+export interface Times {
+  readonly atime: Seconds;
+  readonly atimensec: number;
+  readonly mtime: Seconds;
+  readonly mtimensec: number;
+}
+// Source: linux/stat.h
+export const UTIME_NOW = 0x3fffffff;
+export const UTIME_OMIT = 0x3ffffffe;
+
+/** The argument of utimensat(2): two struct timespec of a 64-bit machine, the time of access first. */
+export function timesOf({ atime, atimensec, mtime, mtimensec }: Times): Uint8Array {
+  const times = new DataView(new ArrayBuffer(32));
+  putU64(times, 0, atime);
+  putU64(times, 8, atimensec);
+  putU64(times, 16, mtime);
+  putU64(times, 24, mtimensec);
+  return new Uint8Array(times.buffer);
 }

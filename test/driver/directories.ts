@@ -1,6 +1,6 @@
 import t from 'tap';
 import { Directories } from '../../src/driver/directories.ts';
-import type { Nodeid } from '../../src/fuse/ops.ts';
+import type { Nodeid } from '../../src/fuse/filesystem.ts';
 import { type Listing, NumberedListing } from '../../src/overlay/listing.ts';
 
 const id = (nodeid: number): Nodeid => nodeid as Nodeid;

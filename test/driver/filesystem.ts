@@ -6,6 +6,7 @@ import { Backing } from '../../src/driver/backing.ts';
 import type { CachePolicy } from '../../src/driver/cache.ts';
 import { Files } from '../../src/driver/files.ts';
 import { OverlayFilesystem, type Visibility } from '../../src/driver/filesystem.ts';
+import { type Nodeid, ROOT, type Unique } from '../../src/fuse/filesystem.ts';
 import {
   AttrOut,
   Dirent,
@@ -16,8 +17,7 @@ import {
   Kstatfs,
   OpenOut,
   StatxOut,
-} from '../../src/fuse/abi.ts';
-import { type Nodeid, ROOT, type Unique } from '../../src/fuse/ops.ts';
+} from '../../src/fuse/wire/abi.ts';
 import { DEFAULT_MEMORY } from '../../src/overlay/cache.ts';
 import { openOverlay } from '../../src/overlay/open.ts';
 import { Overlay } from '../../src/overlay/overlay.ts';
@@ -98,7 +98,7 @@ class Fixture {
 
   /** Opens what was looked up; the handle. */
   open(nodeid: number): number {
-    const result = this.fs.open(id(nodeid), 0, this.out, UNIQUE);
+    const result = this.fs.open(id(nodeid), 0, this.out, UNIQUE, false);
     if (result < 0) throw new Error(`open: ${result}`);
     return getU64(this.view, OpenOut.fh);
   }
@@ -166,7 +166,7 @@ t.test('a nodeid that the kernel was never given is ESTALE', async t => {
     ['statx', nodeid => f.fs.statx(nodeid, f.out)],
     ['readlink', nodeid => f.fs.readlink(nodeid, f.out)],
     ['access', nodeid => f.fs.access(nodeid, 4)],
-    ['open', nodeid => f.fs.open(nodeid, 0, f.out, UNIQUE)],
+    ['open', nodeid => f.fs.open(nodeid, 0, f.out, UNIQUE, false)],
     ['opendir', nodeid => f.fs.opendir(nodeid, f.out)],
     ['getxattr', nodeid => f.fs.getxattr(nodeid, 'user.a', root) as number],
     ['listxattr', nodeid => f.fs.listxattr(nodeid, root) as number],
@@ -183,7 +183,7 @@ t.test('what is asked of the wrong kind', async t => {
     ['lookup in a file', f.fs.lookup(aFile, 'x', f.out), -ENOTDIR],
     ['lookup in a symlink', f.fs.lookup(aLink, 'x', f.out), -ENOTDIR],
     ['opendir of a file', f.fs.opendir(aFile, f.out), -ENOTDIR],
-    ['open of a directory', f.fs.open(aDir, 0, f.out, UNIQUE), -EISDIR],
+    ['open of a directory', f.fs.open(aDir, 0, f.out, UNIQUE, false), -EISDIR],
     ['readlink of a file', f.fs.readlink(aFile, f.out), -EINVAL],
     ['readlink of a directory', f.fs.readlink(aDir, f.out), -EINVAL],
     ['read of no handle', f.fs.read(aFile, 99, 0, 10, f.out, UNIQUE), -EBADF],

@@ -5,7 +5,7 @@ import { mock } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Measurer } from '../../src/driver/measurer.ts';
-import type { Unique } from '../../src/fuse/ops.ts';
+import type { Unique } from '../../src/fuse/filesystem.ts';
 import { EINTR, EIO, ErrnoError, errnoName } from '../../src/sys/errno.ts';
 import { MeasurePool } from '../../src/verity/measure-pool.ts';
 import type { Outcome, Work } from '../../src/verity/measure-worker.ts';

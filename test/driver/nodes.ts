@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { MERGED, Nodes, newNodeTable, RecalledNodes } from '../../src/driver/nodes.ts';
-import { type Nodeid, ROOT } from '../../src/fuse/ops.ts';
+import { type Nodeid, ROOT } from '../../src/fuse/filesystem.ts';
 import { ErofsLayer } from '../../src/layers/erofs.ts';
 import type { Inode, Layer } from '../../src/layers/layer.ts';
 import type { Node } from '../../src/overlay/node.ts';
@@ -118,7 +118,7 @@ t.test('nodes of an image are not kept', async t => {
   const node = image.lookup(image.root, entry.name) as Node;
   t.equal(nodes.remember(image.root), ROOT, 'the root is 1');
   t.equal(nodes.get(ROOT), image.root);
-  t.equal(nodes.canonical({ ...image.root }), image.root, 'there is one root');
+  t.equal(nodes.canonical({ ...image.root }, image.root, ''), image.root, 'there is one root');
   const nodeid = id(node.ino + 2);
   t.match(nodes.get(nodeid), { ino: node.ino, data: node.data }, 'it is known without having been remembered');
   t.equal(nodes.remember(node), nodeid, 'its nodeid is its st_ino and two');

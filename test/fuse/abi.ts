@@ -1,13 +1,13 @@
 /**
- * Proves the tables of src/fuse/abi.ts and src/fuse/init.ts against the C compiler and the system's linux/fuse.h. What the
+ * Proves the tables of src/fuse/wire/abi.ts and src/fuse/init.ts against the C compiler and the system's linux/fuse.h. What the
  * header is too old for is checked where it is new enough; until then the sessions of test/fuse/session.ts are the proof that a running kernel agrees.
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import * as abi from '../../src/fuse/abi.ts';
 import { InitFlag } from '../../src/fuse/init.ts';
-import { Opcode, opcodeName } from '../../src/fuse/opcode.ts';
+import * as abi from '../../src/fuse/wire/abi.ts';
+import { Opcode, opcodeName } from '../../src/fuse/wire/opcode.ts';
 import { Statx } from '../../src/sys/statx.ts';
 
 const SCRIPT = fileURLToPath(new URL('../../../scripts/abi-offsets.sh', import.meta.url));

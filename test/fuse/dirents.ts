@@ -1,9 +1,9 @@
 /** Proves src/fuse/dirents.ts against entries spelled out by hand. */
 import fc from 'fast-check';
 import t from 'tap';
-import { EntryOut } from '../../src/fuse/abi.ts';
 import { DirentPacker } from '../../src/fuse/dirents.ts';
 import { putEntryOut } from '../../src/fuse/reply.ts';
+import { EntryOut } from '../../src/fuse/wire/abi.ts';
 import { hexLines } from '../fixtures/mounts/wire.ts';
 
 const room = Buffer.alloc(4096, 0xee);

@@ -1,10 +1,11 @@
 /** Proves src/fuse/dispatch.ts: no request, however broken, makes it throw, read past the end, or reply nonsense. */
 import t from 'tap';
-import { InHeader, OpenIn, OutHeader } from '../../src/fuse/abi.ts';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
-import { Opcode } from '../../src/fuse/opcode.ts';
-import { DEFERRED, type Nodeid, operations, type Settled, type Unique } from '../../src/fuse/ops.ts';
+import { DEFERRED, type Nodeid, type Settled, type Unique } from '../../src/fuse/filesystem.ts';
+import { operations } from '../../src/fuse/ops.ts';
 import type { Out } from '../../src/fuse/reply.ts';
+import { InHeader, OpenIn, OutHeader } from '../../src/fuse/wire/abi.ts';
+import { Opcode } from '../../src/fuse/wire/opcode.ts';
 import { EINVAL, EIO, ENOSYS, EPROTO, EROFS, ErrnoError, ESTALE, EUCLEAN } from '../../src/sys/errno.ts';
 import { noting, TinyFilesystem } from '../fixtures/mounts/tiny-fs.ts';
 import { seeded } from '../fixtures/mounts/wire.ts';

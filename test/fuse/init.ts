@@ -1,8 +1,8 @@
 /** Proves src/fuse/init.ts: INIT as kernels send it, and the replies to it. */
 import t from 'tap';
-import { InitOut } from '../../src/fuse/abi.ts';
 import type { Wanted } from '../../src/fuse/init.ts';
 import { negotiate } from '../../src/fuse/init.ts';
+import { InitOut } from '../../src/fuse/wire/abi.ts';
 import { EPROTO } from '../../src/sys/errno.ts';
 import { hexLines, wire } from '../fixtures/mounts/wire.ts';
 

@@ -1,9 +1,9 @@
 /** Proves the rows of src/fuse/ops.ts: each request as the kernel sends it, the call it makes, and its reply. */
 import t from 'tap';
-import { InHeader } from '../../src/fuse/abi.ts';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
-import { Opcode } from '../../src/fuse/opcode.ts';
 import { operations } from '../../src/fuse/ops.ts';
+import { InHeader } from '../../src/fuse/wire/abi.ts';
+import { Opcode } from '../../src/fuse/wire/opcode.ts';
 import {
   EACCES,
   EINVAL,
@@ -267,7 +267,7 @@ for (const [rule, opcode, nodeid, body, call, want] of [
     Opcode.OPEN,
     3,
     '0080000000000000  flags, open_flags',
-    `open(3, 32768, ${UNIQUE_SHOWN})`,
+    `open(3, 32768, ${UNIQUE_SHOWN}, false)`,
     `${FH_3}
      0200000000000000  open_flags, backing_id`,
   ],
@@ -276,7 +276,7 @@ for (const [rule, opcode, nodeid, body, call, want] of [
     Opcode.OPEN,
     1,
     '0080000000000000  flags, open_flags',
-    `open(1, 32768, ${UNIQUE_SHOWN})`,
+    `open(1, 32768, ${UNIQUE_SHOWN}, false)`,
     EISDIR,
   ],
   [
@@ -284,7 +284,7 @@ for (const [rule, opcode, nodeid, body, call, want] of [
     Opcode.OPEN,
     7,
     '0080000000000000',
-    `open(7, 32768, ${UNIQUE_SHOWN})`,
+    `open(7, 32768, ${UNIQUE_SHOWN}, false)`,
     EUCLEAN,
   ],
   [

@@ -1,7 +1,7 @@
 /** What the functions of src/fuse/reply.ts write, against bytes spelled out by hand. */
 import t from 'tap';
-import { Fopen } from '../../src/fuse/abi.ts';
 import * as reply from '../../src/fuse/reply.ts';
+import { Fopen } from '../../src/fuse/wire/abi.ts';
 import { hexLines } from '../fixtures/mounts/wire.ts';
 
 const attr = {

@@ -1,11 +1,11 @@
 /** Proves src/fuse/request-counts.ts, and that the dispatcher counts every request once. */
 import t from 'tap';
-import { GetxattrIn, InHeader, ReadIn } from '../../src/fuse/abi.ts';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
-import { Opcode } from '../../src/fuse/opcode.ts';
-import { DEFERRED, type Nodeid, type Settled, type Unique } from '../../src/fuse/ops.ts';
+import { DEFERRED, type Nodeid, type Settled, type Unique } from '../../src/fuse/filesystem.ts';
 import type { Out } from '../../src/fuse/reply.ts';
 import { RequestCounts, type RequestNumbers } from '../../src/fuse/request-counts.ts';
+import { GetxattrIn, InHeader, ReadIn } from '../../src/fuse/wire/abi.ts';
+import { Opcode } from '../../src/fuse/wire/opcode.ts';
 import { EIO, ENODATA } from '../../src/sys/errno.ts';
 import { TinyFilesystem } from '../fixtures/mounts/tiny-fs.ts';
 

@@ -1,8 +1,8 @@
 /** Proves src/fuse/trace.ts: what a message looks like to a person. */
 import t from 'tap';
-import { OutHeader } from '../../src/fuse/abi.ts';
 import { Reply } from '../../src/fuse/dispatch.ts';
 import { traceTo } from '../../src/fuse/trace.ts';
+import { OutHeader } from '../../src/fuse/wire/abi.ts';
 import { wire } from '../fixtures/mounts/wire.ts';
 
 const lines: string[] = [];

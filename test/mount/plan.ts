@@ -193,7 +193,12 @@ t.test('refusals', async t => {
   for (const [rule, source, text, want] of [
     ['unknown', 'A:B', 'frobnicate', 'EINVAL option frobnicate: unknown'],
     ['unknown, in any bytes', 'A:B', '\xff=1', 'EINVAL option \\xff: unknown'],
-    ['a writable layer', 'A:B', 'upperdir=U,workdir=W', 'EINVAL upperdir: a writable layer is not supported yet'],
+    [
+      'an upper without a work directory',
+      'A:B',
+      'upperdir=U',
+      'EINVAL upperdir: needs workdir, an empty directory on the same mount',
+    ],
     ['owners', 'A:B', 'uidmapping=0:1:2', 'EINVAL option uidmapping: owners cannot be mapped yet'],
     ['owners of mount.composefs', 'img', 'idmap=/proc/1/ns/user', 'EINVAL option idmap: owners cannot be mapped yet'],
     ['remote layers', 'A:B', 'oci.blob=x', 'EINVAL option oci.blob: remote layers are not supported yet'],

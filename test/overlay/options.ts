@@ -106,7 +106,7 @@ const layerRows = [
   [
     'an upper without a work directory',
     'lowerdir=A,upperdir=B',
-    'EINVAL upperdir: a writable layer is not supported yet',
+    'EINVAL upperdir: needs workdir, an empty directory on the same mount',
   ],
   [
     'metacopy without followed redirects',

@@ -2,7 +2,7 @@
 import { type ByteString, printable } from '../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../sys/errno.ts';
 import { LAYERS_MAX, type LayerSpec, parseLowerdir } from './lowerdir.ts';
-import { type StackChoices, type StackDefaults, type StackOptions, settleRules } from './rules.ts';
+import { type StackChoices, type StackDefaults, type StackOptions, settleRules, type UpperOptions } from './rules.ts';
 import { stackOptions } from './table.ts';
 
 /**
@@ -66,10 +66,33 @@ export class StackDraft {
   /** Checks the options that depend on each other. @param objects further data-only layers, after all others */
   finish(defaults: StackDefaults, objects: readonly ByteString[] = []): StackOptions {
     const layers = [...this.layers, ...objects.map(path => ({ path, dataOnly: true }))];
-    checkCounts(layers, defaults.layersMin);
+    checkCounts(layers, this.given.upperdir === undefined ? defaults.layersMin : 1);
     const { imageDigest } = this.given;
-    return { layers, ...settleRules(this.given, defaults), ...(imageDigest && { imageDigest }) };
+    const upper = upperOf(this.given);
+    const settled = settleRules(this.given, upper ? writableDefaults(defaults, this.given) : defaults);
+    return { layers, ...settled, ...(upper && { upper }), ...(imageDigest && { imageDigest }) };
   }
+}
+
+/** With an upper layer, changes of attributes copy no data, and one lower layer is enough. */
+const writableDefaults = (defaults: StackDefaults, { userxattr }: StackChoices): StackDefaults => ({
+  ...defaults,
+  metacopy: !userxattr,
+});
+
+/** The directories that are written to. Throws EINVAL, naming the option, if one is given without the other. */
+function upperOf({
+  upperdir,
+  workdir,
+  volatile = false,
+  userxattr,
+  redirectDir,
+}: StackChoices): UpperOptions | undefined {
+  if (upperdir === undefined) return undefined; // workdir and volatile then mean nothing, as in the kernel
+  if (workdir === undefined)
+    throw new ErrnoError(EINVAL, 'upperdir: needs workdir, an empty directory on the same mount');
+  const redirects = !userxattr && (redirectDir === undefined || redirectDir === 'on');
+  return { upperdir, workdir, redirects, volatile };
 }
 
 function checkCounts(layers: readonly LayerSpec[], layersMin: number): void {

@@ -29,8 +29,21 @@ export interface RuleOptions {
   readonly ino32?: boolean;
 }
 
+/** The directories that a mount writes to, as its options name them. */
+export interface UpperOptions {
+  readonly upperdir: ByteString;
+  /** A directory on the same mount, for objects in the making. */
+  readonly workdir: ByteString;
+  /** Whether directories of lower layers can be renamed: the option redirect_dir=on. */
+  readonly redirects: boolean;
+  /** Whether nothing is synchronized with the disk. */
+  readonly volatile: boolean;
+}
+
 /** A whole stack: its layers, and the rules by which they are looked up. */
 export interface StackOptions extends RuleOptions {
+  /** The directories that are written to; absent for a read-only stack. */
+  readonly upper?: UpperOptions;
   /** Normal layers, top first, then the data-only ones in order. */
   readonly layers: readonly LayerSpec[];
   /** The fs-verity digest that the top layer, an image, must have: `[sha256:|sha512:]HEX`. */
@@ -40,8 +53,11 @@ export interface StackOptions extends RuleOptions {
 /** The options that were chosen; defaults apply to the others. */
 export interface StackChoices {
   metacopy?: boolean;
-  /** off: the default applies, as in the kernel. */
-  redirectDir?: 'follow' | 'nofollow' | 'off';
+  /** off: the default applies, as in the kernel; on: renames of directories in a writable mount also make redirects. */
+  redirectDir?: 'on' | 'follow' | 'nofollow' | 'off';
+  upperdir?: ByteString;
+  workdir?: ByteString;
+  volatile?: boolean;
   verity?: RuleOptions['verity'];
   userxattr?: boolean;
   redirects?: RuleOptions['redirects'];
@@ -125,7 +141,8 @@ export function settleRules(given: StackChoices = {}, defaults: StackDefaults = 
  */
 function following(given: StackChoices, defaults: StackDefaults): Pick<RuleOptions, 'metacopy' | 'redirectDir'> {
   const metacopy = given.metacopy ?? defaults.metacopy;
-  const asked = given.redirectDir === 'off' ? defaults.redirectDir : given.redirectDir;
+  const { redirectDir: wanted } = given;
+  const asked = wanted === 'off' ? defaults.redirectDir : wanted === 'on' ? 'follow' : wanted;
   const redirectDir = asked ?? defaults.redirectDir;
   if (given.metacopy && asked === 'nofollow') {
     throw new ErrnoError(EINVAL, `metacopy=on: conflicts with redirect_dir=${given.redirectDir}`);

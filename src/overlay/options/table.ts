@@ -90,7 +90,8 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
     'redirect_dir',
     taken(
       ['on', 'off', 'follow', 'nofollow'],
-      'whether redirects are followed, as in overlayfs; `on` is `follow`, `off` leaves the default',
+      'whether redirects are followed, as in overlayfs; `on`: renaming a directory of a lower layer makes one, too (default with ' +
+        '`upperdir`); `off` leaves the default',
       takeRedirectDir,
     ),
   ],
@@ -115,13 +116,40 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
       ),
     ),
   ],
-  ['upperdir', { ...taken('DIR', 'A writable layer is not supported yet.', refuseUpper), effect: 'refused' }],
-  ['workdir', idle('DIR')],
+  [
+    'upperdir',
+    common(
+      'the directory that takes all changes',
+      taken(
+        'DIR',
+        'the directory that takes all changes, in the format of overlayfs; needs `workdir`',
+        ({ given }, value) => {
+          given.upperdir = value;
+        },
+      ),
+    ),
+  ],
+  [
+    'workdir',
+    common(
+      'an empty directory beside upperdir',
+      taken(
+        'DIR',
+        'an empty directory on the same mount as `upperdir`, for objects in the making',
+        ({ given }, value) => {
+          given.workdir = value;
+        },
+      ),
+    ),
+  ],
   ['index', idle(SWITCH)],
   ['nfs_export', idle(SWITCH)],
   ['xino', idle(['on', 'off', 'auto'])],
   ['uuid', idle(['on', 'off', 'null', 'auto'])],
-  ['volatile', idle()],
+  [
+    'volatile',
+    flag('no change is synchronized with the disk, as in overlayfs', ({ given }) => (given.volatile = true)),
+  ],
   ['default_permissions', idle()],
   ['override_creds', idle()],
   ['nooverride_creds', idle()],
@@ -148,7 +176,7 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
 export const stackOptionWords: ReadonlyMap<ByteString, OptionWords> = stackOptions;
 
 function takeRedirectDir({ given }: OptionTarget, value: ByteString): void {
-  given.redirectDir = value === 'on' ? 'follow' : (value as 'off' | 'follow' | 'nofollow');
+  given.redirectDir = value as 'on' | 'off' | 'follow' | 'nofollow';
 }
 
 function choose<K extends 'verity' | 'redirects' | 'semantics'>(
@@ -167,8 +195,4 @@ function takeDigest({ given }: OptionTarget, value: ByteString): void {
       `digest=${printable(value)}: not the 64 hexadecimal digits of an fs-verity SHA-256 digest, nor the 128 of SHA-512`,
     );
   }
-}
-
-function refuseUpper(): never {
-  throw new ErrnoError(EINVAL, 'upperdir: a writable layer is not supported yet');
 }

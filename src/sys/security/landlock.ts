@@ -39,6 +39,8 @@ export const knowsHandles = (): boolean => {
 export class Ruleset {
   /** The owner must close it when it applies to all intended threads. */
   readonly fd: number;
+  /** The LANDLOCK_ACCESS_FS_* bits that are forbidden unless they are allowed. */
+  private readonly handled: number;
 
   /**
    * Forbids everything with files that the kernel can forbid, such as writing, creating and removing them. Abstract sockets and
@@ -51,17 +53,27 @@ export class Ruleset {
     const bits = FS_BITS[Math.min(version, FS_BITS.length - 1)] as number;
     const attributes = new Uint8Array(version < 6 ? Attributes.handled_access_net : Attributes.SIZE);
     const view = new DataView(attributes.buffer);
-    view.setUint32(Attributes.handled_access_fs, (2 ** bits - 1) & ~(reading ? 0 : READING), true);
+    this.handled = (2 ** bits - 1) & ~(reading ? 0 : READING);
+    view.setUint32(Attributes.handled_access_fs, this.handled, true);
     if (version >= 6) view.setUint32(Attributes.scoped, 2 ** SCOPES - 1, true);
     this.fd = must(native.landlockCreateRuleset(attributes, 0), 'landlock_create_ruleset');
   }
 
   /** Allows reading and executing files beneath a directory. Throws ErrnoError if it cannot be opened. */
   allowReading(directory: ByteString): void {
+    this.allow(directory, READING);
+  }
+
+  /** Allows everything beneath a directory. Files may be renamed from one such directory to another since version 2. */
+  allowEverything(directory: ByteString): void {
+    this.allow(directory, this.handled);
+  }
+
+  private allow(directory: ByteString, access: number): void {
     const parent = must(native.openat2(AT_FDCWD, directory, O_PATH, 0), printable(directory));
     const rule = new Uint8Array(PathBeneath.SIZE);
     const view = new DataView(rule.buffer);
-    view.setUint32(PathBeneath.allowed_access, READING, true);
+    view.setUint32(PathBeneath.allowed_access, access, true);
     view.setInt32(PathBeneath.parent_fd, parent, true);
     const result = native.landlockAddRule(this.fd, RULE_PATH_BENEATH, rule);
     native.close(parent);

@@ -5,6 +5,17 @@ import { onThread, THIS_THREAD, type Thread } from '../threads.ts';
 
 export const CAP_DAC_READ_SEARCH = 2;
 export const CAP_SYS_ADMIN = 21;
+/** The capabilities by which files of other users are made and changed, by name. Source: linux/capability.h. */
+export const WRITING_CAPABILITIES = {
+  CAP_CHOWN: 0,
+  CAP_DAC_OVERRIDE: 1,
+  CAP_FOWNER: 3,
+  CAP_FSETID: 4,
+  CAP_LINUX_IMMUTABLE: 9,
+  CAP_SYS_RESOURCE: 24,
+  CAP_MKNOD: 27,
+  CAP_SETFCAP: 31,
+} as const;
 
 const PR_CAPBSET_DROP = 24;
 const PR_SET_NO_NEW_PRIVS = 38;

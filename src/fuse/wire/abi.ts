@@ -1,5 +1,5 @@
 /**
- * The FUSE wire format, protocol 7.45: the structures of every operation that a read-only filesystem answers, and their flags.
+ * The FUSE wire format, protocol 7.45: the structures of every operation that is answered here, and their flags.
  * Opcodes are in opcode.ts, and flags of INIT in init.ts. Integers have the byte order of the machine; supported machines are
  * little endian.
  * Each table holds byte offsets from the start of its structure and ends with its SIZE.
@@ -266,6 +266,17 @@ export const ForgetOne = {
 export const InterruptIn = {
   unique: 0, // u64  the request that its caller no longer waits for
   SIZE: 8,
+} as const;
+
+/** `error` in the OutHeader of a notification, whose `unique` is 0. */
+export const Notify = { INVAL_INODE: 2 } as const;
+
+/** struct fuse_notify_inval_inode_out. */
+export const NotifyInvalInodeOut = {
+  ino: 0, // u64  nodeid
+  off: 8, // i64  where cached data is dropped from; -1: only the attributes are
+  len: 16, // i64
+  SIZE: 24,
 } as const;
 
 /** struct fuse_kstatfs: reply to STATFS. */

@@ -1,0 +1,312 @@
+/** The operations of FUSE that change a tree, over an overlay with an upper layer. */
+import type {
+  Caller,
+  Changes,
+  FileAttributes,
+  FileRange,
+  NewNode,
+  NewTime,
+  Nodeid,
+  Setattr,
+} from '../../fuse/filesystem.ts';
+import type { Out } from '../../fuse/reply.ts';
+import * as reply from '../../fuse/reply.ts';
+import type { Node } from '../../overlay/node.ts';
+import type { ByteString } from '../../sys/bytes.ts';
+import { EBADF, EEXIST, EISDIR, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM, ESTALE } from '../../sys/errno.ts';
+import { native } from '../../sys/native.ts';
+import { isDirectory, isRegular, S_IFCHR, S_IFMT } from '../../sys/stat.ts';
+import { type Times, UTIME_NOW, UTIME_OMIT } from '../../sys/statx.ts';
+import { changeXattr, dropXattr, killPrivileges, setAttributes } from '../../upper/attributes.ts';
+import { copyUp } from '../../upper/copy-up.ts';
+import { type Created, create, createUnnamed, linkTo, type NewObject } from '../../upper/create.ts';
+import type { UpperNode } from '../../upper/node.ts';
+import { remove } from '../../upper/remove.ts';
+import { type End, rename } from '../../upper/rename.ts';
+import type { Upper } from '../../upper/upper.ts';
+import type { CachePolicy } from '../cache.ts';
+import type { Files, OpenReply } from '../files.ts';
+import type { UpperFile, UpperFiles } from './files.ts';
+import type { WritableNodes } from './nodes.ts';
+
+// Source: asm-generic/fcntl.h
+const O_ACCMODE = 3;
+const O_EXCL = 0o200;
+const O_TRUNC = 0o1000;
+const S_ISGID = 0o2000;
+/** Inode flags whose effect a mount would need to apply itself. Source: linux/fs.h. */
+const FS_IMMUTABLE_FL = 0x10;
+const FS_APPEND_FL = 0x20;
+const ACCESS_ACL: ByteString = 'system.posix_acl_access';
+
+export interface Parts {
+  readonly upper: Upper;
+  readonly nodes: WritableNodes;
+  /** Open files of the upper layer, and those of the layers below. */
+  readonly files: UpperFiles;
+  readonly lowerFiles: Files;
+  readonly cache: CachePolicy;
+  /** Tells the kernel that the attributes of a node have changed without its knowledge. */
+  readonly attributesChanged: (nodeid: Nodeid) => void;
+}
+
+export class OverlayChanges implements Changes {
+  hasLongSetxattr = false;
+  private readonly upper: Upper;
+  private readonly nodes: WritableNodes;
+  private readonly files: UpperFiles;
+  private readonly lowerFiles: Files;
+  private readonly cache: CachePolicy;
+  private readonly attributesChanged: Parts['attributesChanged'];
+
+  constructor({ upper, nodes, files, lowerFiles, cache, attributesChanged }: Parts) {
+    this.upper = upper;
+    this.nodes = nodes;
+    this.files = files;
+    this.lowerFiles = lowerFiles;
+    this.cache = cache;
+    this.attributesChanged = attributesChanged;
+  }
+
+  // ---- attributes --------------------------------------------------------------------------------------------------
+
+  setattr(nodeid: Nodeid, change: Setattr, out: Out): number {
+    const node = this.nodes.get(nodeid);
+    if (node === undefined) return -ESTALE;
+    const file = this.files.of(nodeid);
+    const { mode, uid, gid, size, killsPrivileges } = change;
+    const wanted = { mode, uid, gid, size, killsPrivileges, times: timesWanted(change) };
+    const result = setAttributes(this.upper, node, wanted, file?.isWritable ? file.fd : -1);
+    if (result < 0) return result;
+    return reply.putAttrOut(out.view, 0, this.cache.attrSeconds, this.upper.overlay.attr(node));
+  }
+
+  setxattr(nodeid: Nodeid, name: ByteString, value: Uint8Array, flags: number, killsSetgid: boolean): number {
+    const node = this.nodes.get(nodeid);
+    if (node === undefined) return -ESTALE;
+    const result = changeXattr(this.upper, node, name, value, flags);
+    if (result < 0 || name !== ACCESS_ACL || !killsSetgid) return result;
+    const { mode } = this.upper.overlay.attr(node);
+    return (mode & S_ISGID) === 0 ? 0 : setAttributes(this.upper, node, { mode: mode & ~S_ISGID }, -1);
+  }
+
+  removexattr(nodeid: Nodeid, name: ByteString): number {
+    const node = this.nodes.get(nodeid);
+    return node === undefined ? -ESTALE : dropXattr(this.upper, node, name);
+  }
+
+  setFileAttributes(nodeid: Nodeid, kind: FileAttributes, value: Uint8Array): number {
+    const node = this.nodes.get(nodeid);
+    if (node === undefined) return -ESTALE;
+    const [flags = 0] = value;
+    if (kind === 'flags' && (flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) !== 0) return -EOPNOTSUPP;
+    copyUp(this.upper, node, 'attributes');
+    const { layer } = this.upper;
+    const fd = isDirectory(node.top.mode) ? layer.openDirectory(node.top) : layer.openFile(node.top, false);
+    if (fd < 0) return fd;
+    const result = kind === 'flags' ? native.setFileFlags(fd, value) : native.setFileXattr(fd, value);
+    native.close(fd);
+    return result;
+  }
+
+  // ---- names -------------------------------------------------------------------------------------------------------
+
+  make(parent: Nodeid, name: ByteString, wanted: NewNode, caller: Caller, out: Out): number {
+    const directory = this.nodes.get(parent);
+    if (directory === undefined) return -ESTALE;
+    if ((wanted.mode & S_IFMT) === S_IFCHR && wanted.rdev === 0) return -EPERM; // it would be a whiteout
+    const created = create(this.upper, directory, name, objectFor(wanted, caller));
+    if (typeof created === 'number') return created;
+    if (created.fd >= 0) native.close(created.fd);
+    return this.putEntry(created.node, out);
+  }
+
+  create(parent: Nodeid, name: ByteString, wanted: NewNode, caller: Caller, flags: number, out: Out): number {
+    const directory = this.nodes.get(parent);
+    if (directory === undefined) return -ESTALE;
+    const created = create(this.upper, directory, name, objectFor(wanted, caller));
+    if (created === -EEXIST && (flags & O_EXCL) === 0) return -ESTALE; // somebody was faster: the kernel looks it up
+    return this.putCreated(created, out);
+  }
+
+  createUnnamed(parent: Nodeid, wanted: NewNode, caller: Caller, _flags: number, out: Out): number {
+    const directory = this.nodes.get(parent);
+    if (directory === undefined) return -ESTALE;
+    return this.putCreated(createUnnamed(this.upper, directory, objectFor(wanted, caller)), out);
+  }
+
+  private putCreated(created: Created | number, out: Out): number {
+    if (typeof created === 'number') return created;
+    const entryBytes = this.putEntry(created.node, out);
+    const nodeid = this.nodes.idOf(created.node) as Nodeid;
+    const { handle, flags, backingId } = this.grant(this.files.add(nodeid, created.node, created.fd, true));
+    return entryBytes + reply.putOpenOut(out.view, entryBytes, handle, flags, backingId);
+  }
+
+  private putEntry(node: UpperNode, out: Out): number {
+    const attr = this.upper.overlay.attr(node);
+    const nodeid = this.nodes.remember(node);
+    const { entrySeconds, attrSeconds } = this.cache;
+    return reply.putEntryOut(out.view, 0, nodeid, 0, entrySeconds, attrSeconds, attr);
+  }
+
+  link(nodeid: Nodeid, parent: Nodeid, name: ByteString, out: Out): number {
+    const [node, directory] = [this.nodes.get(nodeid), this.nodes.get(parent)];
+    if (node === undefined || directory === undefined) return -ESTALE;
+    const result = linkTo(this.upper, node, directory, name);
+    if (result < 0) return result;
+    if (node.place === undefined) this.upper.layer.moved(node.top, directory.top, name);
+    node.place ??= { parent: directory, name };
+    return this.putEntry(node, out);
+  }
+
+  remove(parent: Nodeid, name: ByteString, isFolder: boolean): number {
+    const directory = this.nodes.get(parent);
+    if (directory === undefined) return -ESTALE;
+    const node = this.child(directory, name);
+    if (typeof node === 'number') return node;
+    if (isFolder !== isDirectory(node.top.mode)) return isFolder ? -ENOTDIR : -EISDIR;
+    return remove(this.upper, directory, name, node);
+  }
+
+  rename(parent: Nodeid, name: ByteString, newParent: Nodeid, newName: ByteString, flags: number): number {
+    const from = this.end(parent, name);
+    if (typeof from === 'number') return from;
+    if (from.node === undefined) return -ENOENT;
+    const to = this.end(newParent, newName);
+    return typeof to === 'number' ? to : rename(this.upper, from, to, flags);
+  }
+
+  private end(parent: Nodeid, name: ByteString): End | number {
+    const directory = this.nodes.get(parent);
+    if (directory === undefined) return -ESTALE;
+    const node = this.child(directory, name);
+    if (typeof node === 'number' && node !== -ENOENT) return node;
+    return { parent: directory, name, node: typeof node === 'number' ? undefined : node };
+  }
+
+  /** The node that a name leads to, or a negative errno. */
+  private child(directory: UpperNode, name: ByteString): UpperNode | number {
+    const found = this.upper.overlay.lookup(directory, name);
+    return typeof found === 'number' ? found : this.nodes.canonical(found, directory, name);
+  }
+
+  // ---- data --------------------------------------------------------------------------------------------------------
+
+  /** Whether an open is of a file in the upper layer, or makes the file one. */
+  opens(node: UpperNode, flags: number): boolean {
+    return node.isComplete || (flags & O_ACCMODE) !== 0 || (flags & O_TRUNC) !== 0;
+  }
+
+  /** Opens a regular file. @returns the handle, or a negative errno. Throws as copyUp does. */
+  open(nodeid: Nodeid, node: UpperNode, flags: number, killsPrivileges: boolean): OpenReply | number {
+    const isWritten = (flags & O_ACCMODE) !== 0;
+    const isCut = (flags & O_TRUNC) !== 0;
+    if (!isRegular(node.top.mode)) return -EISDIR;
+    copyUp(this.upper, node, isCut ? 'nothing' : 'data');
+    const file = this.files.open(nodeid, node, isWritten || isCut);
+    if (typeof file === 'number') return file;
+    const cut = isCut ? native.ftruncate(file.fd, 0) : 0;
+    if (cut < 0) this.files.abandon(file);
+    if (cut < 0) return cut;
+    if (isCut && killsPrivileges) killPrivileges(this.upper, node);
+    return this.grant(file);
+  }
+
+  private grant(file: UpperFile): OpenReply {
+    return this.files.grant(file, this.lowerFiles.isOpen(file.nodeid));
+  }
+
+  /** Calls `use` with a descriptor for the node's data in the upper layer; undefined if its data is not there. */
+  withFile(nodeid: Nodeid, node: UpperNode, use: (fd: number) => number): number | undefined {
+    const file = this.files.of(nodeid);
+    if (file) return use(file.fd);
+    if (!node.isComplete || !isRegular(node.top.mode)) return undefined;
+    const fd = this.upper.layer.openFile(node.top, false); // it was opened when its data was still below
+    if (fd < 0) return fd;
+    const result = use(fd);
+    native.close(fd);
+    return result;
+  }
+
+  /** @returns whether the handle was one of a file in the upper layer */
+  release(handle: number): boolean {
+    return this.files.release(handle);
+  }
+
+  write(nodeid: Nodeid, fh: number, position: number, bytes: Uint8Array, killsPrivileges: boolean): number {
+    const file = this.files.get(fh) ?? this.files.of(nodeid);
+    if (file === undefined) return -EBADF;
+    const written = native.pwrite(file.fd, bytes, 0, bytes.length, position);
+    if (written >= 0 && killsPrivileges) killPrivileges(this.upper, file.node);
+    return written;
+  }
+
+  fallocate(_nodeid: Nodeid, fh: number, mode: number, offset: number, length: number): number {
+    const file = this.files.get(fh);
+    return file === undefined ? -EBADF : native.fallocate(file.fd, mode, offset, length);
+  }
+
+  copyFileRange(from: FileRange, to: FileRange, length: number): number {
+    const [source, target] = [this.files.of(from.nodeid), this.files.get(to.fh)];
+    if (target === undefined) return -EBADF;
+    if (source === undefined) return -EOPNOTSUPP; // the kernel reads and writes instead, so that reads are checked
+    return native.copyFileRange(source.fd, from.offset, target.fd, to.offset, Math.min(length, COPY_BYTES_MAX));
+  }
+
+  fsync(_nodeid: Nodeid, fh: number, dataOnly: boolean): number {
+    const file = this.files.get(fh);
+    return file === undefined ? 0 : this.upper.sync(file.fd, dataOnly);
+  }
+
+  fsyncdir(nodeid: Nodeid, dataOnly: boolean): number {
+    const node = this.nodes.get(nodeid);
+    if (node === undefined) return -ESTALE;
+    if (!node.isUpper || this.upper.rules.volatile) return 0;
+    const fd = this.upper.layer.openDirectory(node.top);
+    if (fd < 0) return fd;
+    const result = this.upper.sync(fd, dataOnly);
+    native.close(fd);
+    return result;
+  }
+
+  /** The directory of a node; undefined for the root. */
+  parentOf(node: Node): UpperNode | undefined {
+    return (node as UpperNode).place?.parent;
+  }
+
+  /** Must be called when a node has become one of the upper layer: its change time, blocks and links differ. */
+  copiedUp(node: UpperNode): void {
+    this.nodes.changed(node);
+    const nodeid = this.nodes.idOf(node);
+    if (nodeid !== undefined) this.attributesChanged(nodeid);
+  }
+
+  /** Must be called when the kernel has forgotten a node. */
+  forgotten(node: UpperNode): void {
+    if (node.isUpper) this.upper.layer.release(node.top);
+  }
+
+  close(): void {
+    this.files.closeAll();
+    this.upper.work.close();
+  }
+}
+
+/** The reply to COPY_FILE_RANGE has 32 bits, and one call must not take long. */
+const COPY_BYTES_MAX = 1 << 30;
+
+function objectFor({ mode, umask, rdev, target }: NewNode, { uid, gid }: Caller): NewObject {
+  return { mode, umask, rdev, target, uid, gid };
+}
+
+function timesWanted({ atime, mtime }: Setattr): Times | undefined {
+  if (atime === undefined && mtime === undefined) return undefined;
+  const [first, second] = [timespec(atime), timespec(mtime)];
+  return { atime: first.seconds, atimensec: first.nanoseconds, mtime: second.seconds, mtimensec: second.nanoseconds };
+}
+
+function timespec(time: NewTime): Exclude<NewTime, 'now' | undefined> {
+  if (time === undefined) return { seconds: 0, nanoseconds: UTIME_OMIT };
+  return time === 'now' ? { seconds: 0, nanoseconds: UTIME_NOW } : time;
+}

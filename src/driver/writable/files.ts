@@ -1,0 +1,117 @@
+/** Open regular files of the upper layer: one descriptor for each, however often it is open. */
+
+import type { Nodeid } from '../../fuse/filesystem.ts';
+import { Fopen } from '../../fuse/wire/abi.ts';
+import type { UpperLayer } from '../../layers/upper.ts';
+import { EACCES, EPERM, EROFS, ETXTBSY } from '../../sys/errno.ts';
+import { native } from '../../sys/native.ts';
+import type { UpperNode } from '../../upper/node.ts';
+import type { Backing } from '../backing.ts';
+import type { OpenReply } from '../files.ts';
+
+export interface UpperFile {
+  readonly nodeid: Nodeid;
+  readonly node: UpperNode;
+  fd: number;
+  isWritable: boolean;
+  handles: number;
+  /** The id of the registered file while the kernel reads and writes it itself; 0 if it asks this process. */
+  backingId: number;
+}
+
+/** Handles of these files; those of files in lower layers are smaller. */
+const FIRST_HANDLE = 2 ** 40;
+/** Errors of an open for writing after which a file may still be read. */
+const READ_ONLY: readonly number[] = [-EACCES, -EPERM, -EROFS, -ETXTBSY];
+
+export class UpperFiles {
+  private readonly layer: UpperLayer;
+  private readonly backing: Backing;
+  private readonly files = new Map<Nodeid, UpperFile>();
+  private readonly handles = new Map<number, UpperFile>();
+  private next = FIRST_HANDLE;
+
+  constructor(layer: UpperLayer, backing: Backing) {
+    this.layer = layer;
+    this.backing = backing;
+  }
+
+  get size(): number {
+    return this.handles.size;
+  }
+
+  /**
+   * Opens a file that has its data in the upper layer.
+   * @returns the file, or a negative errno
+   */
+  open(nodeid: Nodeid, node: UpperNode, isWritten: boolean): UpperFile | number {
+    const known = this.files.get(nodeid);
+    if (known && (known.isWritable || !isWritten)) return known;
+    let fd = this.layer.openFile(node.top);
+    const isReadOnly = !isWritten && READ_ONLY.includes(fd);
+    if (isReadOnly) fd = this.layer.openFile(node.top, false);
+    if (fd < 0) return fd;
+    if (known === undefined) return this.add(nodeid, node, fd, !isReadOnly);
+    if (known.backingId > 0) {
+      native.close(fd); // its handles go on without writing
+      return -EACCES;
+    }
+    native.close(known.fd);
+    known.fd = fd;
+    known.isWritable = true;
+    return known;
+  }
+
+  /** Takes over a descriptor of a node's file. */
+  add(nodeid: Nodeid, node: UpperNode, fd: number, isWritable: boolean): UpperFile {
+    const file: UpperFile = { nodeid, node, fd, isWritable, handles: 0, backingId: 0 };
+    this.files.set(nodeid, file);
+    return file;
+  }
+
+  /** @param isCached whether the kernel caches pages of the node for other handles, so that it cannot read the file itself */
+  grant(file: UpperFile, isCached: boolean): OpenReply {
+    if (file.handles === 0 && !isCached) file.backingId = this.backing.open(file);
+    file.handles++;
+    const handle = this.next++;
+    this.handles.set(handle, file);
+    const { backingId } = file;
+    return { handle, flags: backingId > 0 ? Fopen.PASSTHROUGH : Fopen.KEEP_CACHE, backingId };
+  }
+
+  /** The open file of a handle; undefined for a handle of another kind. */
+  get(handle: number): UpperFile | undefined {
+    return this.handles.get(handle);
+  }
+
+  /** The open file of a node. */
+  of(nodeid: Nodeid): UpperFile | undefined {
+    return this.files.get(nodeid);
+  }
+
+  /** @returns whether the handle was one of these files */
+  release(handle: number): boolean {
+    const file = this.handles.get(handle);
+    if (file === undefined) return handle >= FIRST_HANDLE;
+    this.handles.delete(handle);
+    file.handles--;
+    if (file.handles === 0) this.close(file);
+    return true;
+  }
+
+  /** Closes a file that was opened, but not granted to anybody. */
+  abandon(file: UpperFile): void {
+    if (file.handles === 0) this.close(file);
+  }
+
+  private close(file: UpperFile): void {
+    this.files.delete(file.nodeid);
+    if (file.backingId > 0) this.backing.close(file.backingId);
+    native.close(file.fd);
+  }
+
+  closeAll(): void {
+    for (const file of [...this.files.values()]) this.close(file);
+    this.handles.clear();
+  }
+}

@@ -1,0 +1,106 @@
+/** The nodes of a tree that is written to, which the kernel knows. */
+import type { Nodeid } from '../../fuse/filesystem.ts';
+import { ROOT } from '../../fuse/filesystem.ts';
+import type { Inode } from '../../layers/layer.ts';
+import { isStale, type Node } from '../../overlay/node.ts';
+import type { ByteString } from '../../sys/bytes.ts';
+import { isDirectory } from '../../sys/stat.ts';
+import { UpperNode } from '../../upper/node.ts';
+import { FIRST_NODEID, isRootOf, isSameObject, type NodeTable } from '../nodes.ts';
+
+interface KnownNode {
+  readonly nodeid: Nodeid;
+  readonly node: UpperNode;
+  lookups: number;
+  /** The object by its layer. */
+  key: string;
+}
+
+/**
+ * Nodes that are kept until the kernel has forgotten them. A node is known by the object of the layer that it is made of, never
+ * by st_ino: two objects may show the same. It keeps its nodeid when it is copied up.
+ */
+export class WritableNodes implements NodeTable {
+  holdsMerged = false;
+  readonly root: UpperNode;
+  private readonly known = new Map<Nodeid, KnownNode>();
+  private readonly byKey = new Map<string, KnownNode>();
+  private readonly byNode = new WeakMap<UpperNode, KnownNode>();
+  private readonly forgotten: (node: UpperNode) => void;
+  private next = FIRST_NODEID;
+
+  /** @param forgotten called with each node that the kernel has forgotten */
+  constructor(root: Node, forgotten: (node: UpperNode) => void) {
+    this.root = new UpperNode(root, undefined);
+    this.forgotten = forgotten;
+  }
+
+  get size(): number {
+    return this.known.size;
+  }
+
+  get(nodeid: Nodeid): UpperNode | undefined {
+    return isRootOf(this, nodeid) ? this.root : this.known.get(nodeid)?.node;
+  }
+
+  canonical(found: Node, parent: Node, name: ByteString): UpperNode {
+    const place = { parent: parent as UpperNode, name };
+    const known = this.byKey.get(keyOf(found.top, place));
+    if (known === undefined || !isSameObject(known.node, found) || isStale(known.node))
+      return new UpperNode(found, place);
+    known.node.place = place;
+    return known.node;
+  }
+
+  remember(node: Node): Nodeid {
+    if (node === this.root) return ROOT;
+    const known = this.byNode.get(node as UpperNode);
+    if (known === undefined || !this.known.has(known.nodeid)) return this.add(node as UpperNode);
+    known.lookups++;
+    return known.nodeid;
+  }
+
+  private add(node: UpperNode): Nodeid {
+    const known = { nodeid: this.next++ as Nodeid, node, lookups: 1, key: keyOf(node.top, node.place) };
+    this.known.set(known.nodeid, known);
+    this.byKey.set(known.key, known);
+    this.byNode.set(node, known);
+    return known.nodeid;
+  }
+
+  /** The nodeid of a node, if the kernel knows it. */
+  idOf(node: UpperNode): Nodeid | undefined {
+    return this.byNode.get(node)?.nodeid;
+  }
+
+  /** Must be called when a node has become another object of the layers: it was copied up. */
+  changed(node: UpperNode): void {
+    const known = this.byNode.get(node);
+    if (known === undefined) return;
+    this.dropKey(known);
+    known.key = keyOf(node.top, node.place);
+    this.byKey.set(known.key, known);
+  }
+
+  private dropKey(known: KnownNode): void {
+    if (this.byKey.get(known.key) === known) this.byKey.delete(known.key);
+  }
+
+  forget(nodeid: Nodeid, count: number): boolean {
+    const known = this.known.get(nodeid);
+    if (known === undefined) return false;
+    known.lookups -= count;
+    if (known.lookups > 0) return false;
+    this.dropKey(known);
+    this.known.delete(nodeid);
+    this.byNode.delete(known.node);
+    this.forgotten(known.node);
+    return true;
+  }
+}
+
+/** A lower file with several names is an object for each of them: a change of one does not change the others. */
+function keyOf(top: Inode, place: UpperNode['place']): string {
+  const isOne = top.layer.isUpper || isDirectory(top.mode) || place === undefined || top.layer.attr(top).nlink === 1;
+  return isOne ? `${top.layer.filesystem} ${top.ino}` : `${place.parent.id}/${place.name}`;
+}

@@ -1,0 +1,37 @@
+/** Makes the parts of the driver that write, for an overlay with an upper layer. */
+import type { Nodeid } from '../../fuse/filesystem.ts';
+import type { Overlay } from '../../overlay/overlay.ts';
+import type { UpperRoots } from '../../upper/roots.ts';
+import { Upper, type UpperRules } from '../../upper/upper.ts';
+import type { Backing } from '../backing.ts';
+import type { CachePolicy } from '../cache.ts';
+import type { Files } from '../files.ts';
+import { OverlayChanges } from './changes.ts';
+import { UpperFiles } from './files.ts';
+import { WritableNodes } from './nodes.ts';
+
+/** The nodes of a tree that is written to, and the operations that change it. */
+export interface Writable {
+  readonly nodes: WritableNodes;
+  readonly changes: OverlayChanges;
+}
+
+/**
+ * @param backing registers files of the upper layer with the kernel
+ * @param lowerFiles the open files of the layers below
+ */
+export function openWritable(
+  overlay: Overlay,
+  { layer, work }: UpperRoots,
+  rules: UpperRules,
+  backing: Backing,
+  lowerFiles: Files,
+  cache: CachePolicy,
+  attributesChanged: (nodeid: Nodeid) => void,
+): Writable {
+  const nodes = new WritableNodes(overlay.root, node => changes.forgotten(node));
+  const upper = new Upper(overlay, layer, work, rules, node => changes.copiedUp(node));
+  const files = new UpperFiles(layer, backing);
+  const changes = new OverlayChanges({ upper, nodes, files, lowerFiles, cache, attributesChanged });
+  return { nodes, changes };
+}

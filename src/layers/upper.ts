@@ -1,0 +1,92 @@
+/**
+ * A directory of the host that a mount writes to. It gives descriptors, and follows its inodes through changes that this process
+ * makes; the changes themselves are made by its caller.
+ */
+import { openIn } from '../sys/beneath.ts';
+import type { ByteString } from '../sys/bytes.ts';
+import { openSparing } from '../sys/descriptors.ts';
+import { must } from '../sys/errno.ts';
+import { reopen } from '../sys/found.ts';
+import { native } from '../sys/native.ts';
+import type { LayerContext } from './context.ts';
+import { DirLayer } from './dir.ts';
+import type { DirInode } from './dir-inode.ts';
+import type { OpenedRoot } from './dir-objects.ts';
+import type { Inode } from './layer.ts';
+
+// linux/fcntl.h
+const O_RDWR = 2;
+const O_NONBLOCK = 0o4000;
+const O_DIRECTORY = 0o200000;
+
+export class UpperLayer extends DirLayer {
+  readonly isUpper = true;
+
+  /** @param opened the directory, on a mount that also has the work directory */
+  constructor(path: ByteString, context: LayerContext, opened: OpenedRoot) {
+    super(path, 0, context, opened);
+  }
+
+  override adopt(known: Inode, found: Inode): boolean {
+    const isSame = super.adopt(known, found);
+    if (isSame && known !== found) this.release(known); // its new name is known
+    return isSame;
+  }
+
+  /** Nobody else changes the layer. */
+  override recheck(): void {}
+
+  /** A descriptor (O_PATH) of a directory, which must be used at once. Throws ErrnoError ESTALE if it is not where it was. */
+  directory(inode: Inode): number {
+    return this.objects.directory(inode as DirInode);
+  }
+
+  /** A descriptor (O_PATH) of an object, which must be used at once. Throws as `directory` does. */
+  descriptor(inode: Inode): number {
+    return this.objects.descriptor(inode as DirInode);
+  }
+
+  /** Opens a regular file for reading and writing, or only for reading. Returns a descriptor or -errno. */
+  openFile(inode: Inode, isWritten = true): number {
+    const found = this.objects.described(inode as DirInode);
+    return openSparing(() => reopen(found, (isWritten ? O_RDWR : 0) | O_NONBLOCK));
+  }
+
+  /** Opens a directory, to synchronize or to list it. Returns a descriptor or -errno. */
+  openDirectory(inode: Inode): number {
+    return openIn(this.directory(inode), '.', O_DIRECTORY, 0);
+  }
+
+  /** The inode of an open object that was given a name in a directory just now. */
+  named(parent: Inode, name: ByteString, fd: number): Inode {
+    return this.objects.named(parent as DirInode, name, fd);
+  }
+
+  /** The inode of an open object that has no name, which keeps a descriptor of its own. */
+  unnamed(parent: Inode, fd: number): Inode {
+    const inode = this.objects.named(parent as DirInode, '', fd);
+    inode.keptFd = must(native.duplicate(fd), 'dup');
+    return inode;
+  }
+
+  /** Must be called when an object has been given another name. */
+  moved(inode: Inode, parent: Inode, name: ByteString): void {
+    const it = inode as DirInode;
+    it.parent = parent as DirInode;
+    it.name = name;
+    it.moves++;
+    this.release(it);
+  }
+
+  /** Keeps an object usable that is about to lose its name. Throws ErrnoError if it cannot be opened. */
+  keep(inode: Inode): void {
+    this.objects.keep(inode as DirInode);
+  }
+
+  /** Must be called when an inode that was kept has a name again, or is used no more. */
+  release(inode: Inode): void {
+    const it = inode as DirInode;
+    if (it.keptFd >= 0) native.close(it.keptFd);
+    it.keptFd = -1;
+  }
+}

@@ -1,0 +1,226 @@
+/**
+ * Copies objects of lower layers into the upper one before they are changed. An object is made in the work directory, complete,
+ * and then gets its name, so that a crash leaves either the lower object or the copy.
+ * Source: kernel fs/overlayfs/copy_up.c.
+ */
+import { FileData } from '../layers/file-data.ts';
+import type { Inode } from '../layers/layer.ts';
+import { hasDigest } from '../overlay/metacopy.ts';
+import { formatOrigin } from '../overlay/origin.ts';
+import { CONFINED, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
+import type { ByteString } from '../sys/bytes.ts';
+import { printable } from '../sys/bytes.ts';
+import { EIO, EOPNOTSUPP, EPERM, ErrnoError } from '../sys/errno.ts';
+import { changeMode, setXattr } from '../sys/found.ts';
+import { native } from '../sys/native.ts';
+import { type Attr, isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../sys/stat.ts';
+import { AT_EMPTY_PATH, timesOf } from '../sys/statx.ts';
+import { copyData } from './copy-data.ts';
+import type { UpperNode } from './node.ts';
+import type { Upper } from './upper.ts';
+
+/**
+ * What the caller will change. attributes: the data may stay where it is; data: the file must have its own bytes; nothing: all
+ * bytes will be dropped.
+ */
+export type Wants = 'attributes' | 'data' | 'nothing';
+
+const NO_BYTES = new Uint8Array(0);
+
+/**
+ * Makes a node an object of the upper layer, and the directories above it first.
+ * Throws ErrnoError that names the node; nothing has changed then, but for directories above it.
+ */
+export function copyUp(upper: Upper, node: UpperNode, wants: Wants): void {
+  if (node.isUpper) {
+    if (wants !== 'attributes' && node.data !== undefined) takeData(upper, node, wants);
+    return;
+  }
+  const { place } = node;
+  if (place === undefined) throw new ErrnoError(EIO, 'an object of a lower layer without a name');
+  copyUp(upper, place.parent, 'attributes');
+  new CopyUp(upper, node).run(place.parent, place.name, wants);
+}
+
+/** Gives a metacopy file of the upper layer its own data. Source: kernel ovl_copy_up_meta_inode_data. */
+function takeData(upper: Upper, node: UpperNode, wants: Wants): void {
+  const { metacopy } = upper.overlay.rules.xattrs;
+  const times = upper.overlay.attr(node);
+  const fd = upper.layer.openFile(node.top);
+  if (fd < 0) throw upper.failure(fd, node, 'copy-up of');
+  try {
+    if (wants === 'data') copyVerified(upper, node, fd);
+    const unmarked = upper.unmark(node, metacopy);
+    if (unmarked < 0) throw upper.failure(unmarked, node, 'copy-up of');
+    if (wants === 'data') native.utimensat(upper.layer.descriptor(node.top), '', timesOf(times), AT_EMPTY_PATH);
+  } catch (error) {
+    if (wants === 'data') native.ftruncate(fd, 0); // its data is still below
+    if (wants === 'data') native.ftruncate(fd, times.size);
+    throw error;
+  } finally {
+    native.close(fd);
+  }
+  node.data = undefined;
+  node.followsOrigin = false;
+}
+
+/** Copies the data of a node, and checks the copy, which nobody else can change, by the node's digest. */
+function copyVerified(upper: Upper, node: UpperNode, to: number): void {
+  const { overlay } = upper;
+  const data = overlay.find(node);
+  if (typeof data === 'number') throw upper.failure(-EIO, node, 'no data for the copy-up of');
+  try {
+    copyData(data, to, node.top.sizeBytes);
+    const duplicate = native.duplicate(to);
+    if (duplicate < 0) throw upper.failure(duplicate, node, 'copy-up of');
+    const copy = new FileData(duplicate, data.place, '(copied)');
+    try {
+      const check = overlay.checkCopy(node, copy, data);
+      if (check && !check.known(false)) check.measure(false);
+    } finally {
+      copy.close();
+    }
+    const synced = upper.sync(to, false);
+    if (synced < 0) throw upper.failure(synced, node, 'copy-up of');
+  } finally {
+    data.close();
+  }
+}
+
+/** One copy-up of one object. */
+class CopyUp {
+  private readonly upper: Upper;
+  private readonly node: UpperNode;
+  private readonly lower: Inode;
+  private readonly attr: Attr;
+  private readonly name: ByteString;
+
+  constructor(upper: Upper, node: UpperNode) {
+    this.upper = upper;
+    this.node = node;
+    this.lower = node.top;
+    this.attr = upper.overlay.attr(node);
+    this.name = upper.work.name();
+  }
+
+  run(parent: UpperNode, name: ByteString, wants: Wants): void {
+    const { upper, node } = this;
+    const { work } = upper;
+    const isMetacopy = this.copiesNoData(wants);
+    const fd = this.make(isMetacopy, wants);
+    try {
+      this.describe(fd, isMetacopy);
+      upper.markImpure(parent);
+      const before = timesOf(upper.overlay.attr(parent));
+      this.must(work.place(this.name, upper.directory(parent), name));
+      native.utimensat(upper.directory(parent), '', before, AT_EMPTY_PATH); // nothing changed in sight
+      this.settle(upper.layer.named(parent.top, name, fd), isMetacopy);
+    } catch (error) {
+      work.remove(this.name);
+      throw error;
+    } finally {
+      native.close(fd);
+    }
+    upper.copiedUp(node);
+  }
+
+  /** Whether the copy has only the attributes of the file. Source: kernel ovl_need_meta_copy_up. */
+  private copiesNoData(wants: Wants): boolean {
+    const { upper } = this;
+    if (!upper.rules.metacopy || wants !== 'attributes' || !isRegular(this.attr.mode)) return false;
+    return upper.overlay.options.verity !== 'require' || hasDigest(this.metacopyBelow());
+  }
+
+  /** The xattr metacopy of the file below, which may hold a digest. */
+  private metacopyBelow(): Uint8Array | undefined {
+    if (this.node.data === undefined) return undefined;
+    return this.lower.layer.getxattr(this.lower, this.upper.overlay.rules.xattrs.metacopy);
+  }
+
+  /** Makes the object in the work directory. Returns a descriptor of it, for a regular file one for writing. */
+  private make(isMetacopy: boolean, wants: Wants): number {
+    const { upper, attr, name, node } = this;
+    const { work } = upper;
+    if (isRegular(attr.mode)) return this.makeFile(isMetacopy, wants);
+    if (isDirectory(attr.mode)) this.must(native.mkdirat(work.fd, name, 0o700));
+    else if (isSymlink(attr.mode)) this.must(native.symlinkat(upper.overlay.readlink(node), work.fd, name));
+    else this.must(native.mknodat(work.fd, name, attr.mode & ~0o7777, rdevMajor(attr.rdev), rdevMinor(attr.rdev)));
+    const fd = openIn(work.fd, name, O_PATH | O_NOFOLLOW, CONFINED);
+    if (fd < 0) work.remove(name);
+    return this.must(fd);
+  }
+
+  private makeFile(isMetacopy: boolean, wants: Wants): number {
+    const { upper, attr, name, node } = this;
+    const fd = this.must(upper.work.makeFile(name));
+    try {
+      if (isMetacopy) this.must(native.ftruncate(fd, attr.size));
+      else if (wants !== 'nothing') copyVerified(upper, node, fd);
+      return fd;
+    } catch (error) {
+      native.close(fd);
+      upper.work.remove(name);
+      throw error;
+    }
+  }
+
+  /** Gives the object the attributes of the lower one: its owner first, because that drops capabilities and mode bits. */
+  private describe(fd: number, isMetacopy: boolean): void {
+    const { attr, upper } = this;
+    const { xattrs } = upper.overlay.rules;
+    this.must(native.fchownat(fd, '', attr.uid, attr.gid, AT_EMPTY_PATH));
+    if (!isSymlink(attr.mode)) this.must(changeMode(fd, attr.mode & 0o7777));
+    this.copyXattrs(fd);
+    if (attr.nlink === 1 || isDirectory(attr.mode)) this.set(fd, xattrs.origin, this.originOfLower());
+    if (isMetacopy) this.must(setXattr(fd, xattrs.metacopy, this.metacopyBelow() ?? NO_BYTES, 0));
+    this.must(native.utimensat(fd, '', timesOf(attr), AT_EMPTY_PATH));
+  }
+
+  private copyXattrs(fd: number): void {
+    const { lower, upper } = this;
+    const { xattrs } = upper.overlay.rules;
+    for (const name of lower.layer.listxattr(lower)) {
+      if (xattrs.isPrivate(name) || (name.startsWith('trusted.') && !upper.isPrivileged)) continue;
+      const value = lower.layer.getxattr(lower, name);
+      if (value !== undefined) this.set(fd, name, value);
+    }
+  }
+
+  /** Sets an xattr. A filesystem may lack those that no access depends on. Source: kernel ovl_copy_xattr. */
+  private set(fd: number, name: ByteString, value: Uint8Array): void {
+    const result = setXattr(fd, name, value, 0);
+    if (result === 0) return;
+    const mustHave = name.startsWith('security.') || name.startsWith('system.posix_acl_');
+    if (result === -EOPNOTSUPP && !mustHave) return;
+    if (result === -EPERM && !mustHave && !isRegular(this.attr.mode) && !isDirectory(this.attr.mode)) return; // user.* there
+    throw this.upper.failure(result, this.node, `copy-up, xattr ${printable(name)} of`);
+  }
+
+  /** The value of the xattr origin; without bytes if the lower filesystem has no file handles. */
+  private originOfLower(): Uint8Array {
+    const { lower } = this;
+    const handle = lower.layer.handleOf?.(lower);
+    const { uuid } = lower.layer;
+    return handle === undefined || uuid === undefined ? NO_BYTES : formatOrigin({ uuid, handle });
+  }
+
+  /** Makes the node the copy that has its name now. */
+  private settle(copy: Inode, isMetacopy: boolean): void {
+    const { node, lower } = this;
+    node.top = copy;
+    if (isDirectory(this.attr.mode)) {
+      node.stack = [copy, ...node.stack];
+      node.isImpure = false;
+      return;
+    }
+    node.stack = [copy];
+    if (isMetacopy) node.data ??= lower;
+    else node.data = undefined;
+    if (!isMetacopy) node.followsOrigin = false;
+  }
+
+  private must(result: number): number {
+    if (result < 0) throw this.upper.failure(result, this.node, 'copy-up of');
+    return result;
+  }
+}

@@ -1,0 +1,67 @@
+/** Removes names: of objects in the upper layer, and of those below, which a whiteout then hides. Source: kernel ovl_do_remove. */
+
+import { CONFINED, O_DIRECTORY, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
+import type { ByteString } from '../sys/bytes.ts';
+import { ENOTEMPTY } from '../sys/errno.ts';
+import { changeMode, setXattr } from '../sys/found.ts';
+import { native } from '../sys/native.ts';
+import { isDirectory } from '../sys/stat.ts';
+import { AT_EMPTY_PATH, timesOf } from '../sys/statx.ts';
+import { copyUp } from './copy-up.ts';
+import type { UpperNode } from './node.ts';
+import type { Upper } from './upper.ts';
+
+/**
+ * Removes the name of a node; an open file or directory stays usable.
+ * @returns 0 or a negative errno, -ENOTEMPTY for a directory with names
+ * Throws as copyUp does.
+ */
+export function remove(upper: Upper, parent: UpperNode, name: ByteString, node: UpperNode): number {
+  const isFolder = isDirectory(node.top.mode);
+  if (isFolder && !upper.overlay.isEmpty(node)) return -ENOTEMPTY;
+  copyUp(upper, parent, 'attributes');
+  const result = removeName(upper, parent, name, node, isFolder);
+  if (result === 0) lostName(node, parent, name);
+  return result;
+}
+
+/** Must be called when a node no longer has a name. */
+export function lostName(node: UpperNode, parent: UpperNode, name: ByteString): void {
+  if (node.place?.parent === parent && node.place.name === name) node.place = undefined;
+}
+
+function removeName(upper: Upper, parent: UpperNode, name: ByteString, node: UpperNode, isFolder: boolean): number {
+  const { work } = upper;
+  const isBelow = upper.hasBelow(parent, name);
+  if (!node.isUpper) return work.makeWhiteout(upper.directory(parent), name);
+  upper.layer.keep(node.top);
+  const directory = upper.directory(parent);
+  if (isBelow) return work.whiteOut(directory, name, isFolder);
+  if (!isFolder) return native.unlinkat(directory, name, 0);
+  const taken = work.take(directory, name); // it may hold whiteouts
+  if (typeof taken === 'number') return taken;
+  work.remove(taken);
+  return 0;
+}
+
+/**
+ * Replaces a directory that has no names by an empty one that hides what is below, so that another can be renamed over it.
+ * @returns 0 or a negative errno. Source: kernel ovl_clear_empty.
+ */
+export function clearEmpty(upper: Upper, node: UpperNode, parent: UpperNode, name: ByteString): number {
+  const { work, layer, overlay } = upper;
+  const attr = overlay.attr(node);
+  const empty = work.name();
+  const made = native.mkdirat(work.fd, empty, 0o700);
+  if (made < 0) return made;
+  const fd = openIn(work.fd, empty, O_PATH | O_DIRECTORY | O_NOFOLLOW, CONFINED);
+  let result = fd < 0 ? fd : native.fchownat(fd, '', attr.uid, attr.gid, AT_EMPTY_PATH);
+  if (result === 0) result = changeMode(fd, attr.mode & 0o7777);
+  if (result === 0) result = setXattr(fd, overlay.rules.xattrs.opaque, Uint8Array.of(0x79), 0);
+  if (result === 0) result = native.utimensat(fd, '', timesOf(attr), AT_EMPTY_PATH);
+  if (result === 0) layer.keep(node.top);
+  if (result === 0) result = work.exchange(empty, upper.directory(parent), name);
+  if (fd >= 0) native.close(fd);
+  work.remove(empty); // now the old directory, unless something failed
+  return result;
+}

@@ -1,0 +1,157 @@
+/** What all changes of a tree share: the stack, its upper layer, the work directory, and the rules of writing. */
+import type { Inode } from '../layers/layer.ts';
+import type { UpperLayer } from '../layers/upper.ts';
+import type { Overlay } from '../overlay/overlay.ts';
+import { isWhiteout, opaqueness } from '../overlay/step.ts';
+import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
+import { ENODATA, ErrnoError, EXDEV, errnoText } from '../sys/errno.ts';
+import { removeXattr, setXattr } from '../sys/found.ts';
+import { native } from '../sys/native.ts';
+import { CAP_SYS_ADMIN, hasCapability } from '../sys/security/privileges.ts';
+import type { UpperNode } from './node.ts';
+import type { WorkDirectory } from './work.ts';
+
+export interface UpperRules {
+  /** Whether a change of attributes alone copies no data. */
+  readonly metacopy: boolean;
+  /** Whether directories of lower layers can be renamed. */
+  readonly redirects: boolean;
+  /** Whether nothing is synchronized with the disk. */
+  readonly volatile: boolean;
+}
+
+/** The longest absolute redirect. Source: kernel, module parameter redirect_max. */
+const REDIRECT_BYTES_MAX = 256;
+
+export class Upper {
+  readonly overlay: Overlay;
+  readonly layer: UpperLayer;
+  readonly work: WorkDirectory;
+  readonly rules: UpperRules;
+  /** Called after a node has become an object of the upper layer. */
+  readonly copiedUp: (node: UpperNode) => void;
+  /** The owner of what this process makes. */
+  readonly uid: number = process.geteuid?.() ?? 0;
+  readonly gid: number = process.getegid?.() ?? 0;
+  /** Whether this process may read and write trusted.* xattrs. */
+  readonly isPrivileged: boolean = hasCapability(CAP_SYS_ADMIN);
+
+  constructor(
+    overlay: Overlay,
+    layer: UpperLayer,
+    work: WorkDirectory,
+    rules: UpperRules,
+    copiedUp: (node: UpperNode) => void,
+  ) {
+    this.overlay = overlay;
+    this.layer = layer;
+    this.work = work;
+    this.rules = rules;
+    this.copiedUp = copiedUp;
+  }
+
+  /** A descriptor of a directory in the upper layer, which must be used at once. */
+  directory(node: UpperNode): number {
+    return this.layer.directory(node.top);
+  }
+
+  /** Sets an xattr of the overlay on an object of the upper layer. Returns 0 or -errno. */
+  mark(node: UpperNode, name: ByteString, value: ByteString): number {
+    return setXattr(this.layer.descriptor(node.top), name, bufferOf(value), 0);
+  }
+
+  unmark(node: UpperNode, name: ByteString): number {
+    const removed = removeXattr(this.layer.descriptor(node.top), name);
+    return removed === -ENODATA ? 0 : removed;
+  }
+
+  /** Marks a directory of the upper layer as one that holds copies of lower objects. Source: kernel ovl_set_impure. */
+  markImpure(node: UpperNode): void {
+    const { impure } = this.overlay.rules.xattrs;
+    if (node.isImpure || this.layer.xattrBytes(node.top, impure) >= 0) node.isImpure = true;
+    else node.isImpure = this.mark(node, impure, 'y') === 0;
+  }
+
+  isOpaque({ top }: UpperNode): boolean {
+    return opaqueness(this.overlay.rules.xattrs, top) === 'y';
+  }
+
+  isWhiteout(inode: Inode): boolean {
+    return isWhiteout(this.overlay.rules.xattrs, inode);
+  }
+
+  /**
+   * Whether a layer below has something under a name, so that only a whiteout hides it. What cannot be examined counts.
+   * Source: kernel ovl_lower_positive.
+   */
+  hasBelow(parent: UpperNode, name: ByteString): boolean {
+    for (const directory of parent.stack) {
+      if (directory.layer.isUpper) continue;
+      try {
+        const found = directory.layer.lookup(directory, name);
+        if (found !== undefined) return !this.isWhiteout(found);
+      } catch (error) {
+        if (error instanceof ErrnoError) return true;
+        throw error;
+      }
+    }
+    return false;
+  }
+
+  /** Whether the upper directory has a whiteout under a name. */
+  hasWhiteout(parent: UpperNode, name: ByteString): boolean {
+    if (!parent.isUpper) return false;
+    const found = this.layer.lookup(parent.top, name);
+    return found !== undefined && this.isWhiteout(found);
+  }
+
+  /**
+   * Records on an object of the upper layer where its lower objects are, before it gets another name.
+   * @param isSameDirectory whether the new name is in the same directory
+   * @returns 0 or -errno, -EXDEV if that cannot be recorded
+   * Source: kernel ovl_set_redirect.
+   */
+  markRedirect(node: UpperNode, isSameDirectory: boolean, isLinked: boolean): number {
+    const { redirect } = this.overlay.rules.xattrs;
+    const known = this.redirectOf(node);
+    if (known !== undefined && (isSameDirectory || known.startsWith('/'))) return 0;
+    const value = isSameDirectory && !isLinked ? node.place?.name : this.pathBelow(node);
+    if (value === undefined || value.length > REDIRECT_BYTES_MAX) return -EXDEV;
+    const marked = this.mark(node, redirect, value);
+    return marked < 0 ? -EXDEV : 0;
+  }
+
+  private redirectOf({ top }: UpperNode): ByteString | undefined {
+    const value = this.layer.getxattr(top, this.overlay.rules.xattrs.redirect);
+    return value === undefined ? undefined : Buffer.from(value).toString('latin1');
+  }
+
+  /** The path of a node in the layers below, from their root. Source: kernel ovl_get_redirect. */
+  private pathBelow(node: UpperNode): ByteString | undefined {
+    let path = '';
+    for (let at = node; at.place !== undefined; at = at.place.parent) {
+      const name = (at.isUpper ? this.redirectOf(at) : undefined) ?? at.place.name;
+      if (name.startsWith('/')) return name + path;
+      path = `/${name}${path}`;
+    }
+    return path === '' ? undefined : path;
+  }
+
+  /** Synchronizes an open file or directory with the disk, unless nothing is. Returns 0 or -errno. */
+  sync(fd: number, dataOnly: boolean): number {
+    if (this.rules.volatile) return 0;
+    return dataOnly ? native.fdatasync(fd) : native.fsync(fd);
+  }
+
+  /** An error of the upper layer, which names the node. */
+  failure(result: number, node: UpperNode, what: string): ErrnoError {
+    return new ErrnoError(-result, `${what} ${printable(pathOf(node))}: ${errnoText(result)}`);
+  }
+}
+
+/** The path of a node in the mount, for messages. */
+export function pathOf(node: UpperNode): ByteString {
+  let path = '';
+  for (let at = node; at.place !== undefined; at = at.place.parent) path = `/${at.place.name}${path}`;
+  return path || '/';
+}
