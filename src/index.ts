@@ -55,7 +55,7 @@ export {
   settleRules,
 } from './overlay/options/rules.ts';
 export { type Option, splitOptions } from './overlay/options/split.ts';
-export { type Origin, parseOrigin } from './overlay/origin.ts';
+export { parseOrigin } from './overlay/origin.ts';
 export { Overlay } from './overlay/overlay.ts';
 export { findPath } from './overlay/path.ts';
 export type { Entry } from './overlay/readdir.ts';
@@ -79,7 +79,7 @@ export { beginStore, endStore, measureFile, objectPath } from './store/objects.t
 // Byte strings, errors, modes and device numbers.
 export { type ByteString, bufferOf, byteStringFromText, byteStringOf, printable } from './sys/bytes.ts';
 export { attempt, ErrnoError, errnoName } from './sys/errno.ts';
-export type { Handle } from './sys/handles.ts';
+export type { Handle, Origin } from './sys/handles.ts';
 export {
   type Attr,
   dtypeOf,

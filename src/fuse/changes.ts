@@ -80,7 +80,7 @@ function setattr(changes: Changes, request: Request, out: Out): number {
     size: has(SetattrValid.SIZE) ? getU64(view, BODY + SetattrIn.size) : undefined,
     atime: time(SetattrValid.ATIME, SetattrValid.ATIME_NOW, SetattrIn.atime, SetattrIn.atimensec),
     mtime: time(SetattrValid.MTIME, SetattrValid.MTIME_NOW, SetattrIn.mtime, SetattrIn.mtimensec),
-    killsPrivileges: has(SetattrValid.KILL_SUIDGID),
+    killsPrivileges: has(SetattrValid.KILL_SUIDGID) || valid === 0, // a write that passes this process by changes nothing else
   };
   return changes.setattr(nodeid, wanted, out, uniqueAt(request, InHeader.unique));
 }

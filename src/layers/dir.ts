@@ -9,7 +9,7 @@ import { openSparing } from '../sys/descriptors.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError, must } from '../sys/errno.ts';
 import { getXattr, listXattrs, reopen } from '../sys/found.ts';
-import { type Handle, openHandle, readHandle, readUuid } from '../sys/handles.ts';
+import { type Handle, type Origin, openHandle, readHandle, readUuid } from '../sys/handles.ts';
 import { native } from '../sys/native.ts';
 import { type Attr, isRegular, type Statfs } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
@@ -38,6 +38,7 @@ export class DirLayer implements Layer {
    */
   private handleIndex: HandleIndex | 'none' | undefined;
   private knownUuid: ByteString | undefined;
+  private readRoot: number | undefined;
   private readonly value = new Uint8Array(XATTR_BYTES);
 
   /**
@@ -231,15 +232,22 @@ export class DirLayer implements Layer {
     return this.openFound(openIn(this.objects.rootFd, path, O_PATH | O_NOFOLLOW, WITHIN), shown);
   }
 
-  handleOf(inode: Inode): Handle | undefined {
+  originOf(inode: Inode): Origin | undefined {
     const handle = readHandle(this.objects.descriptor(inode as DirInode), '');
-    return typeof handle === 'number' ? undefined : handle;
+    return typeof handle === 'number' ? undefined : { uuid: this.uuid, handle };
+  }
+
+  inodeOf({ uuid, handle }: Origin): Inode | undefined {
+    if (uuid !== this.uuid) return undefined;
+    const fd = openHandle(this.readableRoot(), handle, O_PATH | O_NOFOLLOW);
+    if (fd < 0) return undefined;
+    const inode = this.objects.named(this.objects.root, '', fd);
+    native.close(fd);
+    return inode;
   }
 
   openHandle(handle: Handle): Data | number {
-    const filesystem = must(this.openRootForReading(), `layer ${this.path}`);
-    const found = openHandle(filesystem, handle, O_PATH | O_NOFOLLOW);
-    native.close(filesystem);
+    const found = openHandle(this.readableRoot(), handle, O_PATH | O_NOFOLLOW);
     if (found === -errno.EPERM) return this.openIndexed(handle);
     return this.openFound(found, `a file by its handle ${Buffer.from(handle.bytes).toString('hex')}`);
   }
@@ -291,15 +299,14 @@ export class DirLayer implements Layer {
   }
 
   get uuid(): ByteString {
-    if (this.knownUuid !== undefined) return this.knownUuid;
-    const root = must(this.openRootForReading(), `layer ${this.path}`);
-    this.knownUuid = readUuid(root);
-    native.close(root);
+    this.knownUuid ??= readUuid(this.readableRoot());
     return this.knownUuid;
   }
 
-  private openRootForReading(): number {
-    return openIn(this.objects.rootFd, '.', O_DIRECTORY, 0);
+  /** A descriptor of the root that is open for reading, as handles need it. */
+  private readableRoot(): number {
+    this.readRoot ??= must(openIn(this.objects.rootFd, '.', O_DIRECTORY, 0), `layer ${this.path}`);
+    return this.readRoot;
   }
 
   statfs(): Statfs {
@@ -311,6 +318,7 @@ export class DirLayer implements Layer {
   }
 
   close(): void {
+    if (this.readRoot !== undefined) native.close(this.readRoot);
     this.objects.close();
   }
 

@@ -19,6 +19,7 @@ import {
   XATTR_INDEX_POSIX_ACL_DEFAULT,
   XATTR_PREFIXES,
 } from '../erofs/format.ts';
+import { handleOfNid, nidOfHandle } from '../erofs/handles.ts';
 import { openImage, readImageFile } from '../erofs/image.ts';
 import { ImageInode } from '../erofs/inode.ts';
 import { ReachableInodes } from '../erofs/reachable.ts';
@@ -37,6 +38,7 @@ import {
   EUCLEAN,
   EXDEV,
 } from '../sys/errno.ts';
+import type { Origin } from '../sys/handles.ts';
 import {
   type Attr,
   dtypeOf,
@@ -300,7 +302,16 @@ export class ErofsLayer implements Layer {
     return at;
   }
 
-  /** The kernel's EROFS has no file handles that outlive a mount. */
+  originOf({ ino }: Inode): Origin {
+    return { uuid: byteStringOf(this.image.uuid), handle: handleOfNid(ino) };
+  }
+
+  inodeOf({ uuid, handle }: Origin): Inode | undefined {
+    const nid = uuid === byteStringOf(this.image.uuid) ? nidOfHandle(handle) : undefined;
+    return nid !== undefined && this.holds(nid) ? this.recall(nid) : undefined;
+  }
+
+  /** The kernel's EROFS opens no file by a handle whose mount is gone. */
   openHandle(): number {
     return -EOPNOTSUPP;
   }

@@ -1,6 +1,6 @@
 /** The interface of one layer to an overlay. An image and a directory both implement it; neither knows the other. */
 import type { ByteString } from '../sys/bytes.ts';
-import type { Handle } from '../sys/handles.ts';
+import type { Handle, Origin } from '../sys/handles.ts';
 import type { Attr, Statfs } from '../sys/stat.ts';
 
 /** One object of a layer: the data by which its layer finds it again, and the attributes that the rules of lookup examine. */
@@ -162,8 +162,13 @@ export interface Layer {
   openPath(path: ByteString): Data | number;
   /** The 16 bytes of the filesystem's uuid, zeros if it has none; undefined if the layer has no file handles. */
   readonly uuid: ByteString | undefined;
-  /** The file handle of an object; undefined if the layer has none. */
-  handleOf?(inode: Inode): Handle | undefined;
+  /**
+   * The filesystem and the file handle by which an object is named as the origin of a copy; undefined if there is none. Absent in
+   * layers without handles, as is `inodeOf`.
+   */
+  originOf?(inode: Inode): Origin | undefined;
+  /** The object that `originOf` names so, wherever it is on the layer's filesystem; undefined if it is not there, or not allowed. */
+  inodeOf?(origin: Origin): Inode | undefined;
   /**
    * Opens the regular file of a handle, which may be anywhere on the layer's filesystem.
    * @returns the data, or a negative errno: -ENOENT also for an object that is no regular file, -EPERM without

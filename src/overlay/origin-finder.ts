@@ -2,7 +2,7 @@
 import type { Data, Layer } from '../layers/layer.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { ENOENT, EPERM, EXDEV } from '../sys/errno.ts';
-import type { Origin } from './origin.ts';
+import type { Origin } from '../sys/handles.ts';
 
 export class OriginFinder {
   private readonly layers: readonly Layer[];

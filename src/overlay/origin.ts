@@ -2,8 +2,8 @@
  * Values of `overlay.origin`: the file handle of the inode that a copy was made from. Only values of little-endian hosts are
  * understood.
  */
-import { type ByteString, bufferOf, byteStringOf } from '../sys/bytes.ts';
-import type { Handle } from '../sys/handles.ts';
+import { bufferOf, byteStringOf } from '../sys/bytes.ts';
+import type { Origin } from '../sys/handles.ts';
 
 /** struct ovl_fb, which fills the whole value. Source: kernel fs/overlayfs/overlayfs.h. */
 const Fb = {
@@ -20,13 +20,6 @@ const MAGIC = 0xfb;
 const FLAG_BIG_ENDIAN = 1;
 const FLAG_ANY_ENDIAN = 2;
 const FLAGS_KNOWN = 7; // includes 4, which marks the handle of an upper file
-
-/** An origin: a filesystem and an inode on it. */
-export interface Origin {
-  /** The 16 bytes of the uuid of the inode's filesystem; zeros if it has none. */
-  readonly uuid: ByteString;
-  readonly handle: Handle;
-}
 
 /**
  * Parses the value of the xattr.

@@ -15,6 +15,7 @@ import { type Found, lookup, lookupInode, type Stack } from './lookup.ts';
 import { Lowerdata } from './lowerdata.ts';
 import type { Node } from './node.ts';
 import type { RuleOptions } from './options/rules.ts';
+import { OriginInodes } from './origin-ino.ts';
 import { type Entry, listMerged, listReal } from './readdir.ts';
 import { type Judge, opaqueness, type Rules, step } from './step.ts';
 import type { Trace } from './trace.ts';
@@ -48,6 +49,8 @@ export class Overlay implements Stack {
   private readonly positions = new Map<Layer, number>();
   private readonly xwhiteoutLayers = new Set<Layer>();
   private readonly numbers: InodeNumbers;
+  /** Finds what objects of the upper layer are copies of; absent if nothing is written to. */
+  private readonly origins: OriginInodes | undefined;
   private readonly lowerdata: Lowerdata;
   private readonly verifier: Verifier;
   private readonly memory: Memory;
@@ -93,6 +96,8 @@ export class Overlay implements Stack {
     this.recalls = this.immutable && layers.length === 1 && layers[0]?.recall !== undefined;
     this.dentries = memory.dentries === 0 || this.recalls ? undefined : new DentryCache(memory);
     this.numbers = new InodeNumbers(layers, options.ino32);
+    const [upper, ...lowers] = layers;
+    if (upper?.isUpper) this.origins = new OriginInodes(lowers, this.rules.xattrs);
     this.lowerdata = new Lowerdata(layers, dataLayers, this.rules.xattrs);
     this.verifier = new Verifier(this.rules.xattrs, options);
     this.root = this.rootNode();
@@ -173,7 +178,8 @@ export class Overlay implements Stack {
   private node(found: Found): Node {
     const { stack, data, followsOrigin, xwhiteouts } = found;
     const top = stack[0] as Inode;
-    return { ino: this.numbers.of(top), top, stack, data, followsOrigin, xwhiteouts };
+    const shown = (top.layer.isUpper ? this.origins?.of(found) : undefined) ?? top;
+    return { ino: this.numbers.of(shown), top, stack, data, followsOrigin, xwhiteouts };
   }
 
   /**

@@ -8,6 +8,16 @@ export interface Handle {
   readonly bytes: Uint8Array;
 }
 
+/** An inode on some filesystem. */
+export interface Origin {
+  /** The 16 bytes of the filesystem's uuid; zeros if it has none. */
+  readonly uuid: ByteString;
+  readonly handle: Handle;
+}
+
+export const isSameHandle = (one: Handle, other: Handle): boolean =>
+  one.type === other.type && Buffer.compare(one.bytes, other.bytes) === 0;
+
 /** struct file_handle. Source: open_by_handle_at(2). */
 const FileHandle = { handle_bytes: 0 /* u32 */, handle_type: 4 /* i32 */, f_handle: 8 } as const;
 const HANDLE_BYTES_MAX = 128;

@@ -199,9 +199,8 @@ class CopyUp {
   /** The value of the xattr origin; without bytes if the lower filesystem has no file handles. */
   private originOfLower(): Uint8Array {
     const { lower } = this;
-    const handle = lower.layer.handleOf?.(lower);
-    const { uuid } = lower.layer;
-    return handle === undefined || uuid === undefined ? NO_BYTES : formatOrigin({ uuid, handle });
+    const origin = lower.layer.originOf?.(lower);
+    return origin === undefined ? NO_BYTES : formatOrigin(origin);
   }
 
   /** Makes the node the copy that has its name now. */

@@ -13,6 +13,8 @@ import { WorkDirectory } from './work.ts';
 
 const LOCK_EX_NB = 2 | 4;
 const ST_RDONLY = 1;
+const WAITS_MAX = 50;
+const WAIT_MS = 20;
 
 /** An upper directory and its work directory, both open and in use by this process alone. */
 export class UpperRoots {
@@ -88,7 +90,11 @@ function refuseApart(upper: Named, work: Named): void {
 /** Locks a directory against other mounts by this program. Returns the descriptor that holds the lock. */
 function lock({ option, shown, fd }: Named): number {
   const opened = must(openIn(fd, '.', O_DIRECTORY, 0), `${option} ${shown}`);
-  const locked = native.flock(opened, LOCK_EX_NB);
+  let locked = native.flock(opened, LOCK_EX_NB);
+  for (let waits = 0; locked === -EAGAIN && waits < WAITS_MAX; waits++) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, WAIT_MS); // a mount that was just taken away lets go of its directories a moment later
+    locked = native.flock(opened, LOCK_EX_NB);
+  }
   if (locked === 0) return opened;
   native.close(opened);
   if (locked === -EAGAIN) throw new ErrnoError(EBUSY, `${option} ${shown}: in use by another mount`);

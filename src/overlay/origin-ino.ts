@@ -1,0 +1,46 @@
+/**
+ * st_ino of objects in the upper layer: that of the lower object that a copy was made from, so that it stays the same when an
+ * object is copied up, renamed, and found again by another mount. Source: kernel fs/overlayfs/inode.c, ovl_getattr.
+ */
+import type { Inode, Layer } from '../layers/layer.ts';
+import type { Origin } from '../sys/handles.ts';
+import { isDirectory, S_IFMT } from '../sys/stat.ts';
+import { parseOrigin } from './origin.ts';
+import type { Found } from './lookup.ts';
+import type { OverlayXattrs } from './xattrs.ts';
+
+export class OriginInodes {
+  private readonly layers: readonly Layer[];
+  private readonly xattrs: OverlayXattrs;
+
+  /** @param layers all layers below the upper one */
+  constructor(layers: readonly Layer[], xattrs: OverlayXattrs) {
+    this.layers = layers;
+    this.xattrs = xattrs;
+  }
+
+  /**
+   * The lower object of an object in the upper layer. A lower file with several names counts as none: each name may have a copy of
+   * its own.
+   */
+  of({ stack }: Pick<Found, 'stack'>): Inode | undefined {
+    const [top, below] = stack;
+    if (top === undefined || isDirectory(top.mode)) return below;
+    const value = top.layer.getxattr(top, this.xattrs.origin);
+    const origin = value && parseOrigin(value);
+    return origin && this.find(origin, top);
+  }
+
+  /** Several filesystems may have one uuid, or none: then no object is found. */
+  private find(origin: Origin, top: Inode): Inode | undefined {
+    let found: Inode | undefined;
+    for (const layer of this.layers) {
+      const inode = layer.inodeOf?.(origin);
+      if (inode === undefined || inode.layer.filesystem === found?.layer.filesystem) continue;
+      if (found !== undefined) return undefined;
+      found = inode;
+    }
+    const isCopied = found !== undefined && (found.mode & S_IFMT) === (top.mode & S_IFMT);
+    return isCopied && found?.layer.attr(found).nlink === 1 ? found : undefined;
+  }
+}
