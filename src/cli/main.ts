@@ -8,6 +8,7 @@ import { packageDirectory } from '../sys/native.ts';
 import { closeStdout, print } from '../terminal/output.ts';
 import { complainInLines, reporting, WRONG_CALL } from '../terminal/report.ts';
 import { commands } from './commands.ts';
+import { isProgramCall, runMountProgram } from './mount-program.ts';
 
 /** The names under which mount(8) and mount.fuse3 call this command. */
 const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
@@ -22,6 +23,7 @@ async function main(called: string, args: readonly ByteString[]): Promise<number
   if (command) return (await command.load()).run(args.slice(1));
   if (VERSION_WORDS.includes(first)) return reporting(WRONG_CALL, () => say(`lowerdata ${version()}`));
   if (HELP_WORDS.includes(first)) return helpOn(args[1]);
+  if (isProgramCall(called, args)) return runMountProgram(args);
   if (isBareMount(args)) return (await import('./commands/mount.ts')).run(args, 'mount.fuse3');
   if (args.length > 0) return (await import('./command.ts')).refuseCommand([...commands.keys()], first);
   complainInLines(`${help()}\n`);

@@ -5,7 +5,7 @@ import { RESTRICTION_FLAGS } from '../driver/restrictions.ts';
 import type { FuseMountOptions } from '../fuse/mount.ts';
 import { StackDraft } from '../overlay/options/draft.ts';
 import { parseLowerdir } from '../overlay/options/lowerdir.ts';
-import { defaultsFor, KERNEL_DEFAULTS, type StackOptions } from '../overlay/options/rules.ts';
+import { defaultsFor, KERNEL_DEFAULTS, type StackDefaults, type StackOptions } from '../overlay/options/rules.ts';
 import { type Option, splitOptions } from '../overlay/options/split.ts';
 import { type OptionWords, stackOptionWords } from '../overlay/options/table.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
@@ -41,13 +41,15 @@ export interface PlanInput {
   readonly isRoot: boolean;
   /** Whether a layer is a regular file. */
   readonly isImage: (path: ByteString) => boolean;
+  /** The defaults of the stack, where the caller is not one who names options himself. */
+  readonly defaults?: StackDefaults | undefined;
 }
 
 /**
  * Makes a plan from the options.
  * @throws ErrnoError EINVAL, naming the option, if one is unknown, invalid, unsupported, or conflicts with another
  */
-export function planMount({ source, texts, sloppy, isRoot, isImage }: PlanInput): MountPlan {
+export function planMount({ source, texts, sloppy, isRoot, isImage, defaults }: PlanInput): MountPlan {
   const draft = { stack: new StackDraft(), choices: defaultChoices(isRoot), withoutEffect: [] as ByteString[] };
   for (const { key, value } of texts.flatMap(splitMountOptions)) {
     if (!take(draft, key, value)) {
@@ -55,7 +57,7 @@ export function planMount({ source, texts, sloppy, isRoot, isImage }: PlanInput)
       draft.withoutEffect.push(key);
     }
   }
-  return finish(draft, draft.choices.source ?? source, isImage);
+  return finish(draft, draft.choices.source ?? source, isImage, defaults);
 }
 
 /**
@@ -100,14 +102,19 @@ function take({ stack, choices, withoutEffect }: Draft, key: ByteString, value: 
   return result !== 'unknown';
 }
 
-function finish(draft: Draft, source: ByteString, isImage: (path: ByteString) => boolean): MountPlan {
+function finish(
+  draft: Draft,
+  source: ByteString,
+  isImage: (path: ByteString) => boolean,
+  defaults: StackDefaults = KERNEL_DEFAULTS,
+): MountPlan {
   const { stack, choices, withoutEffect } = draft;
   const { verity, objects, fsname, subtype, allowOther, flags, undone, maxReadBytes, driver } = choices;
   const lifted = RESTRICTION_FLAGS.filter(flag => undone.has(flag));
   if (verity) stack.set('verity', verity);
   if (driver.opens === 'none' && driver.passthrough === 'on')
     throw new ErrnoError(EINVAL, 'option opens=none: excludes passthrough=on, which needs the data at open');
-  const layers = stack.hasLayers ? stack.finish(KERNEL_DEFAULTS, objects) : bareStack(stack, source, objects, isImage);
+  const layers = stack.hasLayers ? stack.finish(defaults, objects) : bareStack(stack, source, objects, isImage);
   if (driver.nfsExport === 'on' && !isImageAlone(layers, isImage)) withoutEffect.push('nfs_export');
   return {
     stack: layers,

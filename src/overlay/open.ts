@@ -1,5 +1,6 @@
 /** Opens the layers of a stack. */
 import { type BigIntStats, statSync } from 'node:fs';
+import { AufsLayer } from '../layers/aufs.ts';
 import { contextOfSingles, LayerContext } from '../layers/context.ts';
 import { DirLayer } from '../layers/dir.ts';
 import { openErofsLayer } from '../layers/erofs.ts';
@@ -14,9 +15,10 @@ import { DEFAULT_MEMORY, type Memory } from './cache.ts';
 import { refuseDeepNesting } from './nesting.ts';
 import { StackDraft } from './options/draft.ts';
 import { parseLowerdir } from './options/lowerdir.ts';
-import { defaultsFor, type StackChoices, type StackOptions } from './options/rules.ts';
+import { defaultsFor, type RuleOptions, type StackChoices, type StackOptions } from './options/rules.ts';
 import { Overlay } from './overlay.ts';
 import { type Judge, step } from './step.ts';
+import { OverlayXattrs } from './xattrs.ts';
 
 /**
  * Opens the stack `A:B::C:…` with the defaults of `lowerdata mount`: metacopy and redirects are followed, and digests are
@@ -63,7 +65,7 @@ export function openOverlay(
   try {
     for (const { path } of options.layers) {
       const digest = opened.length === 0 ? options.imageDigest : undefined;
-      opened.push(openLayerIn(context, path, digest, memory.attrSeconds));
+      opened.push(openLayerIn(context, path, digest, memory.attrSeconds, options));
     }
     const isNormal = (_: Layer, position: number): boolean => !options.layers[position]?.dataOnly;
     const top = openUpper ? [openUpper(context)] : [];
@@ -97,13 +99,21 @@ export function openLayer(path: ByteString, digest?: string, attrSeconds: number
   return openLayerIn(contextOfSingles(), path, digest, attrSeconds);
 }
 
-function openLayerIn(context: LayerContext, path: ByteString, digest: string | undefined, attrSeconds: number): Layer {
+function openLayerIn(
+  context: LayerContext,
+  path: ByteString,
+  digest: string | undefined,
+  attrSeconds: number,
+  rules: Pick<RuleOptions, 'whiteouts'> = {},
+): Layer {
   const stat = statLayer(path);
   if (stat.isFile()) return openImageLayer(path, digest);
   if (digest !== undefined) throw new ErrnoError(EINVAL, `layer ${printable(path)}: not an image, so it has no digest`);
   if (stat.isDirectory()) {
     refuseDeepNesting(path);
-    return new DirLayer(path, attrSeconds, context);
+    return rules.whiteouts === 'both'
+      ? new AufsLayer(path, attrSeconds, context, [new OverlayXattrs(false).opaque, new OverlayXattrs(true).opaque])
+      : new DirLayer(path, attrSeconds, context);
   }
   throw new ErrnoError(EINVAL, `layer ${printable(path)}: neither a directory nor an image`);
 }

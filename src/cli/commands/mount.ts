@@ -7,6 +7,7 @@ import type { MountOrder, Readiness } from '../../mount/daemon.ts';
 import { inheritedDescriptors } from '../../mount/inherited.ts';
 import { isImage, type MountPlan, optionWords, planMount, valuesOf, withoutFuse3Words } from '../../mount/plan.ts';
 import { isRemount, remount } from '../../mount/remount.ts';
+import { MOUNT_PROGRAM_DEFAULTS, type StackDefaults } from '../../overlay/options/rules.ts';
 import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
 import { EBUSY, EINVAL, ENOTCONN, ErrnoError, errnoText } from '../../sys/errno.ts';
 import {
@@ -36,7 +37,7 @@ interface MountCommandFlags {
  * The caller of the command. For mount(8), -f means: check everything, but do not mount. mount.fuse3 adds words of its own to the
  * options.
  */
-export type Invoker = 'lowerdata' | 'mount(8)' | 'mount.fuse3';
+export type Invoker = 'lowerdata' | 'mount(8)' | 'mount.fuse3' | 'containers/storage';
 
 /** @param wording makes the message of a failed mount, for a program whose messages differ */
 export async function run(
@@ -53,10 +54,8 @@ export async function run(
   if (isRemount(flags.options)) return changeMount(target, flags);
   let plan: MountPlan | undefined;
   const status = await reporting(WRONG_CALL, () => {
-    plan = planOf(
-      source,
-      invoker === 'mount.fuse3' ? { ...flags, options: flags.options.map(withoutFuse3Words) } : flags,
-    );
+    const options = invoker === 'mount.fuse3' ? flags.options.map(withoutFuse3Words) : flags.options;
+    plan = planOf(source, { ...flags, options }, invoker === 'containers/storage' ? MOUNT_PROGRAM_DEFAULTS : undefined);
     return 0;
   });
   if (!plan) return status;
@@ -93,7 +92,7 @@ export function define(asHelper = false): Command {
     .option('-d, --debug', 'stay in the foreground and print each message')
     .option('-v, --verbose', 'say what protects the mount, and which options have no effect')
     .option('-s, --sloppy', 'ignore unknown options')
-    .option('-r, --read-only', 'without effect: every mount is read-only')
+    .option('-r, --read-only', 'write nothing, even with upperdir')
     .option('-n, --no-mtab', 'without effect, for mount(8)')
     .option('-N, --namespace <ns>', 'without effect, for mount(8)')
     .option('-t, --types <type>', 'without effect, for mount(8)')
@@ -125,14 +124,14 @@ const NOTES = `At boot: \`/srv/image.cfs::/srv/objects /srv/data lowerdata ro,no
 \`-o remount,...\` changes nosuid, nodev, noexec and access times of a mount that is there, and leaves its tree as it is.
 Units for systemd are in \`$(npm root -g)/lowerdata/systemd\`.`;
 
-function planOf(source: ByteString, flags: MountCommandFlags): MountPlan {
+function planOf(source: ByteString, flags: MountCommandFlags, defaults: StackDefaults | undefined): MountPlan {
   const texts = [...flags.options];
   if (flags.debug) texts.push('debug');
   for (const key of ['transport', 'semantics', 'verity'] as const) {
     if (flags[key] !== undefined) texts.push(`${key}=${flags[key]}`);
   }
   const isRoot = process.geteuid?.() === 0;
-  return planMount({ source, texts, sloppy: flags.sloppy === true, isRoot, isImage });
+  return planMount({ source, texts, sloppy: flags.sloppy === true, isRoot, isImage, defaults });
 }
 
 function printIgnoredOptions({ withoutEffect }: MountPlan): void {

@@ -25,6 +25,11 @@ export interface RuleOptions {
   readonly semantics: 'lowerdata' | 'kernel';
   /** Whether data that is not found by path is found by its origin, if its metacopy xattr has a digest to check it against. */
   readonly followOrigin: boolean;
+  /**
+   * Which whiteouts directory layers have. kernel: those of overlayfs; both: also files named `.wh.NAME`, as container engines
+   * extract layers.
+   */
+  readonly whiteouts?: 'kernel' | 'both';
   /** Whether every inode number must fit into 32 bits, even if an entry has to be kept for each object with a larger one. */
   readonly ino32?: boolean;
 }
@@ -63,6 +68,7 @@ export interface StackChoices {
   redirects?: RuleOptions['redirects'];
   semantics?: RuleOptions['semantics'];
   followOrigin?: boolean;
+  whiteouts?: RuleOptions['whiteouts'];
   ino32?: boolean;
   /** As in StackOptions; if it is given and `verity` is not, `verity` is `require`. */
   imageDigest?: string;
@@ -97,6 +103,8 @@ export const KERNEL_DEFAULTS: StackDefaults = {
  * assert.deepEqual([metacopy, verity, redirects], [true, 'on', 'kernel']);
  */
 export const STACK_DEFAULTS: StackDefaults = { ...KERNEL_DEFAULTS, metacopy: true, verity: 'on', layersMin: 1 };
+/** For a mount program of containers/storage, which gets fewer options than the kernel would. */
+export const MOUNT_PROGRAM_DEFAULTS: StackDefaults = { ...KERNEL_DEFAULTS, metacopy: true, verity: 'on', layersMin: 1 };
 /**
  * For a composefs image, whose files are redirects to objects.
  * @example
@@ -131,6 +139,7 @@ export function settleRules(given: StackChoices = {}, defaults: StackDefaults = 
     redirects: given.redirects ?? defaults.redirects,
     semantics: given.semantics ?? 'lowerdata',
     followOrigin: given.followOrigin ?? true,
+    ...(given.whiteouts === 'both' && { whiteouts: 'both' }),
     ...(given.ino32 && { ino32: true }),
   };
 }

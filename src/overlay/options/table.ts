@@ -51,13 +51,16 @@ const REDIRECTS =
 const INO32 =
   'show no inode number of more than 32 bits, as in fuse-overlayfs; an object with a larger number (on a large xfs, in a ' +
   'subvolume, on a network filesystem) takes 60 bytes of memory from its first lookup until the mount ends';
+const WHITEOUTS =
+  'which whiteouts directory layers below have: those of overlayfs, or `both` these and files named `.wh.NAME`, as container ' +
+  'engines extract layers';
 const DIGEST =
   'the fs-verity digest that the (top) image must have: 64 digits of SHA-256 or 128 of SHA-512, after `sha256:` or `sha512:` ' +
   'if wanted; data is then checked as with `verity=require`, unless `verity=` says otherwise';
 const FOLLOW_ORIGIN =
   'whether data that is not found by path is found by origin; needs CAP_DAC_READ_SEARCH, or `lowerdata index` in the layer';
 
-/** All options. Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last five are ours. */
+/** All options. Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last six are ours. */
 export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteString, StackOption>([
   [
     'lowerdir',
@@ -168,6 +171,7 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
     'semantics',
     taken(['lowerdata', 'kernel'], '`kernel`: a `//` redirect is an error, as in Linux 6.18', choose('semantics')),
   ],
+  ['whiteouts', taken(['kernel', 'both'], WHITEOUTS, choose('whiteouts'))],
   ['ino32_t', flag(INO32, ({ given }) => (given.ino32 = true))],
   ['digest', common('the digest that the top image must have', taken('HEX', DIGEST, takeDigest))],
 ]);
@@ -179,7 +183,7 @@ function takeRedirectDir({ given }: OptionTarget, value: ByteString): void {
   given.redirectDir = value as 'on' | 'off' | 'follow' | 'nofollow';
 }
 
-function choose<K extends 'verity' | 'redirects' | 'semantics'>(
+function choose<K extends 'verity' | 'redirects' | 'semantics' | 'whiteouts'>(
   key: K,
 ): (draft: OptionTarget, value: ByteString) => void {
   return ({ given }, value) => {
