@@ -81,7 +81,7 @@ export class OverlayServer {
       stack,
       step,
       memoryFor(driver, stack),
-      upper && (context => this.openUpper(upper, context)),
+      upper && ((...given) => this.openUpper(upper, ...given)),
     );
     this.overlay.attr(this.overlay.root); // fails now instead of at the kernel's first request
     this.overlay.statfs(driver.statfs);
@@ -95,8 +95,8 @@ export class OverlayServer {
     this.ring = driver.transport === 'uring' ? openRing() : undefined;
   }
 
-  private openUpper(upper: UpperOptions, context: LayerContext): Layer {
-    this.roots = new UpperRoots(upper, context);
+  private openUpper(upper: UpperOptions, context: LayerContext, opaque: readonly ByteString[]): Layer {
+    this.roots = new UpperRoots(upper, context, opaque);
     process.umask(0); // the kernel sends each caller's
     return this.roots.layer;
   }

@@ -4,9 +4,11 @@
  * Source: OCI image specification, layer.md, "Whiteouts"; fuse-overlayfs(1).
  */
 import { type ByteString, bufferOf } from '../sys/bytes.ts';
-import { DT_CHR, S_IFCHR } from '../sys/stat.ts';
+import { DT_CHR, isDirectory, S_IFCHR } from '../sys/stat.ts';
 import type { LayerContext } from './context.ts';
 import { DirLayer } from './dir.ts';
+import type { DirInode } from './dir-inode.ts';
+import type { OpenedRoot } from './dir-objects.ts';
 import type { Inode } from './layer.ts';
 
 const PREFIX: ByteString = '.wh.';
@@ -29,23 +31,38 @@ export class AufsLayer extends DirLayer {
   private readonly opaqueNames: readonly ByteString[];
   private readonly known = new WeakMap<Inode, Hidden>();
 
-  /** @param opaque the xattrs of overlayfs that make a directory opaque */
-  constructor(path: ByteString, attrSeconds: number, context: LayerContext, opaque: readonly ByteString[]) {
-    super(path, attrSeconds, context);
-    this.hiddenMs = attrSeconds * 1000;
+  /**
+   * @param attrSeconds as for a directory; whiteouts are remembered as long
+   * @param opaque the xattrs of overlayfs that make a directory opaque; without any, the layer is a directory like others
+   */
+  constructor(
+    path: ByteString,
+    attrSeconds: number,
+    context: LayerContext,
+    opaque: readonly ByteString[],
+    opened?: OpenedRoot,
+  ) {
+    super(path, attrSeconds, context, opened);
+    this.hiddenMs = opened ? Number.POSITIVE_INFINITY : attrSeconds * 1000;
     this.opaqueNames = opaque;
   }
 
+  /** An object of the directory itself counts more than a whiteout, which is only for layers below. */
   override lookup(directory: Inode, name: ByteString): Inode | undefined {
+    if (this.opaqueNames.length === 0) return super.lookup(directory, name);
     if (name.startsWith(PREFIX)) return undefined;
-    if (!this.hidden(directory).names.has(name)) return super.lookup(directory, name);
+    const found = super.lookup(directory, name);
+    if (found !== undefined || !this.hidden(directory).names.has(name)) return found;
     return { layer: this, ino: directory.ino, mode: S_IFCHR, rdev: 0, sizeBytes: 0 };
   }
 
   override readdir(directory: Inode, visit: (name: ByteString, dtype: number) => void): boolean {
-    const { names } = this.hidden(directory);
+    if (this.opaqueNames.length === 0) return super.readdir(directory, visit);
+    const names = new Set(this.hidden(directory).names);
     super.readdir(directory, (name, dtype) => {
-      if (!name.startsWith(PREFIX) && !names.has(name)) visit(name, dtype);
+      if (name.startsWith(PREFIX)) return;
+      names.delete(name);
+      visit(name, dtype);
     });
     for (const name of names) visit(name, DT_CHR);
     return false;
@@ -56,8 +73,9 @@ export class AufsLayer extends DirLayer {
   }
 
   private isOpaque(inode: Inode, name: ByteString): boolean {
-    if (!this.opaqueNames.includes(name)) return false;
-    if (this.hidden(inode).isOpaque) return true;
+    if (!this.opaqueNames.includes(name) || !isDirectory(inode.mode)) return false;
+    const { parent, name: own } = inode as DirInode;
+    if (this.hidden(inode).isOpaque || (parent && this.hidden(parent).names.has(own))) return true;
     const value = super.getxattr(inode, OPAQUE_XATTR);
     return value?.length === 1 && value[0] === YES[0];
   }

@@ -8,8 +8,8 @@ import { openSparing } from '../sys/descriptors.ts';
 import { must } from '../sys/errno.ts';
 import { reopen } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
+import { AufsLayer } from './aufs.ts';
 import type { LayerContext } from './context.ts';
-import { DirLayer } from './dir.ts';
 import type { DirInode } from './dir-inode.ts';
 import type { OpenedRoot } from './dir-objects.ts';
 import type { Inode } from './layer.ts';
@@ -19,12 +19,15 @@ const O_RDWR = 2;
 const O_NONBLOCK = 0o4000;
 const O_DIRECTORY = 0o200000;
 
-export class UpperLayer extends DirLayer {
+export class UpperLayer extends AufsLayer {
   readonly isUpper = true;
 
-  /** @param opened the directory, on a mount that also has the work directory */
-  constructor(path: ByteString, context: LayerContext, opened: OpenedRoot) {
-    super(path, 0, context, opened);
+  /**
+   * @param opened the directory, on a mount that also has the work directory
+   * @param opaque as for AufsLayer
+   */
+  constructor(path: ByteString, context: LayerContext, opened: OpenedRoot, opaque: readonly ByteString[]) {
+    super(path, 0, context, opaque, opened);
   }
 
   override adopt(known: Inode, found: Inode): boolean {
@@ -39,6 +42,11 @@ export class UpperLayer extends DirLayer {
   /** A descriptor (O_PATH) of a directory, which must be used at once. Throws ErrnoError ESTALE if it is not where it was. */
   directory(inode: Inode): number {
     return this.objects.directory(inode as DirInode);
+  }
+
+  /** The object that a directory itself has under a name; a lookup may find it hidden. */
+  objectAt(directory: Inode, name: ByteString): Inode | undefined {
+    return this.objects.find(directory as DirInode, name);
   }
 
   /** A descriptor (O_PATH) of an object, which must be used at once. Throws as `directory` does. */

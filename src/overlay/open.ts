@@ -20,6 +20,9 @@ import { Overlay } from './overlay.ts';
 import { type Judge, step } from './step.ts';
 import { OverlayXattrs } from './xattrs.ts';
 
+/** What makes a directory opaque in overlayfs. */
+const OPAQUE_XATTRS: readonly ByteString[] = [false, true].map(userxattr => new OverlayXattrs(userxattr).opaque);
+
 /**
  * Opens the stack `A:B::C:…` with the defaults of `lowerdata mount`: metacopy and redirects are followed, and digests are
  * checked. If all normal layers are images, absolute redirects lead only to data-only layers.
@@ -42,7 +45,7 @@ export function openStack(source: ByteString, choices: StackChoices = {}, judge:
 /**
  * Opens every layer of a stack: a directory, or a file that is an EROFS image.
  * @param memory how much of the layers is remembered, and for how long
- * @param openUpper opens the layer above all others, which is written to
+ * @param openUpper opens the layer above all others, which is written to; `opaque` as for AufsLayer
  * Throws ErrnoError that names the layer: ENOENT if it is missing; EINVAL if it is neither a directory nor a file; ELOOP if it is
  * the same as another layer or lies inside one; and the errors of reading an image.
  * @example
@@ -55,7 +58,7 @@ export function openOverlay(
   options: StackOptions,
   judge: Judge = step,
   memory: Memory = DEFAULT_MEMORY,
-  openUpper?: (context: LayerContext) => Layer,
+  openUpper?: (context: LayerContext, opaque: readonly ByteString[]) => Layer,
 ): Overlay {
   const { upper } = options;
   const written = upper ? [upper.upperdir, upper.workdir] : [];
@@ -68,7 +71,7 @@ export function openOverlay(
       opened.push(openLayerIn(context, path, digest, memory.attrSeconds, options));
     }
     const isNormal = (_: Layer, position: number): boolean => !options.layers[position]?.dataOnly;
-    const top = openUpper ? [openUpper(context)] : [];
+    const top = openUpper ? [openUpper(context, options.whiteouts === 'both' ? OPAQUE_XATTRS : [])] : [];
     return new Overlay(
       [...top, ...opened.filter(isNormal)],
       opened.filter((layer, position) => !isNormal(layer, position)),
@@ -112,7 +115,7 @@ function openLayerIn(
   if (stat.isDirectory()) {
     refuseDeepNesting(path);
     return rules.whiteouts === 'both'
-      ? new AufsLayer(path, attrSeconds, context, [new OverlayXattrs(false).opaque, new OverlayXattrs(true).opaque])
+      ? new AufsLayer(path, attrSeconds, context, OPAQUE_XATTRS)
       : new DirLayer(path, attrSeconds, context);
   }
   throw new ErrnoError(EINVAL, `layer ${printable(path)}: neither a directory nor an image`);

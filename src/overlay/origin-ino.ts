@@ -5,8 +5,8 @@
 import type { Inode, Layer } from '../layers/layer.ts';
 import type { Origin } from '../sys/handles.ts';
 import { isDirectory, S_IFMT } from '../sys/stat.ts';
-import { parseOrigin } from './origin.ts';
 import type { Found } from './lookup.ts';
+import { parseOrigin } from './origin.ts';
 import type { OverlayXattrs } from './xattrs.ts';
 
 export class OriginInodes {

@@ -50,17 +50,18 @@ const S_ISGID = 0o2000;
  */
 export function create(upper: Upper, parent: UpperNode, name: ByteString, wanted: NewObject): Created | number {
   copyUp(upper, parent, 'attributes');
-  const made = new Creation(upper, parent, wanted);
+  const isHidden = isDirectory(wanted.mode) && upper.hasWhiteout(parent, name);
+  const made = new Creation(upper, parent, wanted, isHidden);
   const fd = made.isOwn ? made.inPlace(name) : -EEXIST;
-  if (fd !== -EEXIST) return typeof fd === 'number' && fd < 0 ? fd : made.finish(name, fd);
-  const built = made.inWork(name, upper.hasWhiteout(parent, name));
+  if (fd !== -EEXIST) return fd < 0 ? fd : made.finish(name, fd);
+  const built = made.inWork(name, upper.hasWhiteoutObject(parent, name));
   return built < 0 ? built : made.finish(name, built);
 }
 
 /** Makes a regular file without a name, which can be linked later. @returns as `create` */
 export function createUnnamed(upper: Upper, parent: UpperNode, wanted: NewObject): Created | number {
   copyUp(upper, parent, 'attributes');
-  return new Creation(upper, parent, wanted).unnamed();
+  return new Creation(upper, parent, wanted, false).unnamed();
 }
 
 /** Gives a file another name. @returns 0 or a negative errno. Source: kernel ovl_link. */
@@ -72,7 +73,7 @@ export function linkTo(upper: Upper, node: UpperNode, parent: UpperNode, name: B
     if (marked < 0) return marked;
   }
   const linked = link(upper.layer.descriptor(node.top), upper.directory(parent), name);
-  if (linked !== -EEXIST || !upper.hasWhiteout(parent, name)) return linked;
+  if (linked !== -EEXIST || !upper.hasWhiteoutObject(parent, name)) return linked;
   const { work } = upper;
   const hidden = work.name();
   const made = link(upper.layer.descriptor(node.top), work.fd, hidden);
@@ -89,8 +90,11 @@ class Creation {
   private readonly gid: number;
   private readonly mode: number;
   private readonly acls: Acls;
+  private readonly isHidden: boolean;
 
-  constructor(upper: Upper, parent: UpperNode, wanted: NewObject) {
+  /** @param isHidden whether a whiteout hides what is below */
+  constructor(upper: Upper, parent: UpperNode, wanted: NewObject, isHidden: boolean) {
+    this.isHidden = isHidden;
     this.upper = upper;
     this.parent = parent;
     this.wanted = wanted;
@@ -115,7 +119,7 @@ class Creation {
    */
   private get isMarked(): boolean {
     const { metacopy, redirects } = this.upper.rules;
-    return isDirectory(this.wanted.mode) && this.parent.stack.length > 1 && (metacopy || redirects);
+    return isDirectory(this.wanted.mode) && this.parent.stack.length > 1 && (metacopy || redirects || this.isHidden);
   }
 
   /** @returns a descriptor of the object, or a negative errno */

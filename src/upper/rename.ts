@@ -33,7 +33,7 @@ export function rename(upper: Upper, from: End, to: End, flags: number): number 
   if (isExchange && to.node) copyUp(upper, to.node, 'attributes');
   const cleared = isExchange ? 0 : clearTarget(upper, to);
   if (cleared < 0) return cleared;
-  const isHidden = to.node === undefined && upper.hasWhiteout(to.parent, to.name);
+  const isHidden = to.node === undefined && upper.hasWhiteoutObject(to.parent, to.name);
   const marked = mark(upper, node, from, to) || (isExchange && to.node ? mark(upper, to.node, to, from) : 0);
   if (marked < 0) return marked;
   const result = isExchange

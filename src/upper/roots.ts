@@ -25,15 +25,16 @@ export class UpperRoots {
 
   /**
    * @param context that of the other layers of the stack
+   * @param opaque as for AufsLayer
    * Throws ErrnoError that names the directory: EINVAL for two that cannot belong together, EBUSY for one in use, EROFS for a
    * read-only filesystem
    */
-  constructor({ upperdir, workdir }: UpperOptions, context: LayerContext) {
+  constructor({ upperdir, workdir }: UpperOptions, context: LayerContext, opaque: readonly ByteString[]) {
     const [upper, work] = [found('upperdir', upperdir), found('workdir', workdir)];
     refuseApart(upper, work);
     this.locks = [lock(upper), lock(work)];
     const roots = onOneMount(upper, work);
-    this.layer = new UpperLayer(upperdir, context, { fd: roots.upper, isClone: roots.isClone, plain: -1 });
+    this.layer = new UpperLayer(upperdir, context, { fd: roots.upper, isClone: roots.isClone, plain: -1 }, opaque);
     this.work = new WorkDirectory(roots.work, work.shown);
     for (const fd of [roots.work, upper.fd, work.fd]) native.close(fd);
   }

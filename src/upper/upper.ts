@@ -98,10 +98,16 @@ export class Upper {
     return false;
   }
 
-  /** Whether the upper directory has a whiteout under a name. */
+  /** Whether a whiteout hides a name in the upper directory. */
   hasWhiteout(parent: UpperNode, name: ByteString): boolean {
-    if (!parent.isUpper) return false;
+    if (!parent.isUpper || parent.stack.length === 1) return false;
     const found = this.layer.lookup(parent.top, name);
+    return found !== undefined && this.isWhiteout(found);
+  }
+
+  /** Whether the upper directory has an object under a name that is a whiteout. */
+  hasWhiteoutObject(parent: UpperNode, name: ByteString): boolean {
+    const found = parent.isUpper ? this.layer.objectAt(parent.top, name) : undefined;
     return found !== undefined && this.isWhiteout(found);
   }
 
