@@ -14,7 +14,7 @@ import type { Trace } from './trace.ts';
 export const NAME_MAX = 255;
 
 /** The result of a lookup: a node without its inode number. */
-export type Found = Pick<Node, 'stack' | 'data' | 'followsOrigin' | 'xwhiteouts'>;
+export type Found = Pick<Node, 'stack' | 'data' | 'origin' | 'xwhiteouts'>;
 
 /** The stack of layers that a lookup walks. */
 export interface Stack {
@@ -98,29 +98,30 @@ function refuse({ trace, metacopy }: Search): number {
 
 function conclude(rules: Rules, search: Search, result: Inode[]): Found | number {
   const top = result[0];
-  const followsOrigin = rules.followOrigin && search.metacopies === 1;
+  const copied = top?.layer.isUpper ? search.copied : top;
+  const origin = rules.followOrigin && search.metacopies === 1 ? copied : undefined;
   if (search.metacopy && top && rules.hasDataLayers && search.absolute) {
     if (search.redirect) {
       search.trace?.rule('L7', printable(search.redirect));
-      return file(top, search.redirect, followsOrigin);
+      return file(top, search.redirect, origin);
     }
   } else if (!mayFollow(rules, search)) {
     return refuse(search);
   }
   if (search.metacopy) {
-    const deferred = top && followsOrigin && hasOrigin(rules.xattrs, top);
+    const deferred = top && origin && hasOrigin(rules.xattrs, origin);
     if (!deferred || search.redirect !== '') search.trace?.rule(deferred ? 'P-O3' : 'L8');
-    return deferred ? file(top, '', followsOrigin) : -EIO;
+    return deferred ? file(top, '', origin) : -EIO;
   }
   if (!top) return -ENOENT;
-  if (!search.isDir) return file(top, result[1], false);
-  return { stack: result, data: undefined, followsOrigin: false, xwhiteouts: search.xwhiteouts.length > 0 };
+  if (!search.isDir) return file(top, result[1], undefined);
+  return { stack: result, data: undefined, origin: undefined, xwhiteouts: search.xwhiteouts.length > 0 };
 }
 
-const file = (top: Inode, data: Node['data'], followsOrigin: boolean): Found => ({
+const file = (top: Inode, data: Node['data'], origin: Inode | undefined): Found => ({
   stack: [top],
   data,
-  followsOrigin,
+  origin,
   xwhiteouts: false,
 });
 

@@ -1,5 +1,5 @@
 /** Finds a file's data when the file is opened, and not earlier. */
-import type { Data, Layer } from '../layers/layer.ts';
+import type { Data, Inode, Layer } from '../layers/layer.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { EINTR, EMFILE, ENFILE, ENOENT, ENOMEM, EPERM, ErrnoError, errnoName } from '../sys/errno.ts';
 import { hasDigest } from './metacopy.ts';
@@ -37,9 +37,9 @@ export class Lowerdata {
       return place === undefined ? top.layer.open(top) : place.layer.open(place);
     }
     const data = this.openPath(place, trace);
-    if (typeof data !== 'number' || !node.followsOrigin || PASSING.includes(data)) return data;
+    if (typeof data !== 'number' || node.origin === undefined || PASSING.includes(data)) return data;
     if (place !== '') trace?.rule('P-O4');
-    return this.openOrigin(node, data, trace);
+    return this.openOrigin(node.origin, data, trace);
   }
 
   /** Whether data was found by its origin: then only its digest proves that it is the right data. */
@@ -62,12 +62,12 @@ export class Lowerdata {
   }
 
   /**
-   * The data that the top's origin names. @returns `missing`, the errno of the lookup by path, if the origin finds nothing
+   * The data that the origin of a metacopy inode names. @returns `missing`, the errno of the lookup by path, if the origin finds nothing
    * Throws ErrnoError with that errno, once, if this process may not open files by handle.
    */
-  private openOrigin({ top }: Node, missing: number, trace?: Trace): Data | number {
-    const value = hasDigest(top.layer.getxattr(top, this.xattrs.metacopy))
-      ? top.layer.getxattr(top, this.xattrs.origin)
+  private openOrigin(copied: Inode, missing: number, trace?: Trace): Data | number {
+    const value = hasDigest(copied.layer.getxattr(copied, this.xattrs.metacopy))
+      ? copied.layer.getxattr(copied, this.xattrs.origin)
       : undefined;
     const origin = value && parseOrigin(value);
     if (origin === undefined) trace?.rule('P-O1');

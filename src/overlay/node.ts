@@ -18,8 +18,11 @@ export interface Node {
    * undefined: the object is no metacopy file, so its data is its own.
    */
   readonly data: Inode | ByteString | undefined;
-  /** Whether data that is not found by path may be found by the origin of the top. */
-  readonly followsOrigin: boolean;
+  /**
+   * The metacopy inode by whose origin data may be found that is not found by path: the top, or the one in a layer below from
+   * which the upper layer's was copied. undefined if no origin is followed.
+   */
+  readonly origin: Inode | undefined;
   /** Whether regular files in this directory may be xattr whiteouts: one of the real directories has opaque=x. */
   readonly xwhiteouts: boolean;
 }

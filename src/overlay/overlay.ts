@@ -110,7 +110,7 @@ export class Overlay implements Stack {
     const marked = this.roots.slice(0, -1).filter(root => opaqueness(this.rules.xattrs, root) === 'x');
     for (const root of marked) this.sawXwhiteouts(root.layer);
     const xwhiteouts = marked.length > 0;
-    return { ino: this.numbers.of(top), top, stack: this.roots, data: undefined, followsOrigin: false, xwhiteouts };
+    return { ino: this.numbers.of(top), top, stack: this.roots, data: undefined, origin: undefined, xwhiteouts };
   }
 
   /** Whether objects may have POSIX ACLs. The first answer may take a walk through an image. */
@@ -172,14 +172,14 @@ export class Overlay implements Stack {
 
   /** The node of an inode that has nothing below it. */
   nodeOf(top: Inode): Node {
-    return this.node({ stack: [top], data: undefined, followsOrigin: false, xwhiteouts: false });
+    return this.node({ stack: [top], data: undefined, origin: undefined, xwhiteouts: false });
   }
 
   private node(found: Found): Node {
-    const { stack, data, followsOrigin, xwhiteouts } = found;
+    const { stack, data, origin, xwhiteouts } = found;
     const top = stack[0] as Inode;
     const shown = (top.layer.isUpper ? this.origins?.of(found) : undefined) ?? top;
-    return { ino: this.numbers.of(shown), top, stack, data, followsOrigin, xwhiteouts };
+    return { ino: this.numbers.of(shown), top, stack, data, origin, xwhiteouts };
   }
 
   /**

@@ -47,8 +47,10 @@ export interface Search {
   redirect: ByteString | undefined;
   /** Whether the object found last is a metacopy file: the search goes on for its data. */
   metacopy: boolean;
-  /** Number of metacopy files so far; a chain of them never follows an origin. */
+  /** Number of metacopy files in layers below the upper one; a chain of them never follows an origin. */
   metacopies: number;
+  /** The last of them. */
+  copied: Inode | undefined;
   /** The layers where the looked-up directory itself has opaque=x: it holds xattr whiteouts. */
   xwhiteouts: Layer[];
   /** Receives the rules that decide, while tracing is on. */
@@ -93,6 +95,7 @@ export function newSearch(name: ByteString, trace?: Trace): Search {
     redirect: undefined,
     metacopy: false,
     metacopies: 0,
+    copied: undefined,
     xwhiteouts: [],
     trace,
   };
@@ -137,7 +140,8 @@ export function step(rules: Rules, search: Search, found: Inode, prefixBytes: nu
     search.metacopy = metacopy;
     search.stop = !metacopy;
     if (!metacopy) return TAKES_PART;
-    search.metacopies++;
+    if (!found.layer.isUpper) search.metacopies++;
+    if (!found.layer.isUpper) search.copied = found;
     trace?.rule('M1');
     if (isLast(search)) return TAKES_PART;
   }
@@ -198,7 +202,7 @@ function stepRedirect(
   if (!isAbsolute(redirect)) {
     search.name = search.name.slice(0, prefixBytes) + redirect + rest;
     trace?.rule('R2', `${printable(redirect)}: the layers below are searched for ${printable(search.name)}`);
-  } else if (rules.dataOnly && !isDirectory(found.mode)) {
+  } else if (rules.dataOnly && !isDirectory(found.mode) && !found.layer.isUpper) {
     trace?.rule('P-D2', `redirects=data-only: ${printable(redirect)} is treated as if it began with //`);
     return deferToDataLayers(search, redirect);
   } else {

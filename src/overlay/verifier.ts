@@ -11,7 +11,7 @@ import { ALGORITHMS, type Algorithm, parametersOf } from '../verity/algorithms.t
 import { measure, measureLeaves } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
 import { VerityTree } from '../verity/tree.ts';
-import { type Digest, METACOPY_BYTES_MAX, parseDigest } from './metacopy.ts';
+import { type Digest, hasDigest, METACOPY_BYTES_MAX, parseDigest } from './metacopy.ts';
 import type { Node } from './node.ts';
 import type { StackOptions } from './options/rules.ts';
 import type { OverlayXattrs } from './xattrs.ts';
@@ -99,9 +99,11 @@ export class Verifier {
    * that of the file.
    * Source: kernel ovl_validate_verity.
    */
-  check({ ino, top, data: place }: Node, data: Data, byOrigin: boolean): Check | undefined {
+  check({ ino, top, data: place, origin }: Node, data: Data, byOrigin: boolean): Check | undefined {
     if (place === undefined || (this.verity === 'off' && !byOrigin)) return undefined;
-    const value = top.layer.getxattr(top, this.xattrs.metacopy) ?? new Uint8Array(0);
+    const own = top.layer.getxattr(top, this.xattrs.metacopy) ?? new Uint8Array(0);
+    // the kernel's copy-up writes no digest, but the inode that was copied has it
+    const value = hasDigest(own) || !origin ? own : (origin.layer.getxattr(origin, this.xattrs.metacopy) ?? own);
     if (byOrigin && value.length > METACOPY_BYTES_MAX) throw new ErrnoError(EIO, `metacopy of ${value.length} bytes`);
     const digest = parseDigest(value);
     if (digest !== undefined && data.fd < 0 && data.sizeBytes > IN_IMAGE_MAX)

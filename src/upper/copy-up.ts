@@ -61,7 +61,7 @@ function takeData(upper: Upper, node: UpperNode, wants: Wants): void {
     native.close(fd);
   }
   node.data = undefined;
-  node.followsOrigin = false;
+  node.origin = undefined;
 }
 
 /** Copies the data of a node, and checks the copy, which nobody else can change, by the node's digest. */
@@ -215,7 +215,7 @@ class CopyUp {
     node.stack = [copy];
     if (isMetacopy) node.data ??= lower;
     else node.data = undefined;
-    if (!isMetacopy) node.followsOrigin = false;
+    if (!isMetacopy) node.origin = undefined;
   }
 
   private must(result: number): number {

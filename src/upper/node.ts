@@ -19,7 +19,7 @@ export class UpperNode implements Node {
   top: Inode;
   stack: readonly Inode[];
   data: Node['data'];
-  followsOrigin: boolean;
+  origin: Node['origin'];
   readonly xwhiteouts: boolean;
   /** A name of the object; undefined for the root, and for an object that has lost the name by which it was found. */
   place: Place | undefined;
@@ -31,7 +31,7 @@ export class UpperNode implements Node {
     this.top = found.top;
     this.stack = found.stack;
     this.data = found.data;
-    this.followsOrigin = found.followsOrigin;
+    this.origin = found.origin;
     this.xwhiteouts = found.xwhiteouts;
     this.place = place;
   }

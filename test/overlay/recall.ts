@@ -20,7 +20,11 @@ const overlayOf = (bytes: Uint8Array, dataLayers = [data()]): Overlay =>
 const said = (node: Node | number) =>
   typeof node === 'number'
     ? node
-    : { ...node, top: node.top.ino, stack: node.stack.map(({ ino }) => ino), mode: node.top.mode };
+    : {
+        ...node,
+        ...{ top: node.top.ino, origin: node.origin?.ino, mode: node.top.mode },
+        stack: node.stack.map(({ ino }) => ino),
+      };
 
 for (const [name, path] of goldenImages()) {
   t.test(name, async t => {

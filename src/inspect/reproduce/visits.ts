@@ -92,7 +92,7 @@ export class Visits implements Trace {
     const data = attempt(() => overlay.find(node));
     if (typeof data === 'object' && 'close' in data) data.close();
     const top = this.last;
-    if (!node.followsOrigin || !top) return;
+    if (!node.origin || !top) return;
     const { metacopy, origin } = overlay.rules.xattrs;
     const value = node.top.layer.getxattr(node.top, origin);
     if (!value || !hasDigest(node.top.layer.getxattr(node.top, metacopy))) return;
