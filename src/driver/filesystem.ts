@@ -136,7 +136,8 @@ export class OverlayFilesystem implements Filesystem {
     if (typeof found === 'number') return found;
     const node = this.nodes.canonical(found, directory, name);
     if (node !== found) this.overlay.remember(directory, name, node);
-    return { node, attr: this.overlay.attr(node) };
+    const isFresh = found.top.layer.isUpper === true; // nothing remembers what it finds there
+    return { node, attr: this.overlay.attr(node, -1, isFresh) };
   }
 
   lookupHandle(nodeid: Nodeid, isParent: boolean, out: Out): number {

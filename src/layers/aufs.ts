@@ -68,6 +68,10 @@ export class AufsLayer extends DirLayer {
     return false;
   }
 
+  override isDevice0(directory: Inode, name: ByteString): boolean {
+    return (this.opaqueNames.length > 0 && this.hidden(directory).names.has(name)) || super.isDevice0(directory, name);
+  }
+
   override getxattr(inode: Inode, name: ByteString): Uint8Array | undefined {
     return this.isOpaque(inode, name) ? YES : super.getxattr(inode, name);
   }

@@ -275,7 +275,8 @@ export class DirObjects {
     return typeof handle === 'number' ? '' : byteStringOf(handle.bytes);
   }
 
-  private hold(inode: DirInode, fd: number): number {
+  /** Takes over a descriptor of the object that is used next. */
+  hold(inode: DirInode, fd: number): number {
     this.release();
     this.held = { inode, fd };
     this.context.latest = this;

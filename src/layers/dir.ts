@@ -11,7 +11,7 @@ import { ErrnoError, must } from '../sys/errno.ts';
 import { getXattr, listXattrs, reopen } from '../sys/found.ts';
 import { type Handle, type Origin, openHandle, readHandle, readUuid } from '../sys/handles.ts';
 import { native } from '../sys/native.ts';
-import { type Attr, isRegular, type Statfs } from '../sys/stat.ts';
+import { type Attr, isRegular, S_IFCHR, S_IFMT, type Statfs } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
 import { contextOfSingles, type LayerContext } from './context.ts';
 import type { DirInode } from './dir-inode.ts';
@@ -72,9 +72,9 @@ export class DirLayer implements Layer {
     return true;
   }
 
-  attr(inode: Inode, openFd = -1): Attr {
+  attr(inode: Inode, openFd = -1, isFresh = false): Attr {
     const it = inode as DirInode;
-    if (!this.isFresh(it.attrAtMs)) {
+    if (!isFresh && !this.isFresh(it.attrAtMs)) {
       if (this.isThere(it, openFd)) it.isStale = false;
       else if (this.isOpenAs(it, openFd)) it.isStale = true;
       else if (it.wasJustStale && this.objects.isOpen(it))
@@ -148,6 +148,11 @@ export class DirLayer implements Layer {
     if (typeof entries === 'number') throw this.failure(entries, at);
     for (const [name, dtype] of entries) visit(name, dtype);
     return false;
+  }
+
+  isDevice0(directory: Inode, name: ByteString): boolean {
+    const result = sx.statx(this.objects.directory(directory as DirInode), name);
+    return result === 0 && (sx.statxMode() & S_IFMT) === S_IFCHR && sx.statxRdev() === 0;
   }
 
   getxattr(inode: Inode, name: ByteString): Uint8Array | undefined {

@@ -96,8 +96,9 @@ export interface Layer {
    * A caller that asks about a directory again at once has no name to look up; it gets an answer as long as a descriptor of the
    * directory is open.
    * @param openFd an open file that may be the object; if it is, its name does not matter
+   * @param isFresh whether the inode was looked up or made just now, while the same request was answered
    */
-  attr(inode: Inode, openFd?: number): Attr;
+  attr(inode: Inode, openFd?: number, isFresh?: boolean): Attr;
   /**
    * Checks the object again before an open. Throws ErrnoError ESTALE as `attr` does, and also if mode, owner or ACL differ from
    * those reported last: the kernel granted access by those.
@@ -121,6 +122,8 @@ export interface Layer {
    * `ino` is absent if a lookup of the name may lead elsewhere.
    */
   readdirFrom?(directory: Inode, position: number, visit: VisitFrom): void;
+  /** Whether a name in a directory is a character device 0:0, in a layer where that is quicker to see than by a lookup. */
+  isDevice0?(directory: Inode, name: ByteString): boolean;
   /**
    * Passes names as `readdirFrom` does from the start, but does not check their order first, which reads the whole directory. So a
    * name may be one that no lookup finds. Absent in directories.

@@ -70,6 +70,11 @@ export class UpperLayer extends AufsLayer {
     return this.objects.named(parent as DirInode, name, fd);
   }
 
+  /** Takes over a descriptor of an object that is likely to be used next. */
+  hold(inode: Inode, fd: number): void {
+    this.objects.hold(inode as DirInode, fd);
+  }
+
   /** The inode of an open object that has no name, which keeps a descriptor of its own. */
   unnamed(parent: Inode, fd: number): Inode {
     const inode = this.objects.named(parent as DirInode, '', fd);

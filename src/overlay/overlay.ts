@@ -188,10 +188,11 @@ export class Overlay implements Stack {
    * Like every call for a node, it throws ErrnoError ESTALE if an object is not where it was found; a new lookup then finds the
    * present object.
    * @param openFd an open file that may be the top; if it is, its name does not matter
+   * @param isFresh whether the node was found or made just now, while the same request was answered
    */
-  attr(node: Node, openFd?: number): Attr {
+  attr(node: Node, openFd?: number, isFresh?: boolean): Attr {
     const { top, data } = node;
-    const attr = top.layer.attr(top, openFd);
+    const attr = top.layer.attr(top, openFd, isFresh);
     attr.ino = node.ino;
     if (node.stack.length > 1) attr.nlink = 1;
     if (data !== undefined) {

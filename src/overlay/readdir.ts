@@ -89,8 +89,14 @@ export function listMerged(
 }
 
 /** Whether the entry is a whiteout; an empty regular file with the xattr is one only with `checkRegular`. */
-function isHidden(xattrs: OverlayXattrs, directory: Inode, { name, ino }: Entry, checkRegular: boolean): boolean {
+function isHidden(
+  xattrs: OverlayXattrs,
+  directory: Inode,
+  { name, ino, dtype }: Entry,
+  checkRegular: boolean,
+): boolean {
   const { layer } = directory;
+  if (dtype === DT_CHR && layer.isDevice0?.(directory, name)) return true;
   const inode = ino !== undefined && layer.recall ? layer.recall(ino) : layer.lookup(directory, name);
   if (inode === undefined) return true; // removed since the layer was listed
   return (checkRegular || !isRegular(inode.mode)) && isWhiteout(xattrs, inode);

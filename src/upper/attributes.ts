@@ -45,7 +45,7 @@ export function setAttributes(upper: Upper, node: UpperNode, change: AttrChange,
 }
 
 function changeInode(upper: Upper, node: UpperNode, { mode, uid, gid, times }: AttrChange): number {
-  const found = upper.layer.descriptor(node.top);
+  const found = upper.descriptor(node);
   let result = 0;
   if (uid !== undefined || gid !== undefined)
     result = native.fchownat(found, '', uid ?? KEEP, gid ?? KEEP, AT_EMPTY_PATH);
@@ -69,8 +69,8 @@ export function killPrivileges(upper: Upper, node: UpperNode): void {
   const { mode } = upper.overlay.attr(node);
   const isGroups = (mode & (S_ISGID | S_IXGRP)) === (S_ISGID | S_IXGRP);
   const kept = mode & ~(S_ISUID | (isGroups ? S_ISGID : 0));
-  if (kept !== mode) changeMode(upper.layer.descriptor(node.top), kept & 0o7777);
-  if (upper.layer.xattrBytes(node.top, CAPABILITY) >= 0) removeXattr(upper.layer.descriptor(node.top), CAPABILITY);
+  if (kept !== mode) changeMode(upper.descriptor(node), kept & 0o7777);
+  if (upper.layer.xattrBytes(node.top, CAPABILITY) >= 0) removeXattr(upper.descriptor(node), CAPABILITY);
 }
 
 /**
@@ -81,7 +81,7 @@ export function changeXattr(upper: Upper, node: UpperNode, name: ByteString, val
   const stored = upper.overlay.rules.xattrs.stored(name);
   if (typeof stored === 'number') return stored;
   copyUp(upper, node, 'attributes');
-  return setXattr(upper.layer.descriptor(node.top), stored, value, flags);
+  return setXattr(upper.descriptor(node), stored, value, flags);
 }
 
 /** Removes an xattr. @returns as changeXattr; -ENODATA if there is none, and then nothing is copied up */
@@ -90,5 +90,5 @@ export function dropXattr(upper: Upper, node: UpperNode, name: ByteString): numb
   if (typeof stored === 'number') return stored;
   if (!node.isUpper && node.top.layer.xattrBytes(node.top, stored) < 0) return -ENODATA;
   copyUp(upper, node, 'attributes');
-  return removeXattr(upper.layer.descriptor(node.top), stored);
+  return removeXattr(upper.descriptor(node), stored);
 }

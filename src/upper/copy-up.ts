@@ -52,7 +52,7 @@ function takeData(upper: Upper, node: UpperNode, wants: Wants): void {
     if (wants === 'data') copyVerified(upper, node, fd);
     const unmarked = upper.unmark(node, metacopy);
     if (unmarked < 0) throw upper.failure(unmarked, node, 'copy-up of');
-    if (wants === 'data') native.utimensat(upper.layer.descriptor(node.top), '', timesOf(times), AT_EMPTY_PATH);
+    if (wants === 'data') native.utimensat(upper.descriptor(node), '', timesOf(times), AT_EMPTY_PATH);
   } catch (error) {
     if (wants === 'data') native.ftruncate(fd, 0); // its data is still below
     if (wants === 'data') native.ftruncate(fd, times.size);
@@ -116,12 +116,12 @@ class CopyUp {
       native.utimensat(upper.directory(parent), '', before, AT_EMPTY_PATH); // nothing changed in sight
       this.settle(upper.layer.named(parent.top, name, fd), isMetacopy);
     } catch (error) {
+      native.close(fd);
       work.remove(this.name);
       throw error;
-    } finally {
-      native.close(fd);
     }
-    upper.copiedUp(node);
+    upper.layer.hold(node.top, fd); // it will be changed next
+    upper.nodes.copiedUp(node);
   }
 
   /** Whether the copy has only the attributes of the file. Source: kernel ovl_need_meta_copy_up. */
@@ -142,7 +142,7 @@ class CopyUp {
     const { upper, attr, name, node } = this;
     const { work } = upper;
     if (isRegular(attr.mode)) return this.makeFile(isMetacopy, wants);
-    if (isDirectory(attr.mode)) this.must(native.mkdirat(work.fd, name, 0o700));
+    if (isDirectory(attr.mode)) this.must(native.mkdirat(work.fd, name, attr.mode & 0o777));
     else if (isSymlink(attr.mode)) this.must(native.symlinkat(upper.overlay.readlink(node), work.fd, name));
     else this.must(native.mknodat(work.fd, name, attr.mode & ~0o7777, rdevMajor(attr.rdev), rdevMinor(attr.rdev)));
     const fd = openIn(work.fd, name, O_PATH | O_NOFOLLOW, CONFINED);
@@ -152,7 +152,7 @@ class CopyUp {
 
   private makeFile(isMetacopy: boolean, wants: Wants): number {
     const { upper, attr, name, node } = this;
-    const fd = this.must(upper.work.makeFile(name));
+    const fd = this.must(upper.work.makeFile(name, attr.mode & 0o777));
     try {
       if (isMetacopy) this.must(native.ftruncate(fd, attr.size));
       else if (wants !== 'nothing') copyVerified(upper, node, fd);
@@ -168,12 +168,19 @@ class CopyUp {
   private describe(fd: number, isMetacopy: boolean): void {
     const { attr, upper } = this;
     const { xattrs } = upper.overlay.rules;
-    this.must(native.fchownat(fd, '', attr.uid, attr.gid, AT_EMPTY_PATH));
-    if (!isSymlink(attr.mode)) this.must(changeMode(fd, attr.mode & 0o7777));
+    const isOwn = attr.uid === upper.uid && attr.gid === upper.gid;
+    if (!isOwn) this.must(native.fchownat(fd, '', attr.uid, attr.gid, AT_EMPTY_PATH));
+    if (this.needsMode) this.must(changeMode(fd, attr.mode & 0o7777));
     this.copyXattrs(fd);
     if (attr.nlink === 1 || isDirectory(attr.mode)) this.set(fd, xattrs.origin, this.originOfLower());
     if (isMetacopy) this.must(setXattr(fd, xattrs.metacopy, this.metacopyBelow() ?? NO_BYTES, 0));
     this.must(native.utimensat(fd, '', timesOf(attr), AT_EMPTY_PATH));
+  }
+
+  /** Whether the object was not made with its mode: with set-user-ID, say, or as a device. */
+  private get needsMode(): boolean {
+    const { mode } = this.attr;
+    return !isSymlink(mode) && ((mode & 0o7000) !== 0 || !(isRegular(mode) || isDirectory(mode)));
   }
 
   private copyXattrs(fd: number): void {

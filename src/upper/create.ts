@@ -72,11 +72,11 @@ export function linkTo(upper: Upper, node: UpperNode, parent: UpperNode, name: B
     const marked = upper.markRedirect(node, false, true);
     if (marked < 0) return marked;
   }
-  const linked = link(upper.layer.descriptor(node.top), upper.directory(parent), name);
+  const linked = link(upper.descriptor(node), upper.directory(parent), name);
   if (linked !== -EEXIST || !upper.hasWhiteoutObject(parent, name)) return linked;
   const { work } = upper;
   const hidden = work.name();
-  const made = link(upper.layer.descriptor(node.top), work.fd, hidden);
+  const made = link(upper.descriptor(node), work.fd, hidden);
   if (made < 0) return made;
   const placed = work.replace(hidden, upper.directory(parent), name);
   if (placed < 0) work.remove(hidden);

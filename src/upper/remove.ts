@@ -21,22 +21,21 @@ export function remove(upper: Upper, parent: UpperNode, name: ByteString, node: 
   if (isFolder && !upper.overlay.isEmpty(node)) return -ENOTEMPTY;
   copyUp(upper, parent, 'attributes');
   const result = removeName(upper, parent, name, node, isFolder);
-  if (result === 0) lostName(node, parent, name);
+  if (result === 0) lostName(upper, node, parent, name);
   return result;
 }
 
 /** Must be called when a node no longer has a name. */
-export function lostName(node: UpperNode, parent: UpperNode, name: ByteString): void {
-  if (node.place?.parent === parent && node.place.name === name) node.place = undefined;
+export function lostName(upper: Upper, node: UpperNode, parent: UpperNode, name: ByteString): void {
+  if (node.place?.parent === parent && node.place.name === name) upper.nodes.settle(node, undefined);
 }
 
 function removeName(upper: Upper, parent: UpperNode, name: ByteString, node: UpperNode, isFolder: boolean): number {
   const { work } = upper;
-  const isBelow = upper.hasBelow(parent, name);
   if (!node.isUpper) return work.makeWhiteout(upper.directory(parent), name);
   upper.layer.keep(node.top);
   const directory = upper.directory(parent);
-  if (isBelow) return work.whiteOut(directory, name, isFolder);
+  if (upper.hasBelow(parent, name)) return work.whiteOut(directory, name, isFolder);
   if (!isFolder) return native.unlinkat(directory, name, 0);
   const taken = work.take(directory, name); // it may hold whiteouts
   if (typeof taken === 'number') return taken;

@@ -93,10 +93,10 @@ function move(upper: Upper, from: End, to: End, isHidden: boolean): number {
 function settle(upper: Upper, from: End, to: End, isExchange: boolean): void {
   const { node } = from;
   if (node === undefined) return;
-  if (to.node) lostName(to.node, to.parent, to.name);
+  if (to.node) lostName(upper, to.node, to.parent, to.name);
   upper.layer.moved(node.top, to.parent.top, to.name);
-  node.place = { parent: to.parent, name: to.name };
+  upper.nodes.settle(node, { parent: to.parent, name: to.name });
   if (!isExchange || !to.node) return;
   upper.layer.moved(to.node.top, from.parent.top, from.name);
-  to.node.place = { parent: from.parent, name: from.name };
+  upper.nodes.settle(to.node, { parent: from.parent, name: from.name });
 }

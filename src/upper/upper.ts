@@ -8,8 +8,16 @@ import { ENODATA, ErrnoError, EXDEV, errnoText } from '../sys/errno.ts';
 import { removeXattr, setXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { CAP_SYS_ADMIN, hasCapability } from '../sys/security/privileges.ts';
-import type { UpperNode } from './node.ts';
+import type { Place, UpperNode } from './node.ts';
 import type { WorkDirectory } from './work.ts';
+
+/** Who keeps nodes, and must know when they change. */
+export interface NodeChanges {
+  /** A node has become an object of the upper layer. */
+  copiedUp(node: UpperNode): void;
+  /** Gives a node another name, or none. */
+  settle(node: UpperNode, place: Place | undefined): void;
+}
 
 export interface UpperRules {
   /** Whether a change of attributes alone copies no data. */
@@ -28,26 +36,25 @@ export class Upper {
   readonly layer: UpperLayer;
   readonly work: WorkDirectory;
   readonly rules: UpperRules;
-  /** Called after a node has become an object of the upper layer. */
-  readonly copiedUp: (node: UpperNode) => void;
+  /** Is told what happens to nodes. */
+  readonly nodes: NodeChanges;
   /** The owner of what this process makes. */
   readonly uid: number = process.geteuid?.() ?? 0;
   readonly gid: number = process.getegid?.() ?? 0;
   /** Whether this process may read and write trusted.* xattrs. */
   readonly isPrivileged: boolean = hasCapability(CAP_SYS_ADMIN);
 
-  constructor(
-    overlay: Overlay,
-    layer: UpperLayer,
-    work: WorkDirectory,
-    rules: UpperRules,
-    copiedUp: (node: UpperNode) => void,
-  ) {
+  constructor(overlay: Overlay, layer: UpperLayer, work: WorkDirectory, rules: UpperRules, nodes: NodeChanges) {
     this.overlay = overlay;
     this.layer = layer;
     this.work = work;
     this.rules = rules;
-    this.copiedUp = copiedUp;
+    this.nodes = nodes;
+  }
+
+  /** A descriptor of an object in the upper layer, which must be used at once. */
+  descriptor({ top, openFd }: UpperNode): number {
+    return openFd >= 0 ? openFd : this.layer.descriptor(top);
   }
 
   /** A descriptor of a directory in the upper layer, which must be used at once. */
@@ -57,11 +64,11 @@ export class Upper {
 
   /** Sets an xattr of the overlay on an object of the upper layer. Returns 0 or -errno. */
   mark(node: UpperNode, name: ByteString, value: ByteString): number {
-    return setXattr(this.layer.descriptor(node.top), name, bufferOf(value), 0);
+    return setXattr(this.descriptor(node), name, bufferOf(value), 0);
   }
 
   unmark(node: UpperNode, name: ByteString): number {
-    const removed = removeXattr(this.layer.descriptor(node.top), name);
+    const removed = removeXattr(this.descriptor(node), name);
     return removed === -ENODATA ? 0 : removed;
   }
 

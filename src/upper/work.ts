@@ -79,9 +79,9 @@ export class WorkDirectory {
     return `#${(this.next++).toString(16)}`;
   }
 
-  /** Makes an empty regular file that only its owner may read. Returns a descriptor for reading and writing, or -errno. */
-  makeFile(name: ByteString): number {
-    return native.openat(this.fd, name, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW, 0o600);
+  /** Makes an empty regular file. Returns a descriptor for reading and writing, or -errno. */
+  makeFile(name: ByteString, permissions: number): number {
+    return native.openat(this.fd, name, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW, permissions);
   }
 
   /** Gives an object that was made here its name in a directory where nothing has it. Returns 0 or -errno. */

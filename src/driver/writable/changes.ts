@@ -118,7 +118,7 @@ export class OverlayChanges implements Changes {
     const created = create(this.upper, directory, name, objectFor(wanted, caller));
     if (typeof created === 'number') return created;
     if (created.fd >= 0) native.close(created.fd);
-    return this.putEntry(created.node, out);
+    return this.putEntry(created.node, out, true);
   }
 
   create(parent: Nodeid, name: ByteString, wanted: NewNode, caller: Caller, flags: number, out: Out): number {
@@ -137,14 +137,15 @@ export class OverlayChanges implements Changes {
 
   private putCreated(created: Created | number, out: Out): number {
     if (typeof created === 'number') return created;
-    const entryBytes = this.putEntry(created.node, out);
+    const entryBytes = this.putEntry(created.node, out, true);
     const nodeid = this.nodes.idOf(created.node) as Nodeid;
     const { handle, flags, backingId } = this.grant(this.files.add(nodeid, created.node, created.fd, true));
     return entryBytes + reply.putOpenOut(out.view, entryBytes, handle, flags, backingId);
   }
 
-  private putEntry(node: UpperNode, out: Out): number {
-    const attr = this.upper.overlay.attr(node);
+  /** @param isNew whether the object was made just now */
+  private putEntry(node: UpperNode, out: Out, isNew = false): number {
+    const attr = this.upper.overlay.attr(node, -1, isNew);
     const nodeid = this.nodes.remember(node);
     const { entrySeconds, attrSeconds } = this.cache;
     return reply.putEntryOut(out.view, 0, nodeid, 0, entrySeconds, attrSeconds, attr);
@@ -155,8 +156,10 @@ export class OverlayChanges implements Changes {
     if (node === undefined || directory === undefined) return -ESTALE;
     const result = linkTo(this.upper, node, directory, name);
     if (result < 0) return result;
-    if (node.place === undefined) this.upper.layer.moved(node.top, directory.top, name);
-    node.place ??= { parent: directory, name };
+    if (node.place === undefined) {
+      this.upper.layer.moved(node.top, directory.top, name);
+      this.nodes.settle(node, { parent: directory, name });
+    }
     return this.putEntry(node, out);
   }
 
@@ -187,6 +190,8 @@ export class OverlayChanges implements Changes {
 
   /** The node that a name leads to, or a negative errno. */
   private child(directory: UpperNode, name: ByteString): UpperNode | number {
+    const known = this.nodes.at(directory, name);
+    if (known) return known;
     const found = this.upper.overlay.lookup(directory, name);
     return typeof found === 'number' ? found : this.nodes.canonical(found, directory, name);
   }

@@ -58,6 +58,7 @@ export class UpperFiles {
     }
     native.close(known.fd);
     known.fd = fd;
+    node.openFd = fd;
     known.isWritable = true;
     return known;
   }
@@ -66,6 +67,7 @@ export class UpperFiles {
   add(nodeid: Nodeid, node: UpperNode, fd: number, isWritable: boolean): UpperFile {
     const file: UpperFile = { nodeid, node, fd, isWritable, handles: 0, backingId: 0 };
     this.files.set(nodeid, file);
+    node.openFd = fd;
     return file;
   }
 
@@ -106,6 +108,7 @@ export class UpperFiles {
 
   private close(file: UpperFile): void {
     this.files.delete(file.nodeid);
+    file.node.openFd = -1;
     if (file.backingId > 0) this.backing.close(file.backingId);
     native.close(file.fd);
   }

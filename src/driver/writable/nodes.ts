@@ -5,7 +5,7 @@ import type { Inode } from '../../layers/layer.ts';
 import { isStale, type Node } from '../../overlay/node.ts';
 import type { ByteString } from '../../sys/bytes.ts';
 import { isDirectory } from '../../sys/stat.ts';
-import { UpperNode } from '../../upper/node.ts';
+import { type Place, UpperNode } from '../../upper/node.ts';
 import { FIRST_NODEID, isRootOf, isSameObject, type NodeTable } from '../nodes.ts';
 
 interface KnownNode {
@@ -26,6 +26,8 @@ export class WritableNodes implements NodeTable {
   private readonly known = new Map<Nodeid, KnownNode>();
   private readonly byKey = new Map<string, KnownNode>();
   private readonly byNode = new WeakMap<UpperNode, KnownNode>();
+  /** The same nodes by directory and name, for changes of names that the kernel has looked up. */
+  private readonly byPlace = new Map<string, UpperNode>();
   private readonly forgotten: (node: UpperNode) => void;
   private next = FIRST_NODEID;
 
@@ -48,7 +50,7 @@ export class WritableNodes implements NodeTable {
     const known = this.byKey.get(keyOf(found.top, place));
     if (known === undefined || !isSameObject(known.node, found) || isStale(known.node))
       return new UpperNode(found, place);
-    known.node.place = place;
+    this.settle(known.node, place);
     return known.node;
   }
 
@@ -60,11 +62,30 @@ export class WritableNodes implements NodeTable {
     return known.nodeid;
   }
 
+  /** The known node that a name in a directory leads to. */
+  at(parent: UpperNode, name: ByteString): UpperNode | undefined {
+    return this.byPlace.get(placeKey({ parent, name }));
+  }
+
+  /** Must be called when a node has another name, or none: `place` is the new one. */
+  settle(node: UpperNode, place: Place | undefined): void {
+    this.leave(node);
+    node.place = place;
+    if (place && this.byNode.has(node)) this.byPlace.set(placeKey(place), node);
+  }
+
+  /** Forgets which name led to a node. */
+  private leave(node: UpperNode): void {
+    const key = node.place && placeKey(node.place);
+    if (key !== undefined && this.byPlace.get(key) === node) this.byPlace.delete(key);
+  }
+
   private add(node: UpperNode): Nodeid {
     const known = { nodeid: this.next++ as Nodeid, node, lookups: 1, key: keyOf(node.top, node.place) };
     this.known.set(known.nodeid, known);
     this.byKey.set(known.key, known);
     this.byNode.set(node, known);
+    this.settle(node, node.place);
     return known.nodeid;
   }
 
@@ -92,6 +113,7 @@ export class WritableNodes implements NodeTable {
     known.lookups -= count;
     if (known.lookups > 0) return false;
     this.dropKey(known);
+    this.leave(known.node);
     this.known.delete(nodeid);
     this.byNode.delete(known.node);
     this.forgotten(known.node);
@@ -99,8 +121,10 @@ export class WritableNodes implements NodeTable {
   }
 }
 
+const placeKey = ({ parent, name }: Place): string => `${parent.id}/${name}`;
+
 /** A lower file with several names is an object for each of them: a change of one does not change the others. */
 function keyOf(top: Inode, place: UpperNode['place']): string {
   const isOne = top.layer.isUpper || isDirectory(top.mode) || place === undefined || top.layer.attr(top).nlink === 1;
-  return isOne ? `${top.layer.filesystem} ${top.ino}` : `${place.parent.id}/${place.name}`;
+  return isOne ? `${top.layer.filesystem} ${top.ino}` : placeKey(place);
 }

@@ -30,7 +30,10 @@ export function openWritable(
   attributesChanged: (nodeid: Nodeid) => void,
 ): Writable {
   const nodes = new WritableNodes(overlay.root, node => changes.forgotten(node));
-  const upper = new Upper(overlay, layer, work, rules, node => changes.copiedUp(node));
+  const upper = new Upper(overlay, layer, work, rules, {
+    copiedUp: node => changes.copiedUp(node),
+    settle: (node, place) => nodes.settle(node, place),
+  });
   const files = new UpperFiles(layer, backing);
   const changes = new OverlayChanges({ upper, nodes, files, lowerFiles, cache, attributesChanged });
   return { nodes, changes };
