@@ -15,7 +15,7 @@ export const MOUNT_PROGRAM = 'fuse-overlayfs';
 export const isProgramCall = (called: string, args: readonly ByteString[]): boolean =>
   called === MOUNT_PROGRAM || (args.length === 3 && args[0] === '-o');
 
-/** What fuse-overlayfs does unless it is told otherwise. */
+/** What fuse-overlayfs does by default. */
 const DEFAULTS: readonly ByteString[] = ['whiteouts=both', 'allow_other', 'suid', 'dev', 'noatime'];
 /** Options that mean nothing here, or that mount(8) and the kernel have dealt with. */
 const DROPPED: readonly ByteString[] = ['private', 'shared', 'slave', 'rprivate', 'context', 'ro', 'rw'];

@@ -115,7 +115,7 @@ function connect(point: MountPoint, options: FuseMountOptions): Connection {
 
 /** The flags of a mount, including `ro` unless it is written to. */
 export const flagsOf = ({ flags, isWritable }: FuseMountOptions): MountFlag[] => [
-  ...(isWritable ? [] : (['ro'] as const)),
+  ...(isWritable || flags.includes('ro') ? [] : (['ro'] as const)),
   ...flags,
 ];
 
@@ -135,7 +135,14 @@ export function helperOptions(options: FuseMountOptions): ByteString {
   const escaped = (name: ByteString): ByteString => name.replace(/[\\,]/g, '\\$&');
   const flags = options.flags.filter(flag => flag !== 'ro' && !ONLY_MOUNT.includes(flag));
   const names = [`fsname=${escaped(shortened(options.fsname))}`, `subtype=${escaped(options.subtype)}`];
-  return [options.isWritable ? 'rw' : 'ro', 'nosuid', 'nodev', ...flags, ...commonOptions(options), ...names].join(',');
+  return [
+    options.isWritable && !options.flags.includes('ro') ? 'rw' : 'ro',
+    'nosuid',
+    'nodev',
+    ...flags,
+    ...commonOptions(options),
+    ...names,
+  ].join(',');
 }
 
 /** fusermount3 cannot find a mount again if its line in the mount table is longer than 4 KB. */

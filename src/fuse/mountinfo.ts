@@ -11,6 +11,8 @@ export interface Mount {
   readonly path: ByteString;
   /** Flags of this mount, not of its superblock: `ro`, `nosuid`, `relatime`. */
   readonly flags: readonly string[];
+  /** Whether its superblock is read-only, so that no flag of a mount makes it writable. */
+  readonly isReadOnly: boolean;
   /** The type with its subtype: `fuse.lowerdata`. */
   readonly type: ByteString;
   readonly source: ByteString;
@@ -72,6 +74,7 @@ export function parseMounts(text: string): Mount[] {
       device: device as string,
       path: decode(path),
       flags: flags.split(','),
+      isReadOnly: /^ro(,|$)/.test(options),
       type: decode(type as string),
       source: decode(source),
       spelledSource: source,

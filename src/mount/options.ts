@@ -290,7 +290,9 @@ export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteSt
   // mount(8)
   ...names('defaults auto noauto user nouser users nousers owner noowner group nogroup nofail fail', OF_MOUNT),
   ...names('_netdev loop uhelper comment helper user_id group_id rootmode setuid drop_privileges', OF_MOUNT),
-  ...names('rw ro async nolazytime norelatime nostrictatime iversion noiversion mand nomand silent loud', OF_MOUNT),
+  ['ro', on('ro')],
+  ['rw', ofEveryMount(flag('changes are allowed, with `upperdir`: the default', ({ flags }) => flags.delete('ro')))],
+  ...names('async nolazytime norelatime nostrictatime iversion noiversion mand nomand silent loud', OF_MOUNT),
   ...(Object.keys(mountFlags) as MountFlag[]).filter(name => name !== 'ro').map(name => [name, on(name)] as const),
   ['suid', off('nosuid')],
   ['dev', off('nodev')],

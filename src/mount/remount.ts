@@ -25,6 +25,8 @@ const CHANGES: Readonly<Record<string, readonly [without: readonly string[], fla
   strictatime: [['noatime', 'relatime'], 'strictatime'],
   nodiratime: [[], 'nodiratime'],
   diratime: [['nodiratime']],
+  ro: [['rw'], 'ro'],
+  rw: [['ro']],
 };
 
 export const isRemount = (texts: readonly ByteString[]): boolean => wordsOf(texts).includes('remount');
@@ -34,15 +36,15 @@ const wordsOf = (texts: readonly ByteString[]): string[] => texts.flatMap(text =
 /**
  * Changes the flags that `texts` name; the options of the tree stay as they were.
  * @returns the options that had no effect
- * Throws ErrnoError: EROFS for `rw`, EINVAL if the path is no mount of this program, ESTALE if another mount is there now.
+ * Throws ErrnoError: EROFS for `rw` of a tree that is not written to, EINVAL if the path is no mount of this program, ESTALE if another mount is there now.
  */
 export function remount(path: ByteString, texts: readonly ByteString[]): string[] {
-  const words = wordsOf(texts).filter(word => word !== '' && word !== 'remount' && word !== 'ro');
+  const words = wordsOf(texts).filter(word => word !== '' && word !== 'remount');
   const shown = printable(path);
-  if (words.includes('rw') && !wordsOf(texts).includes('ro'))
-    throw new ErrnoError(EROFS, `${shown}: it cannot be made writable; give ro with remount`);
   const mount = findMount(path);
   if (mount?.type !== 'fuse.lowerdata') throw new ErrnoError(EINVAL, `${shown}: not a mount of lowerdata`);
+  if (mount.isReadOnly && words.includes('rw') && !words.includes('ro'))
+    throw new ErrnoError(EROFS, `${shown}: it cannot be made writable; give ro with remount`);
   const place = MountPlace.at(mount.path);
   try {
     if (place.mountId !== mount.id) throw new ErrnoError(ESTALE, `${shown}: another mount is there now`);
@@ -52,17 +54,17 @@ export function remount(path: ByteString, texts: readonly ByteString[]): string[
   } finally {
     place.close();
   }
-  return words.filter(word => !Object.hasOwn(CHANGES, word) && word !== 'rw');
+  return words.filter(word => !Object.hasOwn(CHANGES, word));
 }
 
 /** All flags of a mount, because mount(2) clears the flags that it does not get. */
-function changed({ flags }: Mount, words: readonly string[]): number {
+function changed({ flags, isReadOnly }: Mount, words: readonly string[]): number {
   const names = new Set<string>(flags);
   for (const word of words) {
     const [without, flag] = (Object.hasOwn(CHANGES, word) && CHANGES[word]) || [[]];
     for (const name of without) names.delete(name);
     if (flag) names.add(flag);
   }
-  const known = Object.entries(mountFlags).filter(([name]) => names.has(name) || name === 'ro');
+  const known = Object.entries(mountFlags).filter(([name]) => names.has(name) || (name === 'ro' && isReadOnly));
   return known.reduce((sum, [, flag]) => sum | flag, 0);
 }

@@ -36,7 +36,7 @@ export class Upper {
   readonly layer: UpperLayer;
   readonly work: WorkDirectory;
   readonly rules: UpperRules;
-  /** Is told what happens to nodes. */
+  /** Follows the changes of nodes. */
   readonly nodes: NodeChanges;
   /** The owner of what this process makes. */
   readonly uid: number = process.geteuid?.() ?? 0;

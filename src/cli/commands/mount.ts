@@ -27,6 +27,7 @@ interface MountCommandFlags {
   readonly fake?: true;
   readonly verbose?: true;
   readonly sloppy?: true;
+  readonly readOnly?: true;
   readonly debug?: true;
   readonly transport?: ByteString;
   readonly semantics?: ByteString;
@@ -127,6 +128,7 @@ Units for systemd are in \`$(npm root -g)/lowerdata/systemd\`.`;
 function planOf(source: ByteString, flags: MountCommandFlags, defaults: StackDefaults | undefined): MountPlan {
   const texts = [...flags.options];
   if (flags.debug) texts.push('debug');
+  if (flags.readOnly) texts.push('ro');
   for (const key of ['transport', 'semantics', 'verity'] as const) {
     if (flags[key] !== undefined) texts.push(`${key}=${flags[key]}`);
   }
