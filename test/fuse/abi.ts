@@ -1,5 +1,5 @@
 /**
- * Proves the tables of src/fuse/wire/abi.ts and src/fuse/init.ts against the C compiler and the system's linux/fuse.h. What the
+ * Proves the tables of src/fuse/wire and src/fuse/init.ts against the C compiler and the system's linux/fuse.h. What the
  * header is too old for is checked where it is new enough; until then the sessions of test/fuse/session.ts are the proof that a running kernel agrees.
  */
 import { spawnSync } from 'node:child_process';
@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { InitFlag } from '../../src/fuse/init.ts';
 import * as abi from '../../src/fuse/wire/abi.ts';
+import * as changes from '../../src/fuse/wire/abi-changes.ts';
 import { Opcode, opcodeName } from '../../src/fuse/wire/opcode.ts';
 import { Statx } from '../../src/sys/statx.ts';
 
@@ -58,6 +59,21 @@ const structs: [name: string, minor: number, layout: Layout][] = [
   ['fuse_kstatfs', 0, abi.Kstatfs],
   ['fuse_dirent', 0, abi.Dirent],
   ['fuse_direntplus', 0, abi.DirentPlus],
+  ['fuse_notify_inval_inode_out', 0, abi.NotifyInvalInodeOut],
+  ['fuse_setattr_in', 0, changes.SetattrIn],
+  ['fuse_mknod_in', 0, changes.MknodIn],
+  ['fuse_mkdir_in', 0, changes.MkdirIn],
+  ['fuse_create_in', 32, changes.CreateIn],
+  ['fuse_rename_in', 0, changes.RenameIn],
+  ['fuse_rename2_in', 23, changes.Rename2In],
+  ['fuse_link_in', 0, changes.LinkIn],
+  ['fuse_write_in', 0, changes.WriteIn],
+  ['fuse_write_out', 0, changes.WriteOut],
+  ['fuse_setxattr_in', 33, changes.SetxattrIn],
+  ['fuse_fsync_in', 0, changes.FsyncIn],
+  ['fuse_fallocate_in', 0, changes.FallocateIn],
+  ['fuse_copy_file_range_in', 28, changes.CopyFileRangeIn],
+  ['fuse_copy_file_range_out', 45, changes.CopyFileRangeOut],
 ];
 /** Fields that a header of a lower minor version lacks, where it has the rest of the structure. */
 const younger: Record<string, number> = {
@@ -90,6 +106,9 @@ t.test('layouts', { skip: noCompiler }, t => {
   t.end();
 });
 
+/** What SETXATTR has without SETXATTR_EXT: the structure up to this field. */
+const SHORT_SETXATTR = changes.SetxattrIn.setxattr_flags;
+
 t.test('opcodes and flags', { skip: noCompiler }, t => {
   const [minor] = ask('linux/fuse.h', ['FUSE_KERNEL_MINOR_VERSION']) as [number];
   const since: Record<string, number> = { STATX: 39, COPY_FILE_RANGE_64: 45, PASSTHROUGH: 40 };
@@ -102,6 +121,13 @@ t.test('opcodes and flags', { skip: noCompiler }, t => {
     if (minor >= (since[name] ?? 0)) questions.push([`FUSE_${name}`, opcode]);
   for (const [name, bit] of Object.entries(abi.Fopen))
     if (minor >= (since[name] ?? 0)) questions.push([`FOPEN_${name}`, bit]);
+  for (const [name, bit] of Object.entries(changes.SetattrValid)) questions.push([`FATTR_${name}`, bit]);
+  for (const [name, bit] of Object.entries(changes.WriteFlag)) questions.push([`FUSE_WRITE_${name}`, bit]);
+  for (const [name, code] of Object.entries(abi.Notify)) questions.push([`FUSE_NOTIFY_${name}`, code]);
+  questions.push(
+    ['FUSE_OPEN_KILL_SUIDGID', changes.OPEN_KILL_SUIDGID],
+    ['FUSE_COMPAT_SETXATTR_IN_SIZE', SHORT_SETXATTR],
+  );
   for (const [name, bit] of Object.entries(InitFlag))
     if (minor >= flagsSince(bit)) questions.push([`__builtin_ctzll(FUSE_${name})`, bit]);
   const values = ask(
