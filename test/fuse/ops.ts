@@ -2,7 +2,6 @@
 import t from 'tap';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
 import { operations } from '../../src/fuse/ops.ts';
-import { InHeader } from '../../src/fuse/wire/abi.ts';
 import { Opcode } from '../../src/fuse/wire/opcode.ts';
 import {
   EACCES,
@@ -19,41 +18,14 @@ import {
   EUCLEAN,
 } from '../../src/sys/errno.ts';
 import { noting, TinyFilesystem } from '../fixtures/mounts/tiny-fs.ts';
-import { hexLines } from '../fixtures/mounts/wire.ts';
+import { hexOf, replyOf, request, UNIQUE_SHOWN } from '../fixtures/mounts/wire.ts';
 
 const calls: string[] = [];
 const dispatcher = new Dispatcher(noting(new TinyFilesystem(), calls), {
   wanted: { passthroughDepth: 0, posixAcl: false },
   log: () => {},
 });
-const UNIQUE = '08070605040302f1'; // larger than any safe integer
-const UNIQUE_SHOWN = JSON.stringify(Buffer.from(UNIQUE, 'hex').toString('latin1'));
-
-/** A request in hex: the header that belongs to a body. */
-function request(opcode: number, nodeid: number, body: string): Uint8Array {
-  const digits = hexLines(body);
-  const header = Buffer.alloc(InHeader.SIZE);
-  header.writeUInt32LE(InHeader.SIZE + digits.length / 2, 0);
-  header.writeUInt32LE(opcode, 4);
-  header.write(UNIQUE, 8, 'hex');
-  header.writeUInt32LE(nodeid, 16);
-  header.writeUInt32LE(1000, 24);
-  header.writeUInt32LE(100, 28);
-  header.writeUInt32LE(4711, 32);
-  return new Uint8Array(Buffer.concat([header, Buffer.from(digits, 'hex')]));
-}
-
 const replyHex = (bytes: number): string => Buffer.from(dispatcher.reply.subarray(0, bytes)).toString('hex');
-
-/** What a reply has to be: a body in hex, or an errno. */
-function expected(want: string | number): string {
-  const body = typeof want === 'string' ? hexLines(want) : '';
-  const header = Buffer.alloc(16);
-  header.writeUInt32LE(16 + body.length / 2, 0);
-  header.writeInt32LE(typeof want === 'number' ? -want : 0, 4);
-  header.write(UNIQUE, 8, 'hex');
-  return header.toString('hex') + body;
-}
 
 const HELLO_ATTR = `
   0310000000000000  ino
@@ -76,8 +48,6 @@ const HELLO_ENTRY = `
   ${HELLO_ATTR}`;
 const FH_3 = 'eb03000000000000  fh 1003';
 
-/** A name in hex, without the NUL. */
-const hexOf = (name: string): string => Buffer.from(name, 'latin1').toString('hex');
 const SILENT = 'no reply';
 /** A fuse_ioctl_in, by the bytes of its cmd. */
 function ioctl(command: string, room: number): string {
@@ -141,7 +111,7 @@ for (const [rule, opcode, nodeid, body, call, want] of [
     'forget(3, 1)',
     SILENT,
   ],
-  ['nothing is there to interrupt', Opcode.INTERRUPT, 0, `${UNIQUE}  unique`, '', SILENT],
+  ['nothing is there to interrupt', Opcode.INTERRUPT, 0, '08070605040302f1  unique', '', SILENT],
   ['an answer to a question not asked', Opcode.NOTIFY_REPLY, 1, '00'.repeat(40), '', SILENT],
   ['the end of a block device', Opcode.DESTROY, 0, '', '', ''],
   [
@@ -445,7 +415,7 @@ for (const [rule, opcode, nodeid, body, call, want] of [
   const replied = dispatcher.handle(bytes, bytes.length);
   t.equal(calls.join(' '), call, `${rule}: the call`);
   if (want === SILENT) t.equal(replied, 0, `${rule}: no reply`);
-  else t.equal(replyHex(replied), expected(want), `${rule}: the reply`);
+  else t.equal(replyHex(replied), replyOf(want), `${rule}: the reply`);
 }
 
 /** sizeof the fuse_*_in of operations that are refused unseen. Source: linux/fuse.h. */
@@ -482,9 +452,9 @@ const refused: [name: keyof typeof Opcode, bodyBytes: number, errno: number][] =
 for (const [name, bodyBytes, errno] of refused) {
   calls.length = 0;
   const whole = request(Opcode[name], 1, '61'.repeat(bodyBytes));
-  t.equal(replyHex(dispatcher.handle(whole, whole.length)), expected(errno), `${name} is refused`);
+  t.equal(replyHex(dispatcher.handle(whole, whole.length)), replyOf(errno), `${name} is refused`);
   const short = request(Opcode[name], 1, '61'.repeat(bodyBytes - 1));
-  t.equal(replyHex(dispatcher.handle(short, short.length)), expected(EINVAL), `${name} that is cut is malformed`);
+  t.equal(replyHex(dispatcher.handle(short, short.length)), replyOf(EINVAL), `${name} that is cut is malformed`);
   t.strictSame(calls, [], `${name} does not reach the filesystem`);
 }
 
@@ -492,5 +462,5 @@ for (const [name, opcode] of Object.entries(Opcode))
   t.equal(operations.has(opcode), name !== 'INIT', `${name} has a row, or is INIT`);
 for (const opcode of [0, 7, 19, 54, 4096, 0xffffffff]) {
   const bytes = request(opcode, 1, '');
-  t.equal(replyHex(dispatcher.handle(bytes, bytes.length)), expected(ENOSYS), `opcode ${opcode} is unknown`);
+  t.equal(replyHex(dispatcher.handle(bytes, bytes.length)), replyOf(ENOSYS), `opcode ${opcode} is unknown`);
 }
