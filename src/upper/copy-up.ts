@@ -220,6 +220,7 @@ class CopyUp {
       return;
     }
     node.stack = [copy];
+    if (this.attr.nlink > 1) node.ino = this.upper.overlay.nodeOf(copy).ino; // it is no longer the file of the other names
     if (isMetacopy) node.data ??= lower;
     else node.data = undefined;
     if (!isMetacopy) node.origin = undefined;

@@ -15,7 +15,7 @@ let count = 0;
 export class UpperNode implements Node {
   /** Distinguishes the node from all others of this process. */
   readonly id: number = count++;
-  readonly ino: number;
+  ino: number;
   top: Inode;
   stack: readonly Inode[];
   data: Node['data'];
