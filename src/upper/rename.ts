@@ -28,6 +28,7 @@ export function rename(upper: Upper, from: End, to: End, flags: number): number 
   const refused = refusal(upper, from, to, flags);
   if (node === undefined || refused !== 0) return refused || -ENOENT;
   const isExchange = flags === RENAME_EXCHANGE;
+  if (!isExchange && isFull(upper, to.node)) return -ENOTEMPTY;
   copyUp(upper, node, 'attributes');
   copyUp(upper, to.parent, 'attributes');
   if (isExchange && to.node) copyUp(upper, to.node, 'attributes');
@@ -55,11 +56,12 @@ function refusal(upper: Upper, from: End, to: End, flags: number): number {
 
 const hasDirectoryBelow = ({ isUpper, stack }: UpperNode): boolean => !isUpper || stack.length > 1;
 
-/** Makes the directory that is replaced one that has nothing in it, not even whiteouts. */
+const isFull = (upper: Upper, node: UpperNode | undefined): boolean =>
+  node !== undefined && isDirectory(node.top.mode) && !upper.overlay.isEmpty(node);
+
+/** Makes the empty directory that is replaced one that has nothing in it, not even whiteouts. */
 function clearTarget(upper: Upper, { node, parent, name }: End): number {
-  if (node === undefined || !isDirectory(node.top.mode)) return 0;
-  if (!upper.overlay.isEmpty(node)) return -ENOTEMPTY;
-  return node.isUpper ? clearEmpty(upper, node, parent, name) : 0;
+  return node?.isUpper && isDirectory(node.top.mode) ? clearEmpty(upper, node, parent, name) : 0;
 }
 
 /** Records what is needed to find what is below the node when it has its new name. Returns 0 or -errno. */
