@@ -72,7 +72,10 @@ export function linkTo(upper: Upper, node: UpperNode, parent: UpperNode, name: B
     const marked = upper.markRedirect(node, false, true);
     if (marked < 0) return marked;
   }
-  const linked = link(upper.descriptor(node), upper.directory(parent), name);
+  const { origin } = upper.overlay.rules.xattrs;
+  if (upper.layer.xattrBytes(node.top, origin) >= 0) upper.markImpure(parent);
+  const directory = upper.directory(parent); // first: it would take the place of the other descriptor
+  const linked = link(upper.descriptor(node), directory, name);
   if (linked !== -EEXIST || !upper.hasWhiteoutObject(parent, name)) return linked;
   const { work } = upper;
   const hidden = work.name();
