@@ -112,8 +112,15 @@ for (const [rule, opcode, body, call, reply] of [
   [
     'a change time and the owner of a lock are of no use',
     SETATTR,
-    setattrIn('00060000'),
-    `setattr(3, {"killsPrivileges":false}, ${UNIQUE_SHOWN})`,
+    setattrIn('01060000'),
+    `setattr(3, {"mode":36333,"killsPrivileges":false}, ${UNIQUE_SHOWN})`,
+    '',
+  ],
+  [
+    'nothing at all: the kernel has written to the file itself, and set-user-ID goes',
+    SETATTR,
+    setattrIn('00000000'),
+    `setattr(3, {"killsPrivileges":true}, ${UNIQUE_SHOWN})`,
     '',
   ],
   [
