@@ -18,6 +18,7 @@ const bundles: readonly (readonly [file: string, entry: string])[] = [
   ['main.cjs', join(from, 'cli/main.js')],
   ['file-worker.cjs', join(from, 'store/file-worker.js')],
   ['measure-worker.cjs', join(from, 'verity/measure-worker.js')],
+  ['copy-worker.cjs', join(from, 'upper/copy-worker.js')],
   ['sha2.cjs', '@noble/hashes/sha2.js'],
 ];
 /**

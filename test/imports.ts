@@ -15,7 +15,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   doctor: ['fuse'],
   mount: ['driver', 'fuse', 'overlay'],
   driver: ['upper', 'fuse', 'overlay', 'layers', 'verity'],
-  upper: ['overlay', 'layers'],
+  upper: ['overlay', 'layers', 'verity'],
   overlay: ['layers', 'verity'],
   layers: ['erofs'],
   composefs: ['store', 'erofs', 'verity'],

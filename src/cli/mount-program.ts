@@ -52,6 +52,6 @@ function sorted(args: readonly ByteString[]): { options: ByteString[]; words: By
 /** An option in the words of `lowerdata mount`. */
 function translated({ key, value }: Option): ByteString[] {
   if (key === '' || DROPPED.includes(key)) return [];
-  if (key === 'fsync') return value === '0' ? ['volatile'] : [];
+  if (key === 'volatile') return ['fsync=0']; // the mark would be in the way of the next mount
   return [value === undefined ? key : `${key}=${value}`];
 }

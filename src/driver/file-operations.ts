@@ -9,8 +9,9 @@ import { EBADF, EIO, EISDIR, ENOSYS, EROFS, ESTALE } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory } from '../sys/stat.ts';
 import type { UpperNode } from '../upper/node.ts';
-import type { Files, OpenReply } from './files.ts';
+import type { Files } from './files.ts';
 import type { NodeTable } from './nodes.ts';
+import { putOpened } from './opened.ts';
 import type { OverlayChanges } from './writable/changes.ts';
 
 // Source: asm-generic/fcntl.h
@@ -39,7 +40,7 @@ export class FileOperations {
     if (node === undefined) return -ESTALE;
     if (isDirectory(node.top.mode)) return -EISDIR;
     if (this.changes?.opens(node as UpperNode, flags))
-      return putOpened(out, this.changes.open(nodeid, node as UpperNode, flags, killsPrivileges));
+      return this.changes.open(nodeid, node as UpperNode, flags, killsPrivileges, out, unique);
     if ((flags & O_ACCMODE) !== O_RDONLY || flags & O_TRUNC) return -EROFS; // comes only after a remount
     if (this.opensFilesItself) return -ENOSYS; // and the kernel stops asking; it reads with handle 0, and caches pages
     return putOpened(out, this.files.open(nodeid, node, unique));
@@ -52,7 +53,7 @@ export class FileOperations {
 
   settled(): Settled | undefined {
     const settled = this.files.settled();
-    if (settled === undefined) return undefined;
+    if (settled === undefined) return this.changes?.settled();
     const { unique } = settled;
     const readAgain = this.deferredReads.get(unique);
     this.deferredReads.delete(unique);
@@ -109,9 +110,4 @@ export class FileOperations {
   release(fh: number): void {
     if (!this.changes?.release(fh)) this.files.release(fh);
   }
-}
-
-function putOpened(out: Out, opened: OpenReply | number): number {
-  if (typeof opened === 'number') return opened;
-  return reply.putOpenOut(out.view, 0, opened.handle, opened.flags, opened.backingId);
 }

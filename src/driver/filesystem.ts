@@ -320,6 +320,7 @@ export class OverlayFilesystem implements Filesystem {
 
   interrupt(unique: Unique): void {
     this.files.interrupt(unique);
+    this.changes?.interrupt(unique);
   }
 
   read(nodeid: Nodeid, fh: number, position: number, length: number, out: Out, unique: Unique): number {

@@ -197,7 +197,7 @@ export class OverlayServer {
     const { roots, overlay, stack } = this;
     if (roots === undefined || stack.upper === undefined) return undefined;
     const { redirects, volatile } = stack.upper;
-    const rules = { metacopy: stack.metacopy, redirects, volatile };
+    const rules = { metacopy: stack.metacopy, redirects, volatile: volatile !== false };
     const inform = (nodeid: Nodeid): number => attributesChanged(fd, nodeid);
     return openWritable(overlay, roots, rules, backing, files, cache, inform);
   }

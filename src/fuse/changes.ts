@@ -80,9 +80,10 @@ function setattr(changes: Changes, request: Request, out: Out): number {
     size: has(SetattrValid.SIZE) ? getU64(view, BODY + SetattrIn.size) : undefined,
     atime: time(SetattrValid.ATIME, SetattrValid.ATIME_NOW, SetattrIn.atime, SetattrIn.atimensec),
     mtime: time(SetattrValid.MTIME, SetattrValid.MTIME_NOW, SetattrIn.mtime, SetattrIn.mtimensec),
-    killsPrivileges: has(SetattrValid.KILL_SUIDGID) || valid === 0, // a write that passes this process by changes nothing else
+    // a write that passes this process by changes nothing else
+    killsPrivileges: has(SetattrValid.KILL_SUIDGID) || (valid === 0 && 'unless root'),
   };
-  return changes.setattr(nodeid, wanted, out, uniqueAt(request, InHeader.unique));
+  return changes.setattr(nodeid, wanted, callerOf(request), out, uniqueAt(request, InHeader.unique));
 }
 
 const S_IFREG = 0o100000;

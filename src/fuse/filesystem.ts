@@ -113,8 +113,11 @@ export interface Setattr {
   readonly size: number | undefined;
   readonly atime: NewTime;
   readonly mtime: NewTime;
-  /** Whether set-user-ID, set-group-ID and capabilities go, because the data changes. */
-  readonly killsPrivileges: boolean;
+  /**
+   * Whether set-user-ID, set-group-ID and capabilities go, because the data changes. unless root: capabilities go, and the others
+   * if the caller is not root.
+   */
+  readonly killsPrivileges: boolean | 'unless root';
 }
 
 /** An object to make. `mode` has its type, and `umask` is not applied yet. */
@@ -137,7 +140,7 @@ export interface Changes {
   /** Whether SETXATTR has the longer header: INIT agreed on SETXATTR_EXT. */
   readonly hasLongSetxattr: boolean;
   /** Writes an AttrOut. */
-  setattr(nodeid: Nodeid, change: Setattr, out: Out, unique: Unique): number;
+  setattr(nodeid: Nodeid, change: Setattr, caller: Caller, out: Out, unique: Unique): number;
   /** Makes a file, directory, symlink, device, socket or fifo. Writes an EntryOut. */
   make(parent: Nodeid, name: ByteString, wanted: NewNode, caller: Caller, out: Out): number;
   /** Makes and opens a regular file. Writes an EntryOut and an OpenOut. */

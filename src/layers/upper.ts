@@ -23,10 +23,10 @@ export class UpperLayer extends AufsLayer {
   readonly isUpper = true;
 
   /**
-   * @param opened the directory, on a mount that also has the work directory
+   * @param opened the directory, on a mount that also has the work directory; undefined if nothing will be written
    * @param opaque as for AufsLayer
    */
-  constructor(path: ByteString, context: LayerContext, opened: OpenedRoot, opaque: readonly ByteString[]) {
+  constructor(path: ByteString, context: LayerContext, opened: OpenedRoot | undefined, opaque: readonly ByteString[]) {
     super(path, 0, context, opaque, opened);
   }
 

@@ -277,7 +277,7 @@ export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteSt
   ...names('no_splice_read no_splice_write no_splice_move hard_remove intr remember ac_attr_timeout', idle(FUSE)),
 
   // fuse-overlayfs
-  ...names('threaded fast_ino fast_ino_check writeback static_nlink fsync', idle(FUSE_OVERLAYFS)),
+  ...names('threaded fast_ino fast_ino_check writeback static_nlink', idle(FUSE_OVERLAYFS)),
   ...names('idmap uidmapping gidmapping squash_to_root squash_to_uid squash_to_gid uid gid umask', refused(NO_IDS)),
   ...names('xattr_permissions noxattrs', refused('extended attributes are shown as they are')),
   ['plugins', refused(NO_REMOTE)],

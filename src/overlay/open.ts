@@ -5,6 +5,7 @@ import { contextOfSingles, LayerContext } from '../layers/context.ts';
 import { DirLayer } from '../layers/dir.ts';
 import { openErofsLayer } from '../layers/erofs.ts';
 import type { Layer } from '../layers/layer.ts';
+import { UpperLayer } from '../layers/upper.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ELOOP, ErrnoError, systemError } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
@@ -45,7 +46,7 @@ export function openStack(source: ByteString, choices: StackChoices = {}, judge:
 /**
  * Opens every layer of a stack: a directory, or a file that is an EROFS image.
  * @param memory how much of the layers is remembered, and for how long
- * @param openUpper opens the layer above all others, which is written to; `opaque` as for AufsLayer
+ * @param openUpper opens the layer above all others to write to it; `opaque` as for AufsLayer. Without it, that layer is only read.
  * Throws ErrnoError that names the layer: ENOENT if it is missing; EINVAL if it is neither a directory nor a file; ELOOP if it is
  * the same as another layer or lies inside one; and the errors of reading an image.
  * @example
@@ -60,9 +61,8 @@ export function openOverlay(
   memory: Memory = DEFAULT_MEMORY,
   openUpper?: (context: LayerContext, opaque: readonly ByteString[]) => Layer,
 ): Overlay {
-  const { upper } = options;
-  const written = upper ? [upper.upperdir, upper.workdir] : [];
-  refuseOverlaps([...written, ...options.layers.map(layer => layer.path)]);
+  refuseOverlaps(options.layers.map(layer => layer.path));
+  refuseWrittenLayers(options);
   const context = new LayerContext();
   const opened: Layer[] = [];
   try {
@@ -71,7 +71,10 @@ export function openOverlay(
       opened.push(openLayerIn(context, path, digest, memory.attrSeconds, options));
     }
     const isNormal = (_: Layer, position: number): boolean => !options.layers[position]?.dataOnly;
-    const top = openUpper ? [openUpper(context, options.whiteouts === 'both' ? OPAQUE_XATTRS : [])] : [];
+    const opaque = options.whiteouts === 'both' ? OPAQUE_XATTRS : [];
+    const readUpper = (): Layer[] =>
+      options.upper ? [new UpperLayer(options.upper.upperdir, context, undefined, opaque)] : [];
+    const top = openUpper ? [openUpper(context, opaque)] : readUpper();
     return new Overlay(
       [...top, ...opened.filter(isNormal)],
       opened.filter((layer, position) => !isNormal(layer, position)),
@@ -170,6 +173,16 @@ function refuseOverlaps(paths: readonly ByteString[]): void {
       const outer = roots.get(identity(statLayer(above)));
       if (outer !== undefined) throw overlap(path, 'lies inside', outer);
     }
+  }
+}
+
+/** A layer may hold the directories that are written to, as in the kernel, but not be one of them. */
+function refuseWrittenLayers({ upper, layers }: StackOptions): void {
+  if (upper === undefined) return;
+  for (const path of [upper.upperdir, upper.workdir]) {
+    const own = statSync(bufferOf(path), { bigint: true, throwIfNoEntry: false }); // that it is missing is reported later
+    const same = own && layers.find(layer => identity(statLayer(layer.path)) === identity(own));
+    if (same) throw new ErrnoError(ELOOP, `${printable(path)} is the same as layer ${printable(same.path)}`);
   }
 }
 

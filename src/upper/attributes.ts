@@ -16,8 +16,8 @@ export interface AttrChange {
   readonly gid?: number | undefined;
   readonly size?: number | undefined;
   readonly times?: Times | undefined;
-  /** Whether the file loses set-user-ID, set-group-ID and capabilities, because its data changes. */
-  readonly killsPrivileges?: boolean | undefined;
+  /** Whether the file loses set-user-ID, set-group-ID and capabilities, or these alone, because its data changes. */
+  readonly killsPrivileges?: boolean | 'capabilities' | undefined;
 }
 
 const S_ISUID = 0o4000;
@@ -40,7 +40,8 @@ export function setAttributes(upper: Upper, node: UpperNode, change: AttrChange,
     const cut = resize(upper, node, size, fd);
     if (cut < 0) return cut;
   }
-  if (change.killsPrivileges) killPrivileges(upper, node);
+  if (change.killsPrivileges === 'capabilities') dropCapabilities(upper, node);
+  else if (change.killsPrivileges) killPrivileges(upper, node);
   return changeInode(upper, node, change);
 }
 
@@ -70,6 +71,10 @@ export function killPrivileges(upper: Upper, node: UpperNode): void {
   const isGroups = (mode & (S_ISGID | S_IXGRP)) === (S_ISGID | S_IXGRP);
   const kept = mode & ~(S_ISUID | (isGroups ? S_ISGID : 0));
   if (kept !== mode) changeMode(upper.descriptor(node), kept & 0o7777);
+  dropCapabilities(upper, node);
+}
+
+function dropCapabilities(upper: Upper, node: UpperNode): void {
   if (upper.layer.xattrBytes(node.top, CAPABILITY) >= 0) removeXattr(upper.descriptor(node), CAPABILITY);
 }
 

@@ -10,7 +10,7 @@ import { formatOrigin } from '../overlay/origin.ts';
 import { CONFINED, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { printable } from '../sys/bytes.ts';
-import { EIO, EOPNOTSUPP, EPERM, ErrnoError } from '../sys/errno.ts';
+import { EIO, EOPNOTSUPP, EPERM, ErrnoError, ESTALE } from '../sys/errno.ts';
 import { changeMode, setXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { type Attr, isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../sys/stat.ts';
@@ -37,22 +37,19 @@ export function copyUp(upper: Upper, node: UpperNode, wants: Wants): void {
     return;
   }
   const { place } = node;
-  if (place === undefined) throw new ErrnoError(EIO, 'an object of a lower layer without a name');
+  if (place === undefined) throw new ErrnoError(ESTALE, 'an object of a lower layer without a name');
   copyUp(upper, place.parent, 'attributes');
   new CopyUp(upper, node).run(place.parent, place.name, wants);
 }
 
 /** Gives a metacopy file of the upper layer its own data. Source: kernel ovl_copy_up_meta_inode_data. */
 function takeData(upper: Upper, node: UpperNode, wants: Wants): void {
-  const { metacopy } = upper.overlay.rules.xattrs;
   const times = upper.overlay.attr(node);
   const fd = upper.layer.openFile(node.top);
   if (fd < 0) throw upper.failure(fd, node, 'copy-up of');
   try {
     if (wants === 'data') copyVerified(upper, node, fd);
-    const unmarked = upper.unmark(node, metacopy);
-    if (unmarked < 0) throw upper.failure(unmarked, node, 'copy-up of');
-    if (wants === 'data') native.utimensat(upper.descriptor(node), '', timesOf(times), AT_EMPTY_PATH);
+    ownsData(upper, node, times);
   } catch (error) {
     if (wants === 'data') native.ftruncate(fd, 0); // its data is still below
     if (wants === 'data') native.ftruncate(fd, times.size);
@@ -60,6 +57,16 @@ function takeData(upper: Upper, node: UpperNode, wants: Wants): void {
   } finally {
     native.close(fd);
   }
+}
+
+/**
+ * Makes a metacopy file of the upper layer one that has its data itself: all bytes are there.
+ * @param before its attributes before they were copied
+ */
+export function ownsData(upper: Upper, node: UpperNode, before: Attr): void {
+  const unmarked = upper.unmark(node, upper.overlay.rules.xattrs.metacopy);
+  if (unmarked < 0) throw upper.failure(unmarked, node, 'copy-up of');
+  native.utimensat(upper.descriptor(node), '', timesOf(before), AT_EMPTY_PATH);
   node.data = undefined;
   node.origin = undefined;
 }

@@ -29,13 +29,14 @@ export class UpperRoots {
    * Throws ErrnoError that names the directory: EINVAL for two that cannot belong together, EBUSY for one in use, EROFS for a
    * read-only filesystem
    */
-  constructor({ upperdir, workdir }: UpperOptions, context: LayerContext, opaque: readonly ByteString[]) {
+  constructor({ upperdir, workdir, volatile }: UpperOptions, context: LayerContext, opaque: readonly ByteString[]) {
     const [upper, work] = [found('upperdir', upperdir), found('workdir', workdir)];
     refuseApart(upper, work);
     this.locks = [lock(upper), lock(work)];
     const roots = onOneMount(upper, work);
     this.layer = new UpperLayer(upperdir, context, { fd: roots.upper, isClone: roots.isClone, plain: -1 }, opaque);
     this.work = new WorkDirectory(roots.work, work.shown);
+    if (volatile === 'marked') this.work.markVolatile();
     for (const fd of [roots.work, upper.fd, work.fd]) native.close(fd);
   }
 

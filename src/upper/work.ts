@@ -9,6 +9,7 @@ import { S_IFCHR } from '../sys/stat.ts';
 const WORK: ByteString = 'work';
 /** Exists while a feature is in use that another mount must know. Source: kernel ovl_workdir_cleanup. */
 const INCOMPATIBLE: ByteString = 'incompat';
+const VOLATILE: ByteString = 'volatile';
 // linux/fcntl.h, linux/fs.h
 const AT_REMOVEDIR = 0x200;
 const RENAME_NOREPLACE = 1;
@@ -53,6 +54,21 @@ export class WorkDirectory {
       if (name === INCOMPATIBLE) this.refuseIncompatible();
       else this.removeFrom(this.fd, name, dtype === DT_DIR, DEPTH_MAX);
     }
+  }
+
+  /** Leaves a mark which says that changes may be lost. Source: kernel ovl_create_volatile_dirty. */
+  markVolatile(): void {
+    let at = this.fd;
+    for (const name of [INCOMPATIBLE, VOLATILE]) {
+      const made = native.mkdirat(at, name, 0o700);
+      if (made < 0 && made !== -EEXIST) must(made, `workdir ${this.path}`);
+      const next = must(openIn(at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, CONFINED), `workdir ${this.path}`);
+      if (at !== this.fd) native.close(at);
+      at = next;
+    }
+    const dirty = native.openat(at, 'dirty', O_CREAT | O_RDWR | O_NOFOLLOW, 0o600);
+    native.close(at);
+    native.close(must(dirty, `workdir ${this.path}`));
   }
 
   private refuseIncompatible(): void {

@@ -73,54 +73,60 @@ const { SETATTR, SYMLINK, MKNOD, MKDIR, UNLINK, RMDIR, RENAME, RENAME2, LINK, WR
 
 /** Every row is asked twice: whole, and without its last byte, which is EINVAL and calls nothing. */
 for (const [rule, opcode, body, call, reply] of [
-  ['a mode', SETATTR, setattrIn('01000000'), `setattr(3, {"mode":36333,"killsPrivileges":false}, ${UNIQUE_SHOWN})`, ''],
+  [
+    'a mode',
+    SETATTR,
+    setattrIn('01000000'),
+    `setattr(3, {"mode":36333,"killsPrivileges":false}, ${CALLER}, ${UNIQUE_SHOWN})`,
+    '',
+  ],
   [
     'an owner',
     SETATTR,
     setattrIn('06000000'),
-    `setattr(3, {"uid":1000,"gid":100,"killsPrivileges":false}, ${UNIQUE_SHOWN})`,
+    `setattr(3, {"uid":1000,"gid":100,"killsPrivileges":false}, ${CALLER}, ${UNIQUE_SHOWN})`,
     '',
   ],
   [
     'a size, by an open file',
     SETATTR,
     setattrIn('48000000'),
-    `setattr(3, {"fh":${FH_SHOWN},"size":4294967296,"killsPrivileges":false}, ${UNIQUE_SHOWN})`,
+    `setattr(3, {"fh":${FH_SHOWN},"size":4294967296,"killsPrivileges":false}, ${CALLER}, ${UNIQUE_SHOWN})`,
     '',
   ],
   [
     'times before 1970, one of which no number holds',
     SETATTR,
     setattrIn('30000000'),
-    `setattr(3, {"atime":{"seconds":-1,"nanoseconds":999999999},"mtime":{"seconds":"-9223372036854775808n","nanoseconds":5},"killsPrivileges":false}, ${UNIQUE_SHOWN})`,
+    `setattr(3, {"atime":{"seconds":-1,"nanoseconds":999999999},"mtime":{"seconds":"-9223372036854775808n","nanoseconds":5},"killsPrivileges":false}, ${CALLER}, ${UNIQUE_SHOWN})`,
     '',
   ],
   [
     'the time now, whatever the fields say',
     SETATTR,
     setattrIn('b0010000'),
-    `setattr(3, {"atime":"now","mtime":"now","killsPrivileges":false}, ${UNIQUE_SHOWN})`,
+    `setattr(3, {"atime":"now","mtime":"now","killsPrivileges":false}, ${CALLER}, ${UNIQUE_SHOWN})`,
     '',
   ],
   [
     'an open file, and no change of attributes: set-user-ID goes because the data has changed',
     SETATTR,
     setattrIn('40080000'),
-    `setattr(3, {"fh":${FH_SHOWN},"killsPrivileges":true}, ${UNIQUE_SHOWN})`,
+    `setattr(3, {"fh":${FH_SHOWN},"killsPrivileges":true}, ${CALLER}, ${UNIQUE_SHOWN})`,
     '',
   ],
   [
     'a change time and the owner of a lock are of no use',
     SETATTR,
     setattrIn('01060000'),
-    `setattr(3, {"mode":36333,"killsPrivileges":false}, ${UNIQUE_SHOWN})`,
+    `setattr(3, {"mode":36333,"killsPrivileges":false}, ${CALLER}, ${UNIQUE_SHOWN})`,
     '',
   ],
   [
     'nothing at all: the kernel has written to the file itself, and set-user-ID goes',
     SETATTR,
     setattrIn('00000000'),
-    `setattr(3, {"killsPrivileges":true}, ${UNIQUE_SHOWN})`,
+    `setattr(3, {"killsPrivileges":"unless root"}, ${CALLER}, ${UNIQUE_SHOWN})`,
     '',
   ],
   [

@@ -526,12 +526,6 @@ const others: readonly (readonly [rule: string, options: string, what: string, r
     NUMBERS,
     'to the kernel, only the old name has the number of the lower object, until the next mount',
   ],
-  [
-    'a file with a capability and set-user-ID is written to',
-    '',
-    '',
-    'a write that the kernel passes through says that privileges go, not which',
-  ],
 ];
 
 function sameForEach(t: Test, options: string, what: string, ours: readonly unknown[], its: readonly unknown[]): void {

@@ -1,13 +1,16 @@
 /** The operations of FUSE that change a tree, over an overlay with an upper layer. */
-import type {
-  Caller,
-  Changes,
-  FileAttributes,
-  FileRange,
-  NewNode,
-  NewTime,
-  Nodeid,
-  Setattr,
+import {
+  type Caller,
+  type Changes,
+  DEFERRED,
+  type FileAttributes,
+  type FileRange,
+  type NewNode,
+  type NewTime,
+  type Nodeid,
+  type Setattr,
+  type Settled,
+  type Unique,
 } from '../../fuse/filesystem.ts';
 import type { Out } from '../../fuse/reply.ts';
 import * as reply from '../../fuse/reply.ts';
@@ -18,6 +21,7 @@ import { native } from '../../sys/native.ts';
 import { isDirectory, isRegular, S_IFCHR, S_IFMT } from '../../sys/stat.ts';
 import { type Times, UTIME_NOW, UTIME_OMIT } from '../../sys/statx.ts';
 import { changeXattr, dropXattr, killPrivileges, setAttributes } from '../../upper/attributes.ts';
+import { CopyPool } from '../../upper/copy-pool.ts';
 import { copyUp } from '../../upper/copy-up.ts';
 import { type Created, create, createUnnamed, linkTo, type NewObject } from '../../upper/create.ts';
 import type { UpperNode } from '../../upper/node.ts';
@@ -26,6 +30,8 @@ import { type End, rename } from '../../upper/rename.ts';
 import type { Upper } from '../../upper/upper.ts';
 import type { CachePolicy } from '../cache.ts';
 import type { Files, OpenReply } from '../files.ts';
+import { putOpened } from '../opened.ts';
+import { LargeCopies } from './copies.ts';
 import type { UpperFile, UpperFiles } from './files.ts';
 import type { WritableNodes } from './nodes.ts';
 
@@ -38,6 +44,9 @@ const S_ISGID = 0o2000;
 const FS_IMMUTABLE_FL = 0x10;
 const FS_APPEND_FL = 0x20;
 const ACCESS_ACL: ByteString = 'system.posix_acl_access';
+
+/** Writes the answer to a request that waited. */
+type Answer = (out: Out) => number;
 
 export interface Parts {
   readonly upper: Upper;
@@ -58,9 +67,11 @@ export class OverlayChanges implements Changes {
   private readonly lowerFiles: Files;
   private readonly cache: CachePolicy;
   private readonly attributesChanged: Parts['attributesChanged'];
+  private readonly copies: LargeCopies<Answer>;
 
   constructor({ upper, nodes, files, lowerFiles, cache, attributesChanged }: Parts) {
     this.upper = upper;
+    this.copies = new LargeCopies(upper, new CopyPool());
     this.nodes = nodes;
     this.files = files;
     this.lowerFiles = lowerFiles;
@@ -70,11 +81,21 @@ export class OverlayChanges implements Changes {
 
   // ---- attributes --------------------------------------------------------------------------------------------------
 
-  setattr(nodeid: Nodeid, change: Setattr, out: Out): number {
+  setattr(nodeid: Nodeid, change: Setattr, caller: Caller, out: Out, unique: Unique): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
+    if (change.size !== undefined || this.copies.isCopying(node)) {
+      const answer: Answer = later => this.setattrNow(nodeid, node, change, caller, later);
+      if (this.copies.begin(node, change.size !== 0, { unique, answer: () => answer })) return DEFERRED;
+    }
+    return this.setattrNow(nodeid, node, change, caller, out);
+  }
+
+  private setattrNow(nodeid: Nodeid, node: UpperNode, change: Setattr, caller: Caller, out: Out): number {
     const file = this.files.of(nodeid);
-    const { mode, uid, gid, size, killsPrivileges } = change;
+    const { mode, uid, gid, size } = change;
+    const isOfRoot = change.killsPrivileges === 'unless root' && caller.uid === 0;
+    const killsPrivileges = isOfRoot ? ('capabilities' as const) : change.killsPrivileges !== false;
     const wanted = { mode, uid, gid, size, killsPrivileges, times: timesWanted(change) };
     const result = setAttributes(this.upper, node, wanted, file?.isWritable ? file.fd : -1);
     if (result < 0) return result;
@@ -203,11 +224,27 @@ export class OverlayChanges implements Changes {
     return node.isComplete || (flags & O_ACCMODE) !== 0 || (flags & O_TRUNC) !== 0;
   }
 
-  /** Opens a regular file. @returns the handle, or a negative errno. Throws as copyUp does. */
-  open(nodeid: Nodeid, node: UpperNode, flags: number, killsPrivileges: boolean): OpenReply | number {
+  /** Opens a regular file. Writes an OpenOut. @returns its size, a negative errno, or DEFERRED. Throws as copyUp does. */
+  open(nodeid: Nodeid, node: UpperNode, flags: number, killsPrivileges: boolean, out: Out, unique: Unique): number {
+    if (!isRegular(node.top.mode)) return -EISDIR;
+    const answer: Answer = later => putOpened(later, this.openNow(nodeid, node, flags, killsPrivileges));
+    if (this.copies.begin(node, (flags & O_TRUNC) === 0, { unique, answer: () => answer })) return DEFERRED;
+    return answer(out);
+  }
+
+  /** A request that waited for a copy and can be answered now. */
+  settled(): Settled | undefined {
+    const settled = this.copies.settled();
+    return settled && { unique: settled.unique, answer: out => settled.answer()(out) };
+  }
+
+  interrupt(unique: Unique): void {
+    this.copies.interrupt(unique);
+  }
+
+  private openNow(nodeid: Nodeid, node: UpperNode, flags: number, killsPrivileges: boolean): OpenReply | number {
     const isWritten = (flags & O_ACCMODE) !== 0;
     const isCut = (flags & O_TRUNC) !== 0;
-    if (!isRegular(node.top.mode)) return -EISDIR;
     copyUp(this.upper, node, isCut ? 'nothing' : 'data');
     const file = this.files.open(nodeid, node, isWritten || isCut);
     if (typeof file === 'number') return file;

@@ -84,7 +84,8 @@ const writableDefaults = (defaults: StackDefaults, { userxattr }: StackChoices):
 function upperOf({
   upperdir,
   workdir,
-  volatile = false,
+  volatile,
+  fsync,
   userxattr,
   redirectDir,
 }: StackChoices): UpperOptions | undefined {
@@ -92,7 +93,7 @@ function upperOf({
   if (workdir === undefined)
     throw new ErrnoError(EINVAL, 'upperdir: needs workdir, an empty directory on the same mount');
   const redirects = !userxattr && (redirectDir === undefined || redirectDir === 'on');
-  return { upperdir, workdir, redirects, volatile };
+  return { upperdir, workdir, redirects, volatile: volatile ? 'marked' : fsync === 'off' };
 }
 
 function checkCounts(layers: readonly LayerSpec[], layersMin: number): void {

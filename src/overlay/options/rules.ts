@@ -41,8 +41,8 @@ export interface UpperOptions {
   readonly workdir: ByteString;
   /** Whether directories of lower layers can be renamed: the option redirect_dir=on. */
   readonly redirects: boolean;
-  /** Whether nothing is synchronized with the disk. */
-  readonly volatile: boolean;
+  /** Whether nothing is synchronized with the disk. marked: and the work directory says so to the next mount. */
+  readonly volatile: boolean | 'marked';
 }
 
 /** A whole stack: its layers, and the rules by which they are looked up. */
@@ -63,6 +63,8 @@ export interface StackChoices {
   upperdir?: ByteString;
   workdir?: ByteString;
   volatile?: boolean;
+  /** off: as volatile, but no mark is left in the work directory. */
+  fsync?: 'on' | 'off';
   verity?: RuleOptions['verity'];
   userxattr?: boolean;
   redirects?: RuleOptions['redirects'];

@@ -51,6 +51,8 @@ const REDIRECTS =
 const INO32 =
   'show no inode number of more than 32 bits, as in fuse-overlayfs; an object with a larger number (on a large xfs, in a ' +
   'subvolume, on a network filesystem) takes 60 bytes of memory from its first lookup until the mount ends';
+const FSYNC =
+  '`0`: no change is synchronized with the disk, as in fuse-overlayfs; unlike `volatile`, it leaves no mark in `workdir`';
 const WHITEOUTS =
   'which whiteouts directory layers below have: those of overlayfs, or `both` these and files named `.wh.NAME`, as container ' +
   'engines extract layers';
@@ -60,7 +62,7 @@ const DIGEST =
 const FOLLOW_ORIGIN =
   'whether data that is not found by path is found by origin; needs CAP_DAC_READ_SEARCH, or `lowerdata index` in the layer';
 
-/** All options. Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last six are ours. */
+/** All options. Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last six, and `fsync`, are ours. */
 export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteString, StackOption>([
   [
     'lowerdir',
@@ -149,9 +151,13 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
   ['nfs_export', idle(SWITCH)],
   ['xino', idle(['on', 'off', 'auto'])],
   ['uuid', idle(['on', 'off', 'null', 'auto'])],
+  ['fsync', taken(['0', '1'], FSYNC, ({ given }, value) => (given.fsync = value === '0' ? 'off' : 'on'))],
   [
     'volatile',
-    flag('no change is synchronized with the disk, as in overlayfs', ({ given }) => (given.volatile = true)),
+    flag(
+      'no change is synchronized with the disk; the next mount is refused until `workdir/work/incompat` is removed, as in overlayfs',
+      ({ given }) => (given.volatile = true),
+    ),
   ],
   ['default_permissions', idle()],
   ['override_creds', idle()],
