@@ -143,7 +143,7 @@ export class OverlayServer {
     const connection = session.begin();
     if (typeof connection === 'string') return connection;
     return {
-      passthrough: connection.flags.has('PASSTHROUGH') || this.whyNoPassthrough(),
+      passthrough: writable ? LOWER_BY_PROCESS : connection.flags.has('PASSTHROUGH') || this.whyNoPassthrough(),
       counters: {
         requests: dispatcher.counts.counters,
         files: files.counters,
@@ -209,6 +209,9 @@ export class OverlayServer {
     return isPrivileged ? 'this kernel has no passthrough' : 'no passthrough without CAP_SYS_ADMIN';
   }
 }
+
+/** Why layers below an upper one are not read by the kernel itself. */
+const LOWER_BY_PROCESS = 'files of lower layers are read through this process, because they may be copied up';
 
 /** More than the descriptors of directories, sockets and Node.js together. */
 const OTHER_DESCRIPTORS = 2048;

@@ -26,7 +26,7 @@ import type { Finding } from './finding.ts';
 import { LimitedLog } from './log-limit.ts';
 import { objectsFinding } from './objects.ts';
 import type { MountPlan } from './plan.ts';
-import { absolute, StateFile } from './state.ts';
+import { recordedLayers, StateFile } from './state.ts';
 import { connectSupervisor, notifySupervisor } from './supervisor.ts';
 import { Watcher } from './watcher.ts';
 
@@ -66,7 +66,7 @@ export async function serveMount(
   if (whyUnconfined(order.plan) === undefined) boundPrograms();
   const watcher = new Watcher(mounter(), order.mountpoint.directory); // without a mount it ends with this process
   const server = await open(order.plan, limited.say);
-  const layers = order.plan.stack.layers.map(absolute);
+  const layers = recordedLayers(order.plan.stack);
   const finding = objectsFinding(server.overlay);
   for (const fd of order.inherited) native.close(fd);
   order.leaveDirectory();
@@ -83,7 +83,7 @@ export async function serveMount(
     ...{ device, mountpoint, source },
     startedAt: Date.now(),
     transport: plan.driver.transport,
-    layers,
+    ...layers,
     protection,
     confinement,
     finding: finding ?? null,

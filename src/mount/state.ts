@@ -6,10 +6,17 @@ import type { DriverOptions } from '../driver/options.ts';
 import type { Protection } from '../driver/protection.ts';
 import { type Identity, isSame } from '../fuse/mountinfo.ts';
 import type { LayerSpec } from '../overlay/options/lowerdir.ts';
+import type { StackOptions } from '../overlay/options/rules.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { realPath } from '../sys/real-path.ts';
 import type { Finding } from './finding.ts';
 import { openRuntimeDirectories, type RuntimeDirectory } from './runtime-directory.ts';
+
+/** The directories of a writable mount. */
+export interface WrittenDirectories {
+  readonly upperdir: ByteString;
+  readonly workdir: ByteString;
+}
 
 export interface MountState {
   readonly pid: number;
@@ -24,6 +31,8 @@ export interface MountState {
   readonly startedAt: number;
   readonly transport: DriverOptions['transport'];
   readonly layers: readonly LayerSpec[];
+  /** The absolute paths of the directories that are written to. Absent if none are. */
+  readonly upper?: WrittenDirectories;
   readonly protection: Protection;
   /** The limits of the daemon, or the reason why it is not confined. */
   readonly confinement: Confinement | string;
@@ -34,8 +43,15 @@ export interface MountState {
 }
 
 /** A layer by its absolute path; symlinks stay as they are. */
-export function absolute({ path, dataOnly }: LayerSpec): LayerSpec {
-  return { path: path.startsWith('/') ? path : `${realPath('.').replace(/\/$/, '')}/${path}`, dataOnly };
+const absolute = ({ path, dataOnly }: LayerSpec): LayerSpec => ({ path: absolutePath(path), dataOnly });
+
+const absolutePath = (path: ByteString): ByteString =>
+  path.startsWith('/') ? path : `${realPath('.').replace(/\/$/, '')}/${path}`;
+
+/** The layers of a stack as a state has them. Paths are relative to the working directory until now. */
+export function recordedLayers({ layers, upper }: StackOptions): Pick<MountState, 'layers' | 'upper'> {
+  const written = upper && { upperdir: absolutePath(upper.upperdir), workdir: absolutePath(upper.workdir) };
+  return { layers: layers.map(absolute), ...(written && { upper: written }) };
 }
 
 /** The socket that belongs to a state file; '' if its path exceeds the kernel's limit of 107 bytes. */

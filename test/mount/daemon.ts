@@ -209,7 +209,7 @@ placed('what was wrong is said by the command', async (t, place) => {
       1,
       /^lowerdata: mount: x: one argument too many; see lowerdata mount --help$/,
     ],
-    ['an upper layer', ['mount', 'A:B', mnt, '-o', 'upperdir=C'], 1, /a writable layer is not supported yet/],
+    ['an upper directory alone', ['mount', 'A:B', mnt, '-o', 'upperdir=C'], 1, /upperdir: needs workdir/],
     ['a mistyped command', ['mout', 'A', mnt], 1, /^lowerdata: mout: unknown command; did you mean mount\?$/],
     ['the C name of umount', ['unmount', mnt], 1, /^lowerdata: unmount: unknown command; did you mean umount\?$/],
     ['no command', ['frob'], 1, /^lowerdata: frob: unknown command; see lowerdata --help$/],

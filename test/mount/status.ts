@@ -126,6 +126,8 @@ t.test('as root', { skip: withoutFuse, timeout: 120_000 }, async t => {
         { path: join(directory, 'B'), dataOnly: false },
         { path: join(directory, 'C'), dataOnly: true },
       ],
+      upperdir: null,
+      workdir: null,
       protection: { metadata: 'none', data: 'open', required: false, passthrough: true },
       confinement: { capabilities: ['CAP_DAC_READ_SEARCH', 'CAP_SYS_ADMIN'], files: 'layers', systemCalls: true },
       finding: null,

@@ -87,6 +87,7 @@ function atPresent(state: MountState, table: readonly Mount[]): MountState {
 /** A mount as JSON. Byte strings become text, as in messages. */
 function asJson({ state, live }: LiveMountState): unknown {
   const { mountpoint, source, pid, device, startedAt, transport, layers, protection, confinement, finding } = state;
+  const { upperdir, workdir } = state.upper ?? {};
   return {
     mountpoint: printable(mountpoint),
     source: printable(source),
@@ -95,6 +96,8 @@ function asJson({ state, live }: LiveMountState): unknown {
     startedAt: secondsText(Math.floor(startedAt / 1000), (startedAt % 1000) * 1e6),
     transport,
     layers: layers.map(({ path, dataOnly }) => ({ path: printable(path), dataOnly })),
+    upperdir: upperdir === undefined ? null : printable(upperdir),
+    workdir: workdir === undefined ? null : printable(workdir),
     protection,
     confinement,
     finding: finding ? findingFields(finding) : null,
@@ -109,6 +112,9 @@ function asText({ state, live }: LiveMountState): ByteString[] {
     printable(mountpoint),
     `  source      ${printable(source)}`,
     `  layers      ${layers.map(({ path, dataOnly }) => `${dataOnly ? '::' : ''}${printable(path)}`).join(' ')}`,
+    ...(state.upper
+      ? [`  written to  ${printable(state.upper.upperdir)}, work ${printable(state.upper.workdir)}`]
+      : []),
     `  daemon      ${pid}, since ${new Date(startedAt).toISOString()}, transport ${transport}`,
     `  protection  ${protectionText(protection)}`,
     `  confinement ${confinementDetails(confinement)}`,
@@ -130,6 +136,8 @@ const unrecordedAsJson = ({ path, source, device }: Mount): unknown => ({
   startedAt: null,
   transport: null,
   layers: [],
+  upperdir: null,
+  workdir: null,
   protection: null,
   confinement: null,
   finding: null,
