@@ -56,6 +56,14 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     },
   ],
   [
+    'commit',
+    {
+      usage: 'commit STACK NEW',
+      what: 'make one image of what a stack shows',
+      load: () => import('./commands/commit.ts'),
+    },
+  ],
+  [
     'relink',
     {
       usage: 'relink IMAGE -o NEW --to HOW',

@@ -30,6 +30,27 @@ const mkfs: Manual = {
   see: ['lowerdata-mount(8)', 'lowerdata-info(1)', 'mkcomposefs(1)', 'composefs-dump(5)', 'mkfs.erofs(1)'],
 };
 
+const commit: Manual = {
+  examples: [
+    {
+      what: 'Change a tree in a writable mount, and make an image of the result:',
+      session: [
+        '$ mkdir upper work',
+        '$ lowerdata mount image.cfs::objects mnt -o upperdir=upper,workdir=work',
+        '$ echo more >>mnt/hello',
+        '$ lowerdata umount mnt',
+        '$ lowerdata commit -o upperdir=upper,workdir=work --digest-store=objects image.cfs::objects new.cfs',
+        '$ lowerdata cat new.cfs::objects /hello',
+        GREETING,
+        'more',
+      ],
+      needs: 'mounts',
+    },
+  ],
+  status: '0, or 1 if no image was written.',
+  see: ['lowerdata-mkfs(1)', 'lowerdata-mount(8)', 'lowerdata-compare(1)'],
+};
+
 const relink: Manual = {
   examples: [
     {
@@ -105,6 +126,7 @@ const compare: Manual = {
 
 export const manualsOfImages: ReadonlyMap<string, Manual> = new Map([
   ['mkfs', mkfs],
+  ['commit', commit],
   ['relink', relink],
   ['index', index],
   ['info', info],
