@@ -105,8 +105,8 @@ export class OverlayFilesystem implements Filesystem {
     const found = this.find(directory, name);
     if (typeof found === 'number') return found === -ENOENT ? this.missing(out) : found;
     const nodeid = this.remember(found.node, directory);
-    const { entrySeconds, attrSeconds } = this.cache;
-    return reply.putEntryOut(out.view, 0, nodeid, 0, entrySeconds, attrSeconds, found.attr);
+    const attrSeconds = this.changes?.attrSeconds(nodeid) ?? this.cache.attrSeconds;
+    return reply.putEntryOut(out.view, 0, nodeid, 0, this.cache.entrySeconds, attrSeconds, found.attr);
   }
 
   /** Makes the kernel's root a directory with the single name MERGED_NAME for the root of the tree, or that root itself. */
@@ -221,8 +221,9 @@ export class OverlayFilesystem implements Filesystem {
     if (!plus) return this.packer.add(name, found?.node.ino ?? UNKNOWN_INO, next, dtype);
     if (found === undefined) return this.packer.addPlus(name, next, dtype, UNKNOWN_INO, 0 as Nodeid, 0, 0, undefined);
     const { node, attr } = found;
-    const { entrySeconds, attrSeconds } = this.cache;
     const nodeid = this.remember(node, directory);
+    const attrSeconds = this.changes?.attrSeconds(nodeid) ?? this.cache.attrSeconds;
+    const { entrySeconds } = this.cache;
     return this.packer.addPlus(name, next, dtype, node.ino, nodeid, entrySeconds, attrSeconds, attr);
   }
 
@@ -260,7 +261,8 @@ export class OverlayFilesystem implements Filesystem {
 
   /** 0 for a stale object, so that a walk to its old name fails at once. */
   private attrSeconds(nodeid: Nodeid): number {
-    return this.nodes.get(nodeid)?.top.isStale ? 0 : this.cache.attrSeconds;
+    if (this.nodes.get(nodeid)?.top.isStale) return 0;
+    return this.changes?.attrSeconds(nodeid) ?? this.cache.attrSeconds;
   }
 
   private attr(nodeid: Nodeid): Attr | number {

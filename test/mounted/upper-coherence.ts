@@ -3,9 +3,10 @@
  * of a lower file. The same statements are run in a plain directory, which is how it has to be.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { command } from '../fixtures/mounts/mounted.ts';
 import {
   type Change,
   runChanges,
@@ -699,3 +700,42 @@ for (const options of ['passthrough=auto', 'passthrough=off'])
       sameForEach(t, asKernel, answers, wanted);
     }),
   );
+
+/** What stat says of a file that is written to through a map, while it is open and later. */
+const THROUGH_A_MAP = `
+import mmap, os, sys, time
+for name in sys.argv[1:]:
+    fd = os.open(name, os.O_RDWR)
+    os.fstat(fd)
+    pages = mmap.mmap(fd, 0)
+    before = os.fstat(fd)
+    time.sleep(0.05)
+    pages[0] = 65
+    pages.flush()
+    after = os.fstat(fd)
+    print(after.st_mtime_ns > before.st_mtime_ns, after.st_ctime_ns > before.st_ctime_ns)
+    time.sleep(0.05)
+    pages[1] = 66
+    pages.flush()
+    pages.close()
+    os.close(fd)
+    print(os.stat(name).st_mtime_ns > after.st_mtime_ns)
+`;
+
+t.test('times of a file that is written to through a map', { skip: withoutFuse }, t =>
+  withScratchAsync(async home => {
+    for (const name of ['lower', 'upper', 'work', 'mnt']) mkdirSync(join(home, name));
+    writeFileSync(join(home, 'lower', 'file'), 'text'.repeat(5000));
+    writeFileSync(join(home, 'plain'), 'text'.repeat(5000));
+    const times = (name: string): string => execFileSync('python3', ['-c', THROUGH_A_MAP, name], { encoding: 'utf8' });
+    const wanted = times(join(home, 'plain'));
+    const options = `upperdir=${join(home, 'upper')},workdir=${join(home, 'work')}`;
+    command('mount', join(home, 'lower'), join(home, 'mnt'), '-o', options);
+    try {
+      t.equal(times(join(home, 'mnt', 'file')), wanted, 'are those of any file');
+      t.equal(times(join(home, 'mnt', 'file')), wanted, 'once it is in the upper directory, too');
+    } finally {
+      execFileSync('umount', [join(home, 'mnt')]);
+    }
+  }),
+);

@@ -37,6 +37,7 @@ import type { WritableNodes } from './nodes.ts';
 
 // Source: asm-generic/fcntl.h
 const O_ACCMODE = 3;
+const O_RDWR = 2;
 const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 const S_ISGID = 0o2000;
@@ -99,7 +100,12 @@ export class OverlayChanges implements Changes {
     const wanted = { mode, uid, gid, size, killsPrivileges, times: timesWanted(change) };
     const result = setAttributes(this.upper, node, wanted, file?.isWritable ? file.fd : -1);
     if (result < 0) return result;
-    return reply.putAttrOut(out.view, 0, this.cache.attrSeconds, this.upper.overlay.attr(node));
+    return reply.putAttrOut(out.view, 0, this.attrSeconds(nodeid), this.upper.overlay.attr(node));
+  }
+
+  /** How long the kernel may cache the attributes of a node. */
+  attrSeconds(nodeid: Nodeid): number {
+    return this.files.changesUnseen(nodeid) ? 0 : this.cache.attrSeconds;
   }
 
   setxattr(nodeid: Nodeid, name: ByteString, value: Uint8Array, flags: number, killsSetgid: boolean): number {
@@ -139,7 +145,7 @@ export class OverlayChanges implements Changes {
     const created = create(this.upper, directory, name, objectFor(wanted, caller));
     if (typeof created === 'number') return created;
     if (created.fd >= 0) native.close(created.fd);
-    return this.putEntry(created.node, out, true);
+    return this.putEntry(this.nodes.remember(created.node), created.node, out, true);
   }
 
   create(parent: Nodeid, name: ByteString, wanted: NewNode, caller: Caller, flags: number, out: Out): number {
@@ -147,29 +153,28 @@ export class OverlayChanges implements Changes {
     if (directory === undefined) return -ESTALE;
     const created = create(this.upper, directory, name, objectFor(wanted, caller));
     if (created === -EEXIST && (flags & O_EXCL) === 0) return -ESTALE; // somebody was faster: the kernel looks it up
-    return this.putCreated(created, out);
+    return this.putCreated(created, flags, out);
   }
 
-  createUnnamed(parent: Nodeid, wanted: NewNode, caller: Caller, _flags: number, out: Out): number {
+  createUnnamed(parent: Nodeid, wanted: NewNode, caller: Caller, flags: number, out: Out): number {
     const directory = this.nodes.get(parent);
     if (directory === undefined) return -ESTALE;
-    return this.putCreated(createUnnamed(this.upper, directory, objectFor(wanted, caller)), out);
+    return this.putCreated(createUnnamed(this.upper, directory, objectFor(wanted, caller)), flags, out);
   }
 
-  private putCreated(created: Created | number, out: Out): number {
+  private putCreated(created: Created | number, openFlags: number, out: Out): number {
     if (typeof created === 'number') return created;
-    const entryBytes = this.putEntry(created.node, out, true);
-    const nodeid = this.nodes.idOf(created.node) as Nodeid;
-    const { handle, flags, backingId } = this.grant(this.files.add(nodeid, created.node, created.fd, true));
+    const { node, fd } = created;
+    const nodeid = this.nodes.remember(node);
+    const { handle, flags, backingId } = this.grant(this.files.add(nodeid, node, fd, true), openFlags);
+    const entryBytes = this.putEntry(nodeid, node, out, true);
     return entryBytes + reply.putOpenOut(out.view, entryBytes, handle, flags, backingId);
   }
 
   /** @param isNew whether the object was made just now */
-  private putEntry(node: UpperNode, out: Out, isNew = false): number {
+  private putEntry(nodeid: Nodeid, node: UpperNode, out: Out, isNew = false): number {
     const attr = this.upper.overlay.attr(node, -1, isNew);
-    const nodeid = this.nodes.remember(node);
-    const { entrySeconds, attrSeconds } = this.cache;
-    return reply.putEntryOut(out.view, 0, nodeid, 0, entrySeconds, attrSeconds, attr);
+    return reply.putEntryOut(out.view, 0, nodeid, 0, this.cache.entrySeconds, this.attrSeconds(nodeid), attr);
   }
 
   link(nodeid: Nodeid, parent: Nodeid, name: ByteString, out: Out): number {
@@ -181,7 +186,7 @@ export class OverlayChanges implements Changes {
       this.upper.layer.moved(node.top, directory.top, name);
       this.nodes.settle(node, { parent: directory, name });
     }
-    return this.putEntry(node, out);
+    return this.putEntry(this.nodes.remember(node), node, out);
   }
 
   remove(parent: Nodeid, name: ByteString, isFolder: boolean): number {
@@ -252,11 +257,11 @@ export class OverlayChanges implements Changes {
     if (cut < 0) this.files.abandon(file);
     if (cut < 0) return cut;
     if (isCut && killsPrivileges) killPrivileges(this.upper, node);
-    return this.grant(file);
+    return this.grant(file, flags);
   }
 
-  private grant(file: UpperFile): OpenReply {
-    return this.files.grant(file, this.lowerFiles.isOpen(file.nodeid));
+  private grant(file: UpperFile, flags: number): OpenReply {
+    return this.files.grant(file, this.lowerFiles.isOpen(file.nodeid), (flags & O_ACCMODE) === O_RDWR);
   }
 
   /** Calls `use` with a descriptor for the node's data in the upper layer; undefined if its data is not there. */

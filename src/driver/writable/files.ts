@@ -15,6 +15,8 @@ export interface UpperFile {
   fd: number;
   isWritable: boolean;
   handles: number;
+  /** How many of them may map the file for writing while the kernel writes it itself: nobody hears of such changes. */
+  mappable: number;
   /** The id of the registered file while the kernel reads and writes it itself; 0 if it asks this process. */
   backingId: number;
 }
@@ -28,10 +30,13 @@ export class UpperFiles {
   private readonly layer: UpperLayer;
   private readonly backing: Backing;
   private readonly files = new Map<Nodeid, UpperFile>();
-  private readonly handles = new Map<number, UpperFile>();
+  private readonly handles = new Map<number, { readonly file: UpperFile; readonly isMappable: boolean }>();
+  private readonly attributesChanged: (nodeid: Nodeid) => void;
   private next = FIRST_HANDLE;
 
-  constructor(layer: UpperLayer, backing: Backing) {
+  /** @param attributesChanged tells the kernel that it must ask for the attributes of a node again */
+  constructor(layer: UpperLayer, backing: Backing, attributesChanged: (nodeid: Nodeid) => void) {
+    this.attributesChanged = attributesChanged;
     this.layer = layer;
     this.backing = backing;
   }
@@ -65,25 +70,35 @@ export class UpperFiles {
 
   /** Takes over a descriptor of a node's file. */
   add(nodeid: Nodeid, node: UpperNode, fd: number, isWritable: boolean): UpperFile {
-    const file: UpperFile = { nodeid, node, fd, isWritable, handles: 0, backingId: 0 };
+    const file: UpperFile = { nodeid, node, fd, isWritable, handles: 0, mappable: 0, backingId: 0 };
     this.files.set(nodeid, file);
     node.openFd = fd;
     return file;
   }
 
-  /** @param isCached whether the kernel caches pages of the node for other handles, so that it cannot read the file itself */
-  grant(file: UpperFile, isCached: boolean): OpenReply {
+  /**
+   * @param isCached whether the kernel caches pages of the node for other handles, so that it cannot read the file itself
+   * @param isMappable whether the handle is for reading and writing
+   */
+  grant(file: UpperFile, isCached: boolean, isMappable: boolean): OpenReply {
     if (file.handles === 0 && !isCached) file.backingId = this.backing.open(file);
+    const { backingId, nodeid } = file;
     file.handles++;
     const handle = this.next++;
-    this.handles.set(handle, file);
-    const { backingId } = file;
+    const mapped = isMappable && backingId > 0;
+    this.handles.set(handle, { file, isMappable: mapped });
+    if (mapped && file.mappable++ === 0) this.attributesChanged(nodeid); // from now on, they are not cached
     return { handle, flags: backingId > 0 ? Fopen.PASSTHROUGH : Fopen.KEEP_CACHE, backingId };
   }
 
   /** The open file of a handle; undefined for a handle of another kind. */
   get(handle: number): UpperFile | undefined {
-    return this.handles.get(handle);
+    return this.handles.get(handle)?.file;
+  }
+
+  /** Whether the attributes of a node may change without a request. */
+  changesUnseen(nodeid: Nodeid): boolean {
+    return (this.files.get(nodeid)?.mappable ?? 0) > 0;
   }
 
   /** The open file of a node. */
@@ -93,9 +108,11 @@ export class UpperFiles {
 
   /** @returns whether the handle was one of these files */
   release(handle: number): boolean {
-    const file = this.handles.get(handle);
-    if (file === undefined) return handle >= FIRST_HANDLE;
+    const held = this.handles.get(handle);
+    if (held === undefined) return handle >= FIRST_HANDLE;
+    const { file, isMappable } = held;
     this.handles.delete(handle);
+    if (isMappable && --file.mappable === 0) this.attributesChanged(file.nodeid);
     file.handles--;
     if (file.handles === 0) this.close(file);
     return true;

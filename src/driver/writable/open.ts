@@ -34,7 +34,7 @@ export function openWritable(
     copiedUp: node => changes.copiedUp(node),
     settle: (node, place) => nodes.settle(node, place),
   });
-  const files = new UpperFiles(layer, backing);
+  const files = new UpperFiles(layer, backing, attributesChanged);
   const changes = new OverlayChanges({ upper, nodes, files, lowerFiles, cache, attributesChanged });
   return { nodes, changes };
 }
