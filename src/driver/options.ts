@@ -30,6 +30,8 @@ export interface DriverOptions {
   readonly statfs?: 'top' | 'data';
   /** Whether file handles stay valid after the kernel has forgotten their inodes, as an NFS server needs. */
   readonly nfsExport?: 'on' | 'off';
+  /** Whether reads leave access times as they are: a flag of the mount, which the kernel does not apply to files that it reads itself. */
+  readonly noatime?: boolean;
   /** Restrictions of the layers that the mount does not apply. */
   readonly lifted?: readonly RestrictionFlag[];
   readonly transport: 'dev' | 'uring' | 'fuse-native';

@@ -96,7 +96,7 @@ export class OverlayServer {
   }
 
   private openUpper(upper: UpperOptions, context: LayerContext, opaque: readonly ByteString[]): Layer {
-    this.roots = new UpperRoots(upper, context, opaque);
+    this.roots = new UpperRoots(upper, context, { opaque, noatime: this.driver.noatime === true });
     process.umask(0); // the kernel sends each caller's
     return this.roots.layer;
   }

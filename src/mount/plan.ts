@@ -118,7 +118,7 @@ function finish(
   if (driver.nfsExport === 'on' && !isImageAlone(layers, isImage)) withoutEffect.push('nfs_export');
   return {
     stack: layers,
-    driver: { ...driver, ...(lifted.length > 0 && { lifted }) },
+    driver: { ...driver, ...(lifted.length > 0 && { lifted }), ...(flags.has('noatime') && { noatime: true }) },
     fuse: {
       fsname: fsname ?? source,
       ...{ subtype, flags: [...flags] },

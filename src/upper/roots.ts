@@ -1,6 +1,6 @@
 /** Opens the upper and the work directory of a mount, and refuses those that cannot serve. */
 import type { LayerContext } from '../layers/context.ts';
-import { cloneOf } from '../layers/dir-objects.ts';
+import { cloneOf, withoutAccessTimes } from '../layers/dir-objects.ts';
 import { UpperLayer } from '../layers/upper.ts';
 import type { UpperOptions } from '../overlay/options/rules.ts';
 import { CONFINED, O_DIRECTORY, O_PATH, openIn } from '../sys/beneath.ts';
@@ -16,6 +16,14 @@ const ST_RDONLY = 1;
 const WAITS_MAX = 50;
 const WAIT_MS = 20;
 
+/** How an upper directory is read. */
+export interface UpperView {
+  /** As for AufsLayer. */
+  readonly opaque: readonly ByteString[];
+  /** Whether reads leave access times as they are, also those that the kernel makes itself. */
+  readonly noatime: boolean;
+}
+
 /** An upper directory and its work directory, both open and in use by this process alone. */
 export class UpperRoots {
   readonly layer: UpperLayer;
@@ -25,15 +33,14 @@ export class UpperRoots {
 
   /**
    * @param context that of the other layers of the stack
-   * @param opaque as for AufsLayer
    * Throws ErrnoError that names the directory: EINVAL for two that cannot belong together, EBUSY for one in use, EROFS for a
    * read-only filesystem
    */
-  constructor({ upperdir, workdir, volatile }: UpperOptions, context: LayerContext, opaque: readonly ByteString[]) {
+  constructor({ upperdir, workdir, volatile }: UpperOptions, context: LayerContext, { opaque, noatime }: UpperView) {
     const [upper, work] = [found('upperdir', upperdir), found('workdir', workdir)];
     refuseApart(upper, work);
     this.locks = [lock(upper), lock(work)];
-    const roots = onOneMount(upper, work);
+    const roots = onOneMount(upper, work, noatime);
     this.layer = new UpperLayer(upperdir, context, { fd: roots.upper, isClone: roots.isClone, plain: -1 }, opaque);
     this.work = new WorkDirectory(roots.work, work.shown);
     if (volatile === 'marked') this.work.markVolatile();
@@ -113,10 +120,11 @@ interface Roots {
  * Opens both again in a private clone of their mount, in which nothing is mounted. The clone begins at a directory above both:
  * the kernel renames nothing from one mount to another. Without the right to clone, opens them as they are.
  */
-function onOneMount(upper: Named, work: Named): Roots {
+function onOneMount(upper: Named, work: Named, noatime: boolean): Roots {
   const above = commonDirectory(upper.real, work.real);
   const top = openIn(sx.AT_FDCWD, above, O_PATH | O_DIRECTORY, 0);
   const clone = top < 0 ? top : cloneOf(top);
+  if (clone >= 0 && noatime) withoutAccessTimes(clone);
   if (top >= 0) native.close(top);
   const names = [upper, work].map(({ real }) => real.slice(above === '/' ? 1 : above.length + 1));
   const [first, second] = names.map(name => (clone < 0 ? -1 : openIn(clone, name, O_PATH | O_DIRECTORY, CONFINED)));
