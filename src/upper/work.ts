@@ -1,7 +1,8 @@
 /** The work directory of an upper layer: objects are made and destroyed in it, out of sight. */
 import { CONFINED, entriesIn, O_DIRECTORY, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
-import { EEXIST, EINVAL, EISDIR, EMLINK, ENOENT, EPERM, ErrnoError, must } from '../sys/errno.ts';
+import { EEXIST, EINVAL, EISDIR, EMLINK, ENODATA, ENOENT, EOPNOTSUPP, EPERM, ErrnoError, must } from '../sys/errno.ts';
+import { changeMode, removeXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { S_IFCHR } from '../sys/stat.ts';
 
@@ -17,6 +18,8 @@ const RENAME_EXCHANGE = 2;
 const O_CREAT = 0o100;
 const O_EXCL = 0o200;
 const O_RDWR = 2;
+/** ACLs that the directory has from the one above it. */
+const INHERITED: readonly ByteString[] = ['system.posix_acl_default', 'system.posix_acl_access'];
 /** How deep a tree of leftovers is removed: a directory that was emptied holds whiteouts at most. */
 const DEPTH_MAX = 2;
 
@@ -38,14 +41,26 @@ export class WorkDirectory {
     this.path = path;
     const made = native.mkdirat(base, WORK, 0o700);
     if (made < 0 && made !== -EEXIST) must(made, `workdir ${path}`);
-    native.fchmodat(base, WORK, 0o700); // the kernel makes it with no permissions, which bind an ordinary user
     this.fd = must(openIn(base, WORK, O_PATH | O_DIRECTORY | O_NOFOLLOW, CONFINED), `workdir ${path}/${WORK}`);
     try {
+      this.makePlain();
       this.clean();
     } catch (error) {
       native.close(this.fd);
       throw error;
     }
+  }
+
+  /**
+   * Takes away what objects made in the directory would inherit: a default ACL or a group from above. Gives the permissions that
+   * bind an ordinary user: the kernel makes the directory without any. Source: kernel ovl_workdir_create.
+   */
+  private makePlain(): void {
+    for (const name of INHERITED) {
+      const removed = removeXattr(this.fd, name);
+      if (removed !== -ENODATA && removed !== -EOPNOTSUPP) must(removed, `workdir ${this.path}/${WORK}`);
+    }
+    changeMode(this.fd, 0o700);
   }
 
   /** Removes leftovers. */

@@ -1,6 +1,15 @@
 /** Which upper and work directories a mount refuses, and what it finds in the work directory, beside the kernel. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { errnoName } from '../../src/sys/errno.ts';
@@ -195,6 +204,30 @@ t.test('what a mount left in the work directory', { skip: withoutFuse }, t =>
     t.same(readdirSync(at('work/work')), [], 'a mount that ends leaves nothing');
     t.same(readdirSync(at('work')).sort(), ['in', 'work'], 'what is beside it is not touched');
     t.ok(existsSync('/etc'), 'nor is what a symlink leads to');
+  }),
+);
+
+t.test('a work directory that is prepared by somebody else', { skip: withoutFuse }, t =>
+  withScratchAsync(async home => {
+    makeDirectories(home);
+    const at = (name: string): string => join(home, name);
+    const stack = { lowerdir: at('lower'), home, options: '' };
+    symlinkSync('../other', at('work/work'));
+    run('chmod', '755', at('other'));
+    await t.rejects(
+      withWritable('lowerdata', stack, () => undefined),
+      /workdir .*\/work: Not a directory/,
+      'a symlink in it is refused',
+    );
+    t.equal(statSync(at('other')).mode & 0o777, 0o755, 'and what it leads to is not touched');
+    rmSync(at('work/work'));
+    run('setfacl', '-d', '-m', `u:${NOBODY}:rwx`, at('work'));
+    run('chmod', '640', at('lower/file'));
+    await withWritable('lowerdata', stack, root => {
+      run('chown', '0:5', join(root, 'file'));
+      const acl = execFileSync('getfacl', ['-cpn', join(root, 'file')], { encoding: 'utf8' });
+      t.equal(acl.trim(), 'user::rw-\ngroup::r--\nother::---', 'no copy has ACLs of the work directory');
+    });
   }),
 );
 
