@@ -49,10 +49,12 @@ function takeData(upper: Upper, node: UpperNode, wants: Wants): void {
   if (fd < 0) throw upper.failure(fd, node, 'copy-up of');
   try {
     if (wants === 'data') copyVerified(upper, node, fd);
-    ownsData(upper, node, times);
+    else cutEmpty(upper, node, fd); // first: without its mark, the file would show zeros
+    ownsData(upper, node, wants === 'data' ? times : undefined);
   } catch (error) {
-    if (wants === 'data') native.ftruncate(fd, 0); // its data is still below
-    if (wants === 'data') native.ftruncate(fd, times.size);
+    native.ftruncate(fd, 0); // its data is still below
+    native.ftruncate(fd, times.size);
+    native.utimensat(fd, '', timesOf(times), AT_EMPTY_PATH);
     throw error;
   } finally {
     native.close(fd);
@@ -61,14 +63,19 @@ function takeData(upper: Upper, node: UpperNode, wants: Wants): void {
 
 /**
  * Makes a metacopy file of the upper layer one that has its data itself: all bytes are there.
- * @param before its attributes before they were copied
+ * @param before its attributes before they were copied; undefined if the file has changed
  */
-export function ownsData(upper: Upper, node: UpperNode, before: Attr): void {
+export function ownsData(upper: Upper, node: UpperNode, before: Attr | undefined): void {
+  if (before) native.utimensat(upper.descriptor(node), '', timesOf(before), AT_EMPTY_PATH);
   const unmarked = upper.unmark(node, upper.overlay.rules.xattrs.metacopy);
   if (unmarked < 0) throw upper.failure(unmarked, node, 'copy-up of');
-  native.utimensat(upper.descriptor(node), '', timesOf(before), AT_EMPTY_PATH);
   node.data = undefined;
   node.origin = undefined;
+}
+
+function cutEmpty(upper: Upper, node: UpperNode, fd: number): void {
+  const cut = native.ftruncate(fd, 0);
+  if (cut < 0) throw upper.failure(cut, node, 'copy-up of');
 }
 
 /** Copies the data of a node, and checks the copy, which nobody else can change, by the node's digest. */

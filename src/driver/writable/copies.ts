@@ -5,6 +5,7 @@ import type { Data } from '../../layers/layer.ts';
 import { EINTR, EIO, ErrnoError } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 import type { Attr } from '../../sys/stat.ts';
+import { AT_EMPTY_PATH, timesOf } from '../../sys/statx.ts';
 import { shareData } from '../../upper/copy-data.ts';
 import type { CopyPool } from '../../upper/copy-pool.ts';
 import { copyUp, ownsData } from '../../upper/copy-up.ts';
@@ -91,6 +92,7 @@ export class LargeCopies<T> {
     } catch (error) {
       native.ftruncate(to, 0); // its data is still below
       native.ftruncate(to, sizeBytes);
+      native.utimensat(to, '', timesOf(before), AT_EMPTY_PATH);
       throw error;
     } finally {
       copied.close();
