@@ -1,6 +1,7 @@
 /** Removes names: of objects in the upper layer, and of those below, which a whiteout then hides. Source: kernel ovl_do_remove. */
 
 import { CONFINED, O_DIRECTORY, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
+import type { Inode } from '../layers/layer.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { ENOTEMPTY } from '../sys/errno.ts';
 import { changeMode, setXattr } from '../sys/found.ts';
@@ -56,11 +57,30 @@ export function clearEmpty(upper: Upper, node: UpperNode, parent: UpperNode, nam
   const fd = openIn(work.fd, empty, O_PATH | O_DIRECTORY | O_NOFOLLOW, CONFINED);
   let result = fd < 0 ? fd : native.fchownat(fd, '', attr.uid, attr.gid, AT_EMPTY_PATH);
   if (result === 0) result = changeMode(fd, attr.mode & 0o7777);
+  if (result === 0) result = copyXattrs(upper, node, fd);
   if (result === 0) result = setXattr(fd, overlay.rules.xattrs.opaque, Uint8Array.of(0x79), 0);
   if (result === 0) result = native.utimensat(fd, '', timesOf(attr), AT_EMPTY_PATH);
-  if (result === 0) layer.keep(node.top);
   if (result === 0) result = work.exchange(empty, upper.directory(parent), name);
+  if (result === 0) becomeEmpty(upper, node, layer.named(parent.top, name, fd));
   if (fd >= 0) native.close(fd);
   work.remove(empty); // now the old directory, unless something failed
   return result;
+}
+
+/** Gives a directory the xattrs that users see on another one. Returns 0 or -errno. */
+function copyXattrs({ layer, overlay }: Upper, { top }: UpperNode, fd: number): number {
+  for (const name of layer.listxattr(top)) {
+    const value = overlay.rules.xattrs.isPrivate(name) ? undefined : layer.getxattr(top, name);
+    const result = value ? setXattr(fd, name, value, 0) : 0;
+    if (result < 0) return result;
+  }
+  return 0;
+}
+
+/** Makes a directory's node the empty one that has its name now, and keeps it unless the rename succeeds. */
+function becomeEmpty(upper: Upper, node: UpperNode, top: Inode): void {
+  upper.layer.release(node.top);
+  node.top = top;
+  node.stack = [top];
+  upper.nodes.copiedUp(node);
 }

@@ -32,11 +32,11 @@ export function rename(upper: Upper, from: End, to: End, flags: number): number 
   copyUp(upper, node, 'attributes');
   copyUp(upper, to.parent, 'attributes');
   if (isExchange && to.node) copyUp(upper, to.node, 'attributes');
-  const cleared = isExchange ? 0 : clearTarget(upper, to);
-  if (cleared < 0) return cleared;
   const isHidden = to.node === undefined && upper.hasWhiteoutObject(to.parent, to.name);
   const marked = mark(upper, node, from, to) || (isExchange && to.node ? mark(upper, to.node, to, from) : 0);
   if (marked < 0) return marked;
+  const cleared = isExchange ? 0 : clearTarget(upper, to);
+  if (cleared < 0) return cleared;
   const result = isExchange
     ? native.renameat2(upper.directory(from.parent), from.name, upper.directory(to.parent), to.name, RENAME_EXCHANGE)
     : move(upper, from, to, isHidden);

@@ -13,7 +13,7 @@ import type { WorkDirectory } from './work.ts';
 
 /** Who keeps nodes, and must know when they change. */
 export interface NodeChanges {
-  /** A node has become an object of the upper layer. */
+  /** A node has become an object, or another one, of the upper layer. */
   copiedUp(node: UpperNode): void;
   /** Gives a node another name, or none. */
   settle(node: UpperNode, place: Place | undefined): void;
