@@ -23,6 +23,8 @@ export class UpperNode implements Node {
   readonly xwhiteouts: boolean;
   /** A name of the object; undefined for the root, and for an object that has lost the name by which it was found. */
   place: Place | undefined;
+  /** The name before that, which may still lead to the object: a file has several when it is linked. */
+  otherPlace: Place | undefined;
   /** An open descriptor of a file in the upper layer; -1: there is none. Its owner sets it. */
   openFd = -1;
   /** Whether it is known that a directory of the upper layer is marked as one with copies of lower objects. */

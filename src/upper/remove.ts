@@ -1,7 +1,7 @@
 /** Removes names: of objects in the upper layer, and of those below, which a whiteout then hides. Source: kernel ovl_do_remove. */
 
-import { CONFINED, O_DIRECTORY, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
 import type { Inode } from '../layers/layer.ts';
+import { CONFINED, O_DIRECTORY, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { ENOTEMPTY } from '../sys/errno.ts';
 import { changeMode, setXattr } from '../sys/found.ts';
@@ -28,13 +28,25 @@ export function remove(upper: Upper, parent: UpperNode, name: ByteString, node: 
 
 /** Must be called when a node no longer has a name. */
 export function lostName(upper: Upper, node: UpperNode, parent: UpperNode, name: ByteString): void {
-  if (node.place?.parent === parent && node.place.name === name) upper.nodes.settle(node, undefined);
+  if (!isNamed(node, parent, name)) return;
+  const { otherPlace: other } = node;
+  const isLeft = other !== undefined && node.isUpper && upper.leadsTo(other, node.top);
+  if (isLeft) upper.layer.moved(node.top, other.parent.top, other.name); // no descriptor has to be kept
+  upper.nodes.settle(node, isLeft ? other : undefined);
+}
+
+const isNamed = ({ place }: UpperNode, parent: UpperNode, name: ByteString): boolean =>
+  place?.parent === parent && place.name === name;
+
+/** Keeps the object of a node usable that is about to lose a name, if it was found by that name. */
+export function keepWithout(upper: Upper, node: UpperNode, parent: UpperNode, name: ByteString): void {
+  if (node.isUpper && (node.place === undefined || isNamed(node, parent, name))) upper.layer.keep(node.top);
 }
 
 function removeName(upper: Upper, parent: UpperNode, name: ByteString, node: UpperNode, isFolder: boolean): number {
   const { work } = upper;
   if (!node.isUpper) return work.makeWhiteout(upper.directory(parent), name);
-  upper.layer.keep(node.top);
+  keepWithout(upper, node, parent, name);
   const directory = upper.directory(parent);
   if (upper.hasBelow(parent, name)) return work.whiteOut(directory, name, isFolder);
   if (!isFolder) return native.unlinkat(directory, name, 0);

@@ -4,7 +4,7 @@ import { native } from '../sys/native.ts';
 import { isDirectory } from '../sys/stat.ts';
 import { copyUp } from './copy-up.ts';
 import type { Place, UpperNode } from './node.ts';
-import { clearEmpty, lostName } from './remove.ts';
+import { clearEmpty, keepWithout, lostName } from './remove.ts';
 import type { Upper } from './upper.ts';
 
 // linux/fs.h
@@ -83,7 +83,7 @@ function mark(upper: Upper, node: UpperNode, from: Place, to: Place): number {
 function move(upper: Upper, from: End, to: End, isHidden: boolean): number {
   const isFolder = from.node !== undefined && isDirectory(from.node.top.mode);
   const isBelow = upper.hasBelow(from.parent, from.name);
-  if (to.node?.isUpper) upper.layer.keep(to.node.top);
+  if (to.node) keepWithout(upper, to.node, to.parent, to.name);
   const swaps = isHidden && (isBelow || isFolder); // the whiteout goes where the object was
   const flags = swaps ? RENAME_EXCHANGE : isBelow ? RENAME_WHITEOUT : 0;
   const [source, target] = [upper.directory(from.parent), upper.directory(to.parent)];

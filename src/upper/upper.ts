@@ -118,6 +118,16 @@ export class Upper {
     return found !== undefined && this.isWhiteout(found);
   }
 
+  /** Whether a name leads to an object of the upper layer. */
+  leadsTo({ parent, name }: Place, object: Inode): boolean {
+    try {
+      return this.layer.objectAt(parent.top, name)?.ino === object.ino;
+    } catch (error) {
+      if (error instanceof ErrnoError) return false; // the directory is gone
+      throw error;
+    }
+  }
+
   /**
    * Records on an object of the upper layer where its lower objects are, before it gets another name.
    * @param isSameDirectory whether the new name is in the same directory

@@ -2,6 +2,7 @@
 import {
   chmodSync,
   closeSync,
+  linkSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -80,3 +81,44 @@ function fill(path: string): void {
     closeSync(fd);
   }
 }
+
+t.test('files that are linked, and lose one of their names', { skip: withoutFuse }, t =>
+  withScratchAsync(async home => {
+    const lowerdir = join(home, 'lower');
+    mkdirSync(lowerdir);
+    await withWritable('lowerdata', { lowerdir, home, options: '' }, (root, mount) => {
+      const at = (name: string): string => join(root, name);
+      const descriptors = (): number => readdirSync(`/proc/${mount?.daemon.pid}/fd`).length;
+      const before = descriptors();
+      for (let i = 0; i < 100; i++) {
+        writeFileSync(at('temporary'), `${i}`);
+        linkSync(at('temporary'), at(`file${i}`));
+        rmSync(at('temporary'));
+        linkSync(at(`file${i}`), at('lock'));
+        rmSync(at('lock'));
+      }
+      t.ok(descriptors() < before + 50, 'keep no descriptor while they have another');
+      for (let i = 0; i < 100; i++) chmodSync(at(`file${i}`), 0o600);
+      const texts = Array.from({ length: 100 }, (_, i) => readFileSync(at(`file${i}`), 'latin1'));
+      t.same(
+        texts,
+        texts.map((_, i) => `${i}`),
+        'and can be used by it',
+      );
+      linkSync(at('file0'), at('first'));
+      renameSync(at('file0'), at('second'));
+      linkSync(at('file1'), at('file0'));
+      rmSync(at('first'));
+      chmodSync(at('second'), 0o640);
+      const seen = [at('second'), at('file0')].map(path => [statSync(path).mode & 0o777, readFileSync(path, 'latin1')]);
+      t.same(
+        seen,
+        [
+          [0o640, '0'],
+          [0o600, '1'],
+        ],
+        'a name that leads to another file by now is not taken for its own',
+      );
+    });
+  }),
+);

@@ -182,10 +182,8 @@ export class OverlayChanges implements Changes {
     if (node === undefined || directory === undefined) return -ESTALE;
     const result = linkTo(this.upper, node, directory, name);
     if (result < 0) return result;
-    if (node.place === undefined) {
-      this.upper.layer.moved(node.top, directory.top, name);
-      this.nodes.settle(node, { parent: directory, name });
-    }
+    this.upper.layer.moved(node.top, directory.top, name); // the older name is often a temporary one
+    this.nodes.settle(node, { parent: directory, name });
     return this.putEntry(this.nodes.remember(node), node, out);
   }
 

@@ -70,6 +70,7 @@ export class WritableNodes implements NodeTable {
   /** Must be called when a node has another name, or none: `place` is the new one. */
   settle(node: UpperNode, place: Place | undefined): void {
     this.leave(node);
+    if (node.place && !isSamePlace(node.place, place)) node.otherPlace = node.place;
     node.place = place;
     if (place && this.byNode.has(node)) this.byPlace.set(placeKey(place), node);
   }
@@ -120,6 +121,9 @@ export class WritableNodes implements NodeTable {
     return true;
   }
 }
+
+const isSamePlace = (one: Place, other: Place | undefined): boolean =>
+  one.parent === other?.parent && one.name === other.name;
 
 const placeKey = ({ parent, name }: Place): string => `${parent.id}/${name}`;
 
