@@ -28,6 +28,7 @@ import { Directories } from './directories.ts';
 import { FileOperations } from './file-operations.ts';
 import type { Files } from './files.ts';
 import { isRoot, MERGED, MERGED_NAME, type NodeTable, newNodeTable } from './nodes.ts';
+import type { Owners } from './owners.ts';
 import type { OverlayChanges } from './writable/changes.ts';
 import type { Writable } from './writable/open.ts';
 
@@ -44,6 +45,8 @@ export interface Visibility {
   trusted: boolean;
   /** The layer whose numbers statfs(2) shows. */
   statfs?: 'top' | 'data' | undefined;
+  /** Owners that are shown in place of the stored ones. */
+  owners?: Owners | undefined;
 }
 
 export class OverlayFilesystem implements Filesystem {
@@ -118,7 +121,7 @@ export class OverlayFilesystem implements Filesystem {
   private lookupMerged(name: ByteString, out: Out): number {
     if (name !== MERGED_NAME) return -ENOENT;
     const { overlay, cache } = this;
-    return reply.putEntryOut(out.view, 0, MERGED, 0, 0, cache.attrSeconds, overlay.attr(overlay.root));
+    return reply.putEntryOut(out.view, 0, MERGED, 0, 0, cache.attrSeconds, this.attrOf(overlay.root));
   }
 
   /** Looks up a name, and again if the remembered object is stale. */
@@ -137,7 +140,7 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.canonical(found, directory, name);
     if (node !== found) this.overlay.remember(directory, name, node);
     const isFresh = found.top.layer.isUpper === true; // nothing remembers what it finds there
-    return { node, attr: this.overlay.attr(node, -1, isFresh) };
+    return { node, attr: this.attrOf(node, -1, isFresh) };
   }
 
   lookupHandle(nodeid: Nodeid, isParent: boolean, out: Out): number {
@@ -145,7 +148,7 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.ofHandle(nodeid, isParent);
     if (node === undefined) return -ESTALE;
     const { entrySeconds, attrSeconds } = this.cache;
-    const attr = this.overlay.attr(node);
+    const attr = this.attrOf(node);
     return reply.putEntryOut(out.view, 0, this.nodes.remember(node), 0, entrySeconds, attrSeconds, attr);
   }
 
@@ -238,7 +241,7 @@ export class OverlayFilesystem implements Filesystem {
       const recalled = overlay.recall(ino);
       if (typeof recalled === 'number') return undefined;
       const node = this.nodes.canonical(recalled, directory, name);
-      return { node, attr: overlay.attr(node) };
+      return { node, attr: this.attrOf(node) };
     } catch (error) {
       if (error instanceof ErrnoError) return undefined;
       throw error;
@@ -267,7 +270,13 @@ export class OverlayFilesystem implements Filesystem {
 
   private attr(nodeid: Nodeid): Attr | number {
     const node = this.nodes.get(nodeid);
-    return node === undefined ? -ESTALE : this.overlay.attr(node, this.files.openFd(nodeid));
+    return node === undefined ? -ESTALE : this.attrOf(node, this.files.openFd(nodeid));
+  }
+
+  /** The attributes of a node, with the owner that is shown. */
+  private attrOf(node: Node, openFd?: number, isFresh?: boolean): Attr {
+    const attr = this.overlay.attr(node, openFd, isFresh);
+    return this.visible.owners?.show(attr) ?? attr;
   }
 
   access(nodeid: Nodeid, mask: number): number {
@@ -292,7 +301,9 @@ export class OverlayFilesystem implements Filesystem {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (!this.visible.acl && isAcl(name)) return -EOPNOTSUPP;
-    return this.overlay.getxattr(node, name);
+    const value = this.overlay.getxattr(node, name);
+    const { owners } = this.visible;
+    return owners && typeof value !== 'number' && isAcl(name) ? owners.showAcl(value) : value;
   }
 
   fileAttributes(nodeid: Nodeid, kind: FileAttributes): Uint8Array | number {

@@ -27,11 +27,12 @@ import type { Overlay } from '../overlay/overlay.ts';
 import { step } from '../overlay/step.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, EIO, ENOSYS, ErrnoError } from '../sys/errno.ts';
-import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../sys/security/privileges.ts';
+import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, overflowIds } from '../sys/security/privileges.ts';
 import { Backing } from './backing.ts';
 import { type CachePolicy, cachePolicy, memoryFor } from './cache.ts';
 import { Files } from './files.ts';
 import type { DriverOptions } from './options.ts';
+import { Owners } from './owners.ts';
 import { PathOperations } from './path-operations.ts';
 import { exactText } from './paths.ts';
 import { type Restriction, restrictionsOf } from './restrictions.ts';
@@ -123,7 +124,8 @@ export class FuseNativeServer {
   /** Resolves when libfuse has received the kernel's first request. */
   private async connect(mountpoint: string, files: Files, options: FuseMountOptions): Promise<void> {
     const listsTrusted = hasCapability(CAP_SYS_ADMIN) && inInitialUserNamespace();
-    const operations = new PathOperations(this.overlay, files, listsTrusted, this.log);
+    const owners = this.driver.owners && new Owners(this.driver.owners, overflowIds());
+    const operations = new PathOperations(this.overlay, files, listsTrusted, owners, this.log);
     const fuse = new this.fuseNative(mountpoint, operations, { timeout: false });
     const argument = libfuseOptions(options, this.driver, cachePolicy(this.overlay, this.driver));
     fuse._fuseOptions = () => argument;

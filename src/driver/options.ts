@@ -1,3 +1,5 @@
+import type { OwnerOptions } from './owners.ts';
+
 /** A mount flag that disables devices, set-user-ID programs, or all programs of the layers. */
 export type RestrictionFlag = 'nosuid' | 'nodev' | 'noexec';
 
@@ -20,6 +22,8 @@ export interface DriverOptions {
   readonly dentries?: number;
   /** Whether POSIX ACLs are enforced. */
   readonly acl: boolean;
+  /** Owners that are shown in place of those that the layers store; absent if none are. */
+  readonly owners?: OwnerOptions;
   /** Whether each FUSE message is traced in one line. */
   readonly debug: boolean;
   /** low: CPUs do not sleep while requests follow each other closely. */

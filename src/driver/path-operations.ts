@@ -8,6 +8,7 @@ import * as errno from '../sys/errno.ts';
 import { ErrnoError } from '../sys/errno.ts';
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
 import type { Files, OpenReply } from './files.ts';
+import type { Owners } from './owners.ts';
 import { exactText, lossyText, Paths } from './paths.ts';
 
 /** Callback of an operation: `result` is a negative errno, a count or 0; `answer` is the requested value. */
@@ -33,15 +34,23 @@ export class PathOperations {
   private readonly overlay: Overlay;
   private readonly files: Files;
   private readonly listsTrusted: boolean;
+  private readonly owners: Owners | undefined;
   private readonly log: (line: string) => void;
   private readonly paths: Paths;
   private readonly inos = new ShortInos();
 
   /** @param listsTrusted whether trusted.* names are listed. That holds for all users, because the caller is not known. */
-  constructor(overlay: Overlay, files: Files, listsTrusted: boolean, log: (line: string) => void) {
+  constructor(
+    overlay: Overlay,
+    files: Files,
+    listsTrusted: boolean,
+    owners: Owners | undefined,
+    log: (line: string) => void,
+  ) {
     this.overlay = overlay;
     this.files = files;
     this.listsTrusted = listsTrusted;
+    this.owners = owners;
     this.log = log;
     this.paths = new Paths(overlay);
     const refuse = (...args: unknown[]): void => (args.at(-1) as Callback)(-errno.EROFS);
@@ -57,6 +66,7 @@ export class PathOperations {
 
   private stat(node: Node): PathStat {
     const attr = this.overlay.attr(node);
+    this.owners?.show(attr);
     return {
       ...attr,
       ino: this.inos.of(attr.ino),

@@ -19,7 +19,13 @@ import { CpuLatency } from '../sys/cpu-latency.ts';
 import { reserveDescriptors } from '../sys/descriptors.ts';
 import { EINVAL, EPERM, ErrnoError } from '../sys/errno.ts';
 import { runDeferred } from '../sys/event-loop.ts';
-import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace, openFilesMax } from '../sys/security/privileges.ts';
+import {
+  CAP_SYS_ADMIN,
+  hasCapability,
+  inInitialUserNamespace,
+  openFilesMax,
+  overflowIds,
+} from '../sys/security/privileges.ts';
 import { UpperRoots } from '../upper/roots.ts';
 import { MeasurePool } from '../verity/measure-pool.ts';
 import type { ActivityCounters } from './activity.ts';
@@ -31,6 +37,7 @@ import { OverlayFilesystem } from './filesystem.ts';
 import { Measurer } from './measurer.ts';
 import { MERGED_NAME } from './nodes.ts';
 import type { DriverOptions } from './options.ts';
+import { Owners } from './owners.ts';
 import { type Restriction, restrictionsOf } from './restrictions.ts';
 import { openWritable, type Writable } from './writable/open.ts';
 
@@ -71,6 +78,7 @@ export class OverlayServer {
   private readonly descriptors = Math.min(this.idleFilesMax + OTHER_DESCRIPTORS, this.openFilesMax);
   private readonly latency: CpuLatency | undefined;
   private readonly ring: FuseRing | undefined;
+  private readonly owners: Owners | undefined;
 
   /** Opens everything that serving needs. Throws ErrnoError if that fails, and as openOverlay does. */
   constructor(stack: StackOptions, driver: DriverOptions) {
@@ -93,6 +101,7 @@ export class OverlayServer {
     }
     this.latency = driver.latency === 'low' ? new CpuLatency() : undefined;
     this.ring = driver.transport === 'uring' ? openRing() : undefined;
+    this.owners = driver.owners && new Owners(driver.owners, overflowIds());
   }
 
   private openUpper(upper: UpperOptions, context: LayerContext, opaque: readonly ByteString[]): Layer {
@@ -188,18 +197,19 @@ export class OverlayServer {
       measurer: new Measurer<OpenReply | number>(new MeasurePool()),
     });
     const cache = cachePolicy(overlay, driver);
-    const visible = { acl: driver.acl, trusted: isPrivileged, statfs: driver.statfs };
+    const visible = { acl: driver.acl, trusted: isPrivileged, statfs: driver.statfs, owners: this.owners };
     const writable = this.writable(fd, backing, files, cache);
     return { filesystem: new OverlayFilesystem(overlay, files, cache, visible, writable), files, writable };
   }
 
   private writable(fd: number, backing: Backing, files: Files, cache: CachePolicy): Writable | undefined {
-    const { roots, overlay, stack } = this;
+    const { roots, overlay, stack, owners } = this;
     if (roots === undefined || stack.upper === undefined) return undefined;
     const { redirects, volatile } = stack.upper;
-    const rules = { metacopy: stack.metacopy, redirects, volatile: volatile !== false };
+    const ownersMayDiffer = owners?.areSquashed === true;
+    const rules = { metacopy: stack.metacopy, redirects, volatile: volatile !== false, ownersMayDiffer };
     const inform = (nodeid: Nodeid): number => attributesChanged(fd, nodeid);
-    return openWritable(overlay, roots, rules, backing, files, cache, inform);
+    return openWritable(overlay, roots, rules, backing, files, cache, owners, inform);
   }
 
   private whyNoPassthrough(): string {

@@ -6,6 +6,7 @@ import { splitAt } from '../overlay/options/split.ts';
 import { common, type OptionWords, stackOptionWords } from '../overlay/options/table.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { parseId, parseRanges, withView } from './owner-options.ts';
 
 /** The choices that the options of a mount have made so far. */
 export interface Choices {
@@ -158,6 +159,21 @@ const takeDentries = ({ driver }: Choices, value: ByteString, key: ByteString): 
   driver.dentries = count(value, key);
 };
 
+const mapped = (of: 'uids' | 'gids', what: string): MountOption =>
+  valued('STORED:SHOWN:COUNT[:…]', what, ({ driver }, value, key) => {
+    driver.owners = withView(driver.owners, of, { ranges: parseRanges(value, key) });
+  });
+
+const squashed = (of: 'uids' | 'gids', what: string): MountOption =>
+  valued('N', what, ({ driver }, value, key) => {
+    driver.owners = withView(driver.owners, of, { squashed: parseId(value, key) });
+  });
+
+function squashToRoot({ driver }: Choices): void {
+  for (const of of ['uids', 'gids'] as const)
+    driver.owners = withView(driver.owners, of, { squashed: driver.owners?.[of].squashed ?? 0 });
+}
+
 const takeMaxRead = valued('BYTES', 'how much one READ of the kernel asks for at most', (choices, value, key) => {
   choices.maxReadBytes = Math.trunc(number(value, key));
 });
@@ -220,7 +236,11 @@ const CONFINE =
 const NOACL =
   'POSIX access control lists do not count; in mounts by fusermount3 with a directory layer it spares users who do not own the ' +
   'root a message for each path: the kernel asks for the list of the root each time';
-const NO_IDS = 'owners cannot be mapped yet';
+const UIDMAPPING =
+  'owners as they are shown: COUNT uids from STORED on, in the layers, are shown as those from SHOWN on, and stored so when a file ' +
+  'is made or changes its owner; any other is the overflow id, 65534; the order of the numbers is that of fuse-overlayfs';
+const SQUASH_TO_UID = 'the uid that all files show; a change of owner that is not allowed here is then no error';
+const NO_IDS = 'owners are mapped by uidmapping and gidmapping alone';
 const NO_REMOTE = 'remote layers are not supported yet';
 const NO_LABELS = 'a security context cannot be chosen yet';
 const FUSE = 'An option of FUSE that changes nothing here.';
@@ -278,7 +298,12 @@ export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteSt
 
   // fuse-overlayfs
   ...names('threaded fast_ino fast_ino_check writeback static_nlink', idle(FUSE_OVERLAYFS)),
-  ...names('idmap uidmapping gidmapping squash_to_root squash_to_uid squash_to_gid uid gid umask', refused(NO_IDS)),
+  ['uidmapping', mapped('uids', UIDMAPPING)],
+  ['gidmapping', mapped('gids', 'the same for groups')],
+  ['squash_to_root', flag('`squash_to_uid=0` and `squash_to_gid=0`, unless those are given', squashToRoot)],
+  ['squash_to_uid', squashed('uids', SQUASH_TO_UID)],
+  ['squash_to_gid', squashed('gids', 'the same for groups')],
+  ...names('idmap uid gid umask', refused(NO_IDS)),
   ...names('xattr_permissions noxattrs', refused('extended attributes are shown as they are')),
   ['plugins', refused(NO_REMOTE)],
 

@@ -1,4 +1,4 @@
-/** POSIX ACLs that a new object inherits from its directory. Source: kernel fs/posix_acl.c, posix_acl_create. */
+/** POSIX ACLs as values of xattrs. Source: kernel fs/posix_acl.c, posix_acl_create. */
 import { isDirectory } from '../sys/stat.ts';
 
 /** struct posix_acl_xattr_header, then entries. Source: linux/posix_acl_xattr.h. */
@@ -46,4 +46,20 @@ export function inheritedAcls(defaults: Uint8Array | undefined, mode: number, um
     access: isExtended ? access : undefined,
     defaults: isDirectory(mode) ? defaults : undefined,
   };
+}
+
+/** Changes the ids of an ACL's entries for users and groups in place. @returns `value` */
+export function mapAclIds(
+  value: Uint8Array,
+  userOf: (uid: number) => number,
+  groupOf: (gid: number) => number,
+): Uint8Array {
+  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+  for (let at = HEADER_BYTES; at + ENTRY_BYTES <= value.length; at += ENTRY_BYTES) {
+    const tag = view.getUint16(at + AclEntry.tag, true);
+    if (tag !== Tag.USER && tag !== Tag.GROUP) continue;
+    const id = view.getUint32(at + AclEntry.id, true);
+    view.setUint32(at + AclEntry.id, tag === Tag.USER ? userOf(id) : groupOf(id), true);
+  }
+  return value;
 }

@@ -48,8 +48,7 @@ export function setAttributes(upper: Upper, node: UpperNode, change: AttrChange,
 function changeInode(upper: Upper, node: UpperNode, { mode, uid, gid, times }: AttrChange): number {
   const found = upper.descriptor(node);
   let result = 0;
-  if (uid !== undefined || gid !== undefined)
-    result = native.fchownat(found, '', uid ?? KEEP, gid ?? KEEP, AT_EMPTY_PATH);
+  if (uid !== undefined || gid !== undefined) result = upper.giveTo(found, uid ?? KEEP, gid ?? KEEP);
   if (result === 0 && mode !== undefined)
     result = isSymlink(node.top.mode) ? -EOPNOTSUPP : changeMode(found, mode & 0o7777);
   if (result === 0 && times) result = native.utimensat(found, '', timesOf(times), AT_EMPTY_PATH);

@@ -183,7 +183,7 @@ class CopyUp {
     const { attr, upper } = this;
     const { xattrs } = upper.overlay.rules;
     const isOwn = attr.uid === upper.uid && attr.gid === upper.gid;
-    if (!isOwn) this.must(native.fchownat(fd, '', attr.uid, attr.gid, AT_EMPTY_PATH));
+    if (!isOwn) this.must(upper.giveTo(fd, attr.uid, attr.gid));
     if (this.needsMode) this.must(changeMode(fd, attr.mode & 0o7777));
     this.copyXattrs(fd);
     if (attr.nlink === 1 || isDirectory(attr.mode)) this.set(fd, xattrs.origin, this.originOfLower());

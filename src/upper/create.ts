@@ -9,7 +9,6 @@ import { EEXIST } from '../sys/errno.ts';
 import { changeMode, link, setXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../sys/stat.ts';
-import { AT_EMPTY_PATH } from '../sys/statx.ts';
 import { type Acls, inheritedAcls } from './acl.ts';
 import { copyUp } from './copy-up.ts';
 import { UpperNode } from './node.ts';
@@ -175,7 +174,7 @@ class Creation {
     const { upper, wanted, gid, mode, acls } = this;
     const { opaque } = upper.overlay.rules.xattrs;
     const isOther = wanted.uid !== upper.uid || gid !== upper.gid;
-    let result = isOther ? native.fchownat(fd, '', wanted.uid, gid, AT_EMPTY_PATH) : 0;
+    let result = isOther ? upper.giveTo(fd, wanted.uid, gid) : 0;
     if (result === 0 && !isSymlink(mode)) result = changeMode(fd, mode & 0o7777);
     if (result === 0 && acls.access) result = setXattr(fd, ACCESS, acls.access, 0);
     if (result === 0 && acls.defaults) result = setXattr(fd, DEFAULT, acls.defaults, 0);

@@ -4,10 +4,11 @@ import type { UpperLayer } from '../layers/upper.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { isWhiteout, opaqueness } from '../overlay/step.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
-import { ENODATA, ErrnoError, EXDEV, errnoText } from '../sys/errno.ts';
+import { EINVAL, ENODATA, EPERM, ErrnoError, EXDEV, errnoText } from '../sys/errno.ts';
 import { removeXattr, setXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { CAP_SYS_ADMIN, hasCapability } from '../sys/security/privileges.ts';
+import { AT_EMPTY_PATH } from '../sys/statx.ts';
 import type { Place, UpperNode } from './node.ts';
 import type { WorkDirectory } from './work.ts';
 
@@ -26,6 +27,8 @@ export interface UpperRules {
   readonly redirects: boolean;
   /** Whether nothing is synchronized with the disk. */
   readonly volatile: boolean;
+  /** Whether an owner who cannot be stored is no error. */
+  readonly ownersMayDiffer: boolean;
 }
 
 /** The longest absolute redirect. Source: kernel, module parameter redirect_max. */
@@ -60,6 +63,13 @@ export class Upper {
   /** A descriptor of a directory in the upper layer, which must be used at once. */
   directory(node: UpperNode): number {
     return this.layer.directory(node.top);
+  }
+
+  /** Gives an open object an owner. Returns 0 or -errno. */
+  giveTo(fd: number, uid: number, gid: number): number {
+    const given = native.fchownat(fd, '', uid, gid, AT_EMPTY_PATH);
+    const isRefused = given === -EPERM || given === -EINVAL; // EINVAL: the user namespace has no such id
+    return isRefused && this.rules.ownersMayDiffer ? 0 : given;
   }
 
   /** Sets an xattr of the overlay on an object of the upper layer. Returns 0 or -errno. */

@@ -154,6 +154,20 @@ t.test('what layers demand is lifted by who asks for it', async t => {
   }
 });
 
+t.test('owners', async t => {
+  const ranges = [{ stored: 0, shown: 1, count: 2 }];
+  for (const [rule, text, want] of [
+    ['as they are stored', '', undefined],
+    ['ranges', 'uidmapping=:0:1:2,gidmapping=0:1:2', { uids: { ranges }, gids: { ranges } }],
+    ['ranges of groups alone', 'gidmapping=0:1:2', { uids: {}, gids: { ranges } }],
+    ['all of root', 'squash_to_root', { uids: { squashed: 0 }, gids: { squashed: 0 } }],
+    ['a user comes before root', 'squash_to_uid=5,squash_to_root', { uids: { squashed: 5 }, gids: { squashed: 0 } }],
+    ['also in the other order', 'squash_to_root,squash_to_uid=5', { uids: { squashed: 5 }, gids: { squashed: 0 } }],
+    ['both', 'uidmapping=0:1:2,squash_to_uid=5', { uids: { ranges, squashed: 5 }, gids: {} }],
+  ] as const)
+    t.same(plan('A:B', text).driver.owners, want, rule);
+});
+
 /** The texts on the left came from mount.fuse3 3.14 for what is on the right in fstab(5). */
 t.test('the words of mount.fuse3', async t => {
   for (const [text, want] of [
@@ -199,8 +213,25 @@ t.test('refusals', async t => {
       'upperdir=U',
       'EINVAL upperdir: needs workdir, an empty directory on the same mount',
     ],
-    ['owners', 'A:B', 'uidmapping=0:1:2', 'EINVAL option uidmapping: owners cannot be mapped yet'],
-    ['owners of mount.composefs', 'img', 'idmap=/proc/1/ns/user', 'EINVAL option idmap: owners cannot be mapped yet'],
+    [
+      'owners of mount.composefs',
+      'img',
+      'idmap=/proc/1/ns/user',
+      'EINVAL option idmap: owners are mapped by uidmapping and gidmapping alone',
+    ],
+    [
+      'half a mapping',
+      'A:B',
+      'gidmapping=0:1',
+      'EINVAL option gidmapping=0:1: not STORED:SHOWN:COUNT, once or more often',
+    ],
+    ['a mapping without a value', 'A:B', 'uidmapping', 'EINVAL option uidmapping: needs a value'],
+    [
+      'an owner by name',
+      'A:B',
+      'squash_to_gid=wheel',
+      'EINVAL option squash_to_gid=wheel: not an id from 0 to 4294967294',
+    ],
     ['remote layers', 'A:B', 'oci.blob=x', 'EINVAL option oci.blob: remote layers are not supported yet'],
     ['a flag with a value', 'A:B', 'allow_other=1', 'EINVAL option allow_other: takes no value'],
     ['a value that is missing', 'A:B', 'fsname', 'EINVAL option fsname: needs a value'],

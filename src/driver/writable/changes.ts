@@ -18,7 +18,7 @@ import type { Node } from '../../overlay/node.ts';
 import type { ByteString } from '../../sys/bytes.ts';
 import { EBADF, EEXIST, EISDIR, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM, ESTALE } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
-import { isDirectory, isRegular, S_IFCHR, S_IFMT } from '../../sys/stat.ts';
+import { type Attr, isDirectory, isRegular, S_IFCHR, S_IFMT } from '../../sys/stat.ts';
 import { type Times, UTIME_NOW, UTIME_OMIT } from '../../sys/statx.ts';
 import { changeXattr, dropXattr, killPrivileges, setAttributes } from '../../upper/attributes.ts';
 import { CopyPool } from '../../upper/copy-pool.ts';
@@ -31,6 +31,7 @@ import type { Upper } from '../../upper/upper.ts';
 import type { CachePolicy } from '../cache.ts';
 import type { Files, OpenReply } from '../files.ts';
 import { putOpened } from '../opened.ts';
+import type { Owners } from '../owners.ts';
 import { LargeCopies } from './copies.ts';
 import type { UpperFile, UpperFiles } from './files.ts';
 import type { WritableNodes } from './nodes.ts';
@@ -45,6 +46,7 @@ const S_ISGID = 0o2000;
 const FS_IMMUTABLE_FL = 0x10;
 const FS_APPEND_FL = 0x20;
 const ACCESS_ACL: ByteString = 'system.posix_acl_access';
+const isAcl = (name: ByteString): boolean => name.startsWith('system.posix_acl_');
 
 /** Writes the answer to a request that waited. */
 type Answer = (out: Out) => number;
@@ -56,6 +58,8 @@ export interface Parts {
   readonly files: UpperFiles;
   readonly lowerFiles: Files;
   readonly cache: CachePolicy;
+  /** Owners that are shown in place of the stored ones. */
+  readonly owners: Owners | undefined;
   /** Tells the kernel that the attributes of a node have changed without its knowledge. */
   readonly attributesChanged: (nodeid: Nodeid) => void;
 }
@@ -67,16 +71,18 @@ export class OverlayChanges implements Changes {
   private readonly files: UpperFiles;
   private readonly lowerFiles: Files;
   private readonly cache: CachePolicy;
+  private readonly owners: Owners | undefined;
   private readonly attributesChanged: Parts['attributesChanged'];
   private readonly copies: LargeCopies<Answer>;
 
-  constructor({ upper, nodes, files, lowerFiles, cache, attributesChanged }: Parts) {
+  constructor({ upper, nodes, files, lowerFiles, cache, owners, attributesChanged }: Parts) {
     this.upper = upper;
     this.copies = new LargeCopies(upper, new CopyPool());
     this.nodes = nodes;
     this.files = files;
     this.lowerFiles = lowerFiles;
     this.cache = cache;
+    this.owners = owners;
     this.attributesChanged = attributesChanged;
   }
 
@@ -94,13 +100,22 @@ export class OverlayChanges implements Changes {
 
   private setattrNow(nodeid: Nodeid, node: UpperNode, change: Setattr, caller: Caller, out: Out): number {
     const file = this.files.of(nodeid);
-    const { mode, uid, gid, size } = change;
+    const { owners } = this;
+    const { mode, size } = change;
+    const uid = change.uid === undefined ? undefined : (owners?.storedUid(change.uid) ?? change.uid);
+    const gid = change.gid === undefined ? undefined : (owners?.storedGid(change.gid) ?? change.gid);
     const isOfRoot = change.killsPrivileges === 'unless root' && caller.uid === 0;
     const killsPrivileges = isOfRoot ? ('capabilities' as const) : change.killsPrivileges !== false;
     const wanted = { mode, uid, gid, size, killsPrivileges, times: timesWanted(change) };
     const result = setAttributes(this.upper, node, wanted, file?.isWritable ? file.fd : -1);
     if (result < 0) return result;
-    return reply.putAttrOut(out.view, 0, this.attrSeconds(nodeid), this.upper.overlay.attr(node));
+    return reply.putAttrOut(out.view, 0, this.attrSeconds(nodeid), this.attr(node));
+  }
+
+  /** The attributes of a node, with the owner that is shown. */
+  private attr(node: UpperNode, isNew = false): Attr {
+    const attr = this.upper.overlay.attr(node, -1, isNew);
+    return this.owners?.show(attr) ?? attr;
   }
 
   /** How long the kernel may cache the attributes of a node. */
@@ -111,7 +126,8 @@ export class OverlayChanges implements Changes {
   setxattr(nodeid: Nodeid, name: ByteString, value: Uint8Array, flags: number, killsSetgid: boolean): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
-    const result = changeXattr(this.upper, node, name, value, flags);
+    const stored = this.owners && isAcl(name) ? this.owners.storedAcl(value) : value;
+    const result = changeXattr(this.upper, node, name, stored, flags);
     if (result < 0 || name !== ACCESS_ACL || !killsSetgid) return result;
     const { mode } = this.upper.overlay.attr(node);
     return (mode & S_ISGID) === 0 ? 0 : setAttributes(this.upper, node, { mode: mode & ~S_ISGID }, -1);
@@ -142,7 +158,7 @@ export class OverlayChanges implements Changes {
     const directory = this.nodes.get(parent);
     if (directory === undefined) return -ESTALE;
     if ((wanted.mode & S_IFMT) === S_IFCHR && wanted.rdev === 0) return -EPERM; // it would be a whiteout
-    const created = create(this.upper, directory, name, objectFor(wanted, caller));
+    const created = create(this.upper, directory, name, this.object(wanted, caller));
     if (typeof created === 'number') return created;
     if (created.fd >= 0) native.close(created.fd);
     return this.putEntry(this.nodes.remember(created.node), created.node, out, true);
@@ -151,7 +167,7 @@ export class OverlayChanges implements Changes {
   create(parent: Nodeid, name: ByteString, wanted: NewNode, caller: Caller, flags: number, out: Out): number {
     const directory = this.nodes.get(parent);
     if (directory === undefined) return -ESTALE;
-    const created = create(this.upper, directory, name, objectFor(wanted, caller));
+    const created = create(this.upper, directory, name, this.object(wanted, caller));
     if (created === -EEXIST && (flags & O_EXCL) === 0) return -ESTALE; // somebody was faster: the kernel looks it up
     return this.putCreated(created, flags, out);
   }
@@ -159,7 +175,13 @@ export class OverlayChanges implements Changes {
   createUnnamed(parent: Nodeid, wanted: NewNode, caller: Caller, flags: number, out: Out): number {
     const directory = this.nodes.get(parent);
     if (directory === undefined) return -ESTALE;
-    return this.putCreated(createUnnamed(this.upper, directory, objectFor(wanted, caller)), flags, out);
+    return this.putCreated(createUnnamed(this.upper, directory, this.object(wanted, caller)), flags, out);
+  }
+
+  private object({ mode, umask, rdev, target }: NewNode, { uid, gid }: Caller): NewObject {
+    const { owners } = this;
+    if (owners === undefined) return { mode, umask, rdev, target, uid, gid };
+    return { mode, umask, rdev, target, uid: owners.storedUid(uid), gid: owners.storedGid(gid) };
   }
 
   private putCreated(created: Created | number, openFlags: number, out: Out): number {
@@ -173,7 +195,7 @@ export class OverlayChanges implements Changes {
 
   /** @param isNew whether the object was made just now */
   private putEntry(nodeid: Nodeid, node: UpperNode, out: Out, isNew = false): number {
-    const attr = this.upper.overlay.attr(node, -1, isNew);
+    const attr = this.attr(node, isNew);
     return reply.putEntryOut(out.view, 0, nodeid, 0, this.cache.entrySeconds, this.attrSeconds(nodeid), attr);
   }
 
@@ -340,10 +362,6 @@ export class OverlayChanges implements Changes {
 
 /** The reply to COPY_FILE_RANGE has 32 bits, and one call must not take long. */
 const COPY_BYTES_MAX = 1 << 30;
-
-function objectFor({ mode, umask, rdev, target }: NewNode, { uid, gid }: Caller): NewObject {
-  return { mode, umask, rdev, target, uid, gid };
-}
 
 function timesWanted({ atime, mtime }: Setattr): Times | undefined {
   if (atime === undefined && mtime === undefined) return undefined;

@@ -6,6 +6,7 @@ import { Upper, type UpperRules } from '../../upper/upper.ts';
 import type { Backing } from '../backing.ts';
 import type { CachePolicy } from '../cache.ts';
 import type { Files } from '../files.ts';
+import type { Owners } from '../owners.ts';
 import { OverlayChanges } from './changes.ts';
 import { UpperFiles } from './files.ts';
 import { WritableNodes } from './nodes.ts';
@@ -19,6 +20,7 @@ export interface Writable {
 /**
  * @param backing registers files of the upper layer with the kernel
  * @param lowerFiles the open files of the layers below
+ * @param owners those that are shown in place of the stored ones
  */
 export function openWritable(
   overlay: Overlay,
@@ -27,6 +29,7 @@ export function openWritable(
   backing: Backing,
   lowerFiles: Files,
   cache: CachePolicy,
+  owners: Owners | undefined,
   attributesChanged: (nodeid: Nodeid) => void,
 ): Writable {
   const nodes = new WritableNodes(overlay.root, node => changes.forgotten(node));
@@ -35,6 +38,6 @@ export function openWritable(
     settle: (node, place) => nodes.settle(node, place),
   });
   const files = new UpperFiles(layer, backing, attributesChanged);
-  const changes = new OverlayChanges({ upper, nodes, files, lowerFiles, cache, attributesChanged });
+  const changes = new OverlayChanges({ upper, nodes, files, lowerFiles, cache, owners, attributesChanged });
   return { nodes, changes };
 }

@@ -46,6 +46,12 @@ export function openFilesMax(): number {
   return Number(limit);
 }
 
+/** The ids that stand for those which a user namespace does not have. */
+export function overflowIds(): { uid: number; gid: number } {
+  const idIn = (file: string): number => Number(contentsOf(`/proc/sys/kernel/${file}`) || 65534);
+  return { uid: idIn('overflowuid'), gid: idIn('overflowgid') };
+}
+
 /** Limits the capabilities that programs started by this thread can ever have. Has no effect if that is not allowed. */
 export function boundCapabilities(kept: readonly number[]): void {
   for (let capability = 0; ; capability++) {
