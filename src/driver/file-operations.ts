@@ -5,7 +5,7 @@ import * as reply from '../fuse/reply.ts';
 import type { Data } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
-import { EBADF, EIO, EISDIR, ENOSYS, EROFS, ESTALE } from '../sys/errno.ts';
+import { EBADF, EIO, EISDIR, ENOSYS, ENXIO, EROFS, ESTALE } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory } from '../sys/stat.ts';
 import type { UpperNode } from '../upper/node.ts';
@@ -79,6 +79,7 @@ export class FileOperations {
   }
 
   lseek(nodeid: Nodeid, fh: number, offset: number, whence: number, out: Out): number {
+    if (offset > Number.MAX_SAFE_INTEGER) return -ENXIO;
     const result =
       this.inUpper(nodeid, fd => native.lseek(fd, offset, whence)) ?? this.seek(nodeid, fh, offset, whence);
     return result < 0 ? result : reply.putLseekOut(out.view, 0, result);

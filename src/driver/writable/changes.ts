@@ -16,7 +16,7 @@ import type { Out } from '../../fuse/reply.ts';
 import * as reply from '../../fuse/reply.ts';
 import type { Node } from '../../overlay/node.ts';
 import type { ByteString } from '../../sys/bytes.ts';
-import { EBADF, EEXIST, EISDIR, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM, ESTALE } from '../../sys/errno.ts';
+import { EBADF, EEXIST, EFBIG, EISDIR, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM, ESTALE } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 import { type Attr, isDirectory, isRegular, S_IFCHR, S_IFMT } from '../../sys/stat.ts';
 import { type Times, UTIME_NOW, UTIME_OMIT } from '../../sys/statx.ts';
@@ -42,9 +42,11 @@ const O_RDWR = 2;
 const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 const S_ISGID = 0o2000;
-/** Inode flags whose effect a mount would need to apply itself. Source: linux/fs.h. */
-const FS_IMMUTABLE_FL = 0x10;
-const FS_APPEND_FL = 0x20;
+/** The flags that forbid changes, whose effect a mount would need to apply itself. Source: linux/fs.h. */
+const FORBIDDING: Readonly<Record<FileAttributes, number>> = {
+  flags: 0x10 | 0x20, // FS_IMMUTABLE_FL, FS_APPEND_FL
+  fsxattr: 0x8 | 0x10, // FS_XFLAG_IMMUTABLE, FS_XFLAG_APPEND
+};
 const ACCESS_ACL: ByteString = 'system.posix_acl_access';
 const isAcl = (name: ByteString): boolean => name.startsWith('system.posix_acl_');
 
@@ -52,6 +54,8 @@ const isAcl = (name: ByteString): boolean => name.startsWith('system.posix_acl_'
 type Answer = (out: Out) => number;
 
 export interface Parts {
+  /** What is closed with the tree. */
+  readonly roots: { close(): void };
   readonly upper: Upper;
   readonly nodes: WritableNodes;
   /** Open files of the upper layer, and those of the layers below. */
@@ -66,6 +70,7 @@ export interface Parts {
 
 export class OverlayChanges implements Changes {
   hasLongSetxattr = false;
+  private readonly roots: Parts['roots'];
   private readonly upper: Upper;
   private readonly nodes: WritableNodes;
   private readonly files: UpperFiles;
@@ -75,7 +80,8 @@ export class OverlayChanges implements Changes {
   private readonly attributesChanged: Parts['attributesChanged'];
   private readonly copies: LargeCopies<Answer>;
 
-  constructor({ upper, nodes, files, lowerFiles, cache, owners, attributesChanged }: Parts) {
+  constructor({ roots, upper, nodes, files, lowerFiles, cache, owners, attributesChanged }: Parts) {
+    this.roots = roots;
     this.upper = upper;
     this.copies = new LargeCopies(upper, new CopyPool());
     this.nodes = nodes;
@@ -91,6 +97,7 @@ export class OverlayChanges implements Changes {
   setattr(nodeid: Nodeid, change: Setattr, caller: Caller, out: Out, unique: Unique): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
+    if (change.size !== undefined && change.size > Number.MAX_SAFE_INTEGER) return -EFBIG;
     if (change.size !== undefined || this.copies.isCopying(node)) {
       const answer: Answer = later => this.setattrNow(nodeid, node, change, caller, later);
       if (this.copies.begin(node, change.size !== 0, { unique, answer: () => answer })) return DEFERRED;
@@ -142,7 +149,7 @@ export class OverlayChanges implements Changes {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     const [flags = 0] = value;
-    if (kind === 'flags' && (flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) !== 0) return -EOPNOTSUPP;
+    if ((flags & FORBIDDING[kind]) !== 0) return -EOPNOTSUPP;
     copyUp(this.upper, node, 'attributes');
     const { layer } = this.upper;
     const fd = isDirectory(node.top.mode) ? layer.openDirectory(node.top) : layer.openFile(node.top, false);
@@ -311,7 +318,9 @@ export class OverlayChanges implements Changes {
 
   fallocate(_nodeid: Nodeid, fh: number, mode: number, offset: number, length: number): number {
     const file = this.files.get(fh);
-    return file === undefined ? -EBADF : native.fallocate(file.fd, mode, offset, length);
+    if (file === undefined) return -EBADF;
+    if (offset + length > Number.MAX_SAFE_INTEGER) return -EFBIG;
+    return native.fallocate(file.fd, mode, offset, length);
   }
 
   copyFileRange(from: FileRange, to: FileRange, length: number): number {
@@ -356,7 +365,7 @@ export class OverlayChanges implements Changes {
 
   close(): void {
     this.files.closeAll();
-    this.upper.work.close();
+    this.roots.close();
   }
 }
 

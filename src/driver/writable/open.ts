@@ -24,7 +24,7 @@ export interface Writable {
  */
 export function openWritable(
   overlay: Overlay,
-  { layer, work }: UpperRoots,
+  roots: UpperRoots,
   rules: UpperRules,
   backing: Backing,
   lowerFiles: Files,
@@ -32,12 +32,13 @@ export function openWritable(
   owners: Owners | undefined,
   attributesChanged: (nodeid: Nodeid) => void,
 ): Writable {
+  const { layer, work } = roots;
   const nodes = new WritableNodes(overlay.root, node => changes.forgotten(node));
   const upper = new Upper(overlay, layer, work, rules, {
     copiedUp: node => changes.copiedUp(node),
     settle: (node, place) => nodes.settle(node, place),
   });
   const files = new UpperFiles(layer, backing, attributesChanged);
-  const changes = new OverlayChanges({ upper, nodes, files, lowerFiles, cache, owners, attributesChanged });
+  const changes = new OverlayChanges({ roots, upper, nodes, files, lowerFiles, cache, owners, attributesChanged });
   return { nodes, changes };
 }
