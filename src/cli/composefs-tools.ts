@@ -43,8 +43,8 @@ const MOUNT_OPTIONS: Record<ByteString, (value: ByteString | undefined) => ByteS
   ro: () => 'ro',
   rw: () => undefined,
   statfs: value => `statfs=${needed('statfs', value)}`, // not an option of mount.composefs; accepted for mounts by fstab(5)
-  upperdir: () => refuse('upperdir: a writable layer is not supported yet'),
-  workdir: () => refuse('workdir: a writable layer is not supported yet'),
+  upperdir: value => `upperdir=${escapedPath(needed('upperdir', value))}`,
+  workdir: value => `workdir=${escapedPath(needed('workdir', value))}`,
   idmap: () => refuse('idmap: owners cannot be mapped yet'),
 };
 

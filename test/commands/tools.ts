@@ -73,8 +73,7 @@ withScratch(directory => {
   );
 
   for (const [option, message] of [
-    ['upperdir=up', /upperdir: a writable layer is not supported yet/],
-    ['workdir=work', /workdir: a writable layer is not supported yet/],
+    ['upperdir=up', /upperdir: needs workdir/],
     ['idmap=/proc/self/ns/user', /idmap: owners cannot be mapped yet/],
     ['metacopy=on', /option metacopy: unknown/],
     ['digest', /digest: a value is missing/],

@@ -129,7 +129,7 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
         'DIR',
         'the directory that takes all changes, in the format of overlayfs; needs `workdir`',
         ({ given }, value) => {
-          given.upperdir = value;
+          given.upperdir = unescaped(value);
         },
       ),
     ),
@@ -142,7 +142,7 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
         'DIR',
         'an empty directory on the same mount as `upperdir`, for objects in the making',
         ({ given }, value) => {
-          given.workdir = value;
+          given.workdir = unescaped(value);
         },
       ),
     ),
@@ -206,3 +206,6 @@ function takeDigest({ given }: OptionTarget, value: ByteString): void {
     );
   }
 }
+
+/** Drops each backslash and keeps the byte after it. Source: linux/fs/overlayfs/params.c, ovl_unescape. */
+const unescaped = (value: ByteString): ByteString => value.replace(/\\(.?)/gs, '$1');
