@@ -46,7 +46,7 @@ export interface ScannedFile extends SourceFile {
 }
 
 /** The largest file that the image itself holds. Source: composefs lcfs-writer.h, LCFS_RECOMMENDED_INLINE_CONTENT_MAX. */
-const INLINE_BYTES_MAX = 64;
+export const INLINE_BYTES_MAX = 64;
 /** The largest list of xattr names, and the largest value. Source: linux/limits.h, XATTR_LIST_MAX and XATTR_SIZE_MAX. */
 const XATTR_BYTES_MAX = 65536;
 

@@ -18,6 +18,7 @@ import type { Listing } from '../overlay/listing.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';
+import { isAcl } from '../overlay/xattrs.ts';
 import { type ByteString, bufferOf } from '../sys/bytes.ts';
 import { type Counters, count, newCounters } from '../sys/counters.ts';
 import { EINVAL, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EROFS, ErrnoError, ESTALE } from '../sys/errno.ts';
@@ -354,5 +355,3 @@ export class OverlayFilesystem implements Filesystem {
     this.overlay.close();
   }
 }
-
-const isAcl = (name: ByteString): boolean => name.startsWith('system.posix_acl_');

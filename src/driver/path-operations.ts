@@ -1,9 +1,11 @@
 /** The operations of fuse-native over an overlay. Each gets a whole path and answers at once. */
+
 import type { Nodeid } from '../fuse/filesystem.ts';
 import type { Node } from '../overlay/node.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import type { Entry } from '../overlay/readdir.ts';
-import { type ByteString, bufferOf, byteStringFromText, printable, type Seconds } from '../sys/bytes.ts';
+import { isAcl } from '../overlay/xattrs.ts';
+import { bufferOf, byteStringFromText, printable, type Seconds } from '../sys/bytes.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError } from '../sys/errno.ts';
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
@@ -215,5 +217,3 @@ const milliseconds = (seconds: Seconds, nanoseconds: number): number =>
 
 const clamped = (numbers: Statvfs): Statvfs =>
   Object.fromEntries(Object.entries(numbers).map(([name, number]) => [name, Math.min(number, U32_MAX)]));
-
-const isAcl = (name: ByteString): boolean => name.startsWith('system.posix_acl_');

@@ -1,4 +1,5 @@
 /** Reads what a stack shows as a tree, to make one image of it. */
+import { INLINE_BYTES_MAX } from '../composefs/scan.ts';
 import { newInode, setPayload, setXattr, type TreeInode } from '../composefs/tree.ts';
 import type { Data } from '../layers/layer.ts';
 import type { Node } from '../overlay/node.ts';
@@ -10,8 +11,6 @@ import { EIO, ErrnoError, errnoText } from '../sys/errno.ts';
 import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
 import type { Algorithm } from '../verity/digest.ts';
 
-/** The largest file that the image itself holds. Source: composefs lcfs-writer.h, LCFS_RECOMMENDED_INLINE_CONTENT_MAX. */
-const INLINE_BYTES_MAX = 64;
 /** The largest file that is read into memory, because its data is in an image: composefs writes none above 5,000 bytes. */
 const COPIED_BYTES_MAX = 1 << 20;
 

@@ -8,6 +8,9 @@ const XATTR_NAME_MAX = 255;
 const NAMESPACES: readonly ByteString[] = ['user.', 'trusted.', 'security.'];
 const ACLS: readonly ByteString[] = ['system.posix_acl_access', 'system.posix_acl_default'];
 
+/** Whether an xattr is a POSIX ACL. */
+export const isAcl = (name: ByteString): boolean => name.startsWith('system.posix_acl_');
+
 /**
  * The errno for a missing xattr of this name: -ENODATA, or -EOPNOTSUPP if no filesystem knows such names.
  * Source: kernel fs/xattr.c, xattr_resolve_name.

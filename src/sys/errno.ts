@@ -45,7 +45,7 @@ export const ENOTCONN = 107;
 export const ECONNREFUSED = 111;
 export const ESTALE = 116;
 export const EUCLEAN = 117;
-export const EDQUOT = 122;
+const EDQUOT = 122;
 
 /** The words of strerror(3) in the C library for each errno, by its name. */
 const TEXTS: Readonly<Record<string, readonly [errno: number, text: string]>> = {

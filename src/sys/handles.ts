@@ -15,9 +15,6 @@ export interface Origin {
   readonly handle: Handle;
 }
 
-export const isSameHandle = (one: Handle, other: Handle): boolean =>
-  one.type === other.type && Buffer.compare(one.bytes, other.bytes) === 0;
-
 /** struct file_handle. Source: open_by_handle_at(2). */
 const FileHandle = { handle_bytes: 0 /* u32 */, handle_type: 4 /* i32 */, f_handle: 8 } as const;
 const HANDLE_BYTES_MAX = 128;

@@ -15,7 +15,7 @@ const CANNOT_COPY: readonly number[] = [-EXDEV, -EINVAL, -EOPNOTSUPP, -ENOSYS, -
 export type Source = Pick<Data, 'fd' | 'place' | 'read' | 'seek'>;
 
 /** Has all bytes shared by both files, which takes no time. @returns whether the filesystem can do that */
-export const shareData = (from: Pick<Data, 'fd' | 'sizeBytes'>, to: number, sizeBytes: number): boolean =>
+const shareData = (from: Pick<Data, 'fd' | 'sizeBytes'>, to: number, sizeBytes: number): boolean =>
   from.fd >= 0 && from.sizeBytes === sizeBytes && native.clone(to, from.fd) === 0;
 
 /** A copy under way: of `sizeBytes` bytes to the start of an empty file that is open for writing. */

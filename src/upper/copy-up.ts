@@ -52,9 +52,7 @@ function takeData(upper: Upper, node: UpperNode, wants: Wants): void {
     else cutEmpty(upper, node, fd); // first: without its mark, the file would show zeros
     ownsData(upper, node, wants === 'data' ? times : undefined);
   } catch (error) {
-    native.ftruncate(fd, 0); // its data is still below
-    native.ftruncate(fd, times.size);
-    native.utimensat(fd, '', timesOf(times), AT_EMPTY_PATH);
+    leaveDataBelow(fd, times);
     throw error;
   } finally {
     native.close(fd);
@@ -71,6 +69,13 @@ export function ownsData(upper: Upper, node: UpperNode, before: Attr | undefined
   if (unmarked < 0) throw upper.failure(unmarked, node, 'copy-up of');
   node.data = undefined;
   node.origin = undefined;
+}
+
+/** Drops what was copied into a metacopy file, whose data is still below. @param before its attributes before that */
+export function leaveDataBelow(fd: number, before: Attr): void {
+  native.ftruncate(fd, 0);
+  native.ftruncate(fd, before.size);
+  native.utimensat(fd, '', timesOf(before), AT_EMPTY_PATH);
 }
 
 function cutEmpty(upper: Upper, node: UpperNode, fd: number): void {

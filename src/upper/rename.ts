@@ -8,8 +8,8 @@ import { clearEmpty, keepWithout, lostName } from './remove.ts';
 import type { Upper } from './upper.ts';
 
 // linux/fs.h
-export const RENAME_NOREPLACE = 1;
-export const RENAME_EXCHANGE = 2;
+const RENAME_NOREPLACE = 1;
+const RENAME_EXCHANGE = 2;
 const RENAME_WHITEOUT = 4;
 
 /** A name and what it leads to; undefined if it leads to nothing. */

@@ -3,7 +3,7 @@ import type { Inode } from '../layers/layer.ts';
 import type { UpperLayer } from '../layers/upper.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { isWhiteout, opaqueness } from '../overlay/step.ts';
-import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, byteStringOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ENODATA, EPERM, ErrnoError, EXDEV, errnoText } from '../sys/errno.ts';
 import { removeXattr, setXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
@@ -156,7 +156,7 @@ export class Upper {
 
   private redirectOf({ top }: UpperNode): ByteString | undefined {
     const value = this.layer.getxattr(top, this.overlay.rules.xattrs.redirect);
-    return value === undefined ? undefined : Buffer.from(value).toString('latin1');
+    return value === undefined ? undefined : byteStringOf(value);
   }
 
   /** The path of a node in the layers below, from their root. Source: kernel ovl_get_redirect. */

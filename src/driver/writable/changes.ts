@@ -1,4 +1,5 @@
 /** The operations of FUSE that change a tree, over an overlay with an upper layer. */
+
 import {
   type Caller,
   type Changes,
@@ -15,6 +16,7 @@ import {
 import type { Out } from '../../fuse/reply.ts';
 import * as reply from '../../fuse/reply.ts';
 import type { Node } from '../../overlay/node.ts';
+import { isAcl } from '../../overlay/xattrs.ts';
 import type { ByteString } from '../../sys/bytes.ts';
 import { EBADF, EEXIST, EFBIG, EISDIR, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM, ESTALE } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
@@ -48,8 +50,6 @@ const FORBIDDING: Readonly<Record<FileAttributes, number>> = {
   fsxattr: 0x8 | 0x10, // FS_XFLAG_IMMUTABLE, FS_XFLAG_APPEND
 };
 const ACCESS_ACL: ByteString = 'system.posix_acl_access';
-const isAcl = (name: ByteString): boolean => name.startsWith('system.posix_acl_');
-
 /** Writes the answer to a request that waited. */
 type Answer = (out: Out) => number;
 

@@ -3,12 +3,9 @@ import type { Unique } from '../../fuse/filesystem.ts';
 import { FileData } from '../../layers/file-data.ts';
 import type { Data } from '../../layers/layer.ts';
 import { EINTR, EIO, ErrnoError } from '../../sys/errno.ts';
-import { native } from '../../sys/native.ts';
 import type { Attr } from '../../sys/stat.ts';
-import { AT_EMPTY_PATH, timesOf } from '../../sys/statx.ts';
-import { shareData } from '../../upper/copy-data.ts';
 import type { CopyPool } from '../../upper/copy-pool.ts';
-import { copyUp, ownsData } from '../../upper/copy-up.ts';
+import { copyUp, leaveDataBelow, ownsData } from '../../upper/copy-up.ts';
 import type { UpperNode } from '../../upper/node.ts';
 import type { Upper } from '../../upper/upper.ts';
 
@@ -54,7 +51,7 @@ export class LargeCopies<T> {
     return !node.isComplete && this.upper.rules.metacopy && node.top.sizeBytes > LARGE_BYTES;
   }
 
-  /** @returns false if the data is in an image or can be shared, so that there is nothing to wait for */
+  /** @returns false if the data is in an image, so that there is nothing to wait for */
   private start(node: UpperNode): boolean {
     const { upper } = this;
     copyUp(upper, node, 'attributes');
@@ -63,11 +60,8 @@ export class LargeCopies<T> {
     const data = upper.overlay.find(node);
     if (typeof data === 'number') throw upper.failure(-EIO, node, 'no data for the copy-up of');
     const to = data.fd < 0 ? -1 : upper.layer.openFile(node.top);
-    if (to < 0 || shareData(data, to, node.top.sizeBytes)) {
-      if (to >= 0) native.ftruncate(to, 0);
-      if (to >= 0) native.ftruncate(to, node.top.sizeBytes);
+    if (to < 0) {
       data.close();
-      if (to >= 0) native.close(to);
       return false;
     }
     this.copy(node, data, to, before).then(
@@ -83,16 +77,14 @@ export class LargeCopies<T> {
     const { sizeBytes } = node.top;
     const copied = new FileData(to, data.place, '(copied)');
     try {
-      const algorithm = upper.overlay.checkCopy(node, copied, data)?.algorithm;
+      const check = upper.overlay.checkCopy(node, copied, data);
       const isSynced = !upper.rules.volatile;
-      const work = { from: data.fd, place: data.place, to, sizeBytes, isSynced, algorithm };
+      const work = { from: data.fd, place: data.place, to, sizeBytes, isSynced, algorithm: check?.algorithm };
       const { digest } = await pool.copy(work);
-      if (digest) upper.overlay.checkCopy(node, copied, data)?.learn({ digest, byKernel: false });
+      if (digest) check?.learn({ digest, byKernel: false });
       ownsData(upper, node, before);
     } catch (error) {
-      native.ftruncate(to, 0); // its data is still below
-      native.ftruncate(to, sizeBytes);
-      native.utimensat(to, '', timesOf(before), AT_EMPTY_PATH);
+      leaveDataBelow(to, before);
       throw error;
     } finally {
       copied.close();

@@ -41,10 +41,6 @@ export class UpperFiles {
     this.backing = backing;
   }
 
-  get size(): number {
-    return this.handles.size;
-  }
-
   /**
    * Opens a file that has its data in the upper layer.
    * @returns the file, or a negative errno
