@@ -32,6 +32,8 @@ export class DirLayer implements Layer {
   readonly filesystem: string;
   protected readonly objects: DirObjects;
   private readonly memoryMs: number;
+  /** How long the names of an object's xattrs are known. */
+  protected xattrNamesMs: number;
   /**
    * Read when the first file is to be opened by its handle and the process lacks the permission; 'none' if there is no usable
    * index.
@@ -52,6 +54,7 @@ export class DirLayer implements Layer {
   constructor(path: ByteString, attrSeconds = 0, context: LayerContext = contextOfSingles(), opened?: OpenedRoot) {
     this.path = printable(path);
     this.memoryMs = attrSeconds * 1000;
+    this.xattrNamesMs = this.memoryMs;
     this.objects = new DirObjects(this, path, context, opened);
     this.filesystem = this.objects.filesystem;
   }
@@ -127,8 +130,8 @@ export class DirLayer implements Layer {
     return isSame;
   }
 
-  private isFresh(sinceMs: number): boolean {
-    return performance.now() - sinceMs < this.memoryMs;
+  private isFresh(sinceMs: number, memoryMs = this.memoryMs): boolean {
+    return performance.now() - sinceMs < memoryMs;
   }
 
   readlink(inode: Inode): ByteString {
@@ -164,11 +167,16 @@ export class DirLayer implements Layer {
   /** Also leaves the value in `value`. */
   xattrBytes(inode: Inode, name: ByteString): number {
     const it = inode as DirInode;
-    if (name.startsWith(TRUSTED) && this.lacksXattr(it, name)) return -1;
+    if (this.isListed(name) && this.lacksXattr(it, name)) return -1;
     const length = getXattr(this.objects.descriptor(it), name, this.value);
     if (length >= 0) return length;
     if (length === -errno.ENODATA || length === -errno.EOPNOTSUPP) return -1;
     throw this.failureByPath(length, it);
+  }
+
+  /** Whether to look for an xattr in the list of the object's xattrs first. */
+  protected isListed(name: ByteString): boolean {
+    return name.startsWith(TRUSTED);
   }
 
   /**
@@ -176,11 +184,15 @@ export class DirLayer implements Layer {
    * the list cannot be read, the value must be read itself.
    */
   private lacksXattr(it: DirInode, name: ByteString): boolean {
-    if (it.xattrNames === undefined || !this.isFresh(it.xattrNamesAtMs)) {
-      const length = listXattrs(this.objects.descriptor(it), this.value);
-      it.rememberXattrNames(length < 0 ? undefined : byteStringOf(this.value, 0, length));
-    }
+    if (it.xattrNames === undefined || !this.isFresh(it.xattrNamesAtMs, this.xattrNamesMs))
+      this.listXattrs(it, this.objects.descriptor(it));
     return it.xattrNames === '' || (it.xattrNames !== undefined && !`\0${it.xattrNames}`.includes(`\0${name}\0`));
+  }
+
+  /** Reads the names of an object's xattrs. @param fd of the object */
+  protected listXattrs(it: DirInode, fd: number): void {
+    const length = listXattrs(fd, this.value);
+    it.rememberXattrNames(length < 0 ? undefined : byteStringOf(this.value, 0, length));
   }
 
   listxattr(inode: Inode): ByteString[] {

@@ -6,7 +6,7 @@ import { openIn } from '../sys/beneath.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { openSparing } from '../sys/descriptors.ts';
 import { must } from '../sys/errno.ts';
-import { reopen } from '../sys/found.ts';
+import { reopen, setXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { AufsLayer } from './aufs.ts';
 import type { LayerContext } from './context.ts';
@@ -18,9 +18,13 @@ import type { Inode } from './layer.ts';
 const O_RDWR = 2;
 const O_NONBLOCK = 0o4000;
 const O_DIRECTORY = 0o200000;
+/** Other xattrs than trusted ones that each new file, or each change of an owner, asks for. */
+const LISTED: readonly ByteString[] = ['security.capability', 'system.posix_acl_access', 'system.posix_acl_default'];
 
 export class UpperLayer extends AufsLayer {
   readonly isUpper = true;
+  /** Whether this process alone changes the directory. */
+  private readonly isOwn: boolean;
 
   /**
    * @param opened the directory, on a mount that also has the work directory; undefined if nothing will be written
@@ -28,6 +32,18 @@ export class UpperLayer extends AufsLayer {
    */
   constructor(path: ByteString, context: LayerContext, opened: OpenedRoot | undefined, opaque: readonly ByteString[]) {
     super(path, 0, context, opaque, opened);
+    this.isOwn = opened !== undefined;
+    if (this.isOwn) this.xattrNamesMs = Number.POSITIVE_INFINITY;
+  }
+
+  protected override isListed(name: ByteString): boolean {
+    return super.isListed(name) || (this.isOwn && LISTED.includes(name));
+  }
+
+  /** Sets an xattr; `flags` are XATTR_CREATE and XATTR_REPLACE. Returns 0 or -errno. Throws as `descriptor` does. */
+  setXattr(inode: Inode, openFd: number, name: ByteString, value: Uint8Array, flags = 0): number {
+    (inode as DirInode).xattrNames = undefined;
+    return setXattr(openFd >= 0 ? openFd : this.descriptor(inode), name, value, flags);
   }
 
   override adopt(known: Inode, found: Inode): boolean {
@@ -67,7 +83,9 @@ export class UpperLayer extends AufsLayer {
 
   /** The inode of an open object that was given a name in a directory just now. */
   named(parent: Inode, name: ByteString, fd: number): Inode {
-    return this.objects.named(parent as DirInode, name, fd);
+    const inode = this.objects.named(parent as DirInode, name, fd);
+    this.listXattrs(inode, fd);
+    return inode;
   }
 
   /** Takes over a descriptor of an object that is likely to be used next. */

@@ -1,7 +1,7 @@
 /** Changes attributes and extended attributes. */
 import type { ByteString } from '../sys/bytes.ts';
 import { EINVAL, ENODATA, EOPNOTSUPP } from '../sys/errno.ts';
-import { changeMode, removeXattr, setXattr } from '../sys/found.ts';
+import { changeMode, removeXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isRegular, isSymlink } from '../sys/stat.ts';
 import { AT_EMPTY_PATH, type Times, timesOf } from '../sys/statx.ts';
@@ -85,7 +85,7 @@ export function changeXattr(upper: Upper, node: UpperNode, name: ByteString, val
   const stored = upper.overlay.rules.xattrs.stored(name);
   if (typeof stored === 'number') return stored;
   copyUp(upper, node, 'attributes');
-  return setXattr(upper.descriptor(node), stored, value, flags);
+  return upper.layer.setXattr(node.top, node.openFd, stored, value, flags);
 }
 
 /** Removes an xattr. @returns as changeXattr; -ENODATA if there is none, and then nothing is copied up */

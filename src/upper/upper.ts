@@ -5,7 +5,7 @@ import type { Overlay } from '../overlay/overlay.ts';
 import { isWhiteout, opaqueness } from '../overlay/step.ts';
 import { type ByteString, bufferOf, byteStringOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ENODATA, EPERM, ErrnoError, EXDEV, errnoText } from '../sys/errno.ts';
-import { removeXattr, setXattr } from '../sys/found.ts';
+import { removeXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { CAP_SYS_ADMIN, hasCapability } from '../sys/security/privileges.ts';
 import { AT_EMPTY_PATH } from '../sys/statx.ts';
@@ -74,7 +74,7 @@ export class Upper {
 
   /** Sets an xattr of the overlay on an object of the upper layer. Returns 0 or -errno. */
   mark(node: UpperNode, name: ByteString, value: ByteString): number {
-    return setXattr(this.descriptor(node), name, bufferOf(value), 0);
+    return this.layer.setXattr(node.top, node.openFd, name, bufferOf(value));
   }
 
   unmark(node: UpperNode, name: ByteString): number {

@@ -79,6 +79,8 @@ export class OverlayChanges implements Changes {
   private readonly owners: Owners | undefined;
   private readonly attributesChanged: Parts['attributesChanged'];
   private readonly copies: LargeCopies<Answer>;
+  /** The node whose attributes are in the answer that is being made. */
+  private answered: UpperNode | undefined;
 
   constructor({ roots, upper, nodes, files, lowerFiles, cache, owners, attributesChanged }: Parts) {
     this.roots = roots;
@@ -114,9 +116,15 @@ export class OverlayChanges implements Changes {
     const isOfRoot = change.killsPrivileges === 'unless root' && caller.uid === 0;
     const killsPrivileges = isOfRoot ? ('capabilities' as const) : change.killsPrivileges !== false;
     const wanted = { mode, uid, gid, size, killsPrivileges, times: timesWanted(change) };
-    const result = setAttributes(this.upper, node, wanted, file?.isWritable ? file.fd : -1);
-    if (result < 0) return result;
-    return reply.putAttrOut(out.view, 0, this.attrSeconds(nodeid), this.attr(node));
+    this.answered = node;
+    let result = -1;
+    try {
+      result = setAttributes(this.upper, node, wanted, file?.isWritable ? file.fd : -1);
+    } finally {
+      this.answered = undefined;
+      if (result < 0) this.attributesChanged(nodeid); // some may have changed
+    }
+    return result < 0 ? result : reply.putAttrOut(out.view, 0, this.attrSeconds(nodeid), this.attr(node));
   }
 
   /** The attributes of a node, with the owner that is shown. */
@@ -355,7 +363,7 @@ export class OverlayChanges implements Changes {
   copiedUp(node: UpperNode): void {
     this.nodes.changed(node);
     const nodeid = this.nodes.idOf(node);
-    if (nodeid !== undefined) this.attributesChanged(nodeid);
+    if (nodeid !== undefined && node !== this.answered) this.attributesChanged(nodeid);
   }
 
   /** Must be called when the kernel has forgotten a node. */
