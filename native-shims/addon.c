@@ -18,7 +18,7 @@
 	X(loopDescriptor) X(loopTimeout) X(prepareStreams)                                                            \
 	X(connectDatagram) X(listenStream) X(execute) X(spawn) X(setsid) X(exit)                                      \
 	X(callOnThread) X(landlockCreateRuleset) X(landlockAddRule) X(seccomp)                                        \
-	X(benchPaths) X(benchReads) X(benchTouches) X(benchRuns) X(benchUser)
+	X(benchPaths) X(benchReads) X(benchWrites) X(benchTouches) X(benchRuns) X(benchUser)
 
 #define DECLARE(name) SHIM(name);
 #define ROW(name) { #name, NULL, shim_##name, NULL, NULL, NULL, napi_enumerable, NULL },

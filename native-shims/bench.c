@@ -17,7 +17,7 @@
 extern char **environ;
 
 /* The operation numbers of src/sys/native.ts, BenchOperation. */
-enum { STAT, MISS, OPEN, READ, LIST, OPERATIONS };
+enum { STAT, MISS, OPEN, READ, LIST, CREATE, CHMOD, APPEND, REMOVE, OPERATIONS };
 
 static int stat_one(int dirfd, const char *path)
 {
@@ -76,6 +76,26 @@ static int list_one(int dirfd, const char *path, struct span buffer)
 	return r;
 }
 
+/* Opens a file, writes the buffer, and closes it. */
+static int write_one(int dirfd, const char *path, int flags, struct span buffer)
+{
+	int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | flags, 0644);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = write(fd, buffer.at, buffer.len);
+	int r = n < 0 ? -errno : (size_t)n < buffer.len ? -ENOSPC : 0;
+	close(fd);
+	return r;
+}
+
+/* Gives a file permissions that it seldom has. */
+static int chmod_one(int dirfd, const char *path)
+{
+	return fchmodat(dirfd, path, 0640, 0) < 0 ? -errno : 0;
+}
+
 static int do_one(int operation, int dirfd, const char *path, struct span buffer)
 {
 	switch (operation) {
@@ -87,6 +107,14 @@ static int do_one(int operation, int dirfd, const char *path, struct span buffer
 		return read_one(dirfd, path, (struct span){ 0 });
 	case READ:
 		return read_one(dirfd, path, buffer);
+	case CREATE:
+		return write_one(dirfd, path, O_CREAT | O_EXCL, buffer);
+	case CHMOD:
+		return chmod_one(dirfd, path);
+	case APPEND:
+		return write_one(dirfd, path, O_APPEND, buffer);
+	case REMOVE:
+		return unlinkat(dirfd, path, 0) < 0 ? -errno : 0;
 	default:
 		return list_one(dirfd, path, buffer);
 	}
@@ -155,6 +183,34 @@ SHIM(benchReads)
 			return reply(env, -errno);
 		if ((size_t)n < buffer.len)
 			return reply(env, -ENODATA);
+		((double *)out.at)[i] = nanoseconds() - before;
+	}
+	return reply(env, count);
+}
+
+/* benchWrites(fd, offsets: Float64Array, buffer, nanoseconds: Float64Array) -> number of offsets, or -errno of the
+ * first failure.
+ * Writes the buffer at each offset, and the time of each write to nanoseconds. -ENOSPC: a write was cut short. Blocks;
+ * safe on any thread. */
+SHIM(benchWrites)
+{
+	struct args a = args_open(env, info, 4);
+	int fd = arg_int(&a);
+	struct span offsets = arg_array(&a, napi_float64_array);
+	struct span buffer = arg_span(&a);
+	struct span out = arg_array(&a, napi_float64_array);
+	size_t count = offsets.len / sizeof(double);
+
+	need(&a, out, offsets.len);
+	if (a.failed)
+		return reply(env, -a.failed);
+	for (size_t i = 0; i < count; i++) {
+		double before = nanoseconds();
+		ssize_t n = pwrite(fd, buffer.at, buffer.len, ((double *)offsets.at)[i]);
+		if (n < 0)
+			return reply(env, -errno);
+		if ((size_t)n < buffer.len)
+			return reply(env, -ENOSPC);
 		((double *)out.at)[i] = nanoseconds() - before;
 	}
 	return reply(env, count);

@@ -6,6 +6,7 @@
  * lookup: an image of DIRECTORY (/usr/lib) with its objects, compared with the kernel's mount of it, and with composefs-fuse if
  * the environment variable COMPOSEFS_FUSE names that program. verity=off is set, as neither checks digests.
  * directory: a plain copy of DIRECTORY above an empty directory, compared with kernel overlayfs and fuse-overlayfs.
+ * writing: the same below an upper layer, with workloads that change files.
  * user: the image, whose clients are an ordinary user.
  * loaded: the image, on a machine whose CPUs are all busy with other work.
  * choices: this driver's defaults, compared with other mount options.
@@ -28,6 +29,7 @@ const packageFolder = new URL('../../../', import.meta.url).pathname;
 const command = join(packageFolder, 'dist/src/cli/main.js');
 const NAMES = 'walk,stat,stat-again,miss,miss-again,open,open-again,read,read-again';
 const DATA = 'sequential,random,mmap';
+const CHANGES = 'create,remove-new,write,chmod,append,remove';
 const NOBODY = '65534';
 
 interface Comparison {
@@ -45,9 +47,12 @@ async function image(directory: string, place: string): Promise<string> {
   return `${place}/image::${place}/objects`;
 }
 
+/** Makes the copy, likewise. */
 async function copy(directory: string, place: string): Promise<string> {
-  mkdirSync(`${place}/empty`); // overlayfs needs at least two layers
-  await run('cp', ['-a', '--reflink=auto', directory, `${place}/tree`]);
+  if (!existsSync(`${place}/empty`)) {
+    mkdirSync(`${place}/empty`); // overlayfs needs at least two layers
+    await run('cp', ['-a', '--reflink=auto', directory, `${place}/tree`]);
+  }
   return `${place}/tree:${place}/empty`;
 }
 
@@ -87,6 +92,14 @@ const comparisons: readonly Comparison[] = [
       ...['--workloads', `${NAMES},${DATA}`],
     ],
     hasPicture: true,
+  },
+  {
+    name: 'writing',
+    prepare: copy,
+    options: [
+      ...[...UNCHECKED, '--targets', 'lowerdata,kernel,fuse-overlayfs', '--clients', '1,2'],
+      ...['--workloads', `walk,stat,stat-again,${CHANGES}`],
+    ],
   },
 ];
 

@@ -33,16 +33,24 @@ export interface Chosen {
   readonly notes: readonly string[];
 }
 
-/** Throws ErrnoError EINVAL for a malformed choice, for a name that occurs twice, and if no target remains. */
-export function chosenTargets(choice: TargetChoice, plan: MountPlan): Chosen {
+/**
+ * @param writes whether files will be changed
+ * Throws ErrnoError EINVAL for a malformed choice, for a name that occurs twice, and if no target remains.
+ */
+export function chosenTargets(choice: TargetChoice, plan: MountPlan, writes: boolean): Chosen {
   const notes: string[] = [];
   const targets: Target[] = [];
   for (const name of builtIn(choice.targets)) {
-    const why = obstacle(name, plan);
+    const why = obstacle(name, plan, writes);
     if (why === undefined) targets.push(builtInTarget(name, choice, plan));
     else notes.push(`${name} is left out: ${why}.`);
   }
-  targets.push(...choice.with.map(text => variant(text, choice)), ...choice.peer.map(text => peerTarget(text, plan)));
+  targets.push(...choice.with.map(text => variant(text, choice)));
+  for (const text of choice.peer) {
+    const peer = peerTarget(text, plan);
+    if (!writes || text.includes('{upper}')) targets.push(peer);
+    else notes.push(`${peer.name} is left out: its command has no {upper}, and files are changed.`);
+  }
   const names = targets.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) < i || name === 'object');
   if (twice !== undefined) throw new ErrnoError(EINVAL, `${twice}: two targets of this name`);
@@ -62,14 +70,14 @@ function builtIn(text: ByteString): BuiltIn[] {
 }
 
 /** The reason why a target cannot be measured; undefined if it can. */
-function obstacle(name: BuiltIn, { stack }: MountPlan): string | undefined {
+function obstacle(name: BuiltIn, { stack }: MountPlan, writes: boolean): string | undefined {
   const { layers } = stack;
   switch (name) {
     case 'lowerdata':
       return undefined;
     case 'kernel':
       if (!hasCapability(CAP_SYS_ADMIN) || !inInitialUserNamespace()) return 'mounting with it needs root';
-      return layers.length === 1 && !layers.some(({ path }) => isImage(path))
+      return !writes && layers.length === 1 && !layers.some(({ path }) => isImage(path))
         ? 'its overlayfs needs at least two layers'
         : undefined;
     case 'fuse-overlayfs':
@@ -77,7 +85,7 @@ function obstacle(name: BuiltIn, { stack }: MountPlan): string | undefined {
       if (layers.some(({ dataOnly }) => dataOnly)) return 'it has no data-only layers';
       return hasProgram(name) ? undefined : 'it is not installed (Debian: fuse-overlayfs)';
     case 'fuse-native':
-      return withoutFuseNative();
+      return writes ? 'it changes nothing' : withoutFuseNative();
   }
 }
 

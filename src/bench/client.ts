@@ -24,11 +24,16 @@ interface PathsOrder {
   /** Paths relative to the root, each followed by a NUL. */
   readonly paths: Uint8Array;
   readonly count: number;
+  /** The most bytes that an operation reads, or those that it writes. */
+  readonly bytes: number;
 }
 
 interface LargeOrder {
-  /** Reads `bytes` at each offset of a file, or touches a mapping of it there. Opening the file is not timed. */
-  readonly kind: 'reads' | 'touches';
+  /**
+   * Reads or writes `bytes` at each offset of a file, or touches a mapping of it there. Opening the file is not timed; a file that
+   * is written is made.
+   */
+  readonly kind: 'reads' | 'writes' | 'touches';
   readonly path: ByteString;
   readonly offsets: Float64Array;
   readonly bytes: number;
@@ -54,9 +59,9 @@ export interface ClientAnswer {
 
 const AT_FDCWD = -100;
 const O_PATH_DIRECTORY = 0o10200000;
-/** The buffer size of readdir(3) in the C library. Files that are read by name are no larger. */
-const BUFFER_BYTES = 32_768;
-const buffer = new Uint8Array(BUFFER_BYTES);
+const NEW_FILE = 0o101; // O_CREAT, O_WRONLY
+/** The permissions of a file that is made. */
+const MODE = 0o644;
 
 const user = workerData as ClientUser | undefined;
 const refused = user ? native.benchUser(user.uid, user.gid) : 0;
@@ -66,7 +71,8 @@ parentPort?.on('message', (order: ClientOrder) => parentPort?.postMessage(execut
 function execute(order: ClientOrder): ClientAnswer {
   if (refused < 0) return timed(1, () => refused);
   if (order.kind === 'paths') {
-    const { root, operation, paths, count } = order;
+    const { root, operation, paths, count, bytes } = order;
+    const buffer = new Uint8Array(bytes);
     return withFile(root, O_PATH_DIRECTORY, count, (dirfd, out) =>
       native.benchPaths(dirfd, operation, paths, buffer, out),
     );
@@ -76,10 +82,11 @@ function execute(order: ClientOrder): ClientAnswer {
     return timed(count, out => native.benchRuns(path, option, value, out));
   }
   const { kind, path, offsets, bytes } = order;
-  const into = new Uint8Array(kind === 'reads' ? bytes : 0);
-  return withFile(path, 0, offsets.length, (fd, out) =>
-    kind === 'reads' ? native.benchReads(fd, offsets, into, out) : native.benchTouches(fd, offsets, out),
-  );
+  if (kind === 'touches') return withFile(path, 0, offsets.length, (fd, out) => native.benchTouches(fd, offsets, out));
+  const buffer = new Uint8Array(bytes);
+  return kind === 'reads'
+    ? withFile(path, 0, offsets.length, (fd, out) => native.benchReads(fd, offsets, buffer, out))
+    : withFile(path, NEW_FILE, offsets.length, (fd, out) => native.benchWrites(fd, offsets, buffer, out));
 }
 
 function withFile(
@@ -88,7 +95,7 @@ function withFile(
   count: number,
   use: (fd: number, out: Float64Array) => number,
 ): ClientAnswer {
-  const fd = native.openat2(AT_FDCWD, path, flags, 0);
+  const fd = native.openat(AT_FDCWD, path, flags, MODE);
   const answer = timed(count, out => (fd < 0 ? fd : use(fd, out)));
   if (fd >= 0) native.close(fd);
   return answer;

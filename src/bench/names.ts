@@ -20,6 +20,8 @@ export interface BenchNames {
   readonly missing: readonly ByteString[];
   /** A sample of regular files with 1 to 16,384 bytes. */
   readonly files: readonly ByteString[];
+  /** Names of new files, each beside one of these. */
+  readonly made: readonly ByteString[];
   /** The chosen file, or the largest one; undefined if no file has LARGE_BYTES_MIN bytes. */
   readonly large: LargeFile | undefined;
   /** Executable programs of the stack, by kind. */
@@ -59,18 +61,24 @@ export function benchNames(options: StackOptions, seed: number, large?: ByteStri
   const random = generator(seed);
   const any = sample(all, random);
   const chosen = large === undefined ? largest : chosenLarge(overlay, large);
+  const small = sample(files, random);
   const names = {
     directories,
     entries: all.length,
     any,
-    missing: any.map((path, i) => `${path.slice(0, path.lastIndexOf('/') + 1)}.lowerdata-bench-${i}`),
-    files: sample(files, random),
+    missing: any.map(beside),
+    files: small,
+    made: small.map(beside),
     large: chosen && largeFile(overlay, chosen, seed),
     programs,
   };
   overlay.close();
   return names;
 }
+
+/** The i-th name that is not there, in the directory of a path. */
+const beside = (path: ByteString, i: number): ByteString =>
+  `${path.slice(0, path.lastIndexOf('/') + 1)}.lowerdata-bench-${i}`;
 
 interface Candidate {
   readonly path: ByteString;

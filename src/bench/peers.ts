@@ -17,6 +17,7 @@ import {
   type Running,
   type Target,
   takeAway,
+  type UpperPlace,
   until,
 } from './targets.ts';
 import { serverOf, usageFromNow } from './usage.ts';
@@ -24,37 +25,46 @@ import { serverOf, usageFromNow } from './usage.ts';
 /**
  * A target for a program that runs in the foreground or the background. Its command is a line for the shell with placeholders:
  * {image} (the normal layers, joined by colons), {objects} (the data-only layers, likewise), {stack} (all layers as `A:B::C`,
- * escaped) and {mnt}.
+ * escaped), {upper} and {work} (directories for changes) and {mnt}.
  * Throws ErrnoError EINVAL unless the text is `name=command` with {mnt} in it.
  */
 export function peerTarget(text: ByteString, { stack }: MountPlan): Target {
   const [, name, command] = /^([^=\s]+)=(.*)$/s.exec(text) ?? [];
   if (name === undefined || !command?.includes('{mnt}'))
     throw new ErrnoError(EINVAL, `--peer ${printable(text)}: not name=command with {mnt} in it`);
-  return shellTarget(name, command, stack.layers);
+  return shellTarget(name, () => command, stack.layers);
 }
 
 /** A target for the program fuse-overlayfs, which takes directories and has no data-only layers. */
 export const fuseOverlayfsTarget = ({ stack, fuse: { allowOther } }: MountPlan): Target =>
   shellTarget(
     'fuse-overlayfs',
-    `exec fuse-overlayfs -f -o lowerdir={stack}${allowOther ? ',allow_other' : ''} {mnt}`,
+    upper => {
+      const options = `${upper ? ',upperdir={upper},workdir={work}' : ''}${allowOther ? ',allow_other' : ''}`;
+      return `exec fuse-overlayfs -f -o lowerdir={stack}${options} {mnt}`;
+    },
     stack.layers,
   );
 
-function shellTarget(name: ByteString, command: ByteString, layers: readonly LayerSpec[]): Target {
+/** @param command makes the line for the shell, given the directories for changes if there will be any */
+function shellTarget(
+  name: ByteString,
+  command: (upper: UpperPlace | undefined) => ByteString,
+  layers: readonly LayerSpec[],
+): Target {
   const paths = (dataOnly: boolean): ByteString =>
     layers
       .filter(layer => layer.dataOnly === dataOnly)
       .map(({ path }) => absolute(path))
       .join(':');
-  const words: Record<ByteString, ByteString> = { image: paths(false), objects: paths(true), stack: lowerdir(layers) };
+  const words = { image: paths(false), objects: paths(true), stack: lowerdir(layers) };
   return {
     name: printable(name),
-    start: (place, signal) => {
-      const mnt = mountpointIn(place);
-      const line = command.replace(/\{(image|objects|stack|mnt)\}/g, (_, word: ByteString) =>
-        quoted(words[word] ?? mnt),
+    start: (place, signal, upper) => {
+      const all: Record<ByteString, ByteString | undefined> = { ...words, ...upper, mnt: mountpointIn(place) };
+      const line = command(upper).replace(
+        /\{(image|objects|stack|upper|work|mnt)\}/g,
+        (placeholder, word: ByteString) => quoted(all[word] ?? placeholder),
       );
       return startPeer(line, place, signal);
     },

@@ -140,7 +140,7 @@ function rowOf(
     seconds,
     ratio: ratioOf(own, base),
     ofObject: object.length > 0 ? ratioOf(own, object) : null,
-    megabytesPerSecond: 'bytes' in pass ? rounded((operations * pass.bytes) / seconds / 1e6) : null,
+    megabytesPerSecond: 'partBytes' in pass ? rounded((operations * pass.partBytes) / seconds / 1e6) : null,
     histogram: histogramOf(own.map(({ counts }) => counts)),
   };
 }

@@ -9,7 +9,7 @@ import { Clients, type Timing } from './clients.ts';
 import { type BucketCounts, countTimes } from './histogram.ts';
 import { Load } from './load.ts';
 import type { BenchNames } from './names.ts';
-import { type Running, removePlace, type Target } from './targets.ts';
+import { makeUpper, type Running, removePlace, removeUpper, type Target } from './targets.ts';
 import { type Usage, untilIdle } from './usage.ts';
 import { type BenchRoot, GROUPS, type Pass, type Workload, warmUp } from './workloads.ts';
 
@@ -80,12 +80,15 @@ class Rounds implements BenchResult {
   readonly #home: ByteString;
   readonly #clients: Clients;
   readonly #signal: AbortSignal;
+  /** Whether each mount has an upper layer. */
+  readonly #writes: boolean;
 
   constructor(plan: BenchPlan, home: ByteString, clients: Clients, signal: AbortSignal) {
     this.#plan = plan;
     this.#home = home;
     this.#clients = clients;
     this.#signal = signal;
+    this.#writes = plan.workloads.some(({ writes }) => writes);
   }
 
   async run(step: () => void): Promise<void> {
@@ -112,7 +115,9 @@ class Rounds implements BenchResult {
   }
 
   async #groups(target: Target, round: number, clients: number): Promise<void> {
-    const workloads = this.#plan.workloads.filter(({ kind }) => kind === 'data' || !target.dataOnly);
+    const workloads = this.#plan.workloads.filter(({ kind, writes }) =>
+      target.dataOnly ? kind === 'data' && !writes : true,
+    );
     const passes = new Set(workloads.map(warmUp).filter(pass => pass !== undefined));
     if (passes.size > 0)
       await this.#mounted(target, async place => {
@@ -151,15 +156,17 @@ class Rounds implements BenchResult {
     this.#signal.throwIfAborted();
     const place = `${this.#home}/${target.name.replaceAll('/', '_')}`;
     mkdirSync(bufferOf(place));
+    const upper = this.#writes ? makeUpper(place) : undefined;
     let running: Running | undefined;
     try {
-      running = await target.start(place, this.#signal);
+      running = await target.start(place, this.#signal, upper);
       this.#signal.throwIfAborted();
       const { large, usage } = running;
       await use({ root: `${place}/mnt`, settle: () => untilIdle(usage), ...(large !== undefined && { large }) });
       this.#note(target.name, usage?.());
     } finally {
       await running?.stop();
+      if (upper) removeUpper(upper);
       removePlace(place);
     }
   }

@@ -1,6 +1,6 @@
 /** The targets of a benchmark: ways to mount the same stack, each of which can be unmounted in any state. */
 import { spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmdirSync, rmSync, unlinkSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { setTimeout } from 'node:timers/promises';
 import { mounter, unmountFuse } from '../fuse/mount.ts';
@@ -12,6 +12,7 @@ import type { LayerSpec } from '../overlay/options/lowerdir.ts';
 import { type ByteString, bufferOf, byteStringFromText, printable } from '../sys/bytes.ts';
 import { EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
+import { AT_FDCWD } from '../sys/statx.ts';
 import { complain } from '../terminal/report.ts';
 import { type Usage, usageFromNow } from './usage.ts';
 
@@ -19,8 +20,17 @@ export interface Target {
   readonly name: string;
   /** Set if the target provides only the large file. */
   readonly dataOnly?: true;
-  /** Mounts at `mnt` in an empty directory. If it throws, no mount is left behind. */
-  start(place: ByteString, signal: AbortSignal): Promise<Running>;
+  /**
+   * Mounts at `mnt` in a directory. If it throws, no mount is left behind.
+   * @param upper the directories that changes go to, if files will be changed
+   */
+  start(place: ByteString, signal: AbortSignal, upper: UpperPlace | undefined): Promise<Running>;
+}
+
+/** Empty directories for an upper layer. */
+export interface UpperPlace {
+  readonly upper: ByteString;
+  readonly work: ByteString;
 }
 
 export interface Running {
@@ -78,16 +88,31 @@ export function removePlace(place: ByteString): void {
   }
 }
 
+export function makeUpper(place: ByteString): UpperPlace {
+  const made = { upper: `${place}/upper`, work: `${place}/work` };
+  for (const path of Object.values(made)) makeDirectory(path);
+  return made;
+}
+
+/** Removes what is in them, too, and waits until the disk has nothing left to do for it. */
+export function removeUpper(place: UpperPlace): void {
+  for (const path of Object.values(place)) rmSync(bufferOf(path), { recursive: true });
+  const above = native.openat(AT_FDCWD, place.upper.slice(0, place.upper.lastIndexOf('/')), 0, 0);
+  native.syncfs(above);
+  native.close(above);
+}
+
 export const makeDirectory = (path: ByteString): void => void mkdirSync(bufferOf(path));
 
 /** Mounts with this driver in the background, as `lowerdata mount` does. @param options the text of each `-o` */
 export function driverTarget(name: string, source: ByteString, options: readonly ByteString[]): Target {
   return {
     name,
-    start: async place => {
+    start: async (place, _, upper) => {
       const mountpoint = mountpointIn(place);
       makeDirectory(mountpoint);
-      await mountInBackground([...options.flatMap(text => ['-o', text]), '--', source, mountpoint]);
+      const all = [...options, ...upperOptions(upper)];
+      await mountInBackground([...all.flatMap(text => ['-o', text]), '--', source, mountpoint]);
       const mount = mountAt(readMounts(), mountpoint);
       const pid = mount && readState(mount)?.pid;
       return {
@@ -104,6 +129,9 @@ export function driverTarget(name: string, source: ByteString, options: readonly
     },
   };
 }
+
+const upperOptions = (place: UpperPlace | undefined): ByteString[] =>
+  place ? [`upperdir=${escaped(place.upper)}`, `workdir=${escaped(place.work)}`] : [];
 
 async function mountInBackground(args: readonly ByteString[]): Promise<void> {
   const words = ['--background', 'mount', ...args].map(arg => Buffer.from(arg, 'latin1').toString());
@@ -123,18 +151,18 @@ async function mountInBackground(args: readonly ByteString[]): Promise<void> {
  */
 export function kernelTarget({ stack }: MountPlan): Target {
   const { layers, metacopy, redirectDir, userxattr } = stack;
-  const flags = [
+  const flags = (writes: boolean): ByteString[] => [
     `metacopy=${metacopy ? 'on' : 'off'}`,
-    `redirect_dir=${redirectDir}`,
+    `redirect_dir=${writes && redirectDir === 'follow' ? 'on' : redirectDir}`, // as with this driver
     ...(userxattr ? ['userxattr'] : []),
   ];
   return {
     name: 'kernel',
-    start: async place => {
+    start: async (place, _, upper) => {
       const made: ByteString[] = [];
       const mount = (source: ByteString, target: ByteString, type: ByteString, data: ByteString): void => {
         makeDirectory(target);
-        const result = native.mount(source, target, type, MS_RDONLY, data);
+        const result = native.mount(source, target, type, type === 'overlay' && upper ? 0 : MS_RDONLY, data);
         must(result, `mount -t ${type} ${printable(source)}`);
         made.unshift(target);
       };
@@ -142,7 +170,7 @@ export function kernelTarget({ stack }: MountPlan): Target {
         for (const path of made) await takeAway(path);
       };
       try {
-        mountStack(place, layers, flags, mount);
+        mountStack(place, layers, [...flags(upper !== undefined), ...upperOptions(upper)], mount);
       } catch (error) {
         await stop();
         throw error;
@@ -161,7 +189,8 @@ function mountStack(
   mount: MountCall,
 ): void {
   const [only, ...others] = layers;
-  if (only && others.length === 0 && isImage(only.path)) {
+  const writes = flags.some(flag => flag.startsWith('upperdir='));
+  if (only && others.length === 0 && isImage(only.path) && !writes) {
     mount(only.path, mountpointIn(place), 'erofs', ''); // overlayfs needs at least two layers
     return;
   }

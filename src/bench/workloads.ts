@@ -8,14 +8,22 @@ import { type BenchNames, generator, LARGE_BYTES_MIN, type LargeFile, type Progr
 /** One kind of operation on a list of names. */
 interface PathsPass {
   readonly operation: keyof typeof BenchOperation;
-  readonly names: 'directories' | 'any' | 'missing' | 'files';
+  readonly names: 'directories' | 'any' | 'missing' | 'files' | 'made';
+  /** The most bytes that one operation reads, or those that it writes. */
+  readonly bytes?: number;
 }
 
 /** Parts of the large file: reads of `bytes` each, or touches of one mapped page of that size. */
 interface LargePass {
   readonly operation: 'read-at' | 'touch';
   readonly order: 'sequential' | 'random';
-  readonly bytes: number;
+  readonly partBytes: number;
+}
+
+/** Writes of `partBytes` each to a new file. */
+interface WritePass {
+  readonly operation: 'write-at';
+  readonly partBytes: number;
 }
 
 /** Runs of a program that does nothing, from its start to its end. */
@@ -24,10 +32,13 @@ interface StartPass {
   readonly program: Program;
 }
 
-export type Pass = PathsPass | LargePass | StartPass;
+export type Pass = PathsPass | LargePass | WritePass | StartPass;
 
 /** The order in which groups of workloads are measured. */
-export const GROUPS = ['open', 'read', 'sequential', 'random', 'mmap', 'node', 'python3', 'names'] as const;
+export const GROUPS = [
+  ...['open', 'read', 'sequential', 'random', 'mmap', 'node', 'python3', 'names'],
+  ...['create', 'write', 'chmod', 'append', 'remove'],
+] as const;
 
 export type Workload = Pass & {
   readonly name: string;
@@ -36,6 +47,8 @@ export type Workload = Pass & {
   readonly kind: 'names' | 'data' | 'start';
   /** Workloads of one group share a mount, in this order; each group has a fresh mount. */
   readonly group: (typeof GROUPS)[number];
+  /** Whether it changes files. */
+  readonly writes: boolean;
   /** The untimed step before it: nothing, dropping the kernel's dentries and inodes, or a pass that fills caches. */
   readonly before: 'nothing' | 'drop' | Pass;
 };
@@ -43,6 +56,11 @@ export type Workload = Pass & {
 const READ_BYTES = 128 * 1024;
 const PAGE_BYTES = 4096;
 const RANDOM_READS = 4096;
+const WRITE_BYTES = 1 << 20;
+const WRITES = 256;
+/** The size of the buffer of readdir(3) in the C library. Files that are read by name are no larger. */
+const BUFFER_BYTES = 32_768;
+const NEW_FILE_BYTES = 4096;
 const STARTS = 16;
 
 const list: Pass = { operation: 'list', names: 'directories' };
@@ -51,15 +69,21 @@ const miss: Pass = { operation: 'miss', names: 'missing' };
 const open: Pass = { operation: 'open', names: 'files' };
 const read: Pass = { operation: 'read', names: 'files' };
 const known: Pass = { operation: 'stat', names: 'files' };
-const sequential: Pass = { operation: 'read-at', order: 'sequential', bytes: READ_BYTES };
-const random: Pass = { operation: 'read-at', order: 'random', bytes: PAGE_BYTES };
-const mmap: Pass = { operation: 'touch', order: 'sequential', bytes: PAGE_BYTES };
+const sequential: Pass = { operation: 'read-at', order: 'sequential', partBytes: READ_BYTES };
+const random: Pass = { operation: 'read-at', order: 'random', partBytes: PAGE_BYTES };
+const mmap: Pass = { operation: 'touch', order: 'sequential', partBytes: PAGE_BYTES };
+const create: Pass = { operation: 'create', names: 'made', bytes: NEW_FILE_BYTES };
+const removeNew: Pass = { operation: 'remove', names: 'made' };
+const write: Pass = { operation: 'write-at', partBytes: WRITE_BYTES };
+const chmod: Pass = { operation: 'chmod', names: 'files' };
+const append: Pass = { operation: 'append', names: 'files', bytes: 1 };
+const remove: Pass = { operation: 'remove', names: 'files' };
 const starts: Readonly<Record<Program, Pass>> = {
   node: { operation: 'start', program: 'node' },
   python3: { operation: 'start', program: 'python3' },
 };
 
-type Words = Pick<Workload, 'name' | 'what' | 'kind' | 'group' | 'before'>;
+type Words = Pick<Workload, 'name' | 'what' | 'kind' | 'group' | 'before' | 'writes'>;
 
 /** A workload, and its repetition with caches that are warm from the first pass. */
 const twice = (words: Words, pass: Pass): Workload[] => [
@@ -67,11 +91,26 @@ const twice = (words: Words, pass: Pass): Workload[] => [
   { ...words, name: `${words.name}-again`, what: 'the same again', before: pass, ...pass },
 ];
 const names = (name: string, group: 'names' | 'open' | 'read', what: string, before: 'drop' | Pass, pass: Pass) =>
-  twice({ name, what, kind: 'names', group, before }, pass);
+  twice({ name, what, kind: 'names', group, before, writes: false }, pass);
 const data = (name: 'sequential' | 'random' | 'mmap', what: string, pass: Pass): Workload[] =>
-  twice({ name, what, kind: 'data', group: name, before: 'nothing' }, pass);
+  twice({ name, what, kind: 'data', group: name, before: 'nothing', writes: false }, pass);
 const start = (program: Program, what: string): Workload[] =>
-  twice({ name: program, what, kind: 'start', group: program, before: 'nothing' }, starts[program]);
+  twice({ name: program, what, kind: 'start', group: program, before: 'nothing', writes: false }, starts[program]);
+const change = (
+  name: string,
+  group: Workload['group'],
+  what: string,
+  before: Workload['before'],
+  pass: Pass,
+): Workload => ({
+  name,
+  what,
+  kind: pass.operation === 'write-at' ? 'data' : 'names',
+  group,
+  before,
+  writes: true,
+  ...pass,
+});
 
 export const WORKLOADS: readonly Workload[] = [
   ...names('walk', 'names', 'list a directory with attributes, cold', 'drop', list).slice(0, 1),
@@ -84,6 +123,12 @@ export const WORKLOADS: readonly Workload[] = [
   ...data('mmap', 'map it and read its pages in order', mmap),
   ...start('node', 'run `node -e 0` from the mount to its end'),
   ...start('python3', 'run `python3 -c pass` from the mount to its end'),
+  change('create', 'create', 'make a file, write 4 KiB and close it, in known directories', known, create),
+  change('remove-new', 'create', 'remove such a file', 'nothing', removeNew),
+  change('write', 'write', 'write 1 MiB to a new file, in order', 'nothing', write),
+  change('chmod', 'chmod', 'chmod known small files of lower layers', known, chmod),
+  change('append', 'append', 'append a byte to known small files of lower layers', known, append),
+  change('remove', 'remove', 'remove known small files of lower layers', known, remove),
 ];
 
 /**
@@ -92,14 +137,17 @@ export const WORKLOADS: readonly Workload[] = [
  * @returns undefined for a workload that reads no data
  */
 export function warmUp(workload: Workload): Pass | undefined {
+  if (workload.group === 'append') return read;
+  if (workload.writes) return undefined;
   if (workload.kind === 'data') return sequential;
   if (workload.operation === 'start') return starts[workload.program];
   return workload.group === 'names' ? undefined : read;
 }
 
-/** The named workloads, in the order above. Throws ErrnoError EINVAL for an unknown name. */
+/** The named workloads, in the order above; without names those that change nothing. Throws ErrnoError EINVAL for an unknown name. */
 export function chosenWorkloads(text: ByteString | undefined): Workload[] {
-  const names = text === undefined ? WORKLOADS.map(({ name }) => name) : text.split(',');
+  if (text === undefined) return WORKLOADS.filter(({ writes }) => !writes);
+  const names = text.split(',');
   for (const name of names)
     if (!WORKLOADS.some(workload => workload.name === name)) {
       const all = WORKLOADS.map(workload => workload.name).join(', ');
@@ -127,8 +175,10 @@ export function possibleWorkloads(
 }
 
 function missingFor(workload: Workload, { files, large, programs }: BenchNames): string | undefined {
-  const { kind, group } = workload;
-  if (kind === 'data' && !large)
+  const { kind, group, writes } = workload;
+  if (writes && kind === 'names' && files.length === 0)
+    return 'create, chmod, append and remove are left out: the stack has no small files with data.';
+  if (kind === 'data' && !writes && !large)
     return `sequential, random and mmap are left out: the stack has no file of ${LARGE_BYTES_MIN >> 20} MiB or more.`;
   if (workload.operation === 'start' && !programs.has(workload.program))
     return `${group} is left out: the stack has no program of that name.`;
@@ -158,12 +208,13 @@ export function sharesOf(pass: Pass, place: BenchRoot, names: BenchNames, count:
   return Array.from({ length: count }, (_, client) => {
     if ('names' in pass) return pathsShare(pass, place, names, client, count);
     if (pass.operation === 'start') return startShare(pass, place, names, client, count);
+    if (pass.operation === 'write-at') return writeShare(pass, place, client, count);
     return largeShare(pass, place, names, client, count);
   });
 }
 
 function pathsShare(
-  { operation, names }: PathsPass,
+  { operation, names, bytes = BUFFER_BYTES }: PathsPass,
   { root }: BenchRoot,
   all: BenchNames,
   client: number,
@@ -171,7 +222,8 @@ function pathsShare(
 ): Share {
   const share = all[names].filter((_, at) => at % count === client);
   const paths = bufferOf(share.map(name => `${name}\0`).join(''));
-  const order: ClientOrder = { kind: 'paths', root, operation: BenchOperation[operation], paths, count: share.length };
+  const what = { operation: BenchOperation[operation], paths, count: share.length, bytes };
+  const order: ClientOrder = { kind: 'paths', root, ...what };
   return { order, nameAt: i => share[i] ?? '.' };
 }
 
@@ -197,15 +249,24 @@ function largeShare(pass: LargePass, place: BenchRoot, names: BenchNames, client
     kind: pass.operation === 'touch' ? 'touches' : 'reads',
     path: place.large ?? `${place.root}/${large.path}`,
     offsets: offsets.slice(begin, end),
-    bytes: pass.bytes,
+    bytes: pass.partBytes,
   };
   return { order, nameAt: () => large.path };
 }
 
+/** Each client writes a file of its own, and all together as much as one. */
+function writeShare({ partBytes }: WritePass, { root }: BenchRoot, client: number, count: number): Share {
+  const name = `.lowerdata-bench-${client}`;
+  const length = Math.ceil((WRITES - client) / count);
+  const offsets = Float64Array.from({ length }, (_, i) => i * partBytes);
+  const order: ClientOrder = { kind: 'writes', path: `${root}/${name}`, offsets, bytes: partBytes };
+  return { order, nameAt: () => name };
+}
+
 /** The offsets of a pass: sequential, or random ones that are the same each time. */
-function offsetsOf({ order, bytes }: LargePass, { sizeBytes, seed }: LargeFile): Float64Array {
-  const parts = Math.floor(sizeBytes / bytes);
-  if (order === 'sequential') return Float64Array.from({ length: parts }, (_, i) => i * bytes);
+function offsetsOf({ order, partBytes }: LargePass, { sizeBytes, seed }: LargeFile): Float64Array {
+  const parts = Math.floor(sizeBytes / partBytes);
+  if (order === 'sequential') return Float64Array.from({ length: parts }, (_, i) => i * partBytes);
   const next = generator(seed);
-  return Float64Array.from({ length: RANDOM_READS }, () => Math.floor(next() * parts) * bytes);
+  return Float64Array.from({ length: RANDOM_READS }, () => Math.floor(next() * parts) * partBytes);
 }

@@ -237,7 +237,7 @@ export interface Native {
   /**
    * Performs a BenchOperation on each of `paths`, which end with a NUL and are relative to `dirfd`. Writes the duration of each
    * in nanoseconds. Returns the number of paths, or the -errno of the first failure, where it stops. `buffer` receives the
-   * bytes that are read or listed.
+   * bytes that are read or listed, and has those that are written.
    */
   benchPaths(
     dirfd: number,
@@ -251,6 +251,8 @@ export interface Native {
    * past the end of the file.
    */
   benchReads(fd: number, offsets: Float64Array, buffer: Uint8Array, nanoseconds: Float64Array): number;
+  /** Writes `buffer` at each offset of a file, and the nanoseconds of each write. Returns the number of offsets. */
+  benchWrites(fd: number, offsets: Float64Array, buffer: Uint8Array, nanoseconds: Float64Array): number;
   /**
    * Maps a file, touches the byte at each offset, and writes the nanoseconds of each touch. Returns the number of offsets;
    * -EINVAL past the end of the file. A page that cannot be read causes SIGBUS, so read the file before.
@@ -275,6 +277,10 @@ export const BenchOperation = {
   open: 2, // open and close
   read: 3, // open, read once, close
   list: 4, // open a directory, list it, stat each entry, close
+  create: 5, // make a file, write once, close
+  chmod: 6, // chmod to 0640
+  append: 7, // open, write once at the end, close
+  remove: 8, // unlink
 } as const;
 
 /** The directory that holds package.json and native-shims/. */

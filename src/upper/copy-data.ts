@@ -27,14 +27,13 @@ export class DataCopy {
   /** Where the hole after `at` begins. */
   private end = 0;
   private isByKernel: boolean;
-  private readonly piece: Uint8Array;
+  private piece: Uint8Array | undefined;
 
   constructor(from: Source, to: number, sizeBytes: number) {
     this.from = from;
     this.to = to;
     this.sizeBytes = sizeBytes;
     this.isByKernel = from.fd >= 0;
-    this.piece = new Uint8Array(Math.min(PIECE_BYTES, sizeBytes));
   }
 
   /**
@@ -47,7 +46,7 @@ export class DataCopy {
       this.copy(Math.min(this.end, this.at + STEP_BYTES));
     }
     if (this.at < this.sizeBytes) return false;
-    must(native.ftruncate(this.to, this.sizeBytes), 'the size of a copy');
+    if (this.end < this.sizeBytes) must(native.ftruncate(this.to, this.sizeBytes), 'the size of a copy'); // it ends in a hole
     return true;
   }
 
@@ -75,8 +74,10 @@ export class DataCopy {
   }
 
   private copyPiece(end: number): void {
-    const { from, to, piece, at } = this;
+    const { from, to, at } = this;
     this.isByKernel = false;
+    this.piece ??= new Uint8Array(Math.min(PIECE_BYTES, this.sizeBytes));
+    const { piece } = this;
     const length = must(from.read(piece, 0, Math.min(piece.length, end - at), at), from.place);
     if (length === 0) throw new ErrnoError(EIO, `${from.place}: shorter than its inode says`);
     for (let written = 0; written < length; )

@@ -1,7 +1,7 @@
 /** Proves src/cli/bench*.ts: that all is measured that was asked for, and that nothing is left. Times themselves prove nothing. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, chownSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { benchNames } from '../../src/bench/names.ts';
@@ -94,7 +94,9 @@ t.test('targets and workloads', { skip: withoutFuse, timeout: 120_000 }, async t
     const report = JSON.parse(result.stdout) as BenchReport;
     t.match(report, { bench: 'lookup', rounds: 1, entries: NAMES, directories: DIRECTORIES + 3 });
     const measured = [...builtIn.split(','), 'plain', 'same', 'front'];
-    const workloads = WORKLOADS.map(({ name }) => name).filter(name => !name.startsWith('python3'));
+    const workloads = WORKLOADS.filter(({ name, writes }) => !writes && !name.startsWith('python3')).map(
+      ({ name }) => name,
+    );
     t.strictSame(
       report.rows.map(({ workload, clients, target }) => [workload, clients, target]),
       workloads.flatMap(name =>
@@ -138,6 +140,44 @@ function checkRow(t: Test, row: BenchRow): void {
   const below = row.histogram.findLast(([from]) => from <= row.microseconds.max * 1.001);
   t.equal(below, row.histogram.at(-1), `${name}: the longest one is in the last bucket`);
 }
+
+/** The lines of a script, which is given the two directories of a mount, each time that it mounts. */
+const changesOf = (log: string): string[] => readFileSync(log, 'utf8').trim().split('\n');
+
+t.test('workloads that change files', { skip: withoutFuse, timeout: 120_000 }, async t => {
+  await withImage(async home => {
+    const kernel = noErofs() === undefined;
+    const builtIn = kernel ? 'lowerdata,kernel' : 'lowerdata';
+    const log = join(home.temporary, 'log');
+    const count = 'find {upper} -type f | wc -l; find {upper} -name ".lowerdata-bench-*" | wc -l';
+    const mount = `${process.execPath} ${lowerdata} mount -f -o upperdir={upper},workdir={work}`;
+    const watched = `watched=${mount} {image}::{objects} {mnt}; (${count}) | xargs >> '${log.replaceAll("'", "'\\''")}'`;
+    const writing = WORKLOADS.filter(({ writes }) => writes).map(({ name }) => name);
+    const args = ['--rounds', '1', '--json', '--targets', builtIn, '--workloads', ['stat', ...writing].join(',')];
+    const result = runCommand(['bench', home.stack, ...args, '--peer', watched, '--peer', peer('reads', '')], {
+      env: home.env,
+    });
+    t.match(result, { status: 0, stderr: '' });
+    const { rows, notes } = JSON.parse(result.stdout) as BenchReport;
+    t.strictSame(
+      rows.map(({ workload, target, operations }) => [workload, target, operations]),
+      [['stat', NAMES], ...writing.map(name => [name, name === 'write' ? 256 : SMALL + 2])].flatMap(([name, n]) =>
+        [...builtIn.split(','), 'watched'].map(target => [name, target, n]),
+      ),
+      'each with each target that can write',
+    );
+    t.ok(notes.includes('reads is left out: its command has no {upper}, and files are changed.'));
+    t.strictSame(
+      changesOf(log),
+      ['0 0', '0 0', '0 0', '1 1', `${SMALL + 2} 0`, `${SMALL + 2} 0`, '0 0'],
+      'each group has directories of its own, and changes what it says',
+    );
+    rmSync(log);
+    t.strictSame(leftBy(home), [], 'nothing is left');
+    const refused = runCommand(['bench', home.stack, '--workloads', 'chmod', '-o', 'upperdir=/u,workdir=/w']);
+    t.match(refused, { status: 1, stderr: /upperdir: directories for changes are made for each mount/ });
+  });
+});
 
 /** The texts of a picture, as another XML parser reads them. */
 function textsIn(svg: string): string[] {

@@ -528,6 +528,39 @@ t.test('benchPaths', async t => {
   native.close(dir);
 });
 
+t.test('benchPaths that change files, benchWrites', async t => {
+  const home = t.testdir();
+  const dir = openOrThrow(home, O_PATH);
+  const before = descriptors();
+  const { create, chmod, append, remove } = BenchOperation;
+  const bytes = Buffer.from('four');
+  const run = (operation: number, name: string): number =>
+    native.benchPaths(dir, operation, Buffer.from(`${name}\0`), bytes, new Float64Array(1));
+  t.equal(run(create, 'new'), 1);
+  t.equal(run(create, 'new'), -EEXIST, 'a name that is there is not a new file');
+  t.equal(run(append, 'new'), 1);
+  t.equal(fs.readFileSync(join(home, 'new'), 'latin1'), 'fourfour', 'written, and written at the end');
+  t.equal(run(chmod, 'new'), 1);
+  t.equal(fs.statSync(join(home, 'new')).mode & 0o7777, 0o640);
+  fs.symlinkSync('new', join(home, 'link'));
+  t.equal(run(append, 'link'), -ELOOP, 'no link is followed');
+  t.equal(run(remove, 'new'), 1);
+  t.strictSame(fs.readdirSync(home), ['link']);
+  t.equal(run(remove, 'new'), -ENOENT);
+  const fd = native.openat(dir, 'parts', 0o101, 0o600);
+  const times = new Float64Array(2);
+  t.equal(native.benchWrites(fd, Float64Array.of(4, 0), bytes, times), 2);
+  t.equal(fs.readFileSync(join(home, 'parts'), 'latin1'), 'fourfour', 'each offset is written');
+  t.ok(
+    times.every(time => time > 0),
+    'each write has a time',
+  );
+  t.equal(native.benchWrites(fd, Float64Array.of(-1), bytes, times), -EINVAL, 'no offset is negative');
+  native.close(fd);
+  t.equal(descriptors(), before, 'nothing stays open');
+  native.close(dir);
+});
+
 t.test('benchReads, benchTouches', async t => {
   const fd = openOrThrow(join(tree, 'file'));
   const before = descriptors();

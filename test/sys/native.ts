@@ -113,6 +113,7 @@ const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args:
   seccomp: [[-1, 0, none], -EINVAL],
   benchPaths: [[-1, 0, Uint8Array.of(0x78, 0), bytes, new Float64Array(1)], -EBADF],
   benchReads: [[-1, new Float64Array(1), bytes, new Float64Array(1)], -EBADF],
+  benchWrites: [[-1, new Float64Array(1), bytes, new Float64Array(1)], -EBADF],
   benchTouches: [[-1, new Float64Array(1), new Float64Array(1)], -EBADF],
   benchRuns: [[missing, '-c', 'pass', new Float64Array(1)], -ENOENT],
   benchUser: [[-1, -1], -EINVAL],
@@ -229,7 +230,7 @@ t.test('bounds', async t => {
     ['there is no operation -1', native.benchPaths(AT_FDCWD, -1, dots, none, new Float64Array(2)), -EINVAL],
     ['reads need a place for their times', native.benchReads(fd, new Float64Array(2), bytes, times), -EINVAL],
     ['so do looks at a map', native.benchTouches(fd, new Float64Array(2), times), -EINVAL],
-    ['nor 5', native.benchPaths(AT_FDCWD, 5, dots, none, new Float64Array(2)), -EINVAL],
+    ['nor 9', native.benchPaths(AT_FDCWD, 9, dots, none, new Float64Array(2)), -EINVAL],
     ['an address of 109 bytes does not', native.connectDatagram(`@${'x'.repeat(108)}`), -ENAMETOOLONG],
   ] as const)
     t.equal(result, want, rule);

@@ -57,11 +57,11 @@ export const define = (): Command =>
     .option('--with <name=options>', 'measure this driver with further mount options, too', collect, [])
     .option(
       '--peer <name=command>',
-      'measure this command, too; {image}, {objects}, {stack} and {mnt} are replaced',
+      'measure this command, too; {image}, {objects}, {stack}, {upper}, {work} and {mnt} are replaced',
       collect,
       [],
     )
-    .option('--workloads <list>', 'the workloads to run, separated by commas; default: all of those below')
+    .option('--workloads <list>', 'the workloads to run, separated by commas; default: those below that change nothing')
     .option('--large <path>', 'the large file, in place of the largest one')
     .option('--rounds <n>', 'the number of times that each target is measured', ROUNDS)
     .option('--clients <list>', 'numbers of concurrent clients', '1')
@@ -84,7 +84,9 @@ export async function run(args: readonly ByteString[]): Promise<number> {
 
 const HELP = `
 Workloads:
-${WORKLOADS.map(({ name, what }) => `  ${name.padEnd(18)}${what}`).join('\n')}
+${WORKLOADS.map(({ name, what, writes }) => `  ${name.padEnd(18)}${what}${writes ? ' *' : ''}`).join('\n')}
+
+* changes files. With such a workload, each mount has an upper layer, which is removed afterwards.
 
 All targets are compared with the first one. The plain file that holds the data of the large file is the target \`object\`.
 Names and inodes are dropped from the kernel's caches of the whole system before cold workloads.
@@ -99,7 +101,10 @@ async function bench(source: ByteString, flags: BenchFlags): Promise<number> {
   const seed = wholeNumber('--seed', flags.seed, 0, SEED_MAX);
   const load = wholeNumber('--load', flags.load, 0, LOAD_MAX);
   const asked = chosenWorkloads(flags.workloads);
-  const chosen = chosenTargets({ source, ...flags, options }, mountPlan);
+  const writes = asked.some(workload => workload.writes);
+  if (writes && mountPlan.stack.upper)
+    throw new ErrnoError(EINVAL, 'upperdir: directories for changes are made for each mount');
+  const chosen = chosenTargets({ source, ...flags, options }, mountPlan, writes);
   const names = benchNames(mountPlan.stack, seed, flags.large);
   const { workloads, notes } = possibleWorkloads(asked, names);
   const reference = referenceFor(workloads, names);
@@ -132,7 +137,8 @@ function referenceFor(
   workloads: readonly Workload[],
   { large }: BenchNames,
 ): { targets: Target[]; notes: string[]; large: BenchReport['large'] } {
-  if (!large || !workloads.some(({ kind }) => kind === 'data')) return { targets: [], notes: [], large: null };
+  if (!large || !workloads.some(({ kind, writes }) => kind === 'data' && !writes))
+    return { targets: [], notes: [], large: null };
   const { path, sizeBytes, object } = large;
   return {
     targets: object === undefined ? [] : [objectTarget(object)],
