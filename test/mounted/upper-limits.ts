@@ -1,4 +1,4 @@
-/** What a writable mount keeps when a change of it fails, and how many descriptors its files take. */
+/** What a writable mount keeps when a change of it fails, and how many descriptors and how long paths its files take. */
 import {
   chmodSync,
   closeSync,
@@ -16,8 +16,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { withExt4, withoutExt4 } from '../fixtures/mounts/ext4.ts';
-import { withoutWritableOverlay, withWritable } from '../fixtures/mounts/writable.ts';
+import { withExt4, withFilesystem, withoutExt4, withoutFilesystem } from '../fixtures/mounts/ext4.ts';
+import { run } from '../fixtures/mounts/kernel-mount.ts';
+import { runChanges, withoutWritableOverlay, withWritable } from '../fixtures/mounts/writable.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
 
@@ -118,6 +119,93 @@ t.test('files that are linked, and lose one of their names', { skip: withoutFuse
           [0o600, '1'],
         ],
         'a name that leads to another file by now is not taken for its own',
+      );
+    });
+  }),
+);
+
+/** EDQUOT, for which Node.js has no name. Source: asm-generic/errno.h. */
+const BEYOND = { message: /-122\b/ };
+
+t.test('a quota', { skip: withoutFuse || withoutFilesystem('btrfs') }, t =>
+  withScratchAsync(async home => {
+    const lowerdir = join(home, 'lower');
+    mkdirSync(lowerdir);
+    const data = 'lower'.repeat(4_000_000);
+    writeFileSync(join(lowerdir, 'file'), data);
+    await withFilesystem(home, 'btrfs', async top => {
+      const place = join(top, 'limited');
+      run('btrfs', 'quota', 'enable', top);
+      run('btrfs', 'subvolume', 'create', place);
+      run('btrfs', 'qgroup', 'limit', '8M', place);
+      await withWritable('lowerdata', { lowerdir, home: place, options: '' }, root => {
+        const file = join(root, 'file');
+        t.throws(() => openSync(file, 'a'), BEYOND, 'a copy of data is beyond it');
+        t.ok(readFileSync(file, 'latin1') === data, 'the file is as it was');
+        t.throws(() => writeFileSync(join(root, 'new'), data), BEYOND, 'so is new data');
+        rmSync(join(root, 'new'), { force: true });
+        chmodSync(file, 0o600);
+        t.equal(statSync(file).mode & 0o777, 0o600, 'what has room is done');
+        t.ok(readFileSync(file, 'latin1') === data, 'without the data');
+      });
+    });
+  }),
+);
+
+t.test('paths that no system call takes', { skip: withoutWritableOverlay }, t =>
+  withScratchAsync(async home => {
+    const lowerdir = join(home, 'lower');
+    mkdirSync(join(lowerdir, 'deep'), { recursive: true });
+    const [down, here] = ["for _ in range(40): os.chdir('n' * 200)", "os.chdir('n' * 200)"];
+    runChanges([[join(lowerdir, 'deep'), [`for _ in range(40): mkdir('n' * 200); ${here}`, "put('leaf', 'lower')"]]]);
+    const statements = [
+      ...["os.chdir('deep')", down],
+      ...[
+        "chmod('leaf', 0o600)",
+        "append('leaf', 'x')",
+        "get('leaf')",
+        "link('leaf', 'other')",
+        "rename('leaf', 'moved')",
+      ],
+      ...["mkdir('d')", "put('d/new', 'y')", "rename('d', 'e')", "get('e/new')", "setxattr('moved', 'user.a', b'b')"],
+      ...["unlink('other')", 'names()', "show('moved')"],
+    ];
+    const seen: unknown[] = [];
+    for (const maker of ['kernel', 'lowerdata'] as const)
+      await withWritable(maker, { lowerdir, home: join(home, maker), options: 'redirect_dir=on,metacopy=on' }, root => {
+        seen.push(runChanges([[root, statements]])[0]);
+      });
+    t.same(seen[1], seen[0], 'as the kernel');
+    t.match(seen[1], ['lowerx', 'y', 'e moved', /size=6/], 'and all of it is done');
+    for (const name of ['kernel', 'lowerdata', 'lower']) run('rm', '-r', join(home, name)); // Node.js goes by whole paths
+  }),
+);
+
+t.test('few descriptors', { skip: withoutFuse }, t =>
+  withScratchAsync(async home => {
+    const lowerdir = join(home, 'lower');
+    mkdirSync(lowerdir);
+    const names = Array.from({ length: 100 }, (_, i) => `f${i}`);
+    for (const name of names) writeFileSync(join(lowerdir, name), name);
+    await withWritable('lowerdata', { lowerdir, home, options: '' }, (root, mount) => {
+      const inUse = readdirSync(`/proc/${mount?.daemon.pid}/fd`).length;
+      run('prlimit', '--pid', String(mount?.daemon.pid), `--nofile=${inUse + 10}`);
+      const opened: number[] = [];
+      t.throws(
+        () => {
+          for (const name of names) opened.push(openSync(join(root, name), 'r+'));
+        },
+        { code: 'EMFILE' },
+        'a file that cannot be opened says why',
+      );
+      t.ok(opened.length > 0, `after ${opened.length} that could`);
+      for (const fd of opened) closeSync(fd);
+      for (const name of names) writeFileSync(join(root, name), `${name} again`);
+      const texts = names.map(name => readFileSync(join(root, name), 'latin1'));
+      t.same(
+        texts,
+        names.map(name => `${name} again`),
+        'and then all can be used',
       );
     });
   }),
