@@ -205,9 +205,7 @@ export class OverlayFilesystem implements Filesystem {
   private addDot(nodeid: Nodeid, node: Node, at: number, plus: boolean): boolean {
     const name = at === 0 ? '.' : '..';
     const ino = at === 0 ? node.ino : this.parentIno(nodeid, node);
-    return plus
-      ? this.packer.addPlus(name, at + 1, DT_DIR, ino, 0 as Nodeid, 0, 0, undefined)
-      : this.packer.add(name, ino, at + 1, DT_DIR);
+    return this.addUnasked(ino, name, DT_DIR, at + 1, plus);
   }
 
   /** The root is its own parent here: the kernel replaces its `..` with the directory above the mount. */
@@ -221,14 +219,22 @@ export class OverlayFilesystem implements Filesystem {
   private addEntry(directory: Node, entry: Entry, next: number, plus: boolean): boolean {
     const { name, dtype } = entry;
     if (plus ? !this.packer.hasRoom(name) : !this.packer.hasRoomPlain(name)) return false;
+    const known = this.changes?.known(directory, name);
+    if (known) return this.addUnasked(known.ino, name, dtype, next, plus);
     const found = this.tryLookup(directory, entry);
     if (!plus) return this.packer.add(name, found?.node.ino ?? UNKNOWN_INO, next, dtype);
-    if (found === undefined) return this.packer.addPlus(name, next, dtype, UNKNOWN_INO, 0 as Nodeid, 0, 0, undefined);
+    if (found === undefined) return this.addUnasked(UNKNOWN_INO, name, dtype, next, plus);
     const { node, attr } = found;
     const nodeid = this.remember(node, directory);
     const attrSeconds = this.changes?.attrSeconds(nodeid) ?? this.cache.attrSeconds;
     const { entrySeconds } = this.cache;
     return this.packer.addPlus(name, next, dtype, node.ino, nodeid, entrySeconds, attrSeconds, attr);
+  }
+
+  /** Adds an entry without attributes: the kernel asks for them, unless it knows them. */
+  private addUnasked(ino: number, name: ByteString, dtype: number, next: number, plus: boolean): boolean {
+    if (!plus) return this.packer.add(name, ino, next, dtype);
+    return this.packer.addPlus(name, next, dtype, ino, 0 as Nodeid, 0, 0, undefined);
   }
 
   /** Looks up a listed entry. A broken object is listed only by name and type; its error shows at the lookup. */

@@ -50,6 +50,8 @@ const FORBIDDING: Readonly<Record<FileAttributes, number>> = {
   fsxattr: 0x8 | 0x10, // FS_XFLAG_IMMUTABLE, FS_XFLAG_APPEND
 };
 const ACCESS_ACL: ByteString = 'system.posix_acl_access';
+/** In this part of the time for which the kernel may cache attributes, a listing does not repeat them. */
+const KNOWN_PART = 0.5;
 /** Writes the answer to a request that waited. */
 type Answer = (out: Out) => number;
 
@@ -131,6 +133,11 @@ export class OverlayChanges implements Changes {
   private attr(node: UpperNode, isNew = false): Attr {
     const attr = this.upper.overlay.attr(node, -1, isNew);
     return this.owners?.show(attr) ?? attr;
+  }
+
+  /** The node of a listed name, if the kernel will still know it when it has read the listing. */
+  known(directory: Node, name: ByteString): UpperNode | undefined {
+    return this.nodes.given(directory as UpperNode, name, this.cache.attrSeconds * KNOWN_PART * 1000);
   }
 
   /** How long the kernel may cache the attributes of a node. */

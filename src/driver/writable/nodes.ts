@@ -12,6 +12,8 @@ interface KnownNode {
   readonly nodeid: Nodeid;
   readonly node: UpperNode;
   lookups: number;
+  /** When the kernel was given its attributes with a name, by performance.now. */
+  givenAtMs: number;
   /** The object by its layer. */
   key: string;
 }
@@ -59,7 +61,15 @@ export class WritableNodes implements NodeTable {
     const known = this.byNode.get(node as UpperNode);
     if (known === undefined || !this.known.has(known.nodeid)) return this.add(node as UpperNode);
     known.lookups++;
+    known.givenAtMs = performance.now();
     return known.nodeid;
+  }
+
+  /** The node that a name in a directory leads to, if the kernel was given it with its attributes lately. */
+  given(parent: UpperNode, name: ByteString, withinMs: number): UpperNode | undefined {
+    const node = this.at(parent, name);
+    const known = node && this.byNode.get(node);
+    return known && performance.now() - known.givenAtMs < withinMs ? node : undefined;
   }
 
   /** The known node that a name in a directory leads to. */
@@ -82,7 +92,8 @@ export class WritableNodes implements NodeTable {
   }
 
   private add(node: UpperNode): Nodeid {
-    const known = { nodeid: this.next++ as Nodeid, node, lookups: 1, key: keyOf(node.top, node.place) };
+    const [key, givenAtMs] = [keyOf(node.top, node.place), performance.now()];
+    const known = { nodeid: this.next++ as Nodeid, node, lookups: 1, givenAtMs, key };
     this.known.set(known.nodeid, known);
     this.byKey.set(known.key, known);
     this.byNode.set(node, known);
