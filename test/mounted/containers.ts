@@ -90,6 +90,7 @@ t.test('containers', { skip: missing }, async t => {
       t.pass('as root', { skip: 'podman runs no container here, with the storage of the kernel either' });
       return;
     }
+    t.ok(wanted.includes('built') && wanted.includes('== left mounted: 0'), 'the script has done what it says');
     t.strictSame(shown(launcher, 'ours'), wanted, 'as root');
     await t.test('as an ordinary user', { skip: missingForUsers || unreachable(home) }, async t => {
       const words = asUser(home, 'sh', script, launcher, image, join(home, 'user', 'ours'));
