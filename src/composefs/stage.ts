@@ -1,6 +1,7 @@
 /**
  * Prepares a tree for an image that overlayfs mounts above its data layers. Whiteouts and `trusted.overlay.*` xattrs of the tree
- * are escaped, so that they stay visible through the overlay. Files whose data is outside the image become metacopies.
+ * are escaped, so that they stay visible through the overlay, unless the image is a layer whose whiteouts are to be obeyed. Files
+ * whose data is outside the image become metacopies.
  * Source: kernel Documentation/filesystems/overlayfs.rst, "Nesting overlayfs mounts" and "Metadata only copy up"; the order and
  * the stubs are those of mkcomposefs 1.0.8.
  */
@@ -30,6 +31,11 @@ export interface StageOptions {
   maxVersion?: ComposefsVersion;
   /** Gives the path of every file's data one slash in front, or two; by default one is put before the payload as it is. */
   redirects?: 'absolute' | 'data-only';
+  /**
+   * The image is a layer over others instead of a whole tree: whiteouts and `trusted.overlay.*` xattrs of the tree are written as
+   * they are, for the overlay that has the image as a layer, and the root hides nothing.
+   */
+  asLayer?: boolean;
 }
 
 /**
@@ -100,10 +106,11 @@ export class Stage {
       throw new ErrnoError(EFBIG, `a file of ${sizeBytes} bytes; ${FILE_BYTES_MAX} are allowed`);
     const row = this.#staged.add(source, isSymlink(mode) ? source.payload : source.content, parent);
     this.#names.push(isDirectory(mode) ? new Map() : undefined);
-    const xattrs = escaped(source.xattrs);
-    if (isRegular(mode)) markMetacopy(source, xattrs, this.#options.redirects);
-    if (isWhiteout(source)) this.#whiteouts.push(row);
-    if (row === 0) xattrs.set(`${OVERLAY}opaque`, 'y'); // hides names of the data layers
+    const { asLayer, redirects } = this.#options;
+    const xattrs = asLayer ? new Map(source.xattrs) : escaped(source.xattrs);
+    if (isRegular(mode)) markMetacopy(source, xattrs, redirects);
+    if (isWhiteout(source) && !asLayer) this.#whiteouts.push(row);
+    if (row === 0 && !asLayer) xattrs.set(`${OVERLAY}opaque`, 'y'); // hides names of the data layers
     this.#staged.setXattrs(row, xattrs);
     return row;
   }
@@ -126,7 +133,7 @@ export class Stage {
     const staged = this.#staged;
     staged.composefsVersion = minVersion === 0 && maxVersion === 1 && this.#whiteouts.length > 0 ? 1 : minVersion;
     this.#escapeWhiteouts();
-    this.#addStubs();
+    if (!this.#options.asLayer) this.#addStubs();
     const order = new Uint32Array(staged.count);
     let end = 1; // the root has row 0
     for (let i = 0; i < end; i++) end = this.#listNames(order[i] as Row, order, end);

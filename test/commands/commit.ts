@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { dump } from '../fixtures/dump.ts';
 import { run } from '../fixtures/mounts/kernel-mount.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
@@ -15,26 +16,6 @@ ln kept twice && ln -s target link && mkfifo fifo && mkdir -m 1777 made && echo 
 truncate -s 0 emptied && chown 1:2 moved/one && touch -d @5 moved && printf '\\377' >"$(printf 'b\\351')"
 python3 -c 'import os; os.setxattr("large", "user.note", b"x")'
 `;
-
-/** Everything below a directory that an image keeps: names, modes, owners, sizes, times, links, targets, data, xattrs. */
-const DUMP = `
-import hashlib, os, stat, sys
-top = os.fsencode(sys.argv[1])
-for at, folders, files in os.walk(top):
-    folders.sort()
-    for name in sorted(folders + files):
-        path = os.path.join(at, name)
-        s = os.lstat(path)
-        data = os.readlink(path) if stat.S_ISLNK(s.st_mode) else b""
-        if stat.S_ISREG(s.st_mode):
-            data = hashlib.sha256(open(path, "rb").read()).hexdigest()
-        xattrs = [(x, os.getxattr(path, x, follow_symlinks=False)) for x in sorted(os.listxattr(path, follow_symlinks=False))]
-        size = 0 if stat.S_ISDIR(s.st_mode) else s.st_size
-        links = 0 if stat.S_ISDIR(s.st_mode) else s.st_nlink
-        print(path[len(top):], oct(s.st_mode), s.st_uid, s.st_gid, size, links, s.st_mtime_ns, data, xattrs)
-`;
-const dump = (directory: string): string[] =>
-  execFileSync('python3', ['-c', DUMP, directory], { encoding: 'utf8' }).split('\n');
 
 function command(...args: string[]): void {
   const { status, stderr } = runCommand(args);

@@ -1,8 +1,9 @@
-/** `lowerdata commit`: makes one image of what a stack shows. */
+/** `lowerdata commit`: makes one image of what a stack shows, or of its changes alone. */
 import type { Command } from 'commander';
 import { stageTree } from '../../composefs/stage.ts';
 import { writeStaged } from '../../composefs/write.ts';
 import { readMerged } from '../../inspect/merged-tree.ts';
+import { readUpper } from '../../inspect/upper-tree.ts';
 import { planHere } from '../../mount/plan.ts';
 import { openOverlay } from '../../overlay/open.ts';
 import { abandonStore, beginStore, endStore, ObjectStore } from '../../store/objects.ts';
@@ -22,6 +23,7 @@ interface CommitFlags {
   readonly options: ByteString[];
   readonly digestStore?: ByteString;
   readonly printDigest?: true;
+  readonly diff?: true;
 }
 
 export async function run(args: readonly ByteString[]): Promise<number> {
@@ -34,20 +36,26 @@ export async function run(args: readonly ByteString[]): Promise<number> {
 
 export function define(): Command {
   return newCommand('lowerdata commit')
-    .description('Make one image of what a stack shows, changes in its upper directory included.')
+    .description(
+      'Make one image of what a stack shows, changes in its upper directory included, or of these changes alone.',
+    )
     .usage('[options] A:B::C|IMAGE NEW')
     .argument('<stack>', 'the layers, as for mount')
     .argument('<new>', 'the image to write, `-` for stdout')
     .option('-o, --options <list>', 'mount options, `upperdir` and `workdir` among them', collect, [])
+    .option('--diff', 'an image of the upper directory alone, to be stacked on the same layers')
     .option('--digest-store <path>', 'the directory that takes the data of the files, named by digest')
     .option('--print-digest', "print the image's fs-verity digest");
 }
 
 async function commit(source: ByteString, image: ByteString, flags: CommitFlags): Promise<number> {
-  const { digestStore, printDigest } = flags;
+  const { digestStore, printDigest, diff } = flags;
   if (digestStore === undefined)
     throw new ErrnoError(EINVAL, '--digest-store is missing: the directory for the data of the files');
-  const overlay = openOverlay(planHere(source, flags.options).stack);
+  const plan = planHere(source, flags.options).stack;
+  if (diff && plan.upper === undefined)
+    throw new ErrnoError(EINVAL, '--diff: the stack has no upper directory: -o upperdir=DIR,workdir=DIR');
+  const overlay = openOverlay(plan);
   const output = new Output(image);
   const store = beginStore(digestStore);
   const bar = showProgress(0, 0);
@@ -57,8 +65,8 @@ async function commit(source: ByteString, image: ByteString, flags: CommitFlags)
   };
   try {
     const options = { store: new ObjectStore(store), algorithm: 'sha256', progress: bar.update } as const;
-    const root = await cleaningUp(abandon, async () => readMerged(overlay, options));
-    const bytes = writeStaged(stageTree(root, { minVersion: 0, maxVersion: 1 }));
+    const root = await cleaningUp(abandon, async () => (diff ? readUpper : readMerged)(overlay, options));
+    const bytes = writeStaged(stageTree(root, diff ? { asLayer: true } : { minVersion: 0, maxVersion: 1 }));
     await output.write(bytes);
     if (printDigest) print(`${Buffer.from(measureBytes(bytes)).toString('hex')}\n`);
   } finally {
