@@ -23,6 +23,7 @@ import { type ByteString, bufferOf } from '../sys/bytes.ts';
 import { type Counters, count, newCounters } from '../sys/counters.ts';
 import { EINVAL, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EROFS, ErrnoError, ESTALE } from '../sys/errno.ts';
 import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
+import type { UpperNode } from '../upper/node.ts';
 import { NameCount, putNodeCount } from './activity.ts';
 import type { CachePolicy } from './cache.ts';
 import { Directories } from './directories.ts';
@@ -90,11 +91,11 @@ export class OverlayFilesystem implements Filesystem {
   /**
    * Unopened directories save two messages each. If the tree can change, the kernel reads a listing again when the mtime does.
    */
-  init({ flags }: InitResult): void {
+  init({ flags, minor }: InitResult): void {
     const seesChanges = this.overlay.immutable || flags.has('AUTO_INVAL_DATA') || this.changes !== undefined;
     this.opensDirectoriesItself = flags.has('NO_OPENDIR_SUPPORT') && seesChanges;
     this.data.opensFilesItself = !this.cache.asksToOpen && flags.has('NO_OPEN_SUPPORT');
-    if (this.changes) this.changes.hasLongSetxattr = flags.has('SETXATTR_EXT');
+    this.changes?.begin(minor, flags.has('SETXATTR_EXT'));
     this.hasHandles = flags.has('EXPORT_SUPPORT');
     this.files.begin(flags.has('PASSTHROUGH'));
   }
@@ -315,7 +316,9 @@ export class OverlayFilesystem implements Filesystem {
 
   fileAttributes(nodeid: Nodeid, kind: FileAttributes): Uint8Array | number {
     const node = this.nodes.get(nodeid);
-    return node === undefined ? -ESTALE : this.overlay.fileAttributes(node, kind);
+    if (node === undefined) return -ESTALE;
+    const value = this.overlay.fileAttributes(node, kind);
+    return this.changes && typeof value !== 'number' ? this.changes.showFlags(node as UpperNode, kind, value) : value;
   }
 
   listxattr(nodeid: Nodeid, caller: Caller): Uint8Array | number {

@@ -20,6 +20,7 @@ export class DirInode implements Inode {
   readonly birth: ByteString;
   readonly mode: number;
   readonly rdev: number;
+  readonly protection: number;
   /** The directory and the name under which the object was found last. */
   parent: DirInode | undefined;
   name: ByteString;
@@ -47,6 +48,7 @@ export class DirInode implements Inode {
     this.birth = birth;
     this.mode = sx.statxMode();
     this.rdev = sx.statxRdev();
+    this.protection = sx.statxProtection();
     this.attr = sx.statxAttr(ino);
     this.attrAtMs = performance.now();
     this.acl = undefined;

@@ -13,6 +13,8 @@ export interface Inode {
   /** Device number as `makeRdev` packs it; 0 for other types. */
   readonly rdev: number;
   readonly sizeBytes: number;
+  /** The flags of chattr(1) that forbid changes, if the filesystem has any: bits IMMUTABLE and APPEND_ONLY of upper/protection.ts. */
+  readonly protection?: number;
   /** Distinguishes the object from an earlier one with the same number; absent if numbers are not reused. */
   readonly birth?: ByteString;
   /** Whether the object was found to be gone from its place, so that it must be looked up again. */

@@ -65,6 +65,12 @@ export class UpperLayer extends AufsLayer {
     return this.objects.find(directory as DirInode, name);
   }
 
+  /** Whether an object that was found just now may have an xattr, by the list of names that the lookup has read. */
+  mayHave(inode: Inode, xattr: ByteString): boolean {
+    const { xattrNames } = inode as DirInode;
+    return xattrNames === undefined || `\0${xattrNames}`.includes(`\0${xattr}\0`);
+  }
+
   /** A descriptor (O_PATH) of an object, which must be used at once. Throws as `directory` does. */
   descriptor(inode: Inode): number {
     return this.objects.descriptor(inode as DirInode);

@@ -38,6 +38,8 @@ export class OverlayXattrs {
   readonly whiteout: ByteString;
   /** Marks a directory of the upper layer that holds copies of lower objects; lookup ignores it. */
   readonly impure: ByteString;
+  /** The flags of chattr(1) that forbid changes of an object of the upper layer. */
+  readonly protattr: ByteString;
   /** The prefix of the names that have a meaning to an overlay on top of this one. */
   readonly escapePrefix: ByteString;
 
@@ -50,6 +52,7 @@ export class OverlayXattrs {
     this.origin = `${this.prefix}origin`;
     this.whiteout = `${this.prefix}whiteout`;
     this.impure = `${this.prefix}impure`;
+    this.protattr = `${this.prefix}protattr`;
     this.escapePrefix = `${this.prefix}overlay.`;
   }
 

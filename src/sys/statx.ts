@@ -38,6 +38,8 @@ export const AT_EMPTY_PATH = 0x1000;
 export const STATX_BASIC_STATS = 0x7ff;
 export const STATX_BTIME = 0x800;
 const STATX_MNT_ID = 0x1000;
+const STATX_ATTR_IMMUTABLE = 0x10;
+const STATX_ATTR_APPEND = 0x20;
 const STATX_ATTR_VERITY = 0x100000;
 
 const reply = new Uint8Array(Statx.SIZE);
@@ -60,6 +62,9 @@ export const statxGid = (): number => view.getUint32(Statx.gid, true);
 export const statxSize = (): number => getU64(view, Statx.size);
 /** Whether the object has fs-verity. Reported since Linux 5.5, if the filesystem supports it. */
 export const statxHasVerity = (): boolean => (view.getUint32(Statx.attributes, true) & STATX_ATTR_VERITY) !== 0;
+/** The flags of chattr(1) that forbid changes: STATX_ATTR_IMMUTABLE and STATX_ATTR_APPEND. */
+export const statxProtection = (): number =>
+  view.getUint32(Statx.attributes, true) & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND);
 export const statxInoLow = (): number => view.getUint32(Statx.ino, true);
 export const statxInoHigh = (): number => view.getUint32(Statx.ino + 4, true);
 export const statxRdev = (): number =>

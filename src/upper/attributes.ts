@@ -1,6 +1,6 @@
 /** Changes attributes and extended attributes. */
 import type { ByteString } from '../sys/bytes.ts';
-import { EINVAL, ENODATA, EOPNOTSUPP } from '../sys/errno.ts';
+import { EINVAL, ENODATA, EOPNOTSUPP, EPERM } from '../sys/errno.ts';
 import { changeMode, removeXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isRegular, isSymlink } from '../sys/stat.ts';
@@ -84,6 +84,7 @@ function dropCapabilities(upper: Upper, node: UpperNode): void {
 export function changeXattr(upper: Upper, node: UpperNode, name: ByteString, value: Uint8Array, flags: number): number {
   const stored = upper.overlay.rules.xattrs.stored(name);
   if (typeof stored === 'number') return stored;
+  if (node.protection !== 0) return -EPERM;
   copyUp(upper, node, 'attributes');
   return upper.layer.setXattr(node.top, node.openFd, stored, value, flags);
 }
@@ -92,6 +93,7 @@ export function changeXattr(upper: Upper, node: UpperNode, name: ByteString, val
 export function dropXattr(upper: Upper, node: UpperNode, name: ByteString): number {
   const stored = upper.overlay.rules.xattrs.stored(name);
   if (typeof stored === 'number') return stored;
+  if (node.protection !== 0) return -EPERM;
   if (!node.isUpper && node.top.layer.xattrBytes(node.top, stored) < 0) return -ENODATA;
   copyUp(upper, node, 'attributes');
   return removeXattr(upper.descriptor(node), stored);

@@ -17,6 +17,7 @@ import { type Attr, isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } fr
 import { AT_EMPTY_PATH, timesOf } from '../sys/statx.ts';
 import { copyData } from './copy-data.ts';
 import type { UpperNode } from './node.ts';
+import { protattrOf } from './protection.ts';
 import type { Upper } from './upper.ts';
 
 /**
@@ -192,6 +193,7 @@ class CopyUp {
     if (this.needsMode) this.must(changeMode(fd, attr.mode & 0o7777));
     this.copyXattrs(fd);
     if (attr.nlink === 1 || isDirectory(attr.mode)) this.set(fd, xattrs.origin, this.originOfLower());
+    if (this.node.protection !== 0) this.set(fd, xattrs.protattr, protattrOf(this.node.protection));
     if (isMetacopy) this.must(setXattr(fd, xattrs.metacopy, this.metacopyBelow() ?? NO_BYTES, 0));
     this.must(native.utimensat(fd, '', timesOf(attr), AT_EMPTY_PATH));
   }

@@ -5,13 +5,14 @@
  */
 import { CONFINED, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
 import type { ByteString } from '../sys/bytes.ts';
-import { EEXIST } from '../sys/errno.ts';
+import { EEXIST, EPERM } from '../sys/errno.ts';
 import { changeMode, link, setXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../sys/stat.ts';
 import { type Acls, inheritedAcls } from './acl.ts';
 import { copyUp } from './copy-up.ts';
 import { UpperNode } from './node.ts';
+import { mayAdd } from './protection.ts';
 import type { Upper } from './upper.ts';
 
 /** A new object as its maker wants it. */
@@ -48,6 +49,7 @@ const S_ISGID = 0o2000;
  * Throws as copyUp does.
  */
 export function create(upper: Upper, parent: UpperNode, name: ByteString, wanted: NewObject): Created | number {
+  if (!mayAdd(parent)) return -EPERM;
   copyUp(upper, parent, 'attributes');
   const isHidden = isDirectory(wanted.mode) && upper.hasWhiteout(parent, name);
   const made = new Creation(upper, parent, wanted, isHidden);
@@ -59,12 +61,14 @@ export function create(upper: Upper, parent: UpperNode, name: ByteString, wanted
 
 /** Makes a regular file without a name, which can be linked later. @returns as `create` */
 export function createUnnamed(upper: Upper, parent: UpperNode, wanted: NewObject): Created | number {
+  if (!mayAdd(parent)) return -EPERM;
   copyUp(upper, parent, 'attributes');
   return new Creation(upper, parent, wanted, false).unnamed();
 }
 
 /** Gives a file another name. @returns 0 or a negative errno. Source: kernel ovl_link. */
 export function linkTo(upper: Upper, node: UpperNode, parent: UpperNode, name: ByteString): number {
+  if (node.protection !== 0 || !mayAdd(parent)) return -EPERM;
   copyUp(upper, node, 'attributes');
   copyUp(upper, parent, 'attributes');
   if (node.data !== undefined) {

@@ -27,6 +27,8 @@ export class UpperNode implements Node {
   otherPlace: Place | undefined;
   /** An open descriptor of a file in the upper layer; -1: there is none. Its owner sets it. */
   openFd = -1;
+  /** The flags of chattr(1) that forbid changes; see protection.ts. */
+  protection = 0;
   /** Whether it is known that a directory of the upper layer is marked as one with copies of lower objects. */
   isImpure = false;
 

@@ -3,13 +3,14 @@
 import type { Inode } from '../layers/layer.ts';
 import { CONFINED, O_DIRECTORY, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
 import type { ByteString } from '../sys/bytes.ts';
-import { ENOTEMPTY } from '../sys/errno.ts';
+import { ENOTEMPTY, EPERM } from '../sys/errno.ts';
 import { changeMode, setXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory } from '../sys/stat.ts';
 import { AT_EMPTY_PATH, timesOf } from '../sys/statx.ts';
 import { copyUp } from './copy-up.ts';
 import type { UpperNode } from './node.ts';
+import { mayRemove } from './protection.ts';
 import type { Upper } from './upper.ts';
 
 /**
@@ -18,6 +19,7 @@ import type { Upper } from './upper.ts';
  * Throws as copyUp does.
  */
 export function remove(upper: Upper, parent: UpperNode, name: ByteString, node: UpperNode): number {
+  if (!mayRemove(parent, node)) return -EPERM;
   const isFolder = isDirectory(node.top.mode);
   if (isFolder && !upper.overlay.isEmpty(node)) return -ENOTEMPTY;
   copyUp(upper, parent, 'attributes');

@@ -1,9 +1,10 @@
 /** Renames objects. Source: kernel fs/overlayfs/dir.c, ovl_rename. */
-import { EEXIST, EINVAL, ENOENT, ENOTEMPTY, EXDEV } from '../sys/errno.ts';
+import { EEXIST, EINVAL, ENOENT, ENOTEMPTY, EPERM, EXDEV } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory } from '../sys/stat.ts';
 import { copyUp } from './copy-up.ts';
 import type { Place, UpperNode } from './node.ts';
+import { mayAdd, mayRemove } from './protection.ts';
 import { clearEmpty, keepWithout, lostName } from './remove.ts';
 import type { Upper } from './upper.ts';
 
@@ -46,6 +47,10 @@ export function rename(upper: Upper, from: End, to: End, flags: number): number 
 
 function refusal(upper: Upper, from: End, to: End, flags: number): number {
   if (flags !== 0 && flags !== RENAME_NOREPLACE && flags !== RENAME_EXCHANGE) return -EINVAL;
+  const isAllowed =
+    (from.node === undefined || mayRemove(from.parent, from.node)) &&
+    (to.node ? mayRemove(to.parent, to.node) : mayAdd(to.parent));
+  if (!isAllowed) return -EPERM;
   if (flags === RENAME_NOREPLACE && to.node) return -EEXIST;
   if (flags === RENAME_EXCHANGE && !to.node) return -ENOENT;
   const moved = flags === RENAME_EXCHANGE ? [from.node, to.node] : [from.node];

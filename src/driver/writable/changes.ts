@@ -26,7 +26,9 @@ import { changeXattr, dropXattr, killPrivileges, setAttributes } from '../../upp
 import { CopyPool } from '../../upper/copy-pool.ts';
 import { copyUp } from '../../upper/copy-up.ts';
 import { type Created, create, createUnnamed, linkTo, type NewObject } from '../../upper/create.ts';
+import { setFileFlags } from '../../upper/flags.ts';
 import type { UpperNode } from '../../upper/node.ts';
+import { withProtection } from '../../upper/protection.ts';
 import { remove } from '../../upper/remove.ts';
 import { type End, rename } from '../../upper/rename.ts';
 import type { Upper } from '../../upper/upper.ts';
@@ -36,6 +38,7 @@ import { putOpened } from '../opened.ts';
 import type { Owners } from '../owners.ts';
 import { LargeCopies } from './copies.ts';
 import type { UpperFile, UpperFiles } from './files.ts';
+import { forbidsFallocate, forbidsOpen, forbidsSetattr, isForAppending } from './forbidden.ts';
 import type { WritableNodes } from './nodes.ts';
 
 // Source: asm-generic/fcntl.h
@@ -44,11 +47,11 @@ const O_RDWR = 2;
 const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 const S_ISGID = 0o2000;
-/** The flags that forbid changes, whose effect a mount would need to apply itself. Source: linux/fs.h. */
-const FORBIDDING: Readonly<Record<FileAttributes, number>> = {
-  flags: 0x10 | 0x20, // FS_IMMUTABLE_FL, FS_APPEND_FL
-  fsxattr: 0x8 | 0x10, // FS_XFLAG_IMMUTABLE, FS_XFLAG_APPEND
-};
+/**
+ * The version of FUSE in which the flags that forbid changes can be set (Linux 6.6). Since 5.13, the kernel lets only callers with
+ * CAP_LINUX_IMMUTABLE do that; since 6.6, a write to a file that is opened with DIRECT_IO drops the pages that others have read.
+ */
+const MINOR_OF_FLAGS = 39;
 const ACCESS_ACL: ByteString = 'system.posix_acl_access';
 /** In this part of the time for which the kernel may cache attributes, a listing does not repeat them. */
 const KNOWN_PART = 0.5;
@@ -72,6 +75,7 @@ export interface Parts {
 
 export class OverlayChanges implements Changes {
   hasLongSetxattr = false;
+  private mayForbid = false;
   private readonly roots: Parts['roots'];
   private readonly upper: Upper;
   private readonly nodes: WritableNodes;
@@ -96,12 +100,19 @@ export class OverlayChanges implements Changes {
     this.attributesChanged = attributesChanged;
   }
 
+  /** Takes what INIT agreed on. */
+  begin(minor: number, hasLongSetxattr: boolean): void {
+    this.hasLongSetxattr = hasLongSetxattr;
+    this.mayForbid = minor >= MINOR_OF_FLAGS;
+  }
+
   // ---- attributes --------------------------------------------------------------------------------------------------
 
   setattr(nodeid: Nodeid, change: Setattr, caller: Caller, out: Out, unique: Unique): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
     if (change.size !== undefined && change.size > Number.MAX_SAFE_INTEGER) return -EFBIG;
+    if (forbidsSetattr(node, change)) return -EPERM;
     if (change.size !== undefined || this.copies.isCopying(node)) {
       const answer: Answer = later => this.setattrNow(nodeid, node, change, caller, later);
       if (this.copies.begin(node, change.size !== 0, { unique, answer: () => answer })) return DEFERRED;
@@ -163,15 +174,12 @@ export class OverlayChanges implements Changes {
   setFileAttributes(nodeid: Nodeid, kind: FileAttributes, value: Uint8Array): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
-    const [flags = 0] = value;
-    if ((flags & FORBIDDING[kind]) !== 0) return -EOPNOTSUPP;
-    copyUp(this.upper, node, 'attributes');
-    const { layer } = this.upper;
-    const fd = isDirectory(node.top.mode) ? layer.openDirectory(node.top) : layer.openFile(node.top, false);
-    if (fd < 0) return fd;
-    const result = kind === 'flags' ? native.setFileFlags(fd, value) : native.setFileXattr(fd, value);
-    native.close(fd);
-    return result;
+    return setFileFlags(this.upper, node, kind, value, this.mayForbid);
+  }
+
+  /** The reply to an ioctl for the flags of a node: those that forbid changes are not flags of its inode. */
+  showFlags(node: UpperNode, kind: FileAttributes, value: Uint8Array): Uint8Array {
+    return withProtection(node, kind, value);
   }
 
   // ---- names -------------------------------------------------------------------------------------------------------
@@ -274,6 +282,7 @@ export class OverlayChanges implements Changes {
   /** Opens a regular file. Writes an OpenOut. @returns its size, a negative errno, or DEFERRED. Throws as copyUp does. */
   open(nodeid: Nodeid, node: UpperNode, flags: number, killsPrivileges: boolean, out: Out, unique: Unique): number {
     if (!isRegular(node.top.mode)) return -EISDIR;
+    if (forbidsOpen(node, flags)) return -EPERM;
     const answer: Answer = later => putOpened(later, this.openNow(nodeid, node, flags, killsPrivileges));
     if (this.copies.begin(node, (flags & O_TRUNC) === 0, { unique, answer: () => answer })) return DEFERRED;
     return answer(out);
@@ -303,6 +312,7 @@ export class OverlayChanges implements Changes {
   }
 
   private grant(file: UpperFile, flags: number): OpenReply {
+    if (isForAppending(file.node, flags)) return this.files.grantAppending(file);
     return this.files.grant(file, this.lowerFiles.isOpen(file.nodeid), (flags & O_ACCMODE) === O_RDWR);
   }
 
@@ -326,6 +336,7 @@ export class OverlayChanges implements Changes {
   write(nodeid: Nodeid, fh: number, position: number, bytes: Uint8Array, killsPrivileges: boolean): number {
     const file = this.files.get(fh) ?? this.files.of(nodeid);
     if (file === undefined) return -EBADF;
+    if (!this.files.mayWriteAt(fh, position)) return -EPERM;
     const written = native.pwrite(file.fd, bytes, 0, bytes.length, position);
     if (written >= 0 && killsPrivileges) killPrivileges(this.upper, file.node);
     return written;
@@ -334,6 +345,7 @@ export class OverlayChanges implements Changes {
   fallocate(_nodeid: Nodeid, fh: number, mode: number, offset: number, length: number): number {
     const file = this.files.get(fh);
     if (file === undefined) return -EBADF;
+    if (forbidsFallocate(file.node, mode)) return -EPERM;
     if (offset + length > Number.MAX_SAFE_INTEGER) return -EFBIG;
     return native.fallocate(file.fd, mode, offset, length);
   }
@@ -341,6 +353,7 @@ export class OverlayChanges implements Changes {
   copyFileRange(from: FileRange, to: FileRange, length: number): number {
     const [source, target] = [this.files.of(from.nodeid), this.files.get(to.fh)];
     if (target === undefined) return -EBADF;
+    if (target.node.protection !== 0) return -EPERM;
     if (source === undefined) return -EOPNOTSUPP; // the kernel reads and writes instead, so that reads are checked
     return native.copyFileRange(source.fd, from.offset, target.fd, to.offset, Math.min(length, COPY_BYTES_MAX));
   }

@@ -5,6 +5,7 @@ import { Fopen } from '../../fuse/wire/abi.ts';
 import type { UpperLayer } from '../../layers/upper.ts';
 import { EACCES, EPERM, EROFS, ETXTBSY } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
+import { statx, statxSize } from '../../sys/statx.ts';
 import type { UpperNode } from '../../upper/node.ts';
 import type { Backing } from '../backing.ts';
 import type { OpenReply } from '../files.ts';
@@ -21,6 +22,13 @@ export interface UpperFile {
   backingId: number;
 }
 
+interface Handle {
+  readonly file: UpperFile;
+  readonly isMappable: boolean;
+  /** Whether the file is append-only: nothing that it has may be overwritten. */
+  readonly isAppending?: boolean;
+}
+
 /** Handles of these files; those of files in lower layers are smaller. */
 const FIRST_HANDLE = 2 ** 40;
 /** Errors of an open for writing after which a file may still be read. */
@@ -30,7 +38,7 @@ export class UpperFiles {
   private readonly layer: UpperLayer;
   private readonly backing: Backing;
   private readonly files = new Map<Nodeid, UpperFile>();
-  private readonly handles = new Map<number, { readonly file: UpperFile; readonly isMappable: boolean }>();
+  private readonly handles = new Map<number, Handle>();
   private readonly attributesChanged: (nodeid: Nodeid) => void;
   private next = FIRST_HANDLE;
 
@@ -85,6 +93,21 @@ export class UpperFiles {
     this.handles.set(handle, { file, isMappable: mapped });
     if (mapped && file.mappable++ === 0) this.attributesChanged(nodeid); // from now on, they are not cached
     return { handle, flags: backingId > 0 ? Fopen.PASSTHROUGH : Fopen.KEEP_CACHE, backingId };
+  }
+
+  /** Grants an open of an append-only file: the kernel sends every write, at once. */
+  grantAppending(file: UpperFile): OpenReply {
+    file.handles++;
+    const handle = this.next++;
+    this.handles.set(handle, { file, isMappable: false, isAppending: true });
+    return { handle, flags: Fopen.DIRECT_IO, backingId: 0 };
+  }
+
+  /** Whether a write by a handle may begin at an offset: O_APPEND alone keeps nobody from that, as fcntl(2) takes it away. */
+  mayWriteAt(handle: number, position: number): boolean {
+    const held = this.handles.get(handle);
+    if (!held?.isAppending) return true;
+    return statx(held.file.fd, '') === 0 && position >= statxSize();
   }
 
   /** The open file of a handle; undefined for a handle of another kind. */

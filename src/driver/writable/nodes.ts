@@ -31,12 +31,17 @@ export class WritableNodes implements NodeTable {
   /** The same nodes by directory and name, for changes of names that the kernel has looked up. */
   private readonly byPlace = new Map<string, UpperNode>();
   private readonly forgotten: (node: UpperNode) => void;
+  private readonly protectionOf: (found: Inode) => number;
   private next = FIRST_NODEID;
 
-  /** @param forgotten called with each node that the kernel has forgotten */
-  constructor(root: Node, forgotten: (node: UpperNode) => void) {
-    this.root = new UpperNode(root, undefined);
+  /**
+   * @param forgotten called with each node that the kernel has forgotten
+   * @param protectionOf the flags of an object that was found just now
+   */
+  constructor(root: Node, forgotten: (node: UpperNode) => void, protectionOf: (found: Inode) => number) {
     this.forgotten = forgotten;
+    this.protectionOf = protectionOf;
+    this.root = this.node(root, undefined);
   }
 
   get size(): number {
@@ -50,10 +55,15 @@ export class WritableNodes implements NodeTable {
   canonical(found: Node, parent: Node, name: ByteString): UpperNode {
     const place = { parent: parent as UpperNode, name };
     const known = this.byKey.get(keyOf(found.top, place));
-    if (known === undefined || !isSameObject(known.node, found) || isStale(known.node))
-      return new UpperNode(found, place);
+    if (known === undefined || !isSameObject(known.node, found) || isStale(known.node)) return this.node(found, place);
     this.settle(known.node, place);
     return known.node;
+  }
+
+  private node(found: Node, place: Place | undefined): UpperNode {
+    const node = new UpperNode(found, place);
+    node.protection = this.protectionOf(found.top);
+    return node;
   }
 
   remember(node: Node): Nodeid {

@@ -1,6 +1,7 @@
 /** Makes the parts of the driver that write, for an overlay with an upper layer. */
 import type { Nodeid } from '../../fuse/filesystem.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
+import { protectionOf } from '../../upper/protection.ts';
 import type { UpperRoots } from '../../upper/roots.ts';
 import { Upper, type UpperRules } from '../../upper/upper.ts';
 import type { Backing } from '../backing.ts';
@@ -33,7 +34,12 @@ export function openWritable(
   attributesChanged: (nodeid: Nodeid) => void,
 ): Writable {
   const { layer, work } = roots;
-  const nodes = new WritableNodes(overlay.root, node => changes.forgotten(node));
+  const { xattrs } = overlay.rules;
+  const nodes = new WritableNodes(
+    overlay.root,
+    node => changes.forgotten(node),
+    found => protectionOf(layer, xattrs, found),
+  );
   const upper = new Upper(overlay, layer, work, rules, {
     copiedUp: node => changes.copiedUp(node),
     settle: (node, place) => nodes.settle(node, place),
