@@ -1,6 +1,6 @@
 /** Sets the flags of chattr(1). Source: kernel fs/overlayfs/inode.c, ovl_fileattr_set. */
 import { ENODATA, EOPNOTSUPP, EPERM } from '../sys/errno.ts';
-import { removeXattr, setXattr } from '../sys/found.ts';
+import { removeXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory } from '../sys/stat.ts';
 import { copyUp } from './copy-up.ts';
@@ -33,9 +33,12 @@ export function setFileFlags(
 }
 
 function protect(upper: Upper, node: UpperNode, protection: number): number {
-  const { protattr } = upper.overlay.rules.xattrs;
-  const fd = upper.descriptor(node);
-  const result = protection === 0 ? removeXattr(fd, protattr) : setXattr(fd, protattr, protattrOf(protection), 0);
+  const { layer, overlay } = upper;
+  const { protattr } = overlay.rules.xattrs;
+  const result =
+    protection === 0
+      ? removeXattr(upper.descriptor(node), protattr)
+      : layer.setXattr(node.top, node.openFd, protattr, protattrOf(protection));
   if (result < 0 && result !== -ENODATA) return result === -EOPNOTSUPP ? -EPERM : result;
   node.protection = protection;
   return 0;

@@ -5,7 +5,6 @@ import {
   type Changes,
   DEFERRED,
   type FileAttributes,
-  type FileRange,
   type NewNode,
   type NewTime,
   type Nodeid,
@@ -18,7 +17,7 @@ import * as reply from '../../fuse/reply.ts';
 import type { Node } from '../../overlay/node.ts';
 import { isAcl } from '../../overlay/xattrs.ts';
 import type { ByteString } from '../../sys/bytes.ts';
-import { EBADF, EEXIST, EFBIG, EISDIR, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM, ESTALE } from '../../sys/errno.ts';
+import { EEXIST, EFBIG, EISDIR, ENOENT, ENOTDIR, EPERM, ESTALE } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 import { type Attr, isDirectory, isRegular, S_IFCHR, S_IFMT } from '../../sys/stat.ts';
 import { type Times, UTIME_NOW, UTIME_OMIT } from '../../sys/statx.ts';
@@ -37,8 +36,9 @@ import type { Files, OpenReply } from '../files.ts';
 import { putOpened } from '../opened.ts';
 import type { Owners } from '../owners.ts';
 import { LargeCopies } from './copies.ts';
+import { FileChanges } from './file-changes.ts';
 import type { UpperFile, UpperFiles } from './files.ts';
-import { forbidsFallocate, forbidsOpen, forbidsSetattr, isForAppending } from './forbidden.ts';
+import { forbidsOpen, forbidsSetattr, isForAppending } from './forbidden.ts';
 import type { WritableNodes } from './nodes.ts';
 
 // Source: asm-generic/fcntl.h
@@ -73,13 +73,10 @@ export interface Parts {
   readonly attributesChanged: (nodeid: Nodeid) => void;
 }
 
-export class OverlayChanges implements Changes {
+export class OverlayChanges extends FileChanges implements Changes {
   hasLongSetxattr = false;
   private mayForbid = false;
   private readonly roots: Parts['roots'];
-  private readonly upper: Upper;
-  private readonly nodes: WritableNodes;
-  private readonly files: UpperFiles;
   private readonly lowerFiles: Files;
   private readonly cache: CachePolicy;
   private readonly owners: Owners | undefined;
@@ -89,11 +86,9 @@ export class OverlayChanges implements Changes {
   private answered: UpperNode | undefined;
 
   constructor({ roots, upper, nodes, files, lowerFiles, cache, owners, attributesChanged }: Parts) {
+    super(upper, nodes, files);
     this.roots = roots;
-    this.upper = upper;
     this.copies = new LargeCopies(upper, new CopyPool());
-    this.nodes = nodes;
-    this.files = files;
     this.lowerFiles = lowerFiles;
     this.cache = cache;
     this.owners = owners;
@@ -174,7 +169,9 @@ export class OverlayChanges implements Changes {
   setFileAttributes(nodeid: Nodeid, kind: FileAttributes, value: Uint8Array): number {
     const node = this.nodes.get(nodeid);
     if (node === undefined) return -ESTALE;
-    return setFileFlags(this.upper, node, kind, value, this.mayForbid);
+    const result = setFileFlags(this.upper, node, kind, value, this.mayForbid);
+    if (result === 0) this.attributesChanged(nodeid); // the change time
+    return result;
   }
 
   /** The reply to an ioctl for the flags of a node: those that forbid changes are not flags of its inode. */
@@ -316,62 +313,9 @@ export class OverlayChanges implements Changes {
     return this.files.grant(file, this.lowerFiles.isOpen(file.nodeid), (flags & O_ACCMODE) === O_RDWR);
   }
 
-  /** Calls `use` with a descriptor for the node's data in the upper layer; undefined if its data is not there. */
-  withFile(nodeid: Nodeid, node: UpperNode, use: (fd: number) => number): number | undefined {
-    const file = this.files.of(nodeid);
-    if (file) return use(file.fd);
-    if (!node.isComplete || !isRegular(node.top.mode)) return undefined;
-    const fd = this.upper.layer.openFile(node.top, false); // it was opened when its data was still below
-    if (fd < 0) return fd;
-    const result = use(fd);
-    native.close(fd);
-    return result;
-  }
-
   /** @returns whether the handle was one of a file in the upper layer */
   release(handle: number): boolean {
     return this.files.release(handle);
-  }
-
-  write(nodeid: Nodeid, fh: number, position: number, bytes: Uint8Array, killsPrivileges: boolean): number {
-    const file = this.files.get(fh) ?? this.files.of(nodeid);
-    if (file === undefined) return -EBADF;
-    if (!this.files.mayWriteAt(fh, position)) return -EPERM;
-    const written = native.pwrite(file.fd, bytes, 0, bytes.length, position);
-    if (written >= 0 && killsPrivileges) killPrivileges(this.upper, file.node);
-    return written;
-  }
-
-  fallocate(_nodeid: Nodeid, fh: number, mode: number, offset: number, length: number): number {
-    const file = this.files.get(fh);
-    if (file === undefined) return -EBADF;
-    if (forbidsFallocate(file.node, mode)) return -EPERM;
-    if (offset + length > Number.MAX_SAFE_INTEGER) return -EFBIG;
-    return native.fallocate(file.fd, mode, offset, length);
-  }
-
-  copyFileRange(from: FileRange, to: FileRange, length: number): number {
-    const [source, target] = [this.files.of(from.nodeid), this.files.get(to.fh)];
-    if (target === undefined) return -EBADF;
-    if (target.node.protection !== 0) return -EPERM;
-    if (source === undefined) return -EOPNOTSUPP; // the kernel reads and writes instead, so that reads are checked
-    return native.copyFileRange(source.fd, from.offset, target.fd, to.offset, Math.min(length, COPY_BYTES_MAX));
-  }
-
-  fsync(_nodeid: Nodeid, fh: number, dataOnly: boolean): number {
-    const file = this.files.get(fh);
-    return file === undefined ? 0 : this.upper.sync(file.fd, dataOnly);
-  }
-
-  fsyncdir(nodeid: Nodeid, dataOnly: boolean): number {
-    const node = this.nodes.get(nodeid);
-    if (node === undefined) return -ESTALE;
-    if (!node.isUpper || this.upper.rules.volatile) return 0;
-    const fd = this.upper.layer.openDirectory(node.top);
-    if (fd < 0) return fd;
-    const result = this.upper.sync(fd, dataOnly);
-    native.close(fd);
-    return result;
   }
 
   /** The directory of a node; undefined for the root. */
@@ -396,9 +340,6 @@ export class OverlayChanges implements Changes {
     this.roots.close();
   }
 }
-
-/** The reply to COPY_FILE_RANGE has 32 bits, and one call must not take long. */
-const COPY_BYTES_MAX = 1 << 30;
 
 function timesWanted({ atime, mtime }: Setattr): Times | undefined {
   if (atime === undefined && mtime === undefined) return undefined;
