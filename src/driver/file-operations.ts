@@ -79,7 +79,7 @@ export class FileOperations {
   }
 
   lseek(nodeid: Nodeid, fh: number, offset: number, whence: number, out: Out): number {
-    if (offset > Number.MAX_SAFE_INTEGER) return -ENXIO;
+    if (offset < 0 || offset > Number.MAX_SAFE_INTEGER) return -ENXIO;
     const result =
       this.inUpper(nodeid, fd => native.lseek(fd, offset, whence)) ?? this.seek(nodeid, fh, offset, whence);
     return result < 0 ? result : reply.putLseekOut(out.view, 0, result);

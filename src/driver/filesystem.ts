@@ -223,6 +223,7 @@ export class OverlayFilesystem implements Filesystem {
     const known = this.changes?.known(directory, name);
     if (known) return this.addUnasked(known.ino, name, dtype, next, plus);
     const found = this.tryLookup(directory, entry);
+    if (found === 'gone') return true;
     if (!plus) return this.packer.add(name, found?.node.ino ?? UNKNOWN_INO, next, dtype);
     if (found === undefined) return this.addUnasked(UNKNOWN_INO, name, dtype, next, plus);
     const { node, attr } = found;
@@ -239,11 +240,12 @@ export class OverlayFilesystem implements Filesystem {
   }
 
   /** Looks up a listed entry. A broken object is listed only by name and type; its error shows at the lookup. */
-  private tryLookup(directory: Node, { name, ino }: Entry): { node: Node; attr: Attr } | undefined {
+  private tryLookup(directory: Node, { name, ino }: Entry): { node: Node; attr: Attr } | 'gone' | undefined {
     const { overlay } = this;
     try {
       if (ino === undefined || !overlay.recalls) {
         const found = this.find(directory, name);
+        if (found === -ENOENT && this.changes) return 'gone'; // removed since the listing began
         return typeof found === 'number' ? undefined : found;
       }
       const recalled = overlay.recall(ino);

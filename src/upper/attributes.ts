@@ -18,6 +18,8 @@ export interface AttrChange {
   readonly times?: Times | undefined;
   /** Whether the file loses set-user-ID, set-group-ID and capabilities, or these alone, because its data changes. */
   readonly killsPrivileges?: boolean | 'capabilities' | undefined;
+  /** The group of the caller, for that; undefined for root, who may be in any. */
+  readonly callerGid?: number | undefined;
 }
 
 const S_ISUID = 0o4000;
@@ -41,7 +43,7 @@ export function setAttributes(upper: Upper, node: UpperNode, change: AttrChange,
     if (cut < 0) return cut;
   }
   if (change.killsPrivileges === 'capabilities') dropCapabilities(upper, node);
-  else if (change.killsPrivileges) killPrivileges(upper, node);
+  else if (change.killsPrivileges) killPrivileges(upper, node, change.callerGid);
   return changeInode(upper, node, change);
 }
 
@@ -64,11 +66,15 @@ function resize(upper: Upper, node: UpperNode, size: number, fd: number): number
   return result;
 }
 
-/** Source: kernel setattr_should_drop_suidgid: set-group-ID without group execution means something else. */
-export function killPrivileges(upper: Upper, node: UpperNode): void {
-  const { mode } = upper.overlay.attr(node);
-  const isGroups = (mode & (S_ISGID | S_IXGRP)) === (S_ISGID | S_IXGRP);
-  const kept = mode & ~(S_ISUID | (isGroups ? S_ISGID : 0));
+/**
+ * Takes set-user-ID, set-group-ID and capabilities from a file. Source: kernel setattr_should_drop_suidgid: set-group-ID without
+ * group execution means something else to members of the group.
+ * @param callerGid the group of who changes the file, if it is known; other groups of the caller are not
+ */
+export function killPrivileges(upper: Upper, node: UpperNode, callerGid?: number): void {
+  const { mode, gid } = upper.overlay.attr(node);
+  const isStranger = callerGid !== undefined && callerGid !== gid;
+  const kept = mode & ~(S_ISUID | ((mode & S_IXGRP) !== 0 || isStranger ? S_ISGID : 0));
   if (kept !== mode) changeMode(upper.descriptor(node), kept & 0o7777);
   dropCapabilities(upper, node);
 }

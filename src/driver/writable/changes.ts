@@ -123,7 +123,8 @@ export class OverlayChanges extends FileChanges implements Changes {
     const gid = change.gid === undefined ? undefined : (owners?.storedGid(change.gid) ?? change.gid);
     const isOfRoot = change.killsPrivileges === 'unless root' && caller.uid === 0;
     const killsPrivileges = isOfRoot ? ('capabilities' as const) : change.killsPrivileges !== false;
-    const wanted = { mode, uid, gid, size, killsPrivileges, times: timesWanted(change) };
+    const callerGid = caller.uid === 0 ? undefined : (owners?.storedGid(caller.gid) ?? caller.gid);
+    const wanted = { mode, uid, gid, size, killsPrivileges, callerGid, times: timesWanted(change) };
     this.answered = node;
     let result = -1;
     try {

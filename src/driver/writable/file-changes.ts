@@ -58,7 +58,10 @@ export class FileChanges {
     if (target === undefined) return -EBADF;
     if (target.node.protection !== 0) return -EPERM;
     if (source === undefined) return -EOPNOTSUPP; // the kernel reads and writes instead, so that reads are checked
-    return native.copyFileRange(source.fd, from.offset, target.fd, to.offset, Math.min(length, COPY_BYTES_MAX));
+    const bytes = Math.min(length, COPY_BYTES_MAX);
+    if (to.offset + bytes > Number.MAX_SAFE_INTEGER) return -EFBIG;
+    if (from.offset + bytes > Number.MAX_SAFE_INTEGER) return 0; // no file is as long
+    return native.copyFileRange(source.fd, from.offset, target.fd, to.offset, bytes);
   }
 
   fsync(_nodeid: Nodeid, fh: number, dataOnly: boolean): number {
