@@ -16,7 +16,14 @@ export const isProgramCall = (called: string, args: readonly ByteString[]): bool
   called === MOUNT_PROGRAM || (args.length === 3 && args[0] === '-o');
 
 /** What fuse-overlayfs does by default. */
-const DEFAULTS: readonly ByteString[] = ['whiteouts=both', 'allow_other', 'suid', 'dev', 'noatime'];
+const DEFAULTS: readonly ByteString[] = [
+  'whiteouts=both',
+  'xattr_permissions=0',
+  'allow_other',
+  'suid',
+  'dev',
+  'noatime',
+];
 /** Options that mean nothing here, or that mount(8) and the kernel have dealt with. */
 const DROPPED: readonly ByteString[] = ['private', 'shared', 'slave', 'rprivate', 'context', 'ro', 'rw'];
 

@@ -22,7 +22,7 @@ import { isAcl } from '../overlay/xattrs.ts';
 import { type ByteString, bufferOf } from '../sys/bytes.ts';
 import { type Counters, count, newCounters } from '../sys/counters.ts';
 import { EINVAL, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EROFS, ErrnoError, ESTALE } from '../sys/errno.ts';
-import { type Attr, DT_DIR, isDirectory, isSymlink } from '../sys/stat.ts';
+import { type Attr, DT_DIR, dtypeOf, isDirectory, isSymlink } from '../sys/stat.ts';
 import type { UpperNode } from '../upper/node.ts';
 import { NameCount, putNodeCount } from './activity.ts';
 import type { CachePolicy } from './cache.ts';
@@ -221,16 +221,17 @@ export class OverlayFilesystem implements Filesystem {
     const { name, dtype } = entry;
     if (plus ? !this.packer.hasRoom(name) : !this.packer.hasRoomPlain(name)) return false;
     const known = this.changes?.known(directory, name);
-    if (known) return this.addUnasked(known.ino, name, dtype, next, plus);
+    if (known) return this.addUnasked(known.ino, name, dtypeOf(known.top.mode), next, plus);
     const found = this.tryLookup(directory, entry);
     if (found === 'gone') return true;
-    if (!plus) return this.packer.add(name, found?.node.ino ?? UNKNOWN_INO, next, dtype);
+    const type = found ? dtypeOf(found.attr.mode) : dtype; // a layer may store another one than its files have
+    if (!plus) return this.packer.add(name, found?.node.ino ?? UNKNOWN_INO, next, type);
     if (found === undefined) return this.addUnasked(UNKNOWN_INO, name, dtype, next, plus);
     const { node, attr } = found;
     const nodeid = this.remember(node, directory);
     const attrSeconds = this.changes?.attrSeconds(nodeid) ?? this.cache.attrSeconds;
     const { entrySeconds } = this.cache;
-    return this.packer.addPlus(name, next, dtype, node.ino, nodeid, entrySeconds, attrSeconds, attr);
+    return this.packer.addPlus(name, next, type, node.ino, nodeid, entrySeconds, attrSeconds, attr);
   }
 
   /** Adds an entry without attributes: the kernel asks for them, unless it knows them. */

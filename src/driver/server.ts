@@ -10,6 +10,7 @@ import { type FuseRing, openRing } from '../fuse/uring.ts';
 import { MIN_READ_BUFFER } from '../fuse/wire/abi.ts';
 import type { LayerContext } from '../layers/context.ts';
 import type { Layer } from '../layers/layer.ts';
+import type { StatSource } from '../layers/stored-stat.ts';
 import { openOverlay } from '../overlay/open.ts';
 import type { StackOptions, UpperOptions } from '../overlay/options/rules.ts';
 import type { Overlay } from '../overlay/overlay.ts';
@@ -104,8 +105,13 @@ export class OverlayServer {
     this.owners = driver.owners && new Owners(driver.owners, overflowIds());
   }
 
-  private openUpper(upper: UpperOptions, context: LayerContext, opaque: readonly ByteString[]): Layer {
-    this.roots = new UpperRoots(upper, context, { opaque, noatime: this.driver.noatime === true });
+  private openUpper(
+    upper: UpperOptions,
+    context: LayerContext,
+    opaque: readonly ByteString[],
+    source: StatSource | undefined,
+  ): Layer {
+    this.roots = new UpperRoots(upper, context, { opaque, source, noatime: this.driver.noatime === true });
     process.umask(0); // the kernel sends each caller's
     return this.roots.layer;
   }

@@ -10,6 +10,7 @@ import { DirLayer } from './dir.ts';
 import type { DirInode } from './dir-inode.ts';
 import type { OpenedRoot } from './dir-objects.ts';
 import type { Inode } from './layer.ts';
+import type { StatSource } from './stored-stat.ts';
 
 const PREFIX: ByteString = '.wh.';
 /** Names with this prefix hide nothing: `.wh..wh..opq` is the only one with a meaning. */
@@ -33,6 +34,7 @@ export class AufsLayer extends DirLayer {
 
   /**
    * @param attrSeconds as for a directory; whiteouts are remembered as long
+   * @param source as for a directory
    * @param opaque the xattrs of overlayfs that make a directory opaque; without any, the layer is a directory like others
    */
   constructor(
@@ -41,8 +43,9 @@ export class AufsLayer extends DirLayer {
     context: LayerContext,
     opaque: readonly ByteString[],
     opened?: OpenedRoot,
+    source?: StatSource,
   ) {
-    super(path, attrSeconds, context, opened);
+    super(path, attrSeconds, context, opened, source);
     this.hiddenMs = opened ? Number.POSITIVE_INFINITY : attrSeconds * 1000;
     this.opaqueNames = opaque;
   }

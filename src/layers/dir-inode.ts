@@ -6,6 +6,7 @@ import type { ByteString } from '../sys/bytes.ts';
 import type { Attr } from '../sys/stat.ts';
 import * as sx from '../sys/statx.ts';
 import type { Inode, Layer } from './layer.ts';
+import type { StoredStat } from './stored-stat.ts';
 
 /**
  * The maximum time for the kernel to ask again after ESTALE. The kernel does so at once, but this process may be slow to read the
@@ -18,8 +19,12 @@ export class DirInode implements Inode {
   readonly ino: number;
   /** The birth time of the object, or its file handle if there is none. */
   readonly birth: ByteString;
-  readonly mode: number;
-  readonly rdev: number;
+  /** Type and permission bits of the inode itself. */
+  readonly ownMode: number;
+  mode: number;
+  rdev: number;
+  /** The owner, mode and device number that the layer has stored for the object, in place of those of its inode. */
+  stored: StoredStat | undefined;
   readonly protection: number;
   /** The directory and the name under which the object was found last. */
   parent: DirInode | undefined;
@@ -46,12 +51,14 @@ export class DirInode implements Inode {
     this.name = name;
     this.ino = ino;
     this.birth = birth;
-    this.mode = sx.statxMode();
+    this.ownMode = sx.statxMode();
+    this.mode = this.ownMode;
     this.rdev = sx.statxRdev();
     this.protection = sx.statxProtection();
     this.attr = sx.statxAttr(ino);
     this.attrAtMs = performance.now();
     this.acl = undefined;
+    this.stored = undefined;
     this.xattrNames = undefined;
   }
 
@@ -75,6 +82,7 @@ export class DirInode implements Inode {
     this.parent = found.parent;
     this.name = found.name;
     this.attr = found.attr;
+    this.stored = found.stored;
     this.attrAtMs = found.attrAtMs;
     this.isStale = false;
   }
@@ -109,6 +117,16 @@ export class DirInode implements Inode {
   refresh(): void {
     this.attr = sx.statxAttr(this.ino);
     this.attrAtMs = performance.now();
+    if (this.stored) this.show(this.stored);
+  }
+
+  /** Takes what the layer has stored, from now on in place of the attributes of the inode. */
+  show(stored: StoredStat | undefined): void {
+    this.stored = stored;
+    if (stored === undefined) return;
+    this.mode = stored.mode;
+    this.rdev = stored.rdev;
+    Object.assign(this.attr, stored);
   }
 
   /** The path from the layer's root, for messages. */

@@ -3,7 +3,7 @@
  * a moment later, so every descriptor is compared with the inode before it is used.
  */
 import { CONFINED, O_DIRECTORY, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
-import { type ByteString, byteStringOf } from '../sys/bytes.ts';
+import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import { spareDescriptors } from '../sys/descriptors.ts';
 import * as errno from '../sys/errno.ts';
 import { ErrnoError, must } from '../sys/errno.ts';
@@ -16,6 +16,7 @@ import type { LayerContext } from './context.ts';
 import { DirInode } from './dir-inode.ts';
 import type { Layer } from './layer.ts';
 import type { LayerNumbers } from './numbers.ts';
+import { type StatSource, StoredStats } from './stored-stat.ts';
 
 // linux/fcntl.h, linux/openat2.h, linux/mount.h
 const O_CLOEXEC = 0o2000000;
@@ -43,6 +44,8 @@ export class DirObjects {
   readonly plainFd: number;
   /** Identifies the filesystem: the device of the root. */
   readonly filesystem: string;
+  /** Reads what the layer has stored of its objects; absent if their inodes say all. */
+  readonly stats: StoredStats | undefined;
   private readonly layer: Layer;
   private readonly context: LayerContext;
   private readonly mountId: number;
@@ -62,21 +65,23 @@ export class DirObjects {
   /**
    * Opens the layer's root. Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) does.
    * @param opened the root, if it is open already; it is closed with the layer
+   * @param source where owners and modes are stored; undefined: in the inodes
    */
-  constructor(layer: Layer, path: ByteString, context: LayerContext, opened?: OpenedRoot) {
+  constructor(layer: Layer, path: ByteString, context: LayerContext, opened?: OpenedRoot, source?: StatSource) {
     this.layer = layer;
     this.context = context;
     const { fd, isClone, plain } = opened ?? openRoot(path, `layer ${layer.path}`);
     this.rootFd = fd;
     this.plainFd = plain;
     this.isClone = isClone;
-    this.isSeenByName = isClone && countsRenames(fd);
+    this.stats = StoredStats.of(source, fd);
+    this.isSeenByName = isClone && this.stats === undefined && countsRenames(fd);
     must(sx.statx(fd, ''), `layer ${layer.path}`);
     this.mountId = sx.statxMountId();
     this.device = sx.statxDevice();
     this.filesystem = `device ${this.device.major}:${this.device.minor}`;
     this.numbers = context.numbersOf(this.filesystem);
-    this.root = new DirInode(layer, undefined, '', this.ino(), this.birth(fd));
+    this.root = this.inode(undefined, '', fd);
   }
 
   /** Looks up a name in a directory; undefined for a miss. Throws ErrnoError as Layer.lookup does. */
@@ -112,16 +117,34 @@ export class DirObjects {
       native.close(fd);
       throw this.failure(result, parent.pathOf(name));
     }
+    try {
+      const inode = this.inode(parent, name, fd);
+      this.hold(inode, fd);
+      return inode;
+    } catch (error) {
+      native.close(fd);
+      throw error;
+    }
+  }
+
+  /** The inode of an open object, which the last statx was of. */
+  private inode(parent: DirInode | undefined, name: ByteString, fd: number): DirInode {
     const inode = new DirInode(this.layer, parent, name, this.ino(), this.birth(fd));
-    this.hold(inode, fd);
+    this.readStored(inode, fd);
     return inode;
+  }
+
+  /** Reads what the layer has stored of an object. @param fd a descriptor of the object */
+  readStored(inode: DirInode, fd: number): void {
+    if (this.stats === undefined) return;
+    inode.show(this.stats.read(fd, inode.ownMode, () => `layer ${this.layer.path}: ${printable(inode.path)}`));
   }
 
   /** The inode of an open object that was just given its name. Throws ErrnoError as statx(2) fails. */
   named(parent: DirInode, name: ByteString, fd: number): DirInode {
     const result = sx.statx(fd, '');
     if (result < 0) throw this.failure(result, parent.pathOf(name));
-    return new DirInode(this.layer, parent, name, this.ino(), this.birth(fd));
+    return this.inode(parent, name, fd);
   }
 
   /** Keeps a descriptor of an object that is about to lose its name: the object stays usable. */

@@ -19,6 +19,7 @@ import { DirObjects, type OpenedRoot, PATH_MAX, WITHIN } from './dir-objects.ts'
 import { FileData } from './file-data.ts';
 import { HANDLE_INDEX, HandleIndex, handleText, INDEX_BYTES_MAX } from './handle-index.ts';
 import type { Data, Inode, Layer } from './layer.ts';
+import { isOverridden, type StatSource } from './stored-stat.ts';
 
 // linux/fcntl.h
 const O_NOATIME = 0o1000000;
@@ -49,13 +50,20 @@ export class DirLayer implements Layer {
    * @param attrSeconds how long attributes, and the names of trusted xattrs, may be out of date; 0: they are read each time
    * @param context that of the other layers of the stack
    * @param opened the directory, if it is open already
+   * @param source where owners and modes are stored; undefined: in the inodes
    * Throws ErrnoError: ENOENT, ENOTDIR, EACCES as open(2) does.
    */
-  constructor(path: ByteString, attrSeconds = 0, context: LayerContext = contextOfSingles(), opened?: OpenedRoot) {
+  constructor(
+    path: ByteString,
+    attrSeconds = 0,
+    context: LayerContext = contextOfSingles(),
+    opened?: OpenedRoot,
+    source?: StatSource,
+  ) {
     this.path = printable(path);
     this.memoryMs = attrSeconds * 1000;
     this.xattrNamesMs = this.memoryMs;
-    this.objects = new DirObjects(this, path, context, opened);
+    this.objects = new DirObjects(this, path, context, opened, source);
     this.filesystem = this.objects.filesystem;
   }
 
@@ -83,7 +91,9 @@ export class DirLayer implements Layer {
       else if (it.wasJustStale && this.objects.isOpen(it))
         return sx.statxAttr(it.ino); // for example of a working directory
       else throw this.objects.stale(it);
+      const isChanged = this.objects.stats !== undefined && !sx.statxChangedIs(it.attr);
       it.refresh();
+      if (isChanged) this.objects.readStored(it, it.isStale ? openFd : this.objects.descriptor(it));
     }
     return { ...it.attr }; // the caller may change it
   }
@@ -110,7 +120,9 @@ export class DirLayer implements Layer {
     const isThere = this.objects.isThere(it);
     const isFound = isThere || (isInUse && it.wasJustStale && this.isOpenAs(it, fd));
     if (!isFound) throw this.objects.stale(it);
-    const isSame = sx.statxMode() === mode && sx.statxUid() === uid && sx.statxGid() === gid;
+    const isSame = it.stored
+      ? sx.statxChangedIs(it.attr)
+      : sx.statxMode() === mode && sx.statxUid() === uid && sx.statxGid() === gid;
     if (isSame && this.hasSameAcl(it, isThere ? undefined : fd)) return;
     it.attrAtMs = Number.NEGATIVE_INFINITY; // so that the next lookup reports the new ones
     throw new ErrnoError(errno.ESTALE, `layer ${this.path}: ${it.path}: its owner, mode or ACL has changed`);
@@ -167,6 +179,7 @@ export class DirLayer implements Layer {
   /** Also leaves the value in `value`. */
   xattrBytes(inode: Inode, name: ByteString): number {
     const it = inode as DirInode;
+    if (this.objects.stats && isOverridden(name)) return -1;
     if (this.isListed(name) && this.lacksXattr(it, name)) return -1;
     const length = getXattr(this.objects.descriptor(it), name, this.value);
     if (length >= 0) return length;
@@ -200,7 +213,8 @@ export class DirLayer implements Layer {
     const length = listXattrs(this.objects.descriptor(it), this.value);
     if (length === -errno.EOPNOTSUPP) return [];
     if (length < 0) throw this.failureByPath(length, it);
-    return byteStringOf(this.value, 0, length).split('\0').slice(0, -1);
+    const names = byteStringOf(this.value, 0, length).split('\0').slice(0, -1);
+    return this.objects.stats ? names.filter(name => !isOverridden(name)) : names;
   }
 
   fileAttributes(inode: Inode, kind: 'flags' | 'fsxattr'): Uint8Array | number {

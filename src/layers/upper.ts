@@ -3,16 +3,18 @@
  * makes; the changes themselves are made by its caller.
  */
 import { openIn } from '../sys/beneath.ts';
-import type { ByteString } from '../sys/bytes.ts';
+import { type ByteString, bufferOf } from '../sys/bytes.ts';
 import { openSparing } from '../sys/descriptors.ts';
 import { must } from '../sys/errno.ts';
-import { reopen, setXattr } from '../sys/found.ts';
+import { removeXattr, reopen, setXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
+import { isSymlink } from '../sys/stat.ts';
 import { AufsLayer } from './aufs.ts';
 import type { LayerContext } from './context.ts';
 import type { DirInode } from './dir-inode.ts';
 import type { OpenedRoot } from './dir-objects.ts';
 import type { Inode } from './layer.ts';
+import { formatStoredStat, type StatSource, type StoredStat } from './stored-stat.ts';
 
 // linux/fcntl.h
 const O_RDWR = 2;
@@ -29,9 +31,16 @@ export class UpperLayer extends AufsLayer {
   /**
    * @param opened the directory, on a mount that also has the work directory; undefined if nothing will be written
    * @param opaque as for AufsLayer
+   * @param source as for a directory
    */
-  constructor(path: ByteString, context: LayerContext, opened: OpenedRoot | undefined, opaque: readonly ByteString[]) {
-    super(path, 0, context, opaque, opened);
+  constructor(
+    path: ByteString,
+    context: LayerContext,
+    opened: OpenedRoot | undefined,
+    opaque: readonly ByteString[],
+    source: StatSource | undefined,
+  ) {
+    super(path, 0, context, opaque, opened, source);
     this.isOwn = opened !== undefined;
     if (this.isOwn) this.xattrNamesMs = Number.POSITIVE_INFINITY;
   }
@@ -44,6 +53,28 @@ export class UpperLayer extends AufsLayer {
   setXattr(inode: Inode, openFd: number, name: ByteString, value: Uint8Array, flags = 0): number {
     (inode as DirInode).xattrNames = undefined;
     return setXattr(openFd >= 0 ? openFd : this.descriptor(inode), name, value, flags);
+  }
+
+  /** Whether owners and modes are stored in xattrs. */
+  get storesStats(): boolean {
+    return this.objects.stats !== undefined;
+  }
+
+  /**
+   * Stores the owner, mode and device number of an open object. Symlinks, which cannot have user xattrs, stay as they are.
+   * @returns 0 or -errno
+   */
+  storeStat(fd: number, stat: StoredStat): number {
+    if (this.objects.stats === undefined || isSymlink(stat.mode)) return 0;
+    const { written, others } = this.objects.stats;
+    const result = setXattr(fd, written, bufferOf(formatStoredStat(stat)), 0);
+    if (result === 0) for (const other of others) removeXattr(fd, other);
+    return result;
+  }
+
+  /** Must be called when other attributes of an object were stored. */
+  showStat(inode: Inode, stat: StoredStat): void {
+    (inode as DirInode).show(stat);
   }
 
   override adopt(known: Inode, found: Inode): boolean {

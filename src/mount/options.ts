@@ -304,7 +304,7 @@ export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteSt
   ['squash_to_uid', squashed('uids', SQUASH_TO_UID)],
   ['squash_to_gid', squashed('gids', 'the same for groups')],
   ...names('idmap uid gid umask', refused(NO_IDS)),
-  ...names('xattr_permissions noxattrs', refused('extended attributes are shown as they are')),
+  ['noxattrs', refused('extended attributes are shown as they are')],
   ['plugins', refused(NO_REMOTE)],
 
   // mount.erofs, for remote layers

@@ -5,6 +5,7 @@ import { contextOfSingles, LayerContext } from '../layers/context.ts';
 import { DirLayer } from '../layers/dir.ts';
 import { openErofsLayer } from '../layers/erofs.ts';
 import type { Layer } from '../layers/layer.ts';
+import type { StatSource } from '../layers/stored-stat.ts';
 import { UpperLayer } from '../layers/upper.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ELOOP, ErrnoError, systemError } from '../sys/errno.ts';
@@ -46,7 +47,8 @@ export function openStack(source: ByteString, choices: StackChoices = {}, judge:
 /**
  * Opens every layer of a stack: a directory, or a file that is an EROFS image.
  * @param memory how much of the layers is remembered, and for how long
- * @param openUpper opens the layer above all others to write to it; `opaque` as for AufsLayer. Without it, that layer is only read.
+ * @param openUpper opens the layer above all others to write to it; `opaque` and
+ *   `source` as for AufsLayer. Without it, that layer is only read.
  * Throws ErrnoError that names the layer: ENOENT if it is missing; EINVAL if it is neither a directory nor a file; ELOOP if it is
  * the same as another layer or lies inside one; and the errors of reading an image.
  * @example
@@ -59,7 +61,7 @@ export function openOverlay(
   options: StackOptions,
   judge: Judge = step,
   memory: Memory = DEFAULT_MEMORY,
-  openUpper?: (context: LayerContext, opaque: readonly ByteString[]) => Layer,
+  openUpper?: (context: LayerContext, opaque: readonly ByteString[], source: StatSource | undefined) => Layer,
 ): Overlay {
   refuseOverlaps(options.layers.map(layer => layer.path));
   refuseWrittenLayers(options);
@@ -72,9 +74,10 @@ export function openOverlay(
     }
     const isNormal = (_: Layer, position: number): boolean => !options.layers[position]?.dataOnly;
     const opaque = options.whiteouts === 'both' ? OPAQUE_XATTRS : [];
+    const source = sourceOfUpper(options);
     const readUpper = (): Layer[] =>
-      options.upper ? [new UpperLayer(options.upper.upperdir, context, undefined, opaque)] : [];
-    const top = openUpper ? [openUpper(context, opaque)] : readUpper();
+      options.upper ? [new UpperLayer(options.upper.upperdir, context, undefined, opaque, source)] : [];
+    const top = openUpper ? [openUpper(context, opaque, source)] : readUpper();
     return new Overlay(
       [...top, ...opened.filter(isNormal)],
       opened.filter((layer, position) => !isNormal(layer, position)),
@@ -105,21 +108,27 @@ export function openLayer(path: ByteString, digest?: string, attrSeconds: number
   return openLayerIn(contextOfSingles(), path, digest, attrSeconds);
 }
 
+/** Where owners and modes of the upper layer are stored. */
+const sourceOfUpper = ({ xattrPermissions }: RuleOptions): StatSource | undefined =>
+  xattrPermissions && SOURCES[xattrPermissions];
+const SOURCES = { 0: 'detect', 1: 'security', 2: 'user' } as const;
+
 function openLayerIn(
   context: LayerContext,
   path: ByteString,
   digest: string | undefined,
   attrSeconds: number,
-  rules: Pick<RuleOptions, 'whiteouts'> = {},
+  rules: Pick<RuleOptions, 'whiteouts' | 'xattrPermissions'> = {},
 ): Layer {
   const stat = statLayer(path);
   if (stat.isFile()) return openImageLayer(path, digest);
   if (digest !== undefined) throw new ErrnoError(EINVAL, `layer ${printable(path)}: not an image, so it has no digest`);
   if (stat.isDirectory()) {
     refuseDeepNesting(path);
+    const source = rules.xattrPermissions === undefined ? undefined : 'detect';
     return rules.whiteouts === 'both'
-      ? new AufsLayer(path, attrSeconds, context, OPAQUE_XATTRS)
-      : new DirLayer(path, attrSeconds, context);
+      ? new AufsLayer(path, attrSeconds, context, OPAQUE_XATTRS, undefined, source)
+      : new DirLayer(path, attrSeconds, context, undefined, source);
   }
   throw new ErrnoError(EINVAL, `layer ${printable(path)}: neither a directory nor an image`);
 }

@@ -1,13 +1,14 @@
 /** Changes attributes and extended attributes. */
+import { isOverridden } from '../layers/stored-stat.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { EINVAL, ENODATA, EOPNOTSUPP, EPERM } from '../sys/errno.ts';
-import { changeMode, removeXattr } from '../sys/found.ts';
+import { removeXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
-import { isRegular, isSymlink } from '../sys/stat.ts';
+import { isRegular } from '../sys/stat.ts';
 import { AT_EMPTY_PATH, type Times, timesOf } from '../sys/statx.ts';
 import { copyUp } from './copy-up.ts';
 import type { UpperNode } from './node.ts';
-import type { Upper } from './upper.ts';
+import { type Upper, withoutPrivileges } from './upper.ts';
 
 /** Attributes to change; absent ones stay. */
 export interface AttrChange {
@@ -22,12 +23,7 @@ export interface AttrChange {
   readonly callerGid?: number | undefined;
 }
 
-const S_ISUID = 0o4000;
-const S_ISGID = 0o2000;
-const S_IXGRP = 0o10;
 const CAPABILITY: ByteString = 'security.capability';
-/** uid or gid that stays. */
-const KEEP = -1;
 
 /**
  * Changes attributes.
@@ -48,13 +44,11 @@ export function setAttributes(upper: Upper, node: UpperNode, change: AttrChange,
 }
 
 function changeInode(upper: Upper, node: UpperNode, { mode, uid, gid, times }: AttrChange): number {
-  const found = upper.descriptor(node);
-  let result = 0;
-  if (uid !== undefined || gid !== undefined) result = upper.giveTo(found, uid ?? KEEP, gid ?? KEEP);
-  if (result === 0 && mode !== undefined)
-    result = isSymlink(node.top.mode) ? -EOPNOTSUPP : changeMode(found, mode & 0o7777);
-  if (result === 0 && times) result = native.utimensat(found, '', timesOf(times), AT_EMPTY_PATH);
-  return result;
+  const isOther = uid !== undefined || gid !== undefined || mode !== undefined;
+  const changed = isOther ? upper.changeStat(node, { uid, gid, mode }) : 0;
+  const isGiven = (uid ?? gid) !== undefined && isRegular(node.top.mode);
+  if (isGiven && upper.layer.storesStats) dropCapabilities(upper, node); // chown(2) of the inode would do that
+  return changed === 0 && times ? native.utimensat(upper.descriptor(node), '', timesOf(times), AT_EMPTY_PATH) : changed;
 }
 
 function resize(upper: Upper, node: UpperNode, size: number, fd: number): number {
@@ -67,15 +61,13 @@ function resize(upper: Upper, node: UpperNode, size: number, fd: number): number
 }
 
 /**
- * Takes set-user-ID, set-group-ID and capabilities from a file. Source: kernel setattr_should_drop_suidgid: set-group-ID without
- * group execution means something else to members of the group.
+ * Takes set-user-ID, set-group-ID and capabilities from a file. Source: kernel setattr_should_drop_suidgid.
  * @param callerGid the group of who changes the file, if it is known; other groups of the caller are not
  */
 export function killPrivileges(upper: Upper, node: UpperNode, callerGid?: number): void {
   const { mode, gid } = upper.overlay.attr(node);
-  const isStranger = callerGid !== undefined && callerGid !== gid;
-  const kept = mode & ~(S_ISUID | ((mode & S_IXGRP) !== 0 || isStranger ? S_ISGID : 0));
-  if (kept !== mode) changeMode(upper.descriptor(node), kept & 0o7777);
+  const kept = withoutPrivileges(mode, callerGid !== undefined && callerGid !== gid);
+  if (kept !== mode) upper.changeStat(node, { mode: kept });
   dropCapabilities(upper, node);
 }
 
@@ -91,6 +83,7 @@ export function changeXattr(upper: Upper, node: UpperNode, name: ByteString, val
   const stored = upper.overlay.rules.xattrs.stored(name);
   if (typeof stored === 'number') return stored;
   if (node.protection !== 0) return -EPERM;
+  if (upper.layer.storesStats && isOverridden(stored)) return -EOPNOTSUPP;
   copyUp(upper, node, 'attributes');
   return upper.layer.setXattr(node.top, node.openFd, stored, value, flags);
 }
@@ -100,6 +93,7 @@ export function dropXattr(upper: Upper, node: UpperNode, name: ByteString): numb
   const stored = upper.overlay.rules.xattrs.stored(name);
   if (typeof stored === 'number') return stored;
   if (node.protection !== 0) return -EPERM;
+  if (upper.layer.storesStats && isOverridden(stored)) return -EOPNOTSUPP;
   if (!node.isUpper && node.top.layer.xattrBytes(node.top, stored) < 0) return -ENODATA;
   copyUp(upper, node, 'attributes');
   return removeXattr(upper.descriptor(node), stored);

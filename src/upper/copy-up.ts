@@ -5,13 +5,14 @@
  */
 import { FileData } from '../layers/file-data.ts';
 import type { Inode } from '../layers/layer.ts';
+import { isOverridden } from '../layers/stored-stat.ts';
 import { hasDigest } from '../overlay/metacopy.ts';
 import { formatOrigin } from '../overlay/origin.ts';
 import { CONFINED, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { printable } from '../sys/bytes.ts';
 import { EIO, EOPNOTSUPP, EPERM, ErrnoError, ESTALE } from '../sys/errno.ts';
-import { changeMode, setXattr } from '../sys/found.ts';
+import { setXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { type Attr, isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../sys/stat.ts';
 import { AT_EMPTY_PATH, timesOf } from '../sys/statx.ts';
@@ -162,7 +163,8 @@ class CopyUp {
     const { upper, attr, name, node } = this;
     const { work } = upper;
     if (isRegular(attr.mode)) return this.makeFile(isMetacopy, wants);
-    if (isDirectory(attr.mode)) this.must(native.mkdirat(work.fd, name, attr.mode & 0o777));
+    if (upper.standsFor(attr.mode)) return this.must(work.makeFile(name, upper.ownMode(0)));
+    if (isDirectory(attr.mode)) this.must(native.mkdirat(work.fd, name, upper.ownMode(attr.mode)));
     else if (isSymlink(attr.mode)) this.must(native.symlinkat(upper.overlay.readlink(node), work.fd, name));
     else this.must(native.mknodat(work.fd, name, attr.mode & ~0o7777, rdevMajor(attr.rdev), rdevMinor(attr.rdev)));
     const fd = openIn(work.fd, name, O_PATH | O_NOFOLLOW, CONFINED);
@@ -172,7 +174,7 @@ class CopyUp {
 
   private makeFile(isMetacopy: boolean, wants: Wants): number {
     const { upper, attr, name, node } = this;
-    const fd = this.must(upper.work.makeFile(name, attr.mode & 0o777));
+    const fd = this.must(upper.work.makeFile(name, upper.ownMode(attr.mode)));
     try {
       if (isMetacopy) this.must(native.ftruncate(fd, attr.size));
       else if (wants !== 'nothing') copyVerified(upper, node, fd);
@@ -188,9 +190,7 @@ class CopyUp {
   private describe(fd: number, isMetacopy: boolean): void {
     const { attr, upper } = this;
     const { xattrs } = upper.overlay.rules;
-    const isOwn = attr.uid === upper.uid && attr.gid === upper.gid;
-    if (!isOwn) this.must(upper.giveTo(fd, attr.uid, attr.gid));
-    if (this.needsMode) this.must(changeMode(fd, attr.mode & 0o7777));
+    this.must(upper.describe(fd, attr, this.needsMode));
     this.copyXattrs(fd);
     if (attr.nlink === 1 || isDirectory(attr.mode)) this.set(fd, xattrs.origin, this.originOfLower());
     if (this.node.protection !== 0) this.set(fd, xattrs.protattr, protattrOf(this.node.protection));
@@ -209,6 +209,7 @@ class CopyUp {
     const { xattrs } = upper.overlay.rules;
     for (const name of lower.layer.listxattr(lower)) {
       if (xattrs.isPrivate(name) || (name.startsWith('trusted.') && !upper.isPrivileged)) continue;
+      if (upper.layer.storesStats && isOverridden(name)) continue;
       const value = lower.layer.getxattr(lower, name);
       if (value !== undefined) this.set(fd, name, value);
     }

@@ -6,7 +6,7 @@
 import { CONFINED, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { EEXIST, EPERM } from '../sys/errno.ts';
-import { changeMode, link, setXattr } from '../sys/found.ts';
+import { link, setXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../sys/stat.ts';
 import { type Acls, inheritedAcls } from './acl.ts';
@@ -116,6 +116,7 @@ class Creation {
   /** Whether the object belongs to this process, and has no more than a mode. */
   get isOwn(): boolean {
     const { wanted, gid, acls, upper } = this;
+    if (upper.layer.storesStats) return false;
     return wanted.uid === upper.uid && gid === upper.gid && acls.access === undefined && !this.isMarked;
   }
 
@@ -134,11 +135,13 @@ class Creation {
   }
 
   private make(directory: number, name: ByteString): number {
-    const { mode, wanted } = this;
-    if (isRegular(mode)) return native.openat(directory, name, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW, mode & 0o7777);
+    const { mode, wanted, upper } = this;
     const { rdev } = wanted;
+    const own = upper.layer.storesStats ? upper.ownMode(mode) : mode & 0o7777;
+    if (isRegular(mode) || upper.standsFor(mode))
+      return native.openat(directory, name, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW, own);
     const made = isDirectory(mode)
-      ? native.mkdirat(directory, name, mode & 0o7777)
+      ? native.mkdirat(directory, name, own)
       : isSymlink(mode)
         ? native.symlinkat(wanted.target, directory, name)
         : native.mknodat(directory, name, mode, rdevMajor(rdev), rdevMinor(rdev));
@@ -177,9 +180,7 @@ class Creation {
   private describe(fd: number, replaces: boolean): number {
     const { upper, wanted, gid, mode, acls } = this;
     const { opaque } = upper.overlay.rules.xattrs;
-    const isOther = wanted.uid !== upper.uid || gid !== upper.gid;
-    let result = isOther ? upper.giveTo(fd, wanted.uid, gid) : 0;
-    if (result === 0 && !isSymlink(mode)) result = changeMode(fd, mode & 0o7777);
+    let result = upper.describe(fd, { uid: wanted.uid, gid, mode, rdev: wanted.rdev });
     if (result === 0 && acls.access) result = setXattr(fd, ACCESS, acls.access, 0);
     if (result === 0 && acls.defaults) result = setXattr(fd, DEFAULT, acls.defaults, 0);
     return result === 0 && (this.isMarked || (replaces && isDirectory(mode))) ? setXattr(fd, opaque, YES, 0) : result;
@@ -197,7 +198,7 @@ class Creation {
 
   unnamed(): Created | number {
     const { upper, parent } = this;
-    const fd = native.openat(upper.directory(parent), '.', O_TMPFILE | O_RDWR, this.mode & 0o7777);
+    const fd = native.openat(upper.directory(parent), '.', O_TMPFILE | O_RDWR, upper.ownMode(this.mode));
     if (fd < 0) return fd;
     const result = this.describe(fd, false);
     if (result < 0) {

@@ -1,6 +1,8 @@
 /** Opens the upper and the work directory of a mount, and refuses those that cannot serve. */
 import type { LayerContext } from '../layers/context.ts';
+import type { DirInode } from '../layers/dir-inode.ts';
 import { cloneOf, withoutAccessTimes } from '../layers/dir-objects.ts';
+import type { StatSource } from '../layers/stored-stat.ts';
 import { UpperLayer } from '../layers/upper.ts';
 import type { UpperOptions } from '../overlay/options/rules.ts';
 import { CONFINED, O_DIRECTORY, O_PATH, openIn } from '../sys/beneath.ts';
@@ -20,6 +22,7 @@ const WAIT_MS = 20;
 export interface UpperView {
   /** As for AufsLayer. */
   readonly opaque: readonly ByteString[];
+  readonly source: StatSource | undefined;
   /** Whether reads leave access times as they are, also those that the kernel makes itself. */
   readonly noatime: boolean;
 }
@@ -36,15 +39,25 @@ export class UpperRoots {
    * Throws ErrnoError that names the directory: EINVAL for two that cannot belong together, EBUSY for one in use, EROFS for a
    * read-only filesystem
    */
-  constructor({ upperdir, workdir, volatile }: UpperOptions, context: LayerContext, { opaque, noatime }: UpperView) {
+  constructor({ upperdir, workdir, volatile }: UpperOptions, context: LayerContext, view: UpperView) {
     const [upper, work] = [found('upperdir', upperdir), found('workdir', workdir)];
     refuseApart(upper, work);
     this.locks = [lock(upper), lock(work)];
-    const roots = onOneMount(upper, work, noatime);
-    this.layer = new UpperLayer(upperdir, context, { fd: roots.upper, isClone: roots.isClone, plain: -1 }, opaque);
+    const roots = onOneMount(upper, work, view.noatime);
+    const opened = { fd: roots.upper, isClone: roots.isClone, plain: -1 };
+    this.layer = new UpperLayer(upperdir, context, opened, view.opaque, view.source);
+    this.storeRoot(roots.upper, upper.shown);
     this.work = new WorkDirectory(roots.work, work.shown);
     if (volatile === 'marked') this.work.markVolatile();
     for (const fd of [roots.work, upper.fd, work.fd]) native.close(fd);
+  }
+
+  /** Stores the owner and the mode of a root that has not stored any: other programs look at the root first. */
+  private storeRoot(fd: number, shown: string): void {
+    const { layer } = this;
+    if (!layer.storesStats || (layer.root as DirInode).stored) return;
+    const { uid, gid, mode } = layer.attr(layer.root);
+    must(layer.storeStat(fd, { uid, gid, mode, rdev: 0 }), `upperdir ${shown}: owner and mode as an xattr`);
   }
 
   close(): void {

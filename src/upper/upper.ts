@@ -1,13 +1,15 @@
 /** What all changes of a tree share: the stack, its upper layer, the work directory, and the rules of writing. */
 import type { Inode } from '../layers/layer.ts';
+import type { StoredStat } from '../layers/stored-stat.ts';
 import type { UpperLayer } from '../layers/upper.ts';
 import type { Overlay } from '../overlay/overlay.ts';
 import { isWhiteout, opaqueness } from '../overlay/step.ts';
 import { type ByteString, bufferOf, byteStringOf, printable } from '../sys/bytes.ts';
-import { EINVAL, ENODATA, EPERM, ErrnoError, EXDEV, errnoText } from '../sys/errno.ts';
-import { removeXattr } from '../sys/found.ts';
+import { EINVAL, ENODATA, EOPNOTSUPP, EPERM, ErrnoError, EXDEV, errnoText } from '../sys/errno.ts';
+import { changeMode, removeXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { CAP_SYS_ADMIN, hasCapability } from '../sys/security/privileges.ts';
+import { isDirectory, isRegular, isSymlink, S_IFMT } from '../sys/stat.ts';
 import { AT_EMPTY_PATH } from '../sys/statx.ts';
 import type { Place, UpperNode } from './node.ts';
 import type { WorkDirectory } from './work.ts';
@@ -30,6 +32,27 @@ export interface UpperRules {
   /** Whether an owner who cannot be stored is no error. */
   readonly ownersMayDiffer: boolean;
 }
+
+/** Attributes to change; absent ones stay. */
+interface OwnerChange {
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
+  readonly mode?: number | undefined;
+}
+
+/** uid or gid that stays. */
+const KEEP = -1;
+const PERMISSIONS = 0o7777;
+const S_ISUID = 0o4000;
+const S_ISGID = 0o2000;
+const S_IXGRP = 0o10;
+
+/**
+ * A mode without set-user-ID and set-group-ID. Without group execution, the latter means something else to members of the group.
+ * @param isStranger whether who changes the file is none
+ */
+export const withoutPrivileges = (mode: number, isStranger = false): number =>
+  mode & ~(S_ISUID | ((mode & S_IXGRP) !== 0 || isStranger ? S_ISGID : 0));
 
 /** The longest absolute redirect. Source: kernel, module parameter redirect_max. */
 const REDIRECT_BYTES_MAX = 256;
@@ -70,6 +93,49 @@ export class Upper {
     const given = native.fchownat(fd, '', uid, gid, AT_EMPTY_PATH);
     const isRefused = given === -EPERM || given === -EINVAL; // EINVAL: the user namespace has no such id
     return isRefused && this.rules.ownersMayDiffer ? 0 : given;
+  }
+
+  /**
+   * Gives an object that nobody sees yet its owner and mode, and an empty file that stands for a device its type.
+   * @param needsMode false if the object was made with its mode
+   * @returns 0 or -errno
+   */
+  describe(fd: number, stat: StoredStat, needsMode = true): number {
+    const { uid, gid, mode } = stat;
+    if (this.layer.storesStats) return this.layer.storeStat(fd, stat);
+    const given = uid === this.uid && gid === this.gid ? 0 : this.giveTo(fd, uid, gid);
+    return given === 0 && needsMode && !isSymlink(mode) ? changeMode(fd, mode & PERMISSIONS) : given;
+  }
+
+  /** Changes the owner or the mode of a node. Returns 0 or -errno. */
+  changeStat(node: UpperNode, { uid, gid, mode }: OwnerChange): number {
+    if (this.layer.storesStats) return this.changeStored(node, { uid, gid, mode });
+    const fd = this.descriptor(node);
+    const given = (uid ?? gid) === undefined ? 0 : this.giveTo(fd, uid ?? KEEP, gid ?? KEEP);
+    if (given < 0 || mode === undefined) return given;
+    return isSymlink(node.top.mode) ? -EOPNOTSUPP : changeMode(fd, mode & PERMISSIONS);
+  }
+
+  /** The kernel takes set-user-ID and set-group-ID of an inode away that gets another owner. Source: setattr_should_drop_suidgid. */
+  private changeStored(node: UpperNode, { uid, gid, mode }: OwnerChange): number {
+    const before = this.overlay.attr(node);
+    const isGiven = (uid ?? gid) !== undefined && !isDirectory(before.mode);
+    const kept = isGiven ? withoutPrivileges(before.mode) : before.mode;
+    const bits = mode === undefined ? kept : (before.mode & S_IFMT) | (mode & PERMISSIONS);
+    const stat = { uid: uid ?? before.uid, gid: gid ?? before.gid, mode: bits, rdev: before.rdev };
+    const stored = this.layer.storeStat(this.descriptor(node), stat);
+    if (stored === 0 && !isSymlink(bits)) this.layer.showStat(node.top, stat);
+    return stored;
+  }
+
+  /** Permission bits of the inode of an object that is made with others: this process must be able to read and write it. */
+  ownMode(mode: number): number {
+    return this.layer.storesStats ? (mode & 0o777) | 0o755 : mode & 0o777;
+  }
+
+  /** Whether an object of a type is an empty file that stands for it. */
+  standsFor(mode: number): boolean {
+    return this.layer.storesStats && !isRegular(mode) && !isDirectory(mode) && !isSymlink(mode);
   }
 
   /** Sets an xattr of the overlay on an object of the upper layer. Returns 0 or -errno. */

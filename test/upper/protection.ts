@@ -390,8 +390,8 @@ t.test('a kernel that does not check who sets them', { skip: withoutFlags }, t =
       { ...settleRules(), layers: parseLowerdir(at('lower')) },
       step,
       { ...DEFAULT_MEMORY, dentries: 0 },
-      (context, opaque) => {
-        roots = new UpperRoots(upper, context, { opaque, noatime: false });
+      (context, opaque, source) => {
+        roots = new UpperRoots(upper, context, { opaque, source, noatime: false });
         return roots.layer;
       },
     );

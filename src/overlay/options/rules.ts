@@ -30,6 +30,11 @@ export interface RuleOptions {
    * extract layers.
    */
   readonly whiteouts?: 'kernel' | 'both';
+  /**
+   * Whether owners and modes come from an xattr of each object. 0: in layers whose root has that xattr; 1, 2: and changes of the
+   * upper layer are stored so, too, in the xattr of root or in that of users. undefined: they are those of the inodes.
+   */
+  readonly xattrPermissions?: '0' | '1' | '2';
   /** Whether every inode number must fit into 32 bits, even if an entry has to be kept for each object with a larger one. */
   readonly ino32?: boolean;
 }
@@ -71,6 +76,7 @@ export interface StackChoices {
   semantics?: RuleOptions['semantics'];
   followOrigin?: boolean;
   whiteouts?: RuleOptions['whiteouts'];
+  xattrPermissions?: '0' | '1' | '2';
   ino32?: boolean;
   /** As in StackOptions; if it is given and `verity` is not, `verity` is `require`. */
   imageDigest?: string;
@@ -142,6 +148,7 @@ export function settleRules(given: StackChoices = {}, defaults: StackDefaults = 
     semantics: given.semantics ?? 'lowerdata',
     followOrigin: given.followOrigin ?? true,
     ...(given.whiteouts === 'both' && { whiteouts: 'both' }),
+    ...(given.xattrPermissions && { xattrPermissions: given.xattrPermissions }),
     ...(given.ino32 && { ino32: true }),
   };
 }

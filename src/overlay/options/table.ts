@@ -56,13 +56,17 @@ const FSYNC =
 const WHITEOUTS =
   'which whiteouts directory layers below have: those of overlayfs, or `both` these and files named `.wh.NAME`, as container ' +
   'engines extract layers';
+const XATTR_PERMISSIONS =
+  'owners and modes are those that an xattr of each object says, as in fuse-overlayfs and with `force_mask` of containers/storage: `0`: ' +
+  'in layers whose root has it; `2`: and new ones of the upper directory are stored so, in `user.containers.override_stat`; `1`: in ' +
+  '`security.fuseoverlayfs.override_stat`, which takes CAP_SYS_ADMIN';
 const DIGEST =
   'the fs-verity digest that the (top) image must have: 64 digits of SHA-256 or 128 of SHA-512, after `sha256:` or `sha512:` ' +
   'if wanted; data is then checked as with `verity=require`, unless `verity=` says otherwise';
 const FOLLOW_ORIGIN =
   'whether data that is not found by path is found by origin; needs CAP_DAC_READ_SEARCH, or `lowerdata index` in the layer';
 
-/** All options. Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last six, and `fsync`, are ours. */
+/** All options. Source: linux/fs/overlayfs/params.c, ovl_parameter_spec; the last seven, and `fsync`, are ours. */
 export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteString, StackOption>([
   [
     'lowerdir',
@@ -178,6 +182,12 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
     taken(['lowerdata', 'kernel'], '`kernel`: a `//` redirect is an error, as in Linux 6.18', choose('semantics')),
   ],
   ['whiteouts', taken(['kernel', 'both'], WHITEOUTS, choose('whiteouts'))],
+  [
+    'xattr_permissions',
+    taken(['0', '1', '2'], XATTR_PERMISSIONS, ({ given }, value) => {
+      given.xattrPermissions = value as '0' | '1' | '2';
+    }),
+  ],
   ['ino32_t', flag(INO32, ({ given }) => (given.ino32 = true))],
   ['digest', common('the digest that the top image must have', taken('HEX', DIGEST, takeDigest))],
 ]);
