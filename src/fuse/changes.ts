@@ -135,7 +135,7 @@ function rename(changes: Changes, request: Request, size: number, flags: number)
   const names = twoNames(request, size, true);
   if (typeof names === 'number') return names;
   const newParent = getU64(request.view, BODY + RenameIn.newdir) as Nodeid;
-  return changes.rename(request.nodeid, names[0], newParent, names[1], flags);
+  return changes.rename(request.nodeid, names[0], newParent, names[1], flags, uniqueAt(request, InHeader.unique));
 }
 
 function write(changes: Changes, { bytes, view, nodeid, end }: Request, out: Out): number {
@@ -205,9 +205,10 @@ export const changeOperations: readonly (readonly [opcode: number, Operation])[]
   ],
   [
     Opcode.LINK,
-    named(LinkIn.SIZE, (changes, { view, nodeid }, name, out) =>
-      changes.link(getU64(view, BODY + LinkIn.oldnodeid) as Nodeid, nodeid, name, out),
-    ),
+    named(LinkIn.SIZE, (changes, request, name, out) => {
+      const node = getU64(request.view, BODY + LinkIn.oldnodeid) as Nodeid;
+      return changes.link(node, request.nodeid, name, out, uniqueAt(request, InHeader.unique));
+    }),
   ],
   [Opcode.WRITE, change(WriteIn.SIZE, write)],
   [Opcode.SETXATTR, change(SetxattrIn.setxattr_flags + 2, setxattr)],

@@ -148,9 +148,16 @@ export interface Changes {
   /** The same for a file without a name. */
   createUnnamed(parent: Nodeid, wanted: NewNode, caller: Caller, flags: number, out: Out): number;
   /** Writes an EntryOut. */
-  link(nodeid: Nodeid, parent: Nodeid, name: ByteString, out: Out): number;
+  link(nodeid: Nodeid, parent: Nodeid, name: ByteString, out: Out, unique: Unique): number;
   remove(parent: Nodeid, name: ByteString, isDirectory: boolean): number;
-  rename(parent: Nodeid, name: ByteString, newParent: Nodeid, newName: ByteString, flags: number): number;
+  rename(
+    parent: Nodeid,
+    name: ByteString,
+    newParent: Nodeid,
+    newName: ByteString,
+    flags: number,
+    unique: Unique,
+  ): number;
   /** Returns the number of bytes written. */
   write(nodeid: Nodeid, fh: number, position: number, bytes: Uint8Array, killsPrivileges: boolean): number;
   fallocate(nodeid: Nodeid, fh: number, mode: number, offset: number, length: number): number;

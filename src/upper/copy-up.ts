@@ -29,11 +29,18 @@ export type Wants = 'attributes' | 'data' | 'nothing';
 
 const NO_BYTES = new Uint8Array(0);
 
+/** A file in the work directory with all data of a node, synchronized and checked, and a descriptor of it for writing. */
+export interface CopiedData {
+  readonly name: ByteString;
+  readonly fd: number;
+}
+
 /**
  * Makes a node an object of the upper layer, and the directories above it first.
+ * @param copied its data, if that was copied before; it is taken over, also if that fails
  * Throws ErrnoError that names the node; nothing has changed then, but for directories above it.
  */
-export function copyUp(upper: Upper, node: UpperNode, wants: Wants): void {
+export function copyUp(upper: Upper, node: UpperNode, wants: Wants, copied?: CopiedData): void {
   if (node.isUpper) {
     if (wants !== 'attributes' && node.data !== undefined) takeData(upper, node, wants);
     return;
@@ -41,7 +48,7 @@ export function copyUp(upper: Upper, node: UpperNode, wants: Wants): void {
   const { place } = node;
   if (place === undefined) throw new ErrnoError(ESTALE, 'an object of a lower layer without a name');
   copyUp(upper, place.parent, 'attributes');
-  new CopyUp(upper, node).run(place.parent, place.name, wants);
+  new CopyUp(upper, node, copied).run(place.parent, place.name, wants);
 }
 
 /** Gives a metacopy file of the upper layer its own data. Source: kernel ovl_copy_up_meta_inode_data. */
@@ -108,6 +115,17 @@ function copyVerified(upper: Upper, node: UpperNode, to: number): void {
   }
 }
 
+/** Whether a copy of a regular file has only its attributes. Source: kernel ovl_need_meta_copy_up. */
+export function leavesDataBelow(upper: Upper, node: UpperNode): boolean {
+  if (!upper.rules.metacopy || !isRegular(node.top.mode)) return false;
+  return upper.overlay.options.verity !== 'require' || hasDigest(metacopyOf(upper, node));
+}
+
+/** The xattr metacopy of a file, which may hold a digest. */
+function metacopyOf({ overlay }: Upper, { top, data }: UpperNode): Uint8Array | undefined {
+  return data === undefined ? undefined : top.layer.getxattr(top, overlay.rules.xattrs.metacopy);
+}
+
 /** One copy-up of one object. */
 class CopyUp {
   private readonly upper: Upper;
@@ -115,19 +133,21 @@ class CopyUp {
   private readonly lower: Inode;
   private readonly attr: Attr;
   private readonly name: ByteString;
+  private readonly copied: CopiedData | undefined;
 
-  constructor(upper: Upper, node: UpperNode) {
+  constructor(upper: Upper, node: UpperNode, copied: CopiedData | undefined) {
     this.upper = upper;
     this.node = node;
     this.lower = node.top;
     this.attr = upper.overlay.attr(node);
-    this.name = upper.work.name();
+    this.name = copied?.name ?? upper.work.name();
+    this.copied = copied;
   }
 
   run(parent: UpperNode, name: ByteString, wants: Wants): void {
     const { upper, node } = this;
     const { work } = upper;
-    const isMetacopy = this.copiesNoData(wants);
+    const isMetacopy = wants === 'attributes' && this.copied === undefined && leavesDataBelow(upper, node);
     const fd = this.make(isMetacopy, wants);
     try {
       this.describe(fd, isMetacopy);
@@ -145,19 +165,6 @@ class CopyUp {
     upper.nodes.copiedUp(node);
   }
 
-  /** Whether the copy has only the attributes of the file. Source: kernel ovl_need_meta_copy_up. */
-  private copiesNoData(wants: Wants): boolean {
-    const { upper } = this;
-    if (!upper.rules.metacopy || wants !== 'attributes' || !isRegular(this.attr.mode)) return false;
-    return upper.overlay.options.verity !== 'require' || hasDigest(this.metacopyBelow());
-  }
-
-  /** The xattr metacopy of the file below, which may hold a digest. */
-  private metacopyBelow(): Uint8Array | undefined {
-    if (this.node.data === undefined) return undefined;
-    return this.lower.layer.getxattr(this.lower, this.upper.overlay.rules.xattrs.metacopy);
-  }
-
   /** Makes the object in the work directory. Returns a descriptor of it, for a regular file one for writing. */
   private make(isMetacopy: boolean, wants: Wants): number {
     const { upper, attr, name, node } = this;
@@ -173,7 +180,8 @@ class CopyUp {
   }
 
   private makeFile(isMetacopy: boolean, wants: Wants): number {
-    const { upper, attr, name, node } = this;
+    const { upper, attr, name, node, copied } = this;
+    if (copied) return copied.fd;
     const fd = this.must(upper.work.makeFile(name, upper.ownMode(attr.mode)));
     try {
       if (isMetacopy) this.must(native.ftruncate(fd, attr.size));
@@ -194,7 +202,7 @@ class CopyUp {
     this.copyXattrs(fd);
     if (attr.nlink === 1 || isDirectory(attr.mode)) this.set(fd, xattrs.origin, this.originOfLower());
     if (this.node.protection !== 0) this.set(fd, xattrs.protattr, protattrOf(this.node.protection));
-    if (isMetacopy) this.must(setXattr(fd, xattrs.metacopy, this.metacopyBelow() ?? NO_BYTES, 0));
+    if (isMetacopy) this.must(setXattr(fd, xattrs.metacopy, metacopyOf(upper, this.node) ?? NO_BYTES, 0));
     this.must(native.utimensat(fd, '', timesOf(attr), AT_EMPTY_PATH));
   }
 

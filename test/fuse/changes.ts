@@ -171,7 +171,7 @@ for (const [rule, opcode, body, call, reply] of [
     `0500000000000000  newdir
      ${NAME}
      ${hexOf('moved')}00  new name`,
-    'rename(3, "hello", 5, "moved", 0)',
+    `rename(3, "hello", 5, "moved", 0, ${UNIQUE_SHOWN})`,
     '',
   ],
   [
@@ -181,7 +181,7 @@ for (const [rule, opcode, body, call, reply] of [
      0200000000000000  flags, padding
      ${NAME}
      ${hexOf('moved')}00  new name`,
-    'rename(3, "hello", 5, "moved", 2)',
+    `rename(3, "hello", 5, "moved", 2, ${UNIQUE_SHOWN})`,
     '',
   ],
   [
@@ -190,7 +190,7 @@ for (const [rule, opcode, body, call, reply] of [
     `0500000000000000  newdir
      ${hexOf('a'.repeat(255))}00  name
      ${hexOf('b'.repeat(255))}00  new name`,
-    `rename(3, "${'a'.repeat(255)}", 5, "${'b'.repeat(255)}", 0)`,
+    `rename(3, "${'a'.repeat(255)}", 5, "${'b'.repeat(255)}", 0, ${UNIQUE_SHOWN})`,
     '',
   ],
   [
@@ -198,7 +198,7 @@ for (const [rule, opcode, body, call, reply] of [
     LINK,
     `0500000000000000  oldnodeid
      ${NAME}`,
-    'link(5, 3, "hello")',
+    `link(5, 3, "hello", ${UNIQUE_SHOWN})`,
     '',
   ],
   [

@@ -1,4 +1,6 @@
 /** What a writable mount keeps when a change of it fails, and how many descriptors and how long paths its files take. */
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   chmodSync,
   closeSync,
@@ -15,6 +17,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import t from 'tap';
 import { withExt4, withFilesystem, withoutExt4, withoutFilesystem } from '../fixtures/mounts/ext4.ts';
 import { run } from '../fixtures/mounts/kernel-mount.ts';
@@ -210,3 +213,46 @@ t.test('few descriptors', { skip: withoutFuse }, t =>
     });
   }),
 );
+
+t.test('a large file whose copy takes time, where a metacopy is not possible', { skip: withoutFuse }, t =>
+  withScratchAsync(async home => {
+    const lowerdir = join(home, 'lower');
+    mkdirSync(lowerdir);
+    const data = Buffer.alloc(64 << 20, 'lower ');
+    const changes: readonly (readonly [name: string, change: string])[] = [
+      ['mode', 'chmod 640 mode'],
+      ['append', 'echo more >>append'],
+      ['rename', 'mv rename renamed'],
+      ['link', 'ln link linked'],
+      ['cut', 'truncate -s 1000 cut'],
+    ];
+    for (const [name] of changes) writeFileSync(join(lowerdir, name), data, { mode: 0o4755 });
+    await withWritable('lowerdata', { lowerdir, home, options: 'userxattr' }, async root => {
+      const script = changes.map(([name, change]) => `(${change}; echo "${name} $?") &`);
+      const all = spawn('sh', ['-c', `${script.join('\n')}\nwait`], { cwd: root, stdio: ['ignore', 'pipe', 'ignore'] });
+      const names = await text(all.stdout);
+      t.same(
+        names.trim().split('\n').sort(),
+        changes.map(([name]) => `${name} 0`).sort(),
+        'all of them succeed at once',
+      );
+      const whole = createHash('sha256').update(data).digest('hex');
+      const digest = (name: string): string =>
+        createHash('sha256')
+          .update(readFileSync(join(root, name)))
+          .digest('hex');
+      for (const name of ['mode', 'renamed', 'link', 'linked']) t.equal(digest(name), whole, `${name} has all bytes`);
+      t.ok(readFileSync(join(root, 'append')).subarray(0, data.length).equals(data), 'so has the longer one');
+      t.equal(statSync(join(root, 'cut')).size, 1000);
+      t.equal(statSync(join(root, 'mode')).mode & 0o7777, 0o640);
+      t.equal(statSync(join(root, 'renamed')).mode & 0o7777, 0o4755, 'with its mode');
+      t.same(
+        readdirSync(join(home, 'work/work')).filter(name => !isWhiteout(join(home, 'work/work', name))),
+        [],
+        'nothing is left over',
+      );
+    });
+  }),
+);
+
+const isWhiteout = (path: string): boolean => statSync(path).isCharacterDevice();

@@ -108,11 +108,9 @@ export class OverlayChanges extends FileChanges implements Changes {
     if (node === undefined) return -ESTALE;
     if (change.size !== undefined && change.size > Number.MAX_SAFE_INTEGER) return -EFBIG;
     if (forbidsSetattr(node, change)) return -EPERM;
-    if (change.size !== undefined || this.copies.isCopying(node)) {
-      const answer: Answer = later => this.setattrNow(nodeid, node, change, caller, later);
-      if (this.copies.begin(node, change.size !== 0, { unique, answer: () => answer })) return DEFERRED;
-    }
-    return this.setattrNow(nodeid, node, change, caller, out);
+    const answer: Answer = later => this.setattrNow(nodeid, node, change, caller, later);
+    const wants = change.size === undefined ? 'attributes' : change.size === 0 ? 'nothing' : 'data';
+    return this.copies.begin(node, wants, { unique, answer: () => answer }) ? DEFERRED : answer(out);
   }
 
   private setattrNow(nodeid: Nodeid, node: UpperNode, change: Setattr, caller: Caller, out: Out): number {
@@ -227,9 +225,14 @@ export class OverlayChanges extends FileChanges implements Changes {
     return reply.putEntryOut(out.view, 0, nodeid, 0, this.cache.entrySeconds, this.attrSeconds(nodeid), attr);
   }
 
-  link(nodeid: Nodeid, parent: Nodeid, name: ByteString, out: Out): number {
+  link(nodeid: Nodeid, parent: Nodeid, name: ByteString, out: Out, unique: Unique): number {
     const [node, directory] = [this.nodes.get(nodeid), this.nodes.get(parent)];
     if (node === undefined || directory === undefined) return -ESTALE;
+    const answer: Answer = later => this.linkNow(node, directory, name, later);
+    return this.copies.begin(node, 'attributes', { unique, answer: () => answer }) ? DEFERRED : answer(out);
+  }
+
+  private linkNow(node: UpperNode, directory: UpperNode, name: ByteString, out: Out): number {
     const result = linkTo(this.upper, node, directory, name);
     if (result < 0) return result;
     this.upper.layer.moved(node.top, directory.top, name); // the older name is often a temporary one
@@ -246,10 +249,25 @@ export class OverlayChanges extends FileChanges implements Changes {
     return remove(this.upper, directory, name, node);
   }
 
-  rename(parent: Nodeid, name: ByteString, newParent: Nodeid, newName: ByteString, flags: number): number {
+  rename(
+    parent: Nodeid,
+    name: ByteString,
+    newParent: Nodeid,
+    newName: ByteString,
+    flags: number,
+    unique: Unique,
+  ): number {
     const from = this.end(parent, name);
     if (typeof from === 'number') return from;
     if (from.node === undefined) return -ENOENT;
+    const answer: Answer = () => this.renameNow(parent, name, newParent, newName, flags);
+    if (this.copies.begin(from.node, 'attributes', { unique, answer: () => answer })) return DEFERRED;
+    return this.renameNow(parent, name, newParent, newName, flags);
+  }
+
+  private renameNow(parent: Nodeid, name: ByteString, newParent: Nodeid, newName: ByteString, flags: number): number {
+    const from = this.end(parent, name);
+    if (typeof from === 'number') return from;
     const to = this.end(newParent, newName);
     return typeof to === 'number' ? to : rename(this.upper, from, to, flags);
   }
@@ -282,7 +300,8 @@ export class OverlayChanges extends FileChanges implements Changes {
     if (!isRegular(node.top.mode)) return -EISDIR;
     if (forbidsOpen(node, flags)) return -EPERM;
     const answer: Answer = later => putOpened(later, this.openNow(nodeid, node, flags, killsPrivileges));
-    if (this.copies.begin(node, (flags & O_TRUNC) === 0, { unique, answer: () => answer })) return DEFERRED;
+    const wants = (flags & O_TRUNC) === 0 ? 'data' : 'nothing';
+    if (this.copies.begin(node, wants, { unique, answer: () => answer })) return DEFERRED;
     return answer(out);
   }
 

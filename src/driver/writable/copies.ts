@@ -2,10 +2,11 @@
 import type { Unique } from '../../fuse/filesystem.ts';
 import { FileData } from '../../layers/file-data.ts';
 import type { Data } from '../../layers/layer.ts';
-import { EINTR, EIO, ErrnoError } from '../../sys/errno.ts';
-import type { Attr } from '../../sys/stat.ts';
+import { EINTR, EIO, ErrnoError, must } from '../../sys/errno.ts';
+import { native } from '../../sys/native.ts';
+import { isRegular } from '../../sys/stat.ts';
 import type { CopyPool } from '../../upper/copy-pool.ts';
-import { copyUp, leaveDataBelow, ownsData } from '../../upper/copy-up.ts';
+import { copyUp, leaveDataBelow, leavesDataBelow, ownsData, type Wants } from '../../upper/copy-up.ts';
 import type { UpperNode } from '../../upper/node.ts';
 import type { Upper } from '../../upper/upper.ts';
 
@@ -16,6 +17,15 @@ const LARGE_BYTES = 1 << 22;
 interface Waiter<T> {
   readonly unique: Unique;
   readonly answer: () => T;
+}
+
+/** What a copy is written to. */
+interface Target {
+  readonly fd: number;
+  /** Makes the copy the node's data. */
+  readonly done: () => void;
+  /** Undoes the copy. */
+  readonly failed: () => void;
 }
 
 export class LargeCopies<T> {
@@ -30,61 +40,85 @@ export class LargeCopies<T> {
   }
 
   /**
-   * Begins to give a node its own data, if that takes long, or joins the copy that is under way.
-   * @param keepsData false if the caller will drop all data
+   * Begins to give a node its own data, if a request needs that and it takes long, or joins the copy that is under way.
+   * @param wants what the request needs
    * @returns whether the request must wait for `settled`. Throws as copyUp does.
    */
-  begin(node: UpperNode, keepsData: boolean, waiter: Waiter<T>): boolean {
+  begin(node: UpperNode, wants: Wants, waiter: Waiter<T>): boolean {
     const waiters = this.copying.get(node);
     if (waiters) waiters.push(waiter);
-    else if (!keepsData || !this.isLarge(node) || !this.start(node)) return false;
+    else if (!this.needsLong(node, wants) || !this.start(node)) return false;
     else this.copying.set(node, [waiter]);
     return true;
   }
 
-  /** Whether the data of a node is being copied, so that changes of its times must wait. */
-  isCopying(node: UpperNode): boolean {
-    return this.copying.has(node);
-  }
-
-  private isLarge(node: UpperNode): boolean {
-    return !node.isComplete && this.upper.rules.metacopy && node.top.sizeBytes > LARGE_BYTES;
+  private needsLong(node: UpperNode, wants: Wants): boolean {
+    if (node.isComplete || wants === 'nothing' || !isRegular(node.top.mode)) return false;
+    if (node.top.sizeBytes <= LARGE_BYTES) return false;
+    return wants === 'data' || (!node.isUpper && !leavesDataBelow(this.upper, node));
   }
 
   /** @returns false if the data is in an image, so that there is nothing to wait for */
   private start(node: UpperNode): boolean {
     const { upper } = this;
-    copyUp(upper, node, 'attributes');
-    if (node.isComplete) return false;
-    const before = upper.overlay.attr(node);
+    const isInPlace = node.isUpper || leavesDataBelow(upper, node);
+    if (isInPlace) copyUp(upper, node, 'attributes');
     const data = upper.overlay.find(node);
     if (typeof data === 'number') throw upper.failure(-EIO, node, 'no data for the copy-up of');
-    const to = data.fd < 0 ? -1 : upper.layer.openFile(node.top);
-    if (to < 0) {
+    const target = data.fd < 0 ? undefined : isInPlace ? this.inPlace(node) : this.inWork(node);
+    if (target === undefined) {
       data.close();
       return false;
     }
-    this.copy(node, data, to, before).then(
+    this.copy(node, data, target).then(
       () => this.settle(node, undefined),
       (error: unknown) => this.settle(node, error),
     );
     return true;
   }
 
-  /** Copies to the node's own inode, which is a metacopy until all bytes are there and checked. */
-  private async copy(node: UpperNode, data: Data, to: number, before: Attr): Promise<void> {
+  /** The node's own inode, which is a metacopy until all bytes are there and checked. */
+  private inPlace(node: UpperNode): Target | undefined {
+    const { upper } = this;
+    const before = upper.overlay.attr(node);
+    const fd = upper.layer.openFile(node.top);
+    if (fd < 0) return undefined;
+    return { fd, done: () => ownsData(upper, node, before), failed: () => leaveDataBelow(fd, before) };
+  }
+
+  /** A file in the work directory, where no metacopy is possible. */
+  private inWork(node: UpperNode): Target {
+    const { upper } = this;
+    const { work } = upper;
+    const name = work.name();
+    const fd = work.makeFile(name, upper.ownMode(node.top.mode));
+    if (fd < 0) throw upper.failure(fd, node, 'copy-up of');
+    const failed = (): void => work.remove(name);
+    const done = (): void => {
+      if (node.isUpper || node.place === undefined) {
+        failed(); // it was copied, or removed, meanwhile
+        return;
+      }
+      copyUp(upper, node.place.parent, 'attributes');
+      copyUp(upper, node, 'data', { name, fd: must(native.duplicate(fd), 'dup') });
+    };
+    return { fd, done, failed };
+  }
+
+  /** Copies and checks. Closes the data and the target's descriptor. */
+  private async copy(node: UpperNode, data: Data, { fd, done, failed }: Target): Promise<void> {
     const { upper, pool } = this;
     const { sizeBytes } = node.top;
-    const copied = new FileData(to, data.place, '(copied)');
+    const copied = new FileData(fd, data.place, '(copied)');
     try {
       const check = upper.overlay.checkCopy(node, copied, data);
       const isSynced = !upper.rules.volatile;
-      const work = { from: data.fd, place: data.place, to, sizeBytes, isSynced, algorithm: check?.algorithm };
+      const work = { from: data.fd, place: data.place, to: fd, sizeBytes, isSynced, algorithm: check?.algorithm };
       const { digest } = await pool.copy(work);
       if (digest) check?.learn({ digest, byKernel: false });
-      ownsData(upper, node, before);
+      done();
     } catch (error) {
-      leaveDataBelow(to, before);
+      failed();
       throw error;
     } finally {
       copied.close();
