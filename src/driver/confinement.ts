@@ -85,7 +85,7 @@ export class Limits {
     const writing = upper ? Object.values(WRITING_CAPABILITIES) : [];
     this.held = [CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, ...writing].filter(hasCapability);
     this.directories = stack.layers.filter(({ path }) => isDirectory(path));
-    const byHandle = stack.followOrigin && this.held.includes(CAP_DAC_READ_SEARCH);
+    const byHandle = opensHandles(stack) && this.held.includes(CAP_DAC_READ_SEARCH);
     this.reading = !byHandle || knowsHandles();
     const others = ['/proc', ...moduleDirectories(hashPackages)].map(byteStringFromText);
     const written = upper ? [upper.upperdir, upper.workdir] : [];
@@ -138,7 +138,10 @@ const CLONE_NEW = 0x7e020080;
 const TIOCSTI = 0x5412;
 const TIOCLINUX = 0x541c;
 
-function refusedCalls({ followOrigin, upper }: StackOptions): Refused {
+/** Whether files are opened by handle: data by its origin, or what a copy in the upper layer was made from. */
+const opensHandles = ({ followOrigin, upper }: StackOptions): boolean => followOrigin || upper !== undefined;
+
+function refusedCalls(stack: StackOptions): Refused {
   const unless: ArgumentRule[] = [
     { call: 'tgkill', argument: 0, equal: [process.pid] },
     { call: 'prlimit64', argument: 0, equal: [0] },
@@ -146,7 +149,8 @@ function refusedCalls({ followOrigin, upper }: StackOptions): Refused {
     { call: 'ioctl', argument: 1, notEqual: [TIOCSTI, TIOCLINUX] },
   ];
   const missing: SystemCall[] = ['clone3']; // a filter cannot see its flags
-  const allowed = [...OWN_CALLS, ...(followOrigin ? ['open_by_handle_at'] : []), ...(upper ? WRITING_CALLS : [])];
+  const handles = opensHandles(stack) ? ['open_by_handle_at'] : [];
+  const allowed = [...OWN_CALLS, ...handles, ...(stack.upper ? WRITING_CALLS : [])];
   const others: string[] = [...allowed, ...missing, ...unless.map(({ call }) => call)];
   return { calls: (Object.keys(systemCalls) as SystemCall[]).filter(name => !others.includes(name)), missing, unless };
 }

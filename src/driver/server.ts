@@ -92,6 +92,7 @@ export class OverlayServer {
       memoryFor(driver, stack),
       upper && ((...given) => this.openUpper(upper, ...given)),
     );
+    if (upper?.index) this.roots?.useIndex(this.overlay);
     this.overlay.attr(this.overlay.root); // fails now instead of at the kernel's first request
     this.overlay.statfs(driver.statfs);
     this.restrictions = restrictionsOf(stack, driver, this.overlay.layers);

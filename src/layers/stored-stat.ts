@@ -72,6 +72,11 @@ export class StoredStats {
     this.written = written;
   }
 
+  /** What to give in place of `detect` for another directory of the same kind. */
+  get source(): StatSource {
+    return this.written === PRIVILEGED ? 'security' : 'user';
+  }
+
   /** @param root a descriptor of the layer's root. @returns undefined for a layer without such xattrs */
   static of(source: StatSource | undefined, root: number): StoredStats | undefined {
     if (source === undefined) return undefined;

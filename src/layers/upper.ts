@@ -55,6 +55,11 @@ export class UpperLayer extends AufsLayer {
     return setXattr(openFd >= 0 ? openFd : this.descriptor(inode), name, value, flags);
   }
 
+  /** Where owners and modes are stored, as for the constructor. */
+  get statSource(): StatSource | undefined {
+    return this.objects.stats?.source;
+  }
+
   /** Whether owners and modes are stored in xattrs. */
   get storesStats(): boolean {
     return this.objects.stats !== undefined;
@@ -130,9 +135,12 @@ export class UpperLayer extends AufsLayer {
     this.objects.hold(inode as DirInode, fd);
   }
 
-  /** The inode of an open object that has no name, which keeps a descriptor of its own. */
-  unnamed(parent: Inode, fd: number): Inode {
-    const inode = this.objects.named(parent as DirInode, '', fd);
+  /**
+   * The inode of an open object without a name, or of a directory beside the layer, which keeps a descriptor of its own.
+   * @param shown its name in messages
+   */
+  unnamed(parent: Inode, fd: number, shown: ByteString = ''): Inode {
+    const inode = this.objects.named(parent as DirInode, shown, fd);
     inode.keptFd = must(native.duplicate(fd), 'dup');
     return inode;
   }

@@ -24,8 +24,8 @@ import { liveText } from './activity-text.ts';
 import { liveNumbers, serveLive } from './control-socket.ts';
 import type { Finding } from './finding.ts';
 import { LimitedLog } from './log-limit.ts';
-import { objectsFinding } from './objects.ts';
 import type { MountPlan } from './plan.ts';
+import { stackFinding } from './stack-finding.ts';
 import { recordedLayers, StateFile } from './state.ts';
 import { connectSupervisor, notifySupervisor } from './supervisor.ts';
 import { Watcher } from './watcher.ts';
@@ -44,7 +44,7 @@ export interface MountOrder {
 export interface Readiness {
   /** The mount's protection and the confinement of its daemon, for people. */
   readonly safety: string;
-  /** What people should know at once; see `objectsFinding`. */
+  /** What people should know at once; see `stackFinding`. */
   readonly finding: Finding | undefined;
 }
 
@@ -67,7 +67,7 @@ export async function serveMount(
   const watcher = new Watcher(mounter(), order.mountpoint.directory); // without a mount it ends with this process
   const server = await open(order.plan, limited.say);
   const layers = recordedLayers(order.plan.stack);
-  const finding = objectsFinding(server.overlay);
+  const finding = stackFinding(server.overlay);
   for (const fd of order.inherited) native.close(fd);
   order.leaveDirectory();
   collectWithoutHelp();

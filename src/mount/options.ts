@@ -216,7 +216,8 @@ const OPENS =
   'this process';
 const NFS_EXPORT =
   'whether file handles lead to their objects at any time, and after a new mount of the image, as an NFS server needs it (with ' +
-  '`fsid=` in exports(5)); of an image alone; `on` has no effect for other stacks and with `transport=fuse-native`';
+  '`fsid=` in exports(5)); of an image alone; for other stacks and with `transport=fuse-native`, `on` has no effect but to mean ' +
+  '`index=on` with `upperdir`';
 const STATFS =
   'whose numbers df(1) shows: those of the top layer, as in the kernel, where an image is always full, or `data`: those of the ' +
   'first data-only layer';

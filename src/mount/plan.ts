@@ -114,6 +114,9 @@ function finish(
   if (verity) stack.set('verity', verity);
   if (driver.opens === 'none' && driver.passthrough === 'on')
     throw new ErrnoError(EINVAL, 'option opens=none: excludes passthrough=on, which needs the data at open');
+  const { index, upperdir } = stack.given;
+  if (index !== undefined && upperdir === undefined) withoutEffect.push('index');
+  if (driver.nfsExport === 'on') stack.given.index ??= true; // as in the kernel
   const layers = stack.hasLayers ? stack.finish(defaults, objects) : bareStack(stack, source, objects, isImage);
   if (driver.nfsExport === 'on' && !isImageAlone(layers, isImage)) withoutEffect.push('nfs_export');
   return {
@@ -130,9 +133,9 @@ function finish(
   };
 }
 
-function isImageAlone({ layers }: StackOptions, isImage: (path: ByteString) => boolean): boolean {
+function isImageAlone({ layers, upper }: StackOptions, isImage: (path: ByteString) => boolean): boolean {
   const [top, ...others] = layers.filter(({ dataOnly }) => !dataOnly);
-  return top !== undefined && others.length === 0 && isImage(top.path);
+  return top !== undefined && others.length === 0 && !upper && isImage(top.path);
 }
 
 /** The stack if the source names the layers. */

@@ -36,7 +36,7 @@ export interface MountState {
   readonly protection: Protection;
   /** The limits of the daemon, or the reason why it is not confined. */
   readonly confinement: Confinement | string;
-  /** What people should know about the objects; null if there is nothing. Absent in files of earlier versions. */
+  /** What people should know about the stack; null if there is nothing. Absent in files of earlier versions. */
   readonly finding?: Finding | null;
   /** The socket on which the daemon sends its live numbers; '' if there is none. */
   readonly socket: string;

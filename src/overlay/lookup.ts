@@ -14,7 +14,10 @@ import type { Trace } from './trace.ts';
 export const NAME_MAX = 255;
 
 /** The result of a lookup: a node without its inode number. */
-export type Found = Pick<Node, 'stack' | 'data' | 'origin' | 'xwhiteouts'>;
+export interface Found extends Pick<Node, 'stack' | 'data' | 'origin' | 'xwhiteouts'> {
+  /** The first object below the upper layer that took part. */
+  readonly lower?: Inode | undefined;
+}
 
 /** The stack of layers that a lookup walks. */
 export interface Stack {
@@ -77,6 +80,7 @@ function searchLayers(stack: Stack, search: Search, parent: readonly Inode[], re
     const found = walkLayer(stack, search, base);
     if (typeof found === 'number') return found;
     if (found === undefined) continue;
+    if (!found.layer.isUpper) search.lower ??= found;
     if (!(search.metacopy && result.length > 0)) result.push(found);
     if (search.redirect !== undefined && isAbsolute(search.redirect) && bases !== roots) {
       if (!search.stop) search.trace?.rule('R6');
@@ -103,7 +107,7 @@ function conclude(rules: Rules, search: Search, result: Inode[]): Found | number
   if (search.metacopy && top && rules.hasDataLayers && search.absolute) {
     if (search.redirect) {
       search.trace?.rule('L7', printable(search.redirect));
-      return file(top, search.redirect, origin);
+      return file(search, top, search.redirect, origin);
     }
   } else if (!mayFollow(rules, search)) {
     return refuse(search);
@@ -111,18 +115,19 @@ function conclude(rules: Rules, search: Search, result: Inode[]): Found | number
   if (search.metacopy) {
     const deferred = top && origin && hasOrigin(rules.xattrs, origin);
     if (!deferred || search.redirect !== '') search.trace?.rule(deferred ? 'P-O3' : 'L8');
-    return deferred ? file(top, '', origin) : -EIO;
+    return deferred ? file(search, top, '', origin) : -EIO;
   }
   if (!top) return -ENOENT;
-  if (!search.isDir) return file(top, result[1], undefined);
+  if (!search.isDir) return file(search, top, result[1], undefined);
   return { stack: result, data: undefined, origin: undefined, xwhiteouts: search.xwhiteouts.length > 0 };
 }
 
-const file = (top: Inode, data: Node['data'], origin: Inode | undefined): Found => ({
+const file = ({ lower }: Search, top: Inode, data: Node['data'], origin: Inode | undefined): Found => ({
   stack: [top],
   data,
   origin,
   xwhiteouts: false,
+  lower,
 });
 
 /**

@@ -25,6 +25,16 @@ export interface Node {
   readonly origin: Inode | undefined;
   /** Whether regular files in this directory may be xattr whiteouts: one of the real directories has opaque=x. */
   readonly xwhiteouts: boolean;
+  /** Where the index of the upper layer has the file, which then is the top; absent if it has not. See hard-links/link-index.ts. */
+  readonly indexed?: IndexEntry | undefined;
+}
+
+/** A file in the index of an upper layer. */
+export interface IndexEntry {
+  /** The name of the copy in the index. */
+  readonly name: ByteString;
+  /** The links of the file beyond those of the copy: its names that only layers below have, less the name in the index. */
+  otherLinks: number;
 }
 
 /** Whether an inode that the node is made of is stale: its object was no longer where it had been found. */

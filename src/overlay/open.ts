@@ -14,6 +14,7 @@ import { algorithmOfHex, digestFromText, parametersOf } from '../verity/algorith
 import { measureBytes } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
 import { DEFAULT_MEMORY, type Memory } from './cache.ts';
+import { readIndex } from './hard-links/read-index.ts';
 import { refuseDeepNesting } from './nesting.ts';
 import { StackDraft } from './options/draft.ts';
 import { parseLowerdir } from './options/lowerdir.ts';
@@ -78,7 +79,7 @@ export function openOverlay(
     const readUpper = (): Layer[] =>
       options.upper ? [new UpperLayer(options.upper.upperdir, context, undefined, opaque, source)] : [];
     const top = openUpper ? [openUpper(context, opaque, source)] : readUpper();
-    return new Overlay(
+    const overlay = new Overlay(
       [...top, ...opened.filter(isNormal)],
       opened.filter((layer, position) => !isNormal(layer, position)),
       options,
@@ -86,6 +87,8 @@ export function openOverlay(
       memory,
       context,
     );
+    if (options.upper?.index && !openUpper) readIndex(overlay, options.upper, context);
+    return overlay;
   } catch (error) {
     for (const layer of opened) layer.close();
     throw error;

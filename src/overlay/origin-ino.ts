@@ -19,20 +19,18 @@ export class OriginInodes {
     this.xattrs = xattrs;
   }
 
-  /**
-   * The lower object of an object in the upper layer. A lower file with several names counts as none: each name may have a copy of
-   * its own.
-   */
+  /** The lower object that an object in the upper layer is a copy of; undefined if there is none, or if it is not known. */
   of({ stack }: Pick<Found, 'stack'>): Inode | undefined {
     const [top, below] = stack;
     if (top === undefined || isDirectory(top.mode)) return below;
     const value = top.layer.getxattr(top, this.xattrs.origin);
     const origin = value && parseOrigin(value);
-    return origin && this.find(origin, top);
+    const found = origin && this.find(origin);
+    return found && (found.mode & S_IFMT) === (top.mode & S_IFMT) ? found : undefined;
   }
 
-  /** Several filesystems may have one uuid, or none: then no object is found. */
-  private find(origin: Origin, top: Inode): Inode | undefined {
+  /** The lower object of an origin. Several filesystems may have one uuid, or none: then no object is found. */
+  find(origin: Origin): Inode | undefined {
     let found: Inode | undefined;
     for (const layer of this.layers) {
       const inode = layer.inodeOf?.(origin);
@@ -40,7 +38,6 @@ export class OriginInodes {
       if (found !== undefined) return undefined;
       found = inode;
     }
-    const isCopied = found !== undefined && (found.mode & S_IFMT) === (top.mode & S_IFMT);
-    return isCopied && found?.layer.attr(found).nlink === 1 ? found : undefined;
+    return found;
   }
 }

@@ -19,7 +19,9 @@ const Fb = {
 const MAGIC = 0xfb;
 const FLAG_BIG_ENDIAN = 1;
 const FLAG_ANY_ENDIAN = 2;
-const FLAGS_KNOWN = 7; // includes 4, which marks the handle of an upper file
+/** The handle is that of an object in the upper layer. */
+const FLAG_UPPER = 4;
+const FLAGS_KNOWN = FLAG_BIG_ENDIAN | FLAG_ANY_ENDIAN | FLAG_UPPER;
 
 /**
  * Parses the value of the xattr.
@@ -46,12 +48,14 @@ export function parseOrigin(value: Uint8Array): Origin | undefined {
 /**
  * The value of the xattr as copy-up writes it on this host.
  * @param origin its handle has at most 128 bytes, as every file handle does
+ * @param isUpper whether the object is in the upper layer
  * Source: kernel fs/overlayfs/copy_up.c, ovl_encode_real_fh.
  */
-export function formatOrigin({ uuid, handle }: Origin): Uint8Array {
+export function formatOrigin({ uuid, handle }: Origin, isUpper = false): Uint8Array {
   const value = new Uint8Array(Fb.SIZE + handle.bytes.length);
   value[Fb.magic] = MAGIC;
   value[Fb.len] = value.length;
+  value[Fb.flags] = isUpper ? FLAG_UPPER : 0;
   value[Fb.type] = handle.type;
   value.set(bufferOf(uuid), Fb.uuid);
   value.set(handle.bytes, Fb.fid);

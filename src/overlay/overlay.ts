@@ -9,6 +9,8 @@ import type { Counters } from '../sys/counters.ts';
 import { EINVAL, EIO, ENOENT, ENOTTY, ErrnoError, ESTALE } from '../sys/errno.ts';
 import { type Attr, isDirectory, type Statfs } from '../sys/stat.ts';
 import { DEFAULT_MEMORY, DentryCache, type Memory } from './cache.ts';
+import type { LinkIndex } from './hard-links/link-index.ts';
+import type { IndexObstacle } from './hard-links/obstacle.ts';
 import { InodeNumbers } from './ino.ts';
 import { type Listing, NumberedListing, PositionedListing } from './listing.ts';
 import { type Found, lookup, lookupInode, type Stack } from './lookup.ts';
@@ -40,6 +42,10 @@ export class Overlay implements Stack {
   readonly immutable: boolean;
   /** Whether `recall` finds every node again by its number alone: the only normal layer is an image. */
   readonly recalls: boolean;
+  /** The copies of lower files with several names, if the upper layer has an index. It is set before the first lookup. */
+  index: LinkIndex | undefined;
+  /** Why there is no index although `index=on` was given. */
+  indexObstacle: IndexObstacle | undefined;
   /** Receives the steps of each lookup while it is set. */
   trace: Trace | undefined;
   /** The normal layers, top first; `dataLayers` are the data-only ones, in order. */
@@ -178,7 +184,16 @@ export class Overlay implements Stack {
   private node(found: Found): Node {
     const { stack, data, origin, xwhiteouts } = found;
     const top = stack[0] as Inode;
-    const shown = (top.layer.isUpper ? this.origins?.of(found) : undefined) ?? top;
+    const copied = top.layer.isUpper ? this.origins?.of(found) : undefined;
+    const lower = top.layer.isUpper ? copied : top;
+    const indexed = this.index?.find(found, lower);
+    if (indexed) {
+      this.trace?.rule('U1', indexed.indexed.name);
+      const [copy] = indexed.stack;
+      return { ...indexed, ino: this.numbers.of(lower ?? copy), top: copy, xwhiteouts };
+    }
+    // a lower file with several names may have several copies
+    const shown = copied && (isDirectory(top.mode) || this.attrOf(copied).nlink === 1) ? copied : top;
     return { ino: this.numbers.of(shown), top, stack, data, origin, xwhiteouts };
   }
 
@@ -195,6 +210,7 @@ export class Overlay implements Stack {
     const attr = top.layer.attr(top, openFd, isFresh);
     attr.ino = node.ino;
     if (node.stack.length > 1) attr.nlink = 1;
+    if (node.indexed) attr.nlink += node.indexed.otherLinks;
     if (data !== undefined) {
       attr.blocks = typeof data === 'string' ? estimatedBlocks(attr) : data.layer.attr(data).blocks;
     }
@@ -324,7 +340,9 @@ export class Overlay implements Stack {
   /** An overlay of the same open layers with other rules. Only one of the two may be closed. */
   withRules(rules: Partial<RuleOptions>, judge: Judge = this.judge): Overlay {
     const options = { ...this.options, ...rules };
-    return new Overlay(this.layers, this.dataLayers, options, judge, this.memory, this.context);
+    const overlay = new Overlay(this.layers, this.dataLayers, options, judge, this.memory, this.context);
+    overlay.index = this.index;
+    return overlay;
   }
 
   /** The counters of the caches; `descriptors` counts for all layers of the stack. */
@@ -338,7 +356,9 @@ export class Overlay implements Stack {
 
   /** Closes all layers. */
   close(): void {
-    for (const layer of [...this.layers, ...this.dataLayers]) layer.close();
+    const { index, layers, dataLayers } = this;
+    for (const layer of [...layers, ...dataLayers]) layer.close();
+    if (index && !layers.includes(index.layer)) index.layer.close();
   }
 }
 

@@ -51,6 +51,8 @@ export interface Search {
   metacopies: number;
   /** The last of them. */
   copied: Inode | undefined;
+  /** The first object below the upper layer that took part. */
+  lower: Inode | undefined;
   /** The layers where the looked-up directory itself has opaque=x: it holds xattr whiteouts. */
   xwhiteouts: Layer[];
   /** Receives the rules that decide, while tracing is on. */
@@ -96,6 +98,7 @@ export function newSearch(name: ByteString, trace?: Trace): Search {
     metacopy: false,
     metacopies: 0,
     copied: undefined,
+    lower: undefined,
     xwhiteouts: [],
     trace,
   };
@@ -263,7 +266,8 @@ export function opaqueness(xattrs: OverlayXattrs, directory: Inode): 'y' | 'x' |
   return value[0] === 0x79 ? 'y' : value[0] === 0x78 ? 'x' : undefined;
 }
 
-function hasMetacopy(xattrs: OverlayXattrs, inode: Inode): boolean | number {
+/** Whether an inode is a metacopy file; -EIO for an xattr of an invalid size. */
+export function hasMetacopy(xattrs: OverlayXattrs, inode: Inode): boolean | number {
   if (!isRegular(inode.mode)) return false;
   const bytes = xattrBytes(xattrs, inode, xattrs.metacopy);
   if (bytes < 0) return false;

@@ -24,6 +24,7 @@ export const RULES = {
   R4: 'a component that is empty, . or ..',
   R6: 'an absolute redirect: the layers below are searched from their roots',
   R7: 'passing a directory or a metacopy file forgets an absolute redirect',
+  U1: 'index=on: a name of a file that has one copy for all its names',
   M1: 'a metacopy file: its data is elsewhere',
   M2: 'a malformed metacopy value',
   A1: 'its data is its own, or was found in a normal layer by lookup',

@@ -40,6 +40,10 @@ export class OverlayXattrs {
   readonly impure: ByteString;
   /** The flags of chattr(1) that forbid changes of an object of the upper layer. */
   readonly protattr: ByteString;
+  /** On a file in the index: how many links it has in all layers together. */
+  readonly nlink: ByteString;
+  /** On the index: the file handle of the upper directory. */
+  readonly upper: ByteString;
   /** The prefix of the names that have a meaning to an overlay on top of this one. */
   readonly escapePrefix: ByteString;
 
@@ -53,6 +57,8 @@ export class OverlayXattrs {
     this.whiteout = `${this.prefix}whiteout`;
     this.impure = `${this.prefix}impure`;
     this.protattr = `${this.prefix}protattr`;
+    this.nlink = `${this.prefix}nlink`;
+    this.upper = `${this.prefix}upper`;
     this.escapePrefix = `${this.prefix}overlay.`;
   }
 

@@ -6,17 +6,19 @@
 import { FileData } from '../layers/file-data.ts';
 import type { Inode } from '../layers/layer.ts';
 import { isOverridden } from '../layers/stored-stat.ts';
+import type { LinkIndex } from '../overlay/hard-links/link-index.ts';
 import { hasDigest } from '../overlay/metacopy.ts';
+import type { IndexEntry } from '../overlay/node.ts';
 import { formatOrigin } from '../overlay/origin.ts';
 import { CONFINED, O_NOFOLLOW, O_PATH, openIn } from '../sys/beneath.ts';
-import type { ByteString } from '../sys/bytes.ts';
-import { printable } from '../sys/bytes.ts';
+import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EIO, EOPNOTSUPP, EPERM, ErrnoError, ESTALE } from '../sys/errno.ts';
 import { setXattr } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { type Attr, isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../sys/stat.ts';
 import { AT_EMPTY_PATH, timesOf } from '../sys/statx.ts';
 import { copyData } from './copy-data.ts';
+import { isCounted, linkUp, lowerLink } from './hard-links.ts';
 import type { UpperNode } from './node.ts';
 import { protattrOf } from './protection.ts';
 import type { Upper } from './upper.ts';
@@ -41,14 +43,19 @@ export interface CopiedData {
  * Throws ErrnoError that names the node; nothing has changed then, but for directories above it.
  */
 export function copyUp(upper: Upper, node: UpperNode, wants: Wants, copied?: CopiedData): void {
-  if (node.isUpper) {
-    if (wants !== 'attributes' && node.data !== undefined) takeData(upper, node, wants);
-    return;
-  }
   const { place } = node;
-  if (place === undefined) throw new ErrnoError(ESTALE, 'an object of a lower layer without a name');
-  copyUp(upper, place.parent, 'attributes');
-  new CopyUp(upper, node, copied).run(place.parent, place.name, wants);
+  const isCopied = node.isUpper;
+  if (!isCopied) {
+    if (place === undefined) throw new ErrnoError(ESTALE, 'an object of a lower layer without a name');
+    copyUp(upper, place.parent, 'attributes');
+    new CopyUp(upper, node, copied).run(place.parent, place.name, wants);
+  }
+  const missing = lowerLink(upper, node);
+  if (missing) {
+    copyUp(upper, missing.place.parent, 'attributes');
+    linkUp(upper, node, missing);
+  }
+  if (isCopied && wants !== 'attributes' && node.data !== undefined) takeData(upper, node, wants);
 }
 
 /** Gives a metacopy file of the upper layer its own data. Source: kernel ovl_copy_up_meta_inode_data. */
@@ -134,6 +141,8 @@ class CopyUp {
   private readonly attr: Attr;
   private readonly name: ByteString;
   private readonly copied: CopiedData | undefined;
+  /** The place of the copy in the index; undefined if it does not go there. */
+  private readonly entry: IndexEntry | undefined;
 
   constructor(upper: Upper, node: UpperNode, copied: CopiedData | undefined) {
     this.upper = upper;
@@ -142,27 +151,48 @@ class CopyUp {
     this.attr = upper.overlay.attr(node);
     this.name = copied?.name ?? upper.work.name();
     this.copied = copied;
+    this.entry = this.entryInIndex();
+  }
+
+  private entryInIndex(): IndexEntry | undefined {
+    const { upper, node, lower, attr } = this;
+    if (!isCounted(upper, node)) return undefined;
+    const name = upper.overlay.index?.nameOf(lower);
+    if (name === undefined) throw upper.failure(-EOPNOTSUPP, node, 'file handle of');
+    return { name, otherLinks: attr.nlink - 1 };
   }
 
   run(parent: UpperNode, name: ByteString, wants: Wants): void {
-    const { upper, node } = this;
-    const { work } = upper;
+    const { upper, node, entry } = this;
     const isMetacopy = wants === 'attributes' && this.copied === undefined && leavesDataBelow(upper, node);
     const fd = this.make(isMetacopy, wants);
     try {
       this.describe(fd, isMetacopy);
-      upper.markImpure(parent);
-      const before = timesOf(upper.overlay.attr(parent));
-      this.must(work.place(this.name, upper.directory(parent), name));
-      native.utimensat(upper.directory(parent), '', before, AT_EMPTY_PATH); // nothing changed in sight
-      this.settle(upper.layer.named(parent.top, name, fd), isMetacopy);
+      this.settle(entry ? this.placeInIndex(entry, fd) : this.place(parent, name, fd), isMetacopy);
     } catch (error) {
       native.close(fd);
-      work.remove(this.name);
+      upper.work.remove(this.name);
       throw error;
     }
     upper.layer.hold(node.top, fd); // it will be changed next
     upper.nodes.copiedUp(node);
+  }
+
+  private place(parent: UpperNode, name: ByteString, fd: number): Inode {
+    const { upper } = this;
+    upper.markImpure(parent);
+    const before = timesOf(upper.overlay.attr(parent));
+    this.must(upper.work.place(this.name, upper.directory(parent), name));
+    native.utimensat(upper.directory(parent), '', before, AT_EMPTY_PATH); // nothing changed in sight
+    return upper.layer.named(parent.top, name, fd);
+  }
+
+  /** From now on all names of the file lead to the copy. */
+  private placeInIndex({ name }: IndexEntry, fd: number): Inode {
+    const { layer, overlay, work } = this.upper;
+    const { directory } = overlay.index as LinkIndex;
+    this.must(work.place(this.name, layer.directory(directory), name));
+    return layer.named(directory, name, fd);
   }
 
   /** Makes the object in the work directory. Returns a descriptor of it, for a regular file one for writing. */
@@ -196,11 +226,12 @@ class CopyUp {
 
   /** Gives the object the attributes of the lower one: its owner first, because that drops capabilities and mode bits. */
   private describe(fd: number, isMetacopy: boolean): void {
-    const { attr, upper } = this;
+    const { attr, upper, entry } = this;
     const { xattrs } = upper.overlay.rules;
     this.must(upper.describe(fd, attr, this.needsMode));
     this.copyXattrs(fd);
-    if (attr.nlink === 1 || isDirectory(attr.mode)) this.set(fd, xattrs.origin, this.originOfLower());
+    if (attr.nlink === 1 || isDirectory(attr.mode) || entry) this.set(fd, xattrs.origin, this.originOfLower());
+    if (entry) this.must(setXattr(fd, xattrs.nlink, bufferOf(`U+${entry.otherLinks}`), 0));
     if (this.node.protection !== 0) this.set(fd, xattrs.protattr, protattrOf(this.node.protection));
     if (isMetacopy) this.must(setXattr(fd, xattrs.metacopy, metacopyOf(upper, this.node) ?? NO_BYTES, 0));
     this.must(native.utimensat(fd, '', timesOf(attr), AT_EMPTY_PATH));
@@ -250,7 +281,8 @@ class CopyUp {
       return;
     }
     node.stack = [copy];
-    if (this.attr.nlink > 1) node.ino = this.upper.overlay.nodeOf(copy).ino; // it is no longer the file of the other names
+    node.indexed = this.entry;
+    if (this.attr.nlink > 1 && !this.entry) node.ino = this.upper.overlay.nodeOf(copy).ino; // it is no longer the file of the other names
     if (isMetacopy) node.data ??= lower;
     else node.data = undefined;
     if (!isMetacopy) node.origin = undefined;

@@ -11,6 +11,7 @@ import { native } from '../sys/native.ts';
 import { isDirectory, isRegular, isSymlink, rdevMajor, rdevMinor } from '../sys/stat.ts';
 import { type Acls, inheritedAcls } from './acl.ts';
 import { copyUp } from './copy-up.ts';
+import { recordLinks } from './hard-links.ts';
 import { UpperNode } from './node.ts';
 import { mayAdd } from './protection.ts';
 import type { Upper } from './upper.ts';
@@ -73,8 +74,10 @@ export function linkTo(upper: Upper, node: UpperNode, parent: UpperNode, name: B
   copyUp(upper, parent, 'attributes');
   if (node.data !== undefined) {
     const marked = upper.markRedirect(node, false, true);
-    if (marked < 0) return marked;
+    if (marked < 0 && node.indexed === undefined) return marked;
+    if (marked < 0) copyUp(upper, node, 'data'); // the name by which it was found is gone, others are left
   }
+  recordLinks(upper, node);
   const { origin } = upper.overlay.rules.xattrs;
   if (upper.layer.xattrBytes(node.top, origin) >= 0) upper.markImpure(parent);
   const directory = upper.directory(parent); // first: it would take the place of the other descriptor
@@ -121,12 +124,13 @@ class Creation {
   }
 
   /**
-   * Whether the object is a directory that says itself that nothing is below. It spares later lookups; the upper layer of a mount
-   * that follows neither redirects nor metacopies may be changed while it is not mounted. Source: kernel ovl_allow_offline_changes.
+   * Whether the object is a directory that says itself that nothing is below. It spares later lookups; the layers of a mount that has
+   * neither redirects, metacopies nor an index may be changed while it is not mounted. Source: kernel ovl_allow_offline_changes.
    */
   private get isMarked(): boolean {
-    const { metacopy, redirects } = this.upper.rules;
-    return isDirectory(this.wanted.mode) && this.parent.stack.length > 1 && (metacopy || redirects || this.isHidden);
+    const { rules, overlay } = this.upper;
+    const isBoundToLayers = rules.metacopy || rules.redirects || overlay.index !== undefined;
+    return isDirectory(this.wanted.mode) && this.parent.stack.length > 1 && (isBoundToLayers || this.isHidden);
   }
 
   /** @returns a descriptor of the object, or a negative errno */

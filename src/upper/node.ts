@@ -1,6 +1,6 @@
 /** An object of a tree that is written to. */
 import type { Inode } from '../layers/layer.ts';
-import type { Node } from '../overlay/node.ts';
+import type { IndexEntry, Node } from '../overlay/node.ts';
 import type { ByteString } from '../sys/bytes.ts';
 
 /** Where a node was found. */
@@ -21,6 +21,7 @@ export class UpperNode implements Node {
   data: Node['data'];
   origin: Node['origin'];
   readonly xwhiteouts: boolean;
+  indexed: IndexEntry | undefined;
   /** A name of the object; undefined for the root, and for an object that has lost the name by which it was found. */
   place: Place | undefined;
   /** The name before that, which may still lead to the object: a file has several when it is linked. */
@@ -39,6 +40,7 @@ export class UpperNode implements Node {
     this.data = found.data;
     this.origin = found.origin;
     this.xwhiteouts = found.xwhiteouts;
+    this.indexed = found.indexed;
     this.place = place;
   }
 

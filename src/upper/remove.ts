@@ -9,6 +9,7 @@ import { native } from '../sys/native.ts';
 import { isDirectory } from '../sys/stat.ts';
 import { AT_EMPTY_PATH, timesOf } from '../sys/statx.ts';
 import { copyUp } from './copy-up.ts';
+import { isCounted, leaveIndex, recordLinks } from './hard-links.ts';
 import type { UpperNode } from './node.ts';
 import { mayRemove } from './protection.ts';
 import type { Upper } from './upper.ts';
@@ -23,17 +24,29 @@ export function remove(upper: Upper, parent: UpperNode, name: ByteString, node: 
   const isFolder = isDirectory(node.top.mode);
   if (isFolder && !upper.overlay.isEmpty(node)) return -ENOTEMPTY;
   copyUp(upper, parent, 'attributes');
+  countName(upper, node);
   const result = removeName(upper, parent, name, node, isFolder);
   if (result === 0) lostName(upper, node, parent, name);
   return result;
 }
 
+/**
+ * Must be called before the name by which a node was found is taken away: if the index counts its names, the upper layer must have
+ * them. Throws as copyUp does. Source: kernel ovl_nlink_start.
+ */
+export function countName(upper: Upper, node: UpperNode): void {
+  if (!isCounted(upper, node)) return;
+  copyUp(upper, node, 'attributes');
+  recordLinks(upper, node);
+}
+
 /** Must be called when a node no longer has a name. */
 export function lostName(upper: Upper, node: UpperNode, parent: UpperNode, name: ByteString): void {
+  leaveIndex(upper, node);
   if (!isNamed(node, parent, name)) return;
   const { otherPlace: other } = node;
-  const isLeft = other !== undefined && node.isUpper && upper.leadsTo(other, node.top);
-  if (isLeft) upper.layer.moved(node.top, other.parent.top, other.name); // no descriptor has to be kept
+  const isLeft = other !== undefined && node.isUpper && upper.leadsTo(other, node);
+  if (isLeft) upper.moved(node, other); // no descriptor has to be kept
   upper.nodes.settle(node, isLeft ? other : undefined);
 }
 
@@ -42,6 +55,7 @@ const isNamed = ({ place }: UpperNode, parent: UpperNode, name: ByteString): boo
 
 /** Keeps the object of a node usable that is about to lose a name, if it was found by that name. */
 export function keepWithout(upper: Upper, node: UpperNode, parent: UpperNode, name: ByteString): void {
+  if (node.indexed) return;
   if (node.isUpper && (node.place === undefined || isNamed(node, parent, name))) upper.layer.keep(node.top);
 }
 

@@ -5,7 +5,7 @@ import { isDirectory } from '../sys/stat.ts';
 import { copyUp } from './copy-up.ts';
 import type { Place, UpperNode } from './node.ts';
 import { mayAdd, mayRemove } from './protection.ts';
-import { clearEmpty, keepWithout, lostName } from './remove.ts';
+import { clearEmpty, countName, keepWithout, lostName } from './remove.ts';
 import type { Upper } from './upper.ts';
 
 // linux/fs.h
@@ -32,7 +32,7 @@ export function rename(upper: Upper, from: End, to: End, flags: number): number 
   if (!isExchange && isFull(upper, to.node)) return -ENOTEMPTY;
   copyUp(upper, node, 'attributes');
   copyUp(upper, to.parent, 'attributes');
-  if (isExchange && to.node) copyUp(upper, to.node, 'attributes');
+  if (to.node) isExchange ? copyUp(upper, to.node, 'attributes') : countName(upper, to.node);
   const isHidden = to.node === undefined && upper.hasWhiteoutObject(to.parent, to.name);
   const marked = mark(upper, node, from, to) || (isExchange && to.node ? mark(upper, to.node, to, from) : 0);
   if (marked < 0) return marked;
@@ -77,7 +77,7 @@ function mark(upper: Upper, node: UpperNode, from: Place, to: Place): number {
   if (!isDirectory(node.top.mode)) {
     if (node.data === undefined) return 0;
     const isLinked = typeof node.data === 'object' && upper.overlay.attrOf(node.data).nlink > 1;
-    return upper.markRedirect(node, isSame, isLinked);
+    return upper.markRedirect(node, isSame, isLinked || node.indexed !== undefined);
   }
   if (node.stack.length > 1) return upper.markRedirect(node, isSame, false);
   if (to.parent.stack.length === 1 || upper.isOpaque(node)) return 0;
@@ -101,9 +101,9 @@ function settle(upper: Upper, from: End, to: End, isExchange: boolean): void {
   const { node } = from;
   if (node === undefined) return;
   if (to.node) lostName(upper, to.node, to.parent, to.name);
-  upper.layer.moved(node.top, to.parent.top, to.name);
+  upper.moved(node, to);
   upper.nodes.settle(node, { parent: to.parent, name: to.name });
   if (!isExchange || !to.node) return;
-  upper.layer.moved(to.node.top, from.parent.top, from.name);
+  upper.moved(to.node, from);
   upper.nodes.settle(to.node, { parent: from.parent, name: from.name });
 }

@@ -5,12 +5,14 @@ import { cloneOf, withoutAccessTimes } from '../layers/dir-objects.ts';
 import type { StatSource } from '../layers/stored-stat.ts';
 import { UpperLayer } from '../layers/upper.ts';
 import type { UpperOptions } from '../overlay/options/rules.ts';
+import type { Overlay } from '../overlay/overlay.ts';
 import { CONFINED, O_DIRECTORY, O_PATH, openIn } from '../sys/beneath.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { EAGAIN, EBUSY, EINVAL, ENOTDIR, EROFS, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { realPath } from '../sys/real-path.ts';
 import * as sx from '../sys/statx.ts';
+import { openIndex, whyNoIndex } from './open-index.ts';
 import { WorkDirectory } from './work.ts';
 
 const LOCK_EX_NB = 2 | 4;
@@ -31,6 +33,8 @@ export interface UpperView {
 export class UpperRoots {
   readonly layer: UpperLayer;
   readonly work: WorkDirectory;
+  /** A descriptor (O_PATH) of the directory of the option workdir. */
+  private readonly base: number;
   /** Open descriptors that hold the locks on both directories. */
   private readonly locks: readonly number[];
 
@@ -49,7 +53,18 @@ export class UpperRoots {
     this.storeRoot(roots.upper, upper.shown);
     this.work = new WorkDirectory(roots.work, work.shown);
     if (volatile === 'marked') this.work.markVolatile();
-    for (const fd of [roots.work, upper.fd, work.fd]) native.close(fd);
+    this.base = roots.work;
+    for (const fd of [upper.fd, work.fd]) native.close(fd);
+  }
+
+  /**
+   * Opens the index for an overlay over these directories, if the stack can have one, and has the overlay use it. Throws ErrnoError
+   * as openIndex does.
+   */
+  useIndex(overlay: Overlay): void {
+    const { base, layer, work } = this;
+    overlay.indexObstacle = whyNoIndex(overlay, layer, work);
+    if (overlay.indexObstacle === undefined) overlay.index = openIndex(overlay, layer, work, base);
   }
 
   /** Stores the owner and the mode of a root that has not stored any: other programs look at the root first. */
@@ -62,6 +77,7 @@ export class UpperRoots {
 
   close(): void {
     this.work.close();
+    native.close(this.base);
     for (const fd of this.locks) native.close(fd); // the layer is closed with its stack
   }
 }

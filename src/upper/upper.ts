@@ -168,17 +168,26 @@ export class Upper {
    * Source: kernel ovl_lower_positive.
    */
   hasBelow(parent: UpperNode, name: ByteString): boolean {
-    for (const directory of parent.stack) {
-      if (directory.layer.isUpper) continue;
-      try {
-        const found = directory.layer.lookup(directory, name);
-        if (found !== undefined) return !this.isWhiteout(found);
-      } catch (error) {
-        if (error instanceof ErrnoError) return true;
-        throw error;
-      }
+    try {
+      return this.lowerAt({ parent, name }) !== undefined;
+    } catch (error) {
+      if (error instanceof ErrnoError) return true;
+      throw error;
     }
-    return false;
+  }
+
+  /** The object that the layers below have under a name. */
+  lowerAt({ parent, name }: Place): Inode | undefined {
+    for (const directory of parent.stack) {
+      const found = directory.layer.isUpper ? undefined : directory.layer.lookup(directory, name);
+      if (found !== undefined) return this.isWhiteout(found) ? undefined : found;
+    }
+    return undefined;
+  }
+
+  /** The object that the upper directory itself has under a name, which may be a whiteout. */
+  objectAt({ parent, name }: Place): Inode | undefined {
+    return parent.isUpper ? this.layer.objectAt(parent.top, name) : undefined;
   }
 
   /** Whether a whiteout hides a name in the upper directory. */
@@ -190,14 +199,19 @@ export class Upper {
 
   /** Whether the upper directory has an object under a name that is a whiteout. */
   hasWhiteoutObject(parent: UpperNode, name: ByteString): boolean {
-    const found = parent.isUpper ? this.layer.objectAt(parent.top, name) : undefined;
+    const found = this.objectAt({ parent, name });
     return found !== undefined && this.isWhiteout(found);
   }
 
-  /** Whether a name leads to an object of the upper layer. */
-  leadsTo({ parent, name }: Place, object: Inode): boolean {
+  /** Must be called when a node has another name. A file in the index is found there, whatever its names are. */
+  moved({ top, indexed }: UpperNode, { parent, name }: Place): void {
+    if (indexed === undefined) this.layer.moved(top, parent.top, name);
+  }
+
+  /** Whether a name in the upper layer leads to a node there. */
+  leadsTo(place: Place, { top }: UpperNode): boolean {
     try {
-      return this.layer.objectAt(parent.top, name)?.ino === object.ino;
+      return this.objectAt(place)?.ino === top.ino;
     } catch (error) {
       if (error instanceof ErrnoError) return false; // the directory is gone
       throw error;

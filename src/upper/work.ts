@@ -43,7 +43,7 @@ export class WorkDirectory {
     if (made < 0 && made !== -EEXIST) must(made, `workdir ${path}`);
     this.fd = must(openIn(base, WORK, O_PATH | O_DIRECTORY | O_NOFOLLOW, CONFINED), `workdir ${path}/${WORK}`);
     try {
-      this.makePlain();
+      makePlain(this.fd, `workdir ${path}/${WORK}`);
       this.clean();
     } catch (error) {
       native.close(this.fd);
@@ -51,24 +51,17 @@ export class WorkDirectory {
     }
   }
 
-  /**
-   * Takes away what objects made in the directory would inherit: a default ACL or a group from above. Gives the permissions that
-   * bind an ordinary user: the kernel makes the directory without any. Source: kernel ovl_workdir_create.
-   */
-  private makePlain(): void {
-    for (const name of INHERITED) {
-      const removed = removeXattr(this.fd, name);
-      if (removed !== -ENODATA && removed !== -EOPNOTSUPP) must(removed, `workdir ${this.path}/${WORK}`);
-    }
-    changeMode(this.fd, 0o700);
-  }
-
   /** Removes leftovers. */
   private clean(): void {
     for (const [name, dtype] of this.entries(this.fd)) {
       if (name === INCOMPATIBLE) this.refuseIncompatible();
-      else this.removeFrom(this.fd, name, dtype === DT_DIR, DEPTH_MAX);
+      else this.removeLeftover(this.fd, name, dtype);
     }
+  }
+
+  /** Removes an object that an earlier mount left in a directory of the work directory. */
+  removeLeftover(directory: number, name: ByteString, dtype: number): void {
+    this.removeFrom(directory, name, dtype === DT_DIR, DEPTH_MAX);
   }
 
   /** Leaves a mark which says that changes may be lost. Source: kernel ovl_create_volatile_dirty. */
@@ -97,7 +90,8 @@ export class WorkDirectory {
     );
   }
 
-  private entries(directory: number): [ByteString, number][] {
+  /** The names in a directory of the work directory, and their types as DT_* numbers. */
+  entries(directory: number): [ByteString, number][] {
     const fd = must(openIn(directory, '.', O_DIRECTORY, 0), `workdir ${this.path}`);
     const entries = entriesIn(fd);
     native.close(fd);
@@ -190,6 +184,18 @@ export class WorkDirectory {
     if (this.whiteout !== undefined) native.unlinkat(this.fd, this.whiteout, 0);
     native.close(this.fd);
   }
+}
+
+/**
+ * Takes away what objects made in a directory would inherit: a default ACL or a group from above. Gives the permissions that bind an
+ * ordinary user: the kernel makes the directory without any. Source: kernel ovl_workdir_create.
+ */
+export function makePlain(fd: number, what: string): void {
+  for (const name of INHERITED) {
+    const removed = removeXattr(fd, name);
+    if (removed !== -ENODATA && removed !== -EOPNOTSUPP) must(removed, what);
+  }
+  changeMode(fd, 0o700);
 }
 
 const DT_DIR = 4;

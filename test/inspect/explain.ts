@@ -67,7 +67,11 @@ t.test('the rules of the corpus', { skip: withoutRoot }, async t => {
     overlay.close();
   }
   const missing = Object.keys(RULES).filter(rule => !shown.some(([one]) => one === rule));
-  t.strictSame(missing, [], 'every rule is shown by a case');
+  t.strictSame(
+    missing,
+    ['U1'],
+    'every rule is shown by a case, but for that of upper layers: test/overlay/hard-links.ts',
+  );
 
   let differing = 0;
   for (const { base, case: one, name } of cases.values()) {

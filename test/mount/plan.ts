@@ -186,21 +186,40 @@ t.test('options without effect', async t => {
   t.same(plan('A:B', 'xino=on,kernel_cache,index=off,ro,nofail,auto_unmount').withoutEffect, [
     'xino',
     'kernel_cache',
-    'index',
     'auto_unmount',
+    'index',
   ]);
   const who = { images: ['img', 'img2'] };
-  for (const [rule, source, want] of [
+  for (const [rule, source, want, others = ''] of [
     ['an image alone', 'img', []],
     ['and its objects', 'img::C', []],
     ['two images', 'img:img2', ['nfs_export']],
     ['a directory', 'A::img', ['nfs_export']],
+    ['an image with an upper directory', 'img', ['nfs_export'], 'upperdir=U,workdir=W,'],
   ] as const)
-    t.same(plan(source, 'nfs_export=on', who).withoutEffect, want, `nfs_export=on: ${rule}`);
+    t.same(plan(source, `${others}nfs_export=on`, who).withoutEffect, want, `nfs_export=on: ${rule}`);
   const words =
     'rw,ro,nofail,_netdev,user,noauto,auto,dev,suid,exec,async,atime,defaults,uhelper=x,comment=y,x-systemd.automount,X-a=b';
   t.same(plan('A:B', words).withoutEffect, [], 'the words of mount(8) are not worth a word');
   t.same(plan('A:B', 'frobnicate,ro,frob=x', { sloppy: true }).withoutEffect, ['frobnicate', 'frob'], 'mount -s');
+});
+
+/** The kernel's answers are in /proc/mounts of a mount with these options. */
+t.test('an index of an upper directory', async t => {
+  for (const [rule, options, want] of [
+    ['unless it is asked for', '', false],
+    ['asked for', 'index=on', true],
+    ['the last one counts', 'index=on,index=off', false],
+    ['with userxattr', 'index=on,userxattr', true],
+    ['for handles that outlive the mount', 'nfs_export=on', true],
+    ['but for the option that says no', 'nfs_export=on,index=off', false],
+    ['without data', 'index=on,metacopy=off,volatile', true],
+  ] as const) {
+    const { stack, withoutEffect } = plan('A', `upperdir=U,workdir=W,${options}`);
+    t.equal(stack.upper?.index, want, rule);
+    t.notOk(withoutEffect.includes('index'), `${rule}: not without effect`);
+  }
+  t.equal(plan('A:B', 'index=on').stack.upper, undefined, 'without an upper directory there is none');
 });
 
 t.test('refusals', async t => {

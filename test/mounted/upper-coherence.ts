@@ -11,6 +11,7 @@ import {
   type Change,
   runChanges,
   type Stack,
+  withoutIndex,
   withoutWritableOverlay,
   withWritable,
 } from '../fixtures/mounts/writable.ts';
@@ -542,11 +543,8 @@ const cases: readonly (readonly [rule: string, ...statements: string[]])[] = [
   ],
 ];
 
-/**
- * Where an overlay is no plain directory, but as the kernel's: lower files with several names, of which a change of one is none of the
- * others, and lower objects without a name, which cannot be copied any more.
- */
-const apart: readonly (readonly [rule: string, ...statements: string[]])[] = [
+/** Lower files with several names. With an index they are as in a plain directory, otherwise each name may become a file of its own. */
+const names: readonly (readonly [rule: string, ...statements: string[]])[] = [
   [
     'one of two lower names is changed',
     "a = open('h1', O_RDONLY)",
@@ -592,6 +590,14 @@ const apart: readonly (readonly [rule: string, ...statements: string[]])[] = [
     "get('h2')",
     "os.stat('h1').st_nlink",
   ],
+];
+
+/**
+ * Where an overlay is no plain directory, but as the kernel's: without an index, a change of one name is none of the others, and lower
+ * objects without a name cannot be copied any more.
+ */
+const apart: readonly (readonly [rule: string, ...statements: string[]])[] = [
+  ...names,
   [
     'a lower file that was removed does not change',
     "fd = open('f', O_RDONLY)",
@@ -612,6 +618,105 @@ const apart: readonly (readonly [rule: string, ...statements: string[]])[] = [
   ],
 ];
 
+/** More of what is as in a plain directory if there is an index. */
+const linked: readonly (readonly [rule: string, ...statements: string[]])[] = [
+  [
+    'a descriptor of one name sees what is written by another',
+    "a = open('h1', O_RDONLY)",
+    "b = open('d/h3', O_RDWR)",
+    'at(a)',
+    "pwrite(b, b'XY', 1)",
+    'at(a)',
+    "append('h2', 'more')",
+    'at(a)',
+    'fstat(a).st_size',
+    "chmod('h2', 0o600)",
+    'oct(fstat(a).st_mode)',
+    'str(fstat(a).st_ino == fstat(b).st_ino)',
+  ],
+  [
+    'a map of one name sees what is written by another',
+    "m = mapped('big1')",
+    'shown(m[50000:50003])',
+    "w = mapped('d/big2', mmap.PROT_READ | mmap.PROT_WRITE)",
+    "w[50000:50003] = b'XYZ'",
+    'shown(m[50000:50003])',
+    "get('big1')",
+  ],
+  [
+    'names are removed one after the other while the file is open',
+    "fd = open('h2', O_RDWR)",
+    "unlink('h1')",
+    'fstat(fd).st_nlink',
+    "unlink('h2')",
+    'fstat(fd).st_nlink',
+    "pwrite(fd, b'X', 0)",
+    "get('d/h3')",
+    "unlink('d/h3')",
+    'str(fstat(fd).st_nlink)',
+    "pwrite(fd, b'Y', 1)",
+    'fchmod(fd, 0o640)',
+    'at(fd)',
+    'oct(fstat(fd).st_mode)',
+  ],
+  [
+    'names are replaced while the file is open',
+    "fd = open('h1', O_RDONLY)",
+    "rename('f', 'h1')",
+    "rename('big1', 'h2')",
+    'fstat(fd).st_nlink',
+    "append('d/h3', 'x')",
+    'at(fd)',
+    "put('n', 'new')",
+    "rename('n', 'd/h3')",
+    'str(fstat(fd).st_nlink)',
+    'at(fd)',
+    "os.stat('h2').st_nlink",
+    "get('d/big2')",
+  ],
+  [
+    'a file that lost a name gets another one from a descriptor',
+    "fd = open('big1', O_RDONLY)",
+    "chmod('big1', 0o600)",
+    "unlink('big1')",
+    "link(f'/proc/self/fd/{fd}', 'n', follow_symlinks=True)",
+    "append('n', 'x')",
+    "get('d/big2')",
+    'fstat(fd).st_nlink',
+  ],
+  [
+    'one number for all names, and it stays',
+    "before = os.stat('h1').st_ino",
+    "append('h2', 'x')",
+    "rename('d/h3', 'h4')",
+    "unlink('h1')",
+    "link('h2', 'h5')",
+    "str({os.stat(n).st_ino for n in ['h2', 'h4', 'h5']} == {before})",
+  ],
+  [
+    'directories of names get other names',
+    "rename('d', 'e/d')",
+    "append('e/d/h3', 'x')",
+    "get('h1')",
+    "rename('e', 'e2')",
+    "append('h2', 'y')",
+    "get('e2/d/h3')",
+    "unlink('e2/d/h3')",
+    "os.stat('h1').st_nlink",
+  ],
+  [
+    'names are exchanged',
+    "rename2('h1', 'big1', EXCHANGE)",
+    "append('h1', 'x')",
+    "get('d/big2')",
+    "append('big1', 'y')",
+    "get('h2')",
+    "rename2('h2', 'd/big2', EXCHANGE)",
+    "get('d/big2')",
+    "os.stat('h2').st_nlink",
+  ],
+];
+
 const STEPS = Number(process.env.LOWERDATA_FUZZ ?? 400);
 const SEEDS = ['one', 'two', 'three'];
 
@@ -629,6 +734,26 @@ const plain: Table = {
 const asKernel: Table = {
   rows: apart,
   layers: 'mkdir -p A/e B plain\necho hard >A/h1\nln A/h1 A/h2\necho hello >A/f\n',
+};
+
+/** In the directory of a random walk: a file with one name, and some with two to four. */
+const LINKED_LAYERS = `
+mkdir -p A/d A/e B plain
+echo hello >A/f
+echo hard >A/h1
+head -c 100000 /dev/zero | tr '\\0' a >A/big1
+for i in 1 2 3 4; do head -c $((i * i * i * 300)) /dev/urandom >A/r$i; ln A/r$i A/s$i; done
+ln A/r3 A/t3
+ln A/r4 A/t4
+ln A/r4 A/d/u4
+ln A/h1 A/h2
+ln A/h1 A/d/h3
+ln A/big1 A/d/big2
+cp -a A/. plain
+`;
+const withIndex: Table = {
+  rows: [...names, ...linked, ...SEEDS.map(seed => [`a random walk, seed ${seed}`, `walk('${seed}', ${STEPS})`])],
+  layers: LINKED_LAYERS,
 };
 
 const changesIn = (root: string, { rows }: Table): Change[] =>
@@ -662,24 +787,27 @@ const contents = (root: string, { rows }: Table, id: number): unknown[][] =>
     id,
   );
 
-for (const [rule, options, id, skip] of [
-  ['files are passed through', 'passthrough=auto', 0, withoutFuse],
-  ['writes are cached', 'passthrough=off', 0, withoutFuse],
-  ['copies of attributes have all data', 'passthrough=off,metacopy=off', 0, withoutFuse],
-  ['an ordinary user', 'userxattr', NOBODY, withoutUserMounts],
+for (const [rule, options, id, skip, table] of [
+  ['files are passed through', 'passthrough=auto', 0, withoutFuse, plain],
+  ['writes are cached', 'passthrough=off', 0, withoutFuse, plain],
+  ['copies of attributes have all data', 'passthrough=off,metacopy=off', 0, withoutFuse, plain],
+  ['an ordinary user', 'userxattr', NOBODY, withoutUserMounts, plain],
+  ['files with several names are passed through', 'index=on,passthrough=auto', 0, withoutIndex, withIndex],
+  ['writes to files with several names are cached', 'index=on,passthrough=off', 0, withoutIndex, withIndex],
+  ['so are those to copies with all data', 'index=on,passthrough=off,metacopy=off', 0, withoutIndex, withIndex],
 ] as const)
   t.test(rule, { skip }, t =>
     withScratchAsync(async home => {
-      const made = makeLayers(home, plain, id);
+      const made = makeLayers(home, table, id);
       const stack: Stack = { lowerdir: made.lowerdir, home: join(home, 'stack'), options, id };
-      const wanted = runChanges(changesIn(made.plain, plain), id);
+      const wanted = runChanges(changesIn(made.plain, table), id);
       await withWritable('lowerdata', stack, async (root, mount) => {
-        sameForEach(t, plain, runChanges(changesIn(root, plain), id), wanted, id);
+        sameForEach(t, table, runChanges(changesIn(root, table), id), wanted, id);
         t.notMatch(mount?.log, /EIO/, 'no request failed for reasons of its own');
       });
       await t.test('after another mount', t =>
         withWritable('lowerdata', stack, root => {
-          sameForEach(t, plain, contents(root, plain, id), contents(made.plain, plain, id), id);
+          sameForEach(t, table, contents(root, table, id), contents(made.plain, table, id), id);
         }),
       );
     }),

@@ -382,7 +382,7 @@ t.test('a kernel that does not check who sets them', { skip: withoutFlags }, t =
   withScratch(home => {
     const at = (name: string): string => join(home, name);
     for (const name of ['lower', 'upper', 'work']) mkdirSync(at(name));
-    const upper = { upperdir: at('upper'), workdir: at('work'), redirects: true, volatile: true };
+    const upper = { upperdir: at('upper'), workdir: at('work'), redirects: true, volatile: true, index: false };
     const cache = { entrySeconds: 0, attrSeconds: 0, negativeSeconds: 0, asksToOpen: true };
     const backing = new Backing(-1, false, () => {});
     let roots: UpperRoots | undefined;

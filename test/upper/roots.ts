@@ -12,36 +12,17 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { errnoName } from '../../src/sys/errno.ts';
-import { native } from '../../src/sys/native.ts';
+import { byCommand, byKernel } from '../fixtures/mounts/attempts.ts';
 import { withFilesystem } from '../fixtures/mounts/ext4.ts';
 import { run } from '../fixtures/mounts/kernel-mount.ts';
 import { lowerdata } from '../fixtures/mounts/mounted.ts';
 import { withoutWritableOverlay, withWritable } from '../fixtures/mounts/writable.ts';
-import { runCommand } from '../fixtures/run-command.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse, withoutUserMounts } from '../fixtures/skips.ts';
 
 t.setTimeout(120_000);
 
 const NOBODY = 65534;
-const MNT_DETACH = 2;
-
-/** What the kernel answers to a mount with these options, which is undone: an errno, or `mounted`. */
-function byKernel(root: string, options: string): string {
-  const result = native.mount('overlay', root, 'overlay', 0, options);
-  if (result < 0) return errnoName(result);
-  native.umount(root, MNT_DETACH);
-  return 'mounted';
-}
-
-/** What our command says; `mounted` if it mounts, which is undone. */
-function byCommand(root: string, options: string): string {
-  const { status, stderr } = runCommand(['mount', 'overlay', root, '-o', options]);
-  if (status !== 0) return stderr;
-  run('umount', root);
-  return 'mounted';
-}
 
 /** Directories `lower`, `upper`, `work` and `merged` and what the rows below need; `other` is another filesystem. */
 function makeDirectories(home: string): void {

@@ -235,7 +235,7 @@ export class OverlayChanges extends FileChanges implements Changes {
   private linkNow(node: UpperNode, directory: UpperNode, name: ByteString, out: Out): number {
     const result = linkTo(this.upper, node, directory, name);
     if (result < 0) return result;
-    this.upper.layer.moved(node.top, directory.top, name); // the older name is often a temporary one
+    this.upper.moved(node, { parent: directory, name }); // the older name is often a temporary one
     this.nodes.settle(node, { parent: directory, name });
     return this.putEntry(this.nodes.remember(node), node, out);
   }
@@ -318,7 +318,7 @@ export class OverlayChanges extends FileChanges implements Changes {
   private openNow(nodeid: Nodeid, node: UpperNode, flags: number, killsPrivileges: boolean): OpenReply | number {
     const isWritten = (flags & O_ACCMODE) !== 0;
     const isCut = (flags & O_TRUNC) !== 0;
-    copyUp(this.upper, node, isCut ? 'nothing' : 'data');
+    if (isWritten || isCut) copyUp(this.upper, node, isCut ? 'nothing' : 'data'); // others open what is complete
     const file = this.files.open(nodeid, node, isWritten || isCut);
     if (typeof file === 'number') return file;
     const cut = isCut ? native.ftruncate(file.fd, 0) : 0;

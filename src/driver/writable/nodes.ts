@@ -2,6 +2,7 @@
 import type { Nodeid } from '../../fuse/filesystem.ts';
 import { ROOT } from '../../fuse/filesystem.ts';
 import type { Inode } from '../../layers/layer.ts';
+import type { LinkIndex } from '../../overlay/hard-links/link-index.ts';
 import { isStale, type Node } from '../../overlay/node.ts';
 import type { ByteString } from '../../sys/bytes.ts';
 import { isDirectory } from '../../sys/stat.ts';
@@ -32,13 +33,21 @@ export class WritableNodes implements NodeTable {
   private readonly byPlace = new Map<string, UpperNode>();
   private readonly forgotten: (node: UpperNode) => void;
   private readonly protectionOf: (found: Inode) => number;
+  private readonly index: LinkIndex | undefined;
   private next = FIRST_NODEID;
 
   /**
+   * @param index keeps the links of lower files that it takes: all names of one lead to one object
    * @param forgotten called with each node that the kernel has forgotten
    * @param protectionOf the flags of an object that was found just now
    */
-  constructor(root: Node, forgotten: (node: UpperNode) => void, protectionOf: (found: Inode) => number) {
+  constructor(
+    root: Node,
+    index: LinkIndex | undefined,
+    forgotten: (node: UpperNode) => void,
+    protectionOf: (found: Inode) => number,
+  ) {
+    this.index = index;
     this.forgotten = forgotten;
     this.protectionOf = protectionOf;
     this.root = this.node(root, undefined);
@@ -54,7 +63,7 @@ export class WritableNodes implements NodeTable {
 
   canonical(found: Node, parent: Node, name: ByteString): UpperNode {
     const place = { parent: parent as UpperNode, name };
-    const known = this.byKey.get(keyOf(found.top, place));
+    const known = this.byKey.get(this.keyOf(found.top, place));
     if (known === undefined || !isSameObject(known.node, found) || isStale(known.node)) return this.node(found, place);
     this.settle(known.node, place);
     return known.node;
@@ -102,7 +111,7 @@ export class WritableNodes implements NodeTable {
   }
 
   private add(node: UpperNode): Nodeid {
-    const [key, givenAtMs] = [keyOf(node.top, node.place), performance.now()];
+    const [key, givenAtMs] = [this.keyOf(node.top, node.place), performance.now()];
     const known = { nodeid: this.next++ as Nodeid, node, lookups: 1, givenAtMs, key };
     this.known.set(known.nodeid, known);
     this.byKey.set(known.key, known);
@@ -121,8 +130,14 @@ export class WritableNodes implements NodeTable {
     const known = this.byNode.get(node);
     if (known === undefined) return;
     this.dropKey(known);
-    known.key = keyOf(node.top, node.place);
+    known.key = this.keyOf(node.top, node.place);
     this.byKey.set(known.key, known);
+  }
+
+  /** Without the index, a lower file with several names is an object for each of them: a change of one does not change the others. */
+  private keyOf(top: Inode, place: UpperNode['place']): string {
+    const isOne = this.index?.takes(top) || top.layer.isUpper || isDirectory(top.mode) || place === undefined;
+    return isOne || top.layer.attr(top).nlink === 1 ? `${top.layer.filesystem} ${top.ino}` : placeKey(place);
   }
 
   private dropKey(known: KnownNode): void {
@@ -147,9 +162,3 @@ const isSamePlace = (one: Place, other: Place | undefined): boolean =>
   one.parent === other?.parent && one.name === other.name;
 
 const placeKey = ({ parent, name }: Place): string => `${parent.id}/${name}`;
-
-/** A lower file with several names is an object for each of them: a change of one does not change the others. */
-function keyOf(top: Inode, place: UpperNode['place']): string {
-  const isOne = top.layer.isUpper || isDirectory(top.mode) || place === undefined || top.layer.attr(top).nlink === 1;
-  return isOne ? `${top.layer.filesystem} ${top.ino}` : placeKey(place);
-}

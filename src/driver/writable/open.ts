@@ -37,6 +37,7 @@ export function openWritable(
   const { xattrs } = overlay.rules;
   const nodes = new WritableNodes(
     overlay.root,
+    overlay.index,
     node => changes.forgotten(node),
     found => protectionOf(layer, xattrs, found),
   );

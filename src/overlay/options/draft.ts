@@ -88,12 +88,13 @@ function upperOf({
   fsync,
   userxattr,
   redirectDir,
+  index = false,
 }: StackChoices): UpperOptions | undefined {
-  if (upperdir === undefined) return undefined; // workdir and volatile then mean nothing, as in the kernel
+  if (upperdir === undefined) return undefined; // workdir, volatile and index then mean nothing, as in the kernel
   if (workdir === undefined)
     throw new ErrnoError(EINVAL, 'upperdir: needs workdir, an empty directory on the same mount');
   const redirects = !userxattr && (redirectDir === undefined || redirectDir === 'on');
-  return { upperdir, workdir, redirects, volatile: volatile ? 'marked' : fsync === 'off' };
+  return { upperdir, workdir, redirects, volatile: volatile ? 'marked' : fsync === 'off', index };
 }
 
 function checkCounts(layers: readonly LayerSpec[], layersMin: number): void {

@@ -48,6 +48,8 @@ export interface UpperOptions {
   readonly redirects: boolean;
   /** Whether nothing is synchronized with the disk. marked: and the work directory says so to the next mount. */
   readonly volatile: boolean | 'marked';
+  /** Whether a lower file with several names stays one file when it is copied up: the option index=on. */
+  readonly index: boolean;
 }
 
 /** A whole stack: its layers, and the rules by which they are looked up. */
@@ -70,6 +72,7 @@ export interface StackChoices {
   volatile?: boolean;
   /** off: as volatile, but no mark is left in the work directory. */
   fsync?: 'on' | 'off';
+  index?: boolean;
   verity?: RuleOptions['verity'];
   userxattr?: boolean;
   redirects?: RuleOptions['redirects'];

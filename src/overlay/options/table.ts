@@ -53,6 +53,9 @@ const INO32 =
   'subvolume, on a network filesystem) takes 60 bytes of memory from its first lookup until the mount ends';
 const FSYNC =
   '`0`: no change is synchronized with the disk, as in fuse-overlayfs; unlike `volatile`, it leaves no mark in `workdir`';
+const INDEX =
+  'with `upperdir`: whether a lower file with several names stays one file when it is changed, as in overlayfs; the upper directory ' +
+  'can then be used with these layers and this `workdir` alone';
 const WHITEOUTS =
   'which whiteouts directory layers below have: those of overlayfs, or `both` these and files named `.wh.NAME`, as container ' +
   'engines extract layers';
@@ -151,7 +154,7 @@ export const stackOptions: ReadonlyMap<ByteString, StackOption> = new Map<ByteSt
       ),
     ),
   ],
-  ['index', idle(SWITCH)],
+  ['index', taken(SWITCH, INDEX, ({ given }, value) => (given.index = value === 'on'))],
   ['nfs_export', idle(SWITCH)],
   ['xino', idle(['on', 'off', 'auto'])],
   ['uuid', idle(['on', 'off', 'null', 'auto'])],
