@@ -9,6 +9,7 @@
  * metacopy                                    metacopy with the digest and the redirect that it has
  * metacopy with an absolute redirect          metacopy with its digest, redirect=/ab/cd…: where the data is
  * xattrs that others see                      escaped, as they were
+ * file in the index                           one inode for all names, also for those that only layers below have
  * ```
  * In a stack of images, an absolute redirect of a metacopy leads to data-only layers, except in the upper layer: there, it is the
  * path of a file that was renamed. So the image has the path of the data instead, or the data.
@@ -23,6 +24,7 @@ import { hasOrigin, isWhiteout, opaqueness } from '../overlay/step.ts';
 import { OverlayXattrs } from '../overlay/xattrs.ts';
 import { type ByteString, bufferOf, byteStringOf } from '../sys/bytes.ts';
 import { isDirectory, S_IFCHR } from '../sys/stat.ts';
+import { lowerLinks } from './lower-links.ts';
 import { type TreeOptions, TreeReader, type Waiting } from './tree-reader.ts';
 
 /** The names in an image, whatever the upper layer has: any mount may read `trusted.*` in an image. */
@@ -38,11 +40,24 @@ export function readUpper(overlay: Overlay, options: TreeOptions): TreeInode {
 }
 
 class UpperReader extends TreeReader {
+  /** For the path of a directory, further names that the image must have. */
+  private readonly lowerLinks: ReadonlyMap<ByteString, ReadonlySet<ByteString>>;
+
+  constructor(overlay: Overlay, options: TreeOptions) {
+    super(overlay, options);
+    this.lowerLinks = lowerLinks(overlay);
+  }
+
   private get stored(): OverlayXattrs {
     return this.overlay.rules.xattrs;
   }
 
   protected override readNames(at: Waiting): void {
+    this.readUpperNames(at);
+    for (const name of this.lowerLinks.get(at.path) ?? []) this.add(at, name);
+  }
+
+  private readUpperNames(at: Waiting): void {
     const { top } = at.node;
     if (!top.layer.isUpper) return;
     const names: ByteString[] = [];
@@ -61,7 +76,7 @@ class UpperReader extends TreeReader {
       const [value, stored] = [overlay.getxattr(node, name), IN_IMAGE.stored(name)];
       if (typeof value !== 'number' && typeof stored !== 'number') this.set(inode, stored, value, shown);
     }
-    if (isDirectory(inode.mode) && node !== overlay.root) this.readMarks(node, inode, shown);
+    if (isDirectory(inode.mode) && node.top.layer.isUpper && node !== overlay.root) this.readMarks(node, inode, shown);
   }
 
   /** Gives a directory the xattrs that say what is below it. */

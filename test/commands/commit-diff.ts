@@ -10,7 +10,7 @@ import { dump } from '../fixtures/dump.ts';
 import { withExt4, withoutExt4 } from '../fixtures/mounts/ext4.ts';
 import { noErofs, run } from '../fixtures/mounts/kernel-mount.ts';
 import { command, withMount } from '../fixtures/mounts/mounted.ts';
-import { type Maker, withoutWritableOverlay, withWritable } from '../fixtures/mounts/writable.ts';
+import { type Maker, withoutIndex, withoutWritableOverlay, withWritable } from '../fixtures/mounts/writable.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratch, withScratchAsync } from '../fixtures/scratch.ts';
 import { without } from '../fixtures/skips.ts';
@@ -19,11 +19,11 @@ t.setTimeout(300_000);
 
 /** The tree of the lower image; files above 64 bytes have their data in an object. */
 const LOWER = `
-mkdir -p tree/sub old/deep opaque moved/sub empty b
-for name in kept gone emptied renamed linked meta tree/one tree/two tree/sub/three old/deep/x opaque/hidden moved/sub/y h1; do
+mkdir -p tree/sub old/deep opaque moved/sub empty b sub/in
+for name in kept gone emptied renamed linked meta tree/one tree/two tree/sub/three old/deep/x opaque/hidden moved/sub/y h1 p1; do
   seq 1 100 | sed "s|^|$name |" >$name
 done
-ln h1 h2 && echo inline >small && echo inline >little && : >nothing
+ln h1 h2 && ln h1 sub/in/h3 && ln p1 tree/sub/p2 && ln p1 moved/p3 && chmod 750 sub && echo inline >small && echo inline >little && : >nothing
 ln -s kept target && mkfifo fifo && chmod 4755 kept
 python3 -c 'import os; os.setxattr("tree", "trusted.overlay.note", b"escaped"); os.setxattr("meta", "user.note", b"x")'
 `;
@@ -41,6 +41,7 @@ chmod 600 meta && chown 3:4 meta && touch -d @5 tree/one && chmod 640 small && c
 mv renamed tree/renamed && mv tree/two tree/second && mv small tree/sub/small && mv tree/renamed tree/again
 mv little b && chown 5:6 b/little
 ln linked linked-too && ln made-large b/large && ln made-large b/larger && echo more >>h1 && chmod 600 h2
+chmod 640 p1
 mv moved over && mv over/sub over/below && mv tree b/tree && mv b/tree/sub/three b/tree/third
 rm -r opaque && mkdir opaque && echo new >opaque/new && rmdir empty && echo file >empty
 ln -s none link && rm target && ln -s elsewhere target && mknod null c 1 3 && mknod disk b 7 1 && mkfifo pipe && mkdir -m 1777 tmp
@@ -82,26 +83,32 @@ function kernelDump(lowerdir: string, place: string): string[] {
 
 const missing = withoutWritableOverlay || without('losetup') || noErofs() || false;
 for (const maker of ['lowerdata', 'kernel'] as const)
-  for (const hasDirectory of [false, true])
-    t.test(`an upper layer of ${maker} above an image${hasDirectory ? ' and a directory' : ''}`, { skip: missing }, t =>
-      withScratchAsync(home => holds(t, home, maker, hasDirectory)),
+  for (const [above, hasDirectory, written] of [
+    ['an image', false, ''],
+    ['an image and a directory', true, ''],
+    ['an image, with an index', false, ',index=on'],
+  ] as const)
+    t.test(`an upper layer of ${maker} above ${above}`, { skip: missing || (written && withoutIndex) }, t =>
+      withScratchAsync(home => holds(t, home, maker, hasDirectory, written)),
     );
 
-async function holds(t: Test, home: string, maker: Maker, hasDirectory: boolean): Promise<void> {
+/** @param written further options of the mount that is written to */
+async function holds(t: Test, home: string, maker: Maker, hasDirectory: boolean, written: string): Promise<void> {
   const at = (name: string): string => join(home, name);
   for (const name of ['source', 'above', 'home']) mkdirSync(at(name));
   shell(LOWER, at('source'));
   if (hasDirectory) shell(ABOVE, at('above'));
-  command('mkfs', `--digest-store=${at('objects')}`, at('source'), at('first.cfs'));
+  const links = written ? ['--hardlinks'] : [];
+  command('mkfs', ...links, `--digest-store=${at('objects')}`, at('source'), at('first.cfs'));
   const above = hasDirectory ? `${at('above')}:` : '';
   const stack = `${above}${at('first.cfs')}::${at('objects')}`;
   const kernelStack = `${above}${at('first')}::${at('objects')}`;
-  const options = `upperdir=${at('home/upper')},workdir=${at('home/work')}`;
+  const options = `upperdir=${at('home/upper')},workdir=${at('home/work')}${written}`;
   await withErofs(at('first.cfs'), at('first'), async () => {
     const lowerdir = maker === 'kernel' ? kernelStack : stack;
     const shown = await withWritable(
       maker,
-      { lowerdir, home: at('home'), options: 'metacopy=on,redirect_dir=on' },
+      { lowerdir, home: at('home'), options: `metacopy=on,redirect_dir=on${written}` },
       root => {
         shell(CHANGES, root);
         if (hasDirectory) shell('chmod 600 above/file && mv above/other b/other && chmod 755 b/tree/over', root);

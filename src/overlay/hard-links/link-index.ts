@@ -97,6 +97,18 @@ export class LinkIndex {
     return links > 0 ? links : undefined;
   }
 
+  /** The highest number of names that lead here, but not in the upper layer: only layers below have them. */
+  lowerNames(): number {
+    let count = 0;
+    this.layer.readdir(this.directory, name => {
+      const copy = this.layer.objectAt(this.directory, name);
+      if (copy === undefined || !this.takes(copy) || isWhiteout(this.xattrs, copy)) return;
+      const links = this.linksOf(copy, undefined) ?? Number.POSITIVE_INFINITY;
+      count += links - storedLinks(copy) + 1; // one of the links of the copy is the name in the index
+    });
+    return count;
+  }
+
   /** The error for an entry that cannot be used. */
   unusable(name: ByteString, why: string, errno: number = EIO): ErrnoError {
     return new ErrnoError(errno, `index of ${this.layer.path}: ${printable(name)}: ${why}`);
