@@ -8,8 +8,9 @@ import { goldenFolder } from './fixtures/images/golden-images.ts';
 const arrows: Readonly<Record<string, readonly string[]>> = {
   cli: [
     ...['inspect', 'bench', 'doctor', 'mount', 'driver', 'fuse', 'overlay', 'layers'],
-    ...['composefs', 'store', 'erofs', 'verity', 'terminal'],
+    ...['oci', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   ],
+  oci: ['composefs', 'store', 'verity'],
   inspect: ['mount', 'overlay', 'layers', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   bench: ['mount', 'fuse', 'overlay', 'terminal'],
   doctor: ['fuse'],

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
+import { archives } from './archives.ts';
 import { dumps } from './dumps.ts';
 import { images } from './images.ts';
 import { options } from './options.ts';
@@ -10,7 +11,7 @@ import { requests } from './requests.ts';
 import { stacks } from './stacks.ts';
 import type { Target } from './target.ts';
 
-export const targets = { images, dumps, options, stacks, requests } satisfies Record<string, Target>;
+export const targets = { images, dumps, options, stacks, requests, archives } satisfies Record<string, Target>;
 export type TargetName = keyof typeof targets;
 
 /** An input that violated an invariant. */
