@@ -121,7 +121,7 @@ function listed(store: number, path: ByteString): ByteString[] {
 }
 
 /** Makes a directory and its parents. node:fs would retry forever where nothing can be created, as in /proc. */
-function makeDirectories(path: ByteString): void {
+export function makeDirectories(path: ByteString): void {
   const ends = [...path.matchAll(/[^/]+/g)].map(({ index, 0: name }) => index + name.length);
   for (const end of ends) {
     const part = bufferOf(path.slice(0, end));
@@ -233,10 +233,10 @@ export class ObjectStore {
    * Throws ErrnoError EIO if the file's data does not match the digest, or no longer does.
    */
   add(file: OpenFile, digest: string): Added {
-    const found = this.#find(file, digest);
+    const found = this.find(digest, file.sizeBytes);
     if (found === 'known') return found;
     const shown = `${printable(this.#store.path)}/${objectPath(digest)}`;
-    const directory = this.#directory(digest.slice(0, 2));
+    const directory = this.openDirectory(digest.slice(0, 2));
     const copy = at(this.#store.stagingFd, randomBytes(8).toString('hex'));
     try {
       storing(shown, () => copyFileSync(pathOfDescriptor(file.fd), copy, COPY_FLAGS));
@@ -255,8 +255,8 @@ export class ObjectStore {
     return found;
   }
 
-  /** The state of the store before the object is added. */
-  #find({ sizeBytes }: OpenFile, digest: string): Added {
+  /** What adding an object would do. An existing object is measured. Throws ErrnoError with its path. */
+  find(digest: string, sizeBytes: number): Added {
     const { fd: store, path } = this.#store;
     const found = findBeneath(store, objectPath(digest));
     if (found === -ENOENT) return 'new';
@@ -277,7 +277,7 @@ export class ObjectStore {
   }
 
   /** A descriptor of a directory of objects, which is created if missing. */
-  #directory(name: ByteString): number {
+  openDirectory(name: ByteString): number {
     const { fd: store, path } = this.#store;
     const known = openDirectoryBeneath(store, name);
     if (known !== -ENOENT) return must(known, `${printable(path)}/${name}`);
@@ -309,10 +309,17 @@ function hasDigest(fd: number, sizeBytes: number, digest: string, algorithm: Alg
 /** struct fsverity_digest. Source: linux/fsverity.h. */
 const VerityDigest = { algorithm: 0 /* u16 */, size: 2 /* u16 */, digest: 4, SIZE: 4 + 64 } as const;
 
-/** Makes an object readable by all, syncs it to disk, and enables fs-verity, which many filesystems do not support. */
+/** Makes an object readable by all, syncs it to disk, and protects it. */
 function settle(fd: number, algorithm: Algorithm): void {
-  fchmodSync(fd, 0o644);
+  fchmodSync(fd, OBJECT_MODE);
   fsyncSync(fd);
+  protect(fd, algorithm);
+}
+/** The mode of objects, which are readable by all. */
+export const OBJECT_MODE = 0o644;
+
+/** Enables fs-verity on a file that nobody has open for writing, if its filesystem supports that; many do not. */
+export function protect(fd: number, algorithm: Algorithm): void {
   native.enableVerity(fd, ALGORITHMS[algorithm].number, BLOCK_BYTES);
 }
 
