@@ -17,6 +17,7 @@ const FILES = [
   'mount/launch',
   'mount/control-socket',
   'trust/digests',
+  'oci/decompress',
 ];
 const DOWNLOAD_MS = 200_000;
 
