@@ -64,6 +64,14 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     },
   ],
   [
+    'pull',
+    {
+      usage: 'pull REF --store DIR',
+      what: 'make an image of an OCI image',
+      load: () => import('./commands/pull.ts'),
+    },
+  ],
+  [
     'relink',
     {
       usage: 'relink IMAGE -o NEW --to HOW',

@@ -11,6 +11,7 @@ import { native } from '../sys/native.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
 import { reporting } from '../terminal/report.ts';
 import { collect, newCommand, parse } from './command.ts';
+import { escapedPath } from './spelled.ts';
 
 type ToolRun = (args: readonly ByteString[]) => Promise<number>;
 
@@ -190,9 +191,6 @@ const optionText = (key: ByteString, value: ByteString | undefined): ByteString 
   value === undefined ? key : `${key}=${value}`;
 
 const withoutBackslashes = (text: ByteString): ByteString => text.replace(/\\(.?)/gs, '$1');
-
-/** A path with the escapes that options and stacks need. */
-const escapedPath = (path: ByteString): ByteString => path.replace(/[,:\\"]/g, '\\$&');
 
 /** Runs composefs-fuse. The image and the objects come as options; `lowerdata mount` also knows the options of libfuse. */
 async function composefsFuse(args: readonly ByteString[]): Promise<number> {

@@ -43,12 +43,13 @@ export function showSteps(total: number): { step(): void; stop(): void } {
 /**
  * Shows a bar of bytes done out of a total, or only their number if no total is given; nothing if stderr is no terminal. The
  * cursor and the wrapping of lines stay as they are: nothing would restore them if a signal ends work that never awaits anything.
+ * @param what stands in front of the bar
  */
-export function showBytes(totalBytes?: number): { update(bytes: number): void; stop(): void } {
+export function showBytes(totalBytes?: number, what = ''): { update(bytes: number): void; stop(): void } {
   const format =
     totalBytes === undefined
-      ? '{megabytes} MB'
-      : `{bar} {megabytes} of ${megabytes(totalBytes)} MB, {eta_formatted} left`;
+      ? `${what}{megabytes} MB`
+      : `${what}{bar} {megabytes} of ${megabytes(totalBytes)} MB, {eta_formatted} left`;
   const bar = new SingleBar({ ...OPTIONS, hideCursor: false, linewrap: null, format }, Presets.shades_classic);
   if (process.stderr.isTTY) bar.start(totalBytes ?? 0, 0, { megabytes: 0 });
   return { update: bytes => bar.update(bytes, { megabytes: megabytes(bytes) }), stop: () => bar.stop() };

@@ -6,6 +6,8 @@ import t, { type Test } from 'tap';
 import { commandNames, optionNames } from '../fixtures/help.ts';
 import { scratch } from '../fixtures/layers.ts';
 import { packageFolder, withMount } from '../fixtures/mounts/mounted.ts';
+import { member } from '../fixtures/oci/archives.ts';
+import { archiveOf, writeImage, writeIndex } from '../fixtures/oci/layout.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
 
@@ -110,6 +112,9 @@ function fill(): void {
     const { stderr } = runCommand(['mkfs', '--from-file', '-', name], { input });
     if (stderr) throw new Error(stderr);
   }
+  const names = ['usr/own', 'usr/.wh.own']; // by one rule for whiteouts the file is hidden
+  const layer = archiveOf(member({ name: 'usr/', type: '5' }), ...names.map(name => member({ name })));
+  writeIndex('layout', [writeImage('layout', [layer])]);
 }
 
 /** What the commands printed that was right, for the tests of what is wrong. */
@@ -157,6 +162,8 @@ t.test('commands without a mount', async t => {
     ['compare', 'image', 'tree'],
     ['compare', 'image', stack],
     ['compare', 'tree', 'tree'],
+    ['pull', 'oci:layout', '--store=store', '--name=test'],
+    ['pull', 'oci:layout', '--store=store', '--whiteouts=composefs-rs'],
     ['doctor', 'tree', 'none'],
   ])
     documents(t, 'document', args);

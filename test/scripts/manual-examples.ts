@@ -12,6 +12,8 @@ import { type Example, GREETING } from '../../src/cli/manual/words.ts';
 import { writableByOthers } from '../../src/cli/root-owned.ts';
 import { withExt4, withoutExt4 } from '../fixtures/mounts/ext4.ts';
 import { command, lowerdata, packageFolder } from '../fixtures/mounts/mounted.ts';
+import { member } from '../fixtures/oci/archives.ts';
+import { archiveOf, TAG, writeImage, writeIndex } from '../fixtures/oci/layout.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
 
@@ -31,6 +33,11 @@ function prepare(home: string): void {
   for (const [name, text] of Object.entries(files)) writeFileSync(join(home, name), text, { mode: 0o644 });
   for (const name of [...Object.keys(files), 'tree/notes', 'tree', 'A', 'B'])
     utimesSync(join(home, name), TIME_S, TIME_S);
+  const layer = archiveOf(
+    member({ name: 'usr/', type: '5', mode: 0o755, mtime: TIME_S }),
+    member({ name: 'usr/hello', mtime: TIME_S }, `${GREETING}\n`),
+  );
+  writeIndex(join(home, 'layout'), [{ ...writeImage(join(home, 'layout'), [layer]), annotations: { [TAG]: 'v1' } }]);
   command('mkfs', `--digest-store=${home}/objects`, join(home, 'tree'), join(home, 'image.cfs'));
 }
 

@@ -14,7 +14,7 @@ import { printLines } from '../../terminal/output.ts';
 import { Attempts, naming, reporting } from '../../terminal/report.ts';
 import type { Algorithm } from '../../verity/digest.ts';
 import { ALGORITHM_NAMES, argumentOneOf, collect, newCommand, oneOf, parse, spelledOut } from '../command.ts';
-import { dumpJson, dumpText, listJson, listText, objectsOf } from './info-tree.ts';
+import { dumpJson, dumpText, listJson, listText, objectsOf } from '../info-tree.ts';
 
 const FAILED = 1;
 

@@ -64,6 +64,40 @@ const commit: Manual = {
   see: ['lowerdata-mkfs(1)', 'lowerdata-mount(8)', 'lowerdata-compare(1)'],
 };
 
+const pull: Manual = {
+  examples: [
+    {
+      what: 'Make an image of one in an OCI layout, and mount it by its name:',
+      session: [
+        '$ lowerdata pull oci:layout:v1 --store store --name v1',
+        '...  store/images/...',
+        '1 layers, 2 entries, 1 files in objects: 1 new, 0 known, 0 replaced',
+        'lowerdata mount store/images/...::store/objects MOUNTPOINT -o digest=...',
+        '$ lowerdata mount store/images/refs/v1::store/objects mnt',
+        '$ cat mnt/usr/hello',
+        GREETING,
+        '$ lowerdata umount mnt',
+      ],
+      needs: 'mounts',
+    },
+    {
+      what: 'Print the digest alone; and fail unless another run comes to the same:',
+      session: [
+        '$ digest=$(lowerdata pull oci:layout:v1 --store store | head -c 64)',
+        '$ lowerdata pull oci:layout:v1 --store other --expect $digest | tail -n +2 | head -n 1',
+        '1 layers, 2 entries, 1 files in objects: 1 new, 0 known, 0 replaced',
+      ],
+    },
+  ],
+  status: '0, or 1 if no image was made.',
+  files: [
+    ['STORE/objects', 'The data of files, and images.'],
+    ['STORE/images', 'A symlink for each image, named by its digest; in `refs`, by the name of `--name`.'],
+    ['STORE/meta.json', 'What makes the directory a repository of composefs.'],
+  ],
+  see: ['lowerdata-mount(8)', 'lowerdata-mkfs(1)', 'skopeo(1)', 'containers-transports(5)'],
+};
+
 const relink: Manual = {
   examples: [
     {
@@ -140,6 +174,7 @@ const compare: Manual = {
 export const manualsOfImages: ReadonlyMap<string, Manual> = new Map([
   ['mkfs', mkfs],
   ['commit', commit],
+  ['pull', pull],
   ['relink', relink],
   ['index', index],
   ['info', info],

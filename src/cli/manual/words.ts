@@ -6,6 +6,7 @@
  *     tree       a directory: `hello` has 78 bytes, `notes/today` 9
  *     image.cfs  an image of `tree`; objects: the store of its data
  *     A, B       directories with a file each, `a` and `b`
+ *     layout     an OCI layout with an image, tagged `v1`: `usr/hello` is a file like `tree/hello`
  *     mnt        an empty directory
  */
 export interface Example {

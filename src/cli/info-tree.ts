@@ -1,12 +1,12 @@
 /** The names of an image for `lowerdata info`. The text is that of composefs-info 1.0.8, byte for byte. */
 
-import { escapeField } from '../../composefs/escape.ts';
-import { dumpLine } from '../../composefs/print-dump.ts';
-import type { TreeInode } from '../../composefs/tree.ts';
-import type { ImageName } from '../../composefs/walk-image.ts';
-import { type ByteString, printable } from '../../sys/bytes.ts';
-import { isDirectory, isRegular, isSymlink } from '../../sys/stat.ts';
-import { deviceNumbers, fileType, octal, secondsText } from '../../terminal/attributes.ts';
+import { escapeField } from '../composefs/escape.ts';
+import { dumpLine } from '../composefs/print-dump.ts';
+import type { TreeInode } from '../composefs/tree.ts';
+import type { ImageName } from '../composefs/walk-image.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
+import { isDirectory, isRegular, isSymlink } from '../sys/stat.ts';
+import { deviceNumbers, fileType, octal, secondsText } from '../terminal/attributes.ts';
 
 /**
  * One line per name: `PATH/<tab>`, `PATH<tab>-> TARGET`, `PATH<tab>@ OBJECT`, or `PATH`. A further hard link is always `PATH`.

@@ -1,0 +1,169 @@
+/** `lowerdata pull`: makes a composefs image of an OCI image. */
+import type { Command } from 'commander';
+import { type LocalImage, openLocalImage } from '../../oci/image.ts';
+import { WHITEOUTS, type Whiteouts } from '../../oci/merge/tree.ts';
+import { parsePlatform } from '../../oci/platform.ts';
+import { type Pulled, pull } from '../../oci/pull.ts';
+import { parseReference, TRANSPORTS } from '../../oci/reference.ts';
+import { checkName, Repository } from '../../oci/repository.ts';
+import { type ByteString, printable } from '../../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../../sys/errno.ts';
+import { cleaningUp } from '../../terminal/interruption.ts';
+import { documentLines } from '../../terminal/json-lines.ts';
+import { printLines } from '../../terminal/output.ts';
+import { showBytes } from '../../terminal/progress.ts';
+import { complain, reporting } from '../../terminal/report.ts';
+import { digestFromText } from '../../verity/algorithms.ts';
+import type { Algorithm } from '../../verity/digest.ts';
+import { ALGORITHM_NAMES, newCommand, oneOf, parse } from '../command.ts';
+import { escapedPath, shellWord } from '../spelled.ts';
+
+const FAILED = 1;
+
+interface PullFlags {
+  readonly store?: ByteString;
+  readonly name?: ByteString;
+  readonly platform?: ByteString;
+  readonly whiteouts?: ByteString;
+  readonly algorithm?: ByteString;
+  readonly expect?: ByteString;
+  readonly json?: true;
+}
+
+export async function run(args: readonly ByteString[]): Promise<number> {
+  const command = define();
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  return reporting(FAILED, () => pullImage(command.args[0] as ByteString, command.opts<PullFlags>()));
+}
+
+export function define(): Command {
+  return newCommand('lowerdata pull')
+    .description('Make a composefs image of an OCI image, with the data of its files in a store.')
+    .usage('[options] REF --store DIR')
+    .argument('<ref>', `the image: ${Object.values(TRANSPORTS).join(', ')}`)
+    .option('--store <path>', 'the repository of composefs that takes the image and the data; made if missing')
+    .option('--name <name>', 'a name for the image in the repository, in place of the image that had it')
+    .option('--platform <name>', 'which image of several: OS/ARCH or OS/ARCH/VARIANT (default: this machine)')
+    .addOption(oneOf('--whiteouts <rule>', WHITEOUTS_HELP, WHITEOUTS))
+    .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
+    .option('--expect <digest>', 'fail unless the image has this fs-verity digest')
+    .option('--json', 'print JSON')
+    .addHelpText('after', HELP);
+}
+
+const WHITEOUTS_HELP =
+  'what a whiteout hides: spec (default), what lower layers have; composefs-rs, what its own layer has before it, too';
+const ALGORITHM = 'sha256 or sha512, for a new repository (default: sha256)';
+const HELP = `
+Sizes and digests of all blobs, and the digest of each decompressed layer, are checked while they are read.
+Exit status: 0, or 1 if no image was made.`;
+
+async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
+  const reference = parseReference(ref);
+  const { store, name, platform, algorithm } = checkFlags(flags);
+  const expected = flags.expect === undefined ? undefined : expectedDigest(flags.expect);
+  const image = openLocalImage(reference, platform === undefined ? undefined : parsePlatform(platform));
+  try {
+    const repository = new Repository(store, algorithm);
+    const options = {
+      whiteouts: (flags.whiteouts ?? 'spec') as Whiteouts,
+      expected,
+      name,
+      progress: progressOf(image),
+    };
+    let pulled: Pulled;
+    try {
+      pulled = await cleaningUp(
+        () => repository.abandon(),
+        () => pull(image, repository, options),
+      );
+    } finally {
+      repository.close();
+    }
+    warn(pulled, options.whiteouts);
+    printLines(flags.json ? jsonOf(image, repository, pulled, options) : linesOf(image, repository, pulled));
+  } finally {
+    image.files.close();
+  }
+  return 0;
+}
+
+function checkFlags(flags: PullFlags) {
+  const { store, name, platform, whiteouts, algorithm } = flags;
+  if (store === undefined)
+    throw new ErrnoError(EINVAL, '--store is missing: the repository for the image and its data');
+  if (whiteouts !== undefined && !WHITEOUTS.includes(whiteouts))
+    throw new ErrnoError(EINVAL, `--whiteouts=${printable(whiteouts)}: ${WHITEOUTS.join(' or ')}`);
+  if (algorithm !== undefined && !ALGORITHM_NAMES.includes(algorithm))
+    throw new ErrnoError(EINVAL, `--algorithm=${printable(algorithm)}: ${ALGORITHM_NAMES.join(' or ')}`);
+  if (name !== undefined) checkName(name);
+  return { store, name, platform, algorithm: algorithm as Algorithm | undefined };
+}
+
+function expectedDigest(text: ByteString): string {
+  const digest = digestFromText(text);
+  if (digest !== undefined) return digest;
+  throw new ErrnoError(
+    EINVAL,
+    `--expect=${printable(text)}: not the 64 hexadecimal digits of a SHA-256 digest, nor the 128 of SHA-512`,
+  );
+}
+
+/** A bar for each layer. */
+const progressOf = (image: LocalImage) => (number: number) => {
+  const size = image.layers[number]?.blob?.size;
+  return showBytes(size, `layer ${number + 1} of ${image.layers.length}: `);
+};
+
+/** Says on stderr what another program would make otherwise. */
+function warn({ digest, faults, other }: Pulled, whiteouts: Whiteouts): void {
+  for (const fault of faults) complain(`the image has no canonical digest: ${fault}`);
+  if (other === undefined) return;
+  const rule = whiteouts === 'spec' ? 'composefs-rs' : 'spec';
+  const made = 'digest' in other ? other.digest : `no image: ${other.fault}`;
+  complain(
+    `a layer hides names that it has itself: --whiteouts=${whiteouts} makes ${digest}, --whiteouts=${rule} ${made}`,
+  );
+}
+
+/** The call that mounts an image. */
+function mountCall({ path }: Repository, digest: string): ByteString {
+  const stack = `${escapedPath(imagePath(path, digest))}::${escapedPath(`${path}/objects`)}`;
+  return `lowerdata mount ${shellWord(stack)} MOUNTPOINT -o digest=${digest}`;
+}
+const imagePath = (store: ByteString, digest: string): ByteString => `${store}/images/${digest}`;
+
+function linesOf({ layers }: LocalImage, repository: Repository, { digest, counts }: Pulled): ByteString[] {
+  const { entries, newObjects, knownObjects, replacedObjects } = counts;
+  const objects = newObjects + knownObjects + replacedObjects;
+  return [
+    `${digest}  ${imagePath(repository.path, digest)}`,
+    `${layers.length} layers, ${entries} entries, ${objects} files in objects: ${newObjects} new, ${knownObjects} known, ${replacedObjects} replaced`,
+    mountCall(repository, digest),
+  ];
+}
+
+function jsonOf(
+  image: LocalImage,
+  repository: Repository,
+  { digest, imageBytes, faults, other, counts }: Pulled,
+  { whiteouts, name }: { whiteouts: Whiteouts; name: ByteString | undefined },
+): ByteString[] {
+  const { entries, newObjects, knownObjects, replacedObjects, objectBytes } = counts;
+  return documentLines({
+    digest,
+    image: printable(imagePath(repository.path, digest)),
+    imageBytes,
+    ...(name !== undefined && { name: printable(name) }),
+    manifest: image.manifest ?? null,
+    config: image.config,
+    layers: image.layers.map(({ diffId }) => diffId),
+    canonical: faults.length === 0,
+    faults,
+    whiteouts,
+    otherDigest: other && 'digest' in other ? other.digest : null,
+    ...{ entries, newObjects, knownObjects, replacedObjects, objectBytes },
+    mount: printable(mountCall(repository, digest)),
+  });
+}

@@ -1,0 +1,168 @@
+/**
+ * A repository of composefs images, as composefs-rs lays it out, so that both can use one.
+ *
+ * ```
+ * meta.json           {"version": 1, "algorithm": "fsverity-sha256-12", …}
+ * objects/35/d02f…    files and images, named by their fs-verity digests
+ * images/35d02f…      -> ../objects/35/d02f…
+ * images/refs/NAME    -> ../35d02f…
+ * ```
+ * Source: composefs-rs, crates/composefs/src/repository_format.rs.
+ */
+import { randomBytes } from 'node:crypto';
+import { ObjectStream } from '../store/object-stream.ts';
+import {
+  abandonStore,
+  beginStore,
+  endStore,
+  makeDirectories,
+  objectPath,
+  protect,
+  type Store,
+} from '../store/objects.ts';
+import { namesIn, openDirectory, openIn } from '../sys/beneath.ts';
+import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
+import { EEXIST, EINVAL, ENOENT, ErrnoError, errnoText, must } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
+import { writeAll } from '../sys/streams.ts';
+import type { Algorithm } from '../verity/digest.ts';
+import { checkAlgorithm, newMeta, type RepositoryMeta, readMeta } from './repository-meta.ts';
+
+const META = 'meta.json';
+const META_BYTES_MAX = 1 << 16;
+const TEMPORARY = '.tmp-';
+const DEFAULT_ALGORITHM: Algorithm = 'sha256';
+const O_DIRECTORY = 0o200000;
+// sys/file.h, fcntl.h
+const LOCK_SH = 1;
+const O_CREAT = 0o100;
+const O_EXCL = 0o200;
+const O_WRONLY = 0o1;
+
+/** A repository that a run adds to. While it is open, programs that collect garbage wait. */
+export class Repository {
+  readonly path: ByteString;
+  readonly algorithm: Algorithm;
+  /** The version of composefs that its images have. */
+  readonly imageVersion: 0 | 1;
+  readonly #fd: number;
+  readonly #store: Store;
+  readonly objects: ObjectStream;
+
+  /**
+   * Opens a repository, or makes one where there is nothing or an empty directory. `close` has to be called later.
+   * Throws ErrnoError with the path.
+   * @param algorithm of a new repository; one that exists must have it
+   */
+  constructor(path: ByteString, algorithm: Algorithm | undefined) {
+    this.path = path;
+    makeDirectories(path);
+    this.#fd = must(openDirectory(path, true), printable(path));
+    try {
+      must(native.flock(this.#fd, LOCK_SH), printable(path));
+      const meta = this.#openMeta(algorithm);
+      this.algorithm = meta.algorithm;
+      this.imageVersion = meta.imageVersion;
+      this.#store = beginStore(`${path}/objects`);
+    } catch (error) {
+      native.close(this.#fd);
+      throw error;
+    }
+    this.objects = new ObjectStream(this.#store, this.algorithm);
+  }
+
+  /** Removes what is incomplete, at once. For a run that a signal ends. */
+  abandon(): void {
+    abandonStore(this.#store);
+  }
+
+  /** Syncs the names of all objects to disk, and closes the repository. */
+  close(): void {
+    this.objects.abandon();
+    endStore(this.#store);
+    native.close(this.#fd);
+  }
+
+  /** Adds an image. @returns its digest in hex. Throws ErrnoError with the path. */
+  addImage(bytes: Uint8Array): string {
+    this.objects.begin(bytes.length);
+    this.objects.write(bytes);
+    const { digest } = this.objects.end();
+    this.objects.finish();
+    this.#link('images', digest, `../objects/${objectPath(digest)}`);
+    return digest;
+  }
+
+  /** Names an image, by a name that `checkName` accepts, in place of the one that had the name. Throws ErrnoError with the path. */
+  nameImage(digest: string, name: ByteString): void {
+    const parts = ['images', 'refs', ...name.split('/').slice(0, -1)];
+    this.#link(parts.join('/'), name.slice(name.lastIndexOf('/') + 1), `${'../'.repeat(parts.length - 1)}${digest}`);
+  }
+
+  /** Makes a symlink in a directory, which is made as well, in place of one that is there. */
+  #link(directory: ByteString, name: ByteString, target: ByteString): void {
+    makeDirectories(`${this.path}/${directory}`);
+    const shown = printable(`${this.path}/${directory}/${name}`);
+    const fd = must(openIn(this.#fd, directory, O_DIRECTORY, 0), shown);
+    try {
+      const temporary = `${TEMPORARY}${randomBytes(8).toString('hex')}`;
+      must(native.symlinkat(target, fd, temporary), shown);
+      must(native.renameat2(fd, temporary, fd, name, 0), shown);
+      must(native.fsync(fd), shown);
+    } finally {
+      native.close(fd);
+    }
+  }
+
+  /** Reads meta.json, or makes it in an empty directory. */
+  #openMeta(wanted: Algorithm | undefined): RepositoryMeta {
+    const shown = `${printable(this.path)}/${META}`;
+    let fd = openIn(this.#fd, META, 0, 0);
+    if (fd === -ENOENT) {
+      this.#makeMeta(wanted ?? DEFAULT_ALGORITHM, shown);
+      fd = openIn(this.#fd, META, 0, 0);
+    }
+    must(fd, shown);
+    try {
+      const bytes = new Uint8Array(META_BYTES_MAX);
+      const count = must(native.pread(fd, bytes, 0, bytes.length, 0), shown);
+      const meta = readMeta(bytes.subarray(0, count), shown);
+      checkAlgorithm(meta, wanted, shown);
+      return meta;
+    } finally {
+      native.close(fd);
+    }
+  }
+
+  /** Makes meta.json; that of a run that was faster stays. */
+  #makeMeta(algorithm: Algorithm, shown: string): void {
+    const others = namesIn(this.#fd);
+    if (typeof others === 'number') throw new ErrnoError(-others, `${shown}: ${errnoText(others)}`);
+    if (others.some(name => !name.startsWith(TEMPORARY)))
+      throw new ErrnoError(
+        EINVAL,
+        `${printable(this.path)}: neither empty nor a repository of composefs: it has no ${META}`,
+      );
+    const temporary = `${TEMPORARY}${randomBytes(8).toString('hex')}`;
+    const fd = must(native.openat(this.#fd, temporary, O_WRONLY | O_CREAT | O_EXCL, 0o644), shown);
+    try {
+      writeAll(fd, bufferOf(newMeta(algorithm)), shown);
+      must(native.fsync(fd), shown);
+    } finally {
+      native.close(fd);
+    }
+    const file = must(openIn(this.#fd, temporary, 0, 0), shown);
+    protect(file, algorithm);
+    native.close(file);
+    const linked = native.linkat(this.#fd, temporary, this.#fd, META, 0);
+    native.unlinkat(this.#fd, temporary, 0);
+    if (linked !== -EEXIST) must(linked, shown);
+    must(native.fsync(this.#fd), shown);
+  }
+}
+
+/** Refuses a name for an image that is no path of its own. Throws ErrnoError EINVAL. */
+export function checkName(name: ByteString): void {
+  if (!name.split('/').every(part => /^[^.\0][^\0]{0,254}$/s.test(part)))
+    throw new ErrnoError(EINVAL, `--name=${printable(name)}: parts that are empty, begin with a dot, or are too long`);
+}
