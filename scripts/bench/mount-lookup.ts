@@ -1,7 +1,7 @@
 /**
  * The regular comparisons: `lowerdata bench` of a real directory, as an image and as a plain directory layer.
  *
- *     npm run bench [-- DIRECTORY [OPTION...]]
+ *     npm run bench [-- [--only NAME] DIRECTORY [OPTION...]]
  *
  * lookup: an image of DIRECTORY (/usr/lib) with its objects, compared with the kernel's mount of it, and with composefs-fuse if
  * the environment variable COMPOSEFS_FUSE names that program. verity=off is set, as neither checks digests.
@@ -13,8 +13,8 @@
  *
  * Each result goes into docs/performance.md, between its markers, as tables and for the first two a picture (lookup.svg,
  * directory.svg in this folder), and the whole report goes to dist/ as JSON. OPTIONs are passed to `lowerdata bench`, for example
- * --rounds. Copies are made in a temporary directory, on the filesystem of DIRECTORY if possible, and are always removed. Needs
- * root, space for a copy of the directory, and half an hour.
+ * --rounds. With --only, one of these comparisons is made. Copies are made in a temporary directory, on the filesystem of
+ * DIRECTORY if possible, and are always removed. Needs root, space for a copy of the directory, and half an hour.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -221,13 +221,17 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     ended = signal;
     child?.kill(signal);
   });
-const [directory = '/usr/lib', ...more] = process.argv.slice(2);
+const [flag, name] = process.argv.slice(2);
+const only = flag === '--only' ? name : undefined;
+const wanted = comparisons.filter(each => only === undefined || each.name === only);
+if (wanted.length === 0) throw new Error(`--only ${only}: not one of ${comparisons.map(each => each.name).join(', ')}`);
+const [directory = '/usr/lib', ...more] = process.argv.slice(only === undefined ? 2 : 4);
 const device = statSync(directory).dev;
 const parent = [tmpdir(), '/var/tmp'].find(path => statSync(path).dev === device) ?? tmpdir();
 const place = mkdtempSync(join(parent, 'lowerdata-bench-'));
 try {
   chmodSync(place, 0o755); // clients may be another user
-  for (const comparison of comparisons) await compare(comparison, directory, place, more);
+  for (const comparison of wanted) await compare(comparison, directory, place, more);
 } catch (error) {
   console.error((error as Error).message);
   process.exitCode = ended ? 128 + constants.signals[ended] : 1;
