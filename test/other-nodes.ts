@@ -18,6 +18,8 @@ const FILES = [
   'mount/control-socket',
   'trust/digests',
   'oci/decompress',
+  'oci/registry/faults',
+  'oci/registry/tls',
 ];
 const DOWNLOAD_MS = 200_000;
 

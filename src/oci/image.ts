@@ -1,14 +1,15 @@
-/** An image in a local place: its manifest is chosen and checked, and its layers can be read. */
+/** An image where it is: its manifest is chosen and checked, and its layers can be read. */
 import { createHash } from 'node:crypto';
 import { EINVAL, ENOENT, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { openFilesOfArchive } from './archive-files.ts';
-import { DigestCheck, readBlob, readDocument } from './blobs.ts';
+import { DigestCheck } from './blobs.ts';
 import { decompress } from './decompress.ts';
 import { type Descriptor, type Manifest, readConfig, readDockerArchive, readIndexOrManifest } from './documents.ts';
-import { type ImageFiles, openFilesIn } from './files.ts';
+import { openFilesIn } from './files.ts';
 import { checkConfigType, checkLayerType } from './media-types.ts';
 import { choosePlatform, ownPlatform, type Platform, platformText } from './platform.ts';
-import type { Reference } from './reference.ts';
+import type { LocalReference } from './reference.ts';
+import { type ImageSource, localSource } from './source.ts';
 
 /** One layer: where it is, and its digests. */
 export interface ImageLayer {
@@ -19,29 +20,37 @@ export interface ImageLayer {
   readonly diffId: string;
 }
 
-export interface LocalImage {
+export interface OpenImage {
   /** The digest of the manifest; undefined for an archive of `docker save`, which has none. */
   readonly manifest: string | undefined;
   /** The digest of the configuration. */
   readonly config: string;
   /** From the lowest one upwards. */
   readonly layers: readonly ImageLayer[];
-  readonly files: ImageFiles;
+  readonly source: ImageSource;
 }
 
 /**
- * Opens an image; its files have to be closed later. Throws ErrnoError with the path of what is missing, damaged or not supported.
+ * Opens an image on this machine; its source has to be closed later. Throws ErrnoError with the path of what is missing, damaged or
+ * not supported.
  * @param platform the wanted one; by default that of this machine, where there are several
  */
-export function openLocalImage(reference: Reference, platform: Platform | undefined): LocalImage {
-  const { transport, path } = reference;
+export async function openLocalImage(reference: LocalReference, platform: Platform | undefined): Promise<OpenImage> {
+  const { transport, path, name } = reference;
   const isArchive = transport === 'oci-archive' || transport === 'docker-archive';
-  const files = isArchive ? openFilesOfArchive(path) : openFilesIn(path);
+  const source = localSource(isArchive ? openFilesOfArchive(path) : openFilesIn(path));
+  return closingIfFailed(source, () => {
+    if (transport === 'docker-archive') return dockerImage(source, reference, platform);
+    return manifestImage(source, transport === 'dir' ? DIRECTORY : layoutPlaces(name), platform);
+  });
+}
+
+/** Opens an image in a source, which is closed if that fails. */
+export async function closingIfFailed(source: ImageSource, open: () => Promise<OpenImage>): Promise<OpenImage> {
   try {
-    if (transport === 'docker-archive') return dockerImage(files, reference, platform);
-    return manifestImage(files, reference, platform);
+    return await open();
   } catch (error) {
-    files.close();
+    source.close();
     throw error;
   }
 }
@@ -52,13 +61,13 @@ export function openLocalImage(reference: Reference, platform: Platform | undefi
  * @param count is called with the number of bytes of the blob that have been read
  */
 export async function* readLayer(
-  files: ImageFiles,
+  source: ImageSource,
   { path, blob, diffId }: ImageLayer,
   count: (bytes: number) => void,
 ): AsyncGenerator<Uint8Array> {
-  const shown = `${files.shown}/${path}`;
+  const shown = `${source.shown}/${path}`;
   const archive = new DigestCheck({ digest: diffId }, `${shown}, decompressed`);
-  for await (const piece of decompress(readBlob(files, path, blob, count), shown)) {
+  for await (const piece of decompress(source.blob(path, blob, count), shown)) {
     archive.add(piece);
     yield piece;
   }
@@ -66,13 +75,22 @@ export async function* readLayer(
 }
 
 /** Where a kind of place keeps its documents and blobs. */
-interface Places {
+export interface Places {
+  /** The first document, with its digest if that is known. */
   readonly top: string;
+  readonly topDigest?: string | undefined;
+  /** Chooses from the first document, if that is an index of all that is there. */
+  readonly choose?: (manifests: readonly Descriptor[], source: ImageSource) => readonly Descriptor[];
   manifest(digest: string): string;
   blob(digest: string): string;
 }
 const inLayout = (digest: string): string => `blobs/${digest.replace(':', '/')}`;
-const LAYOUT: Places = { top: 'index.json', manifest: inLayout, blob: inLayout };
+const layoutPlaces = (name: string | undefined): Places => ({
+  top: 'index.json',
+  choose: (manifests, source) => tagged(manifests, name, source),
+  manifest: inLayout,
+  blob: inLayout,
+});
 const inDirectory = (digest: string): string => digest.replace(/^sha256:/, '').replace(':', '-');
 /** A `dir:` of skopeo(1). */
 const DIRECTORY: Places = {
@@ -84,42 +102,43 @@ const DIRECTORY: Places = {
 /** How deep indexes may lead to each other. */
 const INDEXES_MAX = 8;
 
-/** An image of an OCI layout or of a `dir:`. */
-function manifestImage(files: ImageFiles, reference: Reference, platform: Platform | undefined): LocalImage {
-  const places = reference.transport === 'dir' ? DIRECTORY : LAYOUT;
-  const { digest, manifest } = findManifest(files, places, reference, platform);
+/** An image by its manifest. Throws ErrnoError with the name of what is missing, damaged or not supported. */
+export async function manifestImage(
+  source: ImageSource,
+  places: Places,
+  platform: Platform | undefined,
+): Promise<OpenImage> {
+  const { digest, manifest } = await findManifest(source, places, platform);
   const path = places.blob(manifest.config.digest);
-  checkConfigType(manifest.config, files.shown);
-  const { rootfs, ...own } = readConfig(readDocument(files, path, manifest.config), `${files.shown}/${path}`);
-  checkPlatform(own, platform, files);
+  checkConfigType(manifest.config, source.shown);
+  const { rootfs, ...own } = readConfig(await source.document(path, manifest.config), `${source.shown}/${path}`);
+  checkPlatform(own, platform, source);
   const layers = manifest.layers.map(blob => ({ path: places.blob(blob.digest), blob }));
-  for (const layer of layers) checkLayerType(layer.blob, `${files.shown}/${layer.path}`);
+  for (const layer of layers) checkLayerType(layer.blob, `${source.shown}/${layer.path}`);
   return {
     manifest: digest,
     config: manifest.config.digest,
-    layers: withDiffIds(layers, rootfs.diff_ids, files),
-    files,
+    layers: withDiffIds(layers, rootfs.diff_ids, source),
+    source,
   };
 }
 
 /** Follows indexes from the top document to a manifest. */
-function findManifest(
-  files: ImageFiles,
-  places: Places,
-  { transport, name }: Reference,
+async function findManifest(
+  source: ImageSource,
+  { top, topDigest, choose, manifest: pathOf }: Places,
   platform: Platform | undefined,
-): { digest: string; manifest: Manifest } {
-  const bytes = readDocument(files, places.top);
-  let document = readIndexOrManifest(bytes, `${files.shown}/${places.top}`);
-  let digest = sha256Of(bytes);
+): Promise<{ digest: string; manifest: Manifest }> {
+  const bytes = await source.document(top, topDigest === undefined ? undefined : { digest: topDigest });
+  let document = readIndexOrManifest(bytes, `${source.shown}/${top}`);
+  let digest = topDigest ?? sha256Of(bytes);
   for (let depth = 0; document.manifests !== undefined; depth++) {
     if (depth === INDEXES_MAX)
-      throw new ErrnoError(EUCLEAN, `${files.shown}: more than ${INDEXES_MAX} indexes in a row`);
+      throw new ErrnoError(EUCLEAN, `${source.shown}: more than ${INDEXES_MAX} indexes in a row`);
     const { manifests } = document;
-    const isTagged = depth === 0 && transport !== 'dir';
-    const chosen = choose(isTagged ? tagged(manifests, name, files) : manifests, platform, files);
-    const path = places.manifest(chosen.digest);
-    document = readIndexOrManifest(readDocument(files, path, chosen), `${files.shown}/${path}`);
+    const chosen = chooseImage(depth === 0 && choose ? choose(manifests, source) : manifests, platform, source);
+    const path = pathOf(chosen.digest);
+    document = readIndexOrManifest(await source.document(path, chosen), `${source.shown}/${path}`);
     digest = chosen.digest;
   }
   return { digest, manifest: document };
@@ -133,7 +152,7 @@ const TAG = 'org.opencontainers.image.ref.name';
 function tagged(
   manifests: readonly Descriptor[],
   name: string | undefined,
-  { shown }: ImageFiles,
+  { shown }: ImageSource,
 ): readonly Descriptor[] {
   const tagOf = ({ annotations }: Descriptor): string | undefined => annotations?.[TAG];
   const tags = [...new Set(manifests.map(tagOf))];
@@ -152,7 +171,11 @@ function tagged(
 }
 
 /** One image of several: the only one, or that of the platform. */
-function choose(manifests: readonly Descriptor[], platform: Platform | undefined, { shown }: ImageFiles): Descriptor {
+function chooseImage(
+  manifests: readonly Descriptor[],
+  platform: Platform | undefined,
+  { shown }: ImageSource,
+): Descriptor {
   const [only] = manifests;
   if (only === undefined) throw new ErrnoError(ENOENT, `${shown}: no image`);
   if (manifests.length === 1 && !only.platform) return only;
@@ -173,7 +196,7 @@ function checkPlatform(
     variant,
   }: { os?: string | null | undefined; architecture?: string | null | undefined; variant?: string | null | undefined },
   wanted: Platform | undefined,
-  { shown }: ImageFiles,
+  { shown }: ImageSource,
 ): void {
   if (wanted === undefined) return;
   const own = { os: os ?? '', architecture: architecture ?? '', variant: variant ?? undefined };
@@ -188,7 +211,7 @@ function checkPlatform(
 function withDiffIds(
   layers: readonly { path: string; blob: Descriptor | undefined }[],
   diffIds: readonly string[],
-  { shown }: ImageFiles,
+  { shown }: ImageSource,
 ): ImageLayer[] {
   if (layers.length !== diffIds.length)
     throw new ErrnoError(
@@ -199,21 +222,25 @@ function withDiffIds(
 }
 
 /** An image of `docker save`. Its layers have digests in the configuration alone. */
-function dockerImage(files: ImageFiles, { name }: Reference, platform: Platform | undefined): LocalImage {
-  const images = readDockerArchive(readDocument(files, 'manifest.json'), `${files.shown}/manifest.json`);
+async function dockerImage(
+  source: ImageSource,
+  { name }: LocalReference,
+  platform: Platform | undefined,
+): Promise<OpenImage> {
+  const images = readDockerArchive(await source.document('manifest.json'), `${source.shown}/manifest.json`);
   const names = images.flatMap(({ RepoTags }) => RepoTags ?? []);
   const found =
     name === undefined ? images : images.filter(({ RepoTags }) => RepoTags?.some(tag => isNamed(tag, name)));
   const [image, ...more] = found;
   const list = names.join(', ') || 'none';
   if (image === undefined)
-    throw new ErrnoError(ENOENT, `${files.shown}: no image has the name ${name}; the names are: ${list}`);
-  if (more.length > 0) throw new ErrnoError(EINVAL, `${files.shown}: several images; choose one by its name: ${list}`);
-  const bytes = readDocument(files, image.Config);
-  const { rootfs, ...own } = readConfig(bytes, `${files.shown}/${image.Config}`);
-  checkPlatform(own, platform, files);
+    throw new ErrnoError(ENOENT, `${source.shown}: no image has the name ${name}; the names are: ${list}`);
+  if (more.length > 0) throw new ErrnoError(EINVAL, `${source.shown}: several images; choose one by its name: ${list}`);
+  const bytes = await source.document(image.Config);
+  const { rootfs, ...own } = readConfig(bytes, `${source.shown}/${image.Config}`);
+  checkPlatform(own, platform, source);
   const layers = image.Layers.map(path => ({ path, blob: undefined }));
-  return { manifest: undefined, config: sha256Of(bytes), layers: withDiffIds(layers, rootfs.diff_ids, files), files };
+  return { manifest: undefined, config: sha256Of(bytes), layers: withDiffIds(layers, rootfs.diff_ids, source), source };
 }
 
 /** Whether a name in an archive is the given one, which may lack its tag or the names of Docker's own registry. */

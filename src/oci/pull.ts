@@ -4,7 +4,7 @@ import { writeStaged } from '../composefs/write.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { measureBytes, parametersOf } from '../verity/digest.ts';
-import { type LocalImage, readLayer } from './image.ts';
+import { type OpenImage, readLayer } from './image.ts';
 import { finishTree } from './merge/finish.ts';
 import { Merge, type MergeCounts } from './merge/layer.ts';
 import { LayeredTree, type Whiteouts } from './merge/tree.ts';
@@ -39,8 +39,9 @@ export interface Pulled {
  * is damaged or cannot be applied, with its path and the entry; EINVAL for an image that has not the expected digest, which is not
  * added.
  */
-export async function pull(image: LocalImage, repository: Repository, options: PullOptions): Promise<Pulled> {
+export async function pull(image: OpenImage, repository: Repository, options: PullOptions): Promise<Pulled> {
   const merge = new Merge(new LayeredTree(options.whiteouts), repository.objects, name => name === CAPABILITY);
+  image.source.fetchAhead?.(image.layers, () => repository.makeUnnamedFile());
   for (const [number, layer] of image.layers.entries()) {
     const progress = options.progress(number);
     try {
@@ -71,12 +72,12 @@ const hexDigest = (bytes: Uint8Array, { algorithm }: Repository): string =>
 
 async function applyLayer(
   merge: Merge,
-  { files }: LocalImage,
-  layer: LocalImage['layers'][number],
+  { source }: OpenImage,
+  layer: OpenImage['layers'][number],
   count: (bytes: number) => void,
 ): Promise<void> {
   merge.beginLayer();
-  const shown = `${files.shown}/${layer.path}`;
+  const shown = `${source.shown}/${layer.path}`;
   const parser = new TarParser(merge, ENTRIES_MAX - merge.counts.entries);
   const naming = (apply: () => void): void => {
     try {
@@ -86,7 +87,7 @@ async function applyLayer(
       throw error;
     }
   };
-  for await (const piece of readLayer(files, layer, count)) naming(() => parser.push(piece));
+  for await (const piece of readLayer(source, layer, count)) naming(() => parser.push(piece));
   naming(() => parser.finish());
 }
 

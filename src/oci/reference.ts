@@ -1,9 +1,11 @@
 /** Names of images, as containers-transports(5) writes them: the kind of place, a path, and which of its images. */
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { parseRegistryReference, type RegistryReference } from './registry/reference.ts';
 
 /** The kinds of places, each with its form. */
 export const TRANSPORTS = {
+  docker: 'docker://HOST/NAME[:TAG|@DIGEST]',
   oci: 'oci:DIR[:TAG]',
   'oci-archive': 'oci-archive:FILE[:TAG]',
   dir: 'dir:DIR',
@@ -11,16 +13,16 @@ export const TRANSPORTS = {
 } as const;
 export type Transport = keyof typeof TRANSPORTS;
 
-export interface Reference {
-  readonly transport: Transport;
+export interface LocalReference {
+  readonly transport: Exclude<Transport, 'docker'>;
   readonly path: ByteString;
   /** The tag or name of one image of several, as text. */
   readonly name: string | undefined;
 }
+export type Reference = LocalReference | RegistryReference;
 
 /** Kinds of places that other programs know, with what leads from them to one of ours. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
-  docker: 'copy the image with `skopeo copy docker://… oci:DIR:TAG` first',
   'containers-storage': 'copy the image with `skopeo copy containers-storage:… oci:DIR:TAG` first',
   'docker-daemon': 'save the image with `docker save -o FILE …`, and take docker-archive:FILE',
 };
@@ -33,6 +35,7 @@ export function parseReference(text: ByteString): Reference {
     const known = Object.values(TRANSPORTS).join(', ');
     throw new ErrnoError(EINVAL, `${printable(text)}: not one of ${known}${hint}`);
   }
+  if (transport === 'docker') return parseRegistryReference(rest);
   const [, path = '', name] = /^([^:]*)(?::(.*))?$/s.exec(rest) ?? [];
   if (path === '') throw new ErrnoError(EINVAL, `${printable(text)}: no path follows ${transport}:`);
   if (name === '') throw new ErrnoError(EINVAL, `${printable(text)}: nothing follows the last colon`);

@@ -38,6 +38,7 @@ const LOCK_SH = 1;
 const O_CREAT = 0o100;
 const O_EXCL = 0o200;
 const O_WRONLY = 0o1;
+const O_RDWR = 0o2;
 
 /** A repository that a run adds to. While it is open, programs that collect garbage wait. */
 export class Repository {
@@ -69,6 +70,16 @@ export class Repository {
       throw error;
     }
     this.objects = new ObjectStream(this.#store, this.algorithm);
+  }
+
+  /** Makes a file without a name. @returns its descriptor. Throws ErrnoError with the path. */
+  makeUnnamedFile(): number {
+    const { stagingFd } = this.#store;
+    const shown = printable(this.path);
+    const name = `${TEMPORARY}${randomBytes(8).toString('hex')}`;
+    const fd = must(native.openat(stagingFd, name, O_RDWR | O_CREAT | O_EXCL, 0o600), shown);
+    native.unlinkat(stagingFd, name, 0);
+    return fd;
   }
 
   /** Removes what is incomplete, at once. For a run that a signal ends. */

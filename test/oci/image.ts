@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { openLocalImage, readLayer } from '../../src/oci/image.ts';
 import { parsePlatform } from '../../src/oci/platform.ts';
-import { parseReference } from '../../src/oci/reference.ts';
+import { type LocalReference, parseReference } from '../../src/oci/reference.ts';
 import { EINVAL, ENOENT, EUCLEAN } from '../../src/sys/errno.ts';
 import { END, listArchive, member } from '../fixtures/oci/archives.ts';
 import {
@@ -24,17 +24,20 @@ import { without } from '../fixtures/skips.ts';
 
 /** The names in the layers of an image, which are read to their ends. */
 async function namesIn(ref: string, platform?: string): Promise<string[]> {
-  const image = openLocalImage(parseReference(ref), platform === undefined ? undefined : parsePlatform(platform));
+  const image = await openLocalImage(
+    parseReference(ref) as LocalReference,
+    platform === undefined ? undefined : parsePlatform(platform),
+  );
   try {
     const names: string[] = [];
     for (const layer of image.layers) {
       const pieces: Uint8Array[] = [];
-      for await (const piece of readLayer(image.files, layer, () => {})) pieces.push(piece);
+      for await (const piece of readLayer(image.source, layer, () => {})) pieces.push(piece);
       names.push(...listArchive(Buffer.concat(pieces)).map(({ name }) => name));
     }
     return names.filter(name => name !== 'usr');
   } finally {
-    image.files.close();
+    image.source.close();
   }
 }
 
@@ -47,9 +50,11 @@ for (const [text, want] of [
 ] as const)
   t.strictSame(parseReference(text), want, text);
 for (const [text, message] of [
-  ['docker://x', /^docker:\/\/x: not one of oci:DIR\[:TAG\], .*; copy the image with `skopeo copy docker/],
   ['containers-storage:x', /; copy the image with/],
-  ['alpine', /^alpine: not one of oci:DIR\[:TAG\], oci-archive:FILE\[:TAG\], dir:DIR, docker-archive:FILE\[:NAME\]$/],
+  [
+    'alpine',
+    /^alpine: not one of docker:\/\/HOST\/NAME\[:TAG\|@DIGEST\], oci:DIR\[:TAG\], oci-archive:FILE\[:TAG\], dir:DIR, docker-archive:FILE\[:NAME\]$/,
+  ],
   ['constructor:x', /^constructor:x: not one of/],
   ['oci:', /^oci:: no path follows oci:$/],
   ['oci::tag', /no path/],

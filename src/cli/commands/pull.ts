@@ -1,10 +1,10 @@
 /** `lowerdata pull`: makes a composefs image of an OCI image. */
 import type { Command } from 'commander';
-import { type LocalImage, openLocalImage } from '../../oci/image.ts';
+import { type OpenImage, openLocalImage } from '../../oci/image.ts';
 import { WHITEOUTS, type Whiteouts } from '../../oci/merge/tree.ts';
-import { parsePlatform } from '../../oci/platform.ts';
+import { type Platform, parsePlatform } from '../../oci/platform.ts';
 import { type Pulled, pull } from '../../oci/pull.ts';
-import { parseReference, TRANSPORTS } from '../../oci/reference.ts';
+import { parseReference, type Reference, TRANSPORTS } from '../../oci/reference.ts';
 import { checkName, Repository } from '../../oci/repository.ts';
 import { type ByteString, printable } from '../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../sys/errno.ts';
@@ -27,6 +27,8 @@ interface PullFlags {
   readonly whiteouts?: ByteString;
   readonly algorithm?: ByteString;
   readonly expect?: ByteString;
+  readonly authfile?: ByteString;
+  readonly tlsVerify?: ByteString;
   readonly json?: true;
 }
 
@@ -48,6 +50,8 @@ export function define(): Command {
     .addOption(oneOf('--whiteouts <rule>', WHITEOUTS_HELP, WHITEOUTS))
     .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
     .option('--expect <digest>', 'fail unless the image has this fs-verity digest')
+    .option('--authfile <path>', AUTHFILE)
+    .addOption(oneOf('--tls-verify <bool>', TLS_VERIFY, BOOLEANS))
     .option('--json', 'print JSON')
     .addHelpText('after', HELP);
 }
@@ -55,6 +59,10 @@ export function define(): Command {
 const WHITEOUTS_HELP =
   'what a whiteout hides: spec (default), what lower layers have; composefs-rs, what its own layer has before it, too';
 const ALGORITHM = 'sha256 or sha512, for a new repository (default: sha256)';
+const AUTHFILE =
+  'the only file with credentials for registries, as of podman login (default: where podman and docker have it)';
+const TLS_VERIFY = 'false: take any certificate of a registry, and plain HTTP where it has no HTTPS';
+const BOOLEANS: readonly string[] = ['true', 'false'];
 const HELP = `
 Sizes and digests of all blobs, and the digest of each decompressed layer, are checked while they are read.
 Exit status: 0, or 1 if no image was made.`;
@@ -63,7 +71,7 @@ async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
   const reference = parseReference(ref);
   const { store, name, platform, algorithm } = checkFlags(flags);
   const expected = flags.expect === undefined ? undefined : expectedDigest(flags.expect);
-  const image = openLocalImage(reference, platform === undefined ? undefined : parsePlatform(platform));
+  const image = await openImage(reference, platform === undefined ? undefined : parsePlatform(platform), flags);
   try {
     const repository = new Repository(store, algorithm);
     const options = {
@@ -84,19 +92,31 @@ async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
     warn(pulled, options.whiteouts);
     printLines(flags.json ? jsonOf(image, repository, pulled, options) : linesOf(image, repository, pulled));
   } finally {
-    image.files.close();
+    image.source.close();
   }
   return 0;
 }
 
+async function openImage(
+  reference: Reference,
+  platform: Platform | undefined,
+  { authfile, tlsVerify }: PullFlags,
+): Promise<OpenImage> {
+  if (reference.transport !== 'docker') return openLocalImage(reference, platform);
+  const { openRegistryImage } = await import('../../oci/registry/image.ts');
+  return openRegistryImage(reference, platform, { authfile, verifies: tlsVerify !== 'false' });
+}
+
 function checkFlags(flags: PullFlags) {
-  const { store, name, platform, whiteouts, algorithm } = flags;
+  const { store, name, platform, whiteouts, algorithm, tlsVerify } = flags;
   if (store === undefined)
     throw new ErrnoError(EINVAL, '--store is missing: the repository for the image and its data');
   if (whiteouts !== undefined && !WHITEOUTS.includes(whiteouts))
     throw new ErrnoError(EINVAL, `--whiteouts=${printable(whiteouts)}: ${WHITEOUTS.join(' or ')}`);
   if (algorithm !== undefined && !ALGORITHM_NAMES.includes(algorithm))
     throw new ErrnoError(EINVAL, `--algorithm=${printable(algorithm)}: ${ALGORITHM_NAMES.join(' or ')}`);
+  if (tlsVerify !== undefined && !BOOLEANS.includes(tlsVerify))
+    throw new ErrnoError(EINVAL, `--tls-verify=${printable(tlsVerify)}: ${BOOLEANS.join(' or ')}`);
   if (name !== undefined) checkName(name);
   return { store, name, platform, algorithm: algorithm as Algorithm | undefined };
 }
@@ -111,7 +131,7 @@ function expectedDigest(text: ByteString): string {
 }
 
 /** A bar for each layer. */
-const progressOf = (image: LocalImage) => (number: number) => {
+const progressOf = (image: OpenImage) => (number: number) => {
   const size = image.layers[number]?.blob?.size;
   return showBytes(size, `layer ${number + 1} of ${image.layers.length}: `);
 };
@@ -134,7 +154,7 @@ function mountCall({ path }: Repository, digest: string): ByteString {
 }
 const imagePath = (store: ByteString, digest: string): ByteString => `${store}/images/${digest}`;
 
-function linesOf({ layers }: LocalImage, repository: Repository, { digest, counts }: Pulled): ByteString[] {
+function linesOf({ layers }: OpenImage, repository: Repository, { digest, counts }: Pulled): ByteString[] {
   const { entries, newObjects, knownObjects, replacedObjects } = counts;
   const objects = newObjects + knownObjects + replacedObjects;
   return [
@@ -145,7 +165,7 @@ function linesOf({ layers }: LocalImage, repository: Repository, { digest, count
 }
 
 function jsonOf(
-  image: LocalImage,
+  image: OpenImage,
   repository: Repository,
   { digest, imageBytes, faults, other, counts }: Pulled,
   { whiteouts, name }: { whiteouts: Whiteouts; name: ByteString | undefined },

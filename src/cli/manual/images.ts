@@ -90,12 +90,25 @@ const pull: Manual = {
     },
   ],
   status: '0, or 1 if no image was made.',
+  environment: [
+    ['REGISTRY_AUTH_FILE', 'The only file with credentials for registries, unless `--authfile` names one.'],
+    ['XDG_RUNTIME_DIR, XDG_CONFIG_HOME, DOCKER_CONFIG', 'Where files with credentials are looked for.'],
+    ['SSL_CERT_FILE, SSL_CERT_DIR', "Certificates that are trusted, in place of the system's."],
+    ['HTTPS_PROXY, HTTP_PROXY, NO_PROXY', 'Proxies to registries, and hosts that need none.'],
+  ],
   files: [
+    ['$XDG_RUNTIME_DIR/containers/auth.json', 'Credentials for registries, of podman-login(1).'],
+    ['~/.config/containers/auth.json', 'The same.'],
+    ['~/.docker/config.json', 'The same, of docker-login(1).'],
+    ['/etc/containers/certs.d/HOST', 'Certificates for a registry; see containers-certs.d(5).'],
     ['STORE/objects', 'The data of files, and images.'],
     ['STORE/images', 'A symlink for each image, named by its digest; in `refs`, by the name of `--name`.'],
     ['STORE/meta.json', 'What makes the directory a repository of composefs.'],
   ],
-  see: ['lowerdata-mount(8)', 'lowerdata-mkfs(1)', 'skopeo(1)', 'containers-transports(5)'],
+  see: [
+    ...['lowerdata-mount(8)', 'lowerdata-mkfs(1)', 'skopeo(1)', 'containers-transports(5)'],
+    ...['containers-auth.json(5)', 'containers-certs.d(5)'],
+  ],
 };
 
 const relink: Manual = {

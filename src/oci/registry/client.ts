@@ -1,0 +1,167 @@
+/** A registry's documents and blobs. Source: OCI distribution-spec v1.1, "Pull". */
+import { EPROTO, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
+import { DigestCheck, type Expected } from '../blobs.ts';
+import { DOCUMENT_BYTES_MAX } from '../documents.ts';
+import { type Attempt, busyAnswer, Passing, repeating, statusText, type Timing } from './attempts.ts';
+import { Authorization } from './authorization.ts';
+import { type Answer, type Connections, readBytes } from './connections.ts';
+import type { FoundCredentials } from './credentials.ts';
+import { Download, type Sized } from './download.ts';
+import { hostOf, type RegistryReference } from './reference.ts';
+import { refuse } from './refusal.ts';
+
+/** What manifests are asked for as. */
+const MANIFESTS = [
+  'application/vnd.oci.image.index.v1+json',
+  'application/vnd.oci.image.manifest.v1+json',
+  'application/vnd.docker.distribution.manifest.list.v2+json',
+  'application/vnd.docker.distribution.manifest.v2+json',
+].join(', ');
+
+export interface ClientOptions {
+  readonly connections: Connections;
+  readonly findCredentials: () => FoundCredentials;
+  /** Whether only HTTPS with a trusted certificate will do. */
+  readonly verifies: boolean;
+  readonly timing: Timing;
+  /** Ends everything. */
+  readonly stopped: AbortSignal;
+}
+
+export class RegistryClient {
+  /** The registry and the repository, for messages. */
+  readonly shown: string;
+  readonly #reference: RegistryReference;
+  readonly #options: ClientOptions;
+  readonly #authorization: Authorization;
+  #base: URL | undefined;
+
+  constructor(reference: RegistryReference, options: ClientOptions) {
+    const { registry, repository } = reference;
+    this.shown = `docker://${registry}/${repository}`;
+    this.#reference = reference;
+    this.#options = options;
+    const { connections, findCredentials, verifies } = options;
+    const scope = `repository:${repository}:pull`;
+    this.#authorization = new Authorization(connections, scope, findCredentials, verifies);
+  }
+
+  /**
+   * Finds out how the registry speaks: by HTTPS, or also by plain HTTP if that is allowed, and whether it wants credentials. Throws
+   * ErrnoError.
+   */
+  async connect(): Promise<void> {
+    const { verifies } = this.#options;
+    try {
+      await this.#ping('https');
+    } catch (error) {
+      if (verifies || !(error instanceof ErrnoError)) throw error;
+      await this.#ping('http').catch(plainError => {
+        throw plainError instanceof ErrnoError ? new ErrnoError(error.errno, bothWords(error, plainError)) : plainError;
+      });
+    }
+  }
+
+  /**
+   * A manifest, an index or a configuration, checked by size and digest. Throws ErrnoError.
+   * @param path `manifests/…` or `blobs/…`
+   * @param expected undefined for a tag, whose digest is compared with the one that the registry gives
+   */
+  async document(path: string, expected: Expected | undefined): Promise<Uint8Array> {
+    const what = `${this.shown}/${path}`;
+    const bytesMax = Math.min(expected?.size ?? DOCUMENT_BYTES_MAX, DOCUMENT_BYTES_MAX);
+    if ((expected?.size ?? 0) > bytesMax)
+      throw new ErrnoError(EUCLEAN, `${what}: ${expected?.size} bytes; ${bytesMax} are allowed`);
+    const { timing } = this.#options;
+    const accept = path.startsWith('manifests/') ? MANIFESTS : '*/*';
+    return this.#repeating(
+      what,
+      async attempt => {
+        const answer = await this.#get(path, { accept }, attempt);
+        if (answer.status !== 200) await refuse(answer, what);
+        const bytes = await readBytes(answer, bytesMax, what);
+        checkDocument(bytes, expected ?? given(answer), what);
+        return bytes;
+      },
+      timing.documentMs,
+    );
+  }
+
+  /**
+   * Writes a blob to a file, checked by size and digest. After a break it goes on where that was. Throws ErrnoError.
+   * @param count is called with the number of bytes that are there
+   */
+  async blob(path: string, expected: Sized, fd: number, count: (bytes: number) => void): Promise<void> {
+    const what = `${this.shown}/${path}`;
+    const download = new Download(expected, fd, what, count);
+    await this.#repeating(what, async attempt => {
+      if (download.isComplete) return;
+      const answer = await this.#get(path, download.headers, attempt);
+      try {
+        await download.take(answer, attempt);
+      } catch (error) {
+        if (!(error instanceof Passing && download.isComplete)) throw error; // the end of a body may be missing
+      }
+    });
+    download.finish();
+  }
+
+  #repeating<T>(what: string, action: (attempt: Attempt) => Promise<T>, deadlineMs?: number): Promise<T> {
+    const { timing, stopped } = this.#options;
+    return repeating(what, timing, stopped, action, deadlineMs);
+  }
+
+  async #ping(scheme: 'http' | 'https'): Promise<void> {
+    const url = new URL(`${scheme}://${hostOf(this.#reference)}/v2/`);
+    await this.#repeating(
+      this.shown,
+      async ({ signal }) => {
+        const answer = await this.#options.connections.ask(url, this.shown, { signal });
+        await answer.end();
+        const { status } = answer;
+        if (status === 401 && answer.url.origin === url.origin) await this.#authorization.renew(answer, undefined);
+        else if (status !== 200)
+          throw (
+            busyAnswer(status, answer.header('retry-after')) ??
+            new ErrnoError(
+              EPROTO,
+              `${this.shown}: ${url.host} is no registry: it answers ${statusText(status)} to /v2/`,
+            )
+          );
+        this.#base = url;
+      },
+      this.#options.timing.documentMs,
+    );
+  }
+
+  /** Asks for a path, with credentials if the registry wants some: again with new ones if it refuses a token, which may be old. */
+  async #get(path: string, headers: Readonly<Record<string, string>>, attempt: Attempt): Promise<Answer> {
+    const what = `${this.shown}/${path}`;
+    const base = this.#base as URL;
+    const url = new URL(`${this.#reference.repository}/${path}`, base);
+    for (let isAgain = false; ; isAgain = true) {
+      const authorization = await this.#authorization.header(what, attempt);
+      const answer = await this.#options.connections.ask(url, what, { headers, authorization, signal: attempt.signal });
+      if (answer.status !== 401 || answer.url.origin !== base.origin) return answer;
+      await answer.end();
+      if (isAgain) throw this.#authorization.refusal(what);
+      await this.#authorization.renew(answer, authorization);
+    }
+  }
+}
+
+const bothWords = (secure: ErrnoError, plain: ErrnoError): string =>
+  secure.message === plain.message ? plain.message : `${secure.message}; and by plain HTTP: ${plain.message}`;
+
+/** The digest that a registry gives for what it answers; undefined for one that is not known. */
+function given(answer: Answer): Expected | undefined {
+  const digest = answer.header('docker-content-digest');
+  return digest !== undefined && /^sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})$/.test(digest) ? { digest } : undefined;
+}
+
+function checkDocument(bytes: Uint8Array, expected: Expected | undefined, what: string): void {
+  if (expected === undefined) return;
+  const check = new DigestCheck(expected, what);
+  check.add(bytes);
+  check.finish();
+}

@@ -1,0 +1,130 @@
+/** An image in a registry. Its layers are fetched some at a time, ahead of those that are read. */
+import type { ByteString } from '../../sys/bytes.ts';
+import { native } from '../../sys/native.ts';
+import { readAt } from '../files.ts';
+import { closingIfFailed, manifestImage, type OpenImage } from '../image.ts';
+import type { Platform } from '../platform.ts';
+import type { FetchedLayer, ImageSource } from '../source.ts';
+import { TIMING, type Timing } from './attempts.ts';
+import { RegistryClient } from './client.ts';
+import { Connections } from './connections.ts';
+import { findCredentials } from './credentials.ts';
+import type { Sized } from './download.ts';
+import type { RegistryReference } from './reference.ts';
+
+export interface RegistryOptions {
+  /** The only file with credentials to look in. */
+  readonly authfile?: ByteString | undefined;
+  /** Whether only HTTPS with a trusted certificate will do. */
+  readonly verifies: boolean;
+  readonly timing?: Timing;
+}
+
+/**
+ * Opens an image in a registry; its source has to be closed later. Throws ErrnoError with the names of the registry, the repository
+ * and what was asked for.
+ */
+export async function openRegistryImage(
+  reference: RegistryReference,
+  platform: Platform | undefined,
+  options: RegistryOptions,
+): Promise<OpenImage> {
+  const { target } = reference;
+  const source = new RegistrySource(reference, options);
+  return closingIfFailed(source, async () => {
+    await source.connect();
+    const manifest = (digest: string): string => `manifests/${digest}`;
+    const places = { top: manifest(target), topDigest: target.includes(':') ? target : undefined, manifest };
+    return manifestImage(source, { ...places, blob: digest => `blobs/${digest}` }, platform);
+  });
+}
+
+/** A layer that is fetched, or will be. */
+interface Fetch {
+  readonly path: string;
+  readonly blob: Sized;
+  /** The file that has it in the end. */
+  file: Promise<number> | undefined;
+  bytes: number;
+  count: (bytes: number) => void;
+}
+
+/** So many layers are fetched at a time, counting the one that is read. */
+const AHEAD = 4;
+const READ_BYTES = 1 << 18;
+
+class RegistrySource implements ImageSource {
+  readonly shown: string;
+  readonly #connections: Connections;
+  readonly #client: RegistryClient;
+  readonly #stopping = new AbortController();
+  #fetches: Fetch[] = [];
+  #makeFile: () => number = () => -1;
+
+  constructor(reference: RegistryReference, { authfile, verifies, timing = TIMING }: RegistryOptions) {
+    this.#connections = new Connections(verifies);
+    this.#client = new RegistryClient(reference, {
+      ...{ connections: this.#connections, verifies, timing, stopped: this.#stopping.signal },
+      findCredentials: () => findCredentials(reference, authfile),
+    });
+    this.shown = this.#client.shown;
+  }
+
+  connect(): Promise<void> {
+    return this.#client.connect();
+  }
+
+  document(name: string, expected?: Sized): Promise<Uint8Array> {
+    return this.#client.document(name, expected);
+  }
+
+  fetchAhead(layers: readonly FetchedLayer[], makeFile: () => number): void {
+    this.#makeFile = makeFile;
+    this.#fetches = layers.map(({ path, blob }) => {
+      return { path, blob: blob as Sized, file: undefined, bytes: 0, count: () => {} };
+    });
+  }
+
+  async *blob(name: string, _expected: unknown, count: (bytes: number) => void): AsyncGenerator<Uint8Array> {
+    const [fetch] = this.#fetches;
+    if (fetch?.path !== name) throw new Error(`${name} is not the next layer`);
+    for (const next of this.#fetches.slice(0, AHEAD)) this.#begin(next);
+    fetch.count = count;
+    count(fetch.bytes);
+    const fd = await (fetch.file as Promise<number>);
+    this.#fetches.shift();
+    const file = { fd, at: 0, sizeBytes: fetch.blob.size, close: () => native.close(fd) };
+    try {
+      for (let at = 0; at < file.sizeBytes; at += READ_BYTES)
+        yield readAt(file, at, Math.min(READ_BYTES, file.sizeBytes - at), `${this.shown}/${name}`);
+    } finally {
+      file.close();
+    }
+  }
+
+  close(): void {
+    this.#stopping.abort();
+    for (const { file } of this.#fetches) file?.then(native.close, () => {});
+    this.#connections.close();
+  }
+
+  #begin(fetch: Fetch): void {
+    if (fetch.file) return;
+    fetch.file = this.#fetch(fetch);
+    fetch.file.catch(() => {}); // is thrown when the layer is read
+  }
+
+  async #fetch(fetch: Fetch): Promise<number> {
+    const fd = this.#makeFile();
+    try {
+      await this.#client.blob(fetch.path, fetch.blob, fd, bytes => {
+        fetch.bytes = bytes;
+        fetch.count(bytes);
+      });
+      return fd;
+    } catch (error) {
+      native.close(fd);
+      throw error;
+    }
+  }
+}
