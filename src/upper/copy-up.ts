@@ -142,7 +142,7 @@ class CopyUp {
   private readonly name: ByteString;
   private readonly copied: CopiedData | undefined;
   /** The place of the copy in the index; undefined if it does not go there. */
-  private readonly entry: IndexEntry | undefined;
+  private entry: IndexEntry | undefined;
 
   constructor(upper: Upper, node: UpperNode, copied: CopiedData | undefined) {
     this.upper = upper;
@@ -151,7 +151,6 @@ class CopyUp {
     this.attr = upper.overlay.attr(node);
     this.name = copied?.name ?? upper.work.name();
     this.copied = copied;
-    this.entry = this.entryInIndex();
   }
 
   private entryInIndex(): IndexEntry | undefined {
@@ -163,12 +162,13 @@ class CopyUp {
   }
 
   run(parent: UpperNode, name: ByteString, wants: Wants): void {
-    const { upper, node, entry } = this;
+    const { upper, node } = this;
     const isMetacopy = wants === 'attributes' && this.copied === undefined && leavesDataBelow(upper, node);
     const fd = this.make(isMetacopy, wants);
     try {
+      this.entry = this.entryInIndex();
       this.describe(fd, isMetacopy);
-      this.settle(entry ? this.placeInIndex(entry, fd) : this.place(parent, name, fd), isMetacopy);
+      this.settle(this.entry ? this.placeInIndex(this.entry, fd) : this.place(parent, name, fd), isMetacopy);
     } catch (error) {
       native.close(fd);
       upper.work.remove(this.name);
