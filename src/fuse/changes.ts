@@ -131,6 +131,9 @@ const fileOf = ({ view }: Request): NewNode => ({
 });
 const flagsOf = ({ view }: Request): number => view.getUint32(BODY + CreateIn.flags, true);
 
+const remove = (changes: Changes, request: Request, name: ByteString, isDirectory: boolean): number =>
+  changes.remove(request.nodeid, name, isDirectory, uniqueAt(request, InHeader.unique));
+
 function rename(changes: Changes, request: Request, size: number, flags: number): number {
   const names = twoNames(request, size, true);
   if (typeof names === 'number') return names;
@@ -194,8 +197,8 @@ export const changeOperations: readonly (readonly [opcode: number, Operation])[]
   [Opcode.SYMLINK, change(4, symlink)],
   [Opcode.MKNOD, named(MknodIn.SIZE, mknod)],
   [Opcode.MKDIR, named(MkdirIn.SIZE, mkdir)],
-  [Opcode.UNLINK, named(0, (changes, { nodeid }, name) => changes.remove(nodeid, name, false))],
-  [Opcode.RMDIR, named(0, (changes, { nodeid }, name) => changes.remove(nodeid, name, true))],
+  [Opcode.UNLINK, named(0, (changes, request, name) => remove(changes, request, name, false))],
+  [Opcode.RMDIR, named(0, (changes, request, name) => remove(changes, request, name, true))],
   [Opcode.RENAME, change(RenameIn.SIZE + 4, (changes, request) => rename(changes, request, RenameIn.SIZE, 0))],
   [
     Opcode.RENAME2,

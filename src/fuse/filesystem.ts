@@ -149,7 +149,7 @@ export interface Changes {
   createUnnamed(parent: Nodeid, wanted: NewNode, caller: Caller, flags: number, out: Out): number;
   /** Writes an EntryOut. */
   link(nodeid: Nodeid, parent: Nodeid, name: ByteString, out: Out, unique: Unique): number;
-  remove(parent: Nodeid, name: ByteString, isDirectory: boolean): number;
+  remove(parent: Nodeid, name: ByteString, isDirectory: boolean, unique: Unique): number;
   rename(
     parent: Nodeid,
     name: ByteString,

@@ -163,8 +163,8 @@ for (const [rule, opcode, body, call, reply] of [
     `make(3, "hello", {"mode":17407,"umask":18,"rdev":0,"target":""}, ${CALLER})`,
     '',
   ],
-  ['a file is removed', UNLINK, NAME, 'remove(3, "hello", false)', ''],
-  ['a directory is removed', RMDIR, NAME, 'remove(3, "hello", true)', ''],
+  ['a file is removed', UNLINK, NAME, `remove(3, "hello", false, ${UNIQUE_SHOWN})`, ''],
+  ['a directory is removed', RMDIR, NAME, `remove(3, "hello", true, ${UNIQUE_SHOWN})`, ''],
   [
     'a rename: the old name, then the new one',
     RENAME,

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import {
   chmodSync,
   closeSync,
+  existsSync,
   linkSync,
   mkdirSync,
   openSync,
@@ -21,7 +22,7 @@ import { text } from 'node:stream/consumers';
 import t from 'tap';
 import { withExt4, withFilesystem, withoutExt4, withoutFilesystem } from '../fixtures/mounts/ext4.ts';
 import { run } from '../fixtures/mounts/kernel-mount.ts';
-import { runChanges, withoutWritableOverlay, withWritable } from '../fixtures/mounts/writable.ts';
+import { runChanges, withoutIndex, withoutWritableOverlay, withWritable } from '../fixtures/mounts/writable.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
 
@@ -252,6 +253,43 @@ t.test('a large file whose copy takes time, where a metacopy is not possible', {
         'nothing is left over',
       );
     });
+  }),
+);
+
+t.test('large files of which the index counts the names', { skip: withoutFuse || withoutIndex }, t =>
+  withScratchAsync(async home => {
+    const lowerdir = join(home, 'lower');
+    mkdirSync(lowerdir);
+    const data = Buffer.alloc(64 << 20, 'lower ');
+    const changes: readonly (readonly [name: string, change: string])[] = [
+      ['removed', 'rm removed'],
+      ['replaced', 'echo new >new; mv new replaced'],
+      ['append', 'echo more >>append'],
+      ['rename', 'mv rename renamed'],
+    ];
+    for (const [name] of changes) {
+      writeFileSync(join(lowerdir, name), data);
+      linkSync(join(lowerdir, name), join(lowerdir, `${name}-too`));
+    }
+    await withWritable('lowerdata', { lowerdir, home, options: 'index=on,metacopy=off' }, async root => {
+      const script = changes.map(([name, change]) => `(${change}; echo "${name} $?") &`);
+      const all = spawn('sh', ['-c', `${script.join('\n')}\nwait`], { cwd: root, stdio: ['ignore', 'pipe', 'ignore'] });
+      const names = await text(all.stdout);
+      t.same(
+        names.trim().split('\n').sort(),
+        changes.map(([name]) => `${name} 0`).sort(),
+        'all changes succeed at once',
+      );
+      for (const [name, nlink] of Object.entries({ removed: 1, replaced: 1, append: 2, rename: 2 })) {
+        const other = join(root, `${name}-too`);
+        t.equal(statSync(other).nlink, nlink, `${name}: the other name knows of it`);
+        t.ok(readFileSync(other).subarray(0, data.length).equals(data), `${name}: and has all bytes`);
+      }
+      t.notOk(existsSync(join(root, 'removed')), 'a name is gone');
+      t.equal(readFileSync(join(root, 'replaced'), 'latin1'), 'new\n', 'another leads to a new file');
+    });
+    const left = readdirSync(join(home, 'work/work')).filter(name => !isWhiteout(join(home, 'work/work', name)));
+    t.same(left, [], 'nothing is left over');
   }),
 );
 

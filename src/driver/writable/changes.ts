@@ -26,6 +26,7 @@ import { CopyPool } from '../../upper/copy-pool.ts';
 import { copyUp } from '../../upper/copy-up.ts';
 import { type Created, create, createUnnamed, linkTo, type NewObject } from '../../upper/create.ts';
 import { setFileFlags } from '../../upper/flags.ts';
+import { isCounted } from '../../upper/hard-links.ts';
 import type { UpperNode } from '../../upper/node.ts';
 import { withProtection } from '../../upper/protection.ts';
 import { remove } from '../../upper/remove.ts';
@@ -240,7 +241,20 @@ export class OverlayChanges extends FileChanges implements Changes {
     return this.putEntry(this.nodes.remember(node), node, out);
   }
 
-  remove(parent: Nodeid, name: ByteString, isFolder: boolean): number {
+  remove(parent: Nodeid, name: ByteString, isFolder: boolean, unique: Unique): number {
+    const answer: Answer = () => this.removeNow(parent, name, isFolder);
+    return this.waitsToBeCounted(parent, name, answer, unique) ? DEFERRED : this.removeNow(parent, name, isFolder);
+  }
+
+  /** Whether a name is not taken away yet, because its file must be copied first, for the index to count its names, and that takes long. */
+  private waitsToBeCounted(parent: Nodeid, name: ByteString, answer: Answer, unique: Unique): boolean {
+    const end = this.upper.overlay.index ? this.end(parent, name) : undefined;
+    const node = typeof end === 'object' ? end.node : undefined;
+    if (node === undefined || !isCounted(this.upper, node)) return false;
+    return this.copies.begin(node, 'attributes', { unique, answer: () => answer });
+  }
+
+  private removeNow(parent: Nodeid, name: ByteString, isFolder: boolean): number {
     const directory = this.nodes.get(parent);
     if (directory === undefined) return -ESTALE;
     const node = this.child(directory, name);
@@ -262,6 +276,7 @@ export class OverlayChanges extends FileChanges implements Changes {
     if (from.node === undefined) return -ENOENT;
     const answer: Answer = () => this.renameNow(parent, name, newParent, newName, flags);
     if (this.copies.begin(from.node, 'attributes', { unique, answer: () => answer })) return DEFERRED;
+    if (this.waitsToBeCounted(newParent, newName, answer, unique)) return DEFERRED;
     return this.renameNow(parent, name, newParent, newName, flags);
   }
 
