@@ -68,10 +68,10 @@ function help(): string {
 const FOOTER = '`lowerdata COMMAND --help` shows the options of a command.';
 
 /** Runs the command. The exit status goes to the parent process, or from a daemon to the process that started it. */
-async function start({ called, args, isDaemon }: Call): Promise<void> {
-  if (isDaemon) (await import('../mount/launch.ts')).detach();
+async function start({ called, args, channel }: Call): Promise<void> {
+  if (channel !== undefined) (await import('../mount/launch.ts')).detach();
   const status = await main(called, args);
-  if (isDaemon) (await import('../mount/launch.ts')).leaveAsDaemon(status);
+  if (channel !== undefined) (await import('../mount/launch.ts')).leaveAsDaemon(status);
   process.exitCode = await reporting(Math.max(status, WRONG_CALL), () => {
     closeStdout();
     return status;

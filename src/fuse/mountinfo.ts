@@ -13,6 +13,8 @@ export interface Mount {
   readonly flags: readonly string[];
   /** Whether its superblock is read-only, so that no flag of a mount makes it writable. */
   readonly isReadOnly: boolean;
+  /** Whether the kernel itself checks permissions, for filesystems in userspace. */
+  readonly hasDefaultPermissions: boolean;
   /** The type with its subtype: `fuse.lowerdata`. */
   readonly type: ByteString;
   readonly source: ByteString;
@@ -75,6 +77,7 @@ export function parseMounts(text: string): Mount[] {
       path: decode(path),
       flags: flags.split(','),
       isReadOnly: /^ro(,|$)/.test(options),
+      hasDefaultPermissions: /(^|,)default_permissions(,|$)/.test(options),
       type: decode(type as string),
       source: decode(source),
       spelledSource: source,

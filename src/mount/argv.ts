@@ -3,23 +3,20 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { type ByteString, byteStringFromText } from '../sys/bytes.ts';
 
-/** The descriptor on which bin/lowerdata waits for the daemon's exit status. */
-export const CHANNEL = 3;
-
 export interface Call {
   /** The name by which the program was called, which may be that of a symlink. */
   readonly called: string;
-  /** Whether bin/lowerdata waits on CHANNEL. */
-  readonly isDaemon: boolean;
+  /** The descriptor on which bin/lowerdata waits for the exit status of this process, the daemon; undefined if it is none. */
+  readonly channel: number | undefined;
   readonly args: readonly ByteString[];
 }
 
-/** Parses the arguments of this process: `[--called NAME] [--daemon] ARGUMENT...`. */
+/** Parses the arguments of this process: `[--called NAME] [--daemon DESCRIPTOR] ARGUMENT...`. */
 export function readCall(): Call {
   const args = argumentBytes();
   const [, name = process.argv[1] ?? ''] = args[0] === '--called' ? args.splice(0, 2) : [];
-  const isDaemon = args[0] === '--daemon';
-  return { called: basename(name), isDaemon, args: isDaemon ? args.slice(1) : args };
+  const [, channel] = args[0] === '--daemon' ? args.splice(0, 2) : [];
+  return { called: basename(name), channel: channel === undefined ? undefined : Number(channel), args };
 }
 
 /** The arguments after the script, as byte strings. Node.js decodes arguments as UTF-8, which loses all other bytes. */

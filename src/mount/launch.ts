@@ -2,7 +2,7 @@
  * Starts a daemon in the background. bin/lowerdata, a shell script, starts this process and waits for it.
  *
  *     bin/lowerdata  ──  arguments   ──►  daemon
- *                    ◄── exit status ──             over descriptor 3, when the mount answers or could not be made
+ *                    ◄── exit status ──             over a descriptor, when the mount answers or could not be made
  *
  * Until then, messages go to stderr, which is that of the command. Afterwards they go to the system's log.
  */
@@ -13,19 +13,23 @@ import { bufferOf, byteStringFromText } from '../sys/bytes.ts';
 import { must } from '../sys/errno.ts';
 import { runDeferred } from '../sys/event-loop.ts';
 import { native, packageDirectory } from '../sys/native.ts';
-import { CHANNEL, readCall } from './argv.ts';
-import { leave, type MountOrder, type Readiness, serveMount } from './daemon.ts';
+import { readCall } from './argv.ts';
+import { leave, type Readiness, serveMount } from './daemon.ts';
+import type { MountOrder } from './live/order.ts';
 import { logToSystem } from './supervisor.ts';
 
 const STDERR = 2;
 /** Path of bin/lowerdata. */
 export const launcher = join(packageDirectory, 'bin', 'lowerdata');
 
-/** Replaces this process by bin/lowerdata, which starts the daemon and waits for it. Returns if this process is that daemon. */
-export function startInBackground(): void {
-  const { called, args, isDaemon } = readCall();
-  if (isDaemon) return;
-  for (const fd of [0, 1, STDERR]) inherit(fd);
+/**
+ * Replaces this process by bin/lowerdata, which starts the daemon and waits for it. Returns if this process is that daemon.
+ * @param kept a descriptor that the daemon needs; -1 for none
+ */
+export function startInBackground(kept: number): void {
+  const { called, args, channel } = readCall();
+  if (channel !== undefined) return;
+  for (const fd of [0, 1, STDERR, kept]) inherit(fd);
   process.env.LOWERDATA_NODE = process.execPath;
   const before = [launcher, '--called', called, '--background'].map(byteStringFromText);
   const words = bufferOf([...before, ...args].map(word => `${word}\0`).join(''));
@@ -69,10 +73,11 @@ let hasAnswered = false;
 
 /** Ends the waiting command with this status. Throws EPIPE if it is gone: then nobody would know of the mount. */
 function answer(status: number): void {
-  if (hasAnswered) return;
+  const { channel } = readCall();
+  if (hasAnswered || channel === undefined) return;
   hasAnswered = true;
-  writeSync(CHANNEL, String(status));
-  closeSync(CHANNEL);
+  writeSync(channel, String(status));
+  closeSync(channel);
 }
 
 /** Ends a daemon, and also the command if it still waits. */

@@ -48,7 +48,7 @@ export class Watcher {
   }
 
   /** Must be called before the mount is made. */
-  mounting(point: MountPoint): void {
+  mounting(point: Pick<MountPoint, 'shown' | 'mountId'>): void {
     this.say(`mounting ${encodePath(point.shown)} ${point.mountId ?? 0}`);
   }
 

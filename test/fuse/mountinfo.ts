@@ -10,7 +10,7 @@ import { withoutRoot } from '../fixtures/skips.ts';
 /** The example of proc_pid_mountinfo(5) and its neighbours. */
 const text = [
   '36 35 98:0 /mnt1 /mnt/parent rw,noatime master:1 - ext3 /dev/root rw,errors=continue',
-  '37 36 0:40 / /mnt/with\\040space\\134 ro,relatime - fuse.lowerdata A:B\\054 ro,user_id=0',
+  '37 36 0:40 / /mnt/with\\040space\\134 ro,relatime - fuse.lowerdata A:B\\054 ro,user_id=0,default_permissions',
   '38 37 0:41 / /mnt/with\\040space\\134 ro - tmpfs none rw',
   '39 36 0:40 / /elsewhere ro shared:3 master:2 - fuse.lowerdata A:B ro',
   '',
@@ -26,6 +26,7 @@ t.test('lines', async t => {
     path: '/mnt/parent',
     flags: ['rw', 'noatime'],
     isReadOnly: false,
+    hasDefaultPermissions: false,
     type: 'ext3',
     source: '/dev/root',
     spelledSource: '/dev/root',
@@ -38,6 +39,7 @@ t.test('lines', async t => {
     path: '/mnt/with space\\',
     flags: ['ro', 'relatime'],
     isReadOnly: true,
+    hasDefaultPermissions: true,
     type: 'fuse.lowerdata',
     source: 'A:B,',
     spelledSource: 'A:B\\054',

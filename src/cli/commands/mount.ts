@@ -1,10 +1,12 @@
 /** `lowerdata mount`, also called by mount(8) and mount.fuse3. */
 import { existsSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
+import { HandedConnection } from '../../fuse/handed-connection.ts';
 import { MountPoint } from '../../fuse/mount-point.ts';
-import { CHANNEL, readCall } from '../../mount/argv.ts';
-import type { MountOrder, Readiness } from '../../mount/daemon.ts';
+import { readCall } from '../../mount/argv.ts';
+import type { Readiness } from '../../mount/daemon.ts';
 import { inheritedDescriptors } from '../../mount/inherited.ts';
+import type { MountOrder } from '../../mount/live/order.ts';
 import { isImage, type MountPlan, optionWords, planMount, valuesOf, withoutFuse3Words } from '../../mount/plan.ts';
 import { isRemount, remount } from '../../mount/remount.ts';
 import { MOUNT_PROGRAM_DEFAULTS, type StackDefaults } from '../../overlay/options/rules.ts';
@@ -46,7 +48,7 @@ export async function run(
   invoker: Invoker = 'lowerdata',
   wording?: Wording,
 ): Promise<number> {
-  const inherited = inheritedDescriptors(readCall().isDaemon ? CHANNEL : undefined);
+  const inherited = inheritedDescriptors(readCall().channel);
   const command = define(invoker === 'mount(8)');
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
@@ -62,14 +64,16 @@ export async function run(
   if (!plan) return status;
   const { driver } = plan;
   const staysHere = flags.foreground || flags.fake || driver.debug;
-  if (!staysHere) (await import('../../mount/launch.ts')).startInBackground();
+  const handed = HandedConnection.descriptorIn(target);
+  if (!staysHere) (await import('../../mount/launch.ts')).startInBackground(handed);
   if (flags.verbose || driver.debug) printIgnoredOptions(plan);
   const ready = ({ safety, finding }: Readiness): void => {
     if (finding) complainIfHeard(`${finding.message}; ${finding.help}`);
     if (flags.verbose) complainIfHeard(`${printable(target)}: ${safety}`);
   };
   const wanted = plan;
-  return reporting(MOUNT_FAILED, () => mount({ plan: wanted, inherited }, target, flags, ready, wording), wording);
+  const given = { plan: wanted, inherited: inherited.filter(fd => fd !== handed) };
+  return reporting(MOUNT_FAILED, () => mount(given, target, flags, ready, wording), wording);
 }
 
 function changeMount(target: ByteString, { options, fake, verbose }: MountCommandFlags): Promise<number> {
@@ -88,7 +92,7 @@ export function define(asHelper = false): Command {
     )
     .usage('[options] A:B::C|IMAGE MOUNTPOINT')
     .argument('<source>', 'the layers, or just a name if an option gives them')
-    .argument('<mountpoint>', 'a directory')
+    .argument('<mountpoint>', 'a directory, or /dev/fd/N: a descriptor of /dev/fuse that is mounted already')
     .option('-o, --options <list>', 'mount options, separated by commas', collect, [])
     .option('-d, --debug', 'stay in the foreground and print each message')
     .option('-v, --verbose', 'say what protects the mount, and which options have no effect')
@@ -162,11 +166,9 @@ async function mount(
   return (await import('../../mount/launch.ts')).serveInBackground(order, ready);
 }
 
-/** Finds the mount point. Throws ErrnoError unless it is a directory that can be mounted on. */
-function findMountpoint(path: ByteString): MountPoint {
-  if (path.startsWith('/dev/fd/')) {
-    throw new ErrnoError(EINVAL, `${printable(path)}: a descriptor that is mounted already cannot be served yet`);
-  }
+/** Finds the mount point. Throws ErrnoError unless it is a directory that can be mounted on, or a descriptor of /dev/fuse. */
+function findMountpoint(path: ByteString): MountPoint | HandedConnection {
+  if (HandedConnection.descriptorIn(path) >= 0) return HandedConnection.find(path);
   const point = MountPoint.find(path);
   const { shown } = point;
   if (shown === '/proc' || shown.startsWith('/proc/')) {
