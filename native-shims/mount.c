@@ -56,11 +56,12 @@ SHIM(openTree)
 	return reply(env, fd < 0 ? -errno : fd);
 }
 
-/* mountSetattr(fd, set, clear) -> 0 or -errno: mount_setattr(2). MOUNT_ATTR_* flags of the mount whose root fd is.
+/* mountSetattr(fd, set, clear, userns) -> 0 or -errno: mount_setattr(2). MOUNT_ATTR_* flags of the mount whose root fd is; userns
+ * is a descriptor for MOUNT_ATTR_IDMAP, 0 without.
  * ENOSYS before Linux 5.12. Called by number: glibc before 2.36 has no wrapper. */
 SHIM(mountSetattr)
 {
-	struct args a = args_open(env, info, 3);
+	struct args a = args_open(env, info, 4);
 	int fd = arg_int(&a);
 	struct { /* struct mount_attr: its header clashes with sys/mount.h */
 		uint64_t set, clear, propagation, userns_fd;
@@ -68,6 +69,7 @@ SHIM(mountSetattr)
 
 	attr.set = arg_u64(&a);
 	attr.clear = arg_u64(&a);
+	attr.userns_fd = arg_u64(&a);
 
 	if (a.failed)
 		return reply(env, -a.failed);

@@ -46,7 +46,7 @@ const MOUNT_OPTIONS: Record<ByteString, (value: ByteString | undefined) => ByteS
   statfs: value => `statfs=${needed('statfs', value)}`, // not an option of mount.composefs; accepted for mounts by fstab(5)
   upperdir: value => `upperdir=${escapedPath(needed('upperdir', value))}`,
   workdir: value => `workdir=${escapedPath(needed('workdir', value))}`,
-  idmap: () => refuse('idmap: owners cannot be mapped yet'),
+  idmap: value => `idmap=${escapedPath(needed('idmap', value))}`,
 };
 
 /** The program accepts only these options, but mount(8) also passes the options that fstab(5) allows for every filesystem. */

@@ -1,3 +1,4 @@
+import type { ByteString } from '../sys/bytes.ts';
 import type { OwnerOptions } from './owners.ts';
 
 /** A mount flag that disables devices, set-user-ID programs, or all programs of the layers. */
@@ -24,6 +25,8 @@ export interface DriverOptions {
   readonly acl: boolean;
   /** Owners that are shown in place of those that the layers store; absent if none are. */
   readonly owners?: OwnerOptions;
+  /** The path of a user namespace by whose mapping the mount shows owners. */
+  readonly idmap?: ByteString;
   /** Whether each FUSE message is traced in one line. */
   readonly debug: boolean;
   /** low: CPUs do not sleep while requests follow each other closely. */

@@ -98,6 +98,8 @@ export class OverlayServer {
     this.restrictions = restrictionsOf(stack, driver, this.overlay.layers);
     if (stack.upper && driver.transport !== 'dev')
       throw new ErrnoError(EINVAL, `transport=${driver.transport}: not for a mount with upperdir`);
+    if (stack.upper && driver.idmap !== undefined)
+      throw new ErrnoError(EINVAL, 'option idmap: not for a mount with upperdir');
     if (driver.passthrough === 'on' && !this.isPrivileged) {
       throw new ErrnoError(EPERM, 'passthrough=on needs CAP_SYS_ADMIN');
     }
@@ -187,6 +189,7 @@ export class OverlayServer {
       writes,
       handles: this.hasHandles,
       ioUring: this.ring !== undefined,
+      mapsIds: this.driver.idmap !== undefined,
     };
   }
 

@@ -3,6 +3,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { ByteString } from '../sys/bytes.ts';
+import { EINVAL, EPERM, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
 import {
@@ -23,6 +24,7 @@ const FSCONFIG_SET_FLAG = 0;
 const FSCONFIG_SET_STRING = 1;
 const FSCONFIG_CMD_CREATE = 6;
 const OPEN_TREE_CLONE = 1;
+const MOUNT_ATTR_IDMAP = 0x100000;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const MOVE_MOUNT_T_SYMLINKS = 0x10;
 
@@ -87,6 +89,21 @@ export class DetachedMount implements Connection {
       await ended; // its current directory would keep the filesystem busy
     }
     return this.part >= 0;
+  }
+
+  /**
+   * Has the mount show owners by the mapping of a user namespace. The connection must have agreed to ALLOW_IDMAP.
+   * @param namespace a descriptor of it
+   * @param shown the option, for messages. Throws ErrnoError that begins with it.
+   */
+  mapIds(namespace: number, shown: string): void {
+    const mount = this.part < 0 ? this.whole : this.part;
+    const result = native.mountSetattr(mount, MOUNT_ATTR_IDMAP, 0, namespace);
+    if (result === -EINVAL)
+      throw new ErrnoError(EINVAL, `${shown}: not a user namespace with a mapping, or a kernel before 6.12`);
+    if (result === -EPERM)
+      throw new ErrnoError(EPERM, `${shown}: needs CAP_SYS_ADMIN, and a namespace that is not the initial one`);
+    must(result, shown);
   }
 
   /** Mounts the selected directory, or the whole filesystem if there is none. Throws ErrnoError as mountFuse does. */

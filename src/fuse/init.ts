@@ -70,6 +70,8 @@ export interface Wanted {
   readonly writes?: boolean;
   /** File handles stay valid after the kernel has forgotten their inodes: LOOKUP of "." and ".." is answered. */
   readonly handles?: boolean;
+  /** The mount may show other owners than the filesystem has: the kernel no longer says who asks. */
+  readonly mapsIds?: boolean;
 }
 
 /** The result of INIT. */
@@ -114,6 +116,7 @@ const accepted: ReadonlyMap<InitFlagName, When> = new Map<InitFlagName, When>([
   ['DIRECT_IO_ALLOW_MMAP', always], // files opened with DIRECT_IO can be executed and mapped
   ['PASSTHROUGH', wanted => wanted.passthroughDepth > 0],
   ['OVER_IO_URING', wanted => wanted.ioUring === true],
+  ['ALLOW_IDMAP', wanted => wanted.mapsIds === true],
   ['EXPORT_SUPPORT', wanted => wanted.handles === true],
   ['NO_EXPORT_SUPPORT', wanted => wanted.handles !== true], // else handles become stale when the kernel forgets the inode
 ]);

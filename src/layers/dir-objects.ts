@@ -354,12 +354,12 @@ export const cloneOf = (directory: number): number =>
 
 /** Has no read through a clone change access times. @returns 0 or -errno, -ENOSYS before Linux 5.12 */
 export const withoutAccessTimes = (clone: number): number =>
-  native.mountSetattr(clone, MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME);
+  native.mountSetattr(clone, MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME, 0);
 
 /** @returns the clone without devices and access times, or -1 before Linux 5.12 */
 function plainOf(clone: number): number {
   if (clone < 0) return -1;
-  if (native.mountSetattr(clone, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME) === 0) return clone;
+  if (native.mountSetattr(clone, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME, 0) === 0) return clone;
   native.close(clone);
   return -1;
 }

@@ -241,7 +241,10 @@ const UIDMAPPING =
   'owners as they are shown: COUNT uids from STORED on, in the layers, are shown as those from SHOWN on, and stored so when a file ' +
   'is made or changes its owner; any other is the overflow id, 65534; the order of the numbers is that of fuse-overlayfs';
 const SQUASH_TO_UID = 'the uid that all files show; a change of owner that is not allowed here is then no error';
-const NO_IDS = 'owners are mapped by uidmapping and gidmapping alone';
+const IDMAP =
+  'a user namespace, such as `/proc/PID/ns/user`, by whose mapping the mount shows owners: its root is the owner of what root owns ' +
+  'in the layers, as in mount.composefs; without upperdir, for root, and from Linux 6.12 on';
+const NO_IDS = 'owners are mapped by idmap, uidmapping and gidmapping alone';
 const NO_REMOTE = 'remote layers are not supported yet';
 const NO_LABELS = 'a security context cannot be chosen yet';
 const FUSE = 'An option of FUSE that changes nothing here.';
@@ -290,7 +293,7 @@ export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteSt
   ['negative_timeout', seconds('seconds that the kernel may keep misses', 'negativeTimeout')],
   ['dentry_cache', valued('N', DENTRY_CACHE, takeDentries)],
   ['timeout', seconds('`entry_timeout` and `attr_timeout` at once', 'entryTimeout', 'attrTimeout')],
-  ['fd', refused('a descriptor that is mounted already cannot be served yet')],
+  ['fd', refused('the mount point /dev/fd/N names a descriptor that is mounted already')],
   ['auto_unmount', idle('A mount never outlives its daemon.')],
   ...names('kernel_cache auto_cache noauto_cache direct_io use_ino readdir_ino nonempty big_writes', idle(FUSE)),
   ...names('async_read sync_read atomic_o_trunc clone_fd max_idle_threads max_threads max_write', idle(FUSE)),
@@ -304,7 +307,8 @@ export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteSt
   ['squash_to_root', flag('`squash_to_uid=0` and `squash_to_gid=0`, unless those are given', squashToRoot)],
   ['squash_to_uid', squashed('uids', SQUASH_TO_UID)],
   ['squash_to_gid', squashed('gids', 'the same for groups')],
-  ...names('idmap uid gid umask', refused(NO_IDS)),
+  ['idmap', valued('PATH', IDMAP, ({ driver }, value) => Object.assign(driver, { idmap: unescaped(value) }))],
+  ...names('uid gid umask', refused(NO_IDS)),
   ['noxattrs', refused('extended attributes are shown as they are')],
   ['plugins', refused(NO_REMOTE)],
 

@@ -176,6 +176,11 @@ export class Overlay implements Stack {
     return above && isDirectory(above.mode) && layer.holds(above.ino) ? this.recall(above.ino) : -ESTALE;
   }
 
+  /** The inode number of an object itself, whatever it is a copy of. */
+  inoOf(object: Inode): number {
+    return this.numbers.of(object);
+  }
+
   /** The node of an inode that has nothing below it. */
   nodeOf(top: Inode): Node {
     return this.node({ stack: [top], data: undefined, origin: undefined, xwhiteouts: false });

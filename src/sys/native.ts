@@ -34,7 +34,7 @@ export interface Native {
   /** open_tree(2). */
   openTree(dirfd: number, path: ByteString, flags: number): number;
   /** mount_setattr(2): sets and clears MOUNT_ATTR_* flags of the mount whose root is `fd`. */
-  mountSetattr(fd: number, set: number, clear: number): number;
+  mountSetattr(fd: number, set: number, clear: number, userns: number): number;
   /** fsopen(2): a filesystem context to configure. */
   fsopen(type: ByteString): number;
   /** fsconfig(2); an empty string is passed as NULL. */

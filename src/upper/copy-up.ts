@@ -21,6 +21,7 @@ import { copyData } from './copy-data.ts';
 import { isCounted, linkUp, lowerLink } from './hard-links.ts';
 import type { UpperNode } from './node.ts';
 import { protattrOf } from './protection.ts';
+import { ownsData, TakenData } from './taken-data.ts';
 import type { Upper } from './upper.ts';
 
 /**
@@ -58,40 +59,22 @@ export function copyUp(upper: Upper, node: UpperNode, wants: Wants, copied?: Cop
   if (isCopied && wants !== 'attributes' && node.data !== undefined) takeData(upper, node, wants);
 }
 
-/** Gives a metacopy file of the upper layer its own data. Source: kernel ovl_copy_up_meta_inode_data. */
+/** Gives a metacopy file of the upper layer its own data. */
 function takeData(upper: Upper, node: UpperNode, wants: Wants): void {
-  const times = upper.overlay.attr(node);
+  const taken = new TakenData(upper, node);
   const fd = upper.layer.openFile(node.top);
   if (fd < 0) throw upper.failure(fd, node, 'copy-up of');
   try {
     if (wants === 'data') copyVerified(upper, node, fd);
     else cutEmpty(upper, node, fd); // first: without its mark, the file would show zeros
-    ownsData(upper, node, wants === 'data' ? times : undefined);
+    if (wants === 'data') taken.done();
+    else ownsData(upper, node);
   } catch (error) {
-    leaveDataBelow(fd, times);
+    taken.failed(fd);
     throw error;
   } finally {
     native.close(fd);
   }
-}
-
-/**
- * Makes a metacopy file of the upper layer one that has its data itself: all bytes are there.
- * @param before its attributes before they were copied; undefined if the file has changed
- */
-export function ownsData(upper: Upper, node: UpperNode, before: Attr | undefined): void {
-  if (before) native.utimensat(upper.descriptor(node), '', timesOf(before), AT_EMPTY_PATH);
-  const unmarked = upper.unmark(node, upper.overlay.rules.xattrs.metacopy);
-  if (unmarked < 0) throw upper.failure(unmarked, node, 'copy-up of');
-  node.data = undefined;
-  node.origin = undefined;
-}
-
-/** Drops what was copied into a metacopy file, whose data is still below. @param before its attributes before that */
-export function leaveDataBelow(fd: number, before: Attr): void {
-  native.ftruncate(fd, 0);
-  native.ftruncate(fd, before.size);
-  native.utimensat(fd, '', timesOf(before), AT_EMPTY_PATH);
 }
 
 function cutEmpty(upper: Upper, node: UpperNode, fd: number): void {

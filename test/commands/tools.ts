@@ -74,7 +74,8 @@ withScratch(directory => {
 
   for (const [option, message] of [
     ['upperdir=up', /upperdir: needs workdir/],
-    ['idmap=/proc/self/ns/user', /idmap: owners cannot be mapped yet/],
+    ['idmap', /idmap: a value is missing/],
+    ['idmap=/nowhere', /idmap=\/nowhere: No such file or directory/],
     ['metacopy=on', /option metacopy: unknown/],
     ['digest', /digest: a value is missing/],
     ['digest=', /digest.*: needs a value/],

@@ -194,6 +194,12 @@ const cases: readonly Case[] = [
   ['attributes, then data', "chmod('big', 0o600)", "append('big', 'x')", "get('big')"],
   ['attributes, then an open that drops all data', "chmod('big', 0o600)", "put('big', 'x')"],
   ['attributes, then a shorter file', "chown('big', 1, 1)", "truncate('big', 10)", "get('big')"],
+  [
+    'attributes of a file with a capability, then an open for writing',
+    "chmod('both', 0o700)",
+    "close(open('both', O_RDWR))",
+    "listxattr('both')",
+  ],
   ['data, then attributes', "append('big', 'x')", "chown('big', 1, 1)"],
   ['a shared map', "poke('big', 50000, 'Z')", "get('big')"],
   [

@@ -35,7 +35,7 @@ const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args:
   mount: [['none', missing, 'tmpfs', 0, ''], -ENOENT],
   umount: [[missing, 0], -ENOENT],
   openTree: [[AT_FDCWD, missing, 0], -ENOENT],
-  mountSetattr: [[-1, 4, 0], refusedTo ?? -EBADF],
+  mountSetattr: [[-1, 4, 0, 0], refusedTo ?? -EBADF],
   fsopen: [['no-such-type'], refusedTo ?? -ENODEV],
   fsconfig: [[1000, 6, '', '', 0], -EBADF],
   fsmount: [[-1, 0], refusedTo ?? -EBADF],

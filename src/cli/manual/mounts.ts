@@ -172,7 +172,7 @@ export const manualOfOptions: Manual = {
     },
     {
       what: 'An option that would mislead is refused:',
-      session: ['$ lowerdata mount --fake -o idmap=/proc/1/ns/user A mnt'],
+      session: ['$ lowerdata mount --fake -o noxattrs A mnt'],
       status: 1,
     },
   ],

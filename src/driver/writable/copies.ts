@@ -6,8 +6,9 @@ import { EINTR, EIO, ErrnoError, must } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 import { isRegular } from '../../sys/stat.ts';
 import type { CopyPool } from '../../upper/copy-pool.ts';
-import { copyUp, leaveDataBelow, leavesDataBelow, ownsData, type Wants } from '../../upper/copy-up.ts';
+import { copyUp, leavesDataBelow, type Wants } from '../../upper/copy-up.ts';
 import type { UpperNode } from '../../upper/node.ts';
+import { TakenData } from '../../upper/taken-data.ts';
 import type { Upper } from '../../upper/upper.ts';
 
 /** Smaller files are copied in less time than another thread takes to wake. */
@@ -80,10 +81,9 @@ export class LargeCopies<T> {
   /** The node's own inode, which is a metacopy until all bytes are there and checked. */
   private inPlace(node: UpperNode): Target | undefined {
     const { upper } = this;
-    const before = upper.overlay.attr(node);
+    const taken = new TakenData(upper, node);
     const fd = upper.layer.openFile(node.top);
-    if (fd < 0) return undefined;
-    return { fd, done: () => ownsData(upper, node, before), failed: () => leaveDataBelow(fd, before) };
+    return fd < 0 ? undefined : { fd, done: () => taken.done(), failed: () => taken.failed(fd) };
   }
 
   /** A file in the work directory, where no metacopy is possible. */

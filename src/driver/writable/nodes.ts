@@ -19,6 +19,15 @@ interface KnownNode {
   key: string;
 }
 
+export interface NodeRules {
+  /** Called with each node that the kernel has forgotten. */
+  readonly forgotten: (node: UpperNode) => void;
+  /** The flags of an object that was found just now. */
+  readonly protectionOf: (found: Inode) => number;
+  /** The inode number of an object itself, whatever it is a copy of. */
+  readonly inoOf: (object: Inode) => number;
+}
+
 /**
  * Nodes that are kept until the kernel has forgotten them. A node is known by the object of the layer that it is made of, never
  * by st_ino: two objects may show the same. It keeps its nodeid when it is copied up.
@@ -31,25 +40,16 @@ export class WritableNodes implements NodeTable {
   private readonly byNode = new WeakMap<UpperNode, KnownNode>();
   /** The same nodes by directory and name, for changes of names that the kernel has looked up. */
   private readonly byPlace = new Map<string, UpperNode>();
-  private readonly forgotten: (node: UpperNode) => void;
-  private readonly protectionOf: (found: Inode) => number;
+  /** Nodes of the upper layer that show the number of the lower object they are copies of, by that number. */
+  private readonly byOriginIno = new Map<number, KnownNode>();
+  private readonly rules: NodeRules;
   private readonly index: LinkIndex | undefined;
   private next = FIRST_NODEID;
 
-  /**
-   * @param index keeps the links of lower files that it takes: all names of one lead to one object
-   * @param forgotten called with each node that the kernel has forgotten
-   * @param protectionOf the flags of an object that was found just now
-   */
-  constructor(
-    root: Node,
-    index: LinkIndex | undefined,
-    forgotten: (node: UpperNode) => void,
-    protectionOf: (found: Inode) => number,
-  ) {
+  /** @param index keeps the links of lower files that it takes: all names of one lead to one object */
+  constructor(root: Node, index: LinkIndex | undefined, rules: NodeRules) {
     this.index = index;
-    this.forgotten = forgotten;
-    this.protectionOf = protectionOf;
+    this.rules = rules;
     this.root = this.node(root, undefined);
   }
 
@@ -71,8 +71,21 @@ export class WritableNodes implements NodeTable {
 
   private node(found: Node, place: Place | undefined): UpperNode {
     const node = new UpperNode(found, place);
-    node.protection = this.protectionOf(found.top);
+    node.protection = this.rules.protectionOf(found.top);
+    const other = this.byOriginIno.get(node.ino);
+    if (other && this.showsOrigin(node) && other.key !== this.keyOf(node.top, place))
+      node.ino = this.rules.inoOf(node.top); // somebody copied the upper file with its xattrs: two objects are not one
     return node;
+  }
+
+  /** Whether a node of the upper layer shows the number of a lower object. */
+  private showsOrigin({ isUpper, ino, top }: UpperNode): boolean {
+    return isUpper && ino !== this.rules.inoOf(top);
+  }
+
+  private noteOrigin(known: KnownNode): void {
+    const { node } = known;
+    if (this.showsOrigin(node) && !this.byOriginIno.has(node.ino)) this.byOriginIno.set(node.ino, known);
   }
 
   remember(node: Node): Nodeid {
@@ -116,6 +129,7 @@ export class WritableNodes implements NodeTable {
     this.known.set(known.nodeid, known);
     this.byKey.set(known.key, known);
     this.byNode.set(node, known);
+    this.noteOrigin(known);
     this.settle(node, node.place);
     return known.nodeid;
   }
@@ -132,6 +146,7 @@ export class WritableNodes implements NodeTable {
     this.dropKey(known);
     known.key = this.keyOf(node.top, node.place);
     this.byKey.set(known.key, known);
+    this.noteOrigin(known);
   }
 
   /** Without the index, a lower file with several names is an object for each of them: a change of one does not change the others. */
@@ -150,10 +165,11 @@ export class WritableNodes implements NodeTable {
     known.lookups -= count;
     if (known.lookups > 0) return false;
     this.dropKey(known);
+    if (this.byOriginIno.get(known.node.ino) === known) this.byOriginIno.delete(known.node.ino);
     this.leave(known.node);
     this.known.delete(nodeid);
     this.byNode.delete(known.node);
-    this.forgotten(known.node);
+    this.rules.forgotten(known.node);
     return true;
   }
 }

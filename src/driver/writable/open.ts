@@ -35,12 +35,11 @@ export function openWritable(
 ): Writable {
   const { layer, work } = roots;
   const { xattrs } = overlay.rules;
-  const nodes = new WritableNodes(
-    overlay.root,
-    overlay.index,
-    node => changes.forgotten(node),
-    found => protectionOf(layer, xattrs, found),
-  );
+  const nodes = new WritableNodes(overlay.root, overlay.index, {
+    forgotten: node => changes.forgotten(node),
+    protectionOf: found => protectionOf(layer, xattrs, found),
+    inoOf: object => overlay.inoOf(object),
+  });
   const upper = new Upper(overlay, layer, work, rules, {
     copiedUp: node => changes.copiedUp(node),
     settle: (node, place) => nodes.settle(node, place),

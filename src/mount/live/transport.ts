@@ -11,7 +11,9 @@ import { type FuseMountOptions, type Mounter, mounter, mountFuse } from '../../f
 import type { MountPoint } from '../../fuse/mount-point.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
 import { printable } from '../../sys/bytes.ts';
-import { EINVAL, EIO, ErrnoError } from '../../sys/errno.ts';
+import { EINVAL, EIO, EPERM, ErrnoError, must } from '../../sys/errno.ts';
+import { native } from '../../sys/native.ts';
+import { AT_FDCWD } from '../../sys/statx.ts';
 import type { MountPlan } from '../plan.ts';
 import { withResolvers } from './resolvers.ts';
 
@@ -51,6 +53,7 @@ export function whyUnconfined({ driver }: MountPlan): string | undefined {
 
 export async function openServer(plan: MountPlan, log: (line: string) => void): Promise<Server> {
   if (plan.driver.transport !== 'fuse-native') return new OwnServer(plan, log);
+  if (plan.driver.idmap !== undefined) throw new ErrnoError(EINVAL, 'option idmap: not with transport=fuse-native');
   const { FuseNativeServer } = await import('../../driver/fuse-native.ts');
   const server = new FuseNativeServer(plan.stack, plan.driver, log);
   const restrictions = addedTo(plan, server.restrictions);
@@ -89,10 +92,13 @@ class OwnServer implements Server {
   /** The limits of this process, or the reason why there are none. */
   private readonly limits: Limits | string;
   private readonly end: (how: string) => void;
+  /** The user namespace by which owners are mapped. */
+  private readonly namespace: { readonly fd: number; readonly shown: string } | undefined;
 
   constructor(plan: MountPlan, log: (line: string) => void) {
     this.plan = plan;
     this.log = log;
+    this.namespace = openNamespace(plan);
     this.server = new OverlayServer(plan.stack, plan.driver);
     this.limits = whyUnconfined(plan) ?? new Limits(plan.stack);
     const { promise, resolve } = withResolvers<string>();
@@ -109,7 +115,13 @@ class OwnServer implements Server {
     const { plan, server } = this;
     const restrictions = addedTo(plan, server.restrictions);
     const made = { ...restricted(options, restrictions), rootPermissions: server.rootPermissions };
-    const detached = server.mountsMerged ? DetachedMount.make(made) : undefined;
+    const { namespace } = this;
+    const detached = server.mountsMerged || namespace ? DetachedMount.make(made) : undefined;
+    if (namespace && !detached)
+      throw new ErrnoError(
+        EPERM,
+        `${namespace.shown}: needs CAP_SYS_ADMIN, fsopen(2), and a source of at most 255 bytes`,
+      );
     const { fd, by } = detached ?? (await mountFuse(mountpoint, made));
     const connected = server.connect(fd, this.log, trace);
     if (typeof connected === 'string') {
@@ -124,7 +136,12 @@ class OwnServer implements Server {
   }
 
   async adopt(handed: HandedConnection, watched: boolean): Promise<Mounted> {
-    const { server } = this;
+    const { server, namespace } = this;
+    if (namespace)
+      throw new ErrnoError(
+        EINVAL,
+        `${namespace.shown}: ${printable(handed.shown)} is mounted already, without a mapping`,
+      );
     handed.check(server.restrictions);
     const by = mounter();
     const connected = handed.orNotMounted(() => server.connect(handed.fd, this.log, trace));
@@ -154,20 +171,34 @@ class OwnServer implements Server {
   /** Serves before the mount is in its place. Until then only a shell of this process can send requests. */
   private async place(detached: DetachedMount, mountpoint: MountPoint, connected: Connected): Promise<void> {
     this.serve(connected);
+    const { namespace } = this;
     try {
-      const name = connected.holdMerged(true);
-      const taken = await Promise.race([detached.take(name), this.ended]);
-      if (typeof taken === 'string') throw new ErrnoError(EIO, `${printable(mountpoint.shown)}: ${taken} too early`);
-      if (!taken) connected.holdMerged(false);
+      if (this.server.mountsMerged) await this.takeMerged(detached, mountpoint, connected);
+      if (namespace) detached.mapIds(namespace.fd, namespace.shown);
       await detached.place(mountpoint);
     } finally {
       detached.close();
+      if (namespace) native.close(namespace.fd);
     }
+  }
+
+  private async takeMerged(detached: DetachedMount, { shown }: MountPoint, connected: Connected): Promise<void> {
+    const name = connected.holdMerged(true);
+    const taken = await Promise.race([detached.take(name), this.ended]);
+    if (typeof taken === 'string') throw new ErrnoError(EIO, `${printable(shown)}: ${taken} too early`);
+    if (!taken) connected.holdMerged(false);
   }
 
   private serve({ serve }: Connected): void {
     serve().then(this.end, (error: Error) => this.end(`serving failed: ${error.message}`));
   }
+}
+
+function openNamespace({ driver }: MountPlan): { fd: number; shown: string } | undefined {
+  const { idmap } = driver;
+  if (idmap === undefined) return undefined;
+  const shown = `option idmap=${printable(idmap)}`;
+  return { fd: must(native.openat2(AT_FDCWD, idmap, 0, 0), shown), shown };
 }
 
 /** Writes a line to stderr. A failure to write it must not end the mount. */
