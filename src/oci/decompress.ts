@@ -108,8 +108,8 @@ const FRAME = Buffer.from('28b52ffd04580900007823110483', 'hex');
 /** Whether Node.js decodes zstd to its end: early versions stop after one frame. */
 const decodesAllFrames = (): boolean => zstdDecompressSync?.(Buffer.concat([FRAME, FRAME])).length === 2;
 
-/** Decodes zstd by Node.js, or else by a package. */
-const unzstd: Decoder = (chunks, what) =>
+/** Decodes zstd by Node.js, or else by a package. Throws ErrnoError EUCLEAN for bytes that are damaged or cut off. */
+export const unzstd: Decoder = (chunks, what) =>
   createZstd && decodesAllFrames()
     ? through(createZstd({ chunkSize: CHUNK_BYTES }), chunks, `${what}: zstd`)
     : unzstdByPackage(chunks, `${what}: zstd`);
