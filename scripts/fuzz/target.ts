@@ -6,7 +6,7 @@ export interface Target {
   /** Makes an input, which depends on nothing but the random numbers. */
   make(random: Random): Uint8Array;
   /** Feeds an input to the code. Throws if an invariant is violated, or if the code throws an error that it must not throw. */
-  check(input: Uint8Array): void;
+  check(input: Uint8Array): void | Promise<void>;
 }
 
 /** An invariant that does not hold. */

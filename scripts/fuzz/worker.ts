@@ -9,12 +9,12 @@ const counter = new Int32Array(notes, 0, 2);
 const noted = new Uint8Array(notes, NOTED_INPUT_AT);
 
 /** Checks an input, after recording it in the notes. */
-function attempt(input: Uint8Array): Failure | undefined {
+async function attempt(input: Uint8Array): Promise<Failure | undefined> {
   noted.set(input.subarray(0, noted.length));
   Atomics.store(counter, 1, Math.min(input.length, noted.length));
   Atomics.add(counter, 0, 1);
   try {
-    check(input);
+    await check(input);
   } catch (error) {
     const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
     return { input: new Uint8Array(input), message };
@@ -22,13 +22,14 @@ function attempt(input: Uint8Array): Failure | undefined {
   return undefined;
 }
 
-function run(): Outcome {
-  if (only) return { cases: 1, failure: attempt(only) };
+async function run(): Promise<Outcome> {
+  if (only) return { cases: 1, failure: await attempt(only) };
   const end = performance.now() + seconds * 1000;
   let cases = 0;
   let failure: Failure | undefined;
-  for (; failure === undefined && performance.now() < end; cases++) failure = attempt(make(new Random(seed, cases)));
+  for (; failure === undefined && performance.now() < end; cases++)
+    failure = await attempt(make(new Random(seed, cases)));
   return { cases, failure };
 }
 
-parentPort?.postMessage(run());
+parentPort?.postMessage(await run());
