@@ -25,6 +25,9 @@ export interface OpenImage {
   readonly manifest: string | undefined;
   /** The digest of the configuration. */
   readonly config: string;
+  /** The bytes of both. */
+  readonly manifestBytes: Uint8Array | undefined;
+  readonly configBytes: Uint8Array;
   /** From the lowest one upwards. */
   readonly layers: readonly ImageLayer[];
   readonly source: ImageSource;
@@ -108,16 +111,19 @@ export async function manifestImage(
   places: Places,
   platform: Platform | undefined,
 ): Promise<OpenImage> {
-  const { digest, manifest } = await findManifest(source, places, platform);
+  const { digest, bytes: manifestBytes, manifest } = await findManifest(source, places, platform);
   const path = places.blob(manifest.config.digest);
   checkConfigType(manifest.config, source.shown);
-  const { rootfs, ...own } = readConfig(await source.document(path, manifest.config), `${source.shown}/${path}`);
+  const configBytes = await source.document(path, manifest.config);
+  const { rootfs, ...own } = readConfig(configBytes, `${source.shown}/${path}`);
   checkPlatform(own, platform, source);
   const layers = manifest.layers.map(blob => ({ path: places.blob(blob.digest), blob }));
   for (const layer of layers) checkLayerType(layer.blob, `${source.shown}/${layer.path}`);
   return {
     manifest: digest,
     config: manifest.config.digest,
+    manifestBytes,
+    configBytes,
     layers: withDiffIds(layers, rootfs.diff_ids, source),
     source,
   };
@@ -128,8 +134,8 @@ async function findManifest(
   source: ImageSource,
   { top, topDigest, choose, manifest: pathOf }: Places,
   platform: Platform | undefined,
-): Promise<{ digest: string; manifest: Manifest }> {
-  const bytes = await source.document(top, topDigest === undefined ? undefined : { digest: topDigest });
+): Promise<{ digest: string; bytes: Uint8Array; manifest: Manifest }> {
+  let bytes = await source.document(top, topDigest === undefined ? undefined : { digest: topDigest });
   let document = readIndexOrManifest(bytes, `${source.shown}/${top}`);
   let digest = topDigest ?? sha256Of(bytes);
   for (let depth = 0; document.manifests !== undefined; depth++) {
@@ -138,13 +144,14 @@ async function findManifest(
     const { manifests } = document;
     const chosen = chooseImage(depth === 0 && choose ? choose(manifests, source) : manifests, platform, source);
     const path = pathOf(chosen.digest);
-    document = readIndexOrManifest(await source.document(path, chosen), `${source.shown}/${path}`);
+    bytes = await source.document(path, chosen);
+    document = readIndexOrManifest(bytes, `${source.shown}/${path}`);
     digest = chosen.digest;
   }
-  return { digest, manifest: document };
+  return { digest, bytes, manifest: document };
 }
 
-const sha256Of = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+export const sha256Of = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 
 const TAG = 'org.opencontainers.image.ref.name';
 
@@ -236,11 +243,14 @@ async function dockerImage(
   if (image === undefined)
     throw new ErrnoError(ENOENT, `${source.shown}: no image has the name ${name}; the names are: ${list}`);
   if (more.length > 0) throw new ErrnoError(EINVAL, `${source.shown}: several images; choose one by its name: ${list}`);
-  const bytes = await source.document(image.Config);
-  const { rootfs, ...own } = readConfig(bytes, `${source.shown}/${image.Config}`);
+  const configBytes = await source.document(image.Config);
+  const { rootfs, ...own } = readConfig(configBytes, `${source.shown}/${image.Config}`);
   checkPlatform(own, platform, source);
   const layers = image.Layers.map(path => ({ path, blob: undefined }));
-  return { manifest: undefined, config: sha256Of(bytes), layers: withDiffIds(layers, rootfs.diff_ids, source), source };
+  return {
+    ...{ manifest: undefined, manifestBytes: undefined, config: sha256Of(configBytes), configBytes },
+    ...{ layers: withDiffIds(layers, rootfs.diff_ids, source), source },
+  };
 }
 
 /** Whether a name in an archive is the given one, which may lack its tag or the names of Docker's own registry. */

@@ -4,11 +4,17 @@ import { writeStaged } from '../composefs/write.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { measureBytes, parametersOf } from '../verity/digest.ts';
-import { type OpenImage, readLayer } from './image.ts';
+import { type ImageLayer, type OpenImage, readLayer } from './image.ts';
 import { finishTree } from './merge/finish.ts';
 import { Merge, type MergeCounts } from './merge/layer.ts';
 import { LayeredTree, type Whiteouts } from './merge/tree.ts';
 import type { Repository } from './repository.ts';
+import type { ImageSource } from './source.ts';
+import { layerStream, manifestStream } from './streams/names.ts';
+import { recordImage } from './streams/record-image.ts';
+import { LayerRecorder } from './streams/recorder.ts';
+import { findLayer, type RecordedLayer, replayLayer } from './streams/replay.ts';
+import { Streams } from './streams/stored.ts';
 import { TarParser } from './tar/parser.ts';
 
 /** The most entries of all layers together. */
@@ -32,24 +38,28 @@ export interface Pulled {
   /** What the other rule for whiteouts makes, if it differs: the digest of its image, or why there is none. */
   readonly other: { readonly digest: string } | { readonly fault: string } | undefined;
   readonly counts: MergeCounts;
+  /** How many layers the repository had before. */
+  readonly knownLayers: number;
 }
 
 /**
- * Merges the layers of an image, and adds the result and the data of its files to a repository. Throws ErrnoError: for a layer that
- * is damaged or cannot be applied, with its path and the entry; EINVAL for an image that has not the expected digest, which is not
- * added.
+ * Merges the layers of an image, and adds the result and the data of its files to a repository, and what it was made of. Layers that
+ * the repository has are not read from the source. Throws ErrnoError: for a layer that is damaged or cannot be applied, with its path
+ * and the entry; EINVAL for an image that has not the expected digest, which is not added.
  */
 export async function pull(image: OpenImage, repository: Repository, options: PullOptions): Promise<Pulled> {
-  const merge = new Merge(new LayeredTree(options.whiteouts), repository.objects, name => name === CAPABILITY);
-  image.source.fetchAhead?.(image.layers, () => repository.makeUnnamedFile());
-  for (const [number, layer] of image.layers.entries()) {
-    const progress = options.progress(number);
-    try {
-      await applyLayer(merge, image, layer, progress.update);
-    } finally {
-      progress.stop();
-    }
+  const streams = new Streams(repository);
+  try {
+    return await pullInto(streams, image, options);
+  } finally {
+    streams.close();
   }
+}
+
+async function pullInto(streams: Streams, image: OpenImage, options: PullOptions): Promise<Pulled> {
+  const { repository } = streams;
+  const merge = new Merge(new LayeredTree(options.whiteouts), repository.objects, name => name === CAPABILITY);
+  const { layers, knownLayers } = await applyLayers(streams, merge, image, options);
   repository.objects.finish();
   const staging: StageOptions = { minVersion: repository.imageVersion };
   const faults = finishTree(merge.tree);
@@ -60,8 +70,12 @@ export async function pull(image: OpenImage, repository: Repository, options: Pu
     throw new ErrnoError(EINVAL, `the image has the digest ${digest}, but ${expected} is expected`);
   const other = otherDigest(merge, digest, repository, staging);
   repository.addImage(bytes);
-  if (name !== undefined) repository.nameImage(digest, name);
-  return { digest, imageBytes: bytes.length, faults, other, counts: merge.counts };
+  const manifest = await recordImage(streams, image, layers, digest);
+  if (name !== undefined) {
+    repository.nameImage(digest, name);
+    streams.tag(name, manifestStream(manifest));
+  }
+  return { digest, imageBytes: bytes.length, faults, other, counts: merge.counts, knownLayers };
 }
 
 /** The xattr that is kept: all others are of the machine that made the layer. Source: composefs-rs, is_allowed_container_xattr. */
@@ -70,26 +84,76 @@ const CAPABILITY = 'security.capability';
 const hexDigest = (bytes: Uint8Array, { algorithm }: Repository): string =>
   Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
 
-async function applyLayer(
+/** Applies all layers. @returns what the repository has of each, and of how many layers it had that before */
+async function applyLayers(
+  streams: Streams,
   merge: Merge,
-  { source }: OpenImage,
-  layer: OpenImage['layers'][number],
-  count: (bytes: number) => void,
-): Promise<void> {
-  merge.beginLayer();
-  const shown = `${source.shown}/${layer.path}`;
-  const parser = new TarParser(merge, ENTRIES_MAX - merge.counts.entries);
-  const naming = (apply: () => void): void => {
-    try {
-      apply();
-    } catch (error) {
-      if (error instanceof ErrnoError) throw new ErrnoError(error.errno, `${shown}: ${error.message}`);
-      throw error;
-    }
-  };
-  for await (const piece of readLayer(source, layer, count)) naming(() => parser.push(piece));
-  naming(() => parser.finish());
+  { source, layers }: OpenImage,
+  options: PullOptions,
+): Promise<{ layers: RecordedLayer[]; knownLayers: number }> {
+  const recorded = new Map<string, RecordedLayer>();
+  const missing = new Map<string, ImageLayer>();
+  for (const layer of layers) {
+    if (recorded.has(layer.diffId) || missing.has(layer.diffId)) continue;
+    const found = await findLayer(streams, layer.diffId, ENTRIES_MAX);
+    if (found) recorded.set(layer.diffId, found);
+    else missing.set(layer.diffId, layer);
+  }
+  const knownLayers = layers.filter(({ diffId }) => recorded.has(diffId)).length;
+  source.fetchAhead?.([...missing.values()], () => streams.repository.makeUnnamedFile());
+  for (const [number, layer] of layers.entries()) {
+    merge.beginLayer();
+    const known = recorded.get(layer.diffId);
+    if (known) await applyKnown(streams, merge, known, `${source.shown}/${layer.path}`);
+    else recorded.set(layer.diffId, await applyNew(streams, merge, source, layer, options.progress(number)));
+  }
+  return { layers: layers.map(({ diffId }) => recorded.get(diffId) as RecordedLayer), knownLayers };
 }
+
+const entriesLeft = ({ counts }: Merge): number => ENTRIES_MAX - counts.entries;
+
+async function applyKnown(streams: Streams, merge: Merge, { stream }: RecordedLayer, shown: string): Promise<void> {
+  try {
+    await replayLayer(streams, stream, merge, entriesLeft(merge));
+  } catch (error) {
+    throw named(error, shown);
+  }
+}
+
+/** Reads a layer from its source, and records it when it has been checked. */
+async function applyNew(
+  streams: Streams,
+  merge: Merge,
+  source: ImageSource,
+  layer: ImageLayer,
+  progress: ReturnType<PullOptions['progress']>,
+): Promise<RecordedLayer> {
+  const writer = streams.begin();
+  try {
+    const recorder = new LayerRecorder(merge, writer, streams.parts);
+    const parser = new TarParser(recorder, entriesLeft(merge));
+    const naming = (apply: () => void): void => {
+      try {
+        apply();
+      } catch (error) {
+        throw named(error, `${source.shown}/${layer.path}`);
+      }
+    };
+    for await (const piece of readLayer(source, layer, progress.update)) {
+      naming(() => parser.push(piece));
+      recorder.record(piece);
+    }
+    naming(() => parser.finish());
+    return { archiveBytes: writer.fileBytes, stream: streams.add(layerStream(layer.diffId), 'layer', writer) };
+  } finally {
+    writer.close();
+    progress.stop();
+  }
+}
+
+/** An error with what it is about in front. */
+const named = (error: unknown, shown: string): unknown =>
+  error instanceof ErrnoError ? new ErrnoError(error.errno, `${shown}: ${error.message}`) : error;
 
 /** What the other rule for whiteouts makes, unless that is the same. */
 function otherDigest(merge: Merge, digest: string, repository: Repository, staging: StageOptions): Pulled['other'] {

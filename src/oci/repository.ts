@@ -6,6 +6,7 @@
  * objects/35/d02f…    files and images, named by their fs-verity digests
  * images/35d02f…      -> ../objects/35/d02f…
  * images/refs/NAME    -> ../35d02f…
+ * streams/…           what images were made of; see oci/streams
  * ```
  * Source: composefs-rs, crates/composefs/src/repository_format.rs.
  */
@@ -27,9 +28,12 @@ import { native } from '../sys/native.ts';
 import { writeAll } from '../sys/streams.ts';
 import type { Algorithm } from '../verity/digest.ts';
 import { checkAlgorithm, newMeta, type RepositoryMeta, readMeta } from './repository-meta.ts';
+import { encodeTag } from './streams/names.ts';
 
 const META = 'meta.json';
 const META_BYTES_MAX = 1 << 16;
+/** The longest name of a file. */
+const NAME_BYTES_MAX = 255;
 const TEMPORARY = '.tmp-';
 const DEFAULT_ALGORITHM: Algorithm = 'sha256';
 const O_DIRECTORY = 0o200000;
@@ -46,8 +50,8 @@ export class Repository {
   readonly algorithm: Algorithm;
   /** The version of composefs that its images have. */
   readonly imageVersion: 0 | 1;
-  readonly #fd: number;
-  readonly #store: Store;
+  readonly fd: number;
+  readonly store: Store;
   readonly objects: ObjectStream;
 
   /**
@@ -58,23 +62,23 @@ export class Repository {
   constructor(path: ByteString, algorithm: Algorithm | undefined) {
     this.path = path;
     makeDirectories(path);
-    this.#fd = must(openDirectory(path, true), printable(path));
+    this.fd = must(openDirectory(path, true), printable(path));
     try {
-      must(native.flock(this.#fd, LOCK_SH), printable(path));
+      must(native.flock(this.fd, LOCK_SH), printable(path));
       const meta = this.#openMeta(algorithm);
       this.algorithm = meta.algorithm;
       this.imageVersion = meta.imageVersion;
-      this.#store = beginStore(`${path}/objects`);
+      this.store = beginStore(`${path}/objects`);
     } catch (error) {
-      native.close(this.#fd);
+      native.close(this.fd);
       throw error;
     }
-    this.objects = new ObjectStream(this.#store, this.algorithm);
+    this.objects = new ObjectStream(this.store, this.algorithm);
   }
 
   /** Makes a file without a name. @returns its descriptor. Throws ErrnoError with the path. */
   makeUnnamedFile(): number {
-    const { stagingFd } = this.#store;
+    const { stagingFd } = this.store;
     const shown = printable(this.path);
     const name = `${TEMPORARY}${randomBytes(8).toString('hex')}`;
     const fd = must(native.openat(stagingFd, name, O_RDWR | O_CREAT | O_EXCL, 0o600), shown);
@@ -84,37 +88,42 @@ export class Repository {
 
   /** Removes what is incomplete, at once. For a run that a signal ends. */
   abandon(): void {
-    abandonStore(this.#store);
+    abandonStore(this.store);
   }
 
   /** Syncs the names of all objects to disk, and closes the repository. */
   close(): void {
     this.objects.abandon();
-    endStore(this.#store);
-    native.close(this.#fd);
+    endStore(this.store);
+    native.close(this.fd);
   }
 
   /** Adds an image. @returns its digest in hex. Throws ErrnoError with the path. */
   addImage(bytes: Uint8Array): string {
+    const digest = this.addObject(bytes);
+    this.objects.finish();
+    this.link('images', digest, `../objects/${objectPath(digest)}`);
+    return digest;
+  }
+
+  /** Adds an object, which gets its name by `objects.finish`. @returns its digest in hex. Throws ErrnoError with the path. */
+  addObject(bytes: Uint8Array): string {
     this.objects.begin(bytes.length);
     this.objects.write(bytes);
-    const { digest } = this.objects.end();
-    this.objects.finish();
-    this.#link('images', digest, `../objects/${objectPath(digest)}`);
-    return digest;
+    return this.objects.end().digest;
   }
 
   /** Names an image, by a name that `checkName` accepts, in place of the one that had the name. Throws ErrnoError with the path. */
   nameImage(digest: string, name: ByteString): void {
     const parts = ['images', 'refs', ...name.split('/').slice(0, -1)];
-    this.#link(parts.join('/'), name.slice(name.lastIndexOf('/') + 1), `${'../'.repeat(parts.length - 1)}${digest}`);
+    this.link(parts.join('/'), name.slice(name.lastIndexOf('/') + 1), `${'../'.repeat(parts.length - 1)}${digest}`);
   }
 
-  /** Makes a symlink in a directory, which is made as well, in place of one that is there. */
-  #link(directory: ByteString, name: ByteString, target: ByteString): void {
+  /** Makes a symlink in a directory, which is made as well, in place of one that is there. Throws ErrnoError with the path. */
+  link(directory: ByteString, name: ByteString, target: ByteString): void {
     makeDirectories(`${this.path}/${directory}`);
     const shown = printable(`${this.path}/${directory}/${name}`);
-    const fd = must(openIn(this.#fd, directory, O_DIRECTORY, 0), shown);
+    const fd = must(openIn(this.fd, directory, O_DIRECTORY, 0), shown);
     try {
       const temporary = `${TEMPORARY}${randomBytes(8).toString('hex')}`;
       must(native.symlinkat(target, fd, temporary), shown);
@@ -128,10 +137,10 @@ export class Repository {
   /** Reads meta.json, or makes it in an empty directory. */
   #openMeta(wanted: Algorithm | undefined): RepositoryMeta {
     const shown = `${printable(this.path)}/${META}`;
-    let fd = openIn(this.#fd, META, 0, 0);
+    let fd = openIn(this.fd, META, 0, 0);
     if (fd === -ENOENT) {
       this.#makeMeta(wanted ?? DEFAULT_ALGORITHM, shown);
-      fd = openIn(this.#fd, META, 0, 0);
+      fd = openIn(this.fd, META, 0, 0);
     }
     must(fd, shown);
     try {
@@ -147,7 +156,7 @@ export class Repository {
 
   /** Makes meta.json; that of a run that was faster stays. */
   #makeMeta(algorithm: Algorithm, shown: string): void {
-    const others = namesIn(this.#fd);
+    const others = namesIn(this.fd);
     if (typeof others === 'number') throw new ErrnoError(-others, `${shown}: ${errnoText(others)}`);
     if (others.some(name => !name.startsWith(TEMPORARY)))
       throw new ErrnoError(
@@ -155,25 +164,31 @@ export class Repository {
         `${printable(this.path)}: neither empty nor a repository of composefs: it has no ${META}`,
       );
     const temporary = `${TEMPORARY}${randomBytes(8).toString('hex')}`;
-    const fd = must(native.openat(this.#fd, temporary, O_WRONLY | O_CREAT | O_EXCL, 0o644), shown);
+    const fd = must(native.openat(this.fd, temporary, O_WRONLY | O_CREAT | O_EXCL, 0o644), shown);
     try {
       writeAll(fd, bufferOf(newMeta(algorithm)), shown);
       must(native.fsync(fd), shown);
     } finally {
       native.close(fd);
     }
-    const file = must(openIn(this.#fd, temporary, 0, 0), shown);
+    const file = must(openIn(this.fd, temporary, 0, 0), shown);
     protect(file, algorithm);
     native.close(file);
-    const linked = native.linkat(this.#fd, temporary, this.#fd, META, 0);
-    native.unlinkat(this.#fd, temporary, 0);
+    const linked = native.linkat(this.fd, temporary, this.fd, META, 0);
+    native.unlinkat(this.fd, temporary, 0);
     if (linked !== -EEXIST) must(linked, shown);
-    must(native.fsync(this.#fd), shown);
+    must(native.fsync(this.fd), shown);
   }
 }
 
-/** Refuses a name for an image that is no path of its own. Throws ErrnoError EINVAL. */
+/** Refuses a name for an image that is no path of its own, or no tag for composefs-rs. Throws ErrnoError EINVAL. */
 export function checkName(name: ByteString): void {
+  const refuse = (why: string): never => {
+    throw new ErrnoError(EINVAL, `--name=${printable(name)}: ${why}`);
+  };
   if (!name.split('/').every(part => /^[^.\0][^\0]{0,254}$/s.test(part)))
-    throw new ErrnoError(EINVAL, `--name=${printable(name)}: parts that are empty, begin with a dot, or are too long`);
+    refuse('parts that are empty, begin with a dot, or are too long');
+  if (name.startsWith('@')) refuse('begins with @, as digests do');
+  const { length } = encodeTag(name);
+  if (length > NAME_BYTES_MAX) refuse(`as a file name, it has ${length} bytes; ${NAME_BYTES_MAX} are allowed`);
 }

@@ -8,6 +8,7 @@ import t from 'tap';
 import { scratch } from '../fixtures/layers.ts';
 import { lowerdata } from '../fixtures/mounts/mounted.ts';
 import { FakeRegistry, largestBlob } from '../fixtures/oci/fake-registry.ts';
+import { blobPath } from '../fixtures/oci/layout.ts';
 import { writeNoisyImage } from '../fixtures/oci/pulls.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 
@@ -109,5 +110,37 @@ t.test('an interruption', async t => {
   const { status, output } = await pull(ref, ...options, '--store', other);
   t.equal(status, 0, output);
   t.match(output, readFileSync(join(store, 'meta.json')) && /^[0-9a-f]{64} /);
+});
+/** The digests of the layers' blobs, from the lowest one upwards. */
+const layerBlobs: readonly string[] = JSON.parse(readFileSync(blobPath(layout, image.digest), 'utf8')).layers.map(
+  ({ digest }: { digest: string }) => digest,
+);
+/** The layers that a pull asks for. */
+async function layersAsked(...args: string[]): Promise<readonly string[]> {
+  registry.requests.length = 0;
+  const { status, output } = await pull(ref, ...options, ...args);
+  t.equal(status, 0, output);
+  return layerBlobs.filter(digest => registry.requests.some(({ path }) => path.endsWith(digest)));
+}
+
+t.test('layers that the store has', async t => {
+  t.strictSame(await layersAsked('--store', join(home, 'again')), layerBlobs, 'all are fetched at first');
+  t.strictSame(await layersAsked('--store', join(home, 'again')), [], 'and none of them again');
+  const other = join(home, 'complete');
+  const [, , last = ''] = layerBlobs;
+  const admit = registry.fault;
+  registry.fault = (request, response) => admit(request, response) || request.path.endsWith(last); // never answers
+  const { child, ended } = start(ref, ...options, '--store', other);
+  const recorded = (): string[] => {
+    const streams = join(other, 'streams');
+    return existsSync(streams) ? readdirSync(streams).filter(name => name.startsWith('oci-layer-')) : [];
+  };
+  while (recorded().length < 2) await setTimeout(20);
+  child.kill('SIGINT');
+  await ended;
+  registry.fault = admit;
+  t.equal(recorded().length, 2, 'an interrupted pull keeps the layers that were complete');
+  t.notOk(existsSync(join(other, 'images')), 'and makes no image');
+  t.strictSame(await layersAsked('--store', other), [last], 'the next one goes on from them');
 });
 t.end();

@@ -154,12 +154,13 @@ function mountCall({ path }: Repository, digest: string): ByteString {
 }
 const imagePath = (store: ByteString, digest: string): ByteString => `${store}/images/${digest}`;
 
-function linesOf({ layers }: OpenImage, repository: Repository, { digest, counts }: Pulled): ByteString[] {
+function linesOf({ layers }: OpenImage, repository: Repository, pulled: Pulled): ByteString[] {
+  const { digest, counts, knownLayers } = pulled;
   const { entries, newObjects, knownObjects, replacedObjects } = counts;
   const objects = newObjects + knownObjects + replacedObjects;
   return [
     `${digest}  ${imagePath(repository.path, digest)}`,
-    `${layers.length} layers, ${entries} entries, ${objects} files in objects: ${newObjects} new, ${knownObjects} known, ${replacedObjects} replaced`,
+    `${layers.length} layers (${knownLayers} known), ${entries} entries, ${objects} files in objects: ${newObjects} new, ${knownObjects} known, ${replacedObjects} replaced`,
     mountCall(repository, digest),
   ];
 }
@@ -167,7 +168,7 @@ function linesOf({ layers }: OpenImage, repository: Repository, { digest, counts
 function jsonOf(
   image: OpenImage,
   repository: Repository,
-  { digest, imageBytes, faults, other, counts }: Pulled,
+  { digest, imageBytes, faults, other, counts, knownLayers }: Pulled,
   { whiteouts, name }: { whiteouts: Whiteouts; name: ByteString | undefined },
 ): ByteString[] {
   const { entries, newObjects, knownObjects, replacedObjects, objectBytes } = counts;
@@ -179,6 +180,7 @@ function jsonOf(
     manifest: image.manifest ?? null,
     config: image.config,
     layers: image.layers.map(({ diffId }) => diffId),
+    knownLayers,
     canonical: faults.length === 0,
     faults,
     whiteouts,

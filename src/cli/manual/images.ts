@@ -71,7 +71,7 @@ const pull: Manual = {
       session: [
         '$ lowerdata pull oci:layout:v1 --store store --name v1',
         '...  store/images/...',
-        '1 layers, 2 entries, 1 files in objects: 1 new, 0 known, 0 replaced',
+        '1 layers (0 known), 2 entries, 1 files in objects: 1 new, 0 known, 0 replaced',
         'lowerdata mount store/images/...::store/objects MOUNTPOINT -o digest=...',
         '$ lowerdata mount store/images/refs/v1::store/objects mnt',
         '$ cat mnt/usr/hello',
@@ -85,7 +85,7 @@ const pull: Manual = {
       session: [
         '$ digest=$(lowerdata pull oci:layout:v1 --store store | head -c 64)',
         '$ lowerdata pull oci:layout:v1 --store other --expect $digest | tail -n +2 | head -n 1',
-        '1 layers, 2 entries, 1 files in objects: 1 new, 0 known, 0 replaced',
+        '1 layers (0 known), 2 entries, 1 files in objects: 1 new, 0 known, 0 replaced',
       ],
     },
   ],
@@ -103,6 +103,10 @@ const pull: Manual = {
     ['/etc/containers/certs.d/HOST', 'Certificates for a registry; see containers-certs.d(5).'],
     ['STORE/objects', 'The data of files, and images.'],
     ['STORE/images', 'A symlink for each image, named by its digest; in `refs`, by the name of `--name`.'],
+    [
+      'STORE/streams',
+      'What images were made of: manifests, configurations and layers; in `refs/oci`, by the name of `--name`.',
+    ],
     ['STORE/meta.json', 'What makes the directory a repository of composefs.'],
   ],
   see: [

@@ -1,7 +1,7 @@
 /** Applies the entries of layers to a tree, and puts the data of their files into a store. */
 import { addXattr, newInode, setPayload, type TreeInode } from '../../composefs/tree.ts';
 import type { ObjectStream } from '../../store/object-stream.ts';
-import { objectPath } from '../../store/objects.ts';
+import { type Added, objectPath } from '../../store/objects.ts';
 import { type ByteString, byteStringOf, detached } from '../../sys/bytes.ts';
 import { EFBIG, EINVAL, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
 import { makeRdev, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG } from '../../sys/stat.ts';
@@ -14,7 +14,7 @@ const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
 
 /** The largest file whose data the image itself holds. Source: composefs-rs, INLINE_CONTENT_MAX_V0. */
-const INLINE_BYTES_MAX = 64;
+export const INLINE_BYTES_MAX = 64;
 /** The largest size of all sparse files together: their holes take no space in an archive, but all of them are measured. */
 const SPARSE_BYTES_MAX = 2 ** 36;
 /** The memory that an entry takes besides its texts, and the most that all entries may take. Node.js ends near 4 GiB. */
@@ -60,6 +60,7 @@ export class Merge implements TarVisitor {
   /** The file whose data comes, and its content if the image is to hold that. */
   #file: TreeInode | undefined;
   #content: ByteString | undefined;
+  #hasBegun = false;
 
   /** @param keepsXattr which xattrs are kept, by name */
   constructor(tree: LayeredTree, objects: ObjectStream, keepsXattr: (name: ByteString) => boolean) {
@@ -89,25 +90,46 @@ export class Merge implements TarVisitor {
   }
 
   data(bytes: Uint8Array): void {
-    if (this.#content === undefined) this.#objects.write(bytes);
+    if (this.#content === undefined) this.#begun().write(bytes);
     else this.#content += byteStringOf(bytes);
   }
 
   hole(bytes: number): void {
-    if (this.#content === undefined) this.#objects.hole(bytes);
+    if (this.#content === undefined) this.#begun().hole(bytes);
     else this.#content += '\0'.repeat(bytes);
   }
 
-  end(): void {
+  /** @returns the digest of the object that has the file's data; undefined if the image holds it */
+  end(): string | undefined {
     const file = this.#file as TreeInode;
-    if (this.#content !== undefined) file.content = detached(this.#content);
-    else {
-      const { digest, added } = this.#objects.end();
-      file.digest = digest;
-      file.payload = objectPath(digest);
-      this.counts[`${added}Objects`]++;
-      this.counts.objectBytes += file.sizeBytes;
+    if (this.#content !== undefined) {
+      file.content = detached(this.#content);
+      return undefined;
     }
+    const { digest, added } = this.#objects.end();
+    this.#hasBegun = false;
+    this.#setObject(file, digest, added);
+    return digest;
+  }
+
+  object(digest: string): boolean {
+    if (this.#content !== undefined) return false;
+    this.#setObject(this.#file as TreeInode, digest, 'known');
+    return true;
+  }
+
+  /** The object of the file, which begins with its first bytes. */
+  #begun(): ObjectStream {
+    if (!this.#hasBegun) this.#objects.begin((this.#file as TreeInode).sizeBytes);
+    this.#hasBegun = true;
+    return this.#objects;
+  }
+
+  #setObject(file: TreeInode, digest: string, added: Added): void {
+    file.digest = digest;
+    file.payload = objectPath(digest);
+    this.counts[`${added}Objects`]++;
+    this.counts.objectBytes += file.sizeBytes;
   }
 
   #setRoot(entry: TarEntry): void {
@@ -136,7 +158,6 @@ export class Merge implements TarVisitor {
     if (entry.sizeBytes === 0) return false;
     this.#file = inode;
     this.#content = entry.sizeBytes <= INLINE_BYTES_MAX ? '' : undefined;
-    if (this.#content === undefined) this.#objects.begin(entry.sizeBytes);
     return true;
   }
 

@@ -17,6 +17,7 @@ export class ChunkParser {
   readonly #objects: number;
   readonly #fileBytes: number;
   readonly #visitor: ChunkVisitor;
+  readonly #shown: string;
   readonly #number = new Uint8Array(NUMBER_BYTES);
   #numberBytes = 0;
   /** Bytes of the chunk that are still to come. */
@@ -24,14 +25,18 @@ export class ChunkParser {
   /** The offset in the file of the next byte. */
   #at = 0;
 
-  /** @param objects how many objects the stream has @param fileBytes the size of the file */
-  constructor(objects: number, fileBytes: number, visitor: ChunkVisitor) {
+  /**
+   * @param objects how many objects the stream has @param fileBytes the size of the file
+   * @param shown the path of the stream, for messages
+   */
+  constructor(objects: number, fileBytes: number, visitor: ChunkVisitor, shown: string) {
     this.#objects = objects;
     this.#fileBytes = fileBytes;
     this.#visitor = visitor;
+    this.#shown = shown;
   }
 
-  /** Takes the next bytes. Throws ErrnoError EUCLEAN with the offset in the file; and what the visitor throws. */
+  /** Takes the next bytes. Throws ErrnoError EUCLEAN with the path and the offset in the file; and what the visitor throws. */
   push(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length; ) {
       const part = bytes.subarray(at, at + (this.#left || NUMBER_BYTES - this.#numberBytes));
@@ -50,7 +55,7 @@ export class ChunkParser {
     }
   }
 
-  /** Ends the chunks. Throws ErrnoError EUCLEAN if they are not the whole file. */
+  /** Ends the chunks. Throws ErrnoError EUCLEAN with the path if they are not the whole file. */
   finish(): void {
     if (this.#left > 0 || this.#numberBytes > 0) this.#refuse('the chunks are cut off');
     if (this.#at !== this.#fileBytes) this.#refuse(`the file ends, but it should have ${this.#fileBytes} bytes`);
@@ -68,6 +73,6 @@ export class ChunkParser {
   }
 
   #refuse(why: string): never {
-    throw new ErrnoError(EUCLEAN, `byte ${this.#at}: ${why}`);
+    throw new ErrnoError(EUCLEAN, `${this.#shown}: byte ${this.#at}: ${why}`);
   }
 }

@@ -41,6 +41,11 @@ export class StreamWriter {
     });
   }
 
+  /** The size of the file so far. */
+  get fileBytes(): number {
+    return this.#fileBytes;
+  }
+
   /** Names another stream, or an image. */
   name(name: ByteString, digest: string): void {
     indexOf(this.#streams, digest);

@@ -28,6 +28,8 @@ export interface TarEntry {
   /** The offsets in the archive of the entry's first header, extensions included, and of its data. */
   readonly at: number;
   readonly dataAt: number;
+  /** Bytes of data that the archive holds: fewer than its size for a sparse file. */
+  readonly storedBytes: number;
 }
 
 /** The type of a sparse file of GNU. */

@@ -21,6 +21,8 @@ export interface TarVisitor {
   /** The next bytes of a sparse file, all of them zeros. */
   hole(bytes: number): void;
   end(): void;
+  /** All data of a file, as an object of a store; `end` is not called then. @returns false to get the bytes instead */
+  object?(digest: string): boolean;
 }
 
 /** The most bytes of all extensions of one entry, their headers included. */
@@ -63,6 +65,8 @@ export class TarParser {
   #paddingLeft = 0;
   /** Passes the data on; undefined if it is not wanted. */
   #output: Output | undefined;
+  /** The size of a file whose data the archive holds as it is; undefined for a sparse one. */
+  #wholeBytes: number | undefined;
 
   /** @param entriesMax how many entries are accepted */
   constructor(visitor: TarVisitor, entriesMax: number) {
@@ -80,6 +84,20 @@ export class TarParser {
       at += taken;
       this.#offset += taken;
     }
+  }
+
+  /**
+   * Takes an object of a store in place of the next bytes, if these are all data of a file. Otherwise nothing happens, and the
+   * bytes have to be pushed. @returns whether it was taken
+   */
+  pushObject(digest: string, bytes: number): boolean {
+    if (this.#state !== 'data' || this.#wholeBytes !== bytes || this.#dataLeft !== bytes) return false;
+    if (this.#output && !this.#visitor.object?.(digest)) return false;
+    this.#output = undefined;
+    this.#offset += bytes;
+    this.#dataLeft = 0;
+    if (this.#paddingLeft === 0) this.#endEntry();
+    return true;
   }
 
   /** Ends the archive. Throws ErrnoError EUCLEAN if it is cut off. */
@@ -120,6 +138,7 @@ export class TarParser {
     if (this.#extension) this.#extension.bytes.set(part, this.#extension.bytes.length - this.#dataLeft);
     else this.#output?.pass(part);
     this.#dataLeft -= count;
+    if (this.#dataLeft === 0) this.#endOutput();
     if (this.#dataLeft + this.#paddingLeft === 0) this.#endData();
     return count;
   }
@@ -250,6 +269,7 @@ export class TarParser {
     const isWanted = this.#visitor.entry(this.#entryOf(header, sizeBytes, segments !== undefined));
     const whole = [{ at: 0, bytes: sizeBytes }];
     this.#output = isWanted ? new Output(this.#visitor, segments ?? whole, sizeBytes) : undefined;
+    this.#wholeBytes = segments ? undefined : sizeBytes;
     if (this.#dataLeft === 0) this.#endEntry();
   }
 
@@ -264,12 +284,17 @@ export class TarParser {
       ...{ mtime: mtime?.seconds ?? header.mtime, mtimensec: mtime?.nanoseconds ?? 0 },
       ...{ linkname: linkpath ?? this.#longLink ?? header.linkname, devmajor, devminor },
       ...{ sizeBytes, isSparse, xattrs, at: this.#entryAt, dataAt: this.#blockAt() + BLOCK_BYTES },
+      storedBytes: this.#dataLeft,
     };
   }
 
-  #endEntry(): void {
+  #endOutput(): void {
     this.#output?.finish();
     this.#output = undefined;
+  }
+
+  #endEntry(): void {
+    this.#endOutput();
     this.#state = 'header';
     this.#name = undefined;
     this.#extensions = new Extensions();

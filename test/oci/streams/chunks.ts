@@ -26,7 +26,7 @@ function partsOf(chunks: Buffer, fileBytes: number, pieceBytes = chunks.length):
       return index === 0 ? 100 : 0;
     },
   };
-  const parser = new ChunkParser(2, fileBytes, visitor);
+  const parser = new ChunkParser(2, fileBytes, visitor, 'stream');
   for (let at = 0; at < chunks.length; at += pieceBytes) parser.push(chunks.subarray(at, at + pieceBytes));
   parser.finish();
   return parts;
@@ -58,5 +58,5 @@ for (const [rule, chunks, fileBytes, message] of [
   ['a chunk that is cut off', [inline('abc', 4n)], 4, 'byte 3: the chunks are cut off'],
   ['a number that is cut off', [inline('abc'), Buffer.alloc(7)], 3, 'byte 3: the chunks are cut off'],
 ] as const)
-  t.throws(() => partsOf(Buffer.concat(chunks), fileBytes), { errno: EUCLEAN, message }, rule);
+  t.throws(() => partsOf(Buffer.concat(chunks), fileBytes), { errno: EUCLEAN, message: `stream: ${message}` }, rule);
 t.end();

@@ -1,0 +1,17 @@
+/** Names of splitstreams in a repository, and names that they have for others. Source: composefs-rs, crates/composefs-oci/src. */
+import type { ByteString } from '../../sys/bytes.ts';
+
+export const layerStream = (diffId: string): ByteString => `oci-layer-${diffId}`;
+export const configStream = (digest: string): ByteString => `oci-config-${digest}`;
+export const manifestStream = (digest: string): ByteString => `oci-manifest-${digest}`;
+
+/** The name that a configuration's stream has for the image of formats 0 and 1. All names for images begin as the other one does. */
+export const IMAGE = 'composefs.image.v1';
+export const IMAGES = 'composefs.image';
+/** The name that a manifest's stream has for the stream of the configuration. */
+export const configName = (digest: string): ByteString => `config:${digest}`;
+
+/** The directory of tags, below that of the streams. */
+export const TAGS = 'refs/oci';
+/** A tag as a file name. */
+export const encodeTag = (name: ByteString): ByteString => name.replaceAll('%', '%25').replaceAll('/', '%2F');
