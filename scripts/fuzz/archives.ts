@@ -1,6 +1,6 @@
 /**
  * Damaged tar archives. An archive is either refused with the place, or its entries have as much data as they say. Both are the
- * same in whatever pieces the bytes come.
+ * same in whatever pieces the bytes come, and if data comes as objects.
  */
 import type { TarEntry } from '../../src/oci/tar/entry.ts';
 import { TarParser, type TarVisitor } from '../../src/oci/tar/parser.ts';
@@ -107,6 +107,10 @@ function makePart(random: Random): Buffer {
 /** Writes down what a parser finds. Bytes of holes are only counted: a small archive can have very many of them. */
 class Notes implements TarVisitor {
   readonly lines: string[] = [];
+  /** Where the archive has data of files. */
+  readonly ranges: (readonly [from: number, to: number])[] = [];
+  /** Data of objects, by what they are called. */
+  readonly objects = new Map<string, Uint8Array>();
   #bytes = 0;
   #text = '';
   #sizeBytes = 0;
@@ -116,6 +120,7 @@ class Notes implements TarVisitor {
     demand(entry.sizeBytes >= 0 && Number.isSafeInteger(entry.sizeBytes), `a size of ${entry.sizeBytes}`);
     demand(entry.at % BLOCK === 0 && entry.dataAt % BLOCK === 0 && entry.dataAt > entry.at, 'an offset within a block');
     this.#sizeBytes = entry.sizeBytes;
+    if (entry.storedBytes > 0) this.ranges.push([entry.dataAt, entry.dataAt + entry.storedBytes]);
     return entry.type === 'file' && entry.name !== '..';
   }
 
@@ -137,13 +142,20 @@ class Notes implements TarVisitor {
     this.#text = '';
     this.#bytes = 0;
   }
+
+  object(name: string): boolean {
+    const bytes = this.objects.get(name) as Uint8Array;
+    if (bytes.length % 2 === 0) return false;
+    this.data(bytes);
+    this.end();
+    return true;
+  }
 }
 
-/** Parses in pieces, and passes over data that nobody wants if `skips`. @returns all that is found, as text */
-function parse(input: Uint8Array, pieceBytes: number, skips: boolean): string {
+/** Parses in pieces, and passes over data that nobody wants if `skips`. @returns all that is found */
+function parse(input: Uint8Array, pieceBytes: number, skips: boolean): Notes {
   const notes = new Notes();
-  const parser = new TarParser(notes, ENTRIES_MAX);
-  const error = attempt(() => {
+  noting(notes, parser => {
     for (let at = 0; at < input.length; ) {
       const unwanted = skips ? parser.unwantedBytes : 0;
       if (unwanted > 0 && unwanted <= input.length - at) {
@@ -154,19 +166,48 @@ function parse(input: Uint8Array, pieceBytes: number, skips: boolean): string {
       parser.push(input.subarray(at, at + pieceBytes));
       at += pieceBytes;
     }
+  });
+  return notes;
+}
+
+/** Parses an archive whose data comes as objects where it was found. */
+function parseWithObjects(input: Uint8Array, { ranges }: Notes): Notes {
+  const notes = new Notes();
+  noting(notes, parser => {
+    let at = 0;
+    for (const [from, to] of ranges) {
+      if (to > input.length) break;
+      parser.push(input.subarray(at, from));
+      const data = input.subarray(from, to);
+      notes.objects.set(String(from), data);
+      if (!parser.pushObject(String(from), data.length)) parser.push(data);
+      at = to;
+    }
+    parser.push(input.subarray(at));
+  });
+  return notes;
+}
+
+/** Runs a parser to its end, and notes why it refuses the archive, if it does. */
+function noting(notes: Notes, feed: (parser: TarParser) => void): void {
+  const parser = new TarParser(notes, ENTRIES_MAX);
+  const error = attempt(() => {
+    feed(parser);
     parser.finish();
   });
-  if (!(error instanceof ErrnoError)) return notes.lines.join('\n');
+  if (!(error instanceof ErrnoError)) return;
   demand(error.errno === EUCLEAN || error.errno === EFBIG, `refused with ${error.name}`);
   demand(/^(entry .*|header) at byte \d+: ./s.test(error.message), `says ${error.message}`);
-  return [...notes.lines, error.message].join('\n');
+  notes.lines.push(error.message);
 }
 
 function check(input: Uint8Array): void {
-  const whole = parse(input, input.length, false);
-  for (const piece of [1, 100, BLOCK, BLOCK + 1])
-    demand(parse(input, piece, false) === whole, `pieces of ${piece} bytes are read otherwise`);
-  demand(parse(input, BLOCK, true) === whole, 'an archive is read otherwise if data is passed over');
+  const found = parse(input, input.length, false);
+  const whole = found.lines.join('\n');
+  const same = (notes: Notes, how: string): void => demand(notes.lines.join('\n') === whole, `${how}: read otherwise`);
+  for (const piece of [1, 100, BLOCK, BLOCK + 1]) same(parse(input, piece, false), `pieces of ${piece} bytes`);
+  same(parse(input, BLOCK, true), 'data that is passed over');
+  same(parseWithObjects(input, found), 'data that comes as objects');
 }
 
 export const archives: Target = { make, check };
