@@ -275,15 +275,26 @@ export class TarParser {
 
   #entryOf(header: TarHeader, sizeBytes: number, isSparse: boolean): TarEntry {
     const { uid = header.uid, gid = header.gid, linkpath, mtime, xattrs } = this.#extensions;
-    for (const [what, id] of Object.entries({ uid, gid }))
-      if (id > U32_MAX) refuse(`the ${what} ${id} has more than 32 bits`);
-    const { mode, devmajor, devminor } = header;
+    checkId('uid', uid);
+    checkId('gid', gid);
     const name = this.#name as ByteString;
+    // Written out: spread syntax would take several times as long as all else about an entry.
     return {
-      ...{ name, type: typeOf(header, name), mode, uid, gid },
-      ...{ mtime: mtime?.seconds ?? header.mtime, mtimensec: mtime?.nanoseconds ?? 0 },
-      ...{ linkname: linkpath ?? this.#longLink ?? header.linkname, devmajor, devminor },
-      ...{ sizeBytes, isSparse, xattrs, at: this.#entryAt, dataAt: this.#blockAt() + BLOCK_BYTES },
+      name,
+      type: typeOf(header, name),
+      mode: header.mode,
+      uid,
+      gid,
+      mtime: mtime?.seconds ?? header.mtime,
+      mtimensec: mtime?.nanoseconds ?? 0,
+      linkname: linkpath ?? this.#longLink ?? header.linkname,
+      devmajor: header.devmajor,
+      devminor: header.devminor,
+      sizeBytes,
+      isSparse,
+      xattrs,
+      at: this.#entryAt,
+      dataAt: this.#blockAt() + BLOCK_BYTES,
       storedBytes: this.#dataLeft,
     };
   }
@@ -315,6 +326,10 @@ export class TarParser {
       throw new ErrnoError(error.errno, `${what} at byte ${at}: ${error.message}`);
     }
   }
+}
+
+function checkId(what: string, id: number): void {
+  if (id > U32_MAX) refuse(`the ${what} ${id} has more than 32 bits`);
 }
 
 /** Passes the data of one file to a visitor, with the holes between its segments. */
