@@ -112,9 +112,9 @@ async function applyLayers(
 
 const entriesLeft = ({ counts }: Merge): number => ENTRIES_MAX - counts.entries;
 
-async function applyKnown(streams: Streams, merge: Merge, { stream }: RecordedLayer, shown: string): Promise<void> {
+async function applyKnown(streams: Streams, merge: Merge, layer: RecordedLayer, shown: string): Promise<void> {
   try {
-    await replayLayer(streams, stream, merge, entriesLeft(merge));
+    await replayLayer(streams, layer, merge, entriesLeft(merge));
   } catch (error) {
     throw named(error, shown);
   }

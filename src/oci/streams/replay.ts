@@ -1,7 +1,6 @@
 /** Layers that a repository has as splitstreams. */
 import { EFBIG, ENOENT, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
 import { type OpenBytes, readAt } from '../files.ts';
-
 import { TarParser, type TarVisitor } from '../tar/parser.ts';
 import { ChunkParser } from './chunks.ts';
 import { CONTENT } from './format.ts';
@@ -15,6 +14,8 @@ export interface RecordedLayer {
   readonly stream: string;
   /** The size of its archive. */
   readonly archiveBytes: number;
+  /** The sizes of its objects, by their index in the stream; undefined if nobody has looked. */
+  readonly objectBytes?: Float64Array;
 }
 
 const READ_BYTES = 1 << 18;
@@ -32,7 +33,7 @@ export async function findLayer(
   const stream = streams.find(layerStream(diffId));
   if (stream === undefined) return undefined;
   try {
-    return await replayLayer(streams, stream, NOTHING, entriesMax);
+    return await replayLayer(streams, { stream }, NOTHING, entriesMax);
   } catch (error) {
     if (error instanceof ErrnoError && [ENOENT, EUCLEAN, EFBIG].includes(error.errno)) return undefined;
     throw error;
@@ -49,7 +50,7 @@ const NOTHING: TarVisitor = { entry: () => true, data: () => {}, hole: () => {},
  */
 export async function replayLayer(
   streams: Streams,
-  stream: string,
+  { stream, objectBytes }: Pick<RecordedLayer, 'stream' | 'objectBytes'>,
   visitor: TarVisitor,
   entriesMax: number,
 ): Promise<RecordedLayer> {
@@ -60,17 +61,22 @@ export async function replayLayer(
     const { contentType, algorithm, fileBytes: archiveBytes } = references;
     if (contentType !== CONTENT.layer || algorithm !== streams.algorithm)
       throw new ErrnoError(EUCLEAN, `${shown}: not the splitstream of a layer with ${streams.algorithm}`);
-    await replay(streams, file, references, new TarParser(visitor, entriesMax), shown);
-    return { stream, archiveBytes };
+    const sizes = objectBytes ?? sizesOf(streams, references);
+    await replayChunks(streams, file, references, sizes, new TarParser(visitor, entriesMax), shown);
+    return { stream, archiveBytes, objectBytes: sizes };
   } finally {
     file.close();
   }
 }
 
-async function replay(
+const sizesOf = (streams: Streams, { objects }: References): Float64Array =>
+  Float64Array.from(objects, digest => streams.sizeOf(digest));
+
+async function replayChunks(
   streams: Streams,
   file: OpenBytes,
   { objects, fileBytes, chunks }: References,
+  sizes: Float64Array,
   archive: TarParser,
   shown: string,
 ): Promise<void> {
@@ -78,7 +84,7 @@ async function replay(
     inline: (bytes: Uint8Array) => archive.push(bytes),
     object: (index: number) => {
       const digest = objects.at(index) as string;
-      const bytes = streams.sizeOf(digest);
+      const bytes = sizes[index] as number;
       if (!archive.pushObject(digest, bytes)) pushData(streams, digest, archive);
       return bytes;
     },

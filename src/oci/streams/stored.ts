@@ -105,6 +105,7 @@ export class Streams {
     const { digest } = objects.end();
     objects.finish();
     this.parts.finish();
+    if (this.find(name) === digest) return digest;
     must(native.syncfs(store.fd), printable(store.path)); // the names of the objects, too
     this.repository.link(STREAMS, name, `../objects/${objectPath(digest)}`);
     return digest;
