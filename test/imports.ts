@@ -14,7 +14,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   inspect: ['mount', 'overlay', 'layers', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   bench: ['mount', 'fuse', 'overlay', 'terminal'],
   doctor: ['fuse'],
-  mount: ['driver', 'fuse', 'overlay'],
+  mount: ['driver', 'fuse', 'overlay', 'oci'],
   driver: ['upper', 'fuse', 'overlay', 'layers', 'verity'],
   upper: ['overlay', 'layers', 'verity'],
   overlay: ['layers', 'verity'],

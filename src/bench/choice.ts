@@ -37,7 +37,7 @@ export interface Chosen {
  * @param writes whether files will be changed
  * Throws ErrnoError EINVAL for a malformed choice, for a name that occurs twice, and if no target remains.
  */
-export function chosenTargets(choice: TargetChoice, plan: MountPlan, writes: boolean): Chosen {
+export async function chosenTargets(choice: TargetChoice, plan: MountPlan, writes: boolean): Promise<Chosen> {
   const notes: string[] = [];
   const targets: Target[] = [];
   for (const name of builtIn(choice.targets)) {
@@ -45,7 +45,7 @@ export function chosenTargets(choice: TargetChoice, plan: MountPlan, writes: boo
     if (why === undefined) targets.push(builtInTarget(name, choice, plan));
     else notes.push(`${name} is left out: ${why}.`);
   }
-  targets.push(...choice.with.map(text => variant(text, choice)));
+  for (const text of choice.with) targets.push(await variant(text, choice));
   for (const text of choice.peer) {
     const peer = peerTarget(text, plan);
     if (!writes || text.includes('{upper}')) targets.push(peer);
@@ -116,10 +116,10 @@ function builtInTarget(name: BuiltIn, { source, options }: TargetChoice, plan: M
 }
 
 /** A target for this driver with more options, given as `name=options` or `name=-o options`. */
-function variant(text: ByteString, { source, options }: TargetChoice): Target {
+async function variant(text: ByteString, { source, options }: TargetChoice): Promise<Target> {
   const [, name, more] = /^([^=\s]+)=(?:-o\s*)?(\S.*)$/s.exec(text) ?? [];
   if (name === undefined || more === undefined)
     throw new ErrnoError(EINVAL, `--with ${printable(text)}: not name=options`);
-  planHere(source, [...options, more]); // reports options that cannot be mounted now
+  await planHere(source, [...options, more]); // reports options that cannot be mounted now
   return driverTarget(printable(name), source, [...options, more]);
 }

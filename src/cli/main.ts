@@ -47,7 +47,9 @@ async function helpOn(name: ByteString | undefined): Promise<number> {
  */
 function isBareMount([source = '', ...others]: readonly ByteString[]): boolean {
   if (source === '' || source.startsWith('-') || others.length === 0) return false;
-  return /[/:]/.test(source) || others.some(word => /(^|,)lowerdir\+?=/.test(word)) || existsSync(bufferOf(source));
+  return (
+    /[/:]/.test(source) || others.some(word => /(^|,)(lowerdir\+?|store)=/.test(word)) || existsSync(bufferOf(source))
+  );
 }
 
 function say(text: string): number {

@@ -32,7 +32,7 @@ export async function forPaths(
   use: PathAction,
 ): Promise<number> {
   return reporting(WRONG_CALL, async () => {
-    const { stack } = planHere(source, options);
+    const { stack } = await planHere(source, options);
     const overlay = openOverlay(stack);
     let status = 0;
     for (const path of paths) {

@@ -1,6 +1,7 @@
 /** Restrictions of a mount: devices, set-user-ID programs and programs that its layers may not be trusted with. */
 import type { Layer } from '../layers/layer.ts';
 import type { StackOptions } from '../overlay/options/rules.ts';
+import { printable } from '../sys/bytes.ts';
 import type { DriverOptions, RestrictionFlag } from './options.ts';
 
 /** A mount flag that a layer imposes without an option that asks for it. */
@@ -24,14 +25,15 @@ const MOUNT_FLAGS: readonly (readonly [flag: RestrictionFlag, bit: number])[] = 
 
 /**
  * The restrictions of a stack, each once, with the first reason for it.
- * The author of an image chooses its device numbers, so an image without a digest means `nodev`. Only root can make a device in a
+ * The author of an image chooses its device numbers, so an image without a digest means `nodev`, and so does a digest that only the
+ * repository has for a name. Only root can make a device in a
  * directory, but its filesystem may be mounted `nodev`, so that no device works there. The same holds for `nosuid` and `noexec`.
  * Kernel overlayfs considers only its own mount's flags. Data-only layers have neither names nor modes. Flags in `lifted` are
  * left out.
  * @param layers the normal layers, top first
  */
 export function restrictionsOf(
-  { imageDigest }: Pick<StackOptions, 'imageDigest'>,
+  { imageDigest, stored }: Pick<StackOptions, 'imageDigest' | 'stored'>,
   { lifted = [] }: Pick<DriverOptions, 'lifted'>,
   layers: readonly Layer[],
 ): Restriction[] {
@@ -43,6 +45,7 @@ export function restrictionsOf(
   for (const [position, layer] of layers.entries()) {
     if (layer.kind === 'image') {
       if (position > 0 || imageDigest === undefined) add('nodev', `no digest vouches for the image ${layer.path}`);
+      else if (stored?.givesDigest) add('nodev', `only its name ${printable(stored.name)} vouches for the image`);
       continue;
     }
     const { flags = 0 } = layer.statfs();

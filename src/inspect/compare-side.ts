@@ -7,7 +7,7 @@ import { scanTree } from '../composefs/scan.ts';
 import { newInode, type TreeInode } from '../composefs/tree.ts';
 import { SUPER_AT, SUPER_MAGIC } from '../erofs/format.ts';
 import { openImage, readImageFile } from '../erofs/image.ts';
-import { planHere } from '../mount/plan.ts';
+import { namesStore, planHere } from '../mount/plan.ts';
 import type { Node } from '../overlay/node.ts';
 import { openOverlay } from '../overlay/open.ts';
 import { splitAt } from '../overlay/options/split.ts';
@@ -40,12 +40,16 @@ export interface SideOptions {
  * Throws ErrnoError that names the side, or the error of a system call.
  */
 export async function readSides(names: readonly [ByteString, ByteString], options: SideOptions): Promise<[Side, Side]> {
-  const [a, b] = [readRecorded(names[0]), readRecorded(names[1])];
+  const [a, b] = [readRecorded(names[0], options), readRecorded(names[1], options)];
   return [a ?? (await readData(names[0], b?.root, options)), b ?? (await readData(names[1], a?.root, options))];
 }
 
+/** Whether a side is the name of an image in the repository of `store=`; with that option, a path begins with `/` or `.`. */
+const isStored = (name: ByteString, { options }: SideOptions): boolean => namesStore(options) && !/^[./]/.test(name);
+
 /** Reads a composefs image or a dump; undefined for a directory, a stack, and an image without a composefs header. */
-function readRecorded(name: ByteString): Side | undefined {
+function readRecorded(name: ByteString, options: SideOptions): Side | undefined {
+  if (isStored(name, options)) return undefined;
   const bytes = bufferOf(name);
   if (splitAt(name, ':').length > 1 || statSync(bytes).isDirectory()) return undefined;
   return naming(name, () => {
@@ -57,8 +61,9 @@ function readRecorded(name: ByteString): Side | undefined {
 
 /** Reads a directory or a stack. @param other the tree of the other side, if that side is recorded */
 async function readData(name: ByteString, other: TreeInode | undefined, options: SideOptions): Promise<Side> {
-  const isDirectory = splitAt(name, ':').length === 1 && statSync(bufferOf(name)).isDirectory();
-  const root = isDirectory ? await readDirectory(name, other, options) : readStack(name, other, options);
+  const isPath = !isStored(name, options) && splitAt(name, ':').length === 1;
+  const isTree = isPath && statSync(bufferOf(name)).isDirectory();
+  const root = isTree ? await readDirectory(name, other, options) : await readStack(name, other, options);
   return { root, recorded: false };
 }
 
@@ -106,12 +111,12 @@ function inodeAt(root: TreeInode | undefined, path: ByteString): TreeInode | und
   return inode;
 }
 
-function readStack(
+async function readStack(
   name: ByteString,
   other: TreeInode | undefined,
   { options, metadata = false }: SideOptions,
-): TreeInode {
-  const overlay = openOverlay(planHere(name, options).stack);
+): Promise<TreeInode> {
+  const overlay = openOverlay((await planHere(name, options)).stack);
   try {
     return new StackReader(overlay, metadata).read(other);
   } finally {

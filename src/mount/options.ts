@@ -200,12 +200,15 @@ const takeAllowRoot = flag('let root in; only root may give it, and root is let 
 export const pathList = (value: ByteString): ByteString[] => splitAt(value, ':').map(unescaped);
 
 /** Removes the escapes of option values other than layers: a backslash before a byte, or before three octal digits. */
-function unescaped(value: ByteString): ByteString {
+export function unescaped(value: ByteString): ByteString {
   return value.replace(/\\([0-3][0-7]{2}|.?)/gs, (_, after: string) =>
     after.length === 3 ? String.fromCharCode(Number.parseInt(after, 8)) : after,
   );
 }
 
+const STORE =
+  'a repository, as `lowerdata pull --store` makes it; the source is then the name or the digest of an image there, which is mounted ' +
+  'with the objects there, and must have the digest that the repository has for it'; // storedImage looks there before
 const TRYVERITY =
   'the same as `verity=require`: mount.composefs asks for that wherever the kernel can check, and this process always can';
 const VERIFY =
@@ -254,6 +257,13 @@ const OF_MOUNT = ofEveryMount(silent('For mount(8), or true of every mount anywa
 export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteString, MountOption>([
   // layers and how they are served
   ['basedir', common('data-only layers: the objects of an image', takeBasedir)],
+  [
+    'store',
+    common(
+      'a repository, whose image SOURCE names',
+      valued('DIR', STORE, () => {}),
+    ),
+  ],
   ['source', text('source', 'A:B::C', 'in place of the first argument, as in composefs-fuse')],
   ['verity', { ...(stackOptionWords.get('verity') as OptionWords), take: takeVerity }],
   ['verify', choice('verify', ['open', 'read'], VERIFY)],

@@ -3,14 +3,21 @@ import { statSync } from 'node:fs';
 import type { DriverOptions } from '../driver/options.ts';
 import { RESTRICTION_FLAGS } from '../driver/restrictions.ts';
 import type { FuseMountOptions } from '../fuse/mount.ts';
+import type { StoredImage } from '../oci/stored/images.ts';
 import { StackDraft } from '../overlay/options/draft.ts';
 import { parseLowerdir } from '../overlay/options/lowerdir.ts';
-import { defaultsFor, KERNEL_DEFAULTS, type StackDefaults, type StackOptions } from '../overlay/options/rules.ts';
+import {
+  defaultsFor,
+  IMAGE_DEFAULTS,
+  KERNEL_DEFAULTS,
+  type StackDefaults,
+  type StackOptions,
+} from '../overlay/options/rules.ts';
 import { type Option, splitOptions } from '../overlay/options/split.ts';
 import { type OptionWords, stackOptionWords } from '../overlay/options/table.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
-import { type Choices, defaultChoices, isComment, mountOptions } from './options.ts';
+import { type Choices, defaultChoices, isComment, mountOptions, unescaped } from './options.ts';
 
 /** The help text of each option, by name, in the order of the tables. */
 export const optionWords: ReadonlyMap<ByteString, OptionWords> = new Map([...stackOptionWords, ...mountOptions]);
@@ -41,6 +48,8 @@ export interface PlanInput {
   readonly isRoot: boolean;
   /** Whether a layer is a regular file. */
   readonly isImage: (path: ByteString) => boolean;
+  /** What `storedImage` has found: the image to mount, if the source is the name of one. */
+  readonly stored?: StoredImage | undefined;
   /** The defaults of the stack, where the caller is not one who names options himself. */
   readonly defaults?: StackDefaults | undefined;
 }
@@ -49,7 +58,8 @@ export interface PlanInput {
  * Makes a plan from the options.
  * @throws ErrnoError EINVAL, naming the option, if one is unknown, invalid, unsupported, or conflicts with another
  */
-export function planMount({ source, texts, sloppy, isRoot, isImage, defaults }: PlanInput): MountPlan {
+export function planMount(input: PlanInput): MountPlan {
+  const { source, texts, sloppy, isRoot } = input;
   const draft = { stack: new StackDraft(), choices: defaultChoices(isRoot), withoutEffect: [] as ByteString[] };
   for (const { key, value } of texts.flatMap(splitMountOptions)) {
     if (!take(draft, key, value)) {
@@ -57,7 +67,7 @@ export function planMount({ source, texts, sloppy, isRoot, isImage, defaults }: 
       draft.withoutEffect.push(key);
     }
   }
-  return finish(draft, draft.choices.source ?? source, isImage, defaults);
+  return finish(draft, { ...input, source: draft.choices.source ?? source });
 }
 
 /**
@@ -102,12 +112,8 @@ function take({ stack, choices, withoutEffect }: Draft, key: ByteString, value: 
   return result !== 'unknown';
 }
 
-function finish(
-  draft: Draft,
-  source: ByteString,
-  isImage: (path: ByteString) => boolean,
-  defaults: StackDefaults = KERNEL_DEFAULTS,
-): MountPlan {
+function finish(draft: Draft, input: PlanInput): MountPlan {
+  const { source, isImage, defaults = KERNEL_DEFAULTS } = input;
   const { stack, choices, withoutEffect } = draft;
   const { verity, objects, fsname, subtype, allowOther, flags, undone, maxReadBytes, driver } = choices;
   const lifted = RESTRICTION_FLAGS.filter(flag => undone.has(flag));
@@ -117,7 +123,7 @@ function finish(
   const { index, upperdir } = stack.given;
   if (index !== undefined && upperdir === undefined) withoutEffect.push('index');
   if (driver.nfsExport === 'on') stack.given.index ??= true; // as in the kernel
-  const layers = stack.hasLayers ? stack.finish(defaults, objects) : bareStack(stack, source, objects, isImage);
+  const layers = stack.hasLayers ? stack.finish(defaults, objects) : bareStack(stack, input, objects);
   if (driver.nfsExport === 'on' && !isImageAlone(layers, isImage)) withoutEffect.push('nfs_export');
   return {
     stack: layers,
@@ -138,16 +144,57 @@ function isImageAlone({ layers, upper }: StackOptions, isImage: (path: ByteStrin
   return top !== undefined && others.length === 0 && !upper && isImage(top.path);
 }
 
-/** The stack if the source names the layers. */
+/** The stack if the source names the layers, or an image of a repository. */
 function bareStack(
   stack: StackDraft,
-  source: ByteString,
+  { source, isImage, stored }: PlanInput,
   objects: readonly ByteString[],
-  isImage: (path: ByteString) => boolean,
 ): StackOptions {
+  if (stored) return storedStack(stack, stored, objects);
   const layers = parseLowerdir(source, 'SOURCE');
   stack.replaceLayers(source);
   return stack.finish(defaultsFor(layers, isImage), objects);
+}
+
+/** An image of a repository, with the objects there. */
+function storedStack(
+  stack: StackDraft,
+  { store, name, digest }: StoredImage,
+  objects: readonly ByteString[],
+): StackOptions {
+  const givesDigest = stack.given.imageDigest === undefined && name !== digest;
+  stack.given.imageDigest ??= digest;
+  stack.addLayer(`${store}/images/${digest}`, false);
+  return { ...stack.finish(IMAGE_DEFAULTS, [`${store}/objects`, ...objects]), stored: { store, name, givesDigest } };
+}
+
+/**
+ * Finds the image that a source names where `store=` is among the options; undefined without that option. Throws ErrnoError: EINVAL
+ * if options give layers, too; and as `findImage` does.
+ */
+export async function storedImage(source: ByteString, texts: readonly ByteString[]): Promise<StoredImage | undefined> {
+  const options = texts.flatMap(splitMountOptions);
+  const store = valueIn(options, STORE);
+  if (!store) return undefined; // that its value is missing is reported later
+  const other = options.find(({ key }) => LAYER_OPTIONS.includes(key));
+  if (other) throw new ErrnoError(EINVAL, `option store: excludes ${other.key}: the source is the name of an image`);
+  const { findImage } = await import('../oci/stored/images.ts');
+  return findImage(unescaped(store), unescapedSource(options) ?? source);
+}
+const LAYER_OPTIONS: readonly ByteString[] = ['lowerdir', 'lowerdir+', 'datadir+'];
+
+const STORE = 'store';
+
+/** Whether `store=` is among the options, so that sources are names of images. */
+export const namesStore = (texts: readonly ByteString[]): boolean =>
+  texts.flatMap(splitMountOptions).some(({ key }) => key === STORE);
+
+const valueIn = (options: readonly Option[], name: ByteString): ByteString | undefined =>
+  options.findLast(({ key }) => key === name)?.value;
+
+function unescapedSource(options: readonly Option[]): ByteString | undefined {
+  const source = valueIn(options, 'source');
+  return source && unescaped(source);
 }
 
 /** Whether a layer is a regular file. If stat(2) fails, returns false and leaves the error to the code that opens layers. */
@@ -160,6 +207,7 @@ export function isImage(path: ByteString): boolean {
 }
 
 /** The plan for a mount by this user, from a source and the texts of some `-o`. Throws ErrnoError as planMount does. */
-export function planHere(source: ByteString, texts: readonly ByteString[]): MountPlan {
-  return planMount({ source, texts, sloppy: false, isRoot: process.geteuid?.() === 0, isImage });
+export async function planHere(source: ByteString, texts: readonly ByteString[]): Promise<MountPlan> {
+  const stored = await storedImage(source, texts);
+  return planMount({ source, texts, sloppy: false, isRoot: process.geteuid?.() === 0, isImage, stored });
 }

@@ -6,7 +6,7 @@ import type { DriverOptions } from '../driver/options.ts';
 import type { Protection } from '../driver/protection.ts';
 import { type Identity, isSame } from '../fuse/mountinfo.ts';
 import type { LayerSpec } from '../overlay/options/lowerdir.ts';
-import type { StackOptions } from '../overlay/options/rules.ts';
+import type { StackOptions, StoredName } from '../overlay/options/rules.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { realPath } from '../sys/real-path.ts';
 import type { Finding } from './finding.ts';
@@ -31,6 +31,8 @@ export interface MountState {
   readonly startedAt: number;
   readonly transport: DriverOptions['transport'];
   readonly layers: readonly LayerSpec[];
+  /** How the image was named in a repository, which has an absolute path. Absent if it was named by its path. */
+  readonly stored?: Pick<StoredName, 'store' | 'name'>;
   /** The absolute paths of the directories that are written to. Absent if none are. */
   readonly upper?: WrittenDirectories;
   readonly protection: Protection;
@@ -49,9 +51,14 @@ const absolutePath = (path: ByteString): ByteString =>
   path.startsWith('/') ? path : `${realPath('.').replace(/\/$/, '')}/${path}`;
 
 /** The layers of a stack as a state has them. Paths are relative to the working directory until now. */
-export function recordedLayers({ layers, upper }: StackOptions): Pick<MountState, 'layers' | 'upper'> {
+export function recordedLayers({
+  layers,
+  upper,
+  stored,
+}: StackOptions): Pick<MountState, 'layers' | 'upper' | 'stored'> {
   const written = upper && { upperdir: absolutePath(upper.upperdir), workdir: absolutePath(upper.workdir) };
-  return { layers: layers.map(absolute), ...(written && { upper: written }) };
+  const found = stored && { store: absolutePath(stored.store), name: stored.name };
+  return { layers: layers.map(absolute), ...(found && { stored: found }), ...(written && { upper: written }) };
 }
 
 /** The socket that belongs to a state file; '' if its path exceeds the kernel's limit of 107 bytes. */

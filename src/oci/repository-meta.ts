@@ -1,9 +1,13 @@
 /** The file meta.json of a repository. Source: composefs-rs, crates/composefs/src/repository.rs, RepoMetadata. */
 import * as v from 'valibot';
-import { EINVAL, EOPNOTSUPP, ErrnoError } from '../sys/errno.ts';
+import { openIn } from '../sys/beneath.ts';
+import { EINVAL, ENOENT, EOPNOTSUPP, ErrnoError, must } from '../sys/errno.ts';
+import { native } from '../sys/native.ts';
 import type { Algorithm } from '../verity/digest.ts';
 import { checked, parse } from './documents.ts';
 
+export const META = 'meta.json';
+const META_BYTES_MAX = 1 << 16;
 const VERSION = 1;
 /** The feature of repositories whose images have format 1, which older programs may only read. */
 const V1_EROFS = 'v1_erofs';
@@ -23,6 +27,8 @@ export interface RepositoryMeta {
   readonly algorithm: Algorithm;
   /** The version of composefs in the header of images. */
   readonly imageVersion: 0 | 1;
+  /** Why only others may change the repository; absent if it may be changed here. */
+  readonly obstacle?: string;
 }
 
 /** The text for a new repository. */
@@ -38,21 +44,48 @@ export const newMeta = (algorithm: Algorithm): string =>
     2,
   )}\n`;
 
-/** Reads the file. Throws ErrnoError: EUCLEAN for what it cannot be, EOPNOTSUPP for a repository that others write. */
-export function readMeta(bytes: Uint8Array, what: string): RepositoryMeta {
+/**
+ * Reads the file of an open repository; undefined if it has none. Throws ErrnoError as `readMeta` does, and with the path.
+ * @param shown the path of the repository, for messages
+ */
+export function metaIn(repository: number, shown: string): RepositoryMeta | undefined {
+  const what = `${shown}/${META}`;
+  const fd = openIn(repository, META, 0, 0);
+  if (fd === -ENOENT) return undefined;
+  must(fd, what);
+  try {
+    const bytes = new Uint8Array(META_BYTES_MAX);
+    const count = must(native.pread(fd, bytes, 0, bytes.length, 0), what);
+    return readMeta(bytes.subarray(0, count), what);
+  } finally {
+    native.close(fd);
+  }
+}
+
+/** Reads the text of the file. Throws ErrnoError: EUCLEAN for what it cannot be, EOPNOTSUPP for a repository that only others read. */
+function readMeta(bytes: Uint8Array, what: string): RepositoryMeta {
   const { version, algorithm, features, erofs_formats: formats } = checked(Meta, parse(bytes, what), what);
   const refuse = (why: string): never => {
     throw new ErrnoError(EOPNOTSUPP, `${what}: ${why}`);
   };
   if (version !== VERSION) refuse(`version ${version} of a repository is not supported; version ${VERSION} is`);
-  const unknown = [...features.incompatible, ...features['read-only-compatible'].filter(name => name !== V1_EROFS)];
-  if (unknown.length > 0) refuse(`features that are not supported: ${unknown.join(', ')}`);
+  const notSupported = (names: readonly string[]): string => `features that are not supported: ${names.join(', ')}`;
+  if (features.incompatible.length > 0) refuse(notSupported(features.incompatible));
+  const unknown = features['read-only-compatible'].filter(word => word !== V1_EROFS);
   const [, name] = /^fsverity-(sha256|sha512)-12$/.exec(algorithm) ?? [];
   if (name === undefined)
     refuse(`algorithm ${algorithm} is not supported; fsverity-sha256-12 and fsverity-sha512-12 are`);
   const format = formats?.default ?? (features['read-only-compatible'].includes(V1_EROFS) ? 1 : OLD_FORMAT);
-  if (format !== 0 && format !== 1) refuse(`its images have format ${format}; formats 0 and 1 are supported`);
-  return { algorithm: name as Algorithm, imageVersion: format as 0 | 1 };
+  const obstacle =
+    unknown.length > 0
+      ? notSupported(unknown)
+      : format !== 0 && format !== 1 && `its images have format ${format}; formats 0 and 1 are supported`;
+  return { algorithm: name as Algorithm, imageVersion: format as 0 | 1, ...(obstacle && { obstacle }) };
+}
+
+/** Refuses a repository that only others may change. Throws ErrnoError EOPNOTSUPP. */
+export function checkWritable({ obstacle }: RepositoryMeta, what: string): void {
+  if (obstacle !== undefined) throw new ErrnoError(EOPNOTSUPP, `${what}: ${obstacle}`);
 }
 
 /** Refuses another algorithm than that of the repository. Throws ErrnoError EINVAL. */

@@ -23,15 +23,13 @@ import {
 } from '../store/objects.ts';
 import { namesIn, openDirectory, openIn } from '../sys/beneath.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
-import { EEXIST, EINVAL, ENOENT, ErrnoError, errnoText, must } from '../sys/errno.ts';
+import { EEXIST, EINVAL, ErrnoError, errnoText, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { writeAll } from '../sys/streams.ts';
 import type { Algorithm } from '../verity/digest.ts';
-import { checkAlgorithm, newMeta, type RepositoryMeta, readMeta } from './repository-meta.ts';
+import { checkAlgorithm, checkWritable, META, metaIn, newMeta, type RepositoryMeta } from './repository-meta.ts';
 import { encodeTag } from './streams/names.ts';
 
-const META = 'meta.json';
-const META_BYTES_MAX = 1 << 16;
 /** The longest name of a file. */
 const NAME_BYTES_MAX = 255;
 const TEMPORARY = '.tmp-';
@@ -136,22 +134,13 @@ export class Repository {
 
   /** Reads meta.json, or makes it in an empty directory. */
   #openMeta(wanted: Algorithm | undefined): RepositoryMeta {
-    const shown = `${printable(this.path)}/${META}`;
-    let fd = openIn(this.fd, META, 0, 0);
-    if (fd === -ENOENT) {
-      this.#makeMeta(wanted ?? DEFAULT_ALGORITHM, shown);
-      fd = openIn(this.fd, META, 0, 0);
-    }
-    must(fd, shown);
-    try {
-      const bytes = new Uint8Array(META_BYTES_MAX);
-      const count = must(native.pread(fd, bytes, 0, bytes.length, 0), shown);
-      const meta = readMeta(bytes.subarray(0, count), shown);
-      checkAlgorithm(meta, wanted, shown);
-      return meta;
-    } finally {
-      native.close(fd);
-    }
+    const shown = printable(this.path);
+    const found = metaIn(this.fd, shown);
+    if (found === undefined) this.#makeMeta(wanted ?? DEFAULT_ALGORITHM, `${shown}/${META}`);
+    const meta = found ?? (metaIn(this.fd, shown) as RepositoryMeta);
+    checkWritable(meta, `${shown}/${META}`);
+    checkAlgorithm(meta, wanted, `${shown}/${META}`);
+    return meta;
   }
 
   /** Makes meta.json; that of a run that was faster stays. */

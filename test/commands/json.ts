@@ -201,6 +201,8 @@ t.test('mounts', { skip: withoutFuse }, async t => {
       readFileSync(join(root, 'file'));
       const [one] = documents(t, 'document', ['status', root]);
       documents(t, 'document', ['status', withoutObjects]);
+      runCommand(['pull', 'oci:layout', '--store=store', '--name=test']);
+      await withMount(['test', '-o', 'store=store'], async stored => void documents(t, 'document', ['status', stored]));
       documents(t, 'document', ['status']);
       const [{ pid, startedAt } = {}] = list(one, 'mounts');
       t.ok(Math.abs(Number(startedAt) - Date.now() / 1000) < 300, 'a time in seconds');

@@ -6,7 +6,9 @@ import type { Statfs } from '../../src/sys/stat.ts';
 
 /** ST_NOSUID, ST_NODEV, ST_NOEXEC. Source: linux/statfs.h. */
 const [SUID, DEV, EXEC] = [2, 4, 8];
+
 const digest = { imageDigest: 'ab'.repeat(32) };
+const named = (givesDigest: boolean) => ({ ...digest, stored: { store: 'S', name: 'N', givesDigest } });
 /** What restrictions look at: an image, or a directory with the flags of its mount. */
 const layer = (flags: number | 'image'): Layer =>
   ({
@@ -18,6 +20,8 @@ const layer = (flags: number | 'image'): Layer =>
 for (const [rule, stack, layers, want] of [
   ['an image makes no devices', {}, ['image'], 'nodev'],
   ['one that a digest names does', digest, ['image'], ''],
+  ['one that only a name in a repository has does not', named(true), ['image'], 'nodev'],
+  ['one in a repository by its digest does', named(false), ['image'], ''],
   ['the digest is that of the top image alone', digest, ['image', 'image'], 'nodev'],
   ['only root makes a device in a directory', {}, [0], ''],
   ['a directory below an image that is named', digest, ['image', 0], ''],

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { type MountPlan, planMount, splitMountOptions, withoutFuse3Words } from '../../src/mount/plan.ts';
+import { type MountPlan, planMount, splitMountOptions, storedImage, withoutFuse3Words } from '../../src/mount/plan.ts';
 import { ErrnoError } from '../../src/sys/errno.ts';
 
 interface Who {
@@ -80,6 +80,57 @@ t.test('layers', async t => {
   t.equal(plan('x', 'lowerdir=img:img2', who).stack.redirects, 'kernel', 'nor what overlayfs would mount');
   t.equal(plan('x', 'lowerdir=A:B').stack.metacopy, false);
   t.equal(plan('A:B').stack.metacopy, true);
+});
+
+t.test('an image of a repository', async t => {
+  const digest = 'ab'.repeat(32);
+  const other = 'cd'.repeat(64);
+  const options = (source: string, text = '') => {
+    const stored = { store: 'st:ore', name: source, digest };
+    return planMount({
+      source,
+      texts: [`store=st\\:ore,${text}`],
+      sloppy: false,
+      isRoot: true,
+      isImage: () => true,
+      stored,
+    });
+  };
+  const byName = options('N:A,ME');
+  t.equal(layersOf(byName), `st:ore/images/${digest}::st:ore/objects`);
+  t.match(byName.stack, { imageDigest: digest, verity: 'require', redirects: 'data-only' }, 'is checked');
+  t.same(byName.stack.stored, { store: 'st:ore', name: 'N:A,ME', givesDigest: true });
+  t.equal(byName.fuse.fsname, 'N:A,ME', 'its name is the source');
+  t.equal(options('N', 'fsname=x').fuse.fsname, 'x');
+  t.equal(options(digest).stack.stored?.givesDigest, false, 'by its digest');
+  t.match(
+    options('N', `digest=${other}`).stack,
+    { imageDigest: other, stored: { givesDigest: false } },
+    'digest= counts',
+  );
+  t.equal(options('N', 'verity=off').stack.verity, 'off');
+  t.equal(layersOf(options('N', 'basedir=/more')), `st:ore/images/${digest}::st:ore/objects::/more`);
+  t.match(options('N', 'upperdir=u,workdir=w').stack.upper, { upperdir: 'u', workdir: 'w' });
+  t.equal(
+    refusal(() => plan('N', 'store')),
+    'EINVAL option store: needs a value',
+  );
+  for (const text of ['lowerdir=A:B', 'lowerdir+=A', 'datadir+=A']) {
+    const [key] = text.split('=');
+    await t.rejects(
+      storedImage('N', ['store=/none', text]),
+      { message: `option store: excludes ${key}: the source is the name of an image` },
+      text,
+    );
+  }
+  t.equal(await storedImage('N', ['ro']), undefined, 'without the option');
+  for (const [text, store, name] of [
+    ['store=/no\\,ne', '/no,ne', 'N'],
+    ['store="/no,ne"', '/no,ne', 'N'],
+    ['store=/a\\072b', '/a:b', 'N'],
+    ['store=/a,store=/b', '/b', 'N'],
+  ] as const)
+    await t.rejects(storedImage(name, [text]), { message: `${store}: No such file or directory` }, text);
 });
 
 t.test('verity, in the spellings of overlayfs and mount.composefs', async t => {

@@ -126,6 +126,8 @@ t.test('as root', { skip: withoutFuse, timeout: 120_000 }, async t => {
         { path: join(directory, 'B'), dataOnly: false },
         { path: join(directory, 'C'), dataOnly: true },
       ],
+      store: null,
+      name: null,
       upperdir: null,
       workdir: null,
       protection: { metadata: 'none', data: 'open', required: false, passthrough: true },

@@ -68,7 +68,7 @@ t.test('mount --help: the options that are often needed', async t => {
   const { stdout } = runCommand(['mount', '--help']);
   const [, list = ''] = /^Mount options .*lowerdata-options\(5\).*:\n((?: {2}\S.*\n)+)/m.exec(stdout) ?? [];
   const lines = list.trimEnd().split('\n');
-  t.equal(lines.length, 12);
+  t.equal(lines.length, 13);
   for (const line of lines) {
     const [, key = '', values] = /^ {2}([a-z_]+)(?:=(\S+))? {2,}\S/.exec(line) ?? [];
     const words = optionWords.get(key);

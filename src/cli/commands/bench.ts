@@ -95,7 +95,7 @@ Exit status: 0, or 1 if a target could not be measured.`;
 async function bench(source: ByteString, flags: BenchFlags): Promise<number> {
   const user = flags.as === undefined ? undefined : clientUser(flags.as);
   const options = user ? [...flags.options, 'allow_other'] : flags.options;
-  const mountPlan = planHere(source, options);
+  const mountPlan = await planHere(source, options);
   const rounds = wholeNumber('--rounds', flags.rounds, 1, ROUNDS_MAX);
   const counts = flags.clients.split(',').map(text => wholeNumber('--clients', text, 1, CLIENTS_MAX));
   const seed = wholeNumber('--seed', flags.seed, 0, SEED_MAX);
@@ -104,7 +104,7 @@ async function bench(source: ByteString, flags: BenchFlags): Promise<number> {
   const writes = asked.some(workload => workload.writes);
   if (writes && mountPlan.stack.upper)
     throw new ErrnoError(EINVAL, 'upperdir: directories for changes are made for each mount');
-  const chosen = chosenTargets({ source, ...flags, options }, mountPlan, writes);
+  const chosen = await chosenTargets({ source, ...flags, options }, mountPlan, writes);
   const names = benchNames(mountPlan.stack, seed, flags.large);
   const { workloads, notes } = possibleWorkloads(asked, names);
   const reference = referenceFor(workloads, names);

@@ -51,7 +51,7 @@ Exit status: 0 nothing is found, 1 something is, 2 the check failed.`;
 
 async function check(source: ByteString, { options, json, kernel: version = REFERENCE }: CheckFlags): Promise<number> {
   const kernel = kernelOf(version);
-  const overlay = openOverlay(planHere(source, options).stack);
+  const overlay = openOverlay((await planHere(source, options)).stack);
   let sameCause = 0;
   const stack = objectsFinding(overlay);
   let status = stack ? FOUND : CLEAN;

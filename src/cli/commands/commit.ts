@@ -52,7 +52,7 @@ async function commit(source: ByteString, image: ByteString, flags: CommitFlags)
   const { digestStore, printDigest, diff } = flags;
   if (digestStore === undefined)
     throw new ErrnoError(EINVAL, '--digest-store is missing: the directory for the data of the files');
-  const plan = planHere(source, flags.options).stack;
+  const { stack: plan } = await planHere(source, flags.options);
   if (diff && plan.upper === undefined)
     throw new ErrnoError(EINVAL, '--diff: the stack has no upper directory: -o upperdir=DIR,workdir=DIR');
   const overlay = openOverlay(plan);

@@ -54,9 +54,9 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const flags = command.opts<FsckFlags>();
   let stack: StackOptions | undefined;
   let threads: number | undefined;
-  await reporting(WRONG_CALL, () => {
+  await reporting(WRONG_CALL, async () => {
     threads = threadsOf(flags.threads, THREADS_MAX);
-    stack = stackOf(command.args[0] as ByteString, flags);
+    stack = await stackOf(command.args[0] as ByteString, flags);
     return 0;
   });
   if (!stack) return WRONG_CALL;
@@ -95,8 +95,8 @@ async function check(stack: StackOptions, pool: MeasurePool, flags: FsckFlags): 
 }
 
 /** The stack to check. Digests are always checked, even with the mount option verity=off. */
-function stackOf(source: ByteString, { options }: FsckFlags): StackOptions {
-  const { stack } = planHere(source, options);
+async function stackOf(source: ByteString, { options }: FsckFlags): Promise<StackOptions> {
+  const { stack } = await planHere(source, options);
   return { ...stack, verity: stack.verity === 'off' ? 'on' : stack.verity };
 }
 

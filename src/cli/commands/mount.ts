@@ -7,9 +7,17 @@ import { readCall } from '../../mount/argv.ts';
 import type { Readiness } from '../../mount/daemon.ts';
 import { inheritedDescriptors } from '../../mount/inherited.ts';
 import type { MountOrder } from '../../mount/live/order.ts';
-import { isImage, type MountPlan, optionWords, planMount, valuesOf, withoutFuse3Words } from '../../mount/plan.ts';
+import {
+  isImage,
+  type MountPlan,
+  optionWords,
+  planMount,
+  storedImage,
+  valuesOf,
+  withoutFuse3Words,
+} from '../../mount/plan.ts';
 import { isRemount, remount } from '../../mount/remount.ts';
-import { MOUNT_PROGRAM_DEFAULTS, type StackDefaults } from '../../overlay/options/rules.ts';
+import { MOUNT_PROGRAM_DEFAULTS } from '../../overlay/options/rules.ts';
 import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
 import { EBUSY, EINVAL, ENOTCONN, ErrnoError, errnoText } from '../../sys/errno.ts';
 import {
@@ -55,13 +63,8 @@ export async function run(
   const [source, target] = command.args as [ByteString, ByteString];
   const flags = command.opts<MountCommandFlags>();
   if (isRemount(flags.options)) return changeMount(target, flags);
-  let plan: MountPlan | undefined;
-  const status = await reporting(WRONG_CALL, () => {
-    const options = invoker === 'mount.fuse3' ? flags.options.map(withoutFuse3Words) : flags.options;
-    plan = planOf(source, { ...flags, options }, invoker === 'containers/storage' ? MOUNT_PROGRAM_DEFAULTS : undefined);
-    return 0;
-  });
-  if (!plan) return status;
+  const plan = await planOf(source, flags, invoker);
+  if (typeof plan === 'number') return plan;
   const { driver } = plan;
   const staysHere = flags.foreground || flags.fake || driver.debug;
   const handed = HandedConnection.descriptorIn(target);
@@ -71,8 +74,7 @@ export async function run(
     if (finding) complainIfHeard(`${finding.message}; ${finding.help}`);
     if (flags.verbose) complainIfHeard(`${printable(target)}: ${safety}`);
   };
-  const wanted = plan;
-  const given = { plan: wanted, inherited: inherited.filter(fd => fd !== handed) };
+  const given = { plan, inherited: inherited.filter(fd => fd !== handed) };
   return reporting(MOUNT_FAILED, () => mount(given, target, flags, ready, wording), wording);
 }
 
@@ -91,7 +93,7 @@ export function define(asHelper = false): Command {
       'Mount a composefs image, or a stack of layers: normal ones, top first, then data-only ones after `::`.',
     )
     .usage('[options] A:B::C|IMAGE MOUNTPOINT')
-    .argument('<source>', 'the layers, or just a name if an option gives them')
+    .argument('<source>', 'the layers; with store= the name of an image; or just a name if an option gives them')
     .argument('<mountpoint>', 'a directory, or /dev/fd/N: a descriptor of /dev/fuse that is mounted already')
     .option('-o, --options <list>', 'mount options, separated by commas', collect, [])
     .option('-d, --debug', 'stay in the foreground and print each message')
@@ -129,15 +131,25 @@ const NOTES = `At boot: \`/srv/image.cfs::/srv/objects /srv/data lowerdata ro,no
 \`-o remount,...\` changes nosuid, nodev, noexec and access times of a mount that is there, and leaves its tree as it is.
 Units for systemd are in \`$(npm root -g)/lowerdata/systemd\`.`;
 
-function planOf(source: ByteString, flags: MountCommandFlags, defaults: StackDefaults | undefined): MountPlan {
-  const texts = [...flags.options];
+/** The plan of a mount; the exit status if there can be none, which has been reported. */
+async function planOf(source: ByteString, flags: MountCommandFlags, invoker: Invoker): Promise<MountPlan | number> {
+  const texts = invoker === 'mount.fuse3' ? flags.options.map(withoutFuse3Words) : [...flags.options];
   if (flags.debug) texts.push('debug');
   if (flags.readOnly) texts.push('ro');
   for (const key of ['transport', 'semantics', 'verity'] as const) {
     if (flags[key] !== undefined) texts.push(`${key}=${flags[key]}`);
   }
-  const isRoot = process.geteuid?.() === 0;
-  return planMount({ source, texts, sloppy: flags.sloppy === true, isRoot, isImage, defaults });
+  let plan: MountPlan | undefined;
+  const status = await reporting(MOUNT_FAILED, async () => {
+    const stored = await storedImage(source, texts);
+    return reporting(WRONG_CALL, () => {
+      const isRoot = process.geteuid?.() === 0;
+      const defaults = invoker === 'containers/storage' ? MOUNT_PROGRAM_DEFAULTS : undefined;
+      plan = planMount({ source, texts, sloppy: flags.sloppy === true, isRoot, isImage, defaults, stored });
+      return 0;
+    });
+  });
+  return plan ?? status;
 }
 
 function printIgnoredOptions({ withoutEffect }: MountPlan): void {

@@ -88,6 +88,7 @@ function atPresent(state: MountState, table: readonly Mount[]): MountState {
 function asJson({ state, live }: LiveMountState): unknown {
   const { mountpoint, source, pid, device, startedAt, transport, layers, protection, confinement, finding } = state;
   const { upperdir, workdir } = state.upper ?? {};
+  const { store, name } = state.stored ?? {};
   return {
     mountpoint: printable(mountpoint),
     source: printable(source),
@@ -96,6 +97,8 @@ function asJson({ state, live }: LiveMountState): unknown {
     startedAt: secondsText(Math.floor(startedAt / 1000), (startedAt % 1000) * 1e6),
     transport,
     layers: layers.map(({ path, dataOnly }) => ({ path: printable(path), dataOnly })),
+    store: store === undefined ? null : printable(store),
+    name: name === undefined ? null : printable(name),
     upperdir: upperdir === undefined ? null : printable(upperdir),
     workdir: workdir === undefined ? null : printable(workdir),
     protection,
@@ -112,6 +115,7 @@ function asText({ state, live }: LiveMountState): ByteString[] {
     printable(mountpoint),
     `  source      ${printable(source)}`,
     `  layers      ${layers.map(({ path, dataOnly }) => `${dataOnly ? '::' : ''}${printable(path)}`).join(' ')}`,
+    ...(state.stored ? [`  image       ${printable(state.stored.name)} in ${printable(state.stored.store)}`] : []),
     ...(state.upper
       ? [`  written to  ${printable(state.upper.upperdir)}, work ${printable(state.upper.workdir)}`]
       : []),
@@ -136,6 +140,8 @@ const unrecordedAsJson = ({ path, source, device }: Mount): unknown => ({
   startedAt: null,
   transport: null,
   layers: [],
+  store: null,
+  name: null,
   upperdir: null,
   workdir: null,
   protection: null,

@@ -73,7 +73,7 @@ const pull: Manual = {
         '...  store/images/...',
         '1 layers (0 known), 2 entries, 1 files in objects: 1 new, 0 known, 0 replaced',
         'lowerdata mount store/images/...::store/objects MOUNTPOINT -o digest=...',
-        '$ lowerdata mount store/images/refs/v1::store/objects mnt',
+        '$ lowerdata mount v1 mnt -o store=store',
         '$ cat mnt/usr/hello',
         GREETING,
         '$ lowerdata umount mnt',

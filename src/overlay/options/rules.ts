@@ -52,6 +52,15 @@ export interface UpperOptions {
   readonly index: boolean;
 }
 
+/** An image that was found in a repository, in place of a path to it. */
+export interface StoredName {
+  readonly store: ByteString;
+  /** The name of the image there, or its digest. */
+  readonly name: ByteString;
+  /** Whether the digest that the image must have is the one that the repository has for the name, and not one that was given. */
+  readonly givesDigest: boolean;
+}
+
 /** A whole stack: its layers, and the rules by which they are looked up. */
 export interface StackOptions extends RuleOptions {
   /** The directories that are written to; absent for a read-only stack. */
@@ -60,6 +69,8 @@ export interface StackOptions extends RuleOptions {
   readonly layers: readonly LayerSpec[];
   /** The fs-verity digest that the top layer, an image, must have: `[sha256:|sha512:]HEX`. */
   readonly imageDigest?: string;
+  /** How the top layer was named; absent if by its path. */
+  readonly stored?: StoredName;
 }
 
 /** The options that were chosen; defaults apply to the others. */
