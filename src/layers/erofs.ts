@@ -1,7 +1,7 @@
 /** An EROFS image as a layer: it shows the same tree as the kernel's EROFS mount of the same file. */
 
 import { mayHaveAcl } from '../erofs/acl.ts';
-import { checkReadable, isCompressed, readData, seekData } from '../erofs/data.ts';
+import { checkReadable, isCompressed, readData } from '../erofs/data.ts';
 import { findDirent, isInOrder, listDirents, listDirentsFrom } from '../erofs/dirents.ts';
 import type { Nid } from '../erofs/format.ts';
 import {
@@ -26,19 +26,9 @@ import { ReachableInodes } from '../erofs/reachable.ts';
 import type { Image } from '../erofs/superblock.ts';
 import { findXattr, listXattrs, xattrValue, xattrValueBytes } from '../erofs/xattrs.ts';
 import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
-import {
-  EINVAL,
-  ELOOP,
-  ENAMETOOLONG,
-  ENOENT,
-  ENOTDIR,
-  ENXIO,
-  EOPNOTSUPP,
-  ErrnoError,
-  EUCLEAN,
-  EXDEV,
-} from '../sys/errno.ts';
+import { EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EOPNOTSUPP, ErrnoError, EUCLEAN, EXDEV } from '../sys/errno.ts';
 import type { Origin } from '../sys/handles.ts';
+import { native } from '../sys/native.ts';
 import {
   type Attr,
   dtypeOf,
@@ -54,17 +44,25 @@ import {
   S_IFSOCK,
   type Statfs,
 } from '../sys/stat.ts';
+import { ImageData } from './erofs-data.ts';
+import { holdImage } from './held-image.ts';
 import type { Data, Inode, Layer, VisitFrom } from './layer.ts';
 
 /**
- * Reads the image file at `path` and makes it a layer.
+ * Reads the image file at `path` and makes it a layer, which holds the file until it is closed.
  * @param accept receives the bytes before they are interpreted, and throws if they must not be used
  * Throws ErrnoError that names the path.
  */
 export function openErofsLayer(path: ByteString, accept: (bytes: Uint8Array) => void = () => {}): ErofsLayer {
-  const bytes = readImageFile(path);
-  accept(bytes);
-  return new ErofsLayer(path, bytes);
+  const fd = holdImage(path);
+  try {
+    const bytes = readImageFile(fd, printable(path));
+    accept(bytes);
+    return new ErofsLayer(path, bytes, fd);
+  } catch (error) {
+    native.close(fd);
+    throw error;
+  }
 }
 
 /** An inode of an image, with its layer. Its `ino` is its nid, as in the kernel. */
@@ -101,16 +99,19 @@ export class ErofsLayer implements Layer {
   private acl: boolean | undefined;
   /** For the nid of a directory: whether its names are in order. */
   private readonly orders = new Map<Nid, boolean>();
+  #held: number | undefined;
   /** Computed when a number from outside is first checked. */
   private reachable: ReachableInodes | undefined;
 
   /**
    * Makes a layer of an image in memory, which several threads may share.
    * @param path names the image in messages
+   * @param held a descriptor of `holdImage`, which is closed with the layer
    * Throws ErrnoError that names the path: EINVAL, EOPNOTSUPP, EUCLEAN as `openImage`.
    */
-  constructor(path: ByteString, bytes: Uint8Array) {
+  constructor(path: ByteString, bytes: Uint8Array, held?: number) {
     this.path = printable(path);
+    this.#held = held;
     this.filesystem = `image:${path}`;
     try {
       this.image = openImage(bytes);
@@ -332,37 +333,11 @@ export class ErofsLayer implements Layer {
     };
   }
 
-  close(): void {} // the bytes are freed when no thread refers to them
-}
-
-/** The bytes of a regular file in an image. */
-class ImageData implements Data {
-  readonly fd = -1;
-  readonly version = '';
-  readonly place: string;
-  readonly sizeBytes: number;
-  private readonly image: Image;
-  private readonly inode: ImageInode;
-
-  constructor(image: Image, inode: ImageInode, place: string) {
-    this.image = image;
-    this.inode = inode;
-    this.place = place;
-    this.sizeBytes = inode.sizeBytes;
+  /** The bytes are freed when no thread refers to them. */
+  close(): void {
+    if (this.#held !== undefined) native.close(this.#held);
+    this.#held = undefined;
   }
-
-  read(out: Uint8Array, at: number, length: number, position: number): number {
-    return readData(this.image, this.inode, out, at, Math.min(length, out.length - at), position);
-  }
-
-  seek(offset: number, whence: number): number {
-    if (offset < 0 || offset >= this.sizeBytes) return -ENXIO;
-    if (whence !== SEEK_DATA && whence !== SEEK_HOLE) return -EINVAL;
-    const found = seekData(this.image, this.inode, offset, whence === SEEK_HOLE);
-    return whence === SEEK_DATA && found === this.sizeBytes ? -ENXIO : found;
-  }
-
-  close(): void {}
 }
 
 /** The maximum number of directories whose order is remembered. */
@@ -385,5 +360,3 @@ for (const [fileType, mode] of [
 }
 const SECTOR_BYTES = 512;
 const PATH_MAX = 4096;
-const SEEK_DATA = 3;
-const SEEK_HOLE = 4;
