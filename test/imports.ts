@@ -10,7 +10,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
     ...['inspect', 'bench', 'doctor', 'mount', 'driver', 'fuse', 'overlay', 'layers'],
     ...['oci', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   ],
-  oci: ['composefs', 'store', 'verity'],
+  oci: ['composefs', 'store', 'erofs', 'verity'],
   inspect: ['mount', 'overlay', 'layers', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   bench: ['mount', 'fuse', 'overlay', 'terminal'],
   doctor: ['fuse'],

@@ -68,7 +68,39 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     {
       usage: 'pull REF --store DIR',
       what: 'make an image of an OCI image',
-      load: () => import('./commands/pull.ts'),
+      load: () => import('./commands/store/pull.ts'),
+    },
+  ],
+  [
+    'images',
+    {
+      usage: 'images --store DIR',
+      what: 'list the images of a store',
+      load: () => import('./commands/store/images.ts'),
+    },
+  ],
+  [
+    'inspect',
+    {
+      usage: 'inspect NAME --store DIR',
+      what: 'show what is known of an image of a store',
+      load: () => import('./commands/store/inspect.ts'),
+    },
+  ],
+  [
+    'tag',
+    {
+      usage: 'tag NAME NEW --store DIR',
+      what: 'give an image of a store another name',
+      load: () => import('./commands/store/tag.ts'),
+    },
+  ],
+  [
+    'untag',
+    {
+      usage: 'untag NAME --store DIR',
+      what: 'take a name from an image of a store',
+      load: () => import('./commands/store/untag.ts'),
     },
   ],
   [

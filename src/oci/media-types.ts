@@ -10,10 +10,13 @@ const CONFIGS: readonly string[] = [
 const LAYER =
   /^application\/vnd\.(oci\.image\.layer\.(nondistributable\.)?v1\.tar(\+gzip|\+zstd)?|docker\.image\.rootfs\.(foreign\.)?diff\.tar(\.gzip|\.zstd)?)$/;
 
+/** Whether a configuration is that of an image of a container. */
+export const isImageConfig = ({ mediaType }: Descriptor): boolean => !mediaType || CONFIGS.includes(mediaType);
+
 /** Refuses the manifest of something that is not an image of a container. @param shown the path of the place */
-export function checkConfigType({ mediaType }: Descriptor, shown: string): void {
-  if (mediaType && !CONFIGS.includes(mediaType))
-    throw new ErrnoError(EINVAL, `${shown}: not an image of a container: its configuration is ${mediaType}`);
+export function checkConfigType(config: Descriptor, shown: string): void {
+  if (!isImageConfig(config))
+    throw new ErrnoError(EINVAL, `${shown}: not an image of a container: its configuration is ${config.mediaType}`);
 }
 
 /** Refuses a layer that is no tar archive, such as an encrypted one. @param shown the path of the layer */

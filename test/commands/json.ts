@@ -8,6 +8,8 @@ import { scratch } from '../fixtures/layers.ts';
 import { packageFolder, withMount } from '../fixtures/mounts/mounted.ts';
 import { member } from '../fixtures/oci/archives.ts';
 import { archiveOf, writeImage, writeIndex } from '../fixtures/oci/layout.ts';
+import { withoutSplitstreams } from '../fixtures/oci/splitstreams.ts';
+import { makeStore, putImage, recordImage } from '../fixtures/oci/stored.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withoutFuse } from '../fixtures/skips.ts';
 
@@ -115,6 +117,21 @@ function fill(): void {
   const names = ['usr/own', 'usr/.wh.own']; // by one rule for whiteouts the file is hidden
   const layer = archiveOf(member({ name: 'usr/', type: '5' }), ...names.map(name => member({ name })));
   writeIndex('layout', [writeImage('layout', [layer])]);
+  makeStore('store');
+  if (withoutSplitstreams) return;
+  const { image, objects } = putImage('store', { file: 'x'.repeat(100) });
+  const words = ['a'];
+  recordImage('store', {
+    ...{ tag: 'recorded', image, layers: [objects] },
+    config: {
+      ...{ created: '2024-05-06T07:08:09Z', author: 'a', os: 'linux', architecture: 'amd64' },
+      config: {
+        ...{ User: 'a', WorkingDir: '/', StopSignal: 'SIGINT', Entrypoint: words, Cmd: words, Env: words },
+        ...{ ExposedPorts: { '80/tcp': {} }, Volumes: { '/data': {} }, Labels: { a: 'b' } },
+      },
+    },
+    manifest: { annotations: { a: 'b' } },
+  });
 }
 
 /** What the commands printed that was right, for the tests of what is wrong. */
@@ -244,6 +261,9 @@ const keysWithin = (value: Json): string[] =>
 
 t.test('schemas name nothing that is not printed', async t => {
   for (const [command, documents] of printed) {
+    if (command === 'inspect' && withoutSplitstreams)
+      t.comment(`inspect of a manifest is left out: ${withoutSplitstreams}`);
+    if (command === 'inspect' && withoutSplitstreams) continue;
     const seen = new Set(keysWithin(documents));
     const file = `${command}.json`;
     const named = [...subschemas(schemas.get(file), file)].flatMap(([place, { properties }]) =>

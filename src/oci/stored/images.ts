@@ -1,7 +1,9 @@
 /** Which image of a repository a name means. */
 import { type ByteString, printable } from '../../sys/bytes.ts';
-import { ENOENT, ErrnoError, EUCLEAN, EXDEV } from '../../sys/errno.ts';
-import { pathOfObject, StoredRepository } from './repository.ts';
+import { ENOENT, ErrnoError } from '../../sys/errno.ts';
+import { imageNamed, imageOfDigest } from './image-links.ts';
+import { namesOf, taggedManifest } from './names.ts';
+import { StoredRepository } from './repository.ts';
 
 /** An image in a repository. */
 export interface StoredImage {
@@ -12,68 +14,37 @@ export interface StoredImage {
   readonly digest: string;
 }
 
-export const IMAGES = 'images';
-/** The directory of the names of images. */
-export const IMAGE_REFS = 'images/refs';
-
 /** The most names that a message has. */
 const NAMES_MAX = 20;
 
 /**
- * Finds an image by its name, or else by its digest in hex. Throws ErrnoError with the path: EINVAL for another directory;
- * ENOENT, with the names that there are, for a name that is not there; EXDEV for a name that leads to something else than an image of
- * the repository; EUCLEAN for an image that is damaged.
+ * Finds an image by its tag, or else by its name, or else by its digest in hex. Throws ErrnoError with the path: EINVAL for another
+ * directory; ENOENT, with the names that there are, for a name that is not there; EXDEV for a name that leads to something else than
+ * an image of the repository; EUCLEAN for an image that is damaged.
  */
 export async function findImage(store: ByteString, name: ByteString): Promise<StoredImage> {
   const repository = new StoredRepository(store);
   try {
-    const digest = imageNamed(repository, name) ?? imageOfDigest(repository, name);
-    if (digest !== undefined) return { store, name, digest };
-    throw unknownName(repository, name);
+    return { store, name, digest: await digestNamed(repository, name) };
   } finally {
     repository.close();
   }
 }
 
-/** The path of an image below its store: a symlink to the object. */
-export const imagePath = (digest: string): ByteString => `${IMAGES}/${digest}`;
-
-/** Whether text is the digest of an image, as a name may also be. */
-export const isDigest = (text: ByteString): boolean => /^(?:[0-9a-f]{64}|[0-9a-f]{128})$/.test(text);
-
-/** The digest of the image that has a name in `images/refs`; undefined if none has. Throws ErrnoError as `findImage` does. */
-export function imageNamed(repository: StoredRepository, name: ByteString): string | undefined {
-  if (!isPath(name)) return undefined;
-  const path = `${IMAGE_REFS}/${name}`;
-  if (repository.isDirectory(path)) return undefined;
-  const target = repository.target(path);
-  if (target === undefined) return undefined;
-  const [directory, digest = '', ...more] = target.split('/');
-  const shown = repository.shown(path);
-  if (directory !== IMAGES || !isDigest(digest) || more.length > 0)
-    throw new ErrnoError(EXDEV, `${shown}: leads to ${printable(target)}, which is no image of the repository`);
-  if (imageOfDigest(repository, digest) !== undefined) return digest;
-  throw new ErrnoError(ENOENT, `${shown}: leads to ${printable(target)}, which does not exist`);
+/** The digest of the image that a name means. Throws ErrnoError as `findImage` does. */
+export async function digestNamed(repository: StoredRepository, name: ByteString): Promise<string> {
+  const manifest = taggedManifest(repository, name);
+  const tagged = manifest && (await (await import('./oci-image.ts')).readOciImage(repository, manifest)).image;
+  const digest = tagged ?? imageNamed(repository, name) ?? imageOfDigest(repository, name);
+  if (digest !== undefined) return digest;
+  if (manifest === undefined) throw unknownName(repository, name);
+  const shown = `${printable(repository.path)}: ${printable(name)}`;
+  throw new ErrnoError(ENOENT, `${shown}: has no image of composefs yet; \`lowerdata pull\` makes it`);
 }
 
-/** The digest, if the repository has an image of it. Throws ErrnoError EUCLEAN, with its path, for one that is damaged. */
-export function imageOfDigest(repository: StoredRepository, digest: string): string | undefined {
-  if (!isDigest(digest)) return undefined;
-  const target = repository.target(imagePath(digest));
-  if (target === undefined) return undefined;
-  const shown = repository.shown(imagePath(digest));
-  if (target !== pathOfObject(digest))
-    throw new ErrnoError(EUCLEAN, `${shown}: leads to ${printable(target)}, not to ${pathOfObject(digest)}`);
-  if (repository.hasObject(digest)) return digest;
-  throw new ErrnoError(ENOENT, `${shown}: leads to ${printable(target)}, which does not exist`);
-}
-
-/** Whether each part of a name is one of a path. */
-const isPath = (name: ByteString): boolean =>
-  name.split('/').every(part => part !== '' && part !== '.' && part !== '..' && part.length < 256);
-
-function unknownName(repository: StoredRepository, name: ByteString): ErrnoError {
-  const names = repository.namesBelow(IMAGE_REFS).flatMap(({ name, isLink }) => (isLink ? [printable(name)] : []));
+/** The message for a name that is not there. */
+export function unknownName(repository: StoredRepository, name: ByteString): ErrnoError {
+  const names = namesOf(repository).map(printable);
   const more = names.length > NAMES_MAX ? ` and ${names.length - NAMES_MAX} more` : '';
   const list = `${names.slice(0, NAMES_MAX).join(', ') || 'none'}${more}`;
   return new ErrnoError(

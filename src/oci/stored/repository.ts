@@ -1,11 +1,22 @@
 /** A repository that exists, to read it and to change its names; see oci/repository.ts for what lies where. */
-import { entriesIn, findBeneath, openDirectory, openDirectoryBeneath } from '../../sys/beneath.ts';
-import { type ByteString, byteStringOf, printable } from '../../sys/bytes.ts';
-import { EINVAL, ENOENT, ENOTDIR, ErrnoError, EUCLEAN, EXDEV, errnoText, must } from '../../sys/errno.ts';
+import {
+  CONFINED,
+  entriesIn,
+  findBeneath,
+  O_NOFOLLOW,
+  O_NONBLOCK,
+  openDirectory,
+  openDirectoryBeneath,
+  openIn,
+} from '../../sys/beneath.ts';
+import { type ByteString, byteStringOf, printable, type Seconds } from '../../sys/bytes.ts';
+import { EFBIG, EINVAL, ENOENT, ENOTDIR, ErrnoError, EUCLEAN, EXDEV, errnoText, must } from '../../sys/errno.ts';
+import { LOCK_SH } from '../../sys/locks/flock.ts';
 import { native } from '../../sys/native.ts';
-import { isRegular } from '../../sys/stat.ts';
-import { statx, statxMode } from '../../sys/statx.ts';
-import { META, metaIn, type RepositoryMeta } from '../repository-meta.ts';
+import { isRegular, isSymlink } from '../../sys/stat.ts';
+import { statx, statxAttr, statxMode, statxSize } from '../../sys/statx.ts';
+import { type OpenBytes, readAt } from '../files.ts';
+import { checkWritable, META, metaIn, type RepositoryMeta } from '../repository-meta.ts';
 
 const TARGET_BYTES_MAX = 4096;
 // dirent.h
@@ -24,14 +35,20 @@ export class StoredRepository {
   readonly fd: number;
   readonly meta: RepositoryMeta;
 
-  /** Opens a repository; `close` has to be called later. Throws ErrnoError with the path: EINVAL if it is no repository. */
-  constructor(path: ByteString) {
+  /**
+   * Opens a repository; `close` has to be called later. Throws ErrnoError with the path: EINVAL if it is no repository, EOPNOTSUPP for
+   * one that only others may change.
+   * @param changes whether names will be changed: until it is closed, programs that collect garbage wait
+   */
+  constructor(path: ByteString, changes = false) {
     this.path = path;
     const shown = printable(path);
     this.fd = must(openDirectory(path, true), shown);
     try {
+      if (changes) must(native.flock(this.fd, LOCK_SH), shown);
       const meta = metaIn(this.fd, shown);
       if (meta === undefined) throw new ErrnoError(EINVAL, `${shown}: no repository of composefs: it has no ${META}`);
+      if (changes) checkWritable(meta, `${shown}/${META}`);
       this.meta = meta;
     } catch (error) {
       native.close(this.fd);
@@ -70,6 +87,26 @@ export class StoredRepository {
     }
   }
 
+  /** When a name was made or last replaced; undefined if it cannot be read. */
+  time(path: ByteString): readonly [seconds: Seconds, nanoseconds: number] | undefined {
+    const found = findBeneath(this.fd, path);
+    if (found < 0) return undefined;
+    const known = statx(found, '');
+    native.close(found);
+    if (known !== 0) return undefined;
+    const { mtime, mtimensec } = statxAttr(0);
+    return [mtime, mtimensec];
+  }
+
+  /** Whether a path is that of a symlink; false if it cannot be read. */
+  isLink(path: ByteString): boolean {
+    const found = findBeneath(this.fd, path);
+    if (found < 0) return false;
+    const known = statx(found, '');
+    native.close(found);
+    return known === 0 && isSymlink(statxMode());
+  }
+
   /** Whether a path is that of a directory; false if it cannot be opened. */
   isDirectory(path: ByteString): boolean {
     const fd = openDirectoryBeneath(this.fd, path);
@@ -90,6 +127,32 @@ export class StoredRepository {
       return true;
     } finally {
       native.close(found);
+    }
+  }
+
+  /** Opens an object, whose data is not checked. Throws ErrnoError with its path: EUCLEAN if it is no file. */
+  openObject(digest: string): OpenBytes {
+    const path = pathOfObject(digest);
+    const shown = this.shown(path);
+    const fd = must(openIn(this.fd, path, O_NONBLOCK | O_NOFOLLOW, CONFINED), shown);
+    const close = (): void => void native.close(fd);
+    const known = statx(fd, '');
+    if (known === 0 && isRegular(statxMode())) return { fd, at: 0, sizeBytes: statxSize(), close };
+    close();
+    must(known, shown);
+    throw new ErrnoError(EUCLEAN, `${shown}: not a file`);
+  }
+
+  /** Reads a whole object of a limited size. Throws ErrnoError with its path. */
+  readObject(digest: string, bytesMax: number): Uint8Array {
+    const shown = this.shown(pathOfObject(digest));
+    const file = this.openObject(digest);
+    try {
+      if (file.sizeBytes > bytesMax)
+        throw new ErrnoError(EFBIG, `${shown}: ${file.sizeBytes} bytes; ${bytesMax} are allowed`);
+      return readAt(file, 0, file.sizeBytes, shown);
+    } finally {
+      file.close();
     }
   }
 
@@ -122,6 +185,10 @@ export class StoredRepository {
     }
   }
 }
+
+/** Whether a path is that of a name in the making, which an interrupted run, also of composefs-rs, may have left. */
+export const isTemporary = (path: ByteString): boolean =>
+  /(^|\/)\.(tmp-[0-9a-f]{16}|symlink-[0-9A-Za-z]{12}|tmp-object-[0-9A-Za-z]{12})$/.test(path);
 
 /** The path of an object in a repository. */
 export const pathOfObject = (digest: string): ByteString => `objects/${digest.slice(0, 2)}/${digest.slice(2)}`;

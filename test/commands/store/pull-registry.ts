@@ -5,12 +5,12 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import t from 'tap';
-import { scratch } from '../fixtures/layers.ts';
-import { lowerdata } from '../fixtures/mounts/mounted.ts';
-import { FakeRegistry, largestBlob } from '../fixtures/oci/fake-registry.ts';
-import { blobPath } from '../fixtures/oci/layout.ts';
-import { writeNoisyImage } from '../fixtures/oci/pulls.ts';
-import { runCommand } from '../fixtures/run-command.ts';
+import { scratch } from '../../fixtures/layers.ts';
+import { lowerdata } from '../../fixtures/mounts/mounted.ts';
+import { FakeRegistry, largestBlob } from '../../fixtures/oci/fake-registry.ts';
+import { blobPath } from '../../fixtures/oci/layout.ts';
+import { writeNoisyImage } from '../../fixtures/oci/pulls.ts';
+import { runCommand } from '../../fixtures/run-command.ts';
 
 const home = scratch(t);
 const layout = join(home, 'layout');

@@ -1,22 +1,22 @@
 /** `lowerdata pull`: makes a composefs image of an OCI image. */
 import type { Command } from 'commander';
-import { type OpenImage, openLocalImage } from '../../oci/image.ts';
-import { WHITEOUTS, type Whiteouts } from '../../oci/merge/tree.ts';
-import { type Platform, parsePlatform } from '../../oci/platform.ts';
-import { type Pulled, pull } from '../../oci/pull.ts';
-import { parseReference, type Reference, TRANSPORTS } from '../../oci/reference.ts';
-import { checkName, Repository } from '../../oci/repository.ts';
-import { type ByteString, printable } from '../../sys/bytes.ts';
-import { EINVAL, ErrnoError } from '../../sys/errno.ts';
-import { cleaningUp } from '../../terminal/interruption.ts';
-import { documentLines } from '../../terminal/json-lines.ts';
-import { printLines } from '../../terminal/output.ts';
-import { showBytes } from '../../terminal/progress.ts';
-import { complain, reporting } from '../../terminal/report.ts';
-import { digestFromText } from '../../verity/algorithms.ts';
-import type { Algorithm } from '../../verity/digest.ts';
-import { ALGORITHM_NAMES, newCommand, oneOf, parse } from '../command.ts';
-import { escapedPath, shellWord } from '../spelled.ts';
+import { type OpenImage, openLocalImage } from '../../../oci/image.ts';
+import { WHITEOUTS, type Whiteouts } from '../../../oci/merge/tree.ts';
+import { type Platform, parsePlatform } from '../../../oci/platform.ts';
+import { type Pulled, pull } from '../../../oci/pull.ts';
+import { parseReference, type Reference, TRANSPORTS } from '../../../oci/reference.ts';
+import { checkName, Repository } from '../../../oci/repository.ts';
+import { type ByteString, printable } from '../../../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../../../sys/errno.ts';
+import { cleaningUp } from '../../../terminal/interruption.ts';
+import { documentLines } from '../../../terminal/json-lines.ts';
+import { printLines } from '../../../terminal/output.ts';
+import { showBytes } from '../../../terminal/progress.ts';
+import { complain, reporting } from '../../../terminal/report.ts';
+import { digestFromText } from '../../../verity/algorithms.ts';
+import type { Algorithm } from '../../../verity/digest.ts';
+import { ALGORITHM_NAMES, newCommand, oneOf, parse } from '../../command.ts';
+import { escapedPath, shellWord } from '../../spelled.ts';
 
 const FAILED = 1;
 
@@ -103,7 +103,7 @@ async function openImage(
   { authfile, tlsVerify }: PullFlags,
 ): Promise<OpenImage> {
   if (reference.transport !== 'docker') return openLocalImage(reference, platform);
-  const { openRegistryImage } = await import('../../oci/registry/image.ts');
+  const { openRegistryImage } = await import('../../../oci/registry/image.ts');
   return openRegistryImage(reference, platform, { authfile, verifies: tlsVerify !== 'false' });
 }
 

@@ -15,12 +15,12 @@ import {
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import t from 'tap';
-import { fsverityDigests } from '../fixtures/images/verity.ts';
-import { lowerdata } from '../fixtures/mounts/mounted.ts';
-import { type Fields, member, paxHeader } from '../fixtures/oci/archives.ts';
-import { archiveOf, blobPath, TAG, writeBlob, writeImage, writeIndex } from '../fixtures/oci/layout.ts';
-import { type Result, runCommand } from '../fixtures/run-command.ts';
-import { withScratch, withScratchAsync } from '../fixtures/scratch.ts';
+import { fsverityDigests } from '../../fixtures/images/verity.ts';
+import { lowerdata } from '../../fixtures/mounts/mounted.ts';
+import { type Fields, member, paxHeader } from '../../fixtures/oci/archives.ts';
+import { archiveOf, blobPath, TAG, writeBlob, writeImage, writeIndex } from '../../fixtures/oci/layout.ts';
+import { type Result, runCommand } from '../../fixtures/run-command.ts';
+import { withScratch, withScratchAsync } from '../../fixtures/scratch.ts';
 
 t.setTimeout(300_000);
 
