@@ -11,7 +11,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
     ...['oci', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   ],
   oci: ['composefs', 'store', 'erofs', 'verity'],
-  inspect: ['mount', 'overlay', 'layers', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
+  inspect: ['mount', 'oci', 'overlay', 'layers', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   bench: ['mount', 'fuse', 'overlay', 'terminal'],
   doctor: ['fuse'],
   mount: ['driver', 'fuse', 'overlay', 'oci'],

@@ -104,6 +104,14 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     },
   ],
   [
+    'gc',
+    {
+      usage: 'gc --store DIR',
+      what: 'remove what no name and no mount of a store needs',
+      load: () => import('./commands/store/gc.ts'),
+    },
+  ],
+  [
     'relink',
     {
       usage: 'relink IMAGE -o NEW --to HOW',

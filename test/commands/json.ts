@@ -181,6 +181,8 @@ t.test('commands without a mount', async t => {
     ['compare', 'tree', 'tree'],
     ['pull', 'oci:layout', '--store=store', '--name=test'],
     ['pull', 'oci:layout', '--store=store', '--whiteouts=composefs-rs'],
+    ['gc', '--dry-run', '--store=store'],
+    ['gc', '--store=store'],
     ['doctor', 'tree', 'none'],
   ])
     documents(t, 'document', args);

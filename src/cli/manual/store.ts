@@ -65,9 +65,31 @@ const untag: Manual = {
   see: ['lowerdata-tag(1)', 'lowerdata-images(1)'],
 };
 
+const gc: Manual = {
+  examples: [
+    {
+      what: 'Take the only name of an image away, and remove the image with its objects:',
+      session: [
+        PULLED,
+        '$ lowerdata untag v1 --store store',
+        '$ lowerdata gc --store store | tail -n 1',
+        'removed 1 images, ...',
+        '$ find store/objects -type f',
+      ],
+    },
+  ],
+  files: [
+    ...NAMES,
+    ['/run/lowerdata', 'Records of mounts, which say which images they have.'],
+    ['/sys/block/loop*/loop/backing_file', 'The images that loop devices have.'],
+  ],
+  see: ['lowerdata-untag(1)', 'lowerdata-images(1)', 'lowerdata-mount(8)', 'flock(2)', 'losetup(8)'],
+};
+
 export const manualsOfStore: ReadonlyMap<string, Manual> = new Map([
   ['images', images],
   ['inspect', inspect],
   ['tag', tag],
   ['untag', untag],
+  ['gc', gc],
 ]);

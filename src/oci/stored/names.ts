@@ -12,7 +12,7 @@ export const TAG_REFS = `streams/${TAGS}`;
 export const tagPath = (name: ByteString): ByteString => `${TAG_REFS}/${encodeTag(name)}`;
 
 /** The name of a tag, by that of its file. */
-const decodeTag = (file: ByteString): ByteString =>
+export const decodeTag = (file: ByteString): ByteString =>
   file.replace(/%(2F|25)/g, (_, code: string) => (code === '2F' ? '/' : '%'));
 
 /** All names, each once, in byte order; also those that lead to nothing. */
