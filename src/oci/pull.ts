@@ -72,8 +72,8 @@ async function pullInto(streams: Streams, image: OpenImage, options: PullOptions
   repository.addImage(bytes);
   const manifest = await recordImage(streams, image, layers, digest);
   if (name !== undefined) {
-    repository.nameImage(digest, name);
     streams.tag(name, manifestStream(manifest));
+    repository.nameImage(digest, name); // of both names, the one made last counts
   }
   return { digest, imageBytes: bytes.length, faults, other, counts: merge.counts, knownLayers };
 }

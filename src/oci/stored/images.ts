@@ -2,7 +2,7 @@
 import { type ByteString, printable } from '../../sys/bytes.ts';
 import { ENOENT, ErrnoError } from '../../sys/errno.ts';
 import { imageNamed, imageOfDigest } from './image-links.ts';
-import { namesOf, taggedManifest } from './names.ts';
+import { countingManifest, namesOf } from './names.ts';
 import { StoredRepository } from './repository.ts';
 
 /** An image in a repository. */
@@ -18,7 +18,7 @@ export interface StoredImage {
 const NAMES_MAX = 20;
 
 /**
- * Finds an image by its tag, or else by its name, or else by its digest in hex. Throws ErrnoError with the path: EINVAL for another
+ * Finds an image by its tag or its name, whichever was made last, or else by its digest in hex. Throws ErrnoError with the path: EINVAL for another
  * directory; ENOENT, with the names that there are, for a name that is not there; EXDEV for a name that leads to something else than
  * an image of the repository; EUCLEAN for an image that is damaged.
  */
@@ -33,9 +33,11 @@ export async function findImage(store: ByteString, name: ByteString): Promise<St
 
 /** The digest of the image that a name means. Throws ErrnoError as `findImage` does. */
 export async function digestNamed(repository: StoredRepository, name: ByteString): Promise<string> {
-  const manifest = taggedManifest(repository, name);
-  const tagged = manifest && (await (await import('./oci-image.ts')).readOciImage(repository, manifest)).image;
-  const digest = tagged ?? imageNamed(repository, name) ?? imageOfDigest(repository, name);
+  const manifest = countingManifest(repository, name);
+  const digest =
+    manifest === undefined
+      ? (imageNamed(repository, name) ?? imageOfDigest(repository, name))
+      : (await (await import('./oci-image.ts')).readOciImage(repository, manifest)).image;
   if (digest !== undefined) return digest;
   if (manifest === undefined) throw unknownName(repository, name);
   const shown = `${printable(repository.path)}: ${printable(name)}`;

@@ -2,7 +2,7 @@
 import type { ByteString, Seconds } from '../../sys/bytes.ts';
 import { ErrnoError } from '../../sys/errno.ts';
 import { IMAGE_REFS, IMAGES, imageNamed, imageOfDigest, isDigest } from './image-links.ts';
-import { namesOf, taggedManifest, tagPath } from './names.ts';
+import { countingManifest, namesOf, taggedManifest, tagPath } from './names.ts';
 import { type OciImage, readOciImage } from './oci-image.ts';
 import type { StoredRepository } from './repository.ts';
 import { type ImageSizes, sizesOf } from './sizes.ts';
@@ -51,7 +51,8 @@ type Described = Omit<ListedImage, 'name'>;
 export async function describe(repository: StoredRepository, name: ByteString): Promise<Described> {
   const manifest = taggedManifest(repository, name);
   const oci = manifest === undefined ? undefined : await readOciImage(repository, manifest);
-  const digest = oci?.image ?? imageNamed(repository, name) ?? imageOfDigest(repository, name);
+  const counts = countingManifest(repository, name) !== undefined;
+  const digest = counts ? oci?.image : (imageNamed(repository, name) ?? imageOfDigest(repository, name));
   const path = manifest === undefined ? `${IMAGE_REFS}/${name}` : tagPath(name);
   return {
     time: repository.time(path) ?? repository.time(`${IMAGES}/${name}`) ?? [0, 0],

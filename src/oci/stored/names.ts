@@ -33,5 +33,17 @@ export function taggedManifest(repository: StoredRepository, name: ByteString): 
   if (digest !== undefined) return digest;
   throw new ErrnoError(EUCLEAN, `${repository.shown(path)}: leads to ${printable(target)}, which is no manifest`);
 }
+
+/**
+ * The digest of the manifest that a tag leads to, if the tag counts: the image that the same name has in `images/refs` was named before.
+ * For a configuration leads to the image that was made of it last, and other programs move tags alone.
+ */
+export function countingManifest(repository: StoredRepository, name: ByteString): string | undefined {
+  const manifest = taggedManifest(repository, name);
+  const named = manifest === undefined ? undefined : repository.time(`${IMAGE_REFS}/${name}`);
+  if (named === undefined) return manifest;
+  const tagged = repository.time(tagPath(name)) ?? [0, 0];
+  return tagged[0] > named[0] || (tagged[0] === named[0] && tagged[1] > named[1]) ? manifest : undefined;
+}
 const NAME_MAX = 255;
 const MANIFEST_STREAM = /^streams\/oci-manifest-(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/;

@@ -15,16 +15,16 @@ import type { StoredRepository } from './repository.ts';
  */
 export async function tagImage(repository: StoredRepository, name: ByteString, other: ByteString): Promise<string> {
   checkName(other);
-  if (isDigest(other) || other.startsWith('@'))
-    throw new ErrnoError(EINVAL, `${printable(other)}: the name of an image is no digest, and does not begin with @`);
+  if (isDigest(other)) throw new ErrnoError(EINVAL, `${printable(other)}: the name of an image is no digest`);
   const digest = await digestNamed(repository, name);
   const manifest = taggedManifest(repository, name);
-  const path = `${IMAGE_REFS}/${other}`;
+  const tag = tagPath(other);
+  if (manifest !== undefined)
+    replaceLink(repository.fd, tag, `../../${manifestStream(manifest)}`, repository.shown(tag));
+  const path = `${IMAGE_REFS}/${other}`; // is made last, so that it counts
   const up = '../'.repeat(path.split('/').length - 2);
   replaceLink(repository.fd, path, `${up}${digest}`, repository.shown(path));
-  const tag = tagPath(other); // is looked up first, so that it decides
   if (manifest === undefined) removeName(repository.fd, tag, repository.shown(tag));
-  else replaceLink(repository.fd, tag, `../../${manifestStream(manifest)}`, repository.shown(tag));
   return digest;
 }
 
