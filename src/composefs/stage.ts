@@ -107,7 +107,7 @@ export class Stage {
     const row = this.#staged.add(source, isSymlink(mode) ? source.payload : source.content, parent);
     this.#names.push(isDirectory(mode) ? new Map() : undefined);
     const { asLayer, redirects } = this.#options;
-    const xattrs = asLayer ? new Map(source.xattrs) : escaped(source.xattrs);
+    const xattrs = asLayer ? new Map(source.xattrs) : escapedXattrs(source.xattrs);
     if (isRegular(mode)) markMetacopy(source, xattrs, redirects);
     if (isWhiteout(source) && !asLayer) this.#whiteouts.push(row);
     if (row === 0 && !asLayer) xattrs.set(`${OVERLAY}opaque`, 'y'); // hides names of the data layers
@@ -164,20 +164,17 @@ export class Stage {
   #escapeWhiteouts(): void {
     const { mode, sizeBytes, parent, composefsVersion } = this.#staged;
     for (const row of this.#whiteouts) {
-      mode[row] = ((mode[row] as number) & ~S_IFMT) | S_IFREG;
+      mode[row] = escapedMode(mode[row] as number);
       sizeBytes[row] = 0;
-      this.#mark(row, 'whiteout', '');
+      this.#mark(row, markWhiteout);
     }
-    for (const directory of new Set(this.#whiteouts.map(row => parent[row] as Row))) {
-      this.#mark(directory, 'whiteouts', '');
-      if (composefsVersion >= 1) this.#mark(directory, 'opaque', 'x');
-    }
+    for (const directory of new Set(this.#whiteouts.map(row => parent[row] as Row)))
+      this.#mark(directory, xattrs => markDirectory(xattrs, composefsVersion as ComposefsVersion));
   }
 
-  /** Sets an xattr in both forms that the next overlay may look for. */
-  #mark(row: Row, what: string, value: ByteString): void {
+  #mark(row: Row, mark: (xattrs: Map<ByteString, ByteString>) => void): void {
     const xattrs = this.#staged.xattrsOf(row);
-    for (const prefix of [ESCAPED, USER]) xattrs.set(prefix + what, value);
+    mark(xattrs);
     this.#staged.setXattrs(row, xattrs);
   }
 
@@ -203,8 +200,25 @@ export class Stage {
   }
 }
 
+/** The mode of an empty file that stands for a whiteout. */
+export const escapedMode = (mode: number): number => (mode & ~S_IFMT) | S_IFREG;
+
+/** Marks an empty file as a whiteout for the next overlay. */
+export const markWhiteout = (xattrs: Map<ByteString, ByteString>): void => mark(xattrs, 'whiteout', '');
+
+/** Marks a directory of such files. */
+export function markDirectory(xattrs: Map<ByteString, ByteString>, version: ComposefsVersion): void {
+  mark(xattrs, 'whiteouts', '');
+  if (version >= 1) mark(xattrs, 'opaque', 'x');
+}
+
+/** Sets an xattr in both forms that the next overlay may look for. */
+function mark(xattrs: Map<ByteString, ByteString>, what: string, value: ByteString): void {
+  for (const prefix of [ESCAPED, USER]) xattrs.set(prefix + what, value);
+}
+
 /** A copy of xattrs in which names that overlayfs would interpret have one more level of escape. */
-function escaped(xattrs: ReadonlyMap<ByteString, ByteString>): Map<ByteString, ByteString> {
+export function escapedXattrs(xattrs: ReadonlyMap<ByteString, ByteString>): Map<ByteString, ByteString> {
   const copy = new Map<ByteString, ByteString>();
   for (const [name, value] of xattrs)
     copy.set(name.startsWith(OVERLAY) ? ESCAPED + name.slice(OVERLAY.length) : name, value);

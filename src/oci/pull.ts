@@ -7,6 +7,7 @@ import { measureBytes, parametersOf } from '../verity/digest.ts';
 import { type ImageLayer, type OpenImage, readLayer } from './image.ts';
 import { finishTree } from './merge/finish.ts';
 import { Merge, type MergeCounts } from './merge/layer.ts';
+import { layerTree } from './merge/layer-image.ts';
 import { LayeredTree, type Whiteouts } from './merge/tree.ts';
 import type { Repository } from './repository.ts';
 import type { ImageSource } from './source.ts';
@@ -25,6 +26,8 @@ export interface PullOptions {
   /** The digest that the image must have, in hex. */
   readonly expected?: string | undefined;
   readonly name?: ByteString | undefined;
+  /** Whether each layer becomes an image, too, as a layer of an overlay. */
+  readonly layers?: boolean;
   /** Is called when a layer begins. @returns is called with the number of bytes of its blob that have been read */
   readonly progress: (layer: number) => { update(bytes: number): void; stop(): void };
 }
@@ -40,6 +43,13 @@ export interface Pulled {
   readonly counts: MergeCounts;
   /** How many layers the repository had before. */
   readonly knownLayers: number;
+  /** The images of the layers, from the lowest one upwards; undefined unless they were asked for. */
+  readonly layers: readonly LayerImage[] | undefined;
+}
+
+export interface LayerImage {
+  readonly digest: string;
+  readonly imageBytes: number;
 }
 
 /**
@@ -59,9 +69,12 @@ export async function pull(image: OpenImage, repository: Repository, options: Pu
 async function pullInto(streams: Streams, image: OpenImage, options: PullOptions): Promise<Pulled> {
   const { repository } = streams;
   const merge = new Merge(new LayeredTree(options.whiteouts), repository.objects, name => name === CAPABILITY);
-  const { layers, knownLayers } = await applyLayers(streams, merge, image, options);
-  repository.objects.finish();
   const staging: StageOptions = { minVersion: repository.imageVersion };
+  const images = options.layers ? beginLayers(image, merge) : undefined;
+  const { layers, knownLayers } = await applyLayers(streams, merge, image, options, () =>
+    images?.push(addLayer(merge, repository, staging)),
+  );
+  repository.objects.finish();
   const faults = finishTree(merge.tree);
   const bytes = writeStaged(stageTree(merge.tree.root, staging));
   const digest = hexDigest(bytes, repository);
@@ -69,13 +82,33 @@ async function pullInto(streams: Streams, image: OpenImage, options: PullOptions
   if (expected !== undefined && digest !== expected)
     throw new ErrnoError(EINVAL, `the image has the digest ${digest}, but ${expected} is expected`);
   const other = otherDigest(merge, digest, repository, staging);
-  repository.addImage(bytes);
+  const digests = images?.map(each => each.digest) ?? [];
+  const own = repository.addObject(bytes);
+  repository.objects.finish();
+  for (const each of [...digests, own]) repository.addImage(each);
   const manifest = await recordImage(streams, image, layers, digest);
   if (name !== undefined) {
+    if (images) repository.nameLayers(digests, name);
     streams.tag(name, manifestStream(manifest));
     repository.nameImage(digest, name); // of both names, the one made last counts
   }
-  return { digest, imageBytes: bytes.length, faults, other, counts: merge.counts, knownLayers };
+  return { digest, imageBytes: bytes.length, faults, other, counts: merge.counts, knownLayers, layers: images };
+}
+
+/** The most layers of an overlay, without its objects. Source: Linux fs/overlayfs/params.c, OVL_MAX_STACK. */
+const LAYERS_MAX = 499;
+
+function beginLayers({ layers, source }: OpenImage, merge: Merge): LayerImage[] {
+  if (layers.length > LAYERS_MAX)
+    throw new ErrnoError(EINVAL, `${source.shown}: ${layers.length} layers; overlayfs takes ${LAYERS_MAX}`);
+  merge.tree.recordChanges();
+  return [];
+}
+
+/** Adds the image of the layer that was applied last; without its name, because the merged image may still fail. */
+function addLayer(merge: Merge, repository: Repository, staging: StageOptions): LayerImage {
+  const bytes = writeStaged(stageTree(layerTree(merge.tree), { ...staging, asLayer: true }));
+  return { digest: repository.addObject(bytes), imageBytes: bytes.length };
 }
 
 /** The xattr that is kept: all others are of the machine that made the layer. Source: composefs-rs, is_allowed_container_xattr. */
@@ -84,12 +117,13 @@ const CAPABILITY = 'security.capability';
 const hexDigest = (bytes: Uint8Array, { algorithm }: Repository): string =>
   Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
 
-/** Applies all layers. @returns what the repository has of each, and of how many layers it had that before */
+/** Applies all layers, and calls `endLayer` after each. @returns what the repository has of each, and of how many layers it had that before */
 async function applyLayers(
   streams: Streams,
   merge: Merge,
   { source, layers }: OpenImage,
   options: PullOptions,
+  endLayer: () => void,
 ): Promise<{ layers: RecordedLayer[]; knownLayers: number }> {
   const recorded = new Map<string, RecordedLayer>();
   const missing = new Map<string, ImageLayer>();
@@ -106,6 +140,7 @@ async function applyLayers(
     const known = recorded.get(layer.diffId);
     if (known) await applyKnown(streams, merge, known, `${source.shown}/${layer.path}`);
     else recorded.set(layer.diffId, await applyNew(streams, merge, source, layer, options.progress(number)));
+    endLayer();
   }
   return { layers: layers.map(({ diffId }) => recorded.get(diffId) as RecordedLayer), knownLayers };
 }

@@ -6,6 +6,7 @@
  * objects/35/d02f…    files and images, named by their fs-verity digests
  * images/35d02f…      -> ../objects/35/d02f…
  * images/refs/NAME    -> ../35d02f…
+ * images/refs/NAME.layers/1    the same for the image of a layer
  * streams/…           what images were made of; see oci/streams
  * ```
  * Source: composefs-rs, crates/composefs/src/repository_format.rs.
@@ -33,6 +34,8 @@ import { encodeTag } from './streams/names.ts';
 /** The longest name of a file. */
 const NAME_BYTES_MAX = 255;
 const TEMPORARY = '.tmp-';
+/** The end of a directory with the names of layers. */
+export const LAYERS = '.layers';
 const DEFAULT_ALGORITHM: Algorithm = 'sha256';
 const O_DIRECTORY = 0o200000;
 // sys/file.h, fcntl.h
@@ -96,14 +99,6 @@ export class Repository {
     native.close(this.fd);
   }
 
-  /** Adds an image. @returns its digest in hex. Throws ErrnoError with the path. */
-  addImage(bytes: Uint8Array): string {
-    const digest = this.addObject(bytes);
-    this.objects.finish();
-    this.link('images', digest, `../objects/${objectPath(digest)}`);
-    return digest;
-  }
-
   /** Adds an object, which gets its name by `objects.finish`. @returns its digest in hex. Throws ErrnoError with the path. */
   addObject(bytes: Uint8Array): string {
     this.objects.begin(bytes.length);
@@ -111,10 +106,34 @@ export class Repository {
     return this.objects.end().digest;
   }
 
+  /** Adds an image whose bytes are an object with its name. Throws ErrnoError with the path. */
+  addImage(digest: string): void {
+    this.link('images', digest, `../objects/${objectPath(digest)}`);
+  }
+
   /** Names an image, by a name that `checkName` accepts, in place of the one that had the name. Throws ErrnoError with the path. */
   nameImage(digest: string, name: ByteString): void {
     const parts = ['images', 'refs', ...name.split('/').slice(0, -1)];
     this.link(parts.join('/'), name.slice(name.lastIndexOf('/') + 1), `${'../'.repeat(parts.length - 1)}${digest}`);
+  }
+
+  /**
+   * Names the images of layers, which stand below the name of the image: `NAME.layers/1` for the lowest one. Names of more layers, which
+   * another image had, are removed. Throws ErrnoError with the path.
+   */
+  nameLayers(digests: readonly string[], name: ByteString): void {
+    const layers = `${name}${LAYERS}`;
+    for (const [i, digest] of digests.entries()) this.nameImage(digest, `${layers}/${i + 1}`);
+    const path = `images/refs/${layers}`;
+    const shown = printable(`${this.path}/${path}`);
+    const fd = must(openIn(this.fd, path, O_DIRECTORY, 0), shown);
+    try {
+      const names = namesIn(fd);
+      if (typeof names === 'number') throw new ErrnoError(-names, `${shown}: ${errnoText(names)}`);
+      for (const other of names) if (Number(other) > digests.length) must(native.unlinkat(fd, other, 0), shown);
+    } finally {
+      native.close(fd);
+    }
   }
 
   /** Makes a symlink in a directory, which is made as well, in place of one that is there. Throws ErrnoError with the path. */

@@ -180,6 +180,7 @@ t.test('commands without a mount', async t => {
     ['compare', 'image', stack],
     ['compare', 'tree', 'tree'],
     ['pull', 'oci:layout', '--store=store', '--name=test'],
+    ['pull', 'oci:layout', '--store=store', '--name=test', '--layers'],
     ['pull', 'oci:layout', '--store=store', '--whiteouts=composefs-rs'],
     ['gc', '--dry-run', '--store=store'],
     ['gc', '--store=store'],

@@ -88,6 +88,14 @@ const pull: Manual = {
         '1 layers (0 known), 2 entries, 1 files in objects: 1 new, 0 known, 0 replaced',
       ],
     },
+    {
+      what: 'Make an image of each layer, too, and stack them as the call that is printed last does:',
+      session: [
+        '$ lowerdata pull oci:layout:v1 --store store --name v1 --layers | tail -n 2 | head -n 1',
+        'layer 1: ...  store/images/...',
+        '$ lowerdata compare store/images/refs/v1.layers/1::store/objects store/images/refs/v1',
+      ],
+    },
   ],
   status: '0, or 1 if no image was made.',
   environment: [
@@ -102,7 +110,10 @@ const pull: Manual = {
     ['~/.docker/config.json', 'The same, of docker-login(1).'],
     ['/etc/containers/certs.d/HOST', 'Certificates for a registry; see containers-certs.d(5).'],
     ['STORE/objects', 'The data of files, and images.'],
-    ['STORE/images', 'A symlink for each image, named by its digest; in `refs`, by the name of `--name`.'],
+    [
+      'STORE/images',
+      'A symlink for each image, named by its digest; in `refs`, by the name of `--name`, and those of layers as `NAME.layers/1` and so on.',
+    ],
     [
       'STORE/streams',
       'What images were made of: manifests, configurations and layers; in `refs/oci`, by the name of `--name`.',

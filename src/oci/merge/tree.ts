@@ -3,10 +3,19 @@
  * name below it, because a whiteout hides what lower layers have, and not what its own layer adds.
  * Source: OCI image-spec, layer.md, "Applying Changesets" and "Whiteouts".
  */
-import { NAME_BYTES_MAX, newInode, PATH_BYTES_MAX, type TreeEntry, type TreeInode } from '../../composefs/tree.ts';
+import {
+  isWhiteout,
+  NAME_BYTES_MAX,
+  newInode,
+  PATH_BYTES_MAX,
+  type TreeEntry,
+  type TreeInode,
+} from '../../composefs/tree.ts';
 import { type ByteString, detached, printable } from '../../sys/bytes.ts';
 import { ENAMETOOLONG, ENOENT, ENOTDIR, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
 import { isDirectory, S_IFDIR } from '../../sys/stat.ts';
+import { LayerChanges } from './changes.ts';
+import { LinkGroups } from './links.ts';
 
 /**
  * What a whiteout hides: what lower layers have (`spec`), or all that is there when the archive comes to it, as composefs-rs does
@@ -45,6 +54,11 @@ export class LayeredTree {
   readonly root: TreeInode;
   /** How many directories were made because a layer has names below them, but no entry for them. */
   missingDirectories = 0;
+  /** What the current layer does to those below it; undefined unless `recordChanges` was called. */
+  changes: LayerChanges | undefined;
+  /** Directories in which archives put character devices 0:0, which are not meant as whiteouts; kept while changes are recorded. */
+  readonly whiteoutDirectories = new Set<TreeInode>();
+  #links: LinkGroups | undefined;
   #layer = 0;
 
   constructor(whiteouts: Whiteouts, root: TreeInode = newInode(S_IFDIR)) {
@@ -52,9 +66,20 @@ export class LayeredTree {
     this.root = root;
   }
 
+  /** From the next layer on, `changes` has what each layer does. Forks have none. */
+  recordChanges(): void {
+    this.#links = new LinkGroups();
+  }
+
   /** Begins the next layer. */
   beginLayer(): void {
     this.#layer++;
+    if (this.#links) this.changes = new LayerChanges();
+  }
+
+  /** Completes the changes of a layer whose entries have all been applied. */
+  endLayer(): void {
+    if (this.changes) this.#links?.complete(this.root, this.changes);
   }
 
   /**
@@ -81,7 +106,8 @@ export class LayeredTree {
     if (entry && isDirectory(inode.mode) && isDirectory(entry.inode.mode)) {
       setAttributes(entry.inode, inode);
       entry.layer = this.#layer;
-    } else this.#set(directory, name, isDirectory(inode.mode) ? copyOf(inode) : inode); // trees share no directory
+      this.changes?.touch(parts);
+    } else this.#set(directory, parts, isDirectory(inode.mode) ? copyOf(inode) : inode); // trees share no directory
   }
 
   /** Adds a name for the inode that another name leads to now, in this layer or a lower one. Throws ErrnoError. */
@@ -89,7 +115,8 @@ export class LayeredTree {
     const found = this.#find(target);
     if (found === undefined) throw new ErrnoError(ENOENT, `a hard link to ${shown(target)}, which does not exist`);
     if (isDirectory(found.mode)) throw new ErrnoError(EUCLEAN, `a hard link to ${shown(target)}, which is a directory`);
-    this.#set(this.#touchParent(parts), parts.at(-1) as ByteString, found);
+    this.#set(this.#touchParent(parts), parts, found);
+    this.#links?.add(found);
   }
 
   /** Whether the whiteout of a name would do something else by the other rule: its own layer has the name already. */
@@ -107,6 +134,7 @@ export class LayeredTree {
     const directory = this.#findDirectory(parts);
     const entry = directory?.entries.get(name);
     if (!directory || !entry) return;
+    this.changes?.hide([...parts, name]);
     if (this.whiteouts !== 'spec' || !this.#isTouched(entry)) directory.entries.delete(name);
     else this.#hideBelow(entry.inode);
   }
@@ -114,8 +142,11 @@ export class LayeredTree {
   /** Applies the whiteout of all that a directory has. */
   hideAll(parts: Parts): void {
     const directory = this.#findDirectory(parts);
-    if (this.whiteouts === 'spec' && directory) this.#hideBelow(directory);
-    else directory?.entries.clear();
+    if (directory === undefined) return;
+    if (parts.length > 0) this.changes?.hide(parts);
+    else for (const name of directory.entries.keys()) this.changes?.hide([name]); // overlayfs reads no mark of the root
+    if (this.whiteouts === 'spec') this.#hideBelow(directory);
+    else directory.entries.clear();
   }
 
   /** Removes what this layer did not touch. */
@@ -131,9 +162,12 @@ export class LayeredTree {
     return (entry as LayeredEntry | undefined)?.layer === this.#layer;
   }
 
-  #set(directory: TreeInode, name: ByteString, inode: TreeInode): void {
+  #set(directory: TreeInode, parts: Parts, inode: TreeInode): void {
+    const name = parts.at(-1) as ByteString;
+    this.changes?.set(parts, directory.entries.has(name));
     const entry: LayeredEntry = { inode, link: false, layer: this.#layer };
     directory.entries.set(detached(name), entry);
+    if (this.changes && isWhiteout(inode)) this.whiteoutDirectories.add(directory);
   }
 
   /** What a path leads to; undefined if there is nothing. Throws ErrnoError ENOTDIR for a path through a file or symlink. */
@@ -162,7 +196,7 @@ export class LayeredTree {
       let entry = directory.entries.get(name) as LayeredEntry | undefined;
       if (entry === undefined) {
         this.missingDirectories++;
-        this.#set(directory, name, newInode(S_IFDIR | 0o755));
+        this.#set(directory, parts.slice(0, i + 1), newInode(S_IFDIR | 0o755));
         entry = directory.entries.get(name) as LayeredEntry;
       }
       demandDirectory(entry.inode, parts, i + 1);

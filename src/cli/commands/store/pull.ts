@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { type OpenImage, openLocalImage } from '../../../oci/image.ts';
 import { WHITEOUTS, type Whiteouts } from '../../../oci/merge/tree.ts';
 import { type Platform, parsePlatform } from '../../../oci/platform.ts';
-import { type Pulled, pull } from '../../../oci/pull.ts';
+import { type LayerImage, type Pulled, pull } from '../../../oci/pull.ts';
 import { parseReference, type Reference, TRANSPORTS } from '../../../oci/reference.ts';
 import { checkName, Repository } from '../../../oci/repository.ts';
 import { type ByteString, printable } from '../../../sys/bytes.ts';
@@ -24,6 +24,7 @@ interface PullFlags {
   readonly store?: ByteString;
   readonly name?: ByteString;
   readonly platform?: ByteString;
+  readonly layers?: true;
   readonly whiteouts?: ByteString;
   readonly algorithm?: ByteString;
   readonly expect?: ByteString;
@@ -47,6 +48,7 @@ export function define(): Command {
     .option('--store <path>', 'the repository of composefs that takes the image and the data; made if missing')
     .option('--name <name>', 'a name for the image in the repository, in place of the image that had it')
     .option('--platform <name>', 'which image of several: OS/ARCH or OS/ARCH/VARIANT (default: this machine)')
+    .option('--layers', LAYERS)
     .addOption(oneOf('--whiteouts <rule>', WHITEOUTS_HELP, WHITEOUTS))
     .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
     .option('--expect <digest>', 'fail unless the image has this fs-verity digest')
@@ -58,6 +60,7 @@ export function define(): Command {
 
 const WHITEOUTS_HELP =
   'what a whiteout hides: spec (default), what lower layers have; composefs-rs, what its own layer has before it, too';
+const LAYERS = 'make an image of each layer, too, which overlayfs stacks: LAYER2:LAYER1::OBJECTS';
 const ALGORITHM = 'sha256 or sha512, for a new repository (default: sha256)';
 const AUTHFILE =
   'the only file with credentials for registries, as of podman login (default: where podman and docker have it)';
@@ -78,6 +81,7 @@ async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
       whiteouts: (flags.whiteouts ?? 'spec') as Whiteouts,
       expected,
       name,
+      layers: flags.layers === true,
       progress: progressOf(image),
     };
     let pulled: Pulled;
@@ -147,10 +151,14 @@ function warn({ digest, faults, other }: Pulled, whiteouts: Whiteouts): void {
   );
 }
 
-/** The call that mounts an image. */
-function mountCall({ path }: Repository, digest: string): ByteString {
-  const stack = `${escapedPath(imagePath(path, digest))}::${escapedPath(`${path}/objects`)}`;
-  return `lowerdata mount ${shellWord(stack)} MOUNTPOINT -o digest=${digest}`;
+/**
+ * The call that mounts images over each other, the lowest one first. One that comes again above, such as that of a second empty layer,
+ * is left out: it has no name that the one above has not, and overlayfs takes no layer twice.
+ */
+function mountCall({ path }: Repository, digests: readonly string[]): ByteString {
+  const images = new Set([...digests].reverse());
+  const stack = `${[...images].map(digest => escapedPath(imagePath(path, digest))).join(':')}::${escapedPath(`${path}/objects`)}`;
+  return `lowerdata mount ${shellWord(stack)} MOUNTPOINT -o digest=${digests.at(-1)}`;
 }
 const imagePath = (store: ByteString, digest: string): ByteString => `${store}/images/${digest}`;
 
@@ -161,14 +169,22 @@ function linesOf({ layers }: OpenImage, repository: Repository, pulled: Pulled):
   return [
     `${digest}  ${imagePath(repository.path, digest)}`,
     `${layers.length} layers (${knownLayers} known), ${entries} entries, ${objects} files in objects: ${newObjects} new, ${knownObjects} known, ${replacedObjects} replaced`,
-    mountCall(repository, digest),
+    mountCall(repository, [digest]),
+    ...layerLines(repository, pulled),
   ];
+}
+
+function layerLines(repository: Repository, { layers = [] }: Pulled): ByteString[] {
+  if (layers.length === 0) return [];
+  const digests = layers.map(({ digest }) => digest);
+  const lines = digests.map((digest, i) => `layer ${i + 1}: ${digest}  ${imagePath(repository.path, digest)}`);
+  return [...lines, mountCall(repository, digests)];
 }
 
 function jsonOf(
   image: OpenImage,
   repository: Repository,
-  { digest, imageBytes, faults, other, counts, knownLayers }: Pulled,
+  { digest, imageBytes, faults, other, counts, knownLayers, layers }: Pulled,
   { whiteouts, name }: { whiteouts: Whiteouts; name: ByteString | undefined },
 ): ByteString[] {
   const { entries, newObjects, knownObjects, replacedObjects, objectBytes } = counts;
@@ -186,6 +202,21 @@ function jsonOf(
     whiteouts,
     otherDigest: other && 'digest' in other ? other.digest : null,
     ...{ entries, newObjects, knownObjects, replacedObjects, objectBytes },
-    mount: printable(mountCall(repository, digest)),
+    mount: printable(mountCall(repository, [digest])),
+    ...(layers && layersJson(repository, layers)),
   });
 }
+
+const layersJson = (repository: Repository, layers: readonly LayerImage[]) => ({
+  layerImages: layers.map(({ digest, imageBytes }) => {
+    return { digest, image: printable(imagePath(repository.path, digest)), imageBytes };
+  }),
+  ...(layers.length > 0 && {
+    layersMount: printable(
+      mountCall(
+        repository,
+        layers.map(({ digest }) => digest),
+      ),
+    ),
+  }),
+});
