@@ -5,13 +5,13 @@ import type { ByteString } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { measureBytes, parametersOf } from '../verity/digest.ts';
 import { type ImageLayer, type OpenImage, readLayer } from './image.ts';
-import { finishTree } from './merge/finish.ts';
+import { finishTree, type Purpose } from './merge/finish.ts';
 import { Merge, type MergeCounts } from './merge/layer.ts';
 import { layerTree } from './merge/layer-image.ts';
 import { LayeredTree, type Whiteouts } from './merge/tree.ts';
 import type { Repository } from './repository.ts';
 import type { ImageSource } from './source.ts';
-import { layerStream, manifestStream } from './streams/names.ts';
+import { BOOT_IMAGE, IMAGE, layerStream, manifestStream } from './streams/names.ts';
 import { recordImage } from './streams/record-image.ts';
 import { LayerRecorder } from './streams/recorder.ts';
 import { findLayer, type RecordedLayer, replayLayer } from './streams/replay.ts';
@@ -21,8 +21,18 @@ import { TarParser } from './tar/parser.ts';
 /** The most entries of all layers together. */
 const ENTRIES_MAX = 2_000_000;
 
-export interface PullOptions {
+/** Which xattrs are kept; all others are of the machine that made the layer. Source: composefs-rs, XattrFiltering. */
+export type KeptXattrs = 'capability' | 'user';
+const KEPT: Readonly<Record<KeptXattrs, (name: ByteString) => boolean>> = {
+  capability: name => name === CAPABILITY,
+  user: name => name === CAPABILITY || name.startsWith('user.'),
+};
+export const KEPT_XATTRS: readonly string[] = Object.keys(KEPT);
+const CAPABILITY = 'security.capability';
+
+export interface PullOptions extends Partial<Purpose> {
   readonly whiteouts: Whiteouts;
+  readonly xattrs?: KeptXattrs;
   /** The digest that the image must have, in hex. */
   readonly expected?: string | undefined;
   readonly name?: ByteString | undefined;
@@ -68,25 +78,25 @@ export async function pull(image: OpenImage, repository: Repository, options: Pu
 
 async function pullInto(streams: Streams, image: OpenImage, options: PullOptions): Promise<Pulled> {
   const { repository } = streams;
-  const merge = new Merge(new LayeredTree(options.whiteouts), repository.objects, name => name === CAPABILITY);
-  const staging: StageOptions = { minVersion: repository.imageVersion };
+  const { expected, name, bootable = false, xattrs = 'capability' } = options;
+  const merge = new Merge(new LayeredTree(options.whiteouts), repository.objects, KEPT[xattrs]);
+  const output = { repository, staging: { minVersion: repository.imageVersion }, purpose: { bootable } };
   const images = options.layers ? beginLayers(image, merge) : undefined;
   const { layers, knownLayers } = await applyLayers(streams, merge, image, options, () =>
-    images?.push(addLayer(merge, repository, staging)),
+    images?.push(addLayer(merge, output)),
   );
   repository.objects.finish();
-  const faults = finishTree(merge.tree);
-  const bytes = writeStaged(stageTree(merge.tree.root, staging));
+  const faults = finishTree(merge.tree, output.purpose);
+  const bytes = writeStaged(stageTree(merge.tree.root, output.staging));
   const digest = hexDigest(bytes, repository);
-  const { expected, name } = options;
   if (expected !== undefined && digest !== expected)
     throw new ErrnoError(EINVAL, `the image has the digest ${digest}, but ${expected} is expected`);
-  const other = otherDigest(merge, digest, repository, staging);
+  const other = otherDigest(merge, digest, output);
   const digests = images?.map(each => each.digest) ?? [];
   const own = repository.addObject(bytes);
   repository.objects.finish();
   for (const each of [...digests, own]) repository.addImage(each);
-  const manifest = await recordImage(streams, image, layers, digest);
+  const manifest = await recordImage(streams, image, layers, [imageName(bootable, xattrs), digest]);
   if (name !== undefined) {
     if (images) repository.nameLayers(digests, name);
     streams.tag(name, manifestStream(manifest));
@@ -106,13 +116,23 @@ function beginLayers({ layers, source }: OpenImage, merge: Merge): LayerImage[] 
 }
 
 /** Adds the image of the layer that was applied last; without its name, because the merged image may still fail. */
-function addLayer(merge: Merge, repository: Repository, staging: StageOptions): LayerImage {
-  const bytes = writeStaged(stageTree(layerTree(merge.tree), { ...staging, asLayer: true }));
+function addLayer(merge: Merge, { repository, staging, purpose }: Output): LayerImage {
+  const bytes = writeStaged(stageTree(layerTree(merge.tree, purpose), { ...staging, asLayer: true }));
   return { digest: repository.addObject(bytes), imageBytes: bytes.length };
 }
 
-/** The xattr that is kept: all others are of the machine that made the layer. Source: composefs-rs, is_allowed_container_xattr. */
-const CAPABILITY = 'security.capability';
+/** The name that the configuration's stream has for an image. Source: composefs-rs, boot_image_ref_key. */
+function imageName(bootable: boolean, xattrs: KeptXattrs): ByteString {
+  if (!bootable) return IMAGE;
+  return xattrs === 'user' ? `${BOOT_IMAGE}.xattrs=keep-user-xattrs` : BOOT_IMAGE;
+}
+
+/** How images are written, and where to. */
+interface Output {
+  readonly repository: Repository;
+  readonly staging: StageOptions;
+  readonly purpose: Purpose;
+}
 
 const hexDigest = (bytes: Uint8Array, { algorithm }: Repository): string =>
   Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
@@ -191,11 +211,15 @@ const named = (error: unknown, shown: string): unknown =>
   error instanceof ErrnoError ? new ErrnoError(error.errno, `${shown}: ${error.message}`) : error;
 
 /** What the other rule for whiteouts makes, unless that is the same. */
-function otherDigest(merge: Merge, digest: string, repository: Repository, staging: StageOptions): Pulled['other'] {
-  const { other, otherFault } = merge;
+function otherDigest({ other, otherFault }: Merge, digest: string, output: Output): Pulled['other'] {
   if (otherFault !== undefined) return { fault: otherFault };
   if (other === undefined) return undefined;
-  finishTree(other);
-  const otherHex = hexDigest(writeStaged(stageTree(other.root, staging)), repository);
+  try {
+    finishTree(other, output.purpose);
+  } catch (error) {
+    if (error instanceof ErrnoError) return { fault: error.message };
+    throw error;
+  }
+  const otherHex = hexDigest(writeStaged(stageTree(other.root, output.staging)), output.repository);
   return otherHex === digest ? undefined : { digest: otherHex };
 }

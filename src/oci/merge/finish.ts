@@ -1,37 +1,71 @@
 /**
  * The last steps from merged layers to the tree of an image, by which everyone who merges the same layers gets the same digest.
- * Source: composefs-rs, doc/oci.md and transform_for_oci.
+ * Source: composefs-rs, doc/oci.md, transform_for_oci and transform_for_boot.
  */
 import { newInode, type TreeInode, walkPlaces } from '../../composefs/tree.ts';
 import type { ByteString } from '../../sys/bytes.ts';
+import { EINVAL, ErrnoError } from '../../sys/errno.ts';
 import { isDirectory, S_IFDIR } from '../../sys/stat.ts';
 import { type LayeredTree, setAttributes } from './tree.ts';
 
 /** The root where no directory /usr lends its attributes. */
 const ROOT_MODE = S_IFDIR | 0o755;
 
+/** What an image of the tree is for. */
+export interface Purpose {
+  /** Whether a machine boots from it: what /boot and /sysroot have is for the boot loader, and not for the running system. */
+  readonly bootable: boolean;
+}
+const BOOT: readonly ByteString[] = ['boot', 'sysroot'];
+
 /**
  * Finishes a tree. The root takes the attributes of /usr, because layers often have none for it; /run is emptied, because it is a
- * mount point at run time.
+ * mount point at run time; so are /boot and /sysroot where they have to be. Throws ErrnoError EINVAL for a tree that cannot be made
+ * bootable.
  * @returns why the image has no canonical digest; none if it has one
  */
-export function finishTree({ root, missingDirectories }: LayeredTree): string[] {
+export function finishTree({ root, missingDirectories }: LayeredTree, purpose: Purpose): string[] {
   const faults: string[] = [];
   const run = root.entries.get('run')?.inode;
   if (!directoryIn(root, 'usr')) faults.push('it has no directory /usr');
   if (run && !isDirectory(run.mode)) faults.push('/run is not a directory');
   if (missingDirectories > 0) faults.push(`${missingDirectories} directories have no entry`);
-  finishRoot(root, root);
+  if (purpose.bootable) checkBootable(root);
+  finishRoot(root, root, purpose);
   countNames(root);
   return faults;
 }
 
 /** Gives a root the attributes and the mount points that the image of a tree has. @param merged the root of that tree, or the same */
-export function finishRoot(root: TreeInode, merged: TreeInode): void {
-  const run = directoryIn(merged, 'run');
+export function finishRoot(root: TreeInode, merged: TreeInode, { bootable }: Purpose): void {
   setAttributes(root, directoryIn(merged, 'usr') ?? newInode(ROOT_MODE));
   const { mtime, mtimensec } = root;
-  if (run) root.entries.set('run', { inode: { ...run, mtime, mtimensec, entries: new Map() }, link: false });
+  const run = directoryIn(merged, 'run');
+  if (run) putEmpty(root, 'run', { ...run, mtime, mtimensec });
+  if (!bootable) return;
+  for (const name of BOOT) {
+    const inode = directoryIn(merged, name);
+    if (inode) putEmpty(root, name, { ...inode, mtime }); // composefs-rs keeps the nanoseconds
+  }
+}
+
+const putEmpty = ({ entries }: TreeInode, name: ByteString, inode: TreeInode): void =>
+  void entries.set(name, { inode: { ...inode, entries: new Map() }, link: false });
+
+/**
+ * Refuses what composefs-rs refuses, and a tree whose files need labels of SELinux: composefs-rs gives each the label that the policy in
+ * the image has for its path, and an image without them does not boot where the policy is enforced.
+ */
+function checkBootable(root: TreeInode): void {
+  for (const name of BOOT)
+    if (!directoryIn(root, name))
+      throw new ErrnoError(EINVAL, `the image is not bootable: it has no directory /${name}`);
+  const etc = directoryIn(root, 'etc');
+  if (etc && directoryIn(etc, 'selinux')?.entries.has('config'))
+    throw new ErrnoError(
+      EINVAL,
+      'the image has a policy of SELinux (/etc/selinux/config), whose labels a bootable image needs; lowerdata cannot set them',
+    );
 }
 
 function directoryIn({ entries }: TreeInode, name: ByteString): TreeInode | undefined {

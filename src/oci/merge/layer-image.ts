@@ -14,19 +14,19 @@ import { isWhiteout, newInode, type TreeInode } from '../../composefs/tree.ts';
 import type { ByteString } from '../../sys/bytes.ts';
 import { isDirectory, S_IFCHR, S_IFDIR } from '../../sys/stat.ts';
 import type { Change } from './changes.ts';
-import { countNames, finishRoot } from './finish.ts';
+import { countNames, finishRoot, type Purpose } from './finish.ts';
 import type { LayeredTree } from './tree.ts';
 
 const OPAQUE = 'trusted.overlay.opaque';
 const YES = 'y';
 
 /** The tree of the layer that was applied last, to be staged as a layer. Its changes must have been recorded. */
-export function layerTree(tree: LayeredTree): TreeInode {
+export function layerTree(tree: LayeredTree, purpose: Purpose): TreeInode {
   tree.endLayer();
   const builder = new LayerBuilder(tree.whiteoutDirectories);
   const root = newInode(S_IFDIR);
   if (tree.changes) builder.add(root, tree.root, tree.changes.root);
-  finishRoot(root, tree.root);
+  finishRoot(root, tree.root, purpose);
   root.xattrs = builder.xattrsOf(tree.root, root.xattrs);
   countNames(root);
   return root;

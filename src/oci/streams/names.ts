@@ -7,6 +7,8 @@ export const manifestStream = (digest: string): ByteString => `oci-manifest-${di
 
 /** The name that a configuration's stream has for the image of formats 0 and 1. All names for images begin as the other one does. */
 export const IMAGE = 'composefs.image.v1';
+/** The same for an image to boot from. */
+export const BOOT_IMAGE = 'composefs.image.boot.v1';
 export const IMAGES = 'composefs.image';
 /** The name that a manifest's stream has for the stream of the configuration. */
 export const configName = (digest: string): ByteString => `config:${digest}`;

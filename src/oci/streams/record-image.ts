@@ -2,21 +2,23 @@
 import type { ByteString } from '../../sys/bytes.ts';
 import { EFBIG, ENOENT, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
 import { type OpenImage, sha256Of } from '../image.ts';
-import { configName, configStream, IMAGE, IMAGES, manifestStream } from './names.ts';
+import { configName, configStream, IMAGES, manifestStream } from './names.ts';
 import { readNames, readReferences } from './references.ts';
 import type { RecordedLayer } from './replay.ts';
 import type { Streams } from './stored.ts';
 
+type Name = readonly [name: ByteString, digest: string];
+
 /**
  * Records an image whose layers are recorded. Throws ErrnoError with the path in the store.
- * @param layers those of the image, in order @param made the digest of the image of composefs, in hex
+ * @param layers those of the image, in order @param made the name and the digest, in hex, of the image of composefs
  * @returns the digest of the manifest
  */
 export async function recordImage(
   streams: Streams,
   image: OpenImage,
   layers: readonly RecordedLayer[],
-  made: string,
+  made: Name,
 ): Promise<string> {
   const config = await recordConfig(streams, image, layers, made);
   const bytes = image.manifestBytes ?? manifestOf(image, layers);
@@ -28,21 +30,15 @@ export async function recordImage(
   return digest;
 }
 
-type Name = readonly [name: ByteString, digest: string];
-
 async function recordConfig(
   streams: Streams,
   image: OpenImage,
   layers: readonly RecordedLayer[],
-  made: string,
+  made: Name,
 ): Promise<string> {
   const stream = configStream(image.config);
-  const others = (await imagesOf(streams, stream)).filter(([name]) => name !== IMAGE);
-  return addDocument(streams, stream, 'config', image.configBytes, [
-    ...namesOf(image, layers),
-    ...others,
-    [IMAGE, made],
-  ]);
+  const others = (await imagesOf(streams, stream)).filter(([name]) => name !== made[0]);
+  return addDocument(streams, stream, 'config', image.configBytes, [...namesOf(image, layers), ...others, made]);
 }
 
 const namesOf = ({ layers }: OpenImage, recorded: readonly RecordedLayer[]): Name[] =>

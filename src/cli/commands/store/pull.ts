@@ -3,7 +3,14 @@ import type { Command } from 'commander';
 import { type OpenImage, openLocalImage } from '../../../oci/image.ts';
 import { WHITEOUTS, type Whiteouts } from '../../../oci/merge/tree.ts';
 import { type Platform, parsePlatform } from '../../../oci/platform.ts';
-import { type LayerImage, type Pulled, pull } from '../../../oci/pull.ts';
+import {
+  KEPT_XATTRS,
+  type KeptXattrs,
+  type LayerImage,
+  type Pulled,
+  type PullOptions,
+  pull,
+} from '../../../oci/pull.ts';
 import { parseReference, type Reference, TRANSPORTS } from '../../../oci/reference.ts';
 import { checkName, Repository } from '../../../oci/repository.ts';
 import { type ByteString, printable } from '../../../sys/bytes.ts';
@@ -25,6 +32,8 @@ interface PullFlags {
   readonly name?: ByteString;
   readonly platform?: ByteString;
   readonly layers?: true;
+  readonly bootable?: true;
+  readonly xattrs?: ByteString;
   readonly whiteouts?: ByteString;
   readonly algorithm?: ByteString;
   readonly expect?: ByteString;
@@ -49,6 +58,8 @@ export function define(): Command {
     .option('--name <name>', 'a name for the image in the repository, in place of the image that had it')
     .option('--platform <name>', 'which image of several: OS/ARCH or OS/ARCH/VARIANT (default: this machine)')
     .option('--layers', LAYERS)
+    .option('--bootable', BOOTABLE)
+    .addOption(oneOf('--xattrs <which>', XATTRS, KEPT_XATTRS))
     .addOption(oneOf('--whiteouts <rule>', WHITEOUTS_HELP, WHITEOUTS))
     .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
     .option('--expect <digest>', 'fail unless the image has this fs-verity digest')
@@ -61,6 +72,8 @@ export function define(): Command {
 const WHITEOUTS_HELP =
   'what a whiteout hides: spec (default), what lower layers have; composefs-rs, what its own layer has before it, too';
 const LAYERS = 'make an image of each layer, too, which overlayfs stacks: LAYER2:LAYER1::OBJECTS';
+const BOOTABLE = 'make an image to boot from: /boot and /sysroot are empty, and there is no policy of SELinux';
+const XATTRS = 'which xattrs are kept: capability (default), security.capability alone; user, those of users, too';
 const ALGORITHM = 'sha256 or sha512, for a new repository (default: sha256)';
 const AUTHFILE =
   'the only file with credentials for registries, as of podman login (default: where podman and docker have it)';
@@ -82,6 +95,8 @@ async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
       expected,
       name,
       layers: flags.layers === true,
+      bootable: flags.bootable === true,
+      xattrs: (flags.xattrs ?? 'capability') as KeptXattrs,
       progress: progressOf(image),
     };
     let pulled: Pulled;
@@ -112,11 +127,13 @@ async function openImage(
 }
 
 function checkFlags(flags: PullFlags) {
-  const { store, name, platform, whiteouts, algorithm, tlsVerify } = flags;
+  const { store, name, platform, whiteouts, xattrs, algorithm, tlsVerify } = flags;
   if (store === undefined)
     throw new ErrnoError(EINVAL, '--store is missing: the repository for the image and its data');
   if (whiteouts !== undefined && !WHITEOUTS.includes(whiteouts))
     throw new ErrnoError(EINVAL, `--whiteouts=${printable(whiteouts)}: ${WHITEOUTS.join(' or ')}`);
+  if (xattrs !== undefined && !KEPT_XATTRS.includes(xattrs))
+    throw new ErrnoError(EINVAL, `--xattrs=${printable(xattrs)}: ${KEPT_XATTRS.join(' or ')}`);
   if (algorithm !== undefined && !ALGORITHM_NAMES.includes(algorithm))
     throw new ErrnoError(EINVAL, `--algorithm=${printable(algorithm)}: ${ALGORITHM_NAMES.join(' or ')}`);
   if (tlsVerify !== undefined && !BOOLEANS.includes(tlsVerify))
@@ -185,7 +202,7 @@ function jsonOf(
   image: OpenImage,
   repository: Repository,
   { digest, imageBytes, faults, other, counts, knownLayers, layers }: Pulled,
-  { whiteouts, name }: { whiteouts: Whiteouts; name: ByteString | undefined },
+  { whiteouts, name, bootable, xattrs }: PullOptions,
 ): ByteString[] {
   const { entries, newObjects, knownObjects, replacedObjects, objectBytes } = counts;
   return documentLines({
@@ -199,7 +216,7 @@ function jsonOf(
     knownLayers,
     canonical: faults.length === 0,
     faults,
-    whiteouts,
+    ...{ bootable, xattrs, whiteouts },
     otherDigest: other && 'digest' in other ? other.digest : null,
     ...{ entries, newObjects, knownObjects, replacedObjects, objectBytes },
     mount: printable(mountCall(repository, [digest])),
