@@ -16,12 +16,17 @@ export interface Expected {
 const READ_BYTES = 1 << 18;
 
 /** A document as a whole, checked if something is expected of it. Throws ErrnoError with its path. */
-export function readDocument(files: ImageFiles, name: string, expected?: Expected): Uint8Array {
+export function readDocument(
+  files: ImageFiles,
+  name: string,
+  expected?: Expected,
+  bytesMax = DOCUMENT_BYTES_MAX,
+): Uint8Array {
   const shown = `${files.shown}/${name}`;
   const file = files.open(name);
   try {
-    if (file.sizeBytes > DOCUMENT_BYTES_MAX)
-      throw new ErrnoError(EUCLEAN, `${shown}: ${file.sizeBytes} bytes; ${DOCUMENT_BYTES_MAX} are allowed`);
+    if (file.sizeBytes > bytesMax)
+      throw new ErrnoError(EUCLEAN, `${shown}: ${file.sizeBytes} bytes; ${bytesMax} are allowed`);
     const bytes = readAt(file, 0, file.sizeBytes, shown);
     if (expected) {
       const check = new DigestCheck(expected, shown);

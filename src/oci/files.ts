@@ -37,9 +37,9 @@ export function openFilesIn(path: ByteString): ImageFiles {
   };
 }
 
-/** Opens a regular file. Throws ErrnoError with its path. */
-export function openRegular(directory: number, path: ByteString, shown: string): OpenBytes {
-  const fd = must(openIn(directory, path, O_NONBLOCK, 0), shown);
+/** Opens a regular file. Throws ErrnoError with its path. @param resolve RESOLVE_* flags of openat2(2) */
+export function openRegular(directory: number, path: ByteString, shown: string, resolve = 0): OpenBytes {
+  const fd = must(openIn(directory, path, O_NONBLOCK, resolve), shown);
   const close = (): void => void native.close(fd);
   const known = statx(fd, '');
   if (known === 0 && isRegular(statxMode())) return { fd, at: 0, sizeBytes: statxSize(), close };

@@ -1,6 +1,7 @@
 /** Names of images, as containers-transports(5) writes them: the kind of place, a path, and which of its images. */
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { parseStorageReference, type StorageReference } from './containers-storage/reference.ts';
 import { parseRegistryReference, type RegistryReference } from './registry/reference.ts';
 
 /** The kinds of places, each with its form. */
@@ -10,20 +11,20 @@ export const TRANSPORTS = {
   'oci-archive': 'oci-archive:FILE[:TAG]',
   dir: 'dir:DIR',
   'docker-archive': 'docker-archive:FILE[:NAME]',
+  'containers-storage': 'containers-storage:[[DRIVER@]ROOT]NAME',
 } as const;
 export type Transport = keyof typeof TRANSPORTS;
 
 export interface LocalReference {
-  readonly transport: Exclude<Transport, 'docker'>;
+  readonly transport: Exclude<Transport, 'docker' | 'containers-storage'>;
   readonly path: ByteString;
   /** The tag or name of one image of several, as text. */
   readonly name: string | undefined;
 }
-export type Reference = LocalReference | RegistryReference;
+export type Reference = LocalReference | RegistryReference | StorageReference;
 
 /** Kinds of places that other programs know, with what leads from them to one of ours. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
-  'containers-storage': 'copy the image with `skopeo copy containers-storage:… oci:DIR:TAG` first',
   'docker-daemon': 'save the image with `docker save -o FILE …`, and take docker-archive:FILE',
 };
 
@@ -36,6 +37,7 @@ export function parseReference(text: ByteString): Reference {
     throw new ErrnoError(EINVAL, `${printable(text)}: not one of ${known}${hint}`);
   }
   if (transport === 'docker') return parseRegistryReference(rest);
+  if (transport === 'containers-storage') return parseStorageReference(rest);
   const [, path = '', name] = /^([^:]*)(?::(.*))?$/s.exec(rest) ?? [];
   if (path === '') throw new ErrnoError(EINVAL, `${printable(text)}: no path follows ${transport}:`);
   if (name === '') throw new ErrnoError(EINVAL, `${printable(text)}: nothing follows the last colon`);

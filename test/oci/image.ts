@@ -47,13 +47,17 @@ for (const [text, want] of [
   ['oci:dir:docker.io/x/y:1', { transport: 'oci', path: 'dir', name: 'docker.io/x/y:1' }],
   ['oci-archive:caf\xc3\xa9:caf\xc3\xa9', { transport: 'oci-archive', path: 'caf\xc3\xa9', name: 'café' }],
   ['dir:x', { transport: 'dir', path: 'x', name: undefined }],
+  ['containers-storage:x', { transport: 'containers-storage', driver: undefined, root: undefined, image: 'x' }],
+  [
+    'containers-storage:[overlay@/a+/b:o=p]x@sha256:0',
+    { transport: 'containers-storage', driver: 'overlay', root: '/a', image: 'x@sha256:0' },
+  ],
 ] as const)
   t.strictSame(parseReference(text), want, text);
 for (const [text, message] of [
-  ['containers-storage:x', /; copy the image with/],
   [
     'alpine',
-    /^alpine: not one of docker:\/\/HOST\/NAME\[:TAG\|@DIGEST\], oci:DIR\[:TAG\], oci-archive:FILE\[:TAG\], dir:DIR, docker-archive:FILE\[:NAME\]$/,
+    /^alpine: not one of docker:\/\/HOST\/NAME\[:TAG\|@DIGEST\], oci:DIR\[:TAG\], oci-archive:FILE\[:TAG\], dir:DIR, docker-archive:FILE\[:NAME\], containers-storage:\[\[DRIVER@\]ROOT\]NAME$/,
   ],
   ['constructor:x', /^constructor:x: not one of/],
   ['oci:', /^oci:: no path follows oci:$/],

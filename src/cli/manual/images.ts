@@ -102,12 +102,14 @@ const pull: Manual = {
     ['REGISTRY_AUTH_FILE', 'The only file with credentials for registries, unless `--authfile` names one.'],
     ['XDG_RUNTIME_DIR, XDG_CONFIG_HOME, DOCKER_CONFIG', 'Where files with credentials are looked for.'],
     ['SSL_CERT_FILE, SSL_CERT_DIR', "Certificates that are trusted, in place of the system's."],
+    ['CONTAINERS_STORAGE_CONF, XDG_DATA_HOME', "Where podman's storage is looked for."],
     ['HTTPS_PROXY, HTTP_PROXY, NO_PROXY', 'Proxies to registries, and hosts that need none.'],
   ],
   files: [
     ['$XDG_RUNTIME_DIR/containers/auth.json', 'Credentials for registries, of podman-login(1).'],
     ['~/.config/containers/auth.json', 'The same.'],
     ['~/.docker/config.json', 'The same, of docker-login(1).'],
+    ['/etc/containers/storage.conf', 'Where podman has its storage; see containers-storage.conf(5).'],
     ['/etc/containers/certs.d/HOST', 'Certificates for a registry; see containers-certs.d(5).'],
     ['STORE/objects', 'The data of files, and images.'],
     [

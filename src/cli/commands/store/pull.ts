@@ -1,5 +1,6 @@
 /** `lowerdata pull`: makes a composefs image of an OCI image. */
 import type { Command } from 'commander';
+import { openStorageImage } from '../../../oci/containers-storage/image.ts';
 import { type OpenImage, openLocalImage } from '../../../oci/image.ts';
 import { WHITEOUTS, type Whiteouts } from '../../../oci/merge/tree.ts';
 import { type Platform, parsePlatform } from '../../../oci/platform.ts';
@@ -121,6 +122,7 @@ async function openImage(
   platform: Platform | undefined,
   { authfile, tlsVerify }: PullFlags,
 ): Promise<OpenImage> {
+  if (reference.transport === 'containers-storage') return openStorageImage(reference, platform);
   if (reference.transport !== 'docker') return openLocalImage(reference, platform);
   const { openRegistryImage } = await import('../../../oci/registry/image.ts');
   return openRegistryImage(reference, platform, { authfile, verifies: tlsVerify !== 'false' });
