@@ -1,12 +1,12 @@
 /**
- * Fuzzes the code that parses foreign bytes: images, dumps, mount options, overlay xattrs, FUSE requests, tar archives, and
- * splitstreams.
+ * Fuzzes the code that parses foreign bytes: images, dumps, mount options, overlay xattrs, FUSE requests, tar archives,
+ * splitstreams, and signatures.
  *
  *     npm run build && node dist/scripts/fuzz/main.js [--seconds N] [--seed N] [TARGET]...
  *     node dist/scripts/fuzz/main.js --replay FILE TARGET
  *
- * Each TARGET (images, dumps, options, stacks, requests, archives, streams; all by default) runs for N seconds (60). The seed is
- * printed, and reproduces the same inputs. A failing input is kept in a file; its path is printed with the reason, and the status
+ * Each TARGET (images, dumps, options, stacks, requests, archives, streams, seals; all by default) runs for N seconds (60). The seed
+ * is printed, and reproduces the same inputs. A failing input is kept in a file; its path is printed with the reason, and the status
  * is 1. An input worth keeping goes to test/fixtures/should-fail/TARGET, named for its defect; test/scripts/fuzz.ts replays it.
  */
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';

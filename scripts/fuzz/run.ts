@@ -8,11 +8,15 @@ import { dumps } from './dumps.ts';
 import { images } from './images.ts';
 import { options } from './options.ts';
 import { requests } from './requests.ts';
+import { seals } from './seals.ts';
 import { stacks } from './stacks.ts';
 import { streams } from './streams.ts';
 import type { Target } from './target.ts';
 
-export const targets = { images, dumps, options, stacks, requests, archives, streams } satisfies Record<string, Target>;
+export const targets = { images, dumps, options, stacks, requests, archives, streams, seals } satisfies Record<
+  string,
+  Target
+>;
 export type TargetName = keyof typeof targets;
 
 /** An input that violated an invariant. */

@@ -112,6 +112,22 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     },
   ],
   [
+    'seal',
+    {
+      usage: 'seal IMAGE -o FILE',
+      what: 'sign the digest of an image',
+      load: () => import('./commands/seals/seal.ts'),
+    },
+  ],
+  [
+    'verify',
+    {
+      usage: 'verify IMAGE --signature FILE',
+      what: 'find the key that has signed the digest of an image',
+      load: () => import('./commands/seals/verify.ts'),
+    },
+  ],
+  [
     'relink',
     {
       usage: 'relink IMAGE -o NEW --to HOW',

@@ -17,6 +17,8 @@ export interface Choices {
   readonly undone: Set<MountFlag>;
   /** Data-only layers to append to those of the stack. */
   objects: ByteString[];
+  signature?: ByteString;
+  keys?: ByteString[];
   verity?: StackOptions['verity'];
   source?: ByteString;
   fsname?: ByteString;
@@ -147,6 +149,12 @@ function number(value: ByteString, key: ByteString): number {
   return Number(value);
 }
 
+const SIGNATURE =
+  'a detached signature of the digest of the (top) image, by a key that counts: the mount fails without one; data is then checked as ' +
+  'with `verity=require`, unless `verity=` says otherwise';
+const KEYS =
+  'directories with the keys that count for `signature`, in place of /etc/lowerdata/keys.d and /usr/lib/lowerdata/keys.d';
+
 /** The largest number of keys that a JavaScript Map holds. */
 const COUNT_MAX = 2 ** 24;
 
@@ -176,6 +184,15 @@ function squashToRoot({ driver }: Choices): void {
 
 const takeMaxRead = valued('BYTES', 'how much one READ of the kernel asks for at most', (choices, value, key) => {
   choices.maxReadBytes = Math.trunc(number(value, key));
+});
+
+const takeSignature = valued('FILE', SIGNATURE, (choices, value) => {
+  choices.signature = unescaped(value);
+});
+
+const takeKeys = valued('DIR[:DIR]', KEYS, (choices, value) => {
+  choices.keys = pathList(value);
+  if (choices.keys.includes('')) throw new ErrnoError(EINVAL, `option keys=${printable(value)}: an empty path`);
 });
 
 const takeBasedir = valued('C[:D]', 'data-only layers, as in mount.composefs', (choices, value) => {
@@ -264,6 +281,8 @@ export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteSt
       valued('DIR', STORE, () => {}),
     ),
   ],
+  ['signature', takeSignature],
+  ['keys', takeKeys],
   ['source', text('source', 'A:B::C', 'in place of the first argument, as in composefs-fuse')],
   ['verity', { ...(stackOptionWords.get('verity') as OptionWords), take: takeVerity }],
   ['verify', choice('verify', ['open', 'read'], VERIFY)],

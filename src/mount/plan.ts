@@ -15,6 +15,7 @@ import {
 } from '../overlay/options/rules.ts';
 import { type Option, splitOptions } from '../overlay/options/split.ts';
 import { type OptionWords, stackOptionWords } from '../overlay/options/table.ts';
+import { type SealChoice, verifyImage } from '../seal/image.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { type Choices, defaultChoices, isComment, mountOptions, unescaped } from './options.ts';
@@ -33,6 +34,8 @@ export interface MountPlan {
   readonly stack: StackOptions;
   readonly driver: DriverOptions;
   readonly fuse: FuseMountOptions;
+  /** How the digest of the top image is found; `sealed` does it. */
+  readonly seal?: SealChoice;
   /** Options that change nothing: they were understood, or ignored because the user asked for that. */
   readonly withoutEffect: readonly ByteString[];
 }
@@ -116,8 +119,12 @@ function finish(draft: Draft, input: PlanInput): MountPlan {
   const { source, isImage, defaults = KERNEL_DEFAULTS } = input;
   const { stack, choices, withoutEffect } = draft;
   const { verity, objects, fsname, subtype, allowOther, flags, undone, maxReadBytes, driver } = choices;
+  const { signature, keys } = choices;
   const lifted = RESTRICTION_FLAGS.filter(flag => undone.has(flag));
   if (verity) stack.set('verity', verity);
+  if (signature !== undefined)
+    stack.given.verity ??= 'require'; // as with a digest
+  else if (keys !== undefined) throw new ErrnoError(EINVAL, 'option keys: goes with signature, which they are for');
   if (driver.opens === 'none' && driver.passthrough === 'on')
     throw new ErrnoError(EINVAL, 'option opens=none: excludes passthrough=on, which needs the data at open');
   const { index, upperdir } = stack.given;
@@ -135,6 +142,7 @@ function finish(draft: Draft, input: PlanInput): MountPlan {
       ...(layers.upper && { isWritable: true }),
       ...(maxReadBytes && { maxReadBytes }),
     },
+    ...(signature !== undefined && { seal: { signature, keys } }),
     withoutEffect,
   };
 }
@@ -206,8 +214,25 @@ export function isImage(path: ByteString): boolean {
   }
 }
 
+/**
+ * The plan with the digest that the signature vouches for, as if `digest=` had named it: opening the image then checks the bytes that
+ * it uses. Throws as `verifyImage` does.
+ */
+export function sealed(plan: MountPlan): MountPlan {
+  const { seal, stack } = plan;
+  if (seal === undefined) return plan;
+  const top = stack.layers.find(({ dataOnly }) => !dataOnly);
+  const { digest } = verifyImage(top?.path ?? '', seal, stack.imageDigest);
+  const { seal: _, ...others } = plan;
+  const { stored } = stack;
+  return {
+    ...others,
+    stack: { ...stack, imageDigest: digest, ...(stored && { stored: { ...stored, givesDigest: false } }) },
+  };
+}
+
 /** The plan for a mount by this user, from a source and the texts of some `-o`. Throws ErrnoError as planMount does. */
 export async function planHere(source: ByteString, texts: readonly ByteString[]): Promise<MountPlan> {
   const stored = await storedImage(source, texts);
-  return planMount({ source, texts, sloppy: false, isRoot: process.geteuid?.() === 0, isImage, stored });
+  return sealed(planMount({ source, texts, sloppy: false, isRoot: process.geteuid?.() === 0, isImage, stored }));
 }

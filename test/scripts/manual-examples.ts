@@ -1,6 +1,6 @@
 /** Proves that the examples of the manual do what they say: each runs in a directory of its own. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -15,7 +15,8 @@ import { command, lowerdata, packageFolder } from '../fixtures/mounts/mounted.ts
 import { member } from '../fixtures/oci/archives.ts';
 import { archiveOf, TAG, writeImage, writeIndex } from '../fixtures/oci/layout.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
-import { withoutFuse } from '../fixtures/skips.ts';
+import { KEY_KINDS, makeSignatory } from '../fixtures/seals.ts';
+import { without, withoutFuse } from '../fixtures/skips.ts';
 
 t.setTimeout(300_000);
 const TIME_S = 1_700_000_000;
@@ -59,20 +60,30 @@ const skips: { readonly [Need in NonNullable<Example['needs']>]: () => string | 
   mounts: () => withoutFuse,
   uuid: () => withoutExt4,
   sbin: () => withoutFuse || notOfRoot(),
+  openssl: () => without('openssl'),
+  'mounts and openssl': () => withoutFuse || without('openssl'),
 };
 /** Puts a /sbin that is writable, and gone with the shell, over that of the machine. */
 const WRITABLE_SBIN =
   'mkdir s && mount -t tmpfs none s && mkdir s/u s/w && mount -t overlay none -o lowerdir=/usr/sbin,upperdir=s/u,workdir=s/w /usr/sbin';
 
+function makeKey(home: string): void {
+  const { keyFile, certFile } = makeSignatory(home, 'example', KEY_KINDS.p256);
+  mkdirSync(join(home, 'keys'));
+  renameSync(keyFile, join(home, 'key.pem'));
+  renameSync(certFile, join(home, 'keys', 'cert.pem'));
+}
+
 function runIn(home: string, { session, needs }: Example) {
   prepare(home);
+  if (needs?.includes('openssl')) makeKey(home);
   const lines = session.filter(line => line.startsWith('$ ')).map(line => line.slice(2));
   const before = needs === 'sbin' ? [WRITABLE_SBIN] : [];
   const shell = ['sh', '-ec', [...before, ...lines].join('\n')];
   const [program = '', ...args] = needs === 'sbin' ? ['unshare', '-m', ...shell] : shell;
   const env = { ...process.env, PATH: `${programs}:${process.env.PATH}` };
   const result = spawnSync(program, args, { cwd: home, env, encoding: 'utf8', timeout: 120_000 });
-  if (needs === 'mounts') spawnSync('umount', ['-l', join(home, 'mnt')]); // what a failed example has left
+  if (needs?.includes('mounts')) spawnSync('umount', ['-l', join(home, 'mnt')]); // what a failed example has left
   return result;
 }
 

@@ -12,6 +12,7 @@ import {
   type MountPlan,
   optionWords,
   planMount,
+  sealed,
   storedImage,
   valuesOf,
   withoutFuse3Words,
@@ -164,7 +165,8 @@ async function mount(
   wording: Wording | undefined,
 ): Promise<number> {
   const leaveDirectory = (): void => process.chdir('/'); // no directory is kept busy
-  const order: MountOrder = { plan, inherited, mountpoint: findMountpoint(target), leaveDirectory };
+  const mountpoint = findMountpoint(target);
+  const order: MountOrder = { plan: sealed(plan), inherited, mountpoint, leaveDirectory };
   if (!existsSync('/dev/fuse')) {
     complain('/dev/fuse is missing: is the fuse module loaded, and the device there in this container?');
     return SYSTEM_ERROR;

@@ -2,6 +2,7 @@
 import { manualsOfImages } from './images.ts';
 import { manualsOfMachine } from './machine.ts';
 import { manualsOfMounts } from './mounts.ts';
+import { manualsOfSeals } from './seals.ts';
 import { manualsOfStacks } from './stacks.ts';
 import { manualsOfStore } from './store.ts';
 import type { Manual } from './words.ts';
@@ -11,5 +12,6 @@ export const manuals: ReadonlyMap<string, Manual> = new Map([
   ...manualsOfStacks,
   ...manualsOfImages,
   ...manualsOfStore,
+  ...manualsOfSeals,
   ...manualsOfMachine,
 ]);

@@ -7,6 +7,7 @@
  *     image.cfs  an image of `tree`; objects: the store of its data
  *     A, B       directories with a file each, `a` and `b`
  *     layout     an OCI layout with an image, tagged `v1`: `usr/hello` is a file like `tree/hello`
+ *     key.pem    a key, and keys/cert.pem, its certificate, with `needs` of openssl
  *     mnt        an empty directory
  */
 export interface Example {
@@ -18,8 +19,8 @@ export interface Example {
   readonly session: readonly string[];
   /** The exit status of the last line; default: 0. */
   readonly status?: number;
-  /** What the example needs: to mount, a filesystem with a uuid, or a /sbin to write to. */
-  readonly needs?: 'mounts' | 'uuid' | 'sbin';
+  /** What the example needs: to mount, a filesystem with a uuid, a /sbin to write to, or a key. */
+  readonly needs?: 'mounts' | 'uuid' | 'sbin' | 'openssl' | 'mounts and openssl';
 }
 
 /** Names, such as paths or variables, each with a sentence about it. */

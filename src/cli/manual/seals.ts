@@ -1,0 +1,65 @@
+/** The manual of commands about signed images. */
+import { FS_VERITY, type Items, type Manual } from './words.ts';
+
+const KEY_FILES: Items = [
+  [
+    '/etc/lowerdata/keys.d',
+    'Keys that count: certificates or public keys, `NAME.pem`. A link to /dev/null revokes a name.',
+  ],
+  ['/usr/lib/lowerdata/keys.d', 'The same, of the system: names that the first directory lacks.'],
+];
+
+const seal: Manual = {
+  examples: [
+    {
+      what: 'Sign an image, and mount it only if a key of a directory has signed it:',
+      session: [
+        '$ lowerdata seal image.cfs --key key.pem --cert keys/cert.pem -o image.sig',
+        'sha256:...  image.sig',
+        '$ lowerdata mount image.cfs::objects mnt -o signature=image.sig,keys=keys',
+        '$ ls mnt',
+        'hello',
+        'notes',
+        '$ lowerdata umount mnt',
+      ],
+      needs: 'mounts and openssl',
+    },
+  ],
+  status: '0, or 1 if nothing was signed.',
+  see: ['lowerdata-verify(1)', 'lowerdata-mount(8)', 'fsverity(1)', 'openssl-req(1)', FS_VERITY],
+};
+
+const verify: Manual = {
+  examples: [
+    {
+      what: 'Print the digest of an image, and the key that has signed it:',
+      session: [
+        '$ lowerdata seal image.cfs --key key.pem --cert keys/cert.pem -o image.sig',
+        'sha256:...  image.sig',
+        '$ lowerdata verify image.cfs --signature image.sig --keys keys',
+        'sha256:...  keys/cert.pem (CN=example)',
+      ],
+      needs: 'openssl',
+    },
+    {
+      what: 'An image that was changed after it was signed is refused, with all keys that were tried:',
+      session: [
+        '$ lowerdata seal image.cfs --key key.pem --cert keys/cert.pem -o image.sig',
+        'sha256:...  image.sig',
+        '$ echo >>image.cfs',
+        '$ lowerdata verify image.cfs --signature image.sig --keys keys',
+      ],
+      status: 32,
+      needs: 'openssl',
+    },
+  ],
+  status:
+    '0, or 1 if the call is wrong, or 32 if no key that counts has signed the digest, as of a mount with `-o signature=FILE`.',
+  files: KEY_FILES,
+  see: ['lowerdata-seal(1)', 'lowerdata-mount(8)', 'fsverity(1)', 'openssl-smime(1)', FS_VERITY],
+};
+
+export const manualsOfSeals: ReadonlyMap<string, Manual> = new Map([
+  ['seal', seal],
+  ['verify', verify],
+]);
