@@ -10,7 +10,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
     ...['inspect', 'bench', 'doctor', 'mount', 'driver', 'fuse', 'overlay', 'layers'],
     ...['oci', 'seal', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   ],
-  oci: ['composefs', 'store', 'erofs', 'verity'],
+  oci: ['composefs', 'seal', 'store', 'erofs', 'verity'],
   inspect: ['mount', 'oci', 'overlay', 'layers', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   bench: ['mount', 'fuse', 'overlay', 'terminal'],
   doctor: ['fuse'],

@@ -114,7 +114,7 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
   [
     'seal',
     {
-      usage: 'seal IMAGE -o FILE',
+      usage: 'seal IMAGE|oci:DIR[:TAG]',
       what: 'sign the digest of an image',
       load: () => import('./commands/seals/seal.ts'),
     },
@@ -122,7 +122,7 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
   [
     'verify',
     {
-      usage: 'verify IMAGE --signature FILE',
+      usage: 'verify IMAGE|oci:DIR[:TAG]',
       what: 'find the key that has signed the digest of an image',
       load: () => import('./commands/seals/verify.ts'),
     },

@@ -15,8 +15,9 @@ const Digest = v.pipe(
 const Size = v.pipe(v.number(), v.safeInteger('is no size'), v.minValue(0, 'is no size'));
 const Annotations = v.nullish(v.record(v.string(), v.string()));
 
-const Descriptor = v.object({
+export const Descriptor = v.object({
   mediaType: v.nullish(v.string()),
+  artifactType: v.nullish(v.string()),
   digest: Digest,
   size: Size,
   annotations: Annotations,

@@ -9,6 +9,7 @@ import { openFilesIn } from './files.ts';
 import { checkConfigType, checkLayerType } from './media-types.ts';
 import { choosePlatform, ownPlatform, type Platform, platformText } from './platform.ts';
 import type { LocalReference } from './reference.ts';
+import { ARTIFACT_TYPE } from './seals/artifact.ts';
 import { type ImageSource, localSource } from './source.ts';
 
 /** One layer: where it is, and its digests. */
@@ -161,8 +162,9 @@ function tagged(
   name: string | undefined,
   { shown }: ImageSource,
 ): readonly Descriptor[] {
+  const images = manifests.filter(({ artifactType }) => artifactType !== ARTIFACT_TYPE);
   const tagOf = ({ annotations }: Descriptor): string | undefined => annotations?.[TAG];
-  const tags = [...new Set(manifests.map(tagOf))];
+  const tags = [...new Set(images.map(tagOf))];
   const list =
     tags
       .filter(tag => tag !== undefined)
@@ -170,9 +172,9 @@ function tagged(
       .join(', ') || 'none';
   if (name === undefined) {
     if (tags.length > 1) throw new ErrnoError(EINVAL, `${shown}: several images; choose one by its tag: ${list}`);
-    return manifests;
+    return images;
   }
-  const found = manifests.filter(each => tagOf(each) === name);
+  const found = images.filter(each => tagOf(each) === name);
   if (found.length === 0) throw new ErrnoError(ENOENT, `${shown}: no image has the tag ${name}; the tags are: ${list}`);
   return found;
 }

@@ -24,8 +24,20 @@ const seal: Manual = {
       ],
       needs: 'mounts and openssl',
     },
+    {
+      what: 'Sign an OCI image, and elsewhere take what was signed, and nothing else:',
+      session: [
+        '$ lowerdata seal oci:layout:v1 --store store --key key.pem --cert keys/cert.pem',
+        'sha256:...  sha256:...',
+        '$ digest=$(lowerdata verify oci:layout:v1 --keys keys | cut -d " " -f 1)',
+        '$ lowerdata pull oci:layout:v1 --store other --expect $digest | head -n 1',
+        '...  other/images/...',
+      ],
+      needs: 'openssl',
+    },
   ],
   status: '0, or 1 if nothing was signed.',
+  files: [['DIR/index.json, DIR/blobs', 'The layout of an OCI image; the index lists the artifact.']],
   see: ['lowerdata-verify(1)', 'lowerdata-mount(8)', 'fsverity(1)', 'openssl-req(1)', FS_VERITY],
 };
 

@@ -2,6 +2,12 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
+import { type OpenImage, openLocalImage } from '../../../oci/image.ts';
+import { parsePlatform } from '../../../oci/platform.ts';
+import { pull } from '../../../oci/pull.ts';
+import { type LocalReference, parseReference } from '../../../oci/reference.ts';
+import { Repository } from '../../../oci/repository.ts';
+import { type Sign, sealInLayout } from '../../../oci/seals/layout.ts';
 import { digestOfFile } from '../../../seal/image.ts';
 import { readKey, reasonOfTime } from '../../../seal/key.ts';
 import { writeSignature } from '../../../seal/signature.ts';
@@ -9,10 +15,12 @@ import { signedBytes } from '../../../seal/signed-bytes.ts';
 import { labelled } from '../../../seal/verify.ts';
 import { type ByteString, bufferOf, byteStringFromText, printable } from '../../../sys/bytes.ts';
 import { EINVAL, ErrnoError, systemError } from '../../../sys/errno.ts';
+import { cleaningUp } from '../../../terminal/interruption.ts';
 import { printLines } from '../../../terminal/output.ts';
 import { Output } from '../../../terminal/output-file.ts';
-import { reporting } from '../../../terminal/report.ts';
-import type { Algorithm } from '../../../verity/digest.ts';
+import { showBytes } from '../../../terminal/progress.ts';
+import { complain, reporting } from '../../../terminal/report.ts';
+import { type Algorithm, algorithmOfHex } from '../../../verity/algorithms.ts';
 import { ALGORITHM_NAMES, newCommand, oneOf, parse } from '../../command.ts';
 
 const FAILED = 1;
@@ -21,24 +29,32 @@ interface SealFlags {
   readonly key?: ByteString;
   readonly cert?: ByteString;
   readonly output?: ByteString;
+  readonly store?: ByteString;
+  readonly platform?: ByteString;
   readonly algorithm?: ByteString;
 }
 
 export const define = (): Command =>
   newCommand('lowerdata seal')
-    .description('Sign the fs-verity digest of an image, as a detached signature.')
-    .usage('[options] IMAGE --key KEY --cert CERT -o FILE')
-    .argument('<image>', 'an image')
+    .description(
+      'Sign the fs-verity digest of an image: as a detached signature, or with the OCI image that it is made of.',
+    )
+    .usage('[options] IMAGE|oci:DIR[:TAG] --key KEY --cert CERT -o FILE|--store DIR')
+    .argument('<image>', 'an image, or an OCI image in a layout')
     .option('--key <path>', 'the private key, PEM: RSA of 2048 bits or more, P-256 or P-384')
     .option('--cert <path>', 'the certificate of the key, PEM')
     .option('-o, --output <path>', 'the signature to write, `-` for stdout')
-    .addOption(
-      oneOf('--algorithm <name>', 'by which the image is digested: sha256 (default) or sha512', ALGORITHM_NAMES),
-    )
+    .option('--store <path>', 'with oci: the repository in which the image is made, as of `lowerdata pull`')
+    .option('--platform <name>', 'with oci: which image of several, OS/ARCH or OS/ARCH/VARIANT (default: this machine)')
+    .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
     .addHelpText('after', HELP);
 
+const ALGORITHM = 'by which an image is digested: sha256 (default) or sha512; a repository that is there has its own';
 const HELP = `
-The signature is PKCS#7 in DER over the digest in the form that the kernel verifies, as of fsverity-sign(1): without the
+With oci: the digests of the manifest, the configuration and the composefs image are signed. The signatures are put into the layout
+as an artifact that refers to the manifest; the image itself is not changed.
+
+A signature is PKCS#7 in DER over the digest in the form that the kernel verifies, as of fsverity-sign(1): without the
 certificate and without signed attributes. Its hash function is that of the digest.
 Exit status: 0, or 1 if nothing was signed.`;
 
@@ -49,19 +65,77 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   return reporting(FAILED, () => seal(command.args[0] as ByteString, command.opts<SealFlags>()));
 }
 
-async function seal(image: ByteString, { key, cert, output, algorithm = 'sha256' }: SealFlags): Promise<number> {
-  if (!ALGORITHM_NAMES.includes(algorithm))
+async function seal(image: ByteString, flags: SealFlags): Promise<number> {
+  const { key, cert, algorithm } = flags;
+  if (algorithm !== undefined && !ALGORITHM_NAMES.includes(algorithm))
     throw new ErrnoError(EINVAL, `--algorithm=${printable(algorithm)}: ${ALGORITHM_NAMES.join(' or ')}`);
   if (key === undefined) throw new ErrnoError(EINVAL, '--key is missing: the private key');
   if (cert === undefined) throw new ErrnoError(EINVAL, '--cert is missing: the certificate of the key');
+  return image.startsWith(LAYOUT)
+    ? sealLayout(image, flags, () => signerOf(key, cert))
+    : sealFile(image, flags, () => signerOf(key, cert));
+}
+const LAYOUT = 'oci:';
+
+async function sealFile(
+  image: ByteString,
+  { output, store, platform, algorithm = 'sha256' }: SealFlags,
+  signer: () => Sign,
+): Promise<number> {
   if (output === undefined) throw new ErrnoError(EINVAL, 'no file to write is named: -o FILE');
+  if (store !== undefined || platform !== undefined)
+    throw new ErrnoError(EINVAL, '--store and --platform go with oci:DIR');
   const file = new Output(output);
-  const signer = readSigner(key, cert);
-  const hash = algorithm as Algorithm;
-  const digest = digestOfFile(image, hash);
-  await file.write(writeSignature(signedBytes(digest), hash, signer.key, signer.certificate.raw));
+  const sign = signer();
+  const digest = digestOfFile(image, algorithm as Algorithm);
+  await file.write(sign(digest));
   if (output !== '-') printLines([`${byteStringFromText(labelled(digest))}  ${output}`]);
   return 0;
+}
+
+async function sealLayout(
+  text: ByteString,
+  { output, store, platform, algorithm }: SealFlags,
+  signer: () => Sign,
+): Promise<number> {
+  if (output !== undefined) throw new ErrnoError(EINVAL, '-o goes with an image; with oci: the layout takes the seal');
+  if (store === undefined)
+    throw new ErrnoError(EINVAL, '--store is missing: the repository in which the image is made');
+  const sign = signer();
+  const reference = parseReference(text) as LocalReference;
+  const image = await openLocalImage(reference, platform === undefined ? undefined : parsePlatform(platform));
+  try {
+    const digest = await digestOfMerged(image, new Repository(store, algorithm as Algorithm | undefined));
+    const artifact = await sealInLayout(reference.path, image, digest, sign);
+    printLines([byteStringFromText(`${labelled(digest)}  ${artifact}`)]);
+  } finally {
+    image.source.close();
+  }
+  return 0;
+}
+
+/** The digest of the composefs image of an OCI image, which is made in a repository. The repository is closed. */
+async function digestOfMerged(image: OpenImage, repository: Repository): Promise<string> {
+  const { layers } = image;
+  const progress = (number: number): ReturnType<typeof showBytes> =>
+    showBytes(layers[number]?.blob?.size, `layer ${number + 1} of ${layers.length}: `);
+  try {
+    const { digest, faults, other } = await cleaningUp(
+      () => repository.abandon(),
+      () => pull(image, repository, { whiteouts: 'spec', progress }),
+    );
+    for (const fault of faults) complain(`others may not come to this digest: ${fault}`);
+    if (other) complain('composefs-rs does not come to this digest: a layer hides names that it has itself');
+    return digest;
+  } finally {
+    repository.close();
+  }
+}
+
+/** What signs digests with a key. */
+function signerOf(keyPath: ByteString, certPath: ByteString): Sign {
+  const { key, certificate } = readSigner(keyPath, certPath);
+  return digest => writeSignature(signedBytes(digest), algorithmOfHex(digest) as Algorithm, key, certificate.raw);
 }
 
 /** Reads a key and its certificate. Throws ErrnoError EINVAL, naming the file, if they do not go together or would not count. */

@@ -1,0 +1,106 @@
+/**
+ * The artifact that seals an image: a manifest with a signature for each thing that is sealed, and the image's manifest as its
+ * subject. Source: composefs-rs, "OCI Sealing Specification for Composefs"; OCI image-spec v1.1, "Guidelines for Artifact Usage".
+ *
+ * ```
+ * artifactType   application/vnd.composefs.metadata.v1
+ * subject        -> the image's manifest
+ * layers         -> PKCS#7 of composefs.manifest.fsverity-sha256-12         = HEX
+ *                -> PKCS#7 of composefs.config.fsverity-sha256-12           = HEX
+ *                -> PKCS#7 of composefs.merged.erofs.v1.fsverity-sha256-12  = HEX
+ * ```
+ */
+import * as v from 'valibot';
+import { ErrnoError, EUCLEAN } from '../../sys/errno.ts';
+import { type Algorithm, algorithmOfHex } from '../../verity/digest.ts';
+import { checked, Descriptor, parse } from '../documents.ts';
+
+export const ARTIFACT_TYPE = 'application/vnd.composefs.metadata.v1';
+export const SIGNATURE_TYPE = 'application/vnd.composefs.signature.v1+pkcs7';
+const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
+const EMPTY_TYPE = 'application/vnd.oci.empty.v1+json';
+
+/** The configuration of an artifact. */
+export const EMPTY_CONFIG: Uint8Array = Buffer.from('{}');
+
+/** What is sealed, in the order of the artifact: documents by their bytes, and images of the merged tree. */
+export const ROLES = ['manifest', 'config', 'merged', 'merged.bootable'] as const;
+export type Role = (typeof ROLES)[number];
+
+/** What has to be there if anything is signed. */
+const NEEDED: readonly Role[] = ['manifest', 'config', 'merged'];
+const LAYERS_MAX = 16;
+
+/** One thing that is sealed: its fs-verity digest in hex, and where the signature is. */
+export interface SealEntry {
+  readonly role: Role;
+  readonly digest: string;
+  readonly signature: Descriptor;
+}
+
+/** The annotation that has the digest. Digests are without salt, of blocks of 4 KiB. */
+function annotationOf(role: Role, algorithm: Algorithm): string {
+  const format = role.startsWith('merged') ? '.erofs.v1' : '';
+  return `composefs.${role}${format}.fsverity-${algorithm}-12`;
+}
+
+/** The bytes of an artifact. @param subject what leads to the image's manifest @param config what leads to EMPTY_CONFIG */
+export function writeArtifact(subject: Descriptor, config: Descriptor, entries: readonly SealEntry[]): Uint8Array {
+  const blob = ({ digest, size }: Descriptor, mediaType: string) => ({ mediaType, digest, size });
+  const layers = entries.map(({ role, digest, signature }) => ({
+    ...blob(signature, SIGNATURE_TYPE),
+    annotations: { [annotationOf(role, algorithmOfHex(digest) as Algorithm)]: digest },
+  }));
+  return Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: MANIFEST_TYPE,
+      artifactType: ARTIFACT_TYPE,
+      config: blob(config, EMPTY_TYPE),
+      layers,
+      subject: blob(subject, subject.mediaType ?? MANIFEST_TYPE),
+    }),
+  );
+}
+
+/** What leads to an artifact in an index. */
+export const artifactDescriptor = (digest: string, size: number): object => ({
+  ...{ mediaType: MANIFEST_TYPE, digest, size },
+  artifactType: ARTIFACT_TYPE,
+});
+
+const Artifact = v.object({
+  artifactType: v.literal(ARTIFACT_TYPE, `is not ${ARTIFACT_TYPE}`),
+  subject: Descriptor,
+  layers: v.pipe(v.array(Descriptor), v.maxLength(LAYERS_MAX, `more than ${LAYERS_MAX}`)),
+});
+
+/**
+ * Reads an artifact. Throws ErrnoError EUCLEAN: if it is damaged, lacks what the specification wants, or has digests by two algorithms.
+ * @param what the name of the document, for messages
+ * @returns undefined if it is about another manifest than `subject`
+ */
+export function readArtifact(bytes: Uint8Array, subject: string, what: string): SealEntry[] | undefined {
+  const artifact = checked(Artifact, parse(bytes, what), what);
+  if (artifact.subject.digest !== subject) return undefined;
+  const entries = artifact.layers.map((layer, i) => entryOf(layer, `${what}: layers.${i}`));
+  const roles = entries.map(({ role }) => role);
+  if (new Set(entries.map(({ digest }) => digest.length)).size > 1)
+    throw new ErrnoError(EUCLEAN, `${what}: digests by more than one algorithm`);
+  const missing = NEEDED.find(role => !roles.includes(role));
+  if (missing !== undefined) throw new ErrnoError(EUCLEAN, `${what}: no signature of ${missing}`);
+  if (ROLES.filter(role => roles.includes(role)).join() !== roles.join())
+    throw new ErrnoError(EUCLEAN, `${what}: not in the order ${ROLES.join(', ')}`);
+  return entries;
+}
+
+function entryOf(signature: Descriptor, what: string): SealEntry {
+  if (signature.mediaType !== SIGNATURE_TYPE) throw new ErrnoError(EUCLEAN, `${what}: not of type ${SIGNATURE_TYPE}`);
+  const found = Object.entries(signature.annotations ?? {}).filter(([key]) => key.startsWith('composefs.'));
+  const [[key, digest] = ['', ''], ...others] = found;
+  const algorithm = /^[0-9a-f]+$/.test(digest) ? algorithmOfHex(digest) : undefined;
+  const role = algorithm && ROLES.find(known => annotationOf(known, algorithm) === key);
+  if (role === undefined || others.length > 0)
+    throw new ErrnoError(EUCLEAN, `${what}: no digest of ${ROLES.join(', ')}, or more than one`);
+  return { role, digest, signature };
+}
