@@ -20,6 +20,8 @@ const FILES = [
   'oci/decompress',
   'oci/registry/faults',
   'oci/registry/tls',
+  'seal/keys',
+  'seal/signature',
 ];
 const DOWNLOAD_MS = 200_000;
 
