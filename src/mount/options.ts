@@ -263,7 +263,7 @@ const UIDMAPPING =
 const SQUASH_TO_UID = 'the uid that all files show; a change of owner that is not allowed here is then no error';
 const IDMAP =
   'a user namespace, such as `/proc/PID/ns/user`, by whose mapping the mount shows owners: its root is the owner of what root owns ' +
-  'in the layers, as in mount.composefs; without upperdir, for root, and from Linux 6.12 on';
+  'in the layers, as in mount.composefs; without `upperdir`, for root, and from Linux 6.12 on';
 const NO_IDS = 'owners are mapped by idmap, uidmapping and gidmapping alone';
 const NO_REMOTE = 'remote layers are not supported yet';
 const NO_LABELS = 'a security context cannot be chosen yet';

@@ -1,10 +1,11 @@
 /** Images to boot from, and the choice of xattrs: the digests of another program's merge by the same rules, and what is refused. */
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { type Fields, member, ociFixtures, paxHeader } from '../fixtures/oci/archives.ts';
 import { archiveOf, makeLayout, writeImage, writeIndex } from '../fixtures/oci/layout.ts';
+import { showSplitstream, withoutSplitstreams } from '../fixtures/oci/splitstreams.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratch } from '../fixtures/scratch.ts';
 import { without } from '../fixtures/skips.ts';
@@ -59,6 +60,15 @@ t.test('the digests of another merge', { skip: without('python3') }, async t =>
       t.match(compared, { stdout: '', status: 0 }, `${rules}: the layers show the same`);
     }
     t.equal(digests.size, 4, 'each choice makes another image');
+    if (withoutSplitstreams) return void t.pass('names of images', { skip: withoutSplitstreams });
+    const streams = readdirSync(at('store/streams')).filter(name => name.startsWith('oci-config-'));
+    const { names } = showSplitstream(at(`store/streams/${streams[0]}`));
+    t.strictSame(
+      names.map(name => name.replace(/^\d+:/, '')).filter(name => name.startsWith('composefs.')),
+      // Source: composefs-rs, crates/composefs-oci/src/lib.rs, boot_image_ref_key
+      ['composefs.image.boot.v1', 'composefs.image.boot.v1.xattrs=keep-user-xattrs', 'composefs.image.v1'],
+      'images to boot from have names of their own',
+    );
   }),
 );
 
