@@ -98,7 +98,7 @@ async function pullInto(streams: Streams, image: OpenImage, options: PullOptions
   for (const each of [...digests, own]) repository.addImage(each);
   const manifest = await recordImage(streams, image, layers, [imageName(bootable, xattrs), digest]);
   if (name !== undefined) {
-    if (images) repository.nameLayers(digests, name);
+    repository.nameLayers(digests, name);
     streams.tag(name, manifestStream(manifest));
     repository.nameImage(digest, name); // of both names, the one made last counts
   }

@@ -24,7 +24,7 @@ import {
 } from '../store/objects.ts';
 import { namesIn, openDirectory, openIn } from '../sys/beneath.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
-import { EEXIST, EINVAL, ErrnoError, errnoText, must } from '../sys/errno.ts';
+import { EEXIST, EINVAL, ENOENT, ErrnoError, errnoText, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { writeAll } from '../sys/streams.ts';
 import type { Algorithm } from '../verity/digest.ts';
@@ -119,14 +119,16 @@ export class Repository {
 
   /**
    * Names the images of layers, which stand below the name of the image: `NAME.layers/1` for the lowest one. Names of more layers, which
-   * another image had, are removed. Throws ErrnoError with the path.
+   * another image had, are removed; without digests, all. Throws ErrnoError with the path.
    */
   nameLayers(digests: readonly string[], name: ByteString): void {
     const layers = `${name}${LAYERS}`;
     for (const [i, digest] of digests.entries()) this.nameImage(digest, `${layers}/${i + 1}`);
     const path = `images/refs/${layers}`;
     const shown = printable(`${this.path}/${path}`);
-    const fd = must(openIn(this.fd, path, O_DIRECTORY, 0), shown);
+    const fd = openIn(this.fd, path, O_DIRECTORY, 0);
+    if (fd === -ENOENT) return;
+    must(fd, shown);
     try {
       const names = namesIn(fd);
       if (typeof names === 'number') throw new ErrnoError(-names, `${shown}: ${errnoText(names)}`);

@@ -290,6 +290,12 @@ t.test('images by name', async t =>
       );
     pullAs('some/name', layers.slice(0, 1));
     t.strictSame(refs('some/name'), ['1'], 'names of more layers are gone');
+    const untagged = runCommand(['untag', 'some/name', '--store', at('store')]);
+    t.match(untagged, { status: 0 });
+    t.strictSame(refs('some/name'), [], 'untag takes them away');
+    pullAs('other', layers);
+    runCommand(['pull', `oci:${at('layout')}`, '--store', at('store'), '--name', 'other']);
+    t.strictSame(refs('other'), [], 'a pull without --layers has none');
   }),
 );
 

@@ -2,7 +2,7 @@
 import { type ByteString, printable } from '../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../sys/errno.ts';
 import { removeName, replaceLink } from '../links.ts';
-import { checkName } from '../repository.ts';
+import { checkName, LAYERS } from '../repository.ts';
 import { manifestStream } from '../streams/names.ts';
 import { IMAGE_REFS, isDigest } from './image-links.ts';
 import { digestNamed, unknownName } from './images.ts';
@@ -28,11 +28,13 @@ export async function tagImage(repository: StoredRepository, name: ByteString, o
   return digest;
 }
 
-/** Takes a name away, also one that leads to nothing; the image stays. Throws ErrnoError ENOENT for a name that is not there. */
+/** Takes a name away, also one that leads to nothing, and those of the layers below it; the images stay. Throws ErrnoError ENOENT for a name that is not there. */
 export function untagImage(repository: StoredRepository, name: ByteString): void {
   const isName = name.split('/').every(part => !['', '.', '..'].includes(part));
   const paths = isName ? [tagPath(name), `${IMAGE_REFS}/${name}`] : [];
+  const layers = `${IMAGE_REFS}/${name}${LAYERS}`;
   const there = paths.filter(path => repository.isLink(path));
   if (there.length === 0) throw unknownName(repository, name);
-  for (const path of there) removeName(repository.fd, path, repository.shown(path));
+  const ofLayers = repository.entries(layers).flatMap(([entry]) => (/^\d+$/.test(entry) ? [`${layers}/${entry}`] : []));
+  for (const path of [...there, ...ofLayers]) removeName(repository.fd, path, repository.shown(path));
 }
