@@ -47,8 +47,14 @@ export class ObjectStream {
   #at = 0;
   /** The file of a large object. */
   #file: { readonly name: ByteString; readonly fd: number } | undefined;
+  /** Whether holes are the last of what a large object has. */
+  #endsInHole = false;
   readonly #unnamed: Unnamed[] = [];
   #unnamedBytes = 0;
+  /** Whether the filesystem has fs-verity, as far as is known. */
+  #hasVerity = true;
+  /** Whether files are made with their mode. */
+  readonly #makesMode = (process.umask() & OBJECT_MODE) === 0;
   /** Objects that this run found or added, which are not looked at again. */
   readonly #seen = new Set<string>();
 
@@ -63,6 +69,7 @@ export class ObjectStream {
   begin(sizeBytes: number): void {
     this.#sizeBytes = sizeBytes;
     this.#at = 0;
+    this.#endsInHole = false;
     if (sizeBytes <= MEMORY_BYTES) return;
     this.#file = this.#create();
     this.#measurement.restart();
@@ -73,6 +80,7 @@ export class ObjectStream {
     if (this.#file) {
       this.#measurement.update(bytes);
       this.#writeTo(this.#file.fd, bytes, this.#at);
+      this.#endsInHole = false;
     } else this.#memory.set(bytes, this.#at);
     this.#at += bytes.length;
   }
@@ -84,6 +92,7 @@ export class ObjectStream {
         this.#measurement.update(zeros.subarray(0, Math.min(left, zeros.length)));
     else this.#memory.fill(0, this.#at, this.#at + bytes);
     this.#at += bytes;
+    this.#endsInHole = true;
   }
 
   /** Ends the object. Throws ErrnoError with the path of the store or the object. */
@@ -106,18 +115,31 @@ export class ObjectStream {
     const { fd, path, stagingFd } = this.#store;
     if (this.#unnamed.length === 0) return;
     must(native.syncfs(fd), `store ${printable(path)}`);
-    for (const { file, digest } of this.#unnamed) {
-      const shown = `${printable(path)}/${objectPath(digest)}`;
-      const object = must(openIn(stagingFd, file, 0, 0), shown);
-      protect(object, this.#algorithm);
-      native.close(object);
-      const directory = this.#objects.openDirectory(digest.slice(0, 2));
-      const renamed = native.renameat2(stagingFd, file, directory, digest.slice(2), 0);
-      native.close(directory);
-      must(renamed, shown);
+    const byDirectory = new Map<string, Unnamed[]>();
+    for (const object of this.#unnamed) {
+      const name = object.digest.slice(0, 2);
+      byDirectory.set(name, [...(byDirectory.get(name) ?? []), object]);
+    }
+    for (const [name, objects] of byDirectory) {
+      const directory = this.#objects.openDirectory(name);
+      try {
+        for (const { file, digest } of objects) {
+          const shown = `${printable(path)}/${objectPath(digest)}`;
+          if (this.#hasVerity) this.#protect(file, shown);
+          must(native.renameat2(stagingFd, file, directory, digest.slice(2), 0), shown);
+        }
+      } finally {
+        native.close(directory);
+      }
     }
     this.#unnamed.length = 0;
     this.#unnamedBytes = 0;
+  }
+
+  #protect(file: ByteString, shown: string): void {
+    const object = must(openIn(this.#store.stagingFd, file, 0, 0), shown);
+    this.#hasVerity = protect(object, this.#algorithm);
+    native.close(object);
   }
 
   /** Closes the file of an object that will not be ended. */
@@ -136,7 +158,7 @@ export class ObjectStream {
     const { path, stagingFd } = this.#store;
     const name = randomBytes(8).toString('hex');
     const flags = O_WRONLY | O_CREAT | O_EXCL;
-    return { name, fd: must(native.openat(stagingFd, name, flags, 0o600), `store ${printable(path)}`) };
+    return { name, fd: must(native.openat(stagingFd, name, flags, OBJECT_MODE), `store ${printable(path)}`) };
   }
 
   #createWith(bytes: Uint8Array): ByteString {
@@ -159,8 +181,8 @@ export class ObjectStream {
   #close(name: ByteString, fd: number): void {
     const what = `store ${printable(this.#store.path)}`;
     try {
-      must(native.ftruncate(fd, this.#sizeBytes), what);
-      must(native.fchmodat(this.#store.stagingFd, name, OBJECT_MODE), what);
+      if (this.#endsInHole) must(native.ftruncate(fd, this.#sizeBytes), what);
+      if (!this.#makesMode) must(native.fchmodat(this.#store.stagingFd, name, OBJECT_MODE), what);
     } finally {
       native.close(fd);
     }

@@ -25,7 +25,19 @@ import {
 } from 'node:fs';
 import { findBeneath, namesIn, openDirectory, openDirectoryBeneath, openForReading } from '../sys/beneath.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
-import { EEXIST, EIO, ENOENT, ENOTDIR, ENOTEMPTY, ErrnoError, errnoText, must, systemError } from '../sys/errno.ts';
+import {
+  EEXIST,
+  EIO,
+  ENOENT,
+  ENOTDIR,
+  ENOTEMPTY,
+  ENOTTY,
+  EOPNOTSUPP,
+  ErrnoError,
+  errnoText,
+  must,
+  systemError,
+} from '../sys/errno.ts';
 import { pathOfDescriptor } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isRegular } from '../sys/stat.ts';
@@ -318,9 +330,13 @@ function settle(fd: number, algorithm: Algorithm): void {
 /** The mode of objects, which are readable by all. */
 export const OBJECT_MODE = 0o644;
 
-/** Enables fs-verity on a file that nobody has open for writing, if its filesystem supports that; many do not. */
-export function protect(fd: number, algorithm: Algorithm): void {
-  native.enableVerity(fd, ALGORITHMS[algorithm].number, BLOCK_BYTES);
+/**
+ * Enables fs-verity on a file that nobody has open for writing, if its filesystem supports that; many do not.
+ * @returns whether it does
+ */
+export function protect(fd: number, algorithm: Algorithm): boolean {
+  const result = native.enableVerity(fd, ALGORITHMS[algorithm].number, BLOCK_BYTES);
+  return result !== -ENOTTY && result !== -EOPNOTSUPP;
 }
 
 /** The path of a name in an open directory. */
