@@ -143,7 +143,10 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
       load: () => import('./commands/bench.ts'),
     },
   ],
-  ['fsck', { usage: 'fsck STACK', what: 'check every object of a stack', load: () => import('./commands/fsck.ts') }],
+  [
+    'fsck',
+    { usage: 'fsck STACK', what: 'check every object of a stack or a store', load: () => import('./commands/fsck.ts') },
+  ],
   [
     'index',
     {

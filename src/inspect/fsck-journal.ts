@@ -1,11 +1,11 @@
 /**
- * The objects that an interrupted fsck found to be good, so that the next run continues from there. Each stack has its own file.
+ * The objects that an interrupted fsck found to be good, so that the next run continues from there. Each stack and each repository has its own file.
  */
 import { createHash } from 'node:crypto';
 import { appendFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import type { StackOptions } from '../overlay/options/rules.ts';
+import type { ByteString } from '../sys/bytes.ts';
 import { realPath } from '../sys/real-path.ts';
 import type { Journal } from './object-check.ts';
 
@@ -18,11 +18,11 @@ export class FsckJournal implements Journal {
   private lines: string[] = [];
 
   /**
-   * Reads the journal of the last run; it is empty if there is none. @param purpose separates the journals of different kinds of
-   * runs
+   * Reads the journal of the last run; it is empty if there is none. @param paths what is checked: the layers of a stack, or a
+   * repository @param purpose separates the journals of different kinds of runs
    */
-  constructor({ layers }: StackOptions, purpose: string) {
-    const real = layers.map(({ path }) => realPath(path));
+  constructor(paths: readonly ByteString[], purpose: string) {
+    const real = paths.map(realPath);
     const stack = createHash('sha256').update(real.join('\0'), 'latin1').digest('hex');
     this.file = join(directory(), `${purpose}-${stack}`);
     this.good = new Set(linesOf(this.file));

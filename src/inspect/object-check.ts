@@ -189,7 +189,7 @@ const workOf = ({ fd }: Data, { sizeBytes, algorithm }: Check): Work => ({
 });
 
 /** The journal key of a check. It differs for each version of the object and each digest. */
-const journalKey = ({ key, digest }: Check): string =>
+export const journalKey = ({ key, digest }: Pick<Check, 'key' | 'digest'>): string =>
   `${Buffer.from(key, 'utf16le').toString('hex')} ${Buffer.from(digest).toString('hex')}`;
 
 const shownPlace = ({ data }: Node): string =>

@@ -197,6 +197,7 @@ t.test('commands without a mount', async t => {
     ['fsck', stack],
     ['fsck', 'image'],
     ['fsck', 'tree'],
+    ['fsck', '--store=store'],
   ])
     documents(t, 'lines', args);
 

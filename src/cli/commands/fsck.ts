@@ -1,16 +1,19 @@
-/** `lowerdata fsck`: checks that every object of a stack exists with the right size and digest. */
+/** `lowerdata fsck`: checks that every object of a stack exists with the right size and digest; or a repository. */
 import type { Command } from 'commander';
 import { FsckJournal } from '../../inspect/fsck-journal.ts';
 import { inventory } from '../../inspect/inventory.ts';
 import { type Counts, ObjectCheck } from '../../inspect/object-check.ts';
+import { checkRepository, type StoreCounts } from '../../inspect/stored/check.ts';
 import type { Finding } from '../../mount/finding.ts';
 import { objectsFinding } from '../../mount/objects.ts';
 import { planHere } from '../../mount/plan.ts';
+import type { StoredRepository } from '../../oci/stored/repository.ts';
 import { openOverlay } from '../../overlay/open.ts';
 import type { StackOptions } from '../../overlay/options/rules.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
-import { type ByteString, byteStringFromText } from '../../sys/bytes.ts';
-import { EIO, ErrnoError, EUCLEAN, systemError } from '../../sys/errno.ts';
+import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
+import { EINVAL, EIO, ErrnoError, EUCLEAN, systemError } from '../../sys/errno.ts';
+import { LOCK_SH } from '../../sys/locks/flock.ts';
 import { jsonLine } from '../../terminal/json-lines.ts';
 import { print } from '../../terminal/output.ts';
 import { showProgress } from '../../terminal/progress.ts';
@@ -18,6 +21,7 @@ import { complain, reporting } from '../../terminal/report.ts';
 import { MeasurePool } from '../../verity/measure-pool.ts';
 import { collect, newCommand, parse, threadsOf } from '../command.ts';
 import { findingLine } from '../finding-line.ts';
+import { inStore, type StoreFlags, sizeText } from '../store.ts';
 
 /** Exit statuses, as of fsck(8). */
 const CLEAN = 0;
@@ -27,7 +31,7 @@ const WRONG_CALL = 16;
 const CANCELLED = 32;
 const THREADS_MAX = 999;
 
-interface FsckFlags {
+interface FsckFlags extends StoreFlags {
   readonly options: ByteString[];
   readonly json?: true;
   readonly enableVerity?: true;
@@ -37,9 +41,12 @@ interface FsckFlags {
 
 export const define = (): Command =>
   newCommand('lowerdata fsck')
-    .description('Check that every object of a stack exists and has its size and digest. All data is read.')
-    .usage('[options] A:B::C|IMAGE')
-    .argument('<stack>', 'the layers, as for mount')
+    .description(
+      'Check that every object of a stack exists and has its size and digest, or check a repository. All data is read.',
+    )
+    .usage('[options] A:B::C|IMAGE | --store DIR')
+    .argument('[stack]', 'the layers, as for mount')
+    .option('--store <path>', 'check this repository, with its images, streams and names, in place of a stack')
     .option('-o, --options <list>', 'mount options that change what the stack shows', collect, [])
     .option('--json', 'print JSON Lines: one object for each problem, then one with the numbers')
     .option('--enable-verity', 'enable fs-verity of the kernel for good objects, where their filesystem has it')
@@ -52,16 +59,23 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const ended = parse(command, args);
   if (ended !== undefined) return ended === 0 ? 0 : WRONG_CALL;
   const flags = command.opts<FsckFlags>();
-  let stack: StackOptions | undefined;
-  let threads: number | undefined;
+  const [source] = command.args as ByteString[];
+  let checkIt: (() => Promise<number>) | undefined;
   await reporting(WRONG_CALL, async () => {
-    threads = threadsOf(flags.threads, THREADS_MAX);
-    stack = await stackOf(command.args[0] as ByteString, flags);
+    const threads = threadsOf(flags.threads, THREADS_MAX);
+    if (flags.store !== undefined) {
+      refuseForStore(source, flags);
+      checkIt = () => inStore(flags, false, repository => checkStore(repository, new MeasurePool(threads), flags));
+      return 0;
+    }
+    if (source === undefined) throw new ErrnoError(EINVAL, 'fsck: the argument <stack> is missing; or --store');
+    const stack = await stackOf(source, flags);
+    checkIt = () => check(stack, new MeasurePool(threads), flags);
     return 0;
   });
-  if (!stack) return WRONG_CALL;
+  if (!checkIt) return WRONG_CALL;
   try {
-    return await check(stack, new MeasurePool(threads), flags);
+    return await checkIt();
   } catch (error) {
     const failure = systemError(error);
     if (!(failure instanceof ErrnoError)) throw error;
@@ -70,27 +84,68 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   }
 }
 
+/** Refuses what a repository has no use for. Throws ErrnoError EINVAL. */
+function refuseForStore(source: ByteString | undefined, { options, enableVerity }: FsckFlags): void {
+  const other =
+    source !== undefined ? printable(source) : options.length > 0 ? '-o' : enableVerity ? '--enable-verity' : undefined;
+  if (other !== undefined) throw new ErrnoError(EINVAL, `fsck: ${other}: not with --store, which checks a repository`);
+}
+
 const HELP = `
 A problem is a path and EWRONGVERITY (another digest), ENOVERITY (none, with verity=require), EWRONGSIZE, or an errno.
+A problem of a repository is a path in it, with what to do. Streams, images and names have to lead to what is there.
 Ctrl-C ends it; the next run goes on with the objects that were not checked.
 Exit status, as of fsck(8): 0 no problems, 4 problems, 8 the check failed, 16 a wrong call, 32 cancelled.`;
 
 async function check(stack: StackOptions, pool: MeasurePool, flags: FsckFlags): Promise<number> {
   const overlay = openOverlay(stack);
-  const journal = new FsckJournal(stack, flags.enableVerity ? 'fsck-verity' : 'fsck');
-  if (flags.restart) journal.remove();
+  const paths = stack.layers.map(({ path }) => path);
+  const journal = new FsckJournal(paths, flags.enableVerity ? 'fsck-verity' : 'fsck');
+  const counts = await untilCancelled(journal, flags, signal =>
+    checkObjects({ overlay, pool, journal, signal, flags }),
+  );
+  overlay.close();
+  return end(pool, counts, flags, summary);
+}
+
+async function checkStore(repository: StoredRepository, pool: MeasurePool, flags: FsckFlags): Promise<number> {
+  repository.lock(LOCK_SH, holders => complain(`waiting for ${holders}, which uses the repository`));
+  const journal = new FsckJournal([repository.path], 'fsck-store');
+  const report = (finding: Finding): void => void print(findingLine(finding, flags.json));
+  const counts = await untilCancelled(journal, flags, signal =>
+    checkRepository({ repository, pool, journal, signal, report, progress: showProgress }),
+  );
+  return end(pool, counts, flags, storeSummary);
+}
+
+type Cancellable<T> = T & { readonly cancelled: boolean };
+
+/** Runs a check that Ctrl-C ends; then the journal has what it has found good. */
+async function untilCancelled<T>(
+  journal: FsckJournal,
+  { restart }: FsckFlags,
+  run: (signal: AbortSignal) => Promise<T>,
+): Promise<Cancellable<T>> {
+  if (restart) journal.remove();
   const cancel = new AbortController();
   process.once('SIGINT', () => cancel.abort()).once('SIGTERM', () => cancel.abort());
-  const counts = await checkObjects({ overlay, pool, journal, signal: cancel.signal, flags });
+  const counts = await run(cancel.signal);
   const { aborted } = cancel.signal;
   if (aborted) journal.flush();
   else journal.remove();
-  await print(
-    flags.json ? jsonLine({ ...counts, cancelled: aborted }) : byteStringFromText(`${summary(counts, aborted)}\n`),
-  );
-  overlay.close();
+  return { ...counts, cancelled: aborted };
+}
+
+/** Prints the numbers. @returns the exit status */
+async function end<T extends { readonly problems: number }>(
+  pool: MeasurePool,
+  counts: Cancellable<T>,
+  { json }: FsckFlags,
+  summaryOf: (counts: Cancellable<T>) => string,
+): Promise<number> {
+  await print(json ? jsonLine(counts) : byteStringFromText(`${summaryOf(counts)}\n`));
   await pool.close();
-  if (aborted) return CANCELLED;
+  if (counts.cancelled) return CANCELLED;
   return counts.problems > 0 ? ERRORS_LEFT : CLEAN;
 }
 
@@ -142,19 +197,31 @@ async function checkObjects({ overlay, pool, journal, signal, flags }: FsckRun):
 /** The codes of a stack without objects, and of files that have an object. */
 const OF_OBJECTS: ReadonlySet<string> = new Set(['no-objects', 'EWRONGVERITY', 'EWRONGSIZE', 'ENOVERITY']);
 
-function summary(counts: Counts, cancelled: boolean): string {
-  const { files, objects, bytes, shared, known, withoutDigest, problems } = counts;
+function summary(counts: Cancellable<Counts>): string {
+  const { files, objects, bytes, shared, known, withoutDigest } = counts;
   const { verityEnabled, verityThere, verityImpossible } = counts;
   const parts = [
     `${files} files, ${objects} with data elsewhere (${(bytes / 1e6).toFixed(0)} MB)`,
     ...(shared > 0 ? [`${shared} share an object with another`] : []),
-    ...(known > 0 ? [`${known} known from an interrupted run`] : []),
+    ...knownPart(known),
     ...(withoutDigest > 0 ? [`${withoutDigest} without a digest`] : []),
     ...(verityEnabled > 0 ? [`fs-verity enabled for ${verityEnabled}`] : []),
     ...(verityThere > 0 ? [`${verityThere} had fs-verity`] : []),
     ...(verityImpossible > 0 ? [`${verityImpossible} on a filesystem without fs-verity`] : []),
-    problems === 0 ? 'no problems' : `${problems} problems`,
-    ...(cancelled ? ['cancelled: run it again to go on'] : []),
+    ...endParts(counts),
   ];
   return parts.join('; ');
 }
+
+function storeSummary(counts: Cancellable<StoreCounts>): string {
+  const { objects, bytes, known, streams, images, names } = counts;
+  const checked = `${objects} objects (${sizeText(bytes)}), ${streams} streams, ${images} images, ${names} names`;
+  return [checked, ...knownPart(known), ...endParts(counts)].join('; ');
+}
+
+const knownPart = (known: number): string[] => (known > 0 ? [`${known} known from an interrupted run`] : []);
+
+const endParts = ({ problems, cancelled }: Cancellable<{ readonly problems: number }>): string[] => [
+  problems === 0 ? 'no problems' : `${problems} problems`,
+  ...(cancelled ? ['cancelled: run it again to go on'] : []),
+];

@@ -106,6 +106,14 @@ const fsck: Manual = {
       what: 'Check that the image is the expected one, too:',
       session: ['$ lowerdata fsck -o digest=$(lowerdata info measure-file image.cfs) image.cfs::objects', '...'],
     },
+    {
+      what: 'Check a whole repository:',
+      session: [
+        '$ lowerdata pull oci:layout:v1 --store store --name v1 >v1.txt',
+        '$ lowerdata fsck --store store',
+        '... objects ... no problems',
+      ],
+    },
   ],
   environment: [
     ['XDG_CACHE_HOME', 'The directory of journals for users other than root; default: ~/.cache.'],
@@ -115,7 +123,7 @@ const fsck: Manual = {
     ['/var/cache/lowerdata', "Journals of root's runs that were interrupted: the objects that were good."],
     ['$XDG_CACHE_HOME/lowerdata', 'The same for other users.'],
   ],
-  see: ['lowerdata-check(1)', 'fsck(8)', 'fsverity(1)', FS_VERITY],
+  see: ['lowerdata-check(1)', 'lowerdata-pull(1)', 'fsck(8)', 'fsverity(1)', FS_VERITY],
 };
 
 export const manualsOfStacks: ReadonlyMap<string, Manual> = new Map([

@@ -51,7 +51,7 @@ export interface GcOptions {
  */
 export function collectGarbage(repository: StoredRepository, { inUse, dryRun, waiting }: GcOptions): Collected {
   checkWritable(repository.meta, repository.shown(META));
-  lock(repository, dryRun ? LOCK_SH : LOCK_EX, waiting);
+  repository.lock(dryRun ? LOCK_SH : LOCK_EX, waiting);
   const mounted = inUse();
   try {
     const collection = new Collection(repository, mounted);
@@ -61,12 +61,6 @@ export function collectGarbage(repository: StoredRepository, { inUse, dryRun, wa
   } finally {
     for (const { fd } of mounted) native.close(fd);
   }
-}
-
-function lock({ fd, path }: StoredRepository, kind: number, waiting: (holders: string) => void): void {
-  if (native.flock(fd, kind | LOCK_NB) !== -EAGAIN) return;
-  waiting(holdersText(fd));
-  must(native.flock(fd, kind), printable(path));
 }
 
 type Found = Collected & { readonly referrers: readonly ByteString[] };

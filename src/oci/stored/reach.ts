@@ -60,16 +60,7 @@ export class Reach {
 
   /** Adds what an image file leads to, wherever it is. Throws ErrnoError with the path. */
   addImage(fd: number, shown: string): void {
-    naming(shown, () => {
-      const image = openImage(readImageFile(fd, shown));
-      if (!image.composefs) return; // it has no objects
-      for (const { inode } of walkImage(image)) {
-        if (!isRegular(inode.mode)) continue;
-        if (inode.digest !== undefined) this.objects.add(inode.digest);
-        const [, first, rest] = OBJECT.exec(inode.payload ?? '') ?? [];
-        if (first !== undefined) this.objects.add(`${first}${rest}`);
-      }
-    });
+    for (const digest of objectsOfImage(fd, shown)) this.objects.add(digest);
   }
 
   /** Reads one object. @returns the digests of streams and images that it leads to */
@@ -107,10 +98,17 @@ export class Reach {
   }
 }
 
-/** Makes errors name a path that they do not name already. */
-function naming(shown: string, action: () => void): void {
+/** The digests of the data of an image's files, which may occur again; none for an image without objects. Throws ErrnoError with the path. */
+export function* objectsOfImage(fd: number, shown: string): Generator<string> {
   try {
-    action();
+    const image = openImage(readImageFile(fd, shown));
+    if (!image.composefs) return;
+    for (const { inode } of walkImage(image)) {
+      if (!isRegular(inode.mode)) continue;
+      if (inode.digest !== undefined) yield inode.digest;
+      const [, first, rest] = OBJECT.exec(inode.payload ?? '') ?? [];
+      if (first !== undefined) yield `${first}${rest}`;
+    }
   } catch (error) {
     if (!(error instanceof ErrnoError) || error.message.startsWith(shown)) throw error;
     throw new ErrnoError(error.errno, `${shown}: ${error.message}`);

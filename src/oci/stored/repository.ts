@@ -10,8 +10,19 @@ import {
   openIn,
 } from '../../sys/beneath.ts';
 import { type ByteString, byteStringOf, printable, type Seconds } from '../../sys/bytes.ts';
-import { EFBIG, EINVAL, ENOENT, ENOTDIR, ErrnoError, EUCLEAN, EXDEV, errnoText, must } from '../../sys/errno.ts';
-import { LOCK_SH } from '../../sys/locks/flock.ts';
+import {
+  EAGAIN,
+  EFBIG,
+  EINVAL,
+  ENOENT,
+  ENOTDIR,
+  ErrnoError,
+  EUCLEAN,
+  EXDEV,
+  errnoText,
+  must,
+} from '../../sys/errno.ts';
+import { holdersText, type LOCK_EX, LOCK_NB, LOCK_SH } from '../../sys/locks/flock.ts';
 import { native } from '../../sys/native.ts';
 import { isRegular, isSymlink } from '../../sys/stat.ts';
 import { statx, statxAttr, statxMode, statxSize } from '../../sys/statx.ts';
@@ -58,6 +69,16 @@ export class StoredRepository {
 
   close(): void {
     native.close(this.fd);
+  }
+
+  /**
+   * Takes its lock until it is closed: shared, so that nothing is removed, or exclusive. @param waiting is called before a wait for
+   * other processes. Throws ErrnoError with the path.
+   */
+  lock(kind: typeof LOCK_SH | typeof LOCK_EX, waiting: (holders: string) => void): void {
+    if (native.flock(this.fd, kind | LOCK_NB) !== -EAGAIN) return;
+    waiting(holdersText(this.fd));
+    must(native.flock(this.fd, kind), printable(this.path));
   }
 
   /** A path in the repository, for messages. */
