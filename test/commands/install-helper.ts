@@ -15,6 +15,8 @@ import {
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { lowerdata, packageFolder } from '../fixtures/mounts/mounted.ts';
+import { member } from '../fixtures/oci/archives.ts';
+import { archiveOf, writeImage, writeIndex } from '../fixtures/oci/layout.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';
 import { without, withoutFuse, withoutRoot } from '../fixtures/skips.ts';
@@ -132,6 +134,9 @@ t.test('docs/mounting.md: the lines of fstab', async t => {
       for (const name of ['A', 'objects', 'sbin', 'mnt']) mkdirSync(join(home, name), { recursive: true });
       writeFileSync(join(home, 'A', 'a'), 'A\n');
       runCommand(['mkfs', `--digest-store=${home}/objects`, `${home}/A`, `${home}/image.cfs`]);
+      const layout = join(home, 'layout');
+      writeIndex(layout, [writeImage(layout, [archiveOf(member({ name: 'a' }, 'A\n'))])]);
+      runCommand(['pull', `oci:${layout}`, '--store', join(home, 'store'), '--name', 'app']);
       const here = line.replace('/srv/data', '/srv/mnt').replaceAll('/srv/', `${home}/`);
       writeFileSync(join(home, 'fstab'), `${here}\n`);
       if (withoutFuse) t.comment(withoutFuse);
