@@ -115,6 +115,10 @@ export function errnoName(errno: number): string {
  */
 export const errnoText = (errno: number): string => ERRNOS.get(Math.abs(errno))?.text ?? errnoName(errno);
 
+const MARK = Symbol.for('lowerdata.ErrnoError');
+const isMarked = (value: unknown): boolean => value instanceof Error && MARK in value;
+const ORDINARY = Function.prototype[Symbol.hasInstance];
+
 /**
  * A failure that callers do not expect: a corrupt image, a wrong digest, a bad option, a system call that must not fail. Expected
  * outcomes (a miss, a refused name) are values instead. `errno` is positive.
@@ -125,10 +129,20 @@ export const errnoText = (errno: number): string => ERRNOS.get(Math.abs(errno))?
 export class ErrnoError extends Error {
   readonly errno: number;
 
+  /** Whether a value is one, also of the copy of this class that files outside the bundle have. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: a class below this one, which inherits the function
+    return this === ErrnoError ? isMarked(value) : ORDINARY.call(this, value);
+  }
+
   constructor(errno: number, message: string) {
     super(message);
     this.name = errnoName(errno);
     this.errno = errno;
+  }
+
+  get [MARK](): true {
+    return true;
   }
 }
 

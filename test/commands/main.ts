@@ -1,6 +1,9 @@
 /** Proves the words that are no command: help, versions, and what was mistyped. */
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
+import { packageFolder } from '../fixtures/mounts/mounted.ts';
 import { runCommand } from '../fixtures/run-command.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
@@ -22,3 +25,16 @@ for (const [args, line] of [
   [['umount', 'A', 'B\n'], 'umount: B\\x0a: one argument too many; see lowerdata umount --help'],
 ] as const)
   t.match(runCommand([...args]), { status: 1, stdout: '', stderr: `lowerdata: ${line}` }, args.join(' '));
+
+const installed = spawnSync(join(packageFolder, 'bin', 'lowerdata'), [
+  'mount',
+  'v1',
+  '/',
+  '-o',
+  `store=${packageFolder}`,
+]);
+t.match(
+  { status: installed.status, stderr: `${installed.stderr}` },
+  { status: 32, stderr: /^lowerdata: .*: no repository of composefs: it has no meta\.json\n$/ },
+  'an error of a file outside the bundle is told in one line',
+);

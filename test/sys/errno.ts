@@ -35,3 +35,7 @@ t.throws(
   'must throws for a negative errno, and says what and which',
 );
 t.ok(new errno.ErrnoError(errno.EUCLEAN, 'nid 36') instanceof Error, 'an ErrnoError is an Error');
+class Other extends errno.ErrnoError {}
+t.ok(new Other(5, 'other') instanceof errno.ErrnoError, 'so is one of a class below it');
+t.notOk(new errno.ErrnoError(5, 'one') instanceof Other, 'but not the other way round');
+t.notOk(Object.assign(new Error('x'), { errno: 5 }) instanceof errno.ErrnoError, 'a number alone makes none');
