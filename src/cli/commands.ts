@@ -122,7 +122,7 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
   [
     'verify',
     {
-      usage: 'verify IMAGE|oci:DIR[:TAG]',
+      usage: 'verify IMAGE|oci:DIR[:TAG]|NAME',
       what: 'find the key that has signed the digest of an image',
       load: () => import('./commands/seals/verify.ts'),
     },

@@ -151,7 +151,7 @@ function number(value: ByteString, key: ByteString): number {
 
 const SIGNATURE =
   'a detached signature of the digest of the (top) image, by a key that counts: the mount fails without one; data is then checked as ' +
-  'with `verity=require`, unless `verity=` says otherwise';
+  'with `verity=require`, unless `verity=` says otherwise; `auto`, with `store`: one of the seals that the repository has of the image';
 const KEYS =
   'directories with the keys that count for `signature`, in place of /etc/lowerdata/keys.d and /usr/lib/lowerdata/keys.d';
 
@@ -186,7 +186,7 @@ const takeMaxRead = valued('BYTES', 'how much one READ of the kernel asks for at
   choices.maxReadBytes = Math.trunc(number(value, key));
 });
 
-const takeSignature = valued('FILE', SIGNATURE, (choices, value) => {
+const takeSignature = valued('FILE|auto', SIGNATURE, (choices, value) => {
   choices.signature = unescaped(value);
 });
 

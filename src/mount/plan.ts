@@ -16,6 +16,7 @@ import {
 import { type Option, splitOptions } from '../overlay/options/split.ts';
 import { type OptionWords, stackOptionWords } from '../overlay/options/table.ts';
 import { type SealChoice, verifyImage } from '../seal/image.ts';
+import type { Voucher } from '../seal/verify.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
 import { type Choices, defaultChoices, isComment, mountOptions, unescaped } from './options.ts';
@@ -29,12 +30,15 @@ export function valuesOf(key: ByteString): readonly string[] {
   return Array.isArray(values) ? values : [];
 }
 
+/** The signature of a plan that takes those of the repository. */
+const AUTO = 'auto';
+
 /** A mount as its options describe it. */
 export interface MountPlan {
   readonly stack: StackOptions;
   readonly driver: DriverOptions;
   readonly fuse: FuseMountOptions;
-  /** How the digest of the top image is found; `sealed` does it. */
+  /** How the digest of the top image is found; `sealed` does it. The signature may be AUTO. */
   readonly seal?: SealChoice;
   /** Options that change nothing: they were understood, or ignored because the user asked for that. */
   readonly withoutEffect: readonly ByteString[];
@@ -131,6 +135,8 @@ function finish(draft: Draft, input: PlanInput): MountPlan {
   if (index !== undefined && upperdir === undefined) withoutEffect.push('index');
   if (driver.nfsExport === 'on') stack.given.index ??= true; // as in the kernel
   const layers = stack.hasLayers ? stack.finish(defaults, objects) : bareStack(stack, input, objects);
+  if (signature === AUTO && layers.stored === undefined)
+    throw new ErrnoError(EINVAL, 'option signature=auto: goes with store, where the seals are; a file is ./auto');
   if (driver.nfsExport === 'on' && !isImageAlone(layers, isImage)) withoutEffect.push('nfs_export');
   return {
     stack: layers,
@@ -216,19 +222,27 @@ export function isImage(path: ByteString): boolean {
 
 /**
  * The plan with the digest that the signature vouches for, as if `digest=` had named it: opening the image then checks the bytes that
- * it uses. Throws as `verifyImage` does.
+ * it uses. Throws as `verifyImage` and `verifyStored` do.
  */
-export function sealed(plan: MountPlan): MountPlan {
+export async function sealed(plan: MountPlan): Promise<MountPlan> {
   const { seal, stack } = plan;
   if (seal === undefined) return plan;
+  const { stored, imageDigest } = stack;
   const top = stack.layers.find(({ dataOnly }) => !dataOnly);
-  const { digest } = verifyImage(top?.path ?? '', seal, stack.imageDigest);
+  const { digest } =
+    seal.signature === AUTO && stored && imageDigest !== undefined
+      ? await verifyByStore({ ...stored, digest: imageDigest }, seal)
+      : verifyImage(top?.path ?? '', seal, imageDigest);
   const { seal: _, ...others } = plan;
-  const { stored } = stack;
   return {
     ...others,
     stack: { ...stack, imageDigest: digest, ...(stored && { stored: { ...stored, givesDigest: false } }) },
   };
+}
+
+async function verifyByStore(image: StoredImage, { keys }: SealChoice): Promise<Voucher> {
+  const { verifyStored } = await import('../oci/seals/stored.ts');
+  return verifyStored(image, keys);
 }
 
 /** The plan for a mount by this user, from a source and the texts of some `-o`. Throws ErrnoError as planMount does. */

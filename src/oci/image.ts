@@ -9,7 +9,7 @@ import { openFilesIn } from './files.ts';
 import { checkConfigType, checkLayerType } from './media-types.ts';
 import { choosePlatform, ownPlatform, type Platform, platformText } from './platform.ts';
 import type { LocalReference } from './reference.ts';
-import { ARTIFACT_TYPE } from './seals/artifact.ts';
+import { ARTIFACT_TYPE, artifactsIn } from './seals/artifact.ts';
 import { type ImageSource, localSource } from './source.ts';
 
 /** One layer: where it is, and its digests. */
@@ -32,6 +32,8 @@ export interface OpenImage {
   /** From the lowest one upwards. */
   readonly layers: readonly ImageLayer[];
   readonly source: ImageSource;
+  /** Where the source has documents and blobs; undefined for an archive of `docker save`. */
+  readonly places: Places | undefined;
 }
 
 /**
@@ -87,6 +89,8 @@ export interface Places {
   readonly choose?: (manifests: readonly Descriptor[], source: ImageSource) => readonly Descriptor[];
   manifest(digest: string): string;
   blob(digest: string): string;
+  /** What may refer to a manifest, such as its seals; undefined where nothing does. Throws ErrnoError. */
+  readonly referrers?: (subject: string, source: ImageSource) => Promise<readonly Descriptor[]>;
 }
 const inLayout = (digest: string): string => `blobs/${digest.replace(':', '/')}`;
 const layoutPlaces = (name: string | undefined): Places => ({
@@ -94,6 +98,7 @@ const layoutPlaces = (name: string | undefined): Places => ({
   choose: (manifests, source) => tagged(manifests, name, source),
   manifest: inLayout,
   blob: inLayout,
+  referrers: async (_, source) => artifactsIn(await source.document('index.json'), `${source.shown}/index.json`),
 });
 const inDirectory = (digest: string): string => digest.replace(/^sha256:/, '').replace(':', '-');
 /** A `dir:` of skopeo(1). */
@@ -126,7 +131,7 @@ export async function manifestImage(
     manifestBytes,
     configBytes,
     layers: withDiffIds(layers, rootfs.diff_ids, source),
-    source,
+    ...{ source, places },
   };
 }
 
@@ -251,7 +256,7 @@ async function dockerImage(
   const layers = image.Layers.map(path => ({ path, blob: undefined }));
   return {
     ...{ manifest: undefined, manifestBytes: undefined, config: sha256Of(configBytes), configBytes },
-    ...{ layers: withDiffIds(layers, rootfs.diff_ids, source), source },
+    ...{ layers: withDiffIds(layers, rootfs.diff_ids, source), source, places: undefined },
   };
 }
 

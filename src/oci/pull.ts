@@ -10,6 +10,7 @@ import { Merge, type MergeCounts } from './merge/layer.ts';
 import { layerTree } from './merge/layer-image.ts';
 import { LayeredTree, type Whiteouts } from './merge/tree.ts';
 import type { Repository } from './repository.ts';
+import { type PulledSeals, pullSeals } from './seals/pulled.ts';
 import type { ImageSource } from './source.ts';
 import { BOOT_IMAGE, IMAGE, layerStream, manifestStream } from './streams/names.ts';
 import { recordImage } from './streams/record-image.ts';
@@ -38,6 +39,8 @@ export interface PullOptions extends Partial<Purpose> {
   readonly name?: ByteString | undefined;
   /** Whether each layer becomes an image, too, as a layer of an overlay. */
   readonly layers?: boolean;
+  /** Whether the seals of the image are taken, too. */
+  readonly seals?: boolean;
   /** Is called when a layer begins. @returns is called with the number of bytes of its blob that have been read */
   readonly progress: (layer: number) => { update(bytes: number): void; stop(): void };
 }
@@ -55,6 +58,7 @@ export interface Pulled {
   readonly knownLayers: number;
   /** The images of the layers, from the lowest one upwards; undefined unless they were asked for. */
   readonly layers: readonly LayerImage[] | undefined;
+  readonly seals: PulledSeals;
 }
 
 export interface LayerImage {
@@ -97,12 +101,14 @@ async function pullInto(streams: Streams, image: OpenImage, options: PullOptions
   repository.objects.finish();
   for (const each of [...digests, own]) repository.addImage(each);
   const manifest = await recordImage(streams, image, layers, [imageName(bootable, xattrs), digest]);
+  const seals = options.seals ? await pullSeals(streams, image, digest, bootable) : { seals: [], faults: [] };
   if (name !== undefined) {
     repository.nameLayers(digests, name);
     streams.tag(name, manifestStream(manifest));
     repository.nameImage(digest, name); // of both names, the one made last counts
   }
-  return { digest, imageBytes: bytes.length, faults, other, counts: merge.counts, knownLayers, layers: images };
+  const made = { digest, imageBytes: bytes.length, faults, other };
+  return { ...made, counts: merge.counts, knownLayers, layers: images, seals };
 }
 
 /** The most layers of an overlay, without its objects. Source: Linux fs/overlayfs/params.c, OVL_MAX_STACK. */

@@ -8,6 +8,7 @@ import { scratch } from '../fixtures/layers.ts';
 import { packageFolder, withMount } from '../fixtures/mounts/mounted.ts';
 import { member } from '../fixtures/oci/archives.ts';
 import { archiveOf, writeImage, writeIndex } from '../fixtures/oci/layout.ts';
+import { writeSeal } from '../fixtures/oci/sealed.ts';
 import { withoutSplitstreams } from '../fixtures/oci/splitstreams.ts';
 import { makeStore, putImage, recordImage } from '../fixtures/oci/stored.ts';
 import { runCommand } from '../fixtures/run-command.ts';
@@ -116,7 +117,8 @@ function fill(): void {
   }
   const names = ['usr/own', 'usr/.wh.own']; // by one rule for whiteouts the file is hidden
   const layer = archiveOf(member({ name: 'usr/', type: '5' }), ...names.map(name => member({ name })));
-  writeIndex('layout', [writeImage('layout', [layer])]);
+  const subject = writeImage('layout', [layer]);
+  writeIndex('layout', [subject, writeSeal('layout', subject, digest)]);
   makeStore('store');
   if (withoutSplitstreams) return;
   const { image, objects } = putImage('store', { file: 'x'.repeat(100) });

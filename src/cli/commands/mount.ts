@@ -166,7 +166,7 @@ async function mount(
 ): Promise<number> {
   const leaveDirectory = (): void => process.chdir('/'); // no directory is kept busy
   const mountpoint = findMountpoint(target);
-  const order: MountOrder = { plan: sealed(plan), inherited, mountpoint, leaveDirectory };
+  const order: MountOrder = { plan: await sealed(plan), inherited, mountpoint, leaveDirectory };
   if (!existsSync('/dev/fuse')) {
     complain('/dev/fuse is missing: is the fuse module loaded, and the device there in this container?');
     return SYSTEM_ERROR;

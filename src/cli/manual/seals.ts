@@ -25,15 +25,18 @@ const seal: Manual = {
       needs: 'mounts and openssl',
     },
     {
-      what: 'Sign an OCI image, and elsewhere take what was signed, and nothing else:',
+      what: 'Sign an OCI image, and elsewhere mount what was signed, and nothing else:',
       session: [
         '$ lowerdata seal oci:layout:v1 --store store --key key.pem --cert keys/cert.pem',
         'sha256:...  sha256:...',
-        '$ digest=$(lowerdata verify oci:layout:v1 --keys keys | cut -d " " -f 1)',
-        '$ lowerdata pull oci:layout:v1 --store other --expect $digest | head -n 1',
-        '...  other/images/...',
+        '$ lowerdata pull oci:layout:v1 --store other --name v1 | tail -n 1',
+        'seal: sha256:...',
+        '$ lowerdata mount v1 mnt -o store=other,signature=auto,keys=keys',
+        '$ ls mnt',
+        'usr',
+        '$ lowerdata umount mnt',
       ],
-      needs: 'openssl',
+      needs: 'mounts and openssl',
     },
   ],
   status: '0, or 1 if nothing was signed.',
@@ -43,6 +46,19 @@ const seal: Manual = {
 
 const verify: Manual = {
   examples: [
+    {
+      what: 'Print who has signed an image of a repository, and take what was signed from a layout, and nothing else:',
+      session: [
+        '$ lowerdata seal oci:layout:v1 --store store --key key.pem --cert keys/cert.pem',
+        'sha256:...  sha256:...',
+        '$ digest=$(lowerdata verify oci:layout:v1 --keys keys | cut -d " " -f 1)',
+        '$ lowerdata pull oci:layout:v1 --store other --name v1 --expect $digest | head -n 1',
+        '...  other/images/...',
+        '$ lowerdata verify v1 --store other --keys keys',
+        'sha256:...  keys/cert.pem (CN=example)',
+      ],
+      needs: 'openssl',
+    },
     {
       what: 'Print the digest of an image, and the key that has signed it:',
       session: [
@@ -66,8 +82,11 @@ const verify: Manual = {
     },
   ],
   status:
-    '0, or 1 if the call is wrong, or 32 if no key that counts has signed the digest, as of a mount with `-o signature=FILE`.',
-  files: KEY_FILES,
+    '0, or 1 if the call is wrong, or 32 if no key that counts has signed the digest, as of a mount with `-o signature=`.',
+  files: [
+    ...KEY_FILES,
+    ['STORE/streams/refs/oci-referrers', 'Seals, by the digests of the manifests that they belong to.'],
+  ],
   see: ['lowerdata-seal(1)', 'lowerdata-mount(8)', 'fsverity(1)', 'openssl-smime(1)', FS_VERITY],
 };
 

@@ -28,6 +28,14 @@ export interface ClientOptions {
   readonly stopped: AbortSignal;
 }
 
+/** A document that nothing is known of before. */
+export interface FoundDocument {
+  readonly bytes: Uint8Array;
+  /** The headers Content-Type and Link. */
+  readonly mediaType: string | undefined;
+  readonly link: string | undefined;
+}
+
 export class RegistryClient {
   /** The registry and the repository, for messages. */
   readonly shown: string;
@@ -82,6 +90,24 @@ export class RegistryClient {
         const bytes = await readBytes(answer, bytesMax, what);
         checkDocument(bytes, expected ?? given(answer), what);
         return bytes;
+      },
+      timing.documentMs,
+    );
+  }
+
+  /** What a path of the repository has; undefined for an answer with one of these statuses. Throws ErrnoError. */
+  async find(path: string, accept: string, statuses: readonly number[]): Promise<FoundDocument | undefined> {
+    const what = `${this.shown}/${path}`;
+    const { timing } = this.#options;
+    return this.#repeating(
+      what,
+      async attempt => {
+        const answer = await this.#get(path, { accept }, attempt);
+        const { status } = answer;
+        if (status !== 200 && statuses.includes(status)) return answer.end().then(() => undefined);
+        if (status !== 200) await refuse(answer, what);
+        const bytes = await readBytes(answer, DOCUMENT_BYTES_MAX, what);
+        return { bytes, mediaType: answer.header('content-type'), link: answer.header('link') };
       },
       timing.documentMs,
     );

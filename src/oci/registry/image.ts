@@ -1,6 +1,7 @@
 /** An image in a registry. Its layers are fetched some at a time, ahead of those that are read. */
 import type { ByteString } from '../../sys/bytes.ts';
 import { native } from '../../sys/native.ts';
+import type { Descriptor } from '../documents.ts';
 import { readAt } from '../files.ts';
 import { closingIfFailed, manifestImage, type OpenImage } from '../image.ts';
 import type { Platform } from '../platform.ts';
@@ -11,6 +12,7 @@ import { Connections } from './connections.ts';
 import { findCredentials } from './credentials.ts';
 import type { Sized } from './download.ts';
 import type { RegistryReference } from './reference.ts';
+import { referrersOf } from './referrers.ts';
 
 export interface RegistryOptions {
   /** The only file with credentials to look in. */
@@ -34,8 +36,10 @@ export async function openRegistryImage(
   return closingIfFailed(source, async () => {
     await source.connect();
     const manifest = (digest: string): string => `manifests/${digest}`;
-    const places = { top: manifest(target), topDigest: target.includes(':') ? target : undefined, manifest };
-    return manifestImage(source, { ...places, blob: digest => `blobs/${digest}` }, platform);
+    const top = { top: manifest(target), topDigest: target.includes(':') ? target : undefined };
+    const blob = (digest: string): string => `blobs/${digest}`;
+    const referrers = (subject: string) => source.referrers(subject);
+    return manifestImage(source, { ...top, manifest, blob, referrers }, platform);
   });
 }
 
@@ -76,6 +80,10 @@ class RegistrySource implements ImageSource {
 
   document(name: string, expected?: Sized): Promise<Uint8Array> {
     return this.#client.document(name, expected);
+  }
+
+  referrers(subject: string): Promise<readonly Descriptor[]> {
+    return referrersOf(this.#client, subject);
   }
 
   fetchAhead(layers: readonly FetchedLayer[], makeFile: () => number): void {

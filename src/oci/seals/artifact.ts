@@ -10,8 +10,10 @@
  *                -> PKCS#7 of composefs.merged.erofs.v1.fsverity-sha256-12  = HEX
  * ```
  */
+import { createHash } from 'node:crypto';
 import * as v from 'valibot';
-import { ErrnoError, EUCLEAN } from '../../sys/errno.ts';
+import { SIGNATURE_BYTES_MAX } from '../../seal/signature.ts';
+import { EFBIG, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
 import { type Algorithm, algorithmOfHex } from '../../verity/digest.ts';
 import { checked, Descriptor, parse } from '../documents.ts';
 
@@ -20,8 +22,11 @@ export const SIGNATURE_TYPE = 'application/vnd.composefs.signature.v1+pkcs7';
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 const EMPTY_TYPE = 'application/vnd.oci.empty.v1+json';
 
-/** The configuration of an artifact. */
+/** The configuration of an artifact, and its digest. */
 export const EMPTY_CONFIG: Uint8Array = Buffer.from('{}');
+export const EMPTY_DIGEST = `sha256:${createHash('sha256').update(EMPTY_CONFIG).digest('hex')}`;
+/** The size of the largest artifact that is read; it has up to LAYERS_MAX descriptors. */
+export const ARTIFACT_BYTES_MAX = 1 << 16;
 
 /** What is sealed, in the order of the artifact: documents by their bytes, and images of the merged tree. */
 export const ROLES = ['manifest', 'config', 'merged', 'merged.bootable'] as const;
@@ -43,6 +48,18 @@ function annotationOf(role: Role, algorithm: Algorithm): string {
   const format = role.startsWith('merged') ? '.erofs.v1' : '';
   return `composefs.${role}${format}.fsverity-${algorithm}-12`;
 }
+
+/** The descriptors of an index that may lead to seals: those of their type, and those that do not say one. Throws ErrnoError EUCLEAN. */
+export const artifactsIn = (index: Uint8Array, what: string): Descriptor[] =>
+  checked(Index, parse(index, what), what).manifests.filter(
+    ({ artifactType, platform }) => (artifactType ?? ARTIFACT_TYPE) === ARTIFACT_TYPE && !platform,
+  );
+
+const Index = v.object({ manifests: v.array(Descriptor) });
+
+/** Whether a document has a subject, as artifacts have. Throws ErrnoError EUCLEAN. */
+export const hasSubject = (bytes: Uint8Array, what: string): boolean =>
+  v.is(v.object({ subject: v.object({}) }), parse(bytes, what));
 
 /** The bytes of an artifact. @param subject what leads to the image's manifest @param config what leads to EMPTY_CONFIG */
 export function writeArtifact(subject: Descriptor, config: Descriptor, entries: readonly SealEntry[]): Uint8Array {
@@ -71,12 +88,14 @@ export const artifactDescriptor = (digest: string, size: number): object => ({
 
 const Artifact = v.object({
   artifactType: v.literal(ARTIFACT_TYPE, `is not ${ARTIFACT_TYPE}`),
+  config: v.object({ digest: v.literal(EMPTY_DIGEST, 'is not that of the empty configuration') }),
   subject: Descriptor,
   layers: v.pipe(v.array(Descriptor), v.maxLength(LAYERS_MAX, `more than ${LAYERS_MAX}`)),
 });
 
 /**
- * Reads an artifact. Throws ErrnoError EUCLEAN: if it is damaged, lacks what the specification wants, or has digests by two algorithms.
+ * Reads an artifact. Throws ErrnoError: EUCLEAN if it is damaged, lacks what the specification wants, or has digests by two algorithms;
+ * EFBIG for a signature that is too large.
  * @param what the name of the document, for messages
  * @returns undefined if it is about another manifest than `subject`
  */
@@ -102,5 +121,7 @@ function entryOf(signature: Descriptor, what: string): SealEntry {
   const role = algorithm && ROLES.find(known => annotationOf(known, algorithm) === key);
   if (role === undefined || others.length > 0)
     throw new ErrnoError(EUCLEAN, `${what}: no digest of ${ROLES.join(', ')}, or more than one`);
+  if (signature.size > SIGNATURE_BYTES_MAX)
+    throw new ErrnoError(EFBIG, `${what}: a signature of more than ${SIGNATURE_BYTES_MAX} bytes`);
   return { role, digest, signature };
 }

@@ -4,27 +4,18 @@ import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync } from 'n
 import { dirname } from 'node:path';
 import * as v from 'valibot';
 import { type KeyFile, readKeys } from '../../seal/keys.ts';
-import { SIGNATURE_BYTES_MAX } from '../../seal/signature.ts';
 import { findVoucher, labelled, type Voucher } from '../../seal/verify.ts';
 import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
-import { EACCES, EFBIG, EINVAL, ErrnoError, EUCLEAN, systemError } from '../../sys/errno.ts';
+import { EACCES, EINVAL, ErrnoError, EUCLEAN, systemError } from '../../sys/errno.ts';
 import { writeAll } from '../../sys/streams.ts';
 import { type Algorithm, algorithmOfHex, parametersOf } from '../../verity/algorithms.ts';
 import { measureBytes } from '../../verity/digest.ts';
 import { checked, Descriptor, parse } from '../documents.ts';
 import { type OpenImage, sha256Of } from '../image.ts';
-import {
-  ARTIFACT_TYPE,
-  artifactDescriptor,
-  EMPTY_CONFIG,
-  readArtifact,
-  type SealEntry,
-  writeArtifact,
-} from './artifact.ts';
+import { ARTIFACT_TYPE, artifactDescriptor, EMPTY_CONFIG, type SealEntry, writeArtifact } from './artifact.ts';
+import { type FoundSeal, findSeals } from './found.ts';
 
 const INDEX = 'index.json';
-/** More are not looked at. */
-const ARTIFACTS_MAX = 100;
 /** With all that is in it, because it is written again. */
 const Index = v.looseObject({ manifests: v.array(v.looseObject(Descriptor.entries)) });
 
@@ -38,8 +29,8 @@ export type Sign = (digest: string) => Uint8Array;
  * @returns the digest of the artifact
  */
 export async function sealInLayout(layout: ByteString, image: OpenImage, merged: string, sign: Sign): Promise<string> {
-  const { digest: subject, bytes: manifest } = await manifestOf(image);
-  const digests = { ...(await digestsOf(image, algorithmOfHex(merged) as Algorithm)), merged };
+  const { digest: subject, bytes: manifest } = manifestOf(image);
+  const digests = { ...digestsOf(image, algorithmOfHex(merged) as Algorithm), merged };
   const entries = (['manifest', 'config', 'merged'] as const).map((role): SealEntry => {
     return { role, digest: digests[role], signature: writeBlob(layout, sign(digests[role])) };
   });
@@ -63,14 +54,11 @@ export async function sealInLayout(layout: ByteString, image: OpenImage, merged:
 export async function verifyInLayout(image: OpenImage, directories?: readonly ByteString[]): Promise<Voucher> {
   const { shown } = image.source;
   const keys = readKeys(directories);
-  const reasons: string[] = [];
-  const { manifests } = await readIndex(image);
-  for (const artifact of manifests
-    .filter(({ artifactType }) => artifactType === ARTIFACT_TYPE)
-    .slice(0, ARTIFACTS_MAX)) {
+  const { seals, faults } = await findSeals(image);
+  const reasons = [...faults];
+  for (const seal of seals) {
     try {
-      const voucher = await verifyArtifact(image, artifact, keys, directories);
-      if (voucher) return voucher;
+      return verifySeal(image, seal, keys, directories);
     } catch (error) {
       if (!(error instanceof ErrnoError)) throw error;
       reasons.push(error.message);
@@ -80,45 +68,38 @@ export async function verifyInLayout(image: OpenImage, directories?: readonly By
   throw new ErrnoError(EACCES, reasons.length > 0 ? reasons.join('\n') : none);
 }
 
-/** @returns undefined if the artifact is about another image */
-async function verifyArtifact(
+function verifySeal(
   image: OpenImage,
-  artifact: Descriptor,
+  { entries, signatures }: FoundSeal,
   keys: readonly KeyFile[],
   directories: readonly ByteString[] | undefined,
-): Promise<Voucher | undefined> {
-  const { source } = image;
-  const path = inLayout(artifact.digest);
-  const { digest: subject } = await manifestOf(image);
-  const entries = readArtifact(await source.document(path, artifact), subject, `${source.shown}/${path}`);
-  if (entries === undefined) return undefined;
-  const own = await digestsOf(image, algorithmOfHex(entries[0]?.digest ?? '') as Algorithm);
+): Voucher {
+  const { shown } = image.source;
+  const own = digestsOf(image, algorithmOfHex(entries[0]?.digest ?? '') as Algorithm);
   let merged: Voucher | undefined;
-  for (const { role, digest, signature } of entries) {
-    const place = inLayout(signature.digest);
-    const names = { image: `${source.shown}: its ${role}`, signature: `${source.shown}/${place}`, directories };
+  for (const [i, { role, digest, signature }] of entries.entries()) {
+    const names = { image: `${shown}: its ${role}`, signature: `${shown}/${inLayout(signature.digest)}`, directories };
     if ((role === 'manifest' || role === 'config') && own[role] !== digest)
       throw new ErrnoError(EUCLEAN, `${names.image} has the digest ${labelled(own[role])}, but the seal ${digest}`);
-    if (signature.size > SIGNATURE_BYTES_MAX)
-      throw new ErrnoError(EFBIG, `${names.signature}: a signature of more than ${SIGNATURE_BYTES_MAX} bytes`);
-    const voucher = findVoucher(names, await source.document(place, signature), [digest], keys);
+    const voucher = findVoucher(names, signatures[i] as Uint8Array, [digest], keys);
     if (role === 'merged') merged = voucher;
   }
-  return merged;
+  return merged as Voucher; // readArtifact has found it
 }
 
-async function manifestOf({ manifest: digest, source }: OpenImage): Promise<{ digest: string; bytes: Uint8Array }> {
-  if (digest === undefined) throw new ErrnoError(EINVAL, `${source.shown}: has no manifest that could be sealed`);
-  return { digest, bytes: await source.document(inLayout(digest), { digest }) };
+function manifestOf({ manifest: digest, manifestBytes: bytes, source }: OpenImage): {
+  digest: string;
+  bytes: Uint8Array;
+} {
+  if (digest !== undefined && bytes !== undefined) return { digest, bytes };
+  throw new ErrnoError(EINVAL, `${source.shown}: has no manifest that could be sealed`);
 }
 
 /** The fs-verity digests of an image's documents, in hex. */
-async function digestsOf(image: OpenImage, algorithm: Algorithm): Promise<{ manifest: string; config: string }> {
-  const { config: digest, source } = image;
+function digestsOf(image: OpenImage, algorithm: Algorithm): { manifest: string; config: string } {
   const measure = (bytes: Uint8Array): string =>
     Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
-  const config = await source.document(inLayout(digest), { digest });
-  return { manifest: measure((await manifestOf(image)).bytes), config: measure(config) };
+  return { manifest: measure(manifestOf(image).bytes), config: measure(image.configBytes) };
 }
 
 async function readIndex({ source }: OpenImage): Promise<v.InferOutput<typeof Index>> {

@@ -5,7 +5,7 @@ import { ENOENT, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
 import { DOCUMENT_BYTES_MAX, type Manifest, readIndexOrManifest } from '../documents.ts';
 import { isImageConfig } from '../media-types.ts';
 import { configName, configStream, IMAGE, IMAGES, manifestStream } from '../streams/names.ts';
-import { readNames, readReferences } from '../streams/references.ts';
+import { type References, readNames, readReferences } from '../streams/references.ts';
 import { type ImageConfig, readAnnotations, readImageConfig } from './config.ts';
 import { imageOfDigest } from './image-links.ts';
 import { pathOfObject, type StoredRepository } from './repository.ts';
@@ -62,6 +62,26 @@ export function streamObject(repository: StoredRepository, path: ByteString): st
   throw new ErrnoError(EUCLEAN, `${repository.shown(path)}: leads to ${target}, which is no object`);
 }
 
+/**
+ * The bytes of a document or a blob that has a stream of its own. Throws ErrnoError with the path: ENOENT if it is missing, EUCLEAN if
+ * it is damaged, EFBIG if it is too large.
+ * @param path of the stream @param digest `sha256:HEX` or `sha512:HEX`
+ */
+export function readRecorded(
+  repository: StoredRepository,
+  path: ByteString,
+  digest: string,
+  bytesMax: number,
+): Uint8Array {
+  const file = repository.openObject(streamObject(repository, path));
+  try {
+    const references = readReferences(file, repository.shown(path));
+    return readOnlyObject(repository, references, { digest, path, bytesMax });
+  } finally {
+    file.close();
+  }
+}
+
 /** Reads the one object that a stream of a document refers to, and the digests that it has names for. */
 async function readDocument(
   repository: StoredRepository,
@@ -73,15 +93,24 @@ async function readDocument(
   const file = repository.openObject(stream);
   try {
     const references = readReferences(file, shown);
-    const object = references.objects.at(0);
-    if (object === undefined || references.objects.length !== 1)
-      throw new ErrnoError(EUCLEAN, `${shown}: ${references.objects.length} objects; a document is one`);
-    const bytes = repository.readObject(object, DOCUMENT_BYTES_MAX);
-    checkDigest(bytes, digest, repository.shown(pathOfObject(object)));
+    const bytes = readOnlyObject(repository, references, { digest, path, bytesMax: DOCUMENT_BYTES_MAX });
     return { bytes, names: await readNames(file, references, shown) };
   } finally {
     file.close();
   }
+}
+
+function readOnlyObject(
+  repository: StoredRepository,
+  { objects }: References,
+  { digest, path, bytesMax }: { digest: string; path: ByteString; bytesMax: number },
+): Uint8Array {
+  const object = objects.at(0);
+  if (object === undefined || objects.length !== 1)
+    throw new ErrnoError(EUCLEAN, `${repository.shown(path)}: ${objects.length} objects; a document is one`);
+  const bytes = repository.readObject(object, bytesMax);
+  checkDigest(bytes, digest, repository.shown(pathOfObject(object)));
+  return bytes;
 }
 
 function checkDigest(bytes: Uint8Array, digest: string, shown: string): void {

@@ -1,7 +1,7 @@
 /** What a repository keeps: all that its names lead to, and what is mounted. */
 import { type ByteString, printable } from '../../sys/bytes.ts';
 import { ENOENT, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
-import { manifestStream } from '../streams/names.ts';
+import { manifestStream, REFERRERS as REFERRERS_DIRECTORY } from '../streams/names.ts';
 import { IMAGE_REFS, imageNamed } from './image-links.ts';
 import { decodeTag } from './names.ts';
 import { streamObject } from './oci-image.ts';
@@ -9,11 +9,8 @@ import { type Reach, streamPath } from './reach.ts';
 import { isTemporary, type StoredRepository } from './repository.ts';
 
 const STREAM_REFS = 'streams/refs';
-/**
- * The directory of artifacts that belong to images, such as signatures: SUBJECT/ARTIFACT, both digests of manifests. They stay for as
- * long as their subject does. Source: composefs-rs, crates/composefs-oci/src/oci_image.rs, add_referrer.
- */
-const REFERRERS = 'oci-referrers/';
+/** The same directory, below the one of all names of streams. */
+const REFERRERS = `${REFERRERS_DIRECTORY.replace(/^refs\//, '')}/`;
 
 /**
  * Adds what all names lead to. @returns the paths of names that keep nothing: those of artifacts whose image is gone

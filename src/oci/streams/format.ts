@@ -57,5 +57,6 @@ export const CONTENT = {
   layer: 'ocilayer',
   config: 'ociconfg',
   manifest: 'ocimanif',
+  blob: 'oci_blob',
 } as const;
 export type Content = keyof typeof CONTENT;

@@ -2,6 +2,7 @@
 import type { ByteString } from '../../sys/bytes.ts';
 import { EFBIG, ENOENT, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
 import { type OpenImage, sha256Of } from '../image.ts';
+import type { Content } from './format.ts';
 import { configName, configStream, IMAGES, manifestStream } from './names.ts';
 import { readNames, readReferences } from './references.ts';
 import type { RecordedLayer } from './replay.ts';
@@ -63,11 +64,11 @@ async function imagesOf(streams: Streams, name: ByteString): Promise<Name[]> {
   }
 }
 
-/** Adds a document as an object, and a stream of it. @returns the digest of the stream */
-function addDocument(
+/** Adds a document as an object, and a stream of it. @returns the digest of the stream. Throws ErrnoError with the path in the store. */
+export function addDocument(
   streams: Streams,
   name: ByteString,
-  content: 'config' | 'manifest',
+  content: Exclude<Content, 'layer'>,
   bytes: Uint8Array,
   names: readonly Name[],
 ): string {

@@ -4,6 +4,7 @@
  * ```
  * streams/oci-layer-sha256:…       -> ../objects/35/d02f…
  * streams/refs/oci/NAME            -> ../../oci-manifest-sha256:…
+ * streams/refs/oci-referrers/SUBJECT/ARTIFACT    -> ../../../oci-manifest-ARTIFACT
  * ```
  * A stream has its name only when all objects that it refers to are on disk under theirs.
  */
@@ -19,7 +20,7 @@ import { ALGORITHMS, type Algorithm } from '../../verity/digest.ts';
 import type { OpenBytes } from '../files.ts';
 import type { Repository } from '../repository.ts';
 import type { Content } from './format.ts';
-import { encodeTag, TAGS } from './names.ts';
+import { encodeTag, manifestStream, REFERRERS, TAGS } from './names.ts';
 import { StreamWriter } from './writer.ts';
 
 const STREAMS = 'streams';
@@ -114,6 +115,11 @@ export class Streams {
   /** Makes a tag, which leads to the stream of a manifest by its name. Throws ErrnoError with the path. */
   tag(name: ByteString, stream: ByteString): void {
     this.repository.link(`${STREAMS}/${TAGS}`, encodeTag(name), `../../${stream}`);
+  }
+
+  /** Lets a manifest belong to another one, its subject; both have streams. Throws ErrnoError with the path. */
+  refer(subject: string, digest: string): void {
+    this.repository.link(`${STREAMS}/${REFERRERS}/${subject}`, digest, `../../../${manifestStream(digest)}`);
   }
 
   close(): void {

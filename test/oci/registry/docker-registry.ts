@@ -1,61 +1,21 @@
 /** The registry of distribution, which skopeo fills: every compression makes the image that the local layout makes. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { createPrivateKey, randomBytes, sign, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:https';
-import { type AddressInfo, connect, createServer as createListener } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import t from 'tap';
 import { scratch } from '../../fixtures/layers.ts';
 import { ociFixtures } from '../../fixtures/oci/archives.ts';
 import { Authority, type Certificate } from '../../fixtures/oci/certificates.ts';
+import { startRegistry, stop } from '../../fixtures/oci/docker-registry.ts';
 import { makeLayout } from '../../fixtures/oci/layout.ts';
 import { noisyArchive, pullFrom, withVariables } from '../../fixtures/oci/pulls.ts';
 import { without } from '../../fixtures/skips.ts';
 
 const skip = without('docker-registry') || without('skopeo') || without('openssl');
-
-/** A port that nobody has just now. */
-async function freePort(): Promise<number> {
-  const listener = createListener().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address() as AddressInfo;
-  listener.close();
-  await once(listener, 'close');
-  return port;
-}
-
-/** Starts a registry over TLS. @param auth its way to know who asks */
-async function startRegistry(home: string, { certFile, keyFile }: Certificate, auth: object) {
-  const port = await freePort();
-  const config = join(home, 'config.yml');
-  writeFileSync(
-    config,
-    JSON.stringify({
-      version: 0.1,
-      log: { level: 'error', accesslog: { disabled: true } },
-      storage: { filesystem: { rootdirectory: join(home, 'data') } },
-      http: { addr: `127.0.0.1:${port}`, secret: 's', tls: { certificate: certFile, key: keyFile } },
-      auth,
-    }),
-  );
-  const child = spawn('docker-registry', ['serve', config], { stdio: 'ignore' });
-  for (let i = 0; i < 200 && !(await answers(port)); i++) await setTimeout(50);
-  return { child, host: `127.0.0.1:${port}` };
-}
-
-const answers = (port: number): Promise<boolean> =>
-  new Promise(resolve => {
-    const socket = connect(port, '127.0.0.1', () => resolve(true)).on('error', () => resolve(false));
-    socket.unref();
-  });
-
-async function stop(child: ChildProcess): Promise<void> {
-  child.kill();
-  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-}
 
 const CHUNKED = ['--dest-compress', '--dest-compress-format=zstd:chunked'];
 /** bcrypt of `secret`, as htpasswd -B makes it. */
@@ -66,8 +26,9 @@ t.test('images of skopeo', { skip }, async t => {
   const authority = new Authority(home);
   const certificate = authority.sign('registry', 'IP:127.0.0.1');
   writeFileSync(join(home, 'htpasswd'), HTPASSWD);
-  const { child, host } = await startRegistry(home, certificate, {
-    htpasswd: { realm: 'here', path: join(home, 'htpasswd') },
+  const { child, host } = await startRegistry(home, {
+    certificate,
+    auth: { htpasswd: { realm: 'here', path: join(home, 'htpasswd') } },
   });
   t.teardown(() => stop(child));
   execFileSync('python3', [join(ociFixtures, 'make-layers.py'), home]);
@@ -155,7 +116,7 @@ t.test('images of skopeo', { skip }, async t => {
     t.teardown(() => tokens.close());
     const realm = `https://127.0.0.1:${(tokens.address() as AddressInfo).port}/token`;
     const token = { realm, service: 'registry', issuer: 'tests', rootcertbundle: authority.certFile };
-    const guarded = await startRegistry(home, certificate, { token });
+    const guarded = await startRegistry(home, { certificate, auth: { token } });
     t.teardown(() => stop(guarded.child));
     const pullBy = (password: string): Promise<string> => {
       const file = join(home, `${password}.json`);

@@ -81,7 +81,8 @@ const AUTHFILE =
 const TLS_VERIFY = 'false: take any certificate of a registry, and plain HTTP where it has no HTTPS';
 const BOOLEANS: readonly string[] = ['true', 'false'];
 const HELP = `
-Sizes and digests of all blobs, and the digest of each decompressed layer, are checked while they are read.
+Sizes and digests of all blobs, and the digest of each decompressed layer, are checked while they are read. Seals of the image,
+as of \`lowerdata seal\`, are taken, too; who has signed is checked by \`lowerdata verify\` and by mounts with \`-o signature=auto\`.
 Exit status: 0, or 1 if no image was made.`;
 
 async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
@@ -96,6 +97,7 @@ async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
       expected,
       name,
       layers: flags.layers === true,
+      seals: true,
       bootable: flags.bootable === true,
       xattrs: (flags.xattrs ?? 'capability') as KeptXattrs,
       progress: progressOf(image),
@@ -159,8 +161,9 @@ const progressOf = (image: OpenImage) => (number: number) => {
   return showBytes(size, `layer ${number + 1} of ${image.layers.length}: `);
 };
 
-/** Says on stderr what another program would make otherwise. */
-function warn({ digest, faults, other }: Pulled, whiteouts: Whiteouts): void {
+/** Says on stderr what another program would make otherwise, and what is wrong with seals. */
+function warn({ digest, faults, other, seals }: Pulled, whiteouts: Whiteouts): void {
+  for (const fault of seals.faults) complain(fault);
   for (const fault of faults) complain(`the image has no canonical digest: ${fault}`);
   if (other === undefined) return;
   const rule = whiteouts === 'spec' ? 'composefs-rs' : 'spec';
@@ -189,6 +192,7 @@ function linesOf({ layers }: OpenImage, repository: Repository, pulled: Pulled):
     `${digest}  ${imagePath(repository.path, digest)}`,
     `${layers.length} layers (${knownLayers} known), ${entries} entries, ${objects} files in objects: ${newObjects} new, ${knownObjects} known, ${replacedObjects} replaced`,
     mountCall(repository, [digest]),
+    ...pulled.seals.seals.flatMap(seal => (seal.digest === digest ? [`seal: ${seal.artifact}`] : [])),
     ...layerLines(repository, pulled),
   ];
 }
@@ -203,7 +207,7 @@ function layerLines(repository: Repository, { layers = [] }: Pulled): ByteString
 function jsonOf(
   image: OpenImage,
   repository: Repository,
-  { digest, imageBytes, faults, other, counts, knownLayers, layers }: Pulled,
+  { digest, imageBytes, faults, other, counts, knownLayers, layers, seals }: Pulled,
   { whiteouts, name, bootable, xattrs }: PullOptions,
 ): ByteString[] {
   const { entries, newObjects, knownObjects, replacedObjects, objectBytes } = counts;
@@ -221,6 +225,7 @@ function jsonOf(
     ...{ bootable, xattrs, whiteouts },
     otherDigest: other && 'digest' in other ? other.digest : null,
     ...{ entries, newObjects, knownObjects, replacedObjects, objectBytes },
+    seals: seals.seals.map(seal => ({ ...seal, digest: seal.digest ?? null })),
     mount: printable(mountCall(repository, [digest])),
     ...(layers && layersJson(repository, layers)),
   });

@@ -1,0 +1,54 @@
+/** Takes the seals of an image into the repository, with the image. */
+import { algorithmOfHex } from '../../verity/algorithms.ts';
+import type { OpenImage } from '../image.ts';
+import { recordSeal } from '../streams/record-seal.ts';
+import type { Streams } from '../streams/stored.ts';
+import type { Role } from './artifact.ts';
+import { type FoundSeal, findSeals } from './found.ts';
+
+/** A seal that the repository has. Who has signed is not known yet. */
+export interface PulledSeal {
+  /** The digest of the artifact. */
+  readonly artifact: string;
+  /** The fs-verity digest that it has for the image that was made, in hex; undefined if it has none for such an image. */
+  readonly digest: string | undefined;
+}
+
+export interface PulledSeals {
+  readonly seals: readonly PulledSeal[];
+  /** What is wrong with the seals, or was with finding them. */
+  readonly faults: readonly string[];
+}
+
+/**
+ * Records the seals of an image that is recorded. Throws ErrnoError with the path in the store; what fails elsewhere is a fault.
+ * @param digest of the composefs image, in hex @param isBootable whether that is one to boot from
+ */
+export async function pullSeals(
+  streams: Streams,
+  image: OpenImage,
+  digest: string,
+  isBootable: boolean,
+): Promise<PulledSeals> {
+  const role = isBootable ? 'merged.bootable' : 'merged';
+  const found = await findSeals(image);
+  const faults = found.faults.map(fault => `a seal of the image is missing: ${fault}`);
+  for (const seal of found.seals) recordSeal(streams, image.manifest as string, seal);
+  const seals = found.seals.map(seal => ({ artifact: seal.digest, digest: digestFor(seal, role) }));
+  const isSealed = seals.some(seal => seal.digest === digest);
+  for (const { artifact, digest: sealed } of seals) {
+    const why = sealed === digest ? undefined : differenceOf(sealed, digest, role);
+    if (why !== undefined && (!isSealed || sealed?.length === digest.length)) faults.push(`seal ${artifact}: ${why}`);
+  }
+  return { seals, faults };
+}
+
+const digestFor = ({ entries }: FoundSeal, role: Role): string | undefined =>
+  entries.find(entry => entry.role === role)?.digest;
+
+function differenceOf(sealed: string | undefined, digest: string, role: Role): string {
+  if (sealed === undefined) return `it has no digest of ${role}`;
+  const [theirs, ours] = [sealed, digest].map(algorithmOfHex);
+  if (theirs !== ours) return `its digests are by ${theirs}, but those of the repository are by ${ours}`;
+  return `its image has the digest ${sealed}, but this one has ${digest}`;
+}

@@ -1,0 +1,128 @@
+/** The seals that a repository has, and whether one of them vouches for an image. */
+import { type KeyFile, readKeys } from '../../seal/keys.ts';
+import { SIGNATURE_BYTES_MAX } from '../../seal/signature.ts';
+import { findVoucher, labelled, type Voucher } from '../../seal/verify.ts';
+import { measureOpen } from '../../store/objects.ts';
+import { type ByteString, printable } from '../../sys/bytes.ts';
+import { EACCES, EFBIG, ENOENT, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
+import type { StoredImage } from '../stored/images.ts';
+import { taggedManifest } from '../stored/names.ts';
+import { readRecorded } from '../stored/oci-image.ts';
+import { pathOfObject, StoredRepository } from '../stored/repository.ts';
+import { blobStream, manifestStream, REFERRERS } from '../streams/names.ts';
+import { ARTIFACT_BYTES_MAX, readArtifact, type SealEntry } from './artifact.ts';
+
+const STREAMS = 'streams';
+const DIGEST = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/;
+
+/** What may be wrong with a seal that is of no concern. */
+const OTHERS: readonly number[] = [EACCES, EFBIG, ENOENT, EUCLEAN];
+
+/** An artifact as the repository names it. */
+interface StoredSeal {
+  readonly digest: string;
+  /** The digest of the manifest that it belongs to. */
+  readonly subject: string;
+}
+
+/**
+ * Finds the key that has signed the digest of an image in one of the seals that its repository has. The bytes of the image are not
+ * looked at. Throws ErrnoError: EACCES if no key that counts has signed it, with each artifact of the image and each key that was
+ * tried; as readKeys does.
+ */
+export function verifyStored(image: StoredImage, directories?: readonly ByteString[]): Voucher {
+  const keys = readKeys(directories);
+  const repository = new StoredRepository(image.store);
+  try {
+    const own = taggedManifest(repository, image.name);
+    const reasons: string[] = [];
+    for (const seal of sealsIn(repository, own)) {
+      try {
+        const voucher = verifySeal(repository, image, seal, seal.subject === own, { keys, directories });
+        if (voucher !== undefined) return voucher;
+      } catch (error) {
+        if (!(error instanceof ErrnoError)) throw error;
+        reasons.push(error.message);
+      }
+    }
+    if (reasons.length > 0) throw new ErrnoError(EACCES, [...new Set(reasons)].join('\n'));
+    const { name, digest, store } = image;
+    throw new ErrnoError(
+      EACCES,
+      `${printable(name)}: ${printable(store)} has no seal of its digest ${labelled(digest)}`,
+    );
+  } finally {
+    repository.close();
+  }
+}
+
+/** Compares the bytes of an image with its digest. Throws ErrnoError with its path: EUCLEAN if it is damaged. */
+export function checkStored({ store, digest }: StoredImage): void {
+  const repository = new StoredRepository(store);
+  try {
+    const shown = repository.shown(pathOfObject(digest));
+    const { fd, sizeBytes, close } = repository.openObject(digest);
+    try {
+      const found = measureOpen({ fd, sizeBytes, shown }, repository.meta.algorithm);
+      if (found !== digest) throw new ErrnoError(EUCLEAN, `${shown}: damaged: its digest is ${found}`);
+    } finally {
+      close();
+    }
+  } finally {
+    repository.close();
+  }
+}
+
+/** All artifacts, those of one subject first: images of other manifests may have the same digest. */
+function* sealsIn(repository: StoredRepository, first: string | undefined): Generator<StoredSeal> {
+  const directory = `${STREAMS}/${REFERRERS}`;
+  const subjects = repository.entries(directory).map(([name]) => name);
+  for (const subject of [...(first === undefined ? [] : [first]), ...subjects.filter(name => name !== first)])
+    if (DIGEST.test(subject))
+      for (const [digest] of repository.entries(`${directory}/${subject}`))
+        if (DIGEST.test(digest)) yield { digest, subject };
+}
+
+/** @param isOwn whether the seal is of the image that the name has: what is wrong with others is not told */
+function verifySeal(
+  repository: StoredRepository,
+  { name, digest }: StoredImage,
+  seal: StoredSeal,
+  isOwn: boolean,
+  { keys, directories }: { keys: readonly KeyFile[]; directories: readonly ByteString[] | undefined },
+): Voucher | undefined {
+  const entry = entryFor(repository, digest, seal, isOwn);
+  if (entry === undefined) return undefined;
+  const names = { image: printable(name), signature: `artifact ${seal.digest}`, directories };
+  const path = `${STREAMS}/${blobStream(entry.signature.digest)}`;
+  return findVoucher(
+    names,
+    readRecorded(repository, path, entry.signature.digest, SIGNATURE_BYTES_MAX),
+    [digest],
+    keys,
+  );
+}
+
+/** What a seal has about an image; undefined, or an error with the reason, if it is about another one. */
+function entryFor(
+  repository: StoredRepository,
+  digest: string,
+  { digest: artifact, subject }: StoredSeal,
+  isOwn: boolean,
+): SealEntry | undefined {
+  const refuse = (why: string): never => {
+    throw new ErrnoError(EACCES, `artifact ${artifact}: ${why}`);
+  };
+  try {
+    const bytes = readRecorded(repository, `${STREAMS}/${manifestStream(artifact)}`, artifact, ARTIFACT_BYTES_MAX);
+    const entries = readArtifact(bytes, subject, `artifact ${artifact}`) ?? refuse('its subject is another manifest');
+    const images = entries.filter(({ role }) => role.startsWith('merged'));
+    const found = images.find(entry => entry.digest === digest);
+    if (found === undefined)
+      refuse(`is about other images: ${images.map(entry => `${entry.role} ${labelled(entry.digest)}`).join(', ')}`);
+    return found;
+  } catch (error) {
+    if (isOwn || !(error instanceof ErrnoError) || !OTHERS.includes(error.errno)) throw error;
+    return undefined;
+  }
+}
