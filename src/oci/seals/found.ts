@@ -51,10 +51,12 @@ async function search(
   await collecting(faults, [], async () => {
     const listed = (await places.referrers?.(subject, source)) ?? [];
     const all = differing(listed).filter(({ digest }) => digest !== subject);
-    if (all.length > ARTIFACTS_MAX)
-      faults.push(`${source.shown}: ${all.length} artifacts of ${subject}; the first ${ARTIFACTS_MAX} are looked at`);
-    for (const descriptor of all.slice(0, ARTIFACTS_MAX))
-      await collecting(faults, DAMAGED, async () => {
+    const typed = all.filter(({ artifactType }) => artifactType);
+    const others = all.filter(({ artifactType }) => !artifactType); // images, for the most part, whose faults are not of interest
+    if (typed.length > ARTIFACTS_MAX)
+      faults.push(`${source.shown}: ${typed.length} artifacts of ${subject}; the first ${ARTIFACTS_MAX} are looked at`);
+    for (const descriptor of [...typed.slice(0, ARTIFACTS_MAX), ...others.slice(0, ARTIFACTS_MAX)])
+      await collecting(descriptor.artifactType ? faults : [], DAMAGED, async () => {
         const seal = await readSeal(descriptor, subject, source, places);
         if (seal) seals.push(seal);
       });

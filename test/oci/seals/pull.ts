@@ -65,6 +65,14 @@ else {
     const untyped: Blob = { digest: sealed.seal.digest, size: sealed.seal.size };
     sealed.list(untyped);
     t.strictSame(artifactsOf(await pull(`oci:${layout}:test`)), [untyped.digest], 'an index without types');
+    const images = Array.from({ length: 40 }, (_, i) => ({ digest: sha256(`${i}`), size: 1000 + i }));
+    sealed.list(...images, sealed.seal);
+    const { seals } = await pull(`oci:${layout}:test`);
+    t.strictSame(
+      seals,
+      { seals: [{ artifact: sealed.seal.digest, digest }], faults: [] },
+      'other images do not matter',
+    );
     sealed.list(sealed.seal);
   });
 
