@@ -221,7 +221,7 @@ const REFUSED: readonly (readonly [rule: string, fault: Fault, message: string |
     first(9, instead(sameLength.subarray(1))),
     `${blobAt}: ends after ${size - 1} of ${size} bytes; given up after 4 attempts`,
   ],
-  ['a blob that drips', first(99, drip), `${blobAt}: too slow: stopped after 0.15 s; given up after 4 attempts`],
+  ['a blob that drips', first(99, drip), `${blobAt}: too slow: stopped after 0.4 s; given up after 4 attempts`],
   ['500 without end', first(99, status(500)), `${blobAt}: 500 Internal Server Error; given up after 4 attempts`],
   [
     '429 without end',
@@ -268,7 +268,7 @@ const REFUSED: readonly (readonly [rule: string, fault: Fault, message: string |
     `${blobAt}: ${host}: its answer is no HTTP`,
   ],
   ['an endless manifest', ofManifest(endless), `${tagAt}: more than 8388608 bytes`],
-  ['a manifest that drips', ofManifest(drip), `${tagAt}: too slow: stopped after 0.15 s; given up after 4 attempts`],
+  ['a manifest that drips', ofManifest(drip), `${tagAt}: too slow: stopped after 0.4 s; given up after 4 attempts`],
   ['a web page', ofManifest(instead(Buffer.from('<html>'))), `${tagAt}: no JSON in UTF-8`],
   ['another document', ofManifest(instead(Buffer.from('[]'))), /manifests\/test: /],
   [
