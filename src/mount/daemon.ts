@@ -56,13 +56,13 @@ export async function serveMount(
   serveLive(state.socket, () => mount.safety.counters);
   const mount = await LiveMount.make(order, server, watcher, state);
   const { protection, confinement } = mount.safety;
+  process.on('SIGUSR1', () => logNumbers(mount, log));
   const shown = printable(mount.seen?.path ?? order.mountpoint.shown);
   if (mount.seen) {
     const { transport } = order.plan.driver;
     state.write({ ...placeOf(mount.seen), ...layers, transport, protection, confinement, finding: finding ?? null });
     await watcher.look();
   }
-  process.on('SIGUSR1', () => logNumbers(mount, log));
   requests.attend(mount);
   ready({ safety: `${protectionText(protection)}; ${confinementText(confinement)}`, finding });
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${shown} is mounted`);
