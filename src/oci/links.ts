@@ -1,12 +1,14 @@
 /** Makes and removes the symlinks of a repository, by descriptors, so that none on the way leads out of it. */
 import { randomBytes } from 'node:crypto';
-import { openDirectoryBeneath } from '../sys/beneath.ts';
-import type { ByteString } from '../sys/bytes.ts';
-import { EEXIST, ENOENT, must } from '../sys/errno.ts';
+import { namesIn, openDirectoryBeneath } from '../sys/beneath.ts';
+import { type ByteString, printable } from '../sys/bytes.ts';
+import { EEXIST, ENOENT, ErrnoError, errnoText, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 
 /** How the names of what is in the making begin. */
 export const TEMPORARY = '.tmp-';
+/** The end of a directory with the names of layers. */
+export const LAYERS = '.layers';
 export const temporaryName = (): ByteString => `${TEMPORARY}${randomBytes(8).toString('hex')}`;
 
 /**
@@ -49,6 +51,27 @@ export function removeName(repository: number, path: ByteString, shown: string):
     must(removed, shown);
     must(native.fsync(directory), shown);
     return true;
+  } finally {
+    native.close(directory);
+  }
+}
+
+/**
+ * Removes the names of the images of layers, which stand below the name of an image, from a number on; they are gone from the disk
+ * then. Throws ErrnoError with the path. @param path of the repository
+ */
+export function removeLayerNames(repository: number, image: ByteString, from: number, path: ByteString): void {
+  const layers = `images/refs/${image}${LAYERS}`;
+  const directory = openDirectoryBeneath(repository, layers);
+  if (directory === -ENOENT) return;
+  const shown = printable(`${path}/${layers}`);
+  must(directory, shown);
+  try {
+    const names = namesIn(directory);
+    if (typeof names === 'number') throw new ErrnoError(-names, `${shown}: ${errnoText(names)}`);
+    const others = names.filter(name => /^\d+$/.test(name) && Number(name) >= from);
+    for (const name of others) must(native.unlinkat(directory, name, 0), shown);
+    if (others.length > 0) must(native.fsync(directory), shown);
   } finally {
     native.close(directory);
   }

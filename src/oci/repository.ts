@@ -11,7 +11,6 @@
  * ```
  * Source: composefs-rs, crates/composefs/src/repository_format.rs.
  */
-import { randomBytes } from 'node:crypto';
 import { ObjectStream } from '../store/object-stream.ts';
 import {
   abandonStore,
@@ -24,22 +23,19 @@ import {
 } from '../store/objects.ts';
 import { namesIn, openDirectory, openIn } from '../sys/beneath.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
-import { EEXIST, EINVAL, ENOENT, ErrnoError, errnoText, must } from '../sys/errno.ts';
+import { EEXIST, EINVAL, ErrnoError, errnoText, must } from '../sys/errno.ts';
+import { LOCK_SH } from '../sys/locks/flock.ts';
 import { native } from '../sys/native.ts';
 import { writeAll } from '../sys/streams.ts';
 import type { Algorithm } from '../verity/digest.ts';
+import { LAYERS, removeLayerNames, replaceLink, TEMPORARY, temporaryName } from './links.ts';
 import { checkAlgorithm, checkWritable, META, metaIn, newMeta, type RepositoryMeta } from './repository-meta.ts';
 import { encodeTag } from './streams/names.ts';
 
 /** The longest name of a file. */
 const NAME_BYTES_MAX = 255;
-const TEMPORARY = '.tmp-';
-/** The end of a directory with the names of layers. */
-export const LAYERS = '.layers';
 const DEFAULT_ALGORITHM: Algorithm = 'sha256';
-const O_DIRECTORY = 0o200000;
-// sys/file.h, fcntl.h
-const LOCK_SH = 1;
+// fcntl.h
 const O_CREAT = 0o100;
 const O_EXCL = 0o200;
 const O_WRONLY = 0o1;
@@ -81,7 +77,7 @@ export class Repository {
   makeUnnamedFile(): number {
     const { stagingFd } = this.store;
     const shown = printable(this.path);
-    const name = `${TEMPORARY}${randomBytes(8).toString('hex')}`;
+    const name = temporaryName();
     const fd = must(native.openat(stagingFd, name, O_RDWR | O_CREAT | O_EXCL, 0o600), shown);
     native.unlinkat(stagingFd, name, 0);
     return fd;
@@ -108,13 +104,12 @@ export class Repository {
 
   /** Adds an image whose bytes are an object with its name. Throws ErrnoError with the path. */
   addImage(digest: string): void {
-    this.link('images', digest, `../objects/${objectPath(digest)}`);
+    this.link(`images/${digest}`, `../objects/${objectPath(digest)}`);
   }
 
   /** Names an image, by a name that `checkName` accepts, in place of the one that had the name. Throws ErrnoError with the path. */
   nameImage(digest: string, name: ByteString): void {
-    const parts = ['images', 'refs', ...name.split('/').slice(0, -1)];
-    this.link(parts.join('/'), name.slice(name.lastIndexOf('/') + 1), `${'../'.repeat(parts.length - 1)}${digest}`);
+    this.link(`images/refs/${name}`, `${'../'.repeat(name.split('/').length)}${digest}`);
   }
 
   /**
@@ -122,35 +117,13 @@ export class Repository {
    * another image had, are removed; without digests, all. Throws ErrnoError with the path.
    */
   nameLayers(digests: readonly string[], name: ByteString): void {
-    const layers = `${name}${LAYERS}`;
-    for (const [i, digest] of digests.entries()) this.nameImage(digest, `${layers}/${i + 1}`);
-    const path = `images/refs/${layers}`;
-    const shown = printable(`${this.path}/${path}`);
-    const fd = openIn(this.fd, path, O_DIRECTORY, 0);
-    if (fd === -ENOENT) return;
-    must(fd, shown);
-    try {
-      const names = namesIn(fd);
-      if (typeof names === 'number') throw new ErrnoError(-names, `${shown}: ${errnoText(names)}`);
-      for (const other of names) if (Number(other) > digests.length) must(native.unlinkat(fd, other, 0), shown);
-    } finally {
-      native.close(fd);
-    }
+    for (const [i, digest] of digests.entries()) this.nameImage(digest, `${name}${LAYERS}/${i + 1}`);
+    removeLayerNames(this.fd, name, digests.length + 1, this.path);
   }
 
-  /** Makes a symlink in a directory, which is made as well, in place of one that is there. Throws ErrnoError with the path. */
-  link(directory: ByteString, name: ByteString, target: ByteString): void {
-    makeDirectories(`${this.path}/${directory}`);
-    const shown = printable(`${this.path}/${directory}/${name}`);
-    const fd = must(openIn(this.fd, directory, O_DIRECTORY, 0), shown);
-    try {
-      const temporary = `${TEMPORARY}${randomBytes(8).toString('hex')}`;
-      must(native.symlinkat(target, fd, temporary), shown);
-      must(native.renameat2(fd, temporary, fd, name, 0), shown);
-      must(native.fsync(fd), shown);
-    } finally {
-      native.close(fd);
-    }
+  /** Makes a symlink, and the directories that it needs, in place of one that is there. Throws ErrnoError with the path. */
+  link(path: ByteString, target: ByteString): void {
+    replaceLink(this.fd, path, target, printable(`${this.path}/${path}`));
   }
 
   /** Reads meta.json, or makes it in an empty directory. */
@@ -173,7 +146,7 @@ export class Repository {
         EINVAL,
         `${printable(this.path)}: neither empty nor a repository of composefs: it has no ${META}`,
       );
-    const temporary = `${TEMPORARY}${randomBytes(8).toString('hex')}`;
+    const temporary = temporaryName();
     const fd = must(native.openat(this.fd, temporary, O_WRONLY | O_CREAT | O_EXCL, 0o644), shown);
     try {
       writeAll(fd, bufferOf(newMeta(algorithm)), shown);

@@ -43,6 +43,7 @@ export const DT_UNKNOWN = 0;
 export const DT_CHR = 2;
 export const DT_DIR = 4;
 export const DT_REG = 8;
+export const DT_LNK = 10;
 
 /**
  * The attributes of one object, as stat(2) shows them. Times are seconds since 1970 (negative before it) and nanoseconds 0 to

@@ -1,4 +1,6 @@
 /** A repository that exists, to read it and to change its names; see oci/repository.ts for what lies where. */
+
+import { objectPath } from '../../store/objects.ts';
 import {
   CONFINED,
   entriesIn,
@@ -24,16 +26,12 @@ import {
 } from '../../sys/errno.ts';
 import { holdersText, type LOCK_EX, LOCK_NB, LOCK_SH } from '../../sys/locks/flock.ts';
 import { native } from '../../sys/native.ts';
-import { isRegular, isSymlink } from '../../sys/stat.ts';
+import { DT_DIR, DT_LNK, DT_UNKNOWN, dtypeOf, isRegular, isSymlink } from '../../sys/stat.ts';
 import { statx, statxAttr, statxMode, statxSize } from '../../sys/statx.ts';
 import { type OpenBytes, readAt } from '../files.ts';
 import { checkWritable, META, metaIn, type RepositoryMeta } from '../repository-meta.ts';
 
 const TARGET_BYTES_MAX = 4096;
-// dirent.h
-const DT_UNKNOWN = 0;
-const DT_DIR = 4;
-const DT_LNK = 10;
 
 /** A name below a directory of a repository, and what has it: a symlink, or anything else. */
 export interface StoredName {
@@ -212,11 +210,11 @@ export const isTemporary = (path: ByteString): boolean =>
   /(^|\/)\.(tmp-[0-9a-f]{16}|symlink-[0-9A-Za-z]{12}|tmp-object-[0-9A-Za-z]{12})$/.test(path);
 
 /** The path of an object in a repository. */
-export const pathOfObject = (digest: string): ByteString => `objects/${digest.slice(0, 2)}/${digest.slice(2)}`;
+export const pathOfObject = (digest: string): ByteString => `objects/${objectPath(digest)}`;
 
 /** The DT_* type of a name, where the filesystem does not list it. */
 const typeIn = (directory: number, name: ByteString): number =>
-  statx(directory, name) === 0 ? statxMode() >> 12 : DT_UNKNOWN;
+  statx(directory, name) === 0 ? dtypeOf(statxMode()) : DT_UNKNOWN;
 
 /** The path that a symlink leads to, by its own path and its text; undefined if that is not below the root. */
 function resolved(path: ByteString, text: ByteString): ByteString | undefined {

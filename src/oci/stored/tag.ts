@@ -1,8 +1,8 @@
 /** Gives images of a repository further names, and takes names away. */
 import { type ByteString, printable } from '../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../sys/errno.ts';
-import { removeName, replaceLink } from '../links.ts';
-import { checkName, LAYERS } from '../repository.ts';
+import { removeLayerNames, removeName, replaceLink } from '../links.ts';
+import { checkName } from '../repository.ts';
 import { manifestStream } from '../streams/names.ts';
 import { IMAGE_REFS, isDigest } from './image-links.ts';
 import { digestNamed, unknownName } from './images.ts';
@@ -32,9 +32,8 @@ export async function tagImage(repository: StoredRepository, name: ByteString, o
 export function untagImage(repository: StoredRepository, name: ByteString): void {
   const isName = name.split('/').every(part => !['', '.', '..'].includes(part));
   const paths = isName ? [tagPath(name), `${IMAGE_REFS}/${name}`] : [];
-  const layers = `${IMAGE_REFS}/${name}${LAYERS}`;
   const there = paths.filter(path => repository.isLink(path));
   if (there.length === 0) throw unknownName(repository, name);
-  const ofLayers = repository.entries(layers).flatMap(([entry]) => (/^\d+$/.test(entry) ? [`${layers}/${entry}`] : []));
-  for (const path of [...there, ...ofLayers]) removeName(repository.fd, path, repository.shown(path));
+  for (const path of there) removeName(repository.fd, path, repository.shown(path));
+  removeLayerNames(repository.fd, name, 1, repository.path);
 }

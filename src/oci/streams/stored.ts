@@ -108,18 +108,18 @@ export class Streams {
     this.parts.finish();
     if (this.find(name) === digest) return digest;
     must(native.syncfs(store.fd), printable(store.path)); // the names of the objects, too
-    this.repository.link(STREAMS, name, `../objects/${objectPath(digest)}`);
+    this.repository.link(`${STREAMS}/${name}`, `../objects/${objectPath(digest)}`);
     return digest;
   }
 
   /** Makes a tag, which leads to the stream of a manifest by its name. Throws ErrnoError with the path. */
   tag(name: ByteString, stream: ByteString): void {
-    this.repository.link(`${STREAMS}/${TAGS}`, encodeTag(name), `../../${stream}`);
+    this.repository.link(`${STREAMS}/${TAGS}/${encodeTag(name)}`, `../../${stream}`);
   }
 
   /** Lets a manifest belong to another one, its subject; both have streams. Throws ErrnoError with the path. */
   refer(subject: string, digest: string): void {
-    this.repository.link(`${STREAMS}/${REFERRERS}/${subject}`, digest, `../../../${manifestStream(digest)}`);
+    this.repository.link(`${STREAMS}/${REFERRERS}/${subject}/${digest}`, `../../../${manifestStream(digest)}`);
   }
 
   close(): void {
