@@ -82,6 +82,12 @@ export function oneOf(flags: string, what: string, values: readonly string[]): O
   return option;
 }
 
+/** Refuses a value that an option of `oneOf` does not have. @param option with its dashes. Throws ErrnoError EINVAL. */
+export function checkChoice(option: string, value: ByteString | undefined, values: readonly string[]): void {
+  if (value !== undefined && !values.includes(value))
+    throw new ErrnoError(EINVAL, `${option}=${printable(value)}: ${values.join(' or ')}`);
+}
+
 /** Makes an argument with a fixed set of values; see `oneOf`. */
 export function argumentOneOf(name: string, what: string, values: readonly string[]): Argument {
   const argument = new Argument(name, what);

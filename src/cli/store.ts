@@ -1,9 +1,12 @@
 /** What the commands that work on a repository have in common. */
 import type { Command } from 'commander';
+import type { OpenImage } from '../oci/image.ts';
 import { StoredRepository } from '../oci/stored/repository.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { byteStringFromText } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { showBytes } from '../terminal/progress.ts';
+import { complain } from '../terminal/report.ts';
 import { newCommand } from './command.ts';
 import { escapedPath, shellWord } from './spelled.ts';
 
@@ -29,6 +32,15 @@ export async function inStore<T>(
     repository.close();
   }
 }
+
+/** Says whom a command waits for that needs the lock of a repository. */
+export const reportWait = (holders: string): void => complain(`waiting for ${holders}, which uses the repository`);
+
+/** A bar for each layer of an image that is pulled, by the number of the layer. */
+export const layerProgress =
+  ({ layers }: OpenImage) =>
+  (number: number): ReturnType<typeof showBytes> =>
+    showBytes(layers[number]?.blob?.size, `layer ${number + 1} of ${layers.length}: `);
 
 /** The call that mounts an image by its name or digest. */
 export function mountByName({ path }: StoredRepository, name: ByteString): ByteString {

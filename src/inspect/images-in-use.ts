@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { readStates } from '../mount/state.ts';
 import type { ImageInUse } from '../oci/stored/gc.ts';
 import { splitAt } from '../overlay/options/split.ts';
-import { openIn } from '../sys/beneath.ts';
+import { O_NONBLOCK, openIn } from '../sys/beneath.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EBUSY, ErrnoError, must } from '../sys/errno.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
@@ -15,8 +15,6 @@ interface KernelMount {
   readonly source: ByteString;
   readonly options: ByteString;
 }
-
-const O_NONBLOCK = 0o4000;
 
 /**
  * Finds the images that are mounted, in all mount namespaces that can be seen. Their descriptors have to be closed.

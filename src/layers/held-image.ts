@@ -3,17 +3,16 @@
  * locked, and none of its objects.
  */
 import { fstatSync, statSync } from 'node:fs';
-import { openIn } from '../sys/beneath.ts';
+import { O_NONBLOCK, openIn } from '../sys/beneath.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EAGAIN, EBUSY, ENOENT, ErrnoError, must } from '../sys/errno.ts';
-import { holdersText, LOCK_NB, LOCK_SH } from '../sys/locks/flock.ts';
+import { holdersText, LOCK_NB, LOCK_SH, pauseForLock } from '../sys/locks/flock.ts';
 import { native } from '../sys/native.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
 
 /** How long the lock of another process is waited for: one that removes an image holds it for less. */
 const WAITS = 100;
 const WAIT_MS = 20;
-const O_NONBLOCK = 0o4000;
 
 /**
  * Opens the file of an image, and locks it where its filesystem has locks. @returns the descriptor
@@ -34,7 +33,7 @@ export function holdImage(path: ByteString): number {
       throw error;
     }
     native.close(fd);
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, WAIT_MS);
+    pauseForLock(WAIT_MS);
   }
 }
 

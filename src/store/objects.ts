@@ -39,6 +39,7 @@ import {
   systemError,
 } from '../sys/errno.ts';
 import { pathOfDescriptor } from '../sys/found.ts';
+import { LOCK_EX, LOCK_NB } from '../sys/locks/flock.ts';
 import { native } from '../sys/native.ts';
 import { isRegular } from '../sys/stat.ts';
 import { identityIn, statx, statxMode, statxSize, statxVersion } from '../sys/statx.ts';
@@ -94,9 +95,6 @@ export interface Store {
 }
 
 const STAGING = /^\.tmp-[0-9a-f]{16}$/;
-// sys/file.h
-const LOCK_EX = 2;
-const LOCK_NB = 4;
 
 /**
  * Opens a store, or creates it, removes the directories of dead runs, and makes a directory for the copies of this run. That

@@ -9,13 +9,14 @@ import type { Overlay } from '../overlay/overlay.ts';
 import { CONFINED, O_DIRECTORY, O_PATH, openIn } from '../sys/beneath.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { EAGAIN, EBUSY, EINVAL, ENOTDIR, EROFS, ErrnoError, must } from '../sys/errno.ts';
+import { LOCK_EX, LOCK_NB, pauseForLock } from '../sys/locks/flock.ts';
 import { native } from '../sys/native.ts';
 import { realPath } from '../sys/real-path.ts';
 import * as sx from '../sys/statx.ts';
 import { openIndex, whyNoIndex } from './open-index.ts';
 import { WorkDirectory } from './work.ts';
 
-const LOCK_EX_NB = 2 | 4;
+const LOCK_EX_NB = LOCK_EX | LOCK_NB;
 const ST_RDONLY = 1;
 const WAITS_MAX = 50;
 const WAIT_MS = 20;
@@ -130,7 +131,7 @@ function lock({ option, shown, fd }: Named): number {
   const opened = must(openIn(fd, '.', O_DIRECTORY, 0), `${option} ${shown}`);
   let locked = native.flock(opened, LOCK_EX_NB);
   for (let waits = 0; locked === -EAGAIN && waits < WAITS_MAX; waits++) {
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, WAIT_MS); // a mount that was just taken away lets go of its directories a moment later
+    pauseForLock(WAIT_MS); // a mount that was just taken away lets go of its directories a moment later
     locked = native.flock(opened, LOCK_EX_NB);
   }
   if (locked === 0) return opened;

@@ -21,7 +21,7 @@ import { complain, reporting } from '../../terminal/report.ts';
 import { MeasurePool } from '../../verity/measure-pool.ts';
 import { collect, newCommand, parse, threadsOf } from '../command.ts';
 import { findingLine } from '../finding-line.ts';
-import { inStore, type StoreFlags, sizeText } from '../store.ts';
+import { inStore, reportWait, type StoreFlags, sizeText } from '../store.ts';
 
 /** Exit statuses, as of fsck(8). */
 const CLEAN = 0;
@@ -109,7 +109,7 @@ async function check(stack: StackOptions, pool: MeasurePool, flags: FsckFlags): 
 }
 
 async function checkStore(repository: StoredRepository, pool: MeasurePool, flags: FsckFlags): Promise<number> {
-  repository.lock(LOCK_SH, holders => complain(`waiting for ${holders}, which uses the repository`));
+  repository.lock(LOCK_SH, reportWait);
   const journal = new FsckJournal([repository.path], 'fsck-store');
   const report = (finding: Finding): void => void print(findingLine(finding, flags.json));
   const counts = await untilCancelled(journal, flags, signal =>

@@ -36,19 +36,20 @@ export class LinkCheck {
 
   /** The promise resolves early when the signal aborts. Rejects with ErrnoError for a directory that cannot be read. */
   async run(): Promise<void> {
-    for (const name of this.#linked(STREAMS)) {
+    const { repository } = this.#options;
+    for (const name of repository.linksIn(STREAMS)) {
       if (await this.#isCancelled()) return;
       this.streams++;
       await this.#attempt(`${STREAMS}/${name}`, REMOVE, path => this.#checkStream(path));
     }
-    for (const name of this.#linked(IMAGES)) {
+    for (const name of repository.linksIn(IMAGES)) {
       if (!isDigest(name)) continue;
       if (await this.#isCancelled()) return;
       this.images++;
       await this.#attempt(`${IMAGES}/${name}`, REMOVE, path => this.#checkImage(path, name));
     }
     for (const directory of [STREAMS, IMAGES])
-      for (const { name, isLink } of this.#options.repository.namesBelow(`${directory}/refs`)) {
+      for (const { name, isLink } of repository.namesBelow(`${directory}/refs`)) {
         if (!isLink || isTemporary(name)) continue;
         this.names++;
         await this.#attempt(`${directory}/refs/${name}`, REMOVE_NAME, path => this.#checkName(path, directory));
@@ -59,14 +60,6 @@ export class LinkCheck {
   async #isCancelled(): Promise<boolean> {
     await setImmediate();
     return this.#options.signal.aborted;
-  }
-
-  /** The symlinks of a directory. */
-  #linked(directory: ByteString): ByteString[] {
-    const { repository } = this.#options;
-    return repository
-      .entries(directory)
-      .flatMap(([name]) => (!isTemporary(name) && repository.isLink(`${directory}/${name}`) ? [name] : []));
   }
 
   async #attempt(path: ByteString, help: string, check: (path: ByteString) => void | Promise<void>): Promise<void> {

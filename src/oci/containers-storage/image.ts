@@ -10,7 +10,7 @@
  * ```
  * The archives are put together from these, and checked as those of all sources are.
  */
-import { openDirectory, openIn } from '../../sys/beneath.ts';
+import { O_DIRECTORY, O_PATH, openDirectory, openIn } from '../../sys/beneath.ts';
 import { type ByteString, printable } from '../../sys/bytes.ts';
 import { ENOENT, EOPNOTSUPP, ErrnoError, errnoText, must } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
@@ -27,9 +27,6 @@ import { assemble } from './tar-split.ts';
 
 const DRIVER = 'overlay';
 const SPLIT = '.tar-split.gz';
-/** Source: linux/fcntl.h */
-const O_DIRECTORY = 0o200000;
-const O_PATH = 0o10000000;
 
 /** Opens an image in a storage; its source has to be closed later. Throws ErrnoError with the path of what is missing or damaged. */
 export async function openStorageImage(

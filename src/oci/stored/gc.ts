@@ -1,6 +1,6 @@
 /** Removes from a repository what no name and no mount leads to. */
 
-import { openDirectoryBeneath } from '../../sys/beneath.ts';
+import { O_NOFOLLOW, O_NONBLOCK, openDirectoryBeneath } from '../../sys/beneath.ts';
 import { type ByteString, printable } from '../../sys/bytes.ts';
 import { EAGAIN, EBUSY, ENOENT, ErrnoError, must } from '../../sys/errno.ts';
 import { holdersText, LOCK_EX, LOCK_NB, LOCK_SH } from '../../sys/locks/flock.ts';
@@ -90,9 +90,9 @@ class Collection {
     this.#addMounted();
     const { objects, objectBytes } = this.#count();
     return {
-      images: this.#linked(IMAGES).filter(name => this.#isImage(name) && !this.#reach.objects.has(name)),
+      images: this.#repository.linksIn(IMAGES).filter(name => this.#isImage(name) && !this.#reach.objects.has(name)),
       mounted: [...this.#mounted].sort(),
-      streams: this.#linked('streams').filter(name => !this.#isStreamKept(name)),
+      streams: this.#repository.linksIn('streams').filter(name => !this.#isStreamKept(name)),
       ...{ leftovers, referrers, objects, objectBytes },
     };
   }
@@ -108,13 +108,6 @@ class Collection {
     for (const [digest] of this.#dead()) this.#removeObject(digest);
     this.#removeEmpty('images/refs');
     this.#removeEmpty('streams/refs');
-  }
-
-  /** The symlinks of a directory. */
-  #linked(directory: ByteString): ByteString[] {
-    return this.#repository
-      .entries(directory)
-      .flatMap(([name]) => (!isTemporary(name) && this.#repository.isLink(`${directory}/${name}`) ? [name] : []));
   }
 
   /** Whether a symlink is that of an image; one that leads elsewhere is left alone. */
@@ -143,7 +136,7 @@ class Collection {
     for (const [digest, directory, name] of this.#dead()) {
       if (this.#reach.objects.has(digest)) continue; // an image before it leads there
       const shown = this.#repository.shown(pathOfObject(digest));
-      const fd = native.openat2(directory, name, O_RDONLY_NOFOLLOW, 0);
+      const fd = native.openat2(directory, name, O_NOFOLLOW | O_NONBLOCK, 0);
       if (fd === -ENOENT) continue;
       must(fd, shown);
       try {
@@ -259,8 +252,6 @@ class Collection {
     }
   }
 }
-const O_RDONLY_NOFOLLOW = 0o400000 | 0o4000;
-
 /** Whether nobody has locked a file or a directory. */
 function isUnlocked(fd: number, shown: string): boolean {
   const locked = native.flock(fd, LOCK_EX | LOCK_NB);

@@ -188,6 +188,12 @@ export class StoredRepository {
     return names;
   }
 
+  /** The symlinks of a directory, in byte order, but for those in the making. */
+  linksIn(directory: ByteString): ByteString[] {
+    const names = this.entries(directory).map(([name]) => name);
+    return names.filter(name => !isTemporary(name) && this.isLink(`${directory}/${name}`));
+  }
+
   /** The entries of a directory with their DT_* types, in byte order; none if it is missing. Throws ErrnoError with its path. */
   entries(directory: ByteString): [name: ByteString, type: number][] {
     const shown = this.shown(directory);

@@ -8,6 +8,10 @@ export const LOCK_SH = 1;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
 
+/** Waits a moment for a lock: the whole thread, because nothing can go on without it. */
+export const pauseForLock = (milliseconds: number): void =>
+  void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+
 /** The processes that hold a lock on the file of a descriptor, for messages: `process 7 (node)`; one that is not visible has no name. */
 export function holdersText(fd: number): string {
   const pids = holdersOf(fd).map(pid => {

@@ -18,10 +18,10 @@ import { EINVAL, ErrnoError, systemError } from '../../../sys/errno.ts';
 import { cleaningUp } from '../../../terminal/interruption.ts';
 import { printLines } from '../../../terminal/output.ts';
 import { Output } from '../../../terminal/output-file.ts';
-import { showBytes } from '../../../terminal/progress.ts';
 import { complain, reporting } from '../../../terminal/report.ts';
 import { type Algorithm, algorithmOfHex } from '../../../verity/algorithms.ts';
-import { ALGORITHM_NAMES, newCommand, oneOf, parse } from '../../command.ts';
+import { ALGORITHM_NAMES, checkChoice, newCommand, oneOf, parse } from '../../command.ts';
+import { layerProgress } from '../../store.ts';
 
 const FAILED = 1;
 
@@ -67,8 +67,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
 
 async function seal(image: ByteString, flags: SealFlags): Promise<number> {
   const { key, cert, algorithm } = flags;
-  if (algorithm !== undefined && !ALGORITHM_NAMES.includes(algorithm))
-    throw new ErrnoError(EINVAL, `--algorithm=${printable(algorithm)}: ${ALGORITHM_NAMES.join(' or ')}`);
+  checkChoice('--algorithm', algorithm, ALGORITHM_NAMES);
   if (key === undefined) throw new ErrnoError(EINVAL, '--key is missing: the private key');
   if (cert === undefined) throw new ErrnoError(EINVAL, '--cert is missing: the certificate of the key');
   return image.startsWith(LAYOUT)
@@ -116,13 +115,10 @@ async function sealLayout(
 
 /** The digest of the composefs image of an OCI image, which is made in a repository. The repository is closed. */
 async function digestOfMerged(image: OpenImage, repository: Repository): Promise<string> {
-  const { layers } = image;
-  const progress = (number: number): ReturnType<typeof showBytes> =>
-    showBytes(layers[number]?.blob?.size, `layer ${number + 1} of ${layers.length}: `);
   try {
     const { digest, faults, other } = await cleaningUp(
       () => repository.abandon(),
-      () => pull(image, repository, { whiteouts: 'spec', progress }),
+      () => pull(image, repository, { whiteouts: 'spec', progress: layerProgress(image) }),
     );
     for (const fault of faults) complain(`others may not come to this digest: ${fault}`);
     if (other) complain('composefs-rs does not come to this digest: a layer hides names that it has itself');

@@ -5,9 +5,9 @@ import { type Collected, collectGarbage } from '../../../oci/stored/gc.ts';
 import { type ByteString, byteStringFromText, printable } from '../../../sys/bytes.ts';
 import { documentLines } from '../../../terminal/json-lines.ts';
 import { printLines } from '../../../terminal/output.ts';
-import { complain, reporting } from '../../../terminal/report.ts';
+import { reporting } from '../../../terminal/report.ts';
 import { parse } from '../../command.ts';
-import { inStore, newStoreCommand, type StoreFlags, sizeText } from '../../store.ts';
+import { inStore, newStoreCommand, reportWait, type StoreFlags, sizeText } from '../../store.ts';
 
 const FAILED = 1;
 
@@ -37,14 +37,12 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   return reporting(FAILED, () =>
     inStore(flags, false, repository => {
       const inUse = () => imagesInUse(repository.path);
-      const collected = collectGarbage(repository, { inUse, dryRun, waiting });
+      const collected = collectGarbage(repository, { inUse, dryRun, waiting: reportWait });
       printLines(json ? documentLines(asJson(collected, dryRun)) : linesOf(collected, dryRun));
       return 0;
     }),
   );
 }
-
-const waiting = (holders: string): void => complain(`waiting for ${holders}, which uses the repository`);
 
 function linesOf(
   { images, streams, leftovers, mounted, objects, objectBytes }: Collected,

@@ -6,7 +6,7 @@ import { describe, type ListedImage } from '../../../oci/stored/listing.ts';
 import { hasStream } from '../../../oci/stored/oci-image.ts';
 import type { StoredRepository } from '../../../oci/stored/repository.ts';
 import { layerStream } from '../../../oci/streams/names.ts';
-import { type ByteString, byteStringFromText, printable } from '../../../sys/bytes.ts';
+import { asOneLine, type ByteString, byteStringFromText, printable } from '../../../sys/bytes.ts';
 import { secondsText } from '../../../terminal/attributes.ts';
 import { documentLines } from '../../../terminal/json-lines.ts';
 import { printLines } from '../../../terminal/output.ts';
@@ -100,7 +100,7 @@ function runningOf(image: ImageConfig | undefined) {
 function linesOf(facts: Facts): ByteString[] {
   const { imageBytes, objectBytes, objects, entries, layers, named: _, ...others } = facts;
   const lines: string[] = [];
-  const row = (key: string, value: string): void => void lines.push(`${key.padEnd(WIDTH)}${escaped(value)}`);
+  const row = (key: string, value: string): void => void lines.push(`${key.padEnd(WIDTH)}${asOneLine(value)}`);
   for (const [key, value] of Object.entries(others)) {
     if (value === null) continue;
     if (typeof value === 'string') row(key, value);
@@ -116,8 +116,3 @@ const WIDTH = 14;
 
 const layerText = ({ digest, size, diffId }: NonNullable<Facts['layers']>[number]): string =>
   `${digest} ${sizeText(size)}${diffId === null ? '' : ` of ${diffId}`}`;
-
-/** Text of others, in which a control character is `\xNN`. */
-const escaped = (text: string): string =>
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are meant
-  text.replace(/[\x00-\x1f\x7f-\x9f]/g, c => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);

@@ -19,12 +19,12 @@ import { EINVAL, ErrnoError } from '../../../sys/errno.ts';
 import { cleaningUp } from '../../../terminal/interruption.ts';
 import { documentLines } from '../../../terminal/json-lines.ts';
 import { printLines } from '../../../terminal/output.ts';
-import { showBytes } from '../../../terminal/progress.ts';
 import { complain, reporting } from '../../../terminal/report.ts';
 import { digestFromText } from '../../../verity/algorithms.ts';
 import type { Algorithm } from '../../../verity/digest.ts';
-import { ALGORITHM_NAMES, newCommand, oneOf, parse } from '../../command.ts';
+import { ALGORITHM_NAMES, checkChoice, newCommand, oneOf, parse } from '../../command.ts';
 import { escapedPath, shellWord } from '../../spelled.ts';
+import { layerProgress } from '../../store.ts';
 
 const FAILED = 1;
 
@@ -100,7 +100,7 @@ async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
       seals: true,
       bootable: flags.bootable === true,
       xattrs: (flags.xattrs ?? 'capability') as KeptXattrs,
-      progress: progressOf(image),
+      progress: layerProgress(image),
     };
     let pulled: Pulled;
     try {
@@ -134,14 +134,10 @@ function checkFlags(flags: PullFlags) {
   const { store, name, platform, whiteouts, xattrs, algorithm, tlsVerify } = flags;
   if (store === undefined)
     throw new ErrnoError(EINVAL, '--store is missing: the repository for the image and its data');
-  if (whiteouts !== undefined && !WHITEOUTS.includes(whiteouts))
-    throw new ErrnoError(EINVAL, `--whiteouts=${printable(whiteouts)}: ${WHITEOUTS.join(' or ')}`);
-  if (xattrs !== undefined && !KEPT_XATTRS.includes(xattrs))
-    throw new ErrnoError(EINVAL, `--xattrs=${printable(xattrs)}: ${KEPT_XATTRS.join(' or ')}`);
-  if (algorithm !== undefined && !ALGORITHM_NAMES.includes(algorithm))
-    throw new ErrnoError(EINVAL, `--algorithm=${printable(algorithm)}: ${ALGORITHM_NAMES.join(' or ')}`);
-  if (tlsVerify !== undefined && !BOOLEANS.includes(tlsVerify))
-    throw new ErrnoError(EINVAL, `--tls-verify=${printable(tlsVerify)}: ${BOOLEANS.join(' or ')}`);
+  checkChoice('--whiteouts', whiteouts, WHITEOUTS);
+  checkChoice('--xattrs', xattrs, KEPT_XATTRS);
+  checkChoice('--algorithm', algorithm, ALGORITHM_NAMES);
+  checkChoice('--tls-verify', tlsVerify, BOOLEANS);
   if (name !== undefined) checkName(name);
   return { store, name, platform, algorithm: algorithm as Algorithm | undefined };
 }
@@ -154,12 +150,6 @@ function expectedDigest(text: ByteString): string {
     `--expect=${printable(text)}: not the 64 hexadecimal digits of a SHA-256 digest, nor the 128 of SHA-512`,
   );
 }
-
-/** A bar for each layer. */
-const progressOf = (image: OpenImage) => (number: number) => {
-  const size = image.layers[number]?.blob?.size;
-  return showBytes(size, `layer ${number + 1} of ${image.layers.length}: `);
-};
 
 /** Says on stderr what another program would make otherwise, and what is wrong with seals. */
 function warn({ digest, faults, other, seals }: Pulled, whiteouts: Whiteouts): void {
