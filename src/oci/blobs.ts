@@ -102,3 +102,6 @@ export class DigestCheck {
 }
 
 const algorithmOf = ({ digest }: Expected): string => digest.slice(0, digest.indexOf(':'));
+
+/** The digest of bytes, as descriptors have it. */
+export const sha256Of = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;

@@ -1,8 +1,7 @@
 /** An image where it is: its manifest is chosen and checked, and its layers can be read. */
-import { createHash } from 'node:crypto';
 import { EINVAL, ENOENT, ErrnoError, EUCLEAN } from '../sys/errno.ts';
 import { openFilesOfArchive } from './archive-files.ts';
-import { DigestCheck } from './blobs.ts';
+import { DigestCheck, sha256Of } from './blobs.ts';
 import { decompress } from './decompress.ts';
 import { type Descriptor, type Manifest, readConfig, readDockerArchive, readIndexOrManifest } from './documents.ts';
 import { openFilesIn } from './files.ts';
@@ -156,8 +155,6 @@ async function findManifest(
   }
   return { digest, bytes, manifest: document };
 }
-
-export const sha256Of = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 
 const TAG = 'org.opencontainers.image.ref.name';
 

@@ -19,7 +19,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { withExt4, withFilesystem, withoutExt4, withoutFilesystem } from '../fixtures/mounts/ext4.ts';
 import { run } from '../fixtures/mounts/kernel-mount.ts';
 import { runChanges, withoutIndex, withoutWritableOverlay, withWritable } from '../fixtures/mounts/writable.ts';
@@ -215,12 +215,25 @@ t.test('few descriptors', { skip: withoutFuse }, t =>
   }),
 );
 
+type ShellChange = readonly [name: string, change: string];
+
+/** Runs changes of a shell in a directory, all at the same time. */
+async function succeedAtOnce(t: Test, root: string, changes: readonly ShellChange[]): Promise<void> {
+  const script = changes.map(([name, change]) => `(${change}; echo "${name} $?") &`);
+  const all = spawn('sh', ['-c', `${script.join('\n')}\nwait`], { cwd: root, stdio: ['ignore', 'pipe', 'ignore'] });
+  const names = await text(all.stdout);
+  t.same(names.trim().split('\n').sort(), changes.map(([name]) => `${name} 0`).sort(), 'all of them succeed at once');
+}
+
+/** What is in the work directory besides whiteouts, which are kept for the next removal. */
+const leftIn = (work: string): string[] => readdirSync(work).filter(name => !isWhiteout(join(work, name)));
+
 t.test('a large file whose copy takes time, where a metacopy is not possible', { skip: withoutFuse }, t =>
   withScratchAsync(async home => {
     const lowerdir = join(home, 'lower');
     mkdirSync(lowerdir);
     const data = Buffer.alloc(64 << 20, 'lower ');
-    const changes: readonly (readonly [name: string, change: string])[] = [
+    const changes: readonly ShellChange[] = [
       ['mode', 'chmod 640 mode'],
       ['append', 'echo more >>append'],
       ['rename', 'mv rename renamed'],
@@ -229,14 +242,7 @@ t.test('a large file whose copy takes time, where a metacopy is not possible', {
     ];
     for (const [name] of changes) writeFileSync(join(lowerdir, name), data, { mode: 0o4755 });
     await withWritable('lowerdata', { lowerdir, home, options: 'userxattr' }, async root => {
-      const script = changes.map(([name, change]) => `(${change}; echo "${name} $?") &`);
-      const all = spawn('sh', ['-c', `${script.join('\n')}\nwait`], { cwd: root, stdio: ['ignore', 'pipe', 'ignore'] });
-      const names = await text(all.stdout);
-      t.same(
-        names.trim().split('\n').sort(),
-        changes.map(([name]) => `${name} 0`).sort(),
-        'all of them succeed at once',
-      );
+      await succeedAtOnce(t, root, changes);
       const whole = createHash('sha256').update(data).digest('hex');
       const digest = (name: string): string =>
         createHash('sha256')
@@ -247,11 +253,7 @@ t.test('a large file whose copy takes time, where a metacopy is not possible', {
       t.equal(statSync(join(root, 'cut')).size, 1000);
       t.equal(statSync(join(root, 'mode')).mode & 0o7777, 0o640);
       t.equal(statSync(join(root, 'renamed')).mode & 0o7777, 0o4755, 'with its mode');
-      t.same(
-        readdirSync(join(home, 'work/work')).filter(name => !isWhiteout(join(home, 'work/work', name))),
-        [],
-        'nothing is left over',
-      );
+      t.same(leftIn(join(home, 'work/work')), [], 'nothing is left over');
     });
   }),
 );
@@ -261,7 +263,7 @@ t.test('large files of which the index counts the names', { skip: withoutFuse ||
     const lowerdir = join(home, 'lower');
     mkdirSync(lowerdir);
     const data = Buffer.alloc(64 << 20, 'lower ');
-    const changes: readonly (readonly [name: string, change: string])[] = [
+    const changes: readonly ShellChange[] = [
       ['removed', 'rm removed'],
       ['replaced', 'echo new >new; mv new replaced'],
       ['append', 'echo more >>append'],
@@ -272,14 +274,7 @@ t.test('large files of which the index counts the names', { skip: withoutFuse ||
       linkSync(join(lowerdir, name), join(lowerdir, `${name}-too`));
     }
     await withWritable('lowerdata', { lowerdir, home, options: 'index=on,metacopy=off' }, async root => {
-      const script = changes.map(([name, change]) => `(${change}; echo "${name} $?") &`);
-      const all = spawn('sh', ['-c', `${script.join('\n')}\nwait`], { cwd: root, stdio: ['ignore', 'pipe', 'ignore'] });
-      const names = await text(all.stdout);
-      t.same(
-        names.trim().split('\n').sort(),
-        changes.map(([name]) => `${name} 0`).sort(),
-        'all changes succeed at once',
-      );
+      await succeedAtOnce(t, root, changes);
       for (const [name, nlink] of Object.entries({ removed: 1, replaced: 1, append: 2, rename: 2 })) {
         const other = join(root, `${name}-too`);
         t.equal(statSync(other).nlink, nlink, `${name}: the other name knows of it`);
@@ -288,8 +283,7 @@ t.test('large files of which the index counts the names', { skip: withoutFuse ||
       t.notOk(existsSync(join(root, 'removed')), 'a name is gone');
       t.equal(readFileSync(join(root, 'replaced'), 'latin1'), 'new\n', 'another leads to a new file');
     });
-    const left = readdirSync(join(home, 'work/work')).filter(name => !isWhiteout(join(home, 'work/work', name)));
-    t.same(left, [], 'nothing is left over');
+    t.same(leftIn(join(home, 'work/work')), [], 'nothing is left over');
   }),
 );
 

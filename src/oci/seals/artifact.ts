@@ -10,11 +10,11 @@
  *                -> PKCS#7 of composefs.merged.erofs.v1.fsverity-sha256-12  = HEX
  * ```
  */
-import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { SIGNATURE_BYTES_MAX } from '../../seal/signature.ts';
 import { EFBIG, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
 import { type Algorithm, algorithmOfHex } from '../../verity/digest.ts';
+import { sha256Of } from '../blobs.ts';
 import { checked, Descriptor, parse } from '../documents.ts';
 
 export const ARTIFACT_TYPE = 'application/vnd.composefs.metadata.v1';
@@ -24,7 +24,7 @@ const EMPTY_TYPE = 'application/vnd.oci.empty.v1+json';
 
 /** The configuration of an artifact, and its digest. */
 export const EMPTY_CONFIG: Uint8Array = Buffer.from('{}');
-export const EMPTY_DIGEST = `sha256:${createHash('sha256').update(EMPTY_CONFIG).digest('hex')}`;
+export const EMPTY_DIGEST = sha256Of(EMPTY_CONFIG);
 /** The size of the largest artifact that is read; it has up to LAYERS_MAX descriptors. */
 export const ARTIFACT_BYTES_MAX = 1 << 16;
 

@@ -10,8 +10,9 @@ import { EACCES, EINVAL, ErrnoError, EUCLEAN, systemError } from '../../sys/errn
 import { writeAll } from '../../sys/streams.ts';
 import { type Algorithm, algorithmOfHex, parametersOf } from '../../verity/algorithms.ts';
 import { measureBytes } from '../../verity/digest.ts';
+import { sha256Of } from '../blobs.ts';
 import { checked, Descriptor, parse } from '../documents.ts';
-import { type OpenImage, sha256Of } from '../image.ts';
+import type { OpenImage } from '../image.ts';
 import { ARTIFACT_TYPE, artifactDescriptor, EMPTY_CONFIG, type SealEntry, writeArtifact } from './artifact.ts';
 import { type FoundSeal, findSeals } from './found.ts';
 

@@ -2,13 +2,12 @@
 import { type KeyFile, readKeys } from '../../seal/keys.ts';
 import { SIGNATURE_BYTES_MAX } from '../../seal/signature.ts';
 import { findVoucher, labelled, type Voucher } from '../../seal/verify.ts';
-import { measureOpen } from '../../store/objects.ts';
 import { type ByteString, printable } from '../../sys/bytes.ts';
 import { EACCES, EFBIG, ENOENT, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
 import type { StoredImage } from '../stored/images.ts';
 import { taggedManifest } from '../stored/names.ts';
 import { readRecorded } from '../stored/oci-image.ts';
-import { pathOfObject, StoredRepository } from '../stored/repository.ts';
+import { StoredRepository } from '../stored/repository.ts';
 import { blobStream, manifestStream, REFERRERS } from '../streams/names.ts';
 import { ARTIFACT_BYTES_MAX, readArtifact, type SealEntry } from './artifact.ts';
 
@@ -60,13 +59,11 @@ export function verifyStored(image: StoredImage, directories?: readonly ByteStri
 export function checkStored({ store, digest }: StoredImage): void {
   const repository = new StoredRepository(store);
   try {
-    const shown = repository.shown(pathOfObject(digest));
-    const { fd, sizeBytes, close } = repository.openObject(digest);
+    const file = repository.openObject(digest);
     try {
-      const found = measureOpen({ fd, sizeBytes, shown }, repository.meta.algorithm);
-      if (found !== digest) throw new ErrnoError(EUCLEAN, `${shown}: damaged: its digest is ${found}`);
+      repository.checkObject(file, digest);
     } finally {
-      close();
+      file.close();
     }
   } finally {
     repository.close();

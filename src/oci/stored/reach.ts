@@ -3,9 +3,8 @@ import { walkImage } from '../../composefs/walk-image.ts';
 import { SUPER_AT, SuperBlock } from '../../erofs/format.ts';
 import { openImage, readImageFile } from '../../erofs/image.ts';
 import { isErofs } from '../../erofs/superblock.ts';
-import { measureOpen } from '../../store/objects.ts';
 import { type ByteString, byteStringOf } from '../../sys/bytes.ts';
-import { ENOENT, ErrnoError, EUCLEAN, must } from '../../sys/errno.ts';
+import { ENOENT, ErrnoError, must } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 import { isRegular } from '../../sys/stat.ts';
 import type { OpenBytes } from '../files.ts';
@@ -70,7 +69,7 @@ export class Reach {
     try {
       const kind = kindOf(file.fd, shown);
       if (kind === 'other') return [];
-      this.#checkDigest(file, digest, shown);
+      this.#repository.checkObject(file, digest);
       if (kind === 'image') {
         this.addImage(file.fd, shown);
         return [];
@@ -90,11 +89,6 @@ export class Reach {
       if (!(error instanceof ErrnoError) || error.errno !== ENOENT) throw error;
       throw new ErrnoError(ENOENT, `${from}: leads to ${pathOfObject(digest)}, which does not exist`);
     }
-  }
-
-  #checkDigest({ fd, sizeBytes }: OpenBytes, digest: string, shown: string): void {
-    const found = measureOpen({ fd, sizeBytes, shown }, this.#repository.meta.algorithm);
-    if (found !== digest) throw new ErrnoError(EUCLEAN, `${shown}: damaged: its digest is ${found}`);
   }
 }
 

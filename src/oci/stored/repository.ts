@@ -1,6 +1,6 @@
 /** A repository that exists, to read it and to change its names; see oci/repository.ts for what lies where. */
 
-import { objectPath } from '../../store/objects.ts';
+import { measureOpen, objectPath } from '../../store/objects.ts';
 import {
   CONFINED,
   entriesIn,
@@ -186,6 +186,13 @@ export class StoredRepository {
       else names.push({ name, isLink: type === DT_LNK });
     }
     return names;
+  }
+
+  /** Compares the bytes of an open object with its digest. Throws ErrnoError with its path: EUCLEAN if it is damaged. */
+  checkObject({ fd, sizeBytes }: OpenBytes, digest: string): void {
+    const shown = this.shown(pathOfObject(digest));
+    const found = measureOpen({ fd, sizeBytes, shown }, this.meta.algorithm);
+    if (found !== digest) throw new ErrnoError(EUCLEAN, `${shown}: damaged: its digest is ${found}`);
   }
 
   /** The symlinks of a directory, in byte order, but for those in the making. */

@@ -1,7 +1,8 @@
 /** Records a whole image: the splitstreams of its configuration and its manifest, which lead to its layers and to what was made. */
 import type { ByteString } from '../../sys/bytes.ts';
 import { EFBIG, ENOENT, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
-import { type OpenImage, sha256Of } from '../image.ts';
+import { sha256Of } from '../blobs.ts';
+import type { OpenImage } from '../image.ts';
 import type { Content } from './format.ts';
 import { configName, configStream, IMAGES, manifestStream } from './names.ts';
 import { readNames, readReferences } from './references.ts';
