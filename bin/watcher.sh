@@ -1,6 +1,8 @@
 # shellcheck shell=sh
 # The shell that unmounts beside a daemon. src/mount/watcher.ts passes this text to `sh -fc` and says which lines are read and
-# answered on stdin and stdout. Descriptor 3 is the directory of the mount point, $1 the program that unmounts.
+# answered on stdin and stdout. Descriptor 3 is the directory of the mount point, $1 the program that unmounts. With restart=on
+# there are more descriptors, see src/mount/restart/handover.ts, and $2 is `later` in the shell of a daemon that was restarted:
+# until it serves, the shell that has started it answers for the mount.
 #
 # Paths stay as mountinfo spells them, without white space, until they are used.
 #
@@ -17,7 +19,7 @@
 trap '' HUP INT TERM PIPE
 cd -P /proc/self/fd/3 2>/dev/null || cd /
 exec 3<&-
-by=$1 device='' number='' source='' path='' before='' state=''
+by=$1 role=$2 device='' number='' source='' path='' before='' state='' deaths='' since='' node='' program=''
 
 covered() (
   while read -r _ parent _ _ at _; do
@@ -98,6 +100,21 @@ requested() ( # where it was made, or else the last place
     case $said in *busy*) echo busy ;; *) echo $said ;; esac
   fi
 )
+decoded() { # a path without its octal escapes
+  decode "$1"
+  printf '%s.' "$at"
+}
+another() { # has another daemon serve; fails if that cannot be done
+  while [ -n "$deaths" ]; do
+    [ $(($(date +%s) - since)) -lt 2 ] || deaths=0
+    deaths=$((deaths + 1)) since=$(date +%s)
+    [ "$deaths" -le 5 ] || return 1
+    answer=$("$node" "$program" --called lowerdata --resume "$deaths" </dev/null 7>&1 >/dev/null &)
+    [ "$answer" != 0 ] || return 0
+    sleep 0.2
+  done
+  return 1
+}
 forget() { [ -z "$state" ] || rm -f "$state" "${state%.json}.sock"; }
 while read -r word one two three four five; do
   case $word in
@@ -108,9 +125,23 @@ while read -r word one two three four five; do
       requested "$one" "$two"
       [ -n "$(mounts)$(mounts covered)" ] || cd / # users of what is detached do not keep the directory busy
       ;;
+    restart)
+      deaths=$one since=$(date +%s) role=first
+      node=$(decoded "$two") program=$(decoded "$three")
+      node=${node%.} program=${program%.}
+      echo 0 >&7
+      exec 7<&-
+      ;;
+    replaced) exit 0 ;;
     gone) forget; exit 0 ;;
   esac
 done
+[ "$role" = first ] || exit 0
+if another; then
+  forget
+  exit 0
+fi
+exec 4<&- # the connection ends, and nobody waits for an answer any more
 [ -n "$path" ] || exit 0
 tries=100 absent=3
 [ "$by" = mount ] || [ -n "$device" ] || absent=20 # fusermount3 may not have mounted yet

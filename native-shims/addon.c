@@ -5,7 +5,7 @@
 	X(fuseReceive) X(fuseReply) X(fuseReplyReceive) X(fuseBackingOpen) X(fuseBackingClose)                        \
 	X(mount) X(umount) X(openTree) X(mountSetattr) X(fsopen) X(fsconfig) X(fsmount) X(moveMount)                  \
 	X(socketPair) X(receiveDescriptor)                                                                            \
-	X(close) X(closeRange) X(flock) X(duplicate) X(growTable) X(replace) X(setStatusFlags) X(poll)                \
+	X(close) X(closeRange) X(flock) X(duplicate) X(memoryFile) X(growTable) X(replace) X(setStatusFlags) X(poll)  \
 	X(openat2) X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                    \
 	X(nameToHandleAt) X(openByHandleAt) X(fileFlags) X(fileXattr) X(filesystemUuid) X(btrfsUuid)                  \
 	X(openat) X(mkdirat) X(mknodat) X(symlinkat) X(linkat) X(unlinkat) X(renameat2)                               \

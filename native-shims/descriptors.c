@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -84,16 +86,31 @@ SHIM(flock)
 	return reply(env, flock(fd, operation) < 0 ? -errno : 0);
 }
 
-/* duplicate(fd) -> another descriptor (close-on-exec) of the same open file, or -errno: fcntl(F_DUPFD_CLOEXEC). */
+/* duplicate(fd, least) -> another descriptor (close-on-exec) of the same open file, the lowest free one from least on,
+ * or -errno: fcntl(F_DUPFD_CLOEXEC). */
 SHIM(duplicate)
 {
-	struct args a = args_open(env, info, 1);
+	struct args a = args_open(env, info, 2);
 	int fd = arg_int(&a);
+	int least = arg_int(&a);
 
 	if (a.failed)
 		return reply(env, -a.failed);
-	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, least);
 	return reply(env, copy < 0 ? -errno : copy);
+}
+
+/* memoryFile(name) -> descriptor (close-on-exec) of an empty file in memory, or -errno: memfd_create(2). */
+SHIM(memoryFile)
+{
+	char name[NAME_MAX];
+	struct args a = args_open(env, info, 1);
+
+	arg_bytes_z(&a, name, sizeof name);
+	if (a.failed)
+		return reply(env, -a.failed);
+	int fd = memfd_create(name, MFD_CLOEXEC);
+	return reply(env, fd < 0 ? -errno : fd);
 }
 
 struct growth {

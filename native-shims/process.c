@@ -90,9 +90,9 @@ SHIM(execute)
 	return reply(env, -errno);
 }
 
-/* spawn(path, words: Uint8Array, fd, directory) -> process id, or -errno: posix_spawn(3), in a session of its own. fd
- * becomes its standard input and output, /dev/null its standard error, and directory its descriptor 3. Its end is not
- * reported. */
+/* spawn(path, words: Uint8Array, fd, kept: Int32Array) -> process id, or -errno: posix_spawn(3), in a session of its
+ * own. fd becomes its standard input and output, /dev/null its standard error, and kept its descriptors from 3 on, in
+ * this order; none of them may be below 3 + their number. Its end is not reported. */
 SHIM(spawn)
 {
 	char path[PATH_MAX], *argv[WORDS_MAX + 1];
@@ -104,7 +104,7 @@ SHIM(spawn)
 	arg_bytes_z(&a, path, sizeof path);
 	struct span words = arg_span(&a);
 	int fd = arg_int(&a);
-	int directory = arg_int(&a);
+	struct span kept = arg_array(&a, napi_int32_array);
 	if (!a.failed)
 		a.failed = split(words, argv);
 	if (a.failed)
@@ -114,7 +114,8 @@ SHIM(spawn)
 	posix_spawn_file_actions_init(&files);
 	posix_spawn_file_actions_adddup2(&files, fd, 0);
 	posix_spawn_file_actions_adddup2(&files, fd, 1);
-	posix_spawn_file_actions_adddup2(&files, directory, 3);
+	for (size_t i = 0; i < kept.len / sizeof(int32_t); i++)
+		posix_spawn_file_actions_adddup2(&files, ((int32_t *)kept.at)[i], 3 + i);
 	posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0);
 	int error = posix_spawn(&process, path, &files, &attributes, argv, environ);
 	posix_spawn_file_actions_destroy(&files);

@@ -98,10 +98,12 @@ export class FileOperations {
   }
 
   /**
-   * The data to read from. A file that the kernel opened itself is found and checked now. @returns DEFERRED only with `unique`
+   * The data to read from. A file that the kernel opened itself, or that an earlier process has opened, is found and checked now.
+   * @returns DEFERRED only with `unique`
    */
   private dataOf(nodeid: Nodeid, fh: number, unique?: Unique): Data | number {
-    if (fh !== 0 || !this.opensFilesItself) return this.files.get(fh) ?? -EBADF;
+    const isOpenHere = fh !== 0 || !this.opensFilesItself;
+    if (isOpenHere && !this.files.isEarlier(fh)) return this.files.get(fh) ?? -EBADF;
     const node = this.nodeOf(nodeid);
     if (node === undefined) return -ESTALE;
     const data = this.files.unopened(nodeid, node, unique);

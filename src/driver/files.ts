@@ -49,6 +49,8 @@ export interface FilesOptions {
   readonly verify?: 'open' | 'read' | undefined;
   /** Measures large files on other threads; without it, all files are measured at once on this one. */
   readonly measurer?: Measurer<OpenReply | number> | undefined;
+  /** The first handle to give; lower ones are those of earlier servers of the same mount. undefined: 1 */
+  readonly firstHandle?: number | undefined;
 }
 
 /** The limit for the block hashes of idle files, in bytes. */
@@ -73,12 +75,15 @@ export class Files {
     this.files.removeIdle();
     this.cacheCounts.holds(this.files);
   });
-  private nextHandle = 1;
+  private readonly firstHandle: number;
+  private nextHandle: number;
 
   constructor(overlay: Overlay, backing: Backing, options: FilesOptions) {
     this.overlay = overlay;
     this.backing = backing;
     this.options = options;
+    this.firstHandle = options.firstHandle ?? 1;
+    this.nextHandle = this.firstHandle;
     this.files = new KeptFiles(options.idleMax, IDLE_LEAVES_MAX, file => this.dispose(file));
     this.cacheCounts.holds(this.files);
   }
@@ -266,7 +271,7 @@ export class Files {
 
   private passThrough(file: File): void {
     if (file.backingId > 0) return;
-    file.backingId = this.backing.open(file.data);
+    file.backingId = this.backing.open(file.data, file.nodeid);
     if (file.backingId > 0) count(this.counters, FileCount.backings);
   }
 
@@ -318,6 +323,11 @@ export class Files {
     return (this.files.peek(nodeid)?.users ?? 0) > 0;
   }
 
+  /** Whether a handle may be one that an earlier server of this mount has given. */
+  isEarlier(handle: number): boolean {
+    return handle > 0 && handle < this.firstHandle;
+  }
+
   /** The data of an open file; undefined for an unknown handle. */
   get(handle: number): Data | undefined {
     return this.handles.get(handle)?.reads;
@@ -356,6 +366,7 @@ export class Files {
   drop(nodeid: Nodeid): void {
     const file = this.files.peek(nodeid);
     if (file?.users === 0) this.remove(file);
+    this.backing.forget(nodeid);
   }
 
   private remove(file: File): void {
@@ -370,7 +381,7 @@ export class Files {
 
   private dispose(file: File): void {
     if (file.backingId > 0) count(this.counters, FileCount.backings, -1);
-    this.backing.close(file.backingId);
+    this.backing.close(file.backingId, file.nodeid);
     file.data.close();
   }
 }

@@ -119,6 +119,10 @@ export class OverlayFilesystem implements Filesystem {
     this.nodes.holdsMerged = isHeld;
   }
 
+  get holdsMerged(): boolean {
+    return this.nodes.holdsMerged;
+  }
+
   /** The name is not cached: it may become a name of the tree again. */
   private lookupMerged(name: ByteString, out: Out): number {
     if (name !== MERGED_NAME) return -ENOENT;

@@ -54,7 +54,7 @@ export class Measurer<T> {
 
   private start(key: string, waiters: Waiter<T>[]): void {
     const { work } = waiters[0] as Waiter<T>;
-    const fd = must(native.duplicate(work.fd), 'the descriptor of an object'); // stays open until the job ends
+    const fd = must(native.duplicate(work.fd, 0), 'the descriptor of an object'); // stays open until the job ends
     const job: SharedMeasurement<T> = { key, waiters, controller: new AbortController(), grace: undefined };
     this.jobs.set(key, job);
     const ended = (outcome: Outcome): void => {

@@ -41,5 +41,7 @@ export interface DriverOptions {
   readonly noatime?: boolean;
   /** Restrictions of the layers that the mount does not apply. */
   readonly lifted?: readonly RestrictionFlag[];
+  /** Whether another process goes on with the mount when this one has died. */
+  readonly restart?: 'on' | 'off';
   readonly transport: 'dev' | 'uring' | 'fuse-native';
 }

@@ -3,7 +3,7 @@
 import { attributesChanged, type End } from '../fuse/device.ts';
 import { Dispatcher } from '../fuse/dispatch.ts';
 import type { Nodeid } from '../fuse/filesystem.ts';
-import { type Wanted, WRITE_BYTES_MAX } from '../fuse/init.ts';
+import { type InitResult, type Wanted, WRITE_BYTES_MAX } from '../fuse/init.ts';
 import { Session } from '../fuse/session.ts';
 import { traceTo } from '../fuse/trace.ts';
 import { type FuseRing, openRing } from '../fuse/uring.ts';
@@ -35,6 +35,7 @@ import { type CachePolicy, cachePolicy, memoryFor } from './cache.ts';
 import { wantsPassthrough } from './confinement.ts';
 import { Files, type OpenReply } from './files.ts';
 import { OverlayFilesystem } from './filesystem.ts';
+import type { Earlier, Lasting } from './lasting/earlier.ts';
 import { Measurer } from './measurer.ts';
 import { MERGED_NAME } from './nodes.ts';
 import type { DriverOptions } from './options.ts';
@@ -53,6 +54,8 @@ export interface Connected {
    * @returns the name of that directory
    */
   readonly holdMerged: (isHeld: boolean) => ByteString;
+  /** What another process needs to go on with the connection. */
+  readonly left: () => Earlier;
   /** Starts to serve. Settles with how the connection ended; rejects with ErrnoError if it cannot be served. */
   readonly serve: () => Promise<End>;
 }
@@ -142,15 +145,16 @@ export class OverlayServer {
   }
 
   /**
-   * Answers INIT, the first request of a mount.
+   * Answers INIT, the first request of a mount, unless an earlier server has.
    * @param fd its /dev/fuse
    * @param log gets a line for each event that users should know
    * @param trace gets a line for each message, with `debug`
+   * @param lasting if the connection is to outlive this process
    * @returns the connection, or how it ended if it ended before INIT
    */
-  connect(fd: number, log: (line: string) => void, trace: (line: string) => void): Connected | End {
+  connect(fd: number, log: (line: string) => void, trace: (line: string) => void, lasting?: Lasting): Connected | End {
     const { latency, ring } = this;
-    const { filesystem, files, writable } = this.filesystem(fd, log);
+    const { filesystem, files, writable } = this.filesystem(fd, log, lasting);
     const dispatcher = new Dispatcher(filesystem, {
       wanted: this.wanted(writable !== undefined),
       log,
@@ -158,7 +162,7 @@ export class OverlayServer {
     });
     const requestBytes = writable && WRITE_BYTES_MAX + MIN_READ_BUFFER;
     const session = new Session(fd, dispatcher, { log, latency, requestBytes }, ring);
-    const connection = session.begin();
+    const connection = lasting?.earlier ? resumed(session, filesystem, lasting.earlier) : session.begin();
     if (typeof connection === 'string') return connection;
     return {
       passthrough: writable ? LOWER_BY_PROCESS : connection.flags.has('PASSTHROUGH') || this.whyNoPassthrough(),
@@ -172,6 +176,7 @@ export class OverlayServer {
         filesystem.holdMerged(isHeld);
         return MERGED_NAME;
       },
+      left: () => ({ connection, holdsMerged: filesystem.holdsMerged }),
       serve: () => {
         // not earlier: a thread that waits for the kernel would delay the confinement of all threads
         runDeferred(() => reserveDescriptors(fd, this.descriptors));
@@ -189,6 +194,7 @@ export class OverlayServer {
       writes,
       handles: this.hasHandles,
       ioUring: this.ring !== undefined,
+      outlives: this.driver.restart === 'on',
       mapsIds: this.driver.idmap !== undefined,
     };
   }
@@ -197,13 +203,14 @@ export class OverlayServer {
     return this.isPrivileged && wantsPassthrough(this.driver);
   }
 
-  private filesystem(fd: number, log: (line: string) => void): Served {
+  private filesystem(fd: number, log: (line: string) => void, lasting: Lasting | undefined): Served {
     const { driver, overlay, isPrivileged } = this;
-    const backing = new Backing(fd, this.passesThrough, log);
+    const backing = new Backing(fd, this.passesThrough, log, lasting?.ledger);
     // lower files of a writable tree are read through the kernel's cache of pages, which stays right when they are copied up
     const files = new Files(overlay, this.roots ? new Backing(fd, false, log) : backing, {
       idleMax: this.idleFilesMax,
       verify: driver.verify,
+      firstHandle: lasting?.ledger.firstHandle,
       measurer: new Measurer<OpenReply | number>(new MeasurePool()),
     });
     const cache = cachePolicy(overlay, driver);
@@ -228,6 +235,13 @@ export class OverlayServer {
     if (driver.opens === 'none') return 'opens=none';
     return isPrivileged ? 'this kernel has no passthrough' : 'no passthrough without CAP_SYS_ADMIN';
   }
+}
+
+/** Goes on with a connection that an earlier server has left. */
+function resumed(session: Session, filesystem: OverlayFilesystem, { connection, holdsMerged }: Earlier): InitResult {
+  filesystem.holdMerged(holdsMerged);
+  session.resume(connection);
+  return connection;
 }
 
 /** Why layers below an upper one are not read by the kernel itself. */

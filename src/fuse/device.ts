@@ -142,6 +142,19 @@ function endOf(errno: number): End | undefined {
 const O_NONBLOCK = 0o4000;
 const POLLIN = 1;
 
+/**
+ * Has the kernel send again what was read from the connection and not answered.
+ * @param fd /dev/fuse of the mount
+ * @returns 0 or a negative errno
+ */
+export function resendRequests(fd: number): number {
+  const header = new Uint8Array(OutHeader.SIZE);
+  const fields = new DataView(header.buffer);
+  fields.setUint32(OutHeader.len, header.length, true);
+  fields.setInt32(OutHeader.error, Notify.RESEND, true);
+  return Math.min(native.fuseReply(fd, header, header.length), 0);
+}
+
 const message = new Uint8Array(OutHeader.SIZE + NotifyInvalInodeOut.SIZE);
 const view = new DataView(message.buffer);
 

@@ -169,6 +169,12 @@ export class Dispatcher {
     return replyLength;
   }
 
+  /** Takes the result of INIT, which another process may have answered. */
+  resume(connection: InitResult): void {
+    this.connection = connection;
+    this.filesystem.init?.(connection);
+  }
+
   /** Turns the reply to the last request into EIO, for a reply that the kernel refused. Returns its size. */
   fail(): number {
     return this.now.seal(-EIO);
@@ -219,8 +225,8 @@ export class Dispatcher {
   private init(bodyBytes: number, out: Out): number {
     const { bytes } = this.request;
     const body = new DataView(bytes.buffer, bytes.byteOffset + InHeader.SIZE, bodyBytes);
-    this.connection = negotiate(body, out.view, this.options.wanted);
-    if (this.connection) this.filesystem.init?.(this.connection);
+    const connection = negotiate(body, out.view, this.options.wanted);
+    if (connection) this.resume(connection);
     return InitOut.SIZE;
   }
 }

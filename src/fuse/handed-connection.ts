@@ -3,9 +3,11 @@
  * does that for programs that are to have no privileges. Its mount may be in another mount namespace, or attached nowhere yet.
  */
 import { fstatSync, readFileSync } from 'node:fs';
+import { O_DIRECTORY, O_PATH, openIn } from '../sys/beneath.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
-import { EBADF, EINVAL, ENOTCONN, EPERM, ErrnoError, errnoText } from '../sys/errno.ts';
+import { EBADF, EINVAL, ENOTCONN, EPERM, ErrnoError, errnoText, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
+import { AT_FDCWD } from '../sys/statx.ts';
 import { MountPlace } from './mount-point.ts';
 import { isOnTop, type Mount, readMounts } from './mountinfo.ts';
 
@@ -22,11 +24,11 @@ export class HandedConnection {
   /** Descriptor of the directory that holds its mount point, or of the root directory. */
   readonly directory: number;
 
-  private constructor(fd: number, shown: ByteString) {
+  private constructor(fd: number, shown: ByteString, mount: Mount | undefined, directory: number) {
     this.fd = fd;
     this.shown = shown;
-    this.mount = mountOf(fd);
-    this.directory = MountPlace.at(this.mount?.path ?? '/').directory;
+    this.mount = mount;
+    this.directory = directory;
   }
 
   /** The descriptor that a mount point names; -1 if it is spelled as a path. */
@@ -41,7 +43,10 @@ export class HandedConnection {
     const shown = `mount point ${printable(path)}`;
     try {
       const stat = fstatSync(fd);
-      if (stat.isCharacterDevice() && stat.rdev === FUSE_DEVICE) return new HandedConnection(fd, path);
+      if (stat.isCharacterDevice() && stat.rdev === FUSE_DEVICE) {
+        const mount = mountOf(fd);
+        return new HandedConnection(fd, path, mount, MountPlace.at(mount?.path ?? '/').directory);
+      }
     } catch (error) {
       const { errno = -EBADF } = error as NodeJS.ErrnoException;
       throw new ErrnoError(-errno, `${shown}: ${errnoText(errno)}`);
@@ -57,6 +62,15 @@ export class HandedConnection {
       if (!(error instanceof ErrnoError) || error.errno !== EPERM) throw error;
       throw new ErrnoError(ENOTCONN, `${printable(this.shown)}: it is not mounted`);
     }
+  }
+
+  /**
+   * A connection that an earlier process has served.
+   * @param mount its mount, where that could see it. The current directory is the one that holds its mount point.
+   */
+  static resumed(fd: number, mount: Mount | undefined): HandedConnection {
+    const directory = must(openIn(AT_FDCWD, '.', O_PATH | O_DIRECTORY, 0), 'the directory of the mount point');
+    return new HandedConnection(fd, mount?.path ?? `/dev/fd/${fd}`, mount, directory);
   }
 
   /** Closes the directory, not the connection. */

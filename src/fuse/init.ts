@@ -70,6 +70,8 @@ export interface Wanted {
   readonly writes?: boolean;
   /** File handles stay valid after the kernel has forgotten their inodes: LOOKUP of "." and ".." is answered. */
   readonly handles?: boolean;
+  /** Another process may go on with the connection when this one ends. */
+  readonly outlives?: boolean;
   /** The mount may show other owners than the filesystem has: the kernel no longer says who asks. */
   readonly mapsIds?: boolean;
 }
@@ -117,6 +119,7 @@ const accepted: ReadonlyMap<InitFlagName, When> = new Map<InitFlagName, When>([
   ['PASSTHROUGH', wanted => wanted.passthroughDepth > 0],
   ['OVER_IO_URING', wanted => wanted.ioUring === true],
   ['ALLOW_IDMAP', wanted => wanted.mapsIds === true],
+  ['HAS_RESEND', wanted => wanted.outlives === true], // sends requests again that were read and not answered
   ['EXPORT_SUPPORT', wanted => wanted.handles === true],
   ['NO_EXPORT_SUPPORT', wanted => wanted.handles !== true], // else handles become stale when the kernel forgets the inode
 ]);

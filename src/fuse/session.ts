@@ -1,6 +1,7 @@
 /** Serves a connection over /dev/fuse or io_uring, whichever INIT agreed on. */
+import { must } from '../sys/errno.ts';
 import { betweenEvents } from '../sys/event-loop.ts';
-import { Device, type End, type SessionOptions } from './device.ts';
+import { Device, type End, resendRequests, type SessionOptions } from './device.ts';
 import type { Dispatcher } from './dispatch.ts';
 import type { InitResult } from './init.ts';
 import { type FuseRing, UringSession } from './uring.ts';
@@ -39,6 +40,12 @@ export class Session {
   begin(): InitResult | End {
     const end = this.device.begin();
     return end ?? (this.dispatcher.connection as InitResult);
+  }
+
+  /** Goes on with a connection whose INIT another process has answered, which did not answer all that it had read. */
+  resume(connection: InitResult): void {
+    this.dispatcher.resume(connection);
+    must(resendRequests(this.fd), '/dev/fuse');
   }
 
   /** Serves until the connection ends, then destroys the filesystem. Rejects with ErrnoError if it cannot be served. */

@@ -141,7 +141,7 @@ export class UpperLayer extends AufsLayer {
    */
   unnamed(parent: Inode, fd: number, shown: ByteString = ''): Inode {
     const inode = this.objects.named(parent as DirInode, shown, fd);
-    inode.keptFd = must(native.duplicate(fd), 'dup');
+    inode.keptFd = must(native.duplicate(fd, 0), 'dup');
     return inode;
   }
 

@@ -8,16 +8,21 @@ export interface Call {
   readonly called: string;
   /** The descriptor on which bin/lowerdata waits for the exit status of this process, the daemon; undefined if it is none. */
   readonly channel: number | undefined;
+  /** In a daemon that goes on with a mount: how many have died in quick succession; undefined in all others. */
+  readonly deaths: number | undefined;
   readonly args: readonly ByteString[];
 }
 
-/** Parses the arguments of this process: `[--called NAME] [--daemon DESCRIPTOR] ARGUMENT...`. */
+/** Parses the arguments of this process: `[--called NAME] [--resume DEATHS | [--daemon DESCRIPTOR] ARGUMENT...]`. */
 export function readCall(): Call {
   const args = argumentBytes();
   const [, name = process.argv[1] ?? ''] = args[0] === '--called' ? args.splice(0, 2) : [];
+  const [, deaths] = args[0] === '--resume' ? args.splice(0, 2) : [];
   const [, channel] = args[0] === '--daemon' ? args.splice(0, 2) : [];
-  return { called: basename(name), channel: channel === undefined ? undefined : Number(channel), args };
+  return { called: basename(name), channel: numberIn(channel), deaths: numberIn(deaths), args };
 }
+
+const numberIn = (word: ByteString | undefined): number | undefined => (word === undefined ? undefined : Number(word));
 
 /** The arguments after the script, as byte strings. Node.js decodes arguments as UTF-8, which loses all other bytes. */
 function argumentBytes(): ByteString[] {

@@ -14,6 +14,8 @@ import type { MountOrder } from './live/order.ts';
 import { StopRequests } from './live/stop-requests.ts';
 import { openServer, whyUnconfined } from './live/transport.ts';
 import { LimitedLog } from './log-limit.ts';
+import { FUSE_FD } from './restart/handover.ts';
+import { handoverOf, leaveTo } from './restart/leave.ts';
 import { stackFinding } from './stack-finding.ts';
 import { recordedLayers, StateFile } from './state.ts';
 import { connectSupervisor, notifySupervisor } from './supervisor.ts';
@@ -43,9 +45,12 @@ export async function serveMount(
   const limited = new LimitedLog(log);
   connectSupervisor();
   if (whyUnconfined(order.plan) === undefined) boundPrograms();
-  const watcher = new Watcher(mounter(), order.mountpoint.directory); // without a mount it ends with this process
-  const server = await openServer(order.plan, limited.say);
-  const layers = recordedLayers(order.plan.stack);
+  const { plan, resumed } = order;
+  // without a mount it ends with this process
+  const watcher = new Watcher(mounter(), order.mountpoint.directory, resumed?.handover.descriptors(FUSE_FD));
+  const server = await openServer(plan, limited.say);
+  const layers = resumed?.record.layers ?? recordedLayers(plan.stack);
+  const handover = handoverOf(order, server.overlay);
   const finding = stackFinding(server.overlay);
   for (const fd of order.inherited) native.close(fd);
   order.leaveDirectory();
@@ -54,16 +59,19 @@ export async function serveMount(
   const requests = new StopRequests(log);
   const state = new StateFile();
   serveLive(state.socket, () => mount.safety.counters);
-  const mount = await LiveMount.make(order, server, watcher, state);
+  const mount = await LiveMount.make(order, server, watcher, state, handover);
   const { protection, confinement } = mount.safety;
   process.on('SIGUSR1', () => logNumbers(mount, log));
   const shown = printable(mount.seen?.path ?? order.mountpoint.shown);
   if (mount.seen) {
-    const { transport } = order.plan.driver;
-    state.write({ ...placeOf(mount.seen), ...layers, transport, protection, confinement, finding: finding ?? null });
-    await watcher.look();
+    const { transport } = plan.driver;
+    const startedAt = resumed?.record.startedAt ?? Date.now();
+    const place = { ...placeOf(mount.seen), startedAt };
+    state.write({ ...place, ...layers, transport, protection, confinement, finding: finding ?? null });
+    if (!resumed) await watcher.look();
   }
   requests.attend(mount);
+  if (handover) leaveTo(watcher, handover, mount, { order, layers, overlay: server.overlay });
   ready({ safety: `${protectionText(protection)}; ${confinementText(confinement)}`, finding });
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${shown} is mounted`);
   const end = await Promise.race([server.ended, requests.abandoned]);
@@ -76,7 +84,7 @@ export async function serveMount(
   return 1;
 }
 
-const placeOf = ({ device, path, source }: Mount) => ({ device, mountpoint: path, source, startedAt: Date.now() });
+const placeOf = ({ device, path, source }: Mount) => ({ device, mountpoint: path, source });
 
 function logNumbers({ safety }: LiveMount, log: (line: string) => void): void {
   try {

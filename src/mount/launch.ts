@@ -38,7 +38,7 @@ export function startInBackground(kept: number): void {
 
 /** Makes a descriptor inheritable: Node.js marks all descriptors close-on-exec, even stdin, stdout and stderr. */
 function inherit(fd: number): void {
-  const copy = native.duplicate(fd);
+  const copy = native.duplicate(fd, 0);
   if (copy < 0) return; // it was closed already
   native.replace(copy, fd);
   native.close(copy);

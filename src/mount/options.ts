@@ -110,7 +110,16 @@ function seconds(what: string, ...fields: ('entryTimeout' | 'attrTimeout' | 'neg
 }
 
 function choice<
-  K extends 'confine' | 'latency' | 'nfsExport' | 'opens' | 'passthrough' | 'statfs' | 'transport' | 'verify',
+  K extends
+    | 'confine'
+    | 'latency'
+    | 'nfsExport'
+    | 'opens'
+    | 'passthrough'
+    | 'restart'
+    | 'statfs'
+    | 'transport'
+    | 'verify',
 >(field: K, values: readonly (DriverOptions[K] & string)[], what: string): MountOption {
   return valued(values, what, ({ driver }, value, key) => {
     const found = values.find(known => known === value);
@@ -254,6 +263,9 @@ const DENTRY_CACHE =
   'names that this process remembers the lookup of, at 600 bytes each; 0: none; default: 65536; one image alone needs none';
 const CONFINE =
   'whether the process of the mount gives up all that serving does not need, as far as the kernel can do that';
+const RESTART =
+  '`on`: another process goes on with the mount if the first one dies; users wait for a moment, and open files stay open; for one ' +
+  'image above data-only layers, in the background, from Linux 6.9 on';
 const NOACL =
   'POSIX access control lists do not count; in mounts by fusermount3 with a directory layer it spares users who do not own the ' +
   'root a message for each path: the kernel asks for the list of the root each time';
@@ -306,6 +318,7 @@ export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteSt
   ['nfs_export', choice('nfsExport', ['on', 'off'], NFS_EXPORT)],
   ['latency', common('low: no CPU sleeps between requests', choice('latency', ['normal', 'low'], LATENCY))],
   ['confine', choice('confine', ['auto', 'off'], CONFINE)],
+  ['restart', choice('restart', ['on', 'off'], RESTART)],
   [
     'transport',
     common('read /dev/fuse, or use io_uring (uring)', choice('transport', ['dev', 'uring', 'fuse-native'], TRANSPORT)),

@@ -131,6 +131,8 @@ function finish(draft: Draft, input: PlanInput): MountPlan {
   else if (keys !== undefined) throw new ErrnoError(EINVAL, 'option keys: goes with signature, which they are for');
   if (driver.opens === 'none' && driver.passthrough === 'on')
     throw new ErrnoError(EINVAL, 'option opens=none: excludes passthrough=on, which needs the data at open');
+  if (driver.restart === 'on' && driver.transport !== 'dev')
+    throw new ErrnoError(EINVAL, `option restart=on: not with transport=${driver.transport}`);
   const { index, upperdir } = stack.given;
   if (index !== undefined && upperdir === undefined) withoutEffect.push('index');
   if (driver.nfsExport === 'on') stack.given.index ??= true; // as in the kernel

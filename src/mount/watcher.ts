@@ -8,6 +8,8 @@
  *     mounted DEVICE NUMBER =SOURCE BY STATE  counts once; NUMBER is DEVICE as st_dev, SOURCE as mountinfo spells it
  *     look                     -> one line: seen, when the attributes of the root have been requested
  *     unmount [-l [dead]]      -> one line: unmounted, busy, or the error. dead: only if it is dead; served, if it is not
+ *     restart DEATHS NODE PROGRAM  from now on, another daemon is started when this one dies; see restart/handover.ts
+ *     replaced                 another shell watches the mount; this one ends
  *     gone                     the mount is gone; the shell ends
  */
 import { read, readFileSync, writeSync } from 'node:fs';
@@ -29,27 +31,63 @@ const script = join(packageDirectory, 'bin', 'watcher.sh');
 
 export class Watcher {
   /** Whether the shell was started. Without it the mount works, but nothing unmounts it if the daemon dies. */
-  readonly isThere: boolean;
+  isThere: boolean;
+  private readonly by: Mounter;
+  private readonly directory: number;
+  private readonly text = readFileSync(script, 'latin1');
   /** A socket whose other end is the shell's standard input and output. */
-  private readonly fd: number;
+  private fd: number;
+  /** The lines that tell a shell about the mount. */
+  private readonly told: string[] = [];
   /** Lines from the shell, once a request has been sent. */
   private lines: AsyncIterator<string> | undefined;
 
-  /** @param directory descriptor of the directory that holds the mount point */
-  constructor(by: Mounter, directory: number) {
-    const text = readFileSync(script, 'latin1');
+  /**
+   * @param directory descriptor of the directory that holds the mount point
+   * @param kept descriptors for the next daemon, in a later daemon of a mount; the shell does nothing before `restart`
+   */
+  constructor(by: Mounter, directory: number, kept?: readonly number[]) {
+    this.by = by;
+    this.directory = directory;
+    [this.fd, this.isThere] = this.start(kept ?? [], kept !== undefined);
+  }
+
+  /** Starts a shell. @returns the socket, and whether it was started */
+  private start(kept: readonly number[], isLater: boolean): [number, boolean] {
     const pair = new Int32Array(2);
     must(native.socketPair(pair), 'socketpair');
     const [ours = -1, theirs = -1] = pair;
-    const words = ['sh', '-fc', text, 'lowerdata-watcher', by].map(word => `${word}\0`).join('');
-    this.isThere = native.spawn('/bin/sh', bufferOf(words), theirs, directory) > 0;
-    native.close(theirs);
-    this.fd = ours;
+    const words = ['sh', '-fc', this.text, 'lowerdata-watcher', this.by, isLater ? 'later' : 'first'];
+    const passed = Int32Array.from([this.directory, ...kept], (fd, _, least = 3 + kept.length + 1) =>
+      must(native.duplicate(fd, least), 'dup'),
+    );
+    const process = native.spawn('/bin/sh', bufferOf(words.map(word => `${word}\0`).join('')), theirs, passed);
+    for (const fd of [theirs, ...passed]) native.close(fd);
+    return [ours, process > 0];
+  }
+
+  /**
+   * Has a shell hold the descriptors that another daemon needs. It takes the place of the first one. Must be called before the
+   * directory of the mount point is closed.
+   */
+  keep(descriptors: readonly number[]): void {
+    const [fd, isThere] = this.start(descriptors, false);
+    if (!isThere) throw new ErrnoError(EIO, 'option restart=on: /bin/sh cannot be started');
+    this.say('replaced');
+    native.close(this.fd);
+    [this.fd, this.isThere] = [fd, isThere];
+    for (const line of this.told) this.say(line);
+  }
+
+  /** Has the shell start another daemon when this one dies. @param deaths how many have died in quick succession */
+  restart(deaths: number, node: string, program: string): void {
+    const [first, second] = [node, program].map(path => encodePath(byteStringFromText(path)));
+    this.say(`restart ${deaths} ${first} ${second}`);
   }
 
   /** Must be called before the mount is made. */
   mounting(point: Pick<MountPoint, 'shown' | 'mountId'>): void {
-    this.say(`mounting ${encodePath(point.shown)} ${point.mountId ?? 0}`);
+    this.tell(`mounting ${encodePath(point.shown)} ${point.mountId ?? 0}`);
   }
 
   /**
@@ -57,7 +95,12 @@ export class Watcher {
    * @param stateFile removed with the mount, together with the socket beside it; '' for none
    */
   mounted({ device, spelledSource }: Mount, by: Mounter, stateFile: string): void {
-    this.say(`mounted ${device} ${statDevice(device)} =${spelledSource} ${by} ${byteStringFromText(stateFile)}`);
+    this.tell(`mounted ${device} ${statDevice(device)} =${spelledSource} ${by} ${byteStringFromText(stateFile)}`);
+  }
+
+  private tell(line: string): void {
+    this.told.push(line);
+    this.say(line);
   }
 
   /**

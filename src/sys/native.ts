@@ -54,8 +54,10 @@ export interface Native {
   closeRange(first: number, last: number, flags: number): number;
   /** flock(2). */
   flock(fd: number, operation: number): number;
-  /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file. */
-  duplicate(fd: number): number;
+  /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file, the lowest free one from `least` on. */
+  duplicate(fd: number, least: number): number;
+  /** memfd_create(2): an empty file in memory, which ends with its last descriptor. */
+  memoryFile(name: ByteString): number;
   /** Gives the kernel's table of this process's descriptors `count` places, later and on another thread. */
   growTable(fd: number, count: number): number;
   /** dup3(2): `target` becomes another descriptor of the open file `fd`, which child processes inherit. */
@@ -208,10 +210,11 @@ export interface Native {
    */
   execute(path: ByteString, words: Uint8Array): number;
   /**
-   * posix_spawn(3): starts a program in a session of its own. `fd` becomes its standard input and output, and `directory` its
-   * descriptor 3; it has no standard error. Returns its process ID. Its exit is not reported.
+   * posix_spawn(3): starts a program in a session of its own. `fd` becomes its standard input and output, and `kept` its
+   * descriptors from 3 on, none of which may be below 3 + their number; its standard error is /dev/null. Returns its process ID.
+   * Its exit is not reported.
    */
-  spawn(path: ByteString, words: Uint8Array, fd: number, directory: number): number;
+  spawn(path: ByteString, words: Uint8Array, fd: number, kept: Int32Array): number;
   /** setsid(2): a terminal sends no more signals to this process. */
   setsid(): number;
   /** _exit(2): ends the process at once, even while a thread blocks in a system call. */

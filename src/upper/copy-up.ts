@@ -89,7 +89,7 @@ function copyVerified(upper: Upper, node: UpperNode, to: number): void {
   if (typeof data === 'number') throw upper.failure(-EIO, node, 'no data for the copy-up of');
   try {
     copyData(data, to, node.top.sizeBytes);
-    const duplicate = native.duplicate(to);
+    const duplicate = native.duplicate(to, 0);
     if (duplicate < 0) throw upper.failure(duplicate, node, 'copy-up of');
     const copy = new FileData(duplicate, data.place, '(copied)');
     try {

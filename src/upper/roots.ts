@@ -163,8 +163,8 @@ function onOneMount(upper: Named, work: Named, noatime: boolean): Roots {
     return { upper: first, work: second, isClone: true };
   for (const fd of [first, second]) if (fd !== undefined && fd >= 0) native.close(fd);
   return {
-    upper: must(native.duplicate(upper.fd), 'dup'),
-    work: must(native.duplicate(work.fd), 'dup'),
+    upper: must(native.duplicate(upper.fd, 0), 'dup'),
+    work: must(native.duplicate(work.fd, 0), 'dup'),
     isClone: false,
   };
 }

@@ -3,6 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { Backing } from '../../src/driver/backing.ts';
+import { FIRST_NODEID as FIRST } from '../../src/driver/nodes.ts';
+import type { Nodeid } from '../../src/fuse/filesystem.ts';
 import { FileData } from '../../src/layers/file-data.ts';
 import type { Data } from '../../src/layers/layer.ts';
 import { scratch } from '../fixtures/layers.ts';
@@ -38,11 +40,11 @@ t.test('passthrough', { skip: withoutFuse }, async t => {
   ] as const) {
     const log: string[] = [];
     const backing = new Backing(session, enabled, line => void log.push(line));
-    const ids = asked.map(one => backing.open(one));
+    const ids = asked.map(one => backing.open(one, FIRST as Nodeid));
     t.same(new Set(ids), new Set([0]), `${rule}: reads come to us`);
     t.equal(log.length, lines, rule);
     if (lines > 0) t.match(log[0], /no passthrough: Operation not permitted/);
-    for (const id of ids) backing.close(id);
+    for (const id of ids) backing.close(id, FIRST as Nodeid);
   }
 });
 t.end();

@@ -148,7 +148,7 @@ t.test('poll and duplicate', async t => {
   fs.writeSync(here, 'b');
   t.equal(native.poll(pair, POLLIN, -1), 2, 'all that are ready are counted');
 
-  const copy = native.duplicate(here);
+  const copy = native.duplicate(here, 0);
   t.ok(copy !== here && closesOnExec(copy), 'another descriptor');
   native.close(here);
   const byte = Buffer.alloc(1);

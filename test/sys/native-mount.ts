@@ -215,7 +215,7 @@ t.test('execute becomes the program, in the same process', async t => {
     const { native } = await import(${url});
     process.env.ADDED = 'to the environment';
     console.log(process.pid);
-    native.replace(native.duplicate(1), 1); // Node.js has marked it to be closed
+    native.replace(native.duplicate(1, 0), 1); // Node.js has marked it to be closed
     const words = ['name', '-c', 'echo $$ "$0" "$1" "$ADDED"', 'a word', '\\xff'].map(word => word + '\\0').join('');
     native.execute('/bin/sh', Buffer.from(words, 'latin1'));`;
   const args = ['--input-type=module', '-e', program];

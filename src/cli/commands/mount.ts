@@ -68,6 +68,7 @@ export async function run(
   if (typeof plan === 'number') return plan;
   const { driver } = plan;
   const staysHere = flags.foreground || flags.fake || driver.debug;
+  if (staysHere && driver.restart === 'on' && !flags.fake) return refuseRestart();
   const handed = HandedConnection.descriptorIn(target);
   if (!staysHere) (await import('../../mount/launch.ts')).startInBackground(handed);
   if (flags.verbose || driver.debug) printIgnoredOptions(plan);
@@ -77,6 +78,11 @@ export async function run(
   };
   const given = { plan, inherited: inherited.filter(fd => fd !== handed) };
   return reporting(MOUNT_FAILED, () => mount(given, target, flags, ready, wording), wording);
+}
+
+function refuseRestart(): number {
+  complain('option restart=on: not in the foreground, where the program that has started this one can restart it');
+  return WRONG_CALL;
 }
 
 function changeMount(target: ByteString, { options, fake, verbose }: MountCommandFlags): Promise<number> {

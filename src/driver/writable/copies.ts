@@ -100,7 +100,7 @@ export class LargeCopies<T> {
         return;
       }
       copyUp(upper, node.place.parent, 'attributes');
-      copyUp(upper, node, 'data', { name, fd: must(native.duplicate(fd), 'dup') });
+      copyUp(upper, node, 'data', { name, fd: must(native.duplicate(fd, 0), 'dup') });
     };
     return { fd, done, failed };
   }

@@ -85,7 +85,7 @@ export class UpperFiles {
    * @param isMappable whether the handle is for reading and writing
    */
   grant(file: UpperFile, isCached: boolean, isMappable: boolean): OpenReply {
-    if (file.handles === 0 && !isCached) file.backingId = this.backing.open(file);
+    if (file.handles === 0 && !isCached) file.backingId = this.backing.open(file, file.nodeid);
     const { backingId, nodeid } = file;
     file.handles++;
     const handle = this.next++;
@@ -145,7 +145,7 @@ export class UpperFiles {
   private close(file: UpperFile): void {
     this.files.delete(file.nodeid);
     file.node.openFd = -1;
-    if (file.backingId > 0) this.backing.close(file.backingId);
+    if (file.backingId > 0) this.backing.close(file.backingId, file.nodeid);
     native.close(file.fd);
   }
 

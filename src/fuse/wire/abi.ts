@@ -269,7 +269,7 @@ export const InterruptIn = {
 } as const;
 
 /** `error` in the OutHeader of a notification, whose `unique` is 0. */
-export const Notify = { INVAL_INODE: 2 } as const;
+export const Notify = { INVAL_INODE: 2, RESEND: 7 } as const;
 
 /** struct fuse_notify_inval_inode_out. */
 export const NotifyInvalInodeOut = {

@@ -1,4 +1,5 @@
 /** A mount that is served, and how it is unmounted. */
+import type { Earlier } from '../../driver/lasting/earlier.ts';
 import { HandedConnection } from '../../fuse/handed-connection.ts';
 import { type Mounter, mounter, unmountFuse } from '../../fuse/mount.ts';
 import type { MountPoint } from '../../fuse/mount-point.ts';
@@ -6,31 +7,52 @@ import { isOnTop, isSame, type Mount, MountTable } from '../../fuse/mountinfo.ts
 import { printable } from '../../sys/bytes.ts';
 import { EIO, ErrnoError } from '../../sys/errno.ts';
 import type { MountPlan } from '../plan.ts';
+import type { Handover } from '../restart/handover.ts';
 import type { StateFile } from '../state.ts';
 import type { Watcher } from '../watcher.ts';
 import type { MountOrder } from './order.ts';
-import type { Mounted, Safety, Server } from './transport.ts';
+import type { Kept, Mounted, Safety, Server } from './transport.ts';
+
+interface Made {
+  readonly safety: Safety;
+  readonly left: Earlier | undefined;
+}
 
 /** A mount that this process serves. */
 export class LiveMount {
   /** The mount as it first appeared in mountinfo; undefined if this process cannot see it. */
   readonly seen: Mount | undefined;
   readonly safety: Safety;
+  /** What another process needs to go on with it; undefined if none can. */
+  readonly left: Earlier | undefined;
   private readonly watcher: Watcher;
   private readonly by: Mounter;
   private readonly table: MountTable;
 
-  private constructor(seen: Mount | undefined, table: MountTable, watcher: Watcher, by: Mounter, safety: Safety) {
+  private constructor(seen: Mount | undefined, table: MountTable, watcher: Watcher, by: Mounter, made: Made) {
     this.seen = seen;
     this.table = table;
-    this.safety = safety;
+    this.safety = made.safety;
+    this.left = made.left;
     this.watcher = watcher;
     this.by = by;
   }
 
-  static make({ plan, mountpoint }: MountOrder, ...rest: [Server, Watcher, StateFile]): Promise<LiveMount> {
-    if (mountpoint instanceof HandedConnection) return LiveMount.adopt(mountpoint, ...rest);
-    return LiveMount.mount(plan, mountpoint, ...rest);
+  /** @param handover for the daemon that goes on with the mount when this one dies; undefined if none will */
+  static make(
+    { plan, mountpoint, resumed }: MountOrder,
+    server: Server,
+    watcher: Watcher,
+    state: StateFile,
+    handover?: Handover,
+  ): Promise<LiveMount> {
+    const kept: Kept = {
+      isWatched: watcher.isThere,
+      lasting: handover,
+      connected: fd => void (handover && !resumed && watcher.keep(handover.descriptors(fd))),
+    };
+    if (mountpoint instanceof HandedConnection) return LiveMount.adopt(mountpoint, server, watcher, state, kept);
+    return LiveMount.mount(plan, mountpoint, server, watcher, state, kept);
   }
 
   private static async adopt(
@@ -38,6 +60,7 @@ export class LiveMount {
     server: Server,
     watcher: Watcher,
     state: StateFile,
+    kept: Kept,
   ): Promise<LiveMount> {
     const { mount: seen, shown } = handed;
     if (seen) {
@@ -45,8 +68,9 @@ export class LiveMount {
       watcher.mounted(seen, mounter(), state.path); // if this fails, the watcher removes what is dead then
     } else state.remove(); // nobody could unmount it by its path
     handed.close();
-    const { by, safety } = await server.adopt(handed, watcher.isThere || seen === undefined);
-    if (safety) return new LiveMount(seen, new MountTable(), watcher, by, safety);
+    const isWatched = watcher.isThere || seen === undefined;
+    const { by, safety, left } = await server.adopt(handed, { ...kept, isWatched });
+    if (safety) return new LiveMount(seen, new MountTable(), watcher, by, { safety, left });
     throw new ErrnoError(EIO, `${printable(shown)}: ${await server.ended} before it answered`);
   }
 
@@ -56,19 +80,20 @@ export class LiveMount {
     server: Server,
     watcher: Watcher,
     state: StateFile,
+    kept: Kept,
   ): Promise<LiveMount> {
     const covered = mountpoint.mountId;
     watcher.mounting(mountpoint);
     const table = new MountTable();
     let mounted: Mounted;
     try {
-      mounted = await server.mount(mountpoint, plan.fuse, watcher.isThere);
+      mounted = await server.mount(mountpoint, plan.fuse, kept);
     } catch (error) {
       await watcher.gone();
       state.remove();
       throw error;
     }
-    const { by, safety } = mounted;
+    const { by, safety, left } = mounted;
     const id = mountpoint.mountId;
     const seen = id === covered ? undefined : table.read().find(mount => mount.id === id);
     for (const descriptors of [mountpoint.release, mountpoint.close]) descriptors.call(mountpoint);
@@ -76,7 +101,7 @@ export class LiveMount {
       const shown = printable(mountpoint.shown);
       if (seen === undefined) throw new ErrnoError(EIO, `${shown}: mounted, but not in mountinfo`);
       watcher.mounted(seen, by, state.path);
-      if (safety) return new LiveMount(seen, table, watcher, by, safety);
+      if (safety) return new LiveMount(seen, table, watcher, by, { safety, left });
       throw new ErrnoError(EIO, `${shown}: ${await server.ended} before it answered`);
     } catch (error) {
       if (await takeAway(watcher, seen, by, true).catch(() => false)) await watcher.gone();

@@ -2,6 +2,15 @@
 import type { HandedConnection } from '../../fuse/handed-connection.ts';
 import type { MountPoint } from '../../fuse/mount-point.ts';
 import type { MountPlan } from '../plan.ts';
+import type { Handover, MountRecord } from '../restart/handover.ts';
+
+/** What an earlier daemon has left. */
+export interface Resumed {
+  readonly handover: Handover;
+  readonly record: MountRecord;
+  /** How many daemons have died in quick succession. */
+  readonly deaths: number;
+}
 
 /** A mount for one daemon to make. */
 export interface MountOrder {
@@ -12,4 +21,6 @@ export interface MountOrder {
   readonly inherited: readonly number[];
   /** Called once the layers are open: from then on, no path is relative to the working directory. */
   readonly leaveDirectory: () => void;
+  /** Absent for the first daemon of the mount. */
+  readonly resumed?: Resumed;
 }

@@ -2,6 +2,7 @@
 import { writeSync } from 'node:fs';
 import type { ActivityCounters } from '../../driver/activity.ts';
 import { type Confinement, confinementObstacle, Limits } from '../../driver/confinement.ts';
+import type { Earlier, Lasting } from '../../driver/lasting/earlier.ts';
 import { type Protection, protectionOf } from '../../driver/protection.ts';
 import type { Restriction } from '../../driver/restrictions.ts';
 import { type Connected, OverlayServer } from '../../driver/server.ts';
@@ -30,19 +31,28 @@ export interface Server {
   readonly overlay: Overlay;
   /** Resolves with how the connection ended, or with the error that ended the server. */
   readonly ended: Promise<string>;
-  /**
-   * Mounts, and serves from then on. Throws ErrnoError and then leaves nothing behind.
-   * @param watched whether the watcher can unmount, so that this process may give up the right to
-   */
-  mount(mountpoint: MountPoint, options: FuseMountOptions, watched: boolean): Promise<Mounted>;
+  /** Mounts, and serves from then on. Throws ErrnoError and then leaves nothing behind. */
+  mount(mountpoint: MountPoint, options: FuseMountOptions, kept: Kept): Promise<Mounted>;
   /** Serves a mount that another program has made. Throws ErrnoError if it cannot be served. */
-  adopt(handed: HandedConnection, watched: boolean): Promise<Mounted>;
+  adopt(handed: HandedConnection, kept: Kept): Promise<Mounted>;
+}
+
+/** What stays when this process gives up its rights, or dies. */
+export interface Kept {
+  /** Whether the watcher can unmount, so that this process may give up the right to. */
+  readonly isWatched: boolean;
+  /** With `restart=on`. */
+  readonly lasting?: Lasting | undefined;
+  /** Called with /dev/fuse of the new connection while this process has all its rights. */
+  readonly connected: (fd: number) => void;
 }
 
 export interface Mounted {
   readonly by: Mounter;
   /** undefined if the connection ended before INIT. */
   readonly safety: Safety | undefined;
+  /** What another process needs to go on with the connection. */
+  readonly left?: Earlier;
 }
 
 /** The reason why the daemon is not confined, regardless of the kernel; undefined if it may be. */
@@ -111,7 +121,7 @@ class OwnServer implements Server {
   }
 
   /** From here on, this thread must not use a path into the mount: it would wait for itself. */
-  async mount(mountpoint: MountPoint, options: FuseMountOptions, watched: boolean): Promise<Mounted> {
+  async mount(mountpoint: MountPoint, options: FuseMountOptions, kept: Kept): Promise<Mounted> {
     const { plan, server } = this;
     const restrictions = addedTo(plan, server.restrictions);
     const made = { ...restricted(options, restrictions), rootPermissions: server.rootPermissions };
@@ -123,19 +133,19 @@ class OwnServer implements Server {
         `${namespace.shown}: needs CAP_SYS_ADMIN, fsopen(2), and a source of at most 255 bytes`,
       );
     const { fd, by } = detached ?? (await mountFuse(mountpoint, made));
-    const connected = server.connect(fd, this.log, trace);
+    const connected = this.connect(fd, kept);
     if (typeof connected === 'string') {
       this.end(connected);
       detached?.close();
       return { by, safety: undefined };
     }
     if (detached) await this.place(detached, mountpoint, connected);
-    const confinement = this.confine(connected, watched);
+    const confinement = this.confine(connected, kept);
     if (!detached) this.serve(connected);
-    return { by, safety: this.safety(connected, confinement, restrictions) };
+    return { by, safety: this.safety(connected, confinement, restrictions), left: connected.left() };
   }
 
-  async adopt(handed: HandedConnection, watched: boolean): Promise<Mounted> {
+  async adopt(handed: HandedConnection, kept: Kept): Promise<Mounted> {
     const { server, namespace } = this;
     if (namespace)
       throw new ErrnoError(
@@ -144,18 +154,27 @@ class OwnServer implements Server {
       );
     handed.check(server.restrictions);
     const by = mounter();
-    const connected = handed.orNotMounted(() => server.connect(handed.fd, this.log, trace));
+    const connected = handed.orNotMounted(() => this.connect(handed.fd, kept));
     if (typeof connected === 'string') {
       this.end(connected);
       return { by, safety: undefined };
     }
-    const confinement = this.confine(connected, watched);
+    const confinement = this.confine(connected, kept);
     this.serve(connected);
-    return { by, safety: this.safety(connected, confinement, server.restrictions) };
+    return { by, safety: this.safety(connected, confinement, server.restrictions), left: connected.left() };
   }
 
-  private confine({ passthrough }: Connected, watched: boolean): Confinement | string {
-    const limits = watched ? this.limits : 'there is no shell that would unmount';
+  private connect(fd: number, { lasting, connected }: Kept): Connected | string {
+    const connection = this.server.connect(fd, this.log, trace, lasting);
+    if (typeof connection === 'string') return connection;
+    if (lasting && !connection.left().connection.flags.has('HAS_RESEND'))
+      throw new ErrnoError(EINVAL, 'option restart=on: needs Linux 6.9, which sends requests again');
+    connected(fd);
+    return connection;
+  }
+
+  private confine({ passthrough }: Connected, { isWatched }: Kept): Confinement | string {
+    const limits = isWatched ? this.limits : 'there is no shell that would unmount';
     return typeof limits === 'string' ? limits : limits.enter(passthrough === true);
   }
 
