@@ -4,7 +4,6 @@
 #define EACH_SHIM(X)                                                                                                  \
 	X(fuseReceive) X(fuseReply) X(fuseReplyReceive) X(fuseBackingOpen) X(fuseBackingClose)                        \
 	X(mount) X(umount) X(openTree) X(mountSetattr) X(fsopen) X(fsconfig) X(fsmount) X(moveMount)                  \
-	X(socketPair) X(receiveDescriptor)                                                                            \
 	X(close) X(closeRange) X(flock) X(duplicate) X(memoryFile) X(growTable) X(replace) X(setStatusFlags) X(poll)  \
 	X(openat2) X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                    \
 	X(nameToHandleAt) X(openByHandleAt) X(fileFlags) X(fileXattr) X(filesystemUuid) X(btrfsUuid)                  \
@@ -16,7 +15,9 @@
 	X(measureVerity) X(enableVerity) X(hashBlocks)                                                                \
 	X(uringSetup) X(uringEnter) X(map) X(advise) X(addressOf)                                                     \
 	X(loopDescriptor) X(loopTimeout) X(prepareStreams)                                                            \
-	X(connectDatagram) X(listenStream) X(execute) X(spawn) X(setsid) X(exit)                                      \
+	X(execute) X(spawn) X(setsid) X(exit)                                                                         \
+	X(socketPair) X(connectSocket) X(listenStream) X(accept) X(peerCredentials) X(sendMessage) X(receiveMessage)  \
+	X(epollCreate) X(epollControl) X(epollWait)                                                                   \
 	X(callOnThread) X(landlockCreateRuleset) X(landlockAddRule) X(seccomp)                                        \
 	X(benchPaths) X(benchReads) X(benchWrites) X(benchTouches) X(benchRuns) X(benchUser)
 

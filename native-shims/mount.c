@@ -1,4 +1,4 @@
-/* Mounts, and the socket over which fusermount3 passes the descriptor of /dev/fuse. */
+/* Mounts. */
 #include "shim.h"
 
 #include <errno.h>
@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -136,49 +135,4 @@ SHIM(moveMount)
 	if (a.failed)
 		return reply(env, -a.failed);
 	return reply(env, syscall(SYS_move_mount, from_dirfd, from, to_dirfd, to, flags) < 0 ? -errno : 0);
-}
-
-/* socketPair(pair: Int32Array) -> 0 or -errno: two connected stream sockets, close-on-exec, into pair[0..1]. */
-SHIM(socketPair)
-{
-	struct args a = args_open(env, info, 1);
-	struct span pair = arg_array(&a, napi_int32_array);
-
-	need(&a, pair, 2 * sizeof(int));
-	if (a.failed)
-		return reply(env, -a.failed);
-	return reply(env, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.at) < 0 ? -errno : 0);
-}
-
-/* receiveDescriptor(socket) -> descriptor (close-on-exec), or -errno: receives one byte and its SCM_RIGHTS by
- * recvmsg(2).
- * EPROTO: end of file, or a byte without a descriptor. Blocks. */
-SHIM(receiveDescriptor)
-{
-	struct args a = args_open(env, info, 1);
-	int socket = arg_int(&a);
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	char byte;
-	struct iovec data = { &byte, 1 };
-	struct msghdr message = {
-		.msg_iov = &data,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = CMSG_LEN(sizeof(int)), /* without the padding, which would have room for a second descriptor */
-	};
-
-	if (a.failed)
-		return reply(env, -a.failed);
-	ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-	if (n < 0)
-		return reply(env, -errno);
-	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int)))
-		return reply(env, -EPROTO);
-	int fd;
-	memcpy(&fd, CMSG_DATA(c), sizeof fd);
-	return reply(env, fd);
 }

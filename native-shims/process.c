@@ -1,61 +1,14 @@
-/* Sockets to and from a process, and system calls that start, replace and end processes. */
+/* System calls that start, replace and end processes. */
 #include "shim.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <spawn.h>
-#include <stddef.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define WORDS_MAX 4095
-
-/* connectDatagram(socketPath) -> descriptor (close-on-exec) that is connected to a Unix datagram socket, or -errno.
- * A socketPath that begins with @ is an abstract name. */
-SHIM(connectDatagram)
-{
-	char path[sizeof((struct sockaddr_un *)0)->sun_path + 1];
-	struct args a = args_open(env, info, 1);
-	size_t pathLen = arg_bytes_z(&a, path, sizeof path);
-	struct sockaddr_un to = { .sun_family = AF_UNIX };
-
-	if (a.failed)
-		return reply(env, -a.failed);
-	memcpy(to.sun_path, path, pathLen);
-	if (path[0] == '@')
-		to.sun_path[0] = '\0';
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return reply(env, -errno);
-	if (connect(fd, (struct sockaddr *)&to, offsetof(struct sockaddr_un, sun_path) + pathLen) == 0)
-		return reply(env, fd);
-	int error = errno;
-	close(fd);
-	return reply(env, -error);
-}
-
-/* listenStream(socketPath) -> descriptor (close-on-exec) of a Unix stream socket that listens at socketPath, or
- * -errno. */
-SHIM(listenStream)
-{
-	struct sockaddr_un at = { .sun_family = AF_UNIX };
-	struct args a = args_open(env, info, 1);
-
-	arg_bytes_z(&a, at.sun_path, sizeof at.sun_path);
-	if (a.failed)
-		return reply(env, -a.failed);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return reply(env, -errno);
-	if (bind(fd, (struct sockaddr *)&at, sizeof at) == 0 && listen(fd, SOMAXCONN) == 0)
-		return reply(env, fd);
-	int error = errno;
-	close(fd);
-	return reply(env, -error);
-}
 
 /* Splits words, each of which ends with a NUL, into argv. Returns 0 or an errno: EINVAL without a last NUL, E2BIG for
  * more than WORDS_MAX words. */

@@ -2,9 +2,10 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { openSync } from 'node:fs';
 import { type ByteString, printable } from '../sys/bytes.ts';
-import { EBUSY, EINVAL, ENOENT, EPERM, ErrnoError, ESTALE, errnoText, must } from '../sys/errno.ts';
+import { EBUSY, EINVAL, ENOENT, EPERM, EPROTO, ErrnoError, ESTALE, errnoText, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { CAP_SYS_ADMIN, hasCapability } from '../sys/security/privileges.ts';
+import { SOCK_STREAM } from '../sys/sockets/types.ts';
 import { MountPlace, type MountPoint } from './mount-point.ts';
 import { type Mount, readMounts } from './mountinfo.ts';
 
@@ -188,7 +189,7 @@ function mountHint(result: number): string {
 /** Mounts by fusermount3, which mounts below its current directory and sends the descriptor over an inherited socket. */
 function mountByHelper(point: MountPoint, options: FuseMountOptions): number {
   const pair = new Int32Array(2);
-  must(native.socketPair(pair), 'socketpair');
+  must(native.socketPair(pair, SOCK_STREAM), 'socketpair');
   const [ours = -1, theirs = -1] = pair;
   try {
     const args = ['-o', textOf(helperOptions(options)), '--', `./${textOf(point.name)}`];
@@ -200,11 +201,20 @@ function mountByHelper(point: MountPoint, options: FuseMountOptions): number {
     });
     if (error) throw helperMissing(error);
     if (status !== 0) throw new ErrnoError(EPERM, stderr.trim() || `fusermount3: exit status ${status}`);
-    return must(native.receiveDescriptor(ours), 'no /dev/fuse from fusermount3');
+    return receiveDescriptor(ours);
   } finally {
     native.close(ours);
     native.close(theirs);
   }
+}
+
+/** The descriptor that fusermount3 sends with a byte. */
+function receiveDescriptor(socket: number): number {
+  const received = Int32Array.of(-1);
+  must(native.receiveMessage(socket, new Uint8Array(1), received), 'no /dev/fuse from fusermount3');
+  const [fd = -1] = received;
+  if (fd >= 0) return fd;
+  throw new ErrnoError(EPROTO, 'no /dev/fuse from fusermount3');
 }
 
 /** The working directory for a child process. The path is resolved in the child, which still has the same descriptors then. */

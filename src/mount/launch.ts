@@ -13,6 +13,7 @@ import { bufferOf, byteStringFromText } from '../sys/bytes.ts';
 import { must } from '../sys/errno.ts';
 import { runDeferred } from '../sys/event-loop.ts';
 import { native, packageDirectory } from '../sys/native.ts';
+import { SOCK_STREAM } from '../sys/sockets/types.ts';
 import { readCall } from './argv.ts';
 import { leave, type Readiness, serveMount } from './daemon.ts';
 import type { MountOrder } from './live/order.ts';
@@ -91,7 +92,7 @@ export function leaveAsDaemon(status: number): never {
 /** Redirects stderr to the system's log, and so releases the command's stderr. */
 function moveStderr(): void {
   const pair = new Int32Array(2);
-  must(native.socketPair(pair), 'socketpair');
+  must(native.socketPair(pair, SOCK_STREAM), 'socketpair');
   const [logEnd = -1, stderrEnd = -1] = pair;
   must(native.replace(stderrEnd, STDERR), 'stderr');
   native.close(stderrEnd);

@@ -2,6 +2,7 @@
 import { writeSync } from 'node:fs';
 import { type ByteString, byteStringFromText } from '../sys/bytes.ts';
 import { native } from '../sys/native.ts';
+import { SOCK_DGRAM } from '../sys/sockets/types.ts';
 
 const O_NONBLOCK = 0o4000;
 
@@ -18,7 +19,7 @@ export function connectSupervisor(): void {
 
 /** Connects a socket that never blocks, so a stuck receiver does not stop the daemon. */
 function connect(path: ByteString): number {
-  const socket = native.connectDatagram(path);
+  const socket = native.connectSocket(path, SOCK_DGRAM);
   if (socket >= 0) native.setStatusFlags(socket, O_NONBLOCK);
   return socket;
 }

@@ -22,6 +22,7 @@ import { encodePath, type Mount } from '../fuse/mountinfo.ts';
 import { bufferOf, byteStringFromText } from '../sys/bytes.ts';
 import { EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native, packageDirectory } from '../sys/native.ts';
+import { SOCK_STREAM } from '../sys/sockets/types.ts';
 
 /**
  * Path of the program, which is read before the mount is made: the package may be moved or removed while it is mounted. It is
@@ -55,7 +56,7 @@ export class Watcher {
   /** Starts a shell. @returns the socket, and whether it was started */
   private start(kept: readonly number[], isLater: boolean): [number, boolean] {
     const pair = new Int32Array(2);
-    must(native.socketPair(pair), 'socketpair');
+    must(native.socketPair(pair, SOCK_STREAM), 'socketpair');
     const [ours = -1, theirs = -1] = pair;
     const words = ['sh', '-fc', this.text, 'lowerdata-watcher', this.by, isLater ? 'later' : 'first'];
     const passed = Int32Array.from([this.directory, ...kept], (fd, _, least = 3 + kept.length + 1) =>

@@ -43,10 +43,6 @@ export interface Native {
   fsmount(fd: number, attributes: number): number;
   /** move_mount(2). */
   moveMount(fromDirfd: number, from: ByteString, toDirfd: number, to: ByteString, flags: number): number;
-  /** socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC): writes both descriptors to `pair`. */
-  socketPair(pair: Int32Array): number;
-  /** recvmsg(2) of one byte with one descriptor (SCM_RIGHTS, close-on-exec); -EPROTO if none came. */
-  receiveDescriptor(socket: number): number;
 
   // ---- descriptors.c ---------------------------------------------------------------------------------------------
   close(fd: number): number;
@@ -200,10 +196,6 @@ export interface Native {
   prepareStreams(): number;
 
   // ---- process.c -------------------------------------------------------------------------------------------------
-  /** Returns a socket for write(2), connected to a Unix datagram socket. A path that starts with `@` is an abstract name. */
-  connectDatagram(socketPath: ByteString): number;
-  /** Returns a Unix stream socket that accepts connections at a path. */
-  listenStream(socketPath: ByteString): number;
   /**
    * execv(2): replaces this process by the program. `words` holds the arguments from argv[0] on, each ended by a NUL; -E2BIG for
    * more than 4,095.
@@ -219,6 +211,31 @@ export interface Native {
   setsid(): number;
   /** _exit(2): ends the process at once, even while a thread blocks in a system call. */
   exit(status: number): never;
+
+  // ---- sockets.c ---------------------------------------------------------------------------------------------------
+  /** socketpair(2) of Unix sockets: writes both descriptors to `pair`. The type is a SOCK_* of `sockets/types.ts`. */
+  socketPair(pair: Int32Array, type: number): number;
+  /** Returns a socket that is connected to a Unix socket of the type. A path that starts with `@` is an abstract name. */
+  connectSocket(socketPath: ByteString, type: number): number;
+  /** Returns a Unix stream socket that accepts connections at a path. */
+  listenStream(socketPath: ByteString): number;
+  /** accept4(2): the next connection, which does not block; -EAGAIN if there is none and the listening socket does not block. */
+  accept(fd: number): number;
+  /** SO_PEERCRED of unix(7): writes the process ID, user and group of the peer at its connect(2) to `out`. */
+  peerCredentials(fd: number, out: Int32Array): number;
+  /** sendmsg(2), with at most 253 descriptors (SCM_RIGHTS). Returns the number of bytes sent. */
+  sendMessage(fd: number, bytes: Uint8Array, fds: Int32Array): number;
+  /**
+   * recvmsg(2): writes the descriptors that came (SCM_RIGHTS, close-on-exec) to `fds`, and -1 to the rest of it. Descriptors for which
+   * there is no room are closed. Returns the number of bytes; 0 at the end.
+   */
+  receiveMessage(fd: number, bytes: Uint8Array, fds: Int32Array): number;
+  /** epoll_create1(2). */
+  epollCreate(): number;
+  /** epoll_ctl(2): 1 adds, 2 removes, 3 changes; the events of `fd` come with its number. */
+  epollControl(epoll: number, operation: number, fd: number, events: number): number;
+  /** epoll_wait(2), for at most 64 descriptors: writes each, and its events, to `out`. Returns how many; -EINTR for a signal. */
+  epollWait(epoll: number, out: Int32Array, timeout: number): number;
 
   // ---- confine.c: what threads give up -----------------------------------------------------------------------------
   /** Makes a system call with three numbers on another thread of the process, which is interrupted, or on this one for 0. */

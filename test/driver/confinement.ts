@@ -165,7 +165,7 @@ const script = (before: string): string => `
     spawnSync('/bin/true').error?.code ?? 'done',
     native.umount('/proc/none', 0),
     native.openByHandleAt(-1, Uint8Array.of(8, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8), 0),
-    native.connectDatagram('/none'),
+    native.connectSocket('/none', 2),
   ].join(' '));
   native.exit(0);`;
 

@@ -140,7 +140,7 @@ t.test('pread and lseek', async t => {
 t.test('poll and duplicate', async t => {
   const POLLIN = 1;
   const pair = new Int32Array(2);
-  native.socketPair(pair);
+  native.socketPair(pair, 1);
   const [here = -1, there = -1] = pair;
   t.equal(native.poll(pair, POLLIN, 0), 0, 'there is nothing, nor a wait');
   fs.writeSync(there, 'a');

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { EBADF, EINVAL, ENAMETOOLONG, ENODATA, ENODEV, ENOENT, EPERM, ESRCH, errnoName } from '../../src/sys/errno.ts';
 import { type Native, native } from '../../src/sys/native.ts';
+import { SOCK_DGRAM, SOCK_STREAM } from '../../src/sys/sockets/types.ts';
 import { descriptors, openOrThrow } from '../fixtures/native.ts';
 
 const AT_FDCWD = -100;
@@ -24,7 +25,7 @@ const handle = Uint8Array.from([8, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
 const refusedTo = process.getuid?.() === 0 ? undefined : -EPERM;
 
 /** They take no argument. */
-const NEVER_FAIL = ['loopDescriptor', 'loopTimeout', 'prepareStreams', 'setsid'] as const;
+const NEVER_FAIL = ['epollCreate', 'loopDescriptor', 'loopTimeout', 'prepareStreams', 'setsid'] as const;
 /** For every other function arguments of the right types that must fail, and how. */
 const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args: unknown[], want: number]> = {
   fuseReceive: [[-1, bytes], -EBADF],
@@ -40,8 +41,6 @@ const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args:
   fsconfig: [[1000, 6, '', '', 0], -EBADF],
   fsmount: [[-1, 0], refusedTo ?? -EBADF],
   moveMount: [[AT_FDCWD, missing, AT_FDCWD, missing, 0], refusedTo ?? -ENOENT],
-  socketPair: [[new Int32Array(1)], -EINVAL],
-  receiveDescriptor: [[-1], -EBADF],
   close: [[-1], -EBADF],
   closeRange: [[2, 1, 0], -EINVAL],
   flock: [[-1, 2], -EBADF],
@@ -103,11 +102,18 @@ const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args:
   map: [[-1, 0, 0], -EINVAL],
   advise: [[bytes, -1], -EINVAL],
   addressOf: [[none], -EINVAL],
-  connectDatagram: [[missing], -ENOENT],
-  listenStream: [[join(missing, 'socket')], -ENOENT],
   execute: [[missing, Uint8Array.of(0x78, 0)], -ENOENT],
   spawn: [[missing, Uint8Array.of(0x78, 0), 0, Int32Array.of(8)], -ENOENT],
   exit: [['no status'], -EINVAL],
+  socketPair: [[new Int32Array(1), SOCK_STREAM], -EINVAL],
+  connectSocket: [[missing, SOCK_STREAM], -ENOENT],
+  listenStream: [[join(missing, 'socket')], -ENOENT],
+  accept: [[-1], -EBADF],
+  peerCredentials: [[-1, new Int32Array(3)], -EBADF],
+  sendMessage: [[-1, bytes, new Int32Array(0)], -EBADF],
+  receiveMessage: [[-1, bytes, new Int32Array(0)], -EBADF],
+  epollControl: [[-1, 1, -1, 1], -EBADF],
+  epollWait: [[-1, new Int32Array(2), 0], -EBADF],
   callOnThread: [[2 ** 30, 0, 0, 0, 0], -ESRCH],
   landlockCreateRuleset: [[none, 16], -EINVAL],
   landlockAddRule: [[-1, 1, bytes], -EBADF],
@@ -232,7 +238,7 @@ t.test('bounds', async t => {
     ['reads need a place for their times', native.benchReads(fd, new Float64Array(2), bytes, times), -EINVAL],
     ['so do looks at a map', native.benchTouches(fd, new Float64Array(2), times), -EINVAL],
     ['nor 9', native.benchPaths(AT_FDCWD, 9, dots, none, new Float64Array(2)), -EINVAL],
-    ['an address of 109 bytes does not', native.connectDatagram(`@${'x'.repeat(108)}`), -ENAMETOOLONG],
+    ['an address of 109 bytes does not', native.connectSocket(`@${'x'.repeat(108)}`, SOCK_DGRAM), -ENAMETOOLONG],
   ] as const)
     t.equal(result, want, rule);
   native.close(fd);
