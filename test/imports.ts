@@ -14,6 +14,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   inspect: ['mount', 'oci', 'overlay', 'layers', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   bench: ['mount', 'fuse', 'overlay', 'terminal'],
   doctor: ['fuse'],
+  service: ['terminal'],
   mount: ['driver', 'fuse', 'overlay', 'oci', 'seal'],
   driver: ['upper', 'fuse', 'overlay', 'layers', 'verity'],
   upper: ['overlay', 'layers', 'verity'],
