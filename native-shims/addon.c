@@ -3,7 +3,7 @@
 
 #define EACH_SHIM(X)                                                                                                  \
 	X(fuseReceive) X(fuseReply) X(fuseReplyReceive) X(fuseBackingOpen) X(fuseBackingClose)                        \
-	X(mount) X(umount) X(openTree) X(mountSetattr) X(fsopen) X(fsconfig) X(fsmount) X(moveMount)                  \
+	X(mount) X(umount) X(openTree) X(mountSetattr) X(fsopen) X(fsconfig) X(fsmount) X(namespaceOwner) X(moveMount) \
 	X(close) X(closeRange) X(flock) X(duplicate) X(memoryFile) X(growTable) X(replace) X(setStatusFlags) X(poll)  \
 	X(openat2) X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                    \
 	X(nameToHandleAt) X(openByHandleAt) X(fileFlags) X(fileXattr) X(filesystemUuid) X(btrfsUuid)                  \

@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/nsfs.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -119,6 +121,18 @@ SHIM(fsmount)
 		return reply(env, -a.failed);
 	long mount = syscall(SYS_fsmount, fd, 1u /* FSMOUNT_CLOEXEC */, attributes);
 	return reply(env, mount < 0 ? -errno : mount);
+}
+
+/* namespaceOwner(fd) -> uid of the owner of a user namespace, or -errno: NS_GET_OWNER_UID of ioctl_nsfs(2). */
+SHIM(namespaceOwner)
+{
+	struct args a = args_open(env, info, 1);
+	int fd = arg_int(&a);
+	uid_t owner;
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	return reply(env, ioctl(fd, NS_GET_OWNER_UID, &owner) < 0 ? -errno : (int64_t)owner);
 }
 
 /* moveMount(fromDirfd, from, toDirfd, to, flags) -> 0 or -errno: move_mount(2). */

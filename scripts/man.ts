@@ -15,7 +15,7 @@ const epoch = process.env.SOURCE_DATE_EPOCH;
 const date = (epoch ? new Date(Number(epoch) * 1000) : new Date()).toISOString().slice(0, 10);
 
 /** Commands for administrators of mounts, in section 8; all others are in section 1. */
-const ADMINISTRATION = ['mount', 'umount', 'install-helper'];
+const ADMINISTRATION = ['serve', 'mount', 'umount', 'install-helper'];
 const sectionOf = (command: string): number => (ADMINISTRATION.includes(command) ? 8 : 1);
 
 /** Text for roff, with words in backquotes in bold. */

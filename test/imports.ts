@@ -7,14 +7,14 @@ import { goldenFolder } from './fixtures/images/golden-images.ts';
 /** The map: a folder's files may import those of these folders, of their own, and of sys. */
 const arrows: Readonly<Record<string, readonly string[]>> = {
   cli: [
-    ...['inspect', 'bench', 'doctor', 'mount', 'driver', 'fuse', 'overlay', 'layers'],
+    ...['inspect', 'bench', 'doctor', 'mount', 'service', 'driver', 'fuse', 'overlay', 'layers'],
     ...['oci', 'seal', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   ],
   oci: ['composefs', 'seal', 'store', 'erofs', 'verity'],
   inspect: ['mount', 'oci', 'overlay', 'layers', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   bench: ['mount', 'fuse', 'overlay', 'terminal'],
   doctor: ['fuse'],
-  service: ['terminal'],
+  service: ['driver', 'fuse', 'overlay', 'layers', 'oci', 'seal', 'erofs', 'verity', 'terminal'],
   mount: ['driver', 'fuse', 'overlay', 'oci', 'seal'],
   driver: ['upper', 'fuse', 'overlay', 'layers', 'verity'],
   upper: ['overlay', 'layers', 'verity'],

@@ -64,6 +64,14 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     },
   ],
   [
+    'serve',
+    {
+      usage: 'serve --store DIR',
+      what: 'mount signed images for users without privileges',
+      load: () => import('./commands/service/serve.ts'),
+    },
+  ],
+  [
     'pull',
     {
       usage: 'pull REF --store DIR',

@@ -78,15 +78,18 @@ export class Limits {
   private readonly isInitial = inInitialUserNamespace();
   private isRestricted = false;
 
-  /** Relative paths of layers are resolved in the current directory. */
-  constructor(stack: StackOptions) {
+  /**
+   * Relative paths of layers are resolved in the current directory.
+   * @param opensOthers whether files of other directories are opened later; then all may be read
+   */
+  constructor(stack: StackOptions, opensOthers = false) {
     this.stack = stack;
     const { upper } = stack;
     const writing = upper ? Object.values(WRITING_CAPABILITIES) : [];
     this.held = [CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, ...writing].filter(hasCapability);
     this.directories = stack.layers.filter(({ path }) => isDirectory(path));
     const byHandle = opensHandles(stack) && this.held.includes(CAP_DAC_READ_SEARCH);
-    this.reading = !byHandle || knowsHandles();
+    this.reading = !opensOthers && (!byHandle || knowsHandles());
     const others = ['/proc', ...moduleDirectories(hashPackages)].map(byteStringFromText);
     const written = upper ? [upper.upperdir, upper.workdir] : [];
     this.rules = rulesFor([...this.directories.map(({ path }) => path), ...others], written, this.reading);

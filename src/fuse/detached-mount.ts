@@ -24,6 +24,8 @@ const FSCONFIG_SET_FLAG = 0;
 const FSCONFIG_SET_STRING = 1;
 const FSCONFIG_CMD_CREATE = 6;
 const OPEN_TREE_CLONE = 1;
+const O_CLOEXEC = 0o2000000;
+const AT_EMPTY_PATH = 0x1000;
 const MOUNT_ATTR_IDMAP = 0x100000;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const MOVE_MOUNT_T_SYMLINKS = 0x10;
@@ -92,18 +94,27 @@ export class DetachedMount implements Connection {
   }
 
   /**
+   * Another mount of the whole filesystem, attached nowhere. It shows owners by the mapping of a user namespace, if one is given, as
+   * `mapIds` does. @returns its descriptor. Throws ErrnoError.
+   */
+  copy(namespace?: number): number {
+    const copy = must(native.openTree(this.whole, '', OPEN_TREE_CLONE | AT_EMPTY_PATH | O_CLOEXEC), 'open_tree');
+    try {
+      if (namespace !== undefined) mapIds(copy, namespace, 'the user namespace');
+      return copy;
+    } catch (error) {
+      native.close(copy);
+      throw error;
+    }
+  }
+
+  /**
    * Has the mount show owners by the mapping of a user namespace. The connection must have agreed to ALLOW_IDMAP.
    * @param namespace a descriptor of it
    * @param shown the option, for messages. Throws ErrnoError that begins with it.
    */
   mapIds(namespace: number, shown: string): void {
-    const mount = this.part < 0 ? this.whole : this.part;
-    const result = native.mountSetattr(mount, MOUNT_ATTR_IDMAP, 0, namespace);
-    if (result === -EINVAL)
-      throw new ErrnoError(EINVAL, `${shown}: not a user namespace with a mapping, or a kernel before 6.12`);
-    if (result === -EPERM)
-      throw new ErrnoError(EPERM, `${shown}: needs CAP_SYS_ADMIN, and a namespace that is not the initial one`);
-    must(result, shown);
+    mapIds(this.part < 0 ? this.whole : this.part, namespace, shown);
   }
 
   /** Mounts the selected directory, or the whole filesystem if there is none. Throws ErrnoError as mountFuse does. */
@@ -121,6 +132,15 @@ export class DetachedMount implements Connection {
     native.close(this.whole);
     if (this.part >= 0) native.close(this.part);
   }
+}
+
+function mapIds(mount: number, namespace: number, shown: string): void {
+  const result = native.mountSetattr(mount, MOUNT_ATTR_IDMAP, 0, namespace);
+  if (result === -EINVAL)
+    throw new ErrnoError(EINVAL, `${shown}: not a user namespace with a mapping, or a kernel before 6.12`);
+  if (result === -EPERM)
+    throw new ErrnoError(EPERM, `${shown}: needs CAP_SYS_ADMIN, and a namespace that is not the initial one`);
+  must(result, shown);
 }
 
 /** Creates the mount through fsopen and fsmount. @returns its descriptor, or -errno */

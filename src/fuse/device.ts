@@ -82,25 +82,43 @@ export class Device {
    * Throws ErrnoError if the descriptor cannot be read.
    */
   turn(): End | undefined {
-    const { fd, dispatcher, request, pause } = this;
+    const { pause } = this;
     this.replyDeferred();
     pause.rest();
     const until = performance.now() + TURN_MS;
+    for (;;) {
+      const end = this.answerUntil(until, this.arrived);
+      if (end !== 'idle') return end;
+      if (!pause.again()) return undefined;
+    }
+  }
+
+  private readonly arrived = (): number => this.pause.end();
+
+  /**
+   * Answers requests without sleeping.
+   * @param until the time of performance.now from which on others have their turn
+   * @param arrived called for each request; returns the time
+   * @returns 'idle' if there is no request; how the connection ended; undefined if the time is over
+   * Throws ErrnoError if the descriptor cannot be read.
+   */
+  answerUntil(until: number, arrived: () => number): End | 'idle' | undefined {
+    const { fd, dispatcher, request } = this;
     for (let replyBytes = 0; ; ) {
       const received =
         replyBytes > 0
           ? native.fuseReplyReceive(fd, dispatcher.reply, replyBytes, request)
           : native.fuseReceive(fd, request);
       if (received > 0) {
-        const now = pause.end();
+        const now = arrived();
         replyBytes = dispatcher.handle(request, received, undefined, now);
         if (now < until) continue;
         if (replyBytes > 0) this.onReplySent(native.fuseReply(fd, dispatcher.reply, replyBytes), replyBytes);
         return undefined;
       }
-      if (received === -EAGAIN && !pause.again()) return undefined;
+      if (received === -EAGAIN) return 'idle';
       if (received < WRITE_FAILED) this.onReplySent(received - WRITE_FAILED, replyBytes);
-      else if (received !== -EAGAIN) {
+      else {
         const end = endOf(-received);
         if (end) return end;
       }
@@ -108,7 +126,8 @@ export class Device {
     }
   }
 
-  private replyDeferred(): void {
+  /** Sends the deferred replies that are ready. */
+  replyDeferred(): void {
     const { fd, dispatcher, options } = this;
     for (let late = dispatcher.late(); late > 0; late = dispatcher.late()) {
       const sent = native.fuseReply(fd, dispatcher.deferredReply, late); // ENOENT: its caller is gone

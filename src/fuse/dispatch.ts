@@ -25,6 +25,14 @@ export interface DispatcherOptions {
   /** Gets one line for each request that is malformed or whose method throws. */
   readonly log: (line: string) => void;
   readonly tracer?: Tracer | undefined;
+  /** Room for replies, which the dispatchers of one thread may share. */
+  readonly buffers?: ReplyBuffers | undefined;
+}
+
+/** Room for a reply, and for a deferred one, of any size. */
+export class ReplyBuffers {
+  readonly reply = new Uint8Array(REPLY_BYTES);
+  readonly deferredReply = new Uint8Array(REPLY_BYTES);
 }
 
 /**
@@ -87,8 +95,8 @@ interface Waiting {
 /** Answers the requests of one session, one at a time. Deferred requests are answered as soon as the filesystem can. */
 export class Dispatcher {
   /** Holds the reply after `handle`. `deferredReply` holds the reply after `late`. */
-  readonly reply = new Uint8Array(REPLY_BYTES);
-  readonly deferredReply = new Uint8Array(REPLY_BYTES);
+  readonly reply: Uint8Array;
+  readonly deferredReply: Uint8Array;
   /** Counts every request that had a header. */
   readonly counts = new RequestCounts();
   /** The result of INIT; undefined before it, and in a dispatcher whose session did not receive it. */
@@ -109,6 +117,9 @@ export class Dispatcher {
   constructor(filesystem: Filesystem, options: DispatcherOptions) {
     this.filesystem = filesystem;
     this.options = options;
+    const { reply, deferredReply } = options.buffers ?? new ReplyBuffers();
+    this.reply = reply;
+    this.deferredReply = deferredReply;
     this.now = replyIn(this.reply);
     this.deferred = replyIn(this.deferredReply);
   }
@@ -178,6 +189,11 @@ export class Dispatcher {
   /** Turns the reply to the last request into EIO, for a reply that the kernel refused. Returns its size. */
   fail(): number {
     return this.now.seal(-EIO);
+  }
+
+  /** Whether requests have been deferred. */
+  get isAwaited(): boolean {
+    return this.waiting.size > 0;
   }
 
   /** Tells the filesystem that the connection has ended. */

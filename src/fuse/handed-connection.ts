@@ -12,7 +12,7 @@ import { MountPlace } from './mount-point.ts';
 import { isOnTop, type Mount, readMounts } from './mountinfo.ts';
 
 /** The device number of /dev/fuse as st_rdev. Source: Linux, Documentation/admin-guide/devices.txt: 10, 229. */
-const FUSE_DEVICE = (10 << 8) | 229;
+export const FUSE_DEVICE = (10 << 8) | 229;
 
 export class HandedConnection {
   /** Descriptor of /dev/fuse. */

@@ -10,16 +10,19 @@ export interface Call {
   readonly channel: number | undefined;
   /** In a daemon that goes on with a mount: how many have died in quick succession; undefined in all others. */
   readonly deaths: number | undefined;
+  /** Whether this process serves mounts for the service. */
+  readonly isServer: boolean;
   readonly args: readonly ByteString[];
 }
 
-/** Parses the arguments of this process: `[--called NAME] [--resume DEATHS | [--daemon DESCRIPTOR] ARGUMENT...]`. */
+/** Parses the arguments of this process: `[--called NAME] [--server | --resume DEATHS | [--daemon DESCRIPTOR] ARGUMENT...]`. */
 export function readCall(): Call {
   const args = argumentBytes();
   const [, name = process.argv[1] ?? ''] = args[0] === '--called' ? args.splice(0, 2) : [];
+  const isServer = args[0] === '--server';
   const [, deaths] = args[0] === '--resume' ? args.splice(0, 2) : [];
   const [, channel] = args[0] === '--daemon' ? args.splice(0, 2) : [];
-  return { called: basename(name), channel: numberIn(channel), deaths: numberIn(deaths), args };
+  return { called: basename(name), channel: numberIn(channel), deaths: numberIn(deaths), isServer, args };
 }
 
 const numberIn = (word: ByteString | undefined): number | undefined => (word === undefined ? undefined : Number(word));

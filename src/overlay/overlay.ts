@@ -61,6 +61,7 @@ export class Overlay implements Stack {
   private readonly verifier: Verifier;
   private readonly memory: Memory;
   private readonly context: LayerContext;
+  private sharesDataLayers = false;
   /** Absent if no cache is wanted, and if the only normal layer is an image, where a lookup is as cheap as the cache. */
   private readonly dentries: DentryCache | undefined;
 
@@ -359,10 +360,15 @@ export class Overlay implements Stack {
     };
   }
 
+  /** From now on, `close` leaves the data-only layers open: others use them, too. */
+  shareDataLayers(): void {
+    this.sharesDataLayers = true;
+  }
+
   /** Closes all layers. */
   close(): void {
     const { index, layers, dataLayers } = this;
-    for (const layer of [...layers, ...dataLayers]) layer.close();
+    for (const layer of this.sharesDataLayers ? layers : [...layers, ...dataLayers]) layer.close();
     if (index && !layers.includes(index.layer)) index.layer.close();
   }
 }

@@ -36,6 +36,7 @@ export const ELOOP = 40;
 export const ENODATA = 61;
 export const ETIME = 62;
 export const EPROTO = 71;
+export const ETIMEDOUT = 110;
 export const EOVERFLOW = 75;
 export const ENOTUNIQ = 76;
 export const EILSEQ = 84;
@@ -85,6 +86,7 @@ const TEXTS: Readonly<Record<string, readonly [errno: number, text: string]>> = 
   ENODATA: [ENODATA, 'No data available'],
   ETIME: [ETIME, 'Timer expired'],
   EPROTO: [EPROTO, 'Protocol error'],
+  ETIMEDOUT: [ETIMEDOUT, 'Connection timed out'],
   EOVERFLOW: [EOVERFLOW, 'Value too large for defined data type'],
   ENOTUNIQ: [ENOTUNIQ, 'Name not unique on network'],
   EILSEQ: [EILSEQ, 'Invalid or incomplete multibyte or wide character'],

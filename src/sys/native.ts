@@ -41,6 +41,8 @@ export interface Native {
   fsconfig(fd: number, command: number, key: ByteString, value: ByteString, aux: number): number;
   /** fsmount(2): a mount that is attached nowhere yet. It ends with its descriptor unless move_mount(2) attaches it. */
   fsmount(fd: number, attributes: number): number;
+  /** NS_GET_OWNER_UID of ioctl_nsfs(2): the owner of a user namespace; -ENOTTY for another file, -EINVAL for another namespace. */
+  namespaceOwner(fd: number): number;
   /** move_mount(2). */
   moveMount(fromDirfd: number, from: ByteString, toDirfd: number, to: ByteString, flags: number): number;
 

@@ -148,13 +148,15 @@ t.test('docs/mounting.md: the lines of fstab', async t => {
   });
 });
 
-t.test('the unit is written, written again, removed', t =>
+const UNITS = ['lowerdata.service', 'lowerdata.socket', 'lowerdata@.service'];
+
+t.test('the units are written, written again, removed', t =>
   withScratchAsync(async directory => {
     const install = (...args: string[]) => runCommand(['install-helper', '--systemd', '--to', directory, ...args]);
     const unit = join(directory, 'lowerdata@.service');
     for (let time = 0; time < 2; time++) {
       t.match(install('--force'), { status: 0, stderr: /^(lowerdata: warning: .*\n?)*$/ });
-      t.same(readdirSync(directory), ['lowerdata@.service']);
+      t.same(readdirSync(directory).sort(), UNITS);
     }
     const text = readFileSync(unit, 'utf8');
     t.match(text, `\nExecStart="${launcher}" mount --foreground `);
@@ -175,7 +177,7 @@ t.test('systemd finds nothing wrong with the units', { skip: without('systemd-an
     cpSync(join(directory, 'lowerdata@.service'), join(directory, 'lowerdata@data.service'));
     cpSync(join(units, 'srv-data.mount'), join(directory, 'srv-data.mount'));
     const files = readdirSync(directory).filter(name => !name.includes('@.'));
-    t.same(files.sort(), ['lowerdata@data.service', 'srv-data.mount']);
+    t.same(files.sort(), ['lowerdata.service', 'lowerdata.socket', 'lowerdata@data.service', 'srv-data.mount']);
     const env = { ...process.env, MANPATH: join(packageFolder, 'dist', 'man') };
     const args = ['verify', '--man=no', ...files.map(name => join(directory, name))];
     const { status, stderr } = spawnSync('systemd-analyze', args, { encoding: 'utf8', env });

@@ -40,6 +40,7 @@ const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args:
   fsopen: [['no-such-type'], refusedTo ?? -ENODEV],
   fsconfig: [[1000, 6, '', '', 0], -EBADF],
   fsmount: [[-1, 0], refusedTo ?? -EBADF],
+  namespaceOwner: [[-1], -EBADF],
   moveMount: [[AT_FDCWD, missing, AT_FDCWD, missing, 0], refusedTo ?? -ENOENT],
   close: [[-1], -EBADF],
   closeRange: [[2, 1, 0], -EINVAL],

@@ -18,8 +18,8 @@ import { writableByOthers } from '../root-owned.ts';
 const HELPERS = ['mount.lowerdata', 'mount.fuse.lowerdata'];
 /** The directory that mount(8) of util-linux searches first. */
 const PLACE = '/sbin';
-/** The unit, in the folder `systemd` of the package and in its own place. */
-const UNIT = 'lowerdata@.service';
+/** The units, in the folder `systemd` of the package and in their own place. */
+const UNITS = ['lowerdata@.service', 'lowerdata.socket', 'lowerdata.service'];
 /** The directory of the administrator's units. Source: systemd.unit(5). */
 const UNIT_PLACE = '/etc/systemd/system';
 /** The line that identifies a file as written by this command. */
@@ -31,7 +31,7 @@ export const define = (): Command =>
       'Write the programs that mount(8) calls for `mount -t lowerdata A:B::C MOUNTPOINT`, /etc/fstab and mount units of systemd.',
     )
     .usage('[options]')
-    .option('--systemd', `write the unit ${UNIT} instead`)
+    .option('--systemd', `write the units ${UNITS.join(', ')} instead`)
     .option(
       '--to <dir>',
       `the directory to write to; default: ${PLACE}, where mount(8) looks, or ${UNIT_PLACE} with --systemd`,
@@ -40,10 +40,11 @@ export const define = (): Command =>
     .option('--force', 'write even if users other than root can change what they run')
     .addHelpText('after', `\n${NOTES}`);
 
-const NOTES = `The programs are ${HELPERS.join(' and ')}. They and the unit name this Node.js and this copy of lowerdata: if either one moves, write them again.
+const NOTES = `The programs are ${HELPERS.join(' and ')}. They and the units name this Node.js and this copy of lowerdata: if either one moves, write them again.
 Files of these names that this command has not written stay as they are.
 Root runs both when it mounts, so nobody else may be able to change them: what another user owns or can write to is refused.
-After --systemd: \`systemctl daemon-reload\`, then \`systemctl enable --now lowerdata@NAME\` for each /etc/lowerdata/NAME.conf.
+After --systemd: \`systemctl daemon-reload\`, then \`systemctl enable --now lowerdata@NAME\` for each /etc/lowerdata/NAME.conf,
+or \`systemctl enable --now lowerdata.socket\` for the service (lowerdata-serve(8)).
 Exit status: 0, or 1 if a file was not written or removed.`;
 
 export async function run(args: readonly ByteString[]): Promise<number> {
@@ -53,7 +54,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const { systemd, to, remove, force } = command.opts<InstallFlags>();
   return reporting(WRONG_CALL, async () => {
     if (!remove && process.geteuid?.() === 0) judgePrograms(force === true);
-    const files = systemd ? [unitFile] : HELPERS.map(helperFile);
+    const files = systemd ? UNITS.map(unitFile) : HELPERS.map(helperFile);
     const place = to ?? (systemd ? UNIT_PLACE : PLACE);
     for (const { name } of files) refuseForeign(`${place}/${name}`, bufferOf(join(place, name)));
     for (const { name, mode, text } of files)
@@ -77,7 +78,7 @@ interface InstalledFile {
 }
 
 const helperFile = (name: string): InstalledFile => ({ name, mode: 0o755, text: () => helperText(name) });
-const unitFile: InstalledFile = { name: UNIT, mode: 0o644, text: unitText };
+const unitFile = (name: string): InstalledFile => ({ name, mode: 0o644, text: () => unitText(name) });
 
 /** The programs and directories whose code the helpers run as root. */
 const programs = (): string[] => [process.execPath, launcher, ...moduleDirectories([]).slice(1), dirname(bundle)];
@@ -112,9 +113,9 @@ exec ${quoted(resolve(launcher))} --called ${name} "$@"
 `;
 }
 
-/** The unit of the package, with the full paths of this Node.js and this copy of lowerdata. */
-function unitText(): string {
-  const text = readFileSync(join(packageDirectory, 'systemd', UNIT), 'utf8');
+/** A unit of the package, with the full paths of this Node.js and this copy of lowerdata. */
+function unitText(name: string): string {
+  const text = readFileSync(join(packageDirectory, 'systemd', name), 'utf8');
   const program = unitWord(resolve(launcher));
   return text
     .replace(/\n\n\[Unit\]/, () => `\n${MARK}\n\n[Unit]`)

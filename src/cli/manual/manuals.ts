@@ -3,6 +3,7 @@ import { manualsOfImages } from './images.ts';
 import { manualsOfMachine } from './machine.ts';
 import { manualsOfMounts } from './mounts.ts';
 import { manualsOfSeals } from './seals.ts';
+import { manualsOfService } from './service.ts';
 import { manualsOfStacks } from './stacks.ts';
 import { manualsOfStore } from './store.ts';
 import type { Manual } from './words.ts';
@@ -13,5 +14,6 @@ export const manuals: ReadonlyMap<string, Manual> = new Map([
   ...manualsOfImages,
   ...manualsOfStore,
   ...manualsOfSeals,
+  ...manualsOfService,
   ...manualsOfMachine,
 ]);

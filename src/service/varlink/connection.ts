@@ -83,7 +83,7 @@ export class Connection {
     this.isHungUp = true;
     this.gone.abort();
     this.outgoing.close();
-    this.watch(-1); // it would be ready for ever
+    this.watch(-1); // it would be ready forever
   }
 
   /** Does all that can be done now. */
@@ -183,7 +183,7 @@ export class Connection {
     }
   }
 
-  /** @param events negative: none, for ever */
+  /** @param events negative: none, forever */
   private watch(events: number): void {
     if (events === this.watched || this.watched < 0) return;
     this.watched = events;

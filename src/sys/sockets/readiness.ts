@@ -49,9 +49,14 @@ export class Readiness {
     native.epollControl(this.fd, REMOVE, fd, 0);
   }
 
-  /** Waits and acts between the events of the loop, until `stop`. */
-  run(waiting: Waiting = asleep(this.fd)): void {
+  /**
+   * Waits and acts between the events of the loop, until `stop`.
+   * @param before called after events of the loop, before a sleep; it must not throw
+   */
+  run(waiting: Waiting = asleep(this.fd), before: () => void = () => {}): void {
     betweenEvents(() => {
+      if (this.isStopped) return false;
+      before();
       waiting.rest();
       while (!this.isStopped && !this.act()) if (!waiting.again()) return true;
       waiting.end();

@@ -1,0 +1,56 @@
+/** `lowerdata serve`: the service that mounts signed images for clients without privileges. */
+import type { Command } from 'commander';
+import { pathList } from '../../../mount/options.ts';
+import { connectSupervisor, notifySupervisor } from '../../../mount/supervisor.ts';
+import { runService } from '../../../service/broker/run.ts';
+import { type ByteString, byteStringFromText, printable } from '../../../sys/bytes.ts';
+import { EPERM, ErrnoError } from '../../../sys/errno.ts';
+import { CAP_SYS_ADMIN, hasCapability } from '../../../sys/security/privileges.ts';
+import { complain, reporting } from '../../../terminal/report.ts';
+import { newCommand, parse } from '../../command.ts';
+
+const FAILED = 1;
+
+interface ServeFlags {
+  readonly store: ByteString;
+  readonly socket: ByteString;
+  readonly keys?: ByteString;
+  readonly allowUnsigned?: true;
+}
+
+export const define = (): Command =>
+  newCommand('lowerdata serve')
+    .description('Mount signed images of a repository for clients that may not mount themselves.')
+    .usage('[options] --store DIR')
+    .requiredOption('--store <path>', 'the repository, as of `lowerdata pull`')
+    .option(
+      '--socket <path>',
+      'where clients connect, unless systemd passes a socket',
+      '/run/lowerdata/io.lowerdata.Mount',
+    )
+    .option('--keys <list>', 'the directories of keys that count, DIR[:DIR]...')
+    .option('--allow-unsigned', 'mount images without a seal, too')
+    .addHelpText('after', HELP);
+
+const HELP = `
+Clients speak varlink (io.lowerdata.Mount), as \`varlinkctl call\` does. Each decision is a line on stderr. SIGTERM ends the service;
+what it has mounted goes on until it is unmounted.
+Exit status: 0 after SIGTERM, or 1 after an error.`;
+
+export async function run(args: readonly ByteString[]): Promise<number> {
+  const command = define();
+  const ended = parse(command, args);
+  if (ended !== undefined) return ended;
+  const { store, socket, keys, allowUnsigned = false } = command.opts<ServeFlags>();
+  return reporting(FAILED, async () => {
+    if (!hasCapability(CAP_SYS_ADMIN)) throw new ErrnoError(EPERM, 'serve: needs CAP_SYS_ADMIN, to mount for others');
+    connectSupervisor();
+    const options = { store, keys: keys === undefined ? undefined : pathList(keys), allowsUnsigned: allowUnsigned };
+    await runService(options, socket, {
+      log: line => complain(printable(byteStringFromText(line))),
+      ready: () => notifySupervisor('READY=1', `STATUS=${printable(store)} is served`),
+    });
+    notifySupervisor('STOPPING=1');
+    return 0;
+  });
+}

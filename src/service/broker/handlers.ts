@@ -1,0 +1,61 @@
+/** The methods of io.lowerdata.Mount, for clients over varlink. */
+import type { Descriptor } from '../varlink/descriptors.ts';
+import { type CallContext, type Failure, type Implementation, implement } from '../varlink/implementation.ts';
+import { mountInterface } from './interface.ts';
+import type { Superblock } from './mounts.ts';
+import { Refusal } from './refusal.ts';
+import type { MountService } from './service.ts';
+
+type Errors = (typeof mountInterface)['errors'];
+
+export const implementationOf = (service: MountService): Implementation =>
+  implement(mountInterface, {
+    Mount: ({ image, userNamespaceFileDescriptor }, call) =>
+      answering(call, async () => {
+        const { fd, superblock } = await service.mount(call.peer, image, userNamespaceFileDescriptor?.fd);
+        return { mountFileDescriptor: fd, ...idOf(superblock) };
+      }),
+    Serve: ({ fuseFileDescriptor, image, imageFileDescriptor, objectDirectoryFileDescriptors, digest }, call) =>
+      answering(call, async () => {
+        if ((image === undefined) === (imageFileDescriptor === undefined))
+          throw new Refusal('InvalidParameter', { parameter: 'image' });
+        const own = imageFileDescriptor && {
+          fd: imageFileDescriptor.fd,
+          objects: (objectDirectoryFileDescriptors ?? []).map((one: Descriptor) => one.fd),
+          digest,
+        };
+        return idOf(await service.serve(call.peer, fuseFileDescriptor.fd, own ?? (image as string)));
+      }),
+    List: (_, call) => ({ mounts: service.list(call.peer).map(infoOf) }),
+    Describe: ({ mountId }, call) =>
+      answering(call, () => ({ mount: infoOf(service.describe(call.peer, numberOf(mountId))) })),
+    Release: ({ mountId }, call) =>
+      answering(call, () => {
+        service.release(call.peer, numberOf(mountId));
+        return {};
+      }),
+  });
+
+/** Makes a refusal the error that the client gets. */
+async function answering<T>(
+  call: Pick<CallContext<never, Errors>, 'fail'>,
+  act: () => T | Promise<T>,
+): Promise<T | Failure> {
+  try {
+    return await act();
+  } catch (error) {
+    if (error instanceof Refusal) return call.fail(error.name, error.parameters as never);
+    throw error;
+  }
+}
+
+const idOf = ({ digest, id }: Superblock) => ({ digest, mountId: String(id) });
+
+/** The number of a mount; 0, which none has, for what is not one. */
+const numberOf = (mountId: string): number => (/^[1-9]\d{0,14}$/.test(mountId) ? Number(mountId) : 0);
+
+const infoOf = ({ id, shown, digest, isOfClient, startedAt, users, pid }: Superblock) => ({
+  ...{ mountId: String(id), image: shown, digest, isOfClient, startedAt },
+  users: [...users],
+  pid: pid ?? 0,
+});

@@ -1,0 +1,219 @@
+/** The mounts of the service: one superblock for an image, of which each client gets a mount of its own. */
+import { fstatSync } from 'node:fs';
+import { DetachedMount } from '../../fuse/detached-mount.ts';
+import { EINVAL, EPERM, ErrnoError, ETIMEDOUT, must } from '../../sys/errno.ts';
+import { native } from '../../sys/native.ts';
+import type { ServedMount, ServerGroup } from './server-group.ts';
+
+/** How long a superblock stays for another client after the last one has asked for it. */
+const HELD_MS = 60_000;
+/** How long a server may take until it answers. */
+const READY_MS = 10_000;
+
+/** An image that may be mounted, and who serves it. */
+export interface ImageToMount {
+  /** Descriptor of the image, which belongs to the mount from now on. */
+  readonly fd: number;
+  /** Names the image in messages. */
+  readonly shown: string;
+  /** The fs-verity digest that it must have; undefined: any. */
+  readonly digest: string | undefined;
+  readonly verity: 'off' | 'on' | 'require';
+  /** Descriptors of directories of objects for this image alone, which belong to the mount from now on. */
+  readonly objects: readonly number[];
+  readonly group: ServerGroup;
+}
+
+/** A connection that is served, and those who have asked for it. */
+export interface Superblock {
+  readonly id: number;
+  readonly shown: string;
+  /** The fs-verity digest of the image in hexadecimal. */
+  readonly digest: string;
+  /** Whether the client has made the mount itself. */
+  readonly isOfClient: boolean;
+  /** In milliseconds since 1970. */
+  readonly startedAt: number;
+  readonly users: ReadonlySet<number>;
+  /** The process that serves it at present. */
+  readonly pid: number | undefined;
+}
+
+/** A superblock under construction or in use. */
+class Held implements Superblock {
+  readonly id: number;
+  readonly startedAt = Date.now();
+  readonly users = new Set<number>();
+  readonly group: ServerGroup;
+  readonly served: ServedMount;
+  /** Keeps the superblock for other clients; undefined if no other can have it. */
+  detached: DetachedMount | undefined;
+  timer: NodeJS.Timeout | undefined;
+
+  constructor(served: ServedMount, group: ServerGroup, detached: DetachedMount | undefined) {
+    this.id = served.order.id;
+    this.served = served;
+    this.group = group;
+    this.detached = detached;
+    this.isOfClient = detached === undefined;
+  }
+
+  readonly isOfClient: boolean;
+
+  get shown(): string {
+    return this.served.order.image;
+  }
+
+  get digest(): string {
+    return this.served.digest ?? '';
+  }
+
+  get pid(): number | undefined {
+    return this.group.pidOf(this.id);
+  }
+
+  /** Keeps the superblock for HELD_MS from now on. */
+  hold(): void {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.release(), HELD_MS);
+    this.timer.unref();
+  }
+
+  /** From now on, it ends with its last mount. */
+  release(): void {
+    clearTimeout(this.timer);
+    this.detached?.close();
+    this.detached = undefined;
+  }
+}
+
+export class Mounts {
+  private readonly held = new Map<number, Held>();
+  /** Superblocks that other clients can have, by what they show. */
+  private readonly byKey = new Map<string, Promise<Held>>();
+  private readonly log: (line: string) => void;
+  private next = 1;
+
+  constructor(log: (line: string) => void) {
+    this.log = log;
+  }
+
+  /** All superblocks that are served. */
+  list(): Superblock[] {
+    return [...this.held.values()].filter(({ served }) => served.connection !== undefined);
+  }
+
+  get(id: number): Superblock | undefined {
+    return this.held.get(id);
+  }
+
+  /** The number of superblocks that a user has asked for. */
+  countOf(uid: number): number {
+    let count = 0;
+    for (const { users } of this.held.values()) if (users.has(uid)) count++;
+    return count;
+  }
+
+  /**
+   * Mounts an image for a user. @param namespace descriptor of the user namespace whose ids it shows
+   * @returns the descriptor of a mount that is attached nowhere, and its superblock
+   * Throws ErrnoError; VerityError as EIO.
+   */
+  async mount(
+    image: ImageToMount,
+    uid: number,
+    namespace: number | undefined,
+  ): Promise<{ readonly fd: number; readonly superblock: Superblock }> {
+    const key = `${keyOf(image)} ${uidOf(image, uid)}`;
+    const known = await this.byKey.get(key)?.catch(() => undefined);
+    const isKnown = known?.detached !== undefined;
+    if (isKnown) closeAll([image.fd, ...image.objects]);
+    const held = isKnown ? known : await this.make(key, image);
+    held.users.add(uid);
+    held.hold();
+    if (held.detached === undefined) throw new ErrnoError(ETIMEDOUT, `${image.shown}: ended while it was mounted`);
+    return { fd: held.detached.copy(namespace), superblock: held };
+  }
+
+  /** Serves a connection that a client has mounted. @param fuse its descriptor, which belongs to the mount from now on */
+  async serve(image: ImageToMount, uid: number, fuse: number): Promise<Superblock> {
+    const held = await this.begin(image, fuse, undefined);
+    held.users.add(uid);
+    return held;
+  }
+
+  /** A user wants no more of a superblock. Mounts that are attached stay until they are unmounted. */
+  release(id: number, uid: number): void {
+    const held = this.held.get(id);
+    if (held === undefined) return;
+    held.users.delete(uid);
+    if (held.users.size === 0) held.release();
+  }
+
+  private make(key: string, image: ImageToMount): Promise<Held> {
+    const made = (async (): Promise<Held> => {
+      const detached = DetachedMount.make({
+        ...{ fsname: image.shown.slice(0, 200), subtype: 'lowerdata', allowOther: true },
+        flags: ['nosuid', 'nodev'],
+      });
+      if (detached) return this.begin(image, detached.fd, detached);
+      closeAll([image.fd, ...image.objects]);
+      throw new ErrnoError(EPERM, 'the service may not mount: it needs CAP_SYS_ADMIN and fsopen(2)');
+    })();
+    this.byKey.set(key, made);
+    const forget = (): void => {
+      if (this.byKey.get(key) === made) this.byKey.delete(key);
+    };
+    made.then(({ served }) => this.whenEnded.set(served.order.id, forget), forget);
+    return made;
+  }
+
+  private readonly whenEnded = new Map<number, () => void>();
+
+  private begin(image: ImageToMount, fuse: number, detached: DetachedMount | undefined): Promise<Held> {
+    const id = this.next++;
+    const { shown, digest, verity, group } = image;
+    return new Promise<Held>((resolve, reject) => {
+      const late = setTimeout(() => group.abandon(served, new ErrnoError(ETIMEDOUT, `${shown}: no answer`)), READY_MS);
+      const served: ServedMount = {
+        order: { kind: 'serve', id, image: shown, digest, verity },
+        fds: [fuse, must(native.memoryFile('lowerdata-backing'), 'memfd_create'), image.fd, ...image.objects],
+        onReady: () => {
+          clearTimeout(late);
+          resolve(held);
+        },
+        onEnd: (error, how) => {
+          clearTimeout(late);
+          this.ended(held, how);
+          reject(error ?? new ErrnoError(EINVAL, `${shown}: ${how} before it answered`));
+        },
+      };
+      const held = new Held(served, group, detached);
+      this.held.set(id, held);
+      group.serve(served);
+    });
+  }
+
+  private ended(held: Held, how: string): void {
+    held.release();
+    this.held.delete(held.id);
+    this.whenEnded.get(held.id)?.();
+    this.whenEnded.delete(held.id);
+    this.log(`mount ${held.id}: ${held.shown}: ${how}`);
+  }
+}
+
+const closeAll = (fds: readonly number[]): void => fds.forEach(fd => void native.close(fd));
+
+/** Images with the same key are served by one superblock. */
+function keyOf({ fd, digest, verity, objects }: ImageToMount): string {
+  const { dev, ino, size, mtimeNs, ctimeNs } = fstatSync(fd, { bigint: true });
+  const directories = objects.map(directory => {
+    const { dev, ino } = fstatSync(directory, { bigint: true });
+    return `${dev}:${ino}`;
+  });
+  return [dev, ino, size, mtimeNs, ctimeNs, digest ?? '', verity, ...directories].join(' ');
+}
+
+/** Superblocks with directories of a client are for that client alone. */
+const uidOf = ({ objects }: ImageToMount, uid: number): number | '' => (objects.length > 0 ? uid : '');

@@ -1,0 +1,42 @@
+/** The process of the service: it waits for clients and for its servers, until it is ended by a signal. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageDirectory } from '../../sys/native.ts';
+import { Readiness } from '../../sys/sockets/readiness.ts';
+import { listenAt, passedSockets } from '../varlink/listen.ts';
+import { VarlinkServer } from '../varlink/server.ts';
+import { implementationOf } from './handlers.ts';
+import { MountService, type ServiceOptions } from './service.ts';
+
+export interface ServiceLife {
+  /** Gets a line for each decision, and for what administrators should know. */
+  readonly log: (line: string) => void;
+  /** Called when clients can connect. */
+  readonly ready: () => void;
+}
+
+/** Every user may connect. */
+const FOR_ALL = 0o666;
+
+/**
+ * Serves until SIGTERM or SIGINT. What is mounted goes on.
+ * @param path of the socket, unless systemd has passed one
+ * Throws ErrnoError if the store or the socket cannot be used.
+ */
+export async function runService(options: ServiceOptions, path: string, { log, ready }: ServiceLife): Promise<void> {
+  const readiness = new Readiness();
+  const [passed] = passedSockets()?.values() ?? [];
+  const socket = passed ?? listenAt(path, FOR_ALL);
+  const service = new MountService(readiness, options, log);
+  const { version } = JSON.parse(readFileSync(join(packageDirectory, 'package.json'), 'utf8')) as { version: string };
+  const about = { vendor: 'lowerdata', product: 'lowerdata', version, url: 'https://www.npmjs.com/package/lowerdata' };
+  const server = new VarlinkServer(about, [implementationOf(service)], log);
+  server.listen(socket, readiness);
+  readiness.run();
+  ready();
+  await new Promise<void>(ended => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => ended());
+  });
+  server.close();
+  readiness.stop();
+}

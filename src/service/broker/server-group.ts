@@ -1,0 +1,156 @@
+/**
+ * The mounts that one server process serves, and what becomes of them when it dies: another process goes on with all of them. If that
+ * dies at once, too, the mounts are divided among two processes, and so on, until the one that makes servers die is alone.
+ */
+import { EIO, ErrnoError } from '../../sys/errno.ts';
+import { native } from '../../sys/native.ts';
+import type { Readiness } from '../../sys/sockets/readiness.ts';
+import type { ConnectionFields, Serve, ServerReport } from '../server/orders.ts';
+import { type Domain, ServerProcess } from './server-process.ts';
+
+/** A process that lived for less than this has died at once. */
+const SOON_MS = 2000;
+/** How many may die at once, one after the other, before the mounts are divided, or a single one is given up. */
+const DEATHS_MAX = 2;
+
+/** A connection that a server serves. The broker holds its descriptors, which outlive the server. */
+export interface ServedMount {
+  readonly order: Serve;
+  /** /dev/fuse, the file of backing ids, the image, and directories of objects; closed when the mount has ended. */
+  readonly fds: readonly number[];
+  /** The result of INIT, once the kernel has sent it. */
+  connection?: ConnectionFields;
+  /** The digest of the image, once it is known. */
+  digest?: string;
+  /** Called once, when requests can be answered. */
+  readonly onReady: () => void;
+  /** Called once, when the mount has ended or was given up. */
+  readonly onEnd: (error: ErrnoError | undefined, how: string) => void;
+}
+
+export class ServerGroup {
+  private readonly readiness: Readiness;
+  private readonly domain: Domain;
+  private readonly log: (line: string) => void;
+  private readonly mounts = new Map<number, ServedMount>();
+  private process: ServerProcess | undefined;
+  private deaths = 0;
+  /** Groups that were divided from this one. */
+  private readonly others: ServerGroup[] = [];
+
+  constructor(readiness: Readiness, domain: Domain, log: (line: string) => void) {
+    this.readiness = readiness;
+    this.domain = domain;
+    this.log = log;
+  }
+
+  /** The number of mounts, with those of divided groups. */
+  get size(): number {
+    return this.others.reduce((sum, { size }) => sum + size, this.mounts.size);
+  }
+
+  /** The process ID of the server of a mount; undefined if it has none. */
+  pidOf(id: number): number | undefined {
+    if (this.mounts.has(id)) return this.process?.pid;
+    for (const other of this.others) {
+      const pid = other.pidOf(id);
+      if (pid !== undefined) return pid;
+    }
+    return undefined;
+  }
+
+  /** Starts the process before the first mount needs it. */
+  warm(): void {
+    this.process ??= this.start();
+  }
+
+  serve(mount: ServedMount): void {
+    this.mounts.set(mount.order.id, mount);
+    this.warm();
+    this.order(mount);
+  }
+
+  private start(): ServerProcess {
+    return new ServerProcess(
+      this.readiness,
+      this.domain,
+      report => this.hear(report),
+      () => this.survive(),
+    );
+  }
+
+  private order({ order, fds, connection }: ServedMount): void {
+    this.process?.send({ ...order, connection }, fds);
+  }
+
+  private hear(report: ServerReport): void {
+    if (report.kind === 'log') this.log(`${this.domain.name}: ${report.line}`);
+    if (report.kind === 'log' || report.kind === 'begun') return;
+    const mount = this.mounts.get(report.id);
+    if (mount === undefined) return;
+    if (report.kind === 'ready') {
+      const isFirst = mount.connection === undefined;
+      mount.connection = report.connection;
+      mount.digest = report.digest;
+      if (isFirst) mount.onReady();
+      return;
+    }
+    this.end(mount, report.errno === 0 ? undefined : new ErrnoError(report.errno, report.how), report.how);
+  }
+
+  private end(mount: ServedMount, error: ErrnoError | undefined, how: string): void {
+    this.mounts.delete(mount.order.id);
+    for (const fd of mount.fds) native.close(fd);
+    if (this.mounts.size === 0 && !this.domain.staysWarm) {
+      this.process?.stop();
+      this.process = undefined;
+    }
+    mount.onEnd(error, how);
+  }
+
+  /** Ends a mount: its users get ENOTCONN unless it has been unmounted. */
+  abandon(mount: ServedMount, error: ErrnoError): void {
+    const { id } = mount.order;
+    if (this.mounts.has(id)) {
+      this.process?.send({ kind: 'end', id }, []);
+      this.end(mount, error, error.message);
+    } else for (const other of this.others) other.abandon(mount, error);
+  }
+
+  /** Goes on after the process has died. */
+  private survive(): void {
+    const { process, mounts, domain } = this;
+    this.process = undefined;
+    if (process === undefined || mounts.size === 0) return;
+    this.deaths = performance.now() - process.startedAt < SOON_MS ? this.deaths + 1 : 0;
+    const count = `${mounts.size} ${mounts.size === 1 ? 'mount' : 'mounts'}`;
+    if (this.deaths <= DEATHS_MAX) {
+      this.log(`${domain.name}: process ${process.pid} has died; another goes on with ${count}`);
+    } else if (mounts.size > 1) {
+      this.log(`${domain.name}: ${this.deaths} processes have died at once; two go on with ${count}`);
+      this.divide();
+    } else {
+      for (const mount of mounts.values()) {
+        const why = `${mount.order.image}: given up: its servers die at once`;
+        this.log(`${domain.name}: ${why}`);
+        this.end(mount, new ErrnoError(EIO, why), why);
+      }
+      return;
+    }
+    this.warm();
+    for (const mount of this.mounts.values()) this.order(mount);
+  }
+
+  /** Gives half of the mounts to a new group. Both are divided again if their next process dies at once. */
+  private divide(): void {
+    const all = [...this.mounts.values()];
+    const other = new ServerGroup(this.readiness, this.domain, this.log);
+    other.deaths = DEATHS_MAX;
+    this.deaths = DEATHS_MAX;
+    this.others.push(other);
+    for (const mount of all.slice(Math.ceil(all.length / 2))) {
+      this.mounts.delete(mount.order.id);
+      other.serve(mount);
+    }
+  }
+}

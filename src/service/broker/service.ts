@@ -1,0 +1,217 @@
+/**
+ * What the service does for its clients, and for whom. It has the privileges; it reads no image, but names, digests, signatures and
+ * descriptors. Every decision is a line in its log.
+ */
+import { fstatSync } from 'node:fs';
+import { FUSE_DEVICE } from '../../fuse/handed-connection.ts';
+import { holdImage } from '../../layers/held-image.ts';
+import { verifyStored } from '../../oci/seals/stored.ts';
+import { findImage, type StoredImage } from '../../oci/stored/images.ts';
+import { labelOf } from '../../seal/verify.ts';
+import { O_DIRECTORY, O_PATH, openIn } from '../../sys/beneath.ts';
+import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
+import { EACCES, ENOENT, ErrnoError, must } from '../../sys/errno.ts';
+import { native } from '../../sys/native.ts';
+import type { Readiness } from '../../sys/sockets/readiness.ts';
+import { AT_FDCWD } from '../../sys/statx.ts';
+import { type ImageToMount, Mounts, type Superblock } from './mounts.ts';
+import { Refusal } from './refusal.ts';
+import { ServerGroup } from './server-group.ts';
+
+/** A client, as the kernel knows it. */
+export interface Peer {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Descriptors of a client's image and of the directories with its objects. */
+export interface OwnImage {
+  readonly fd: number;
+  readonly objects: readonly number[];
+  readonly digest: string | undefined;
+}
+
+export interface ServiceOptions {
+  /** The repository whose images are mounted by their names. */
+  readonly store: ByteString;
+  /** Whether an image of the store is mounted without a seal. */
+  readonly allowsUnsigned: boolean;
+  /** Directories of keys; undefined: those of the system. */
+  readonly keys: readonly ByteString[] | undefined;
+}
+
+const copyOf = (fd: number): number => must(native.duplicate(fd, 0), 'a descriptor of a client');
+
+/** The number of images that a user may have mounted at a time, and all users together. */
+const IMAGES_MAX = 1000;
+const IMAGES_MAX_OF_ALL = 10_000;
+/** The number of directories of objects that an image of a client may have. */
+const OBJECTS_MAX = 16;
+
+export class MountService {
+  private readonly options: ServiceOptions;
+  private readonly readiness: Readiness;
+  private readonly log: (line: string) => void;
+  private readonly mounts: Mounts;
+  private readonly stored: ServerGroup;
+  /** Servers of images of clients, each with the rights of its client. */
+  private readonly own = new Map<number, ServerGroup>();
+
+  /** Starts a server for the images of the store. Throws ErrnoError if there is no such store. */
+  constructor(readiness: Readiness, options: ServiceOptions, log: (line: string) => void) {
+    this.readiness = readiness;
+    this.options = options;
+    this.log = log;
+    this.mounts = new Mounts(log);
+    const path = `${options.store}/objects`;
+    const objects = must(openIn(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0), printable(path));
+    this.stored = new ServerGroup(
+      readiness,
+      {
+        ...{ name: 'store', uid: 0, gid: 0, staysWarm: true, objects: [objects] },
+        begin: { kind: 'begin', objects: [printable(path)], mayPassThrough: true },
+      },
+      log,
+    );
+    this.stored.warm();
+  }
+
+  /**
+   * Mounts an image of the store. @param namespace the user namespace whose owners it shows, which must be the client's own
+   * @returns the descriptor of a mount that is attached nowhere
+   * Throws Refusal, and ErrnoError if mounting fails.
+   */
+  async mount(
+    peer: Peer,
+    name: string,
+    namespace: number | undefined,
+  ): Promise<{ readonly fd: number; readonly superblock: Superblock }> {
+    if (namespace !== undefined) this.checkNamespace(peer, namespace);
+    this.checkNumber(peer);
+    const image = await this.allowed(peer, name);
+    const { fd, superblock } = await this.mounts.mount(image, peer.uid, namespace);
+    this.note(peer, `mount ${superblock.id}: ${image.shown}`);
+    return { fd, superblock };
+  }
+
+  /**
+   * Serves a connection that a client has mounted itself, with an image of the store or an image of its own, which is read with the
+   * client's rights. The caller keeps its descriptors. @param fuse that of the connection
+   */
+  async serve(peer: Peer, fuse: number, source: string | OwnImage): Promise<Superblock> {
+    this.checkNumber(peer);
+    const stat = fstatSync(fuse);
+    if (!stat.isCharacterDevice() || stat.rdev !== FUSE_DEVICE)
+      throw new Refusal('InvalidParameter', { parameter: 'fuseFileDescriptor' });
+    const image = typeof source === 'string' ? await this.allowed(peer, source) : this.ownImage(peer, source);
+    const superblock = await this.mounts.serve(image, peer.uid, copyOf(fuse));
+    this.note(peer, `serve ${superblock.id}: ${image.shown}`);
+    return superblock;
+  }
+
+  /** The images that a client has mounted; root sees all. */
+  list({ uid }: Peer): Superblock[] {
+    return this.mounts.list().filter(({ users }) => uid === 0 || users.has(uid));
+  }
+
+  /** Throws Refusal if the client has no such image. */
+  describe({ uid }: Peer, id: number): Superblock {
+    const found = this.mounts.get(id);
+    if (found === undefined) throw new Refusal('NoSuchMount', { mountId: String(id) });
+    if (uid !== 0 && !found.users.has(uid)) throw new Refusal('NotOwner', { reason: `mount ${id} is another user's` });
+    return found;
+  }
+
+  /** The client wants no more of an image: what is attached stays until it is unmounted. Throws Refusal as `describe` does. */
+  release(peer: Peer, id: number): void {
+    const { users } = this.describe(peer, id);
+    for (const uid of peer.uid === 0 ? [...users] : [peer.uid]) this.mounts.release(id, uid);
+    this.note(peer, `release ${id}`);
+  }
+
+  private checkNumber({ uid }: Peer): void {
+    const limit = this.mounts.countOf(uid) >= IMAGES_MAX ? IMAGES_MAX : IMAGES_MAX_OF_ALL;
+    const isFull = limit === IMAGES_MAX || this.mounts.list().length >= IMAGES_MAX_OF_ALL;
+    if (isFull) throw new Refusal('TooManyMounts', { limit });
+  }
+
+  private checkNamespace(peer: Peer, namespace: number): void {
+    const owner = native.namespaceOwner(namespace);
+    if (owner < 0) throw new Refusal('InvalidParameter', { parameter: 'userNamespaceFileDescriptor' });
+    if (peer.uid === 0 || owner === peer.uid) return;
+    this.refuse(peer, 'NotOwner', `the user namespace belongs to uid ${owner}`);
+  }
+
+  /** An image of the store, if the policy lets the client have it. Throws Refusal. */
+  private async allowed(peer: Peer, name: string): Promise<ImageToMount> {
+    const found = await this.find(peer, name);
+    const by = this.judge(peer, found);
+    this.note(peer, `${name} (${found.digest}): ${by}`);
+    const path = `${found.store}/images/${found.digest}`;
+    return {
+      fd: holdImage(path),
+      shown: printable(path),
+      digest: found.digest,
+      verity: 'require',
+      objects: [],
+      group: this.stored,
+    };
+  }
+
+  private async find(peer: Peer, name: string): Promise<StoredImage> {
+    try {
+      return await findImage(this.options.store, byteStringFromText(name));
+    } catch (error) {
+      if (!(error instanceof ErrnoError) || error.errno !== ENOENT) throw error;
+      this.note(peer, `no image ${JSON.stringify(name)}`);
+      throw new Refusal('NoSuchImage', { image: name });
+    }
+  }
+
+  /** @returns why the image may be mounted. Throws Refusal. */
+  private judge(peer: Peer, image: StoredImage): string {
+    const { allowsUnsigned, keys } = this.options;
+    if (allowsUnsigned) return 'unsigned images are allowed';
+    try {
+      return `signed by ${labelOf(verifyStored(image, keys).key)}`;
+    } catch (error) {
+      if (error instanceof ErrnoError && error.errno === EACCES)
+        return this.refuse(peer, 'DeniedByPolicy', error.message);
+      throw error;
+    }
+  }
+
+  private ownImage(peer: Peer, { fd, objects, digest }: OwnImage): ImageToMount {
+    if (!fstatSync(fd).isFile()) throw new Refusal('InvalidParameter', { parameter: 'imageFileDescriptor' });
+    const areDirectories = objects.every(one => fstatSync(one).isDirectory());
+    if (objects.length < 1 || objects.length > OBJECTS_MAX || !areDirectories)
+      throw new Refusal('InvalidParameter', { parameter: 'objectDirectoryFileDescriptors' });
+    const shown = `image of uid ${peer.uid}`;
+    return {
+      ...{ fd: copyOf(fd), shown, digest, objects: objects.map(copyOf) },
+      ...{ verity: digest === undefined ? 'on' : 'require', group: this.groupOf(peer) },
+    };
+  }
+
+  private groupOf({ uid, gid }: Peer): ServerGroup {
+    const known = this.own.get(uid);
+    if (known !== undefined) return known;
+    const domain = {
+      ...{ name: `uid ${uid}`, uid, gid, staysWarm: false, objects: [] },
+      begin: { kind: 'begin', objects: [], mayPassThrough: false },
+    } as const;
+    const group = new ServerGroup(this.readiness, domain, this.log);
+    this.own.set(uid, group);
+    return group;
+  }
+
+  private refuse(peer: Peer, error: 'DeniedByPolicy' | 'NotOwner', reason: string): never {
+    this.note(peer, `refused: ${reason.replaceAll('\n', '; ')}`);
+    throw new Refusal(error, { reason });
+  }
+
+  private note({ uid, pid }: Peer, line: string): void {
+    this.log(`uid ${uid}, process ${pid}: ${line}`);
+  }
+}
