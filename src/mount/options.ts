@@ -92,6 +92,9 @@ function valued(
   return { values, what, effect: 'taken', take: checked };
 }
 
+/** An option that is handled before there is a plan. Its value may be left out. */
+const optional = (values: string, what: string): MountOption => ({ values, what, effect: 'taken', take: () => {} });
+
 const chosen = (part: Partial<Choices>, what: string): MountOption =>
   flag(what, choices => void Object.assign(choices, part));
 const driven = (part: Partial<DriverOptions>, what: string): MountOption =>
@@ -235,6 +238,9 @@ export function unescaped(value: ByteString): ByteString {
 const STORE =
   'a repository, as `lowerdata pull --store` makes it; the source is then the name or the digest of an image there, which is mounted ' +
   'with the objects there, and must have the digest that the repository has for it'; // storedImage looks there before
+const SERVICE =
+  'the source is the name or the digest of an image in the store of `lowerdata serve`, which mounts it where this user may not, with ' +
+  'the owners of the user namespace, or serves what fusermount3 mounts; SOCKET: another than /run/lowerdata/io.lowerdata.Mount';
 const TRYVERITY =
   'the same as `verity=require`: mount.composefs asks for that wherever the kernel can check, and this process always can';
 const VERIFY =
@@ -293,6 +299,7 @@ export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteSt
       valued('DIR', STORE, () => {}),
     ),
   ],
+  ['service', common('an image that `lowerdata serve` mounts', optional('SOCKET', SERVICE))],
   ['signature', takeSignature],
   ['keys', takeKeys],
   ['source', text('source', 'A:B::C', 'in place of the first argument, as in composefs-fuse')],

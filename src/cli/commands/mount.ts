@@ -7,18 +7,22 @@ import { readCall } from '../../mount/argv.ts';
 import type { Readiness } from '../../mount/daemon.ts';
 import { inheritedDescriptors } from '../../mount/inherited.ts';
 import type { MountOrder } from '../../mount/live/order.ts';
+import { isOfEveryMount } from '../../mount/options.ts';
 import {
   isImage,
   type MountPlan,
   optionWords,
   planMount,
   sealed,
+  splitMountOptions,
   storedImage,
   valuesOf,
   withoutFuse3Words,
 } from '../../mount/plan.ts';
 import { isRemount, remount } from '../../mount/remount.ts';
 import { MOUNT_PROGRAM_DEFAULTS } from '../../overlay/options/rules.ts';
+import type { Option } from '../../overlay/options/split.ts';
+import { SERVICE_SOCKET } from '../../service/socket.ts';
 import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
 import { EBUSY, EINVAL, ENOTCONN, ErrnoError, errnoText } from '../../sys/errno.ts';
 import {
@@ -64,6 +68,8 @@ export async function run(
   const [source, target] = command.args as [ByteString, ByteString];
   const flags = command.opts<MountCommandFlags>();
   if (isRemount(flags.options)) return changeMount(target, flags);
+  const byService = serviceOrder(source, target, flags.options);
+  if (byService) return mountWithService(byService);
   const plan = await planOf(source, flags, invoker);
   if (typeof plan === 'number') return plan;
   const { driver } = plan;
@@ -79,6 +85,37 @@ export async function run(
   const given = { plan, inherited: inherited.filter(fd => fd !== handed) };
   return reporting(MOUNT_FAILED, () => mount(given, target, flags, ready, wording), wording);
 }
+
+/** A mount for the service to make. */
+interface ServiceOrder {
+  readonly image: ByteString;
+  readonly target: ByteString;
+  readonly options: readonly Option[];
+}
+
+/** The order, if `service` is among the options. */
+function serviceOrder(image: ByteString, target: ByteString, texts: readonly ByteString[]): ServiceOrder | undefined {
+  const options = texts.flatMap(splitMountOptions);
+  return options.some(({ key }) => key === 'service') ? { image, target, options } : undefined;
+}
+
+function mountWithService({ image, target, options }: ServiceOrder): Promise<number> {
+  return reporting(WRONG_CALL, () => {
+    for (const { key } of options)
+      if (!SERVICE_OPTIONS.includes(key) && !isOfEveryMount(key))
+        throw new ErrnoError(EINVAL, `option ${printable(key)}: not with service, which decides how it mounts`);
+    const socket = options.find(({ key }) => key === 'service')?.value;
+    const allowsOthers = options.some(({ key }) => key === 'allow_other');
+    return reporting(MOUNT_FAILED, async () => {
+      const { mountByService } = await import('../../service/client/mount.ts');
+      await mountByService({ image, target, socket: socket ?? SERVICE_SOCKET, allowsOthers });
+      return 0;
+    });
+  });
+}
+
+/** Options that say something about a mount of the service. */
+const SERVICE_OPTIONS: readonly ByteString[] = ['service', 'allow_other'];
 
 function refuseRestart(): number {
   complain('option restart=on: not in the foreground, where the program that has started this one can restart it');

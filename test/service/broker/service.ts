@@ -19,7 +19,7 @@ import { command, packageFolder } from '../../fixtures/mounts/mounted.ts';
 import { member } from '../../fixtures/oci/archives.ts';
 import { archiveOf, TAG, writeImage, writeIndex } from '../../fixtures/oci/layout.ts';
 import { KEY_KINDS, makeSignatory } from '../../fixtures/seals.ts';
-import { without, withoutFuse, withoutUserNamespaces } from '../../fixtures/skips.ts';
+import { without, withoutFuse, withoutUserMounts, withoutUserNamespaces } from '../../fixtures/skips.ts';
 
 t.setTimeout(240_000);
 const missing =
@@ -34,7 +34,7 @@ function makeStore(home: string): void {
   const at = (name: string): string => join(home, name);
   const layer = (text: string): Buffer =>
     archiveOf(
-      member({ name: 'usr/', type: '5' }),
+      member({ name: 'usr/', type: '5', mode: 0o755 }),
       member({ name: 'usr/large', mode: 0o600 }, LARGE),
       member({ name: 'usr/of33', uid: 33, gid: 33, mode: 0o644 }, text.repeat(100)),
     );
@@ -201,6 +201,30 @@ client.serve('mnt/b', own, imageFileDescriptor=1, objectDirectoryFileDescriptors
 print(tried(lambda: open('mnt/b/usr/of33').read()))
 `);
     t.equal(denied, 'Permission denied\n', 'objects are read with the rights of the client');
+  });
+
+  served('the command asks the service', (t, { home }) => {
+    const as = ['--reuid', String(USER), '--regid', String(USER), '--clear-groups'];
+    const run = (script: string, ...inside: string[]): string => {
+      const words = [...as, ...inside, 'sh', '-c', script, launcher, `service=${home}/socket`];
+      const { stdout, stderr } = spawnSync('setpriv', words, { cwd: home, encoding: 'utf8', timeout: 60_000 });
+      return stdout + stderr;
+    };
+    const script = `
+      "$0" mount signed mnt/a -o "$1" && head -c 6 mnt/a/usr/of33; echo " $?"; stat -c %u mnt/a/usr/large; "$0" umount mnt/a; ls mnt/a
+      "$0" mount plain mnt/a -o "$1"; echo "$?"; ls mnt/a
+      "$0" mount none mnt/a -o "$1"; "$0" mount signed mnt/a -o "$1,verity=off"; echo "$?"`;
+    const denied =
+      /has no seal of its digest .*\nlowerdata: the service has no image none\nlowerdata: option verity: not with service/;
+    const root = run(script, 'unshare', '-Urm');
+    t.match(root, /^signed 0\n0\n32\n1\n/, 'as root of a user namespace');
+    t.match(root, denied);
+    const noHelper = withoutUserMounts;
+    t.test('by fusermount3', { skip: noHelper }, async t => {
+      const user = run(script);
+      t.match(user, /^signed 0\n0\n32\n1\n/, 'as an ordinary user');
+      t.match(user, denied);
+    });
   });
 
   served('the death of a server is a pause', (t, { client }) => {

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { pathList } from '../../../mount/options.ts';
 import { connectSupervisor, notifySupervisor } from '../../../mount/supervisor.ts';
 import { runService } from '../../../service/broker/run.ts';
+import { SERVICE_SOCKET } from '../../../service/socket.ts';
 import { type ByteString, byteStringFromText, printable } from '../../../sys/bytes.ts';
 import { EPERM, ErrnoError } from '../../../sys/errno.ts';
 import { CAP_SYS_ADMIN, hasCapability } from '../../../sys/security/privileges.ts';
@@ -23,11 +24,7 @@ export const define = (): Command =>
     .description('Mount signed images of a repository for clients that may not mount themselves.')
     .usage('[options] --store DIR')
     .requiredOption('--store <path>', 'the repository, as of `lowerdata pull`')
-    .option(
-      '--socket <path>',
-      'where clients connect, unless systemd passes a socket',
-      '/run/lowerdata/io.lowerdata.Mount',
-    )
+    .option('--socket <path>', 'where clients connect, unless systemd passes a socket', SERVICE_SOCKET)
     .option('--keys <list>', 'the directories of keys that count, DIR[:DIR]...')
     .option('--allow-unsigned', 'mount images without a seal, too')
     .addHelpText('after', HELP);
