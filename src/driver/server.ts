@@ -20,6 +20,7 @@ import { CpuLatency } from '../sys/cpu-latency.ts';
 import { reserveDescriptors } from '../sys/descriptors.ts';
 import { EINVAL, EPERM, ErrnoError } from '../sys/errno.ts';
 import { runDeferred } from '../sys/event-loop.ts';
+import { optimizeNow } from '../sys/memory.ts';
 import {
   CAP_SYS_ADMIN,
   hasCapability,
@@ -159,6 +160,7 @@ export class OverlayServer {
       wanted: this.wanted(writable !== undefined),
       log,
       tracer: this.driver.debug ? traceTo(trace) : undefined,
+      onBusy: optimizeNow,
     });
     const requestBytes = writable && WRITE_BYTES_MAX + MIN_READ_BUFFER;
     const session = new Session(fd, dispatcher, { log, latency, requestBytes }, ring);

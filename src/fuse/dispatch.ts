@@ -27,6 +27,8 @@ export interface DispatcherOptions {
   readonly tracer?: Tracer | undefined;
   /** Room for replies, which the dispatchers of one thread may share. */
   readonly buffers?: ReplyBuffers | undefined;
+  /** Called once, when replies have had BUSY_BYTES in all, those of READ not counted. */
+  readonly onBusy?: (() => void) | undefined;
 }
 
 /** Room for a reply, and for a deferred one, of any size. */
@@ -34,6 +36,12 @@ export class ReplyBuffers {
   readonly reply = new Uint8Array(REPLY_BYTES);
   readonly deferredReply = new Uint8Array(REPLY_BYTES);
 }
+
+/**
+ * The replies for two thousand names. Answering so much takes about as long as V8 takes to optimize what a walk goes through; on
+ * a busy machine both take longer.
+ */
+export const BUSY_BYTES = 350_000;
 
 /**
  * Size of a request buffer. A larger one would get longer BATCH_FORGETs, of which the kernel sends up to 16 in a row before a
@@ -102,6 +110,8 @@ export class Dispatcher {
   /** The result of INIT; undefined before it, and in a dispatcher whose session did not receive it. */
   connection: InitResult | undefined;
 
+  /** What is left of BUSY_BYTES; 0 or less once onBusy was called. */
+  private bytesUntilBusy = BUSY_BYTES;
   private readonly filesystem: Filesystem;
   private readonly options: DispatcherOptions;
   private readonly now: Reply;
@@ -153,8 +163,14 @@ export class Dispatcher {
     const header = into.header.bytes;
     for (let i = 0; i < 8; i++) header[OutHeader.unique + i] = request[InHeader.unique + i] as number;
     const replyLength = into.seal(result);
+    if (this.bytesUntilBusy > 0 && opcode !== Opcode.READ) this.countBytes(replyLength);
     tracer?.reply(into, replyLength, opcode);
     return replyLength;
+  }
+
+  private countBytes(replyLength: number): void {
+    this.bytesUntilBusy -= replyLength;
+    if (this.bytesUntilBusy <= 0) this.options.onBusy?.();
   }
 
   /**

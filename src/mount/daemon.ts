@@ -4,7 +4,7 @@ import { protectionText } from '../driver/protection.ts';
 import { mounter } from '../fuse/mount.ts';
 import type { Mount } from '../fuse/mountinfo.ts';
 import { asOneLine, printable } from '../sys/bytes.ts';
-import { collectWithoutHelp } from '../sys/memory.ts';
+import { collectWithoutHelp, optimizeLater } from '../sys/memory.ts';
 import { native } from '../sys/native.ts';
 import { liveText } from './activity-text.ts';
 import { liveNumbers, serveLive } from './control-socket.ts';
@@ -54,7 +54,6 @@ export async function serveMount(
   const finding = stackFinding(server.overlay);
   for (const fd of order.inherited) native.close(fd);
   order.leaveDirectory();
-  collectWithoutHelp();
   native.prepareStreams(); // /dev may be covered by the mount
   const requests = new StopRequests(log);
   const state = new StateFile();
@@ -72,6 +71,7 @@ export async function serveMount(
   }
   requests.attend(mount);
   if (handover) leaveTo(watcher, handover, mount, { order, layers, overlay: server.overlay });
+  prepareV8();
   ready({ safety: `${protectionText(protection)}; ${confinementText(confinement)}`, finding });
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${shown} is mounted`);
   const end = await Promise.race([server.ended, requests.abandoned]);
@@ -92,6 +92,15 @@ function logNumbers({ safety }: LiveMount, log: (line: string) => void): void {
   } catch (error) {
     log((error as Error).message); // for example, no descriptor is left: the mount continues
   }
+}
+
+/**
+ * Settings of V8 for a process that serves. They come last, because V8 then refuses the code cache of modules of Node.js that are
+ * not loaded yet.
+ */
+function prepareV8(): void {
+  collectWithoutHelp();
+  if (process.versions.openssl !== undefined) optimizeLater(); // otherwise threads hash in JavaScript
 }
 
 /** Ends the process at once, even if one of its threads is blocked. */

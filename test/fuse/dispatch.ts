@@ -1,10 +1,10 @@
 /** Proves src/fuse/dispatch.ts: no request, however broken, makes it throw, read past the end, or reply nonsense. */
 import t from 'tap';
-import { Dispatcher } from '../../src/fuse/dispatch.ts';
+import { BUSY_BYTES, Dispatcher } from '../../src/fuse/dispatch.ts';
 import { DEFERRED, type Nodeid, type Settled, type Unique } from '../../src/fuse/filesystem.ts';
 import { operations } from '../../src/fuse/ops.ts';
 import type { Out } from '../../src/fuse/reply.ts';
-import { InHeader, OpenIn, OutHeader } from '../../src/fuse/wire/abi.ts';
+import { EntryOut, InHeader, OpenIn, OutHeader, ReadIn } from '../../src/fuse/wire/abi.ts';
 import { Opcode } from '../../src/fuse/wire/opcode.ts';
 import { EINVAL, EIO, ENOSYS, EPROTO, EROFS, ErrnoError, ESTALE, EUCLEAN } from '../../src/sys/errno.ts';
 import { noting, TinyFilesystem } from '../fixtures/mounts/tiny-fs.ts';
@@ -47,6 +47,22 @@ function request(opcode: number, nodeid: number, body: Uint8Array, extensions = 
   return new Uint8Array(Buffer.concat([header, body]));
 }
 const NAME = Buffer.from('hello\0');
+
+t.test('a dispatcher tells once that it has been busy', async t => {
+  let told = 0;
+  const busy = new Dispatcher(filesystem, { wanted, log: () => {}, onBusy: () => told++ });
+  const lookup = request(Opcode.LOOKUP, 1, NAME);
+  const read = request(Opcode.READ, 3, new Uint8Array(ReadIn.SIZE));
+  const replyBytes = OutHeader.SIZE + EntryOut.SIZE;
+  const enough = Math.ceil(BUSY_BYTES / replyBytes);
+  for (let i = 0; i < 3 * enough; i++) busy.handle(read, read.length);
+  for (let i = 1; i < enough; i++) busy.handle(lookup, lookup.length);
+  t.equal(told, 0, `not after ${(enough - 1) * replyBytes} bytes, nor by reads`);
+  busy.handle(lookup, lookup.length);
+  t.equal(told, 1, `after ${enough * replyBytes} bytes`);
+  for (let i = 0; i < 2 * enough; i++) busy.handle(lookup, lookup.length);
+  t.equal(told, 1, 'and not again');
+});
 
 t.test('malformed headers', t => {
   const lookup = request(Opcode.LOOKUP, 1, NAME);
