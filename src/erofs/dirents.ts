@@ -199,7 +199,10 @@ function nameLimit(image: Image, directory: ImageInode, count: number, i: number
   const limit = nameEnd(image, directory, count, i, from);
   const bytes = image.bytes;
   let end = from;
-  while (end < limit && bytes[end] !== 0 && bytes[end] !== SLASH) end++;
+  for (; end < limit; end++) {
+    const byte = bytes[end];
+    if (byte === 0 || byte === SLASH) break;
+  }
   const isName = from + NAME_MAX >= end && end > from && (end === limit || bytes[end] === 0);
   if (isName) return end;
   const shown = printable(byteStringOf(bytes, from, Math.min(end + 1, limit, from + 300)));

@@ -33,8 +33,10 @@ export function findXattr(image: Image, inode: ImageInode, name: ByteString): nu
   if (inode.xattrBytes === 0) return -1;
   const end = inode.xattrAt + inode.xattrBytes;
   const inline = inlineStart(image, inode);
-  for (let at = inline; at < end; at = entryEnd(image, inode, at, end)) {
-    if (matches(image, at, name)) return checkedEntry(image, inode, at, end);
+  for (let at = inline; at < end; ) {
+    const next = entryEnd(image, inode, at, end);
+    if (matches(image, at, name)) return at;
+    at = next;
   }
   for (let id = inode.xattrAt + XattrHeader.SIZE; id < inline; id += SHARED_ID_BYTES) {
     const at = sharedEntry(image, inode, id);
@@ -69,8 +71,10 @@ export function listXattrs(image: Image, inode: ImageInode, visit: (name: ByteSt
   if (inode.xattrBytes === 0) return;
   const end = inode.xattrAt + inode.xattrBytes;
   const inline = inlineStart(image, inode);
-  for (let at = inline; at < end; at = entryEnd(image, inode, at, end)) {
-    visitEntry(image, checkedEntry(image, inode, at, end), visit);
+  for (let at = inline; at < end; ) {
+    const next = entryEnd(image, inode, at, end);
+    visitEntry(image, at, visit);
+    at = next;
   }
   for (let id = inode.xattrAt + XattrHeader.SIZE; id < inline; id += SHARED_ID_BYTES) {
     visitEntry(image, sharedEntry(image, inode, id), visit);
@@ -103,17 +107,16 @@ function entryBytes(image: Image, at: number): number {
   return XattrEntry.SIZE + v.getUint8(at + XattrEntry.e_name_len) + v.getUint16(at + XattrEntry.e_value_size, true);
 }
 
-/** The offset of the next inline entry. Areas are multiples of 4 bytes, so the head of an entry is always inside. */
+/**
+ * The offset of the next inline entry. Areas are multiples of 4 bytes, so the head of an entry is always inside. Throws EUCLEAN
+ * if the rest of the entry is not.
+ */
 function entryEnd(image: Image, inode: ImageInode, at: number, end: number): number {
-  return at + Math.ceil(entryBytes(image, checkedEntry(image, inode, at, end)) / XATTR_ALIGN) * XATTR_ALIGN;
-}
-
-function checkedEntry(image: Image, inode: ImageInode, at: number, end: number): number {
   const length = entryBytes(image, at);
   if (at + length > end) {
     throw new ErrnoError(EUCLEAN, `nid ${inode.nid}: an xattr of ${length} bytes, ${end - at} are left`);
   }
-  return at;
+  return at + ((length + XATTR_ALIGN - 1) & -XATTR_ALIGN);
 }
 
 /** The offset of the entry of the shared xattr whose id is stored at `id`. Throws EUCLEAN if it is outside the image. */
@@ -131,12 +134,12 @@ function sharedEntry(image: Image, inode: ImageInode, id: number): number {
  * most often.
  */
 function matches(image: Image, at: number, name: ByteString): boolean {
-  const stored = image.view.getUint8(at + XattrEntry.e_name_len);
-  const prefix = prefixOf(image, image.view.getUint8(at + XattrEntry.e_name_index));
+  const { bytes } = image;
+  const stored = bytes[at + XattrEntry.e_name_len] as number;
+  const prefix = prefixOf(image, bytes[at + XattrEntry.e_name_index] as number);
   if (prefix === undefined || prefix.length + stored !== name.length) return false;
-  const from = at + XattrEntry.SIZE;
-  for (let i = stored - 1; i >= 0; i--) {
-    if (image.bytes[from + i] !== name.charCodeAt(prefix.length + i)) return false;
+  for (let i = name.length, from = at + XattrEntry.SIZE + stored; i > prefix.length; ) {
+    if (bytes[--from] !== name.charCodeAt(--i)) return false;
   }
   return name.startsWith(prefix);
 }

@@ -161,7 +161,7 @@ export class DirLayer implements Layer {
     const entries = entriesIn(fd); // all are read before the first visit, because a visitor may call this layer again
     native.close(fd);
     if (typeof entries === 'number') throw this.failure(entries, at);
-    for (const [name, dtype] of entries) visit(name, dtype);
+    for (const entry of entries) visit(entry[0], entry[1]);
     return false;
   }
 

@@ -122,13 +122,10 @@ function conclude(rules: Rules, search: Search, result: Inode[]): Found | number
   return { stack: result, data: undefined, origin: undefined, xwhiteouts: search.xwhiteouts.length > 0 };
 }
 
-const file = ({ lower }: Search, top: Inode, data: Node['data'], origin: Inode | undefined): Found => ({
-  stack: [top],
-  data,
-  origin,
-  xwhiteouts: false,
-  lower,
-});
+function file({ lower }: Search, top: Inode, data: Node['data'], origin: Inode | undefined): Found {
+  const stack = [top];
+  return { stack, data, origin, xwhiteouts: false, lower };
+}
 
 /**
  * Finds `search.name` in one layer: below `base`, or, for an absolute name, along that path from `base`, which is then the

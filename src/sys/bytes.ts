@@ -32,6 +32,11 @@ export function getSeconds(v: DataView, at: number): Seconds {
 
 /** Writes an integer between -2^63 and 2^64 (two's complement); exact for bigints and safe integers. */
 export function putU64(v: DataView, at: number, value: number | bigint): void {
+  if (typeof value === 'number' && value >= 0 && value < U32) {
+    v.setUint32(at, value, true);
+    v.setUint32(at + 4, 0, true);
+    return;
+  }
   if (typeof value === 'bigint') {
     v.setBigUint64(at, value, true); // reduced modulo 2^64
     return;
