@@ -240,7 +240,7 @@ const STORE =
   'with the objects there, and must have the digest that the repository has for it'; // storedImage looks there before
 const SERVICE =
   'the source is the name or the digest of an image in the store of `lowerdata serve`, which mounts it where this user may not, with ' +
-  'the owners of the user namespace, or serves what fusermount3 mounts; SOCKET: another than /run/lowerdata/io.lowerdata.Mount';
+  'the owners of the user namespace, or serves what fusermount3 mounts; without `=SOCKET`: that at /run/lowerdata/io.lowerdata.Mount';
 const TRYVERITY =
   'the same as `verity=require`: mount.composefs asks for that wherever the kernel can check, and this process always can';
 const VERIFY =
@@ -299,7 +299,7 @@ export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteSt
       valued('DIR', STORE, () => {}),
     ),
   ],
-  ['service', common('an image that `lowerdata serve` mounts', optional('SOCKET', SERVICE))],
+  ['service', optional('SOCKET', SERVICE)],
   ['signature', takeSignature],
   ['keys', takeKeys],
   ['source', text('source', 'A:B::C', 'in place of the first argument, as in composefs-fuse')],
