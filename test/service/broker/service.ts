@@ -9,11 +9,12 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
-  statSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { CallError, VarlinkClient } from '../../../src/service/varlink/client.ts';
+import { varlinkService } from '../../../src/service/varlink/service.ts';
 import { soon } from '../../fixtures/mounts/foreground.ts';
 import { command, packageFolder } from '../../fixtures/mounts/mounted.ts';
 import { member } from '../../fixtures/oci/archives.ts';
@@ -59,8 +60,25 @@ interface Service {
   readonly process: ChildProcess;
   /** What it has said. */
   readonly log: () => string;
-  /** Runs a program of `client.py` as a user, in `home`. @returns what it prints */
-  client(program: string, options?: { uid?: number; isRootThere?: boolean }): string;
+  /**
+   * Runs a program of `client.py` as a user who is root of a namespace. @param beside a line of sh that root runs meanwhile
+   * @returns what it prints
+   */
+  client(program: string, beside?: string): string;
+}
+
+/** Whether a service answers at a socket. */
+function answers(socket: string): boolean {
+  try {
+    const client = new VarlinkClient(socket, 10_000);
+    try {
+      return !(client.call(varlinkService, 'GetInfo', {}) instanceof CallError);
+    } finally {
+      client.close();
+    }
+  } catch {
+    return false;
+  }
 }
 
 async function start(home: string, ...words: string[]): Promise<Service> {
@@ -72,11 +90,11 @@ async function start(home: string, ...words: string[]): Promise<Service> {
   child.stderr.setEncoding('utf8').on('data', piece => {
     text += piece;
   });
-  const isThere = (): boolean => statSync(socket, { throwIfNoEntry: false })?.isSocket() === true;
-  if (!(await soon(isThere))) throw new Error(`no service: ${text}`);
-  const client: Service['client'] = (program, { uid = USER, isRootThere = true } = {}) => {
-    const as = ['--reuid', String(uid), '--regid', String(uid), '--clear-groups'];
-    const inside = isRootThere ? ['unshare', '-Urm'] : [];
+  if (!(await soon(() => answers(socket)))) throw new Error(`no service: ${text}`);
+  const client: Service['client'] = (program, beside = ':') => {
+    const as = ['--reuid', String(USER), '--regid', String(USER), '--clear-groups'];
+    const inside = ['unshare', '-Urm'];
+    spawn('sh', ['-c', beside], { cwd: join(home, 'upper'), stdio: 'ignore' });
     const lines = ['python3', clientProgram, `client = Client('${socket}')\n${program}`];
     const { stdout, stderr } = spawnSync('setpriv', [...as, ...inside, ...lines], {
       cwd: home,
@@ -228,9 +246,8 @@ print(tried(lambda: open('mnt/b/usr/of33').read()))
   });
 
   served('the death of a server is a pause', (t, { client }) => {
-    const killer = 'until [ -s asked ]; do sleep 0.05; done; kill -9 "$(cat asked)"; : >killed';
-    spawn('sh', ['-c', killer], { cwd: join(home, 'upper'), stdio: 'ignore' });
-    const said = client(`
+    const said = client(
+      `
 import time
 client.mount('signed', 'mnt/a')
 held = open('mnt/a/usr/large')
@@ -238,8 +255,33 @@ print(held.read(6))
 open('upper/asked', 'w').write(str(client.call('List')[0]['mounts'][0]['pid']))
 while not os.path.exists('upper/killed'): time.sleep(.01)
 print(held.read() == 'large ' * 99999, open('mnt/a/usr/of33').read(6), os.listdir('mnt/a'))
-`);
+`,
+      'until [ -s asked ]; do sleep 0.05; done; kill -9 "$(cat asked)"; : >killed',
+    );
     t.equal(said, "large \nTrue signed ['usr']\n");
+  });
+
+  t.test('what is mounted goes on when the service is killed', async t => {
+    const service = await start(home);
+    const said = service.client(
+      `
+import time
+client.mount('signed', 'mnt/a')
+held = open('mnt/a/usr/large')
+print(held.read(6))
+open('upper/mounted', 'w').close()
+while not os.path.exists('upper/gone'): time.sleep(.01)
+print(held.read() == 'large ' * 99999, open('mnt/a/usr/of33').read(6))
+print(tried(lambda: Client('${home}/socket')))
+`,
+      `until [ -e mounted ]; do sleep 0.05; done; kill -9 ${service.process.pid}; sleep 0.3; : >gone`,
+    );
+    t.equal(said, 'large \nTrue signed\nConnection refused\n');
+    const again = await start(home);
+    t.equal(again.client("client.mount('signed', 'mnt/a')\nprint(open('mnt/a/usr/of33').read(6))"), 'signed\n');
+    const end = ended(again.process);
+    again.process.kill('SIGTERM');
+    t.equal(await end, 0, 'another takes its place');
   });
 
   served(
