@@ -90,7 +90,7 @@ t.test('calls and their replies', async t => {
       `reply ${number}`,
     );
   t.equal(descriptors(), before, 'no descriptor is left');
-  client.end();
+  await client.end();
   service.end();
 });
 t.end();
