@@ -18,7 +18,8 @@ export function describe({ name, about, methods, errors }: Interface): string {
   return parts.join('\n');
 }
 
-const comment = (about: string): string => about.replace(/^/gm, '# ').replace(/ $/gm, '').concat('\n');
+/** The parser of github.com/varlink/go skips a byte after each #: an empty line needs its space. */
+const comment = (about: string): string => about.replace(/^/gm, '# ').concat('\n');
 
 /** The named types in a description, each after those that it needs. */
 function typesOf(value: unknown, found: Map<string, Type> = new Map()): Map<string, Type> {

@@ -30,9 +30,9 @@ const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_RDWR } = constants;
  * something else.
  */
 export function listenAt(path: string, mode: number): number {
-  const directory = openDirectory(dirname(path));
-  let lock = -1;
+  let [directory, lock] = [-1, -1];
   try {
+    directory = openDirectory(dirname(path));
     const inside = `${pathOfDescriptor(directory)}/${basename(path)}`;
     lock = openSync(`${inside}.lock`, O_CREAT | O_RDWR | O_NOFOLLOW, 0o600);
     must(native.flock(lock, LOCK_EX), path); // of two services that start, one sees the other
@@ -70,11 +70,10 @@ function removeStale(path: string, inside: string): void {
 
 /** The first descriptor that a service manager passes. Source: sd_listen_fds(3), SD_LISTEN_FDS_START. */
 const FIRST = 3;
-const CLOSE_RANGE_CLOEXEC = 4;
 
 /**
  * The listening sockets that the service manager has passed, by their names (FileDescriptorName= of systemd.socket(5)). Programs
- * that this process starts do not inherit them, nor the variables.
+ * that this process starts do not inherit them (Node.js sees to it when it starts), nor the variables.
  * @returns undefined if nothing was passed to this process
  * Throws ErrnoError, EINVAL, if the variables or the descriptors are not as they should be.
  */
@@ -85,7 +84,6 @@ export function passedSockets(environment: NodeJS.ProcessEnv = process.env): Rea
   if (!/^[1-9][0-9]{0,2}$/.test(LISTEN_FDS)) throw new ErrnoError(EINVAL, `LISTEN_FDS=${LISTEN_FDS}`);
   const fds = Array.from({ length: Number(LISTEN_FDS) }, (_, i) => FIRST + i);
   for (const fd of fds) if (!isSocket(fd)) throw new ErrnoError(EINVAL, `LISTEN_FDS: descriptor ${fd} is no socket`);
-  must(native.closeRange(FIRST, FIRST + fds.length - 1, CLOSE_RANGE_CLOEXEC), 'close_range');
   const names = LISTEN_FDNAMES?.split(':') ?? [];
   return new Map(fds.map((fd, i) => [names[i] ?? 'unknown', fd]));
 }

@@ -66,7 +66,7 @@ t.test('messages', async t => {
       ['a line end in text', echo('{"text":"a\nb"}'), CLOSED],
       ['an unknown escape', echo('{"text":"\\x41"}'), CLOSED],
       ['two fields with one name', echo('{"number":1,"number":2}'), CLOSED],
-      ['two fields with one name, written otherwise', echo('{"number":1,"n\\u0075mber":2}'), CLOSED],
+      ['two fields with one name, written otherwise', echo('{"number":1,"\\u006eumber":2}'), CLOSED],
       ['the depth that is allowed', nested(LIMITS.depth - 2), given({})],
       ['one more', nested(LIMITS.depth - 1), CLOSED],
       ['a depth that would end a process', nested(20_000), CLOSED],
