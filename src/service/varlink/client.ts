@@ -4,7 +4,7 @@ import { EPIPE, EPROTO, ErrnoError, ETIME, must } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 import { EPOLLIN, EPOLLOUT } from '../../sys/sockets/readiness.ts';
 import { SOCK_STREAM } from '../../sys/sockets/types.ts';
-import { Descriptors } from './descriptors.ts';
+import { Descriptors, plainKeeper } from './descriptors.ts';
 import { Incoming, type Message } from './incoming.ts';
 import type { ErrorTypes, Interface, Method, Methods } from './interface.ts';
 import type { JsonObject } from './json.ts';
@@ -34,7 +34,7 @@ export class VarlinkClient {
   private readonly incoming: Incoming;
   private readonly outgoing: Outgoing;
   /** Of the last reply. */
-  private descriptors = new Descriptors([]);
+  private descriptors = new Descriptors([], plainKeeper);
 
   /**
    * Connects to a service.
@@ -45,7 +45,7 @@ export class VarlinkClient {
     this.fd = must(native.connectSocket(byteStringFromText(path), SOCK_STREAM), path);
     native.setStatusFlags(this.fd, O_NONBLOCK);
     this.timeoutMs = timeoutMs;
-    this.incoming = new Incoming(this.fd, LIMITS.messageBytes, LIMITS.messageDescriptors);
+    this.incoming = new Incoming(this.fd, LIMITS.messageBytes, LIMITS.messageDescriptors, plainKeeper);
     this.outgoing = new Outgoing(this.fd);
   }
 
@@ -96,7 +96,7 @@ export class VarlinkClient {
   private reply<R>(of: Interface, name: string): { reply: R | CallError; continues: boolean } {
     const message = this.receive();
     this.descriptors.closeAll();
-    this.descriptors = new Descriptors(message.fds);
+    this.descriptors = new Descriptors(message.fds, plainKeeper);
     const { parameters, continues, error } = parseReply(message.bytes, LIMITS.depth);
     if (error !== undefined) return { reply: new CallError(error, parameters), continues: false };
     const { gives } = of.methods[name] as Method;

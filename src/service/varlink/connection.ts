@@ -55,7 +55,7 @@ export class Connection {
     this.peer = peer;
     this.user = user;
     this.host = host;
-    this.incoming = new Incoming(fd, host.limits.messageBytes, host.limits.messageDescriptors);
+    this.incoming = new Incoming(fd, host.limits.messageBytes, host.limits.messageDescriptors, user);
     this.outgoing = new Outgoing(fd);
     host.readiness.add(fd, EPOLLIN, events => this.onReady(events));
     this.setTimer();
@@ -69,7 +69,7 @@ export class Connection {
     this.gone.abort();
     this.watch(-1);
     native.close(this.fd);
-    this.user.descriptors -= this.incoming.close();
+    this.incoming.close();
     this.outgoing.close();
     this.host.onClosed(this);
   }
@@ -128,18 +128,13 @@ export class Connection {
   }
 
   private read(): true {
-    const came = this.incoming.read();
-    if (came === 'end') this.isEnded = true;
-    if (typeof came !== 'number') return true;
-    this.user.descriptors += came;
+    this.isEnded = this.incoming.read() === 'end';
     if (this.user.descriptors > this.host.limits.userDescriptors) this.refuse('its user has sent too many descriptors');
     return true;
   }
 
   private begin({ bytes, fds, isAmbiguous }: Message): void {
-    const descriptors = new Descriptors(fds, count => {
-      this.user.descriptors -= count;
-    });
+    const descriptors = new Descriptors(fds, this.user);
     let call: Call;
     try {
       call = parseCall(bytes, this.host.limits.depth);

@@ -1,5 +1,18 @@
 /** Descriptors that came with a message: each has one owner, and is closed unless somebody takes it. */
+import { EBADF, ErrnoError } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
+
+/** Closes descriptors that came, and counts them. */
+export interface Keeper {
+  /** A message came with so many. */
+  came(count: number): void;
+  /** One has a new owner. */
+  gave(): void;
+  close(fd: number): void;
+}
+
+/** For descriptors whose sender is trusted. */
+export const plainKeeper: Keeper = { came: () => {}, gave: () => {}, close: fd => void native.close(fd) };
 
 /** A descriptor that a handler may use until it has replied, or take. */
 export class Descriptor {
@@ -11,14 +24,17 @@ export class Descriptor {
     this.number = number;
   }
 
+  /** Throws ErrnoError, EBADF, when it was taken or closed: the number may be that of another one. */
   get fd(): number {
+    if (!this.descriptors.owns(this.number)) throw new ErrnoError(EBADF, 'a descriptor of a message was closed before');
     return this.number;
   }
 
   /** @returns the number; from now on the caller closes it */
   take(): number {
-    this.descriptors.give(this.number);
-    return this.number;
+    const { fd } = this;
+    this.descriptors.give(fd);
+    return fd;
   }
 }
 
@@ -29,13 +45,16 @@ export class Descriptors {
   private readonly fds: readonly number[];
   private readonly owned: Set<number>;
   private readonly named = new Set<number>();
-  private readonly onFewer: (count: number) => void;
+  private readonly keeper: Keeper;
 
-  /** @param onFewer called when some were taken or closed, with their number */
-  constructor(fds: readonly number[], onFewer: (count: number) => void = () => {}) {
+  constructor(fds: readonly number[], keeper: Keeper) {
     this.fds = fds;
     this.owned = new Set(fds);
-    this.onFewer = onFewer;
+    this.keeper = keeper;
+  }
+
+  owns(fd: number): boolean {
+    return this.owned.has(fd);
   }
 
   /** @returns the descriptor at a place; undefined if there is none, or if the message has named it before */
@@ -49,7 +68,7 @@ export class Descriptors {
 
   /** Leaves a descriptor to somebody else. */
   give(fd: number): void {
-    if (this.owned.delete(fd)) this.onFewer(1);
+    if (this.owned.delete(fd)) this.keeper.gave();
   }
 
   /** Closes those that the message has not named. */
@@ -63,8 +82,8 @@ export class Descriptors {
 
   private close(isMeant: (fd: number) => boolean): void {
     for (const fd of [...this.owned].filter(isMeant)) {
-      native.close(fd);
-      this.give(fd);
+      this.owned.delete(fd);
+      this.keeper.close(fd);
     }
   }
 }

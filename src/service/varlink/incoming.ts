@@ -9,6 +9,7 @@
  */
 import { EAGAIN, EINTR, EPROTO, ErrnoError, must } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
+import type { Keeper } from './descriptors.ts';
 
 export interface Message {
   /** Without the NUL at its end. */
@@ -30,6 +31,7 @@ export class Incoming {
   private readonly fd: number;
   private readonly bytesMax: number;
   private readonly fdsMax: number;
+  private readonly keeper: Keeper;
   private readonly places: Int32Array;
   private readonly whole: Message[] = [];
   /** The message that has not ended: its first `length` bytes, and its descriptors. */
@@ -40,8 +42,10 @@ export class Incoming {
   /**
    * @param bytesMax of a message
    * @param fdsMax of a message
+   * @param keeper of its descriptors
    */
-  constructor(fd: number, bytesMax: number, fdsMax: number) {
+  constructor(fd: number, bytesMax: number, fdsMax: number, keeper: Keeper) {
+    this.keeper = keeper;
     this.fd = fd;
     this.bytesMax = bytesMax;
     this.fdsMax = fdsMax;
@@ -65,31 +69,31 @@ export class Incoming {
 
   /**
    * Reads once.
-   * @returns the number of descriptors that came; 'nothing' if there is nothing to read now, 'end' at the end of the stream
+   * @returns 'nothing' if there is nothing to read now, 'end' at the end of the stream
    * Throws ErrnoError: EPROTO if the sender breaks the rules.
    */
-  read(): number | 'nothing' | 'end' {
+  read(): 'some' | 'nothing' | 'end' {
     const length = native.receiveMessage(this.fd, room, this.places);
     if (length === -EAGAIN || length === -EINTR) return 'nothing';
     if (must(length, 'a connection') === 0) return 'end';
     const fds = [...this.places].filter(fd => fd >= 0);
+    this.keeper.came(fds.length);
     try {
       const begun = this.split(room.subarray(0, length));
       if (fds.length > 0) this.assign(fds, begun);
     } catch (error) {
-      for (const fd of fds) native.close(fd);
+      for (const fd of fds) this.keeper.close(fd);
       throw error;
     }
-    return fds.length;
+    return 'some';
   }
 
-  /** Closes the descriptors of messages that nobody took. @returns how many */
-  close(): number {
+  /** Closes the descriptors of messages that nobody took. */
+  close(): void {
     const fds = [...this.whole.splice(0).flatMap(({ fds }) => fds), ...this.fds];
-    for (const fd of fds) native.close(fd);
+    for (const fd of fds) this.keeper.close(fd);
     this.fds = [];
     this.length = 0;
-    return fds.length;
   }
 
   /** @returns how many messages begin in the bytes */

@@ -99,14 +99,22 @@ export class VarlinkServer {
     const peer = peerOf(fd);
     const isFull = peer.uid !== 0 && this.connections.size >= this.limits.connections;
     const user = this.users.of(peer.uid);
-    if (isFull || user.connections >= this.limits.userConnections) return false;
+    user.connections++;
+    if (isFull || user.connections > this.limits.userConnections) {
+      user.endConnection();
+      return false;
+    }
     const host = { limits: this.limits, readiness, dispatcher: this.dispatcher, log: this.log };
     const onClosed = (connection: Connection): void => {
       this.connections.delete(connection);
       user.endConnection();
     };
-    this.connections.add(new Connection(fd, peer, user, { ...host, onClosed }));
-    user.connections++;
+    try {
+      this.connections.add(new Connection(fd, peer, user, { ...host, onClosed }));
+    } catch (error) {
+      user.endConnection();
+      throw error;
+    }
     return true;
   }
 }

@@ -1,4 +1,6 @@
 /** What each user has at the moment. */
+import { close } from 'node:fs';
+import type { Keeper } from './descriptors.ts';
 
 export class Users {
   private readonly users = new Map<number, User>();
@@ -9,7 +11,7 @@ export class Users {
     this.callsMax = callsMax;
   }
 
-  /** The user with this ID, remembered while there is a connection or a call. */
+  /** The user with this ID, remembered while it has something. */
   of(uid: number): User {
     const known = this.users.get(uid);
     if (known) return known;
@@ -19,16 +21,17 @@ export class Users {
   }
 }
 
-export class User {
+export class User implements Keeper {
   connections = 0;
   /** Descriptors that came from the user, and are neither taken nor closed. */
   descriptors = 0;
   private calls = 0;
   private readonly waiting: (() => void)[] = [];
+  private readonly closing: number[] = [];
   private readonly callsMax: number;
   private readonly onGone: () => void;
 
-  /** @param onGone called when there is neither a connection nor a call */
+  /** @param onGone called when it has nothing any more */
   constructor(callsMax: number, onGone: () => void) {
     this.callsMax = callsMax;
     this.onGone = onGone;
@@ -56,7 +59,35 @@ export class User {
     this.forgetUnused();
   }
 
+  came(count: number): void {
+    this.descriptors += count;
+  }
+
+  gave(): void {
+    this.descriptors--;
+    this.forgetUnused();
+  }
+
+  /**
+   * Closes a descriptor, on another thread: close(2) of a client's file waits for the server of its filesystem (FUSE_FLUSH), and
+   * that of a socket for its peer (SO_LINGER). One at a time, so that a user does not occupy all of the threads; those that wait
+   * count for the user.
+   */
+  close(fd: number): void {
+    if (this.closing.push(fd) === 1) this.closeNext();
+  }
+
+  private closeNext(): void {
+    const [fd] = this.closing;
+    if (fd === undefined) return;
+    close(fd, () => {
+      this.closing.shift();
+      this.gave();
+      this.closeNext();
+    });
+  }
+
   private forgetUnused(): void {
-    if (this.connections + this.calls === 0) this.onGone();
+    if (this.connections + this.calls + this.descriptors === 0) this.onGone();
   }
 }

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { LIMITS, type Limits } from '../../../src/service/varlink/limits.ts';
 import { descriptors } from '../../fixtures/native.ts';
-import { PythonClient, type Service, serveShop } from '../../fixtures/varlink/service.ts';
+import { PythonClient, type Service, serveShop, until } from '../../fixtures/varlink/service.ts';
 
 const X = 'org.example.Shop';
 const home = mkdtempSync('/tmp/varlink-files-');
@@ -13,6 +13,7 @@ const file = join(home, 'file');
 writeFileSync(file, 'bytes');
 t.teardown(() => rmSync(home, { recursive: true }));
 
+const NOBODY = 65534;
 /** A connection that is closed: python3 gets no reply. */
 const CLOSED = null;
 const hex = (text: string | Uint8Array): string => Buffer.from(text).toString('hex');
@@ -30,12 +31,6 @@ async function withClient(limits: Partial<Limits>, act: (client: PythonClient, s
   await act(client, service);
   await client.end();
   service.end();
-}
-
-/** Waits until a condition holds. */
-async function until(isSo: () => boolean): Promise<boolean> {
-  for (let waited = 0; waited < 10_000 && !isSo(); waited += 10) await sleep(10);
-  return isSo();
 }
 
 t.test('messages', async t => {
@@ -224,6 +219,19 @@ t.test('limits', async t => {
     t.strictSame(await client.call(`${X}.Echo`, {}, { on: 3 }), given({}), 'one ends, another may begin');
   });
 
+  await withClient({ connections: 1 }, async (client, { path }) => {
+    await client.do({ do: 'connect' });
+    t.strictSame(await client.call(`${X}.Echo`, {}), given({}));
+    const isRoot = process.getuid?.() === 0;
+    const other = new PythonClient(path, isRoot ? NOBODY : undefined);
+    await other.do({ do: 'connect' });
+    t.equal(await other.call(`${X}.Echo`, {}), CLOSED, 'a connection too many of all users');
+    await other.end();
+    await client.do({ do: 'connect', on: 1 });
+    const want = isRoot ? given({}) : CLOSED;
+    t.strictSame(await client.call(`${X}.Echo`, {}, { on: 1 }), want, 'of which root may have more');
+  });
+
   await withClient({ userCalls: 2 }, async (client, { doings }) => {
     for (const on of [0, 1, 2, 3]) await client.do({ do: 'connect', on });
     for (const on of [0, 1, 2]) await client.do({ ...wait, on });
@@ -278,6 +286,20 @@ t.test('limits', async t => {
     await sleep(100);
     t.equal(doings.echoed, 1, 'no call is looked at while a reply waits');
     t.ok(await until(() => descriptors() === before), 'the connection of one that does not read ends');
+  });
+});
+
+t.test('a descriptor whose close waits', async t => {
+  await withClient({ userDescriptors: 1 }, async client => {
+    for (const on of [0, 1, 2]) await client.do({ do: 'connect', on });
+    const start = performance.now();
+    await client.do({ do: 'linger', value: 2 });
+    t.strictSame(await client.do({ do: 'receive' }), given({}), 'its own call is answered');
+    t.strictSame(await client.call(`${X}.Echo`, {}, { on: 1 }), given({}), 'others go on');
+    t.ok(performance.now() - start < 1500, 'at once');
+    t.equal(await client.call(`${X}.Echo`, {}, { on: 2, fds: [file] }), CLOSED, 'it counts for its user');
+    await sleep(2200 - (performance.now() - start));
+    t.strictSame(await client.call(`${X}.Echo`, {}, { on: 1, fds: [file] }), given({}), 'until it is closed');
   });
 });
 
