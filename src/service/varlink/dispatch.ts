@@ -1,4 +1,5 @@
 /** Finds the method that a call names, and makes the reply. */
+import { asOneLine } from '../../sys/bytes.ts';
 import { EIO, ErrnoError, errnoName } from '../../sys/errno.ts';
 import type { Descriptors } from './descriptors.ts';
 import { describe } from './idl.ts';
@@ -67,7 +68,7 @@ export class Dispatcher {
       return await this.perform(call, circumstances);
     } catch (error) {
       const text = error instanceof ErrnoError ? `${error.name}: ${error.message}` : (error as Error).stack;
-      this.log(`${call.interface}.${call.method}: ${text}`);
+      this.log(asOneLine(`${call.interface}.${call.method}: ${text}`));
       return systemFailure(error instanceof ErrnoError ? error.errno : EIO);
     }
   }

@@ -23,6 +23,8 @@ export interface Limits {
   readonly idleMs: number;
   /** How long no connection is accepted after the process ran out of descriptors. Trying again at once would take all its time. */
   readonly acceptPauseMs: number;
+  /** Lines that the log gets in a minute for what clients do wrong, and for calls that fail unexpectedly. */
+  readonly logLines: number;
 }
 
 export const LIMITS: Limits = {
@@ -37,4 +39,5 @@ export const LIMITS: Limits = {
   unreadReplyMs: 30_000,
   idleMs: 300_000,
   acceptPauseMs: 100,
+  logLines: 100,
 };

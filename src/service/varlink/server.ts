@@ -8,6 +8,7 @@ import { Connection } from './connection.ts';
 import { type About, Dispatcher } from './dispatch.ts';
 import type { Implementation, Peer } from './implementation.ts';
 import { LIMITS, type Limits } from './limits.ts';
+import { limitedLog } from './log.ts';
 import { Users } from './users.ts';
 
 const O_NONBLOCK = 0o4000;
@@ -37,8 +38,8 @@ export class VarlinkServer {
     log: (line: string) => void = () => {},
     limits: Limits = LIMITS,
   ) {
-    this.dispatcher = new Dispatcher(about, implementations, log);
-    this.log = log;
+    this.log = limitedLog(log, limits.logLines);
+    this.dispatcher = new Dispatcher(about, implementations, this.log);
     this.limits = limits;
     this.users = new Users(limits.userCalls);
   }

@@ -232,6 +232,16 @@ t.test('limits', async t => {
     t.strictSame(await client.call(`${X}.Echo`, {}, { on: 1 }), want, 'of which root may have more');
   });
 
+  await withClient({ logLines: 2 }, async (client, { doings }) => {
+    for (let i = 0; i < 5; i++) {
+      await client.do({ do: 'connect' });
+      await client.do({ do: 'bytes', value: '00' });
+      t.equal(await client.do({ do: 'receive' }), CLOSED);
+    }
+    t.match(doings.log, [/message is empty/, /message is empty/, /more than 2 lines/], 'lines of the log');
+    t.equal(doings.log.length, 3);
+  });
+
   await withClient({ userCalls: 2 }, async (client, { doings }) => {
     for (const on of [0, 1, 2, 3]) await client.do({ do: 'connect', on });
     for (const on of [0, 1, 2]) await client.do({ ...wait, on });
@@ -243,6 +253,15 @@ t.test('limits', async t => {
     t.strictSame(await client.do({ do: 'receive', on: 0 }), given({}));
     await client.do({ do: 'close', on: 1 });
     t.ok(await until(() => doings.aborted === 1), 'a call whose client is gone is aborted');
+    const { user, system } = process.cpuUsage();
+    await sleep(200);
+    const after = process.cpuUsage();
+    t.ok(after.user + after.system - user - system < 100_000, 'and takes no time until it ends');
+    await client.do({ do: 'shutdown', on: 2 });
+    await sleep(20);
+    for (const release of doings.release.splice(0)) release();
+    t.strictSame(await client.do({ do: 'receive', on: 2 }), given({}), 'who sends no more gets a reply');
+    t.equal(await client.do({ do: 'receive', on: 2 }), CLOSED);
   });
 
   await withClient({ userDescriptors: 5 }, async (client, { doings }) => {

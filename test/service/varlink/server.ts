@@ -81,7 +81,7 @@ t.test('calls and their replies', async t => {
     ],
   ] as const)
     t.strictSame(await client.call(method, parameters, { fds: [...fds] }), want, rule);
-  t.match(service.doings.log, [/ENOSPC: no room/, /a mistake/], 'the log tells what was unexpected');
+  t.match(service.doings.log, [/ENOSPC: no room\\x0afor it/, /a mistake/], 'the log tells what was unexpected');
   await client.do({ do: 'send', value: { method: `${X}.Count`, parameters: { to: 3 }, more: true } });
   for (const number of [1, 2, 3])
     t.strictSame(
