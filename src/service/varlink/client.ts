@@ -79,7 +79,7 @@ export class VarlinkClient {
   }
 
   close(): void {
-    this.descriptors.closeAll();
+    void this.descriptors.closeAll();
     this.incoming.close();
     this.outgoing.close();
     native.close(this.fd);
@@ -95,7 +95,7 @@ export class VarlinkClient {
 
   private reply<R>(of: Interface, name: string): { reply: R | CallError; continues: boolean } {
     const message = this.receive();
-    this.descriptors.closeAll();
+    void this.descriptors.closeAll();
     this.descriptors = new Descriptors(message.fds, plainKeeper);
     const { parameters, continues, error } = parseReply(message.bytes, LIMITS.depth);
     if (error !== undefined) return { reply: new CallError(error, parameters), continues: false };

@@ -139,7 +139,7 @@ export class Connection {
     try {
       call = parseCall(bytes, this.host.limits.depth);
     } catch (error) {
-      descriptors.closeAll();
+      void descriptors.closeAll();
       throw error;
     }
     this.isBusy = true;
@@ -155,9 +155,11 @@ export class Connection {
       });
       this.send(answer, call.oneway);
     }
-    descriptors.closeAll();
+    const closed = descriptors.closeAll();
     this.user.endCall();
     this.isLast ||= isAmbiguous && descriptors.isMissed;
+    this.advance();
+    await closed; // or a client could send descriptors faster than they are closed
     this.isBusy = false;
     setImmediate(() => this.advance()); // others have their turn between two calls
   }

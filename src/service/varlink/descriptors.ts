@@ -8,11 +8,19 @@ export interface Keeper {
   came(count: number): void;
   /** One has a new owner. */
   gave(): void;
-  close(fd: number): void;
+  /** @param onClosed called when it is closed, which may be later */
+  close(fd: number, onClosed?: () => void): void;
 }
 
 /** For descriptors whose sender is trusted. */
-export const plainKeeper: Keeper = { came: () => {}, gave: () => {}, close: fd => void native.close(fd) };
+export const plainKeeper: Keeper = {
+  came: () => {},
+  gave: () => {},
+  close: (fd, onClosed) => {
+    native.close(fd);
+    onClosed?.();
+  },
+};
 
 /** A descriptor that a handler may use until it has replied, or take. */
 export class Descriptor {
@@ -46,6 +54,9 @@ export class Descriptors {
   private readonly owned: Set<number>;
   private readonly named = new Set<number>();
   private readonly keeper: Keeper;
+  /** How many are being closed. */
+  private closing = 0;
+  private onClosed = (): void => {};
 
   constructor(fds: readonly number[], keeper: Keeper) {
     this.fds = fds;
@@ -76,14 +87,22 @@ export class Descriptors {
     this.close(fd => !this.named.has(fd));
   }
 
-  closeAll(): void {
+  /** Closes all that was not taken, and waits until they are closed. */
+  async closeAll(): Promise<void> {
     this.close(() => true);
+    if (this.closing > 0)
+      await new Promise<void>(resolve => {
+        this.onClosed = resolve;
+      });
   }
 
   private close(isMeant: (fd: number) => boolean): void {
     for (const fd of [...this.owned].filter(isMeant)) {
       this.owned.delete(fd);
-      this.keeper.close(fd);
+      this.closing++;
+      this.keeper.close(fd, () => {
+        if (--this.closing === 0) this.onClosed();
+      });
     }
   }
 }

@@ -27,7 +27,7 @@ export class User implements Keeper {
   descriptors = 0;
   private calls = 0;
   private readonly waiting: (() => void)[] = [];
-  private readonly closing: number[] = [];
+  private readonly closing: { readonly fd: number; readonly onClosed?: (() => void) | undefined }[] = [];
   private readonly callsMax: number;
   private readonly onGone: () => void;
 
@@ -73,16 +73,17 @@ export class User implements Keeper {
    * that of a socket for its peer (SO_LINGER). One at a time, so that a user does not occupy all of the threads; those that wait
    * count for the user.
    */
-  close(fd: number): void {
-    if (this.closing.push(fd) === 1) this.closeNext();
+  close(fd: number, onClosed?: () => void): void {
+    if (this.closing.push({ fd, onClosed }) === 1) this.closeNext();
   }
 
   private closeNext(): void {
-    const [fd] = this.closing;
-    if (fd === undefined) return;
-    close(fd, () => {
+    const [next] = this.closing;
+    if (!next) return;
+    close(next.fd, () => {
       this.closing.shift();
       this.gave();
+      next.onClosed?.();
       this.closeNext();
     });
   }

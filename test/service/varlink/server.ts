@@ -82,6 +82,10 @@ t.test('calls and their replies', async t => {
   ] as const)
     t.strictSame(await client.call(method, parameters, { fds: [...fds] }), want, rule);
   t.match(service.doings.log, [/ENOSPC: no room\\x0afor it/, /a mistake/], 'the log tells what was unexpected');
+  for (let i = 0; i < 150; i++)
+    await client.do({ do: 'send', value: { method: `${X}.Read`, parameters: { first: 0 } }, fds: [one] });
+  for (let i = 0; i < 150; i++)
+    t.match(await client.do({ do: 'receive' }), [{ parameters: {} }, []], 'one of many calls at once');
   await client.do({ do: 'send', value: { method: `${X}.Count`, parameters: { to: 3 }, more: true } });
   for (const number of [1, 2, 3])
     t.strictSame(
