@@ -1,5 +1,5 @@
 /** The manual of commands that make, convert and compare images. */
-import { FAILED, FS_VERITY, GREETING, type Manual, OVERLAYFS } from './words.ts';
+import { FAILED, FS_VERITY, GREETING, type Manual, OVERLAYFS, REGISTRY_VARIABLES } from './words.ts';
 
 const mkfs: Manual = {
   examples: [
@@ -99,11 +99,8 @@ const pull: Manual = {
   ],
   status: '0, or 1 if no image was made.',
   environment: [
-    ['REGISTRY_AUTH_FILE', 'The only file with credentials for registries, unless `--authfile` names one.'],
-    ['XDG_RUNTIME_DIR, XDG_CONFIG_HOME, DOCKER_CONFIG', 'Where files with credentials are looked for.'],
-    ['SSL_CERT_FILE, SSL_CERT_DIR', "Certificates that are trusted, in place of the system's."],
+    ...REGISTRY_VARIABLES,
     ['CONTAINERS_STORAGE_CONF, XDG_DATA_HOME', "Where podman's storage is looked for."],
-    ['HTTPS_PROXY, HTTP_PROXY, NO_PROXY', 'Proxies to registries, and hosts that need none.'],
   ],
   files: [
     ['$XDG_RUNTIME_DIR/containers/auth.json', 'Credentials for registries, of podman-login(1).'],

@@ -1,5 +1,5 @@
 /** The manual of commands about signed images. */
-import { FS_VERITY, type Items, type Manual } from './words.ts';
+import { FS_VERITY, type Items, type Manual, REGISTRY_VARIABLES } from './words.ts';
 
 const KEY_FILES: Items = [
   [
@@ -40,6 +40,7 @@ const seal: Manual = {
     },
   ],
   status: '0, or 1 if nothing was signed.',
+  environment: REGISTRY_VARIABLES,
   files: [['DIR/index.json, DIR/blobs', 'The layout of an OCI image; the index lists the artifact.']],
   see: ['lowerdata-verify(1)', 'lowerdata-mount(8)', 'fsverity(1)', 'openssl-req(1)', FS_VERITY],
 };
@@ -83,6 +84,7 @@ const verify: Manual = {
   ],
   status:
     '0, or 1 if the call is wrong, or 32 if no key that counts has signed the digest, as of a mount with `-o signature=`.',
+  environment: REGISTRY_VARIABLES,
   files: [
     ...KEY_FILES,
     ['STORE/streams/refs/oci-referrers', 'Seals, by the digests of the manifests that they belong to.'],

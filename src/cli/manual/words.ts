@@ -41,6 +41,14 @@ export const OVERLAYFS = 'Documentation/filesystems/overlayfs.rst of Linux';
 /** The kernel's document about fs-verity. */
 export const FS_VERITY = 'Documentation/filesystems/fsverity.rst of Linux';
 
+/** The environment of commands that speak to registries. */
+export const REGISTRY_VARIABLES: Items = [
+  ['REGISTRY_AUTH_FILE', 'The only file with credentials for registries, unless `--authfile` names one.'],
+  ['XDG_RUNTIME_DIR, XDG_CONFIG_HOME, DOCKER_CONFIG', 'Where files with credentials are looked for.'],
+  ['SSL_CERT_FILE, SSL_CERT_DIR', "Certificates that are trusted, in place of the system's."],
+  ['HTTPS_PROXY, HTTP_PROXY, NO_PROXY', 'Proxies to registries, and hosts that need none.'],
+];
+
 /** Exit statuses of commands that read a stack or an image. */
 export const FAILED = '0, or 1 if the call is wrong or something could not be read.';
 

@@ -63,6 +63,13 @@ export class Authorization {
     return new ErrnoError(EACCES, `${what}: ${why}`);
   }
 
+  /** By which right requests are made, for messages. */
+  get basis(): string {
+    if (this.#found === undefined) return 'it has not asked for credentials';
+    const { credentials, files } = this.#found;
+    return credentials ? `the credentials are those of ${credentials.from}` : `there are none in ${files.join(', ')}`;
+  }
+
   #credentials(): FoundCredentials {
     this.#found ??= this.#find();
     return this.#found;

@@ -4,11 +4,11 @@ import { DigestCheck, type Expected } from '../blobs.ts';
 import { DOCUMENT_BYTES_MAX } from '../documents.ts';
 import { type Attempt, busyAnswer, Passing, repeating, statusText, type Timing } from './attempts.ts';
 import { Authorization } from './authorization.ts';
-import { type Answer, type Connections, readBytes } from './connections.ts';
+import { type Answer, type Connections, type Question, readBytes } from './connections.ts';
 import type { FoundCredentials } from './credentials.ts';
 import { Download, type Sized } from './download.ts';
 import { hostOf, type RegistryReference } from './reference.ts';
-import { refuse } from './refusal.ts';
+import { refuse, WRITE_MEANINGS } from './refusal.ts';
 
 /** What manifests are asked for as. */
 const MANIFESTS = [
@@ -26,7 +26,12 @@ export interface ClientOptions {
   readonly timing: Timing;
   /** Ends everything. */
   readonly stopped: AbortSignal;
+  /** Whether something is to be sent, too. */
+  readonly writes: boolean;
 }
+
+/** Sends a request to a path of the repository, or to an address that the registry has named. */
+export type Send = (place: string | URL, question: Omit<Question, 'authorization' | 'signal'>) => Promise<Answer>;
 
 /** A document that nothing is known of before. */
 export interface FoundDocument {
@@ -49,8 +54,8 @@ export class RegistryClient {
     this.shown = `docker://${registry}/${repository}`;
     this.#reference = reference;
     this.#options = options;
-    const { connections, findCredentials, verifies } = options;
-    const scope = `repository:${repository}:pull`;
+    const { connections, findCredentials, verifies, writes } = options;
+    const scope = `repository:${repository}:pull${writes ? ',push' : ''}`;
     this.#authorization = new Authorization(connections, scope, findCredentials, verifies);
   }
 
@@ -85,7 +90,7 @@ export class RegistryClient {
     return this.#repeating(
       what,
       async attempt => {
-        const answer = await this.#get(path, { accept }, attempt);
+        const answer = await this.#ask(path, { headers: { accept } }, attempt);
         if (answer.status !== 200) await refuse(answer, what);
         const bytes = await readBytes(answer, bytesMax, what);
         checkDocument(bytes, expected ?? given(answer), what);
@@ -102,7 +107,7 @@ export class RegistryClient {
     return this.#repeating(
       what,
       async attempt => {
-        const answer = await this.#get(path, { accept }, attempt);
+        const answer = await this.#ask(path, { headers: { accept } }, attempt);
         const { status } = answer;
         if (status !== 200 && statuses.includes(status)) return answer.end().then(() => undefined);
         if (status !== 200) await refuse(answer, what);
@@ -122,7 +127,7 @@ export class RegistryClient {
     const download = new Download(expected, fd, what, count);
     await this.#repeating(what, async attempt => {
       if (download.isComplete) return;
-      const answer = await this.#get(path, download.headers, attempt);
+      const answer = await this.#ask(path, { headers: download.headers }, attempt);
       try {
         await download.take(answer, attempt);
       } catch (error) {
@@ -130,6 +135,29 @@ export class RegistryClient {
       }
     });
     download.finish();
+  }
+
+  /** Sends something, again from the start if it fails in passing. Throws ErrnoError. @param what names it, for messages */
+  write<T>(what: string, action: (send: Send) => Promise<T>): Promise<T> {
+    const send =
+      (attempt: Attempt): Send =>
+      (place, question) =>
+        this.#ask(place, question, attempt);
+    return this.#repeating(what, attempt => action(send(attempt)), this.#options.timing.documentMs);
+  }
+
+  /** The address that an answer names for the next request. Throws ErrnoError EPROTO. */
+  async locationIn(answer: Answer, what: string): Promise<URL> {
+    await answer.end();
+    const location = answer.header('location');
+    if (location === undefined)
+      throw new ErrnoError(EPROTO, `${what}: ${answer.url.host} does not say where it wants what is sent`);
+    return this.#options.connections.follow(answer.url, location, what);
+  }
+
+  /** Throws what the answer to something that was sent means. */
+  refuseWrite(answer: Answer, what: string): Promise<never> {
+    return refuse(answer, what, WRITE_MEANINGS, `; ${this.#authorization.basis}`);
   }
 
   #repeating<T>(what: string, action: (attempt: Attempt) => Promise<T>, deadlineMs?: number): Promise<T> {
@@ -161,13 +189,15 @@ export class RegistryClient {
   }
 
   /** Asks for a path, with credentials if the registry wants some: again with new ones if it refuses a token, which may be old. */
-  async #get(path: string, headers: Readonly<Record<string, string>>, attempt: Attempt): Promise<Answer> {
-    const what = `${this.shown}/${path}`;
+  async #ask(place: string | URL, question: Parameters<Send>[1], attempt: Attempt): Promise<Answer> {
     const base = this.#base as URL;
-    const url = new URL(`${this.#reference.repository}/${path}`, base);
+    const url = typeof place === 'string' ? new URL(`${this.#reference.repository}/${place}`, base) : place;
+    const what = `${this.shown}/${typeof place === 'string' ? place : 'blobs/uploads/'}`;
+    const isOwn = url.origin === base.origin;
+    const { signal } = attempt;
     for (let isAgain = false; ; isAgain = true) {
-      const authorization = await this.#authorization.header(what, attempt);
-      const answer = await this.#options.connections.ask(url, what, { headers, authorization, signal: attempt.signal });
+      const authorization = isOwn ? await this.#authorization.header(what, attempt) : undefined;
+      const answer = await this.#options.connections.ask(url, what, { ...question, authorization, signal });
       if (answer.status !== 401 || answer.url.origin !== base.origin) return answer;
       await answer.end();
       if (isAgain) throw this.#authorization.refusal(what);

@@ -22,10 +22,15 @@ export interface Question {
   readonly authorization?: string | undefined;
   /** A form to send by POST. Redirects are not followed then. */
   readonly form?: URLSearchParams;
+  /** By default GET. Of the redirects of others, those are followed that want the same request again. */
+  readonly method?: 'POST' | 'PUT';
+  readonly body?: Uint8Array;
   readonly signal: AbortSignal;
 }
 
 const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
+/** Those after which a request is made again as it was, with its body. Source: RFC 9110, 15.4. */
+const REPEATING: readonly number[] = [307, 308];
 const REDIRECTS_MAX = 10;
 /** So much of a body is read that nobody wants, so that its connection can be used again. */
 const DUMP_BYTES = 1 << 14;
@@ -55,10 +60,11 @@ export class Connections {
     for (let redirects = 0; ; redirects++) {
       const answer = await this.#askOnce(at, what, { ...question, authorization: secret });
       const location = question.form ? undefined : answer.header('location');
-      if (!REDIRECTS.includes(answer.status) || location === undefined) return answer;
+      const followed = question.method === undefined ? REDIRECTS : REPEATING;
+      if (!followed.includes(answer.status) || location === undefined) return answer;
       await answer.end();
       if (redirects === REDIRECTS_MAX) throw new ErrnoError(EPROTO, `${what}: more than ${REDIRECTS_MAX} redirects`);
-      const next = this.#redirected(at, location, what);
+      const next = this.follow(at, location, what);
       if (next.origin !== at.origin) secret = undefined;
       at = next;
     }
@@ -69,7 +75,8 @@ export class Connections {
     for (const dispatcher of this.#dispatchers.values()) void dispatcher.destroy();
   }
 
-  async #askOnce(url: URL, what: string, { headers, authorization, form, signal }: Question): Promise<Answer> {
+  async #askOnce(url: URL, what: string, question: Question): Promise<Answer> {
+    const { headers, authorization, form, signal, method, body: sent } = question;
     const dispatcher = this.#dispatcherFor(url);
     try {
       const {
@@ -77,7 +84,7 @@ export class Connections {
         body,
         headers: answered,
       } = await request(url, {
-        ...{ dispatcher, signal, headersTimeout: 0, bodyTimeout: 0, method: form ? 'POST' : 'GET' },
+        ...{ dispatcher, signal, headersTimeout: 0, bodyTimeout: 0, method: method ?? (form ? 'POST' : 'GET') },
         headers: {
           'user-agent': 'lowerdata',
           'accept-encoding': 'identity',
@@ -85,7 +92,7 @@ export class Connections {
           ...(authorization !== undefined && { authorization }),
           ...(form && { 'content-type': 'application/x-www-form-urlencoded' }),
         },
-        body: form?.toString() ?? null,
+        body: sent ?? form?.toString() ?? null,
       });
       this.#known.add(url.origin);
       return {
@@ -99,7 +106,8 @@ export class Connections {
     }
   }
 
-  #redirected(from: URL, location: string, what: string): URL {
+  /** Where a host leads to. Throws ErrnoError EPROTO if that has no address, or plain HTTP is not allowed. */
+  follow(from: URL, location: string, what: string): URL {
     const to = URL.canParse(location, from.href) ? new URL(location, from.href) : undefined;
     if (to === undefined || !/^https?:$/.test(to.protocol))
       throw new ErrnoError(EPROTO, `${what}: ${from.host} redirects to something other than an address`);

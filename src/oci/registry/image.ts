@@ -5,6 +5,7 @@ import type { Descriptor } from '../documents.ts';
 import { readAt } from '../files.ts';
 import { closingIfFailed, manifestImage, type OpenImage } from '../image.ts';
 import type { Platform } from '../platform.ts';
+import type { Seal } from '../seals/artifact.ts';
 import type { FetchedLayer, ImageSource } from '../source.ts';
 import { TIMING, type Timing } from './attempts.ts';
 import { RegistryClient } from './client.ts';
@@ -13,6 +14,7 @@ import { findCredentials } from './credentials.ts';
 import type { Sized } from './download.ts';
 import type { RegistryReference } from './reference.ts';
 import { referrersOf } from './referrers.ts';
+import { uploadSeal } from './upload.ts';
 
 export interface RegistryOptions {
   /** The only file with credentials to look in. */
@@ -20,6 +22,13 @@ export interface RegistryOptions {
   /** Whether only HTTPS with a trusted certificate will do. */
   readonly verifies: boolean;
   readonly timing?: Timing;
+  /** Whether something is to be sent to the registry, too. */
+  readonly writes?: boolean;
+}
+
+export interface RegistryImage extends OpenImage {
+  /** Adds a seal of the image to the registry. Throws ErrnoError. */
+  addSeal(seal: Seal): Promise<void>;
 }
 
 /**
@@ -30,10 +39,10 @@ export async function openRegistryImage(
   reference: RegistryReference,
   platform: Platform | undefined,
   options: RegistryOptions,
-): Promise<OpenImage> {
+): Promise<RegistryImage> {
   const { target } = reference;
   const source = new RegistrySource(reference, options);
-  return closingIfFailed(source, async () => {
+  const image = await closingIfFailed(source, async () => {
     await source.connect();
     const manifest = (digest: string): string => `manifests/${digest}`;
     const top = { top: manifest(target), topDigest: target.includes(':') ? target : undefined };
@@ -41,6 +50,7 @@ export async function openRegistryImage(
     const referrers = (subject: string) => source.referrers(subject);
     return manifestImage(source, { ...top, manifest, blob, referrers }, platform);
   });
+  return { ...image, addSeal: seal => source.addSeal(image.manifest as string, seal) };
 }
 
 /** A layer that is fetched, or will be. */
@@ -65,10 +75,10 @@ class RegistrySource implements ImageSource {
   #fetches: Fetch[] = [];
   #makeFile: () => number = () => -1;
 
-  constructor(reference: RegistryReference, { authfile, verifies, timing = TIMING }: RegistryOptions) {
+  constructor(reference: RegistryReference, { authfile, verifies, timing = TIMING, writes = false }: RegistryOptions) {
     this.#connections = new Connections(verifies);
     this.#client = new RegistryClient(reference, {
-      ...{ connections: this.#connections, verifies, timing, stopped: this.#stopping.signal },
+      ...{ connections: this.#connections, verifies, timing, stopped: this.#stopping.signal, writes },
       findCredentials: () => findCredentials(reference, authfile),
     });
     this.shown = this.#client.shown;
@@ -84,6 +94,10 @@ class RegistrySource implements ImageSource {
 
   referrers(subject: string): Promise<readonly Descriptor[]> {
     return referrersOf(this.#client, subject);
+  }
+
+  addSeal(subject: string, seal: Seal): Promise<void> {
+    return uploadSeal(this.#client, subject, seal);
   }
 
   fetchAhead(layers: readonly FetchedLayer[], makeFile: () => number): void {

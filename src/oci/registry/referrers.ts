@@ -3,7 +3,7 @@ import type { Descriptor } from '../documents.ts';
 import { ARTIFACT_TYPE, artifactsIn } from '../seals/artifact.ts';
 import type { FoundDocument, RegistryClient } from './client.ts';
 
-const INDEX = 'application/vnd.oci.image.index.v1+json';
+export const INDEX = 'application/vnd.oci.image.index.v1+json';
 /** What registries answer that do not know the API. The specification wants 404. */
 const WITHOUT_API: readonly number[] = [400, 404, 405, 406, 501];
 const NOT_FOUND: readonly number[] = [404];
@@ -30,10 +30,10 @@ export async function referrersOf(client: RegistryClient, subject: string): Prom
 }
 
 /** A server that answers everything, such as with a page for people, does not know the API. */
-const isIndex = ({ mediaType }: FoundDocument): boolean => mediaType?.split(';')[0]?.trim() === INDEX;
+export const isIndex = ({ mediaType }: FoundDocument): boolean => mediaType?.split(';')[0]?.trim() === INDEX;
 
 async function tagged(client: RegistryClient, subject: string): Promise<readonly Descriptor[]> {
-  const path = `manifests/${tagOf(subject)}`;
+  const path = `manifests/${referrersTag(subject)}`;
   const answer = await client.find(path, INDEX, NOT_FOUND);
   return answer === undefined ? [] : sealsIn(answer.bytes, `${client.shown}/${path}`);
 }
@@ -42,7 +42,8 @@ async function tagged(client: RegistryClient, subject: string): Promise<readonly
 const sealsIn = (index: Uint8Array, what: string): Descriptor[] =>
   artifactsIn(index, what).filter(({ artifactType }) => artifactType === ARTIFACT_TYPE);
 
-function tagOf(subject: string): string {
+/** The tag that lists what refers to a manifest, where a registry has no API for that. */
+export function referrersTag(subject: string): string {
   const [algorithm = '', encoded = ''] = subject.split(':');
   return `${algorithm.slice(0, 32)}-${encoded.slice(0, 64)}`;
 }

@@ -1,6 +1,6 @@
 /** Answers other than the one that was asked for, as errors. */
 import * as v from 'valibot';
-import { EACCES, ENOENT, EPROTO, ErrnoError } from '../../sys/errno.ts';
+import { EACCES, EFBIG, ENOENT, EPROTO, ErrnoError } from '../../sys/errno.ts';
 import { busyAnswer, statusText } from './attempts.ts';
 import { type Answer, readBytes } from './connections.ts';
 
@@ -12,16 +12,28 @@ const MEANINGS: Readonly<Record<number, readonly [errno: number, words: string]>
   404: [ENOENT, 'the registry has nothing by this name'],
 };
 
-/** Throws what an answer means: Passing if the server is busy, otherwise ErrnoError. */
-export async function refuse(answer: Answer, what: string): Promise<never> {
+/** What else an answer means to one who sends something. */
+export const WRITE_MEANINGS: typeof MEANINGS = {
+  ...MEANINGS,
+  400: [EPROTO, 'the registry refuses what it was sent'],
+  404: [ENOENT, 'the registry takes nothing by this name'],
+  405: [EPROTO, 'the registry takes nothing'],
+  413: [EFBIG, 'the registry takes nothing so large'],
+};
+
+/**
+ * Throws what an answer means: Passing if the server is busy, otherwise ErrnoError.
+ * @param hint what else there is to say if access is refused
+ */
+export async function refuse(answer: Answer, what: string, meanings = MEANINGS, hint = ''): Promise<never> {
   const { status, url } = answer;
   const busy = busyAnswer(status, answer.header('retry-after'));
   const code = await readBytes(answer, ERROR_BYTES_MAX, what).then(codeIn, () => undefined);
   if (busy) throw busy;
-  const [errno, words] = MEANINGS[status] ?? [EPROTO, 'an answer that is not understood'];
+  const [errno, words] = meanings[status] ?? [EPROTO, 'an answer that is not understood'];
   throw new ErrnoError(
     errno,
-    `${what}: ${url.host}: ${words} (${[statusText(status), ...(code ? [code] : [])].join(', ')})`,
+    `${what}: ${url.host}: ${words} (${[statusText(status), ...(code ? [code] : [])].join(', ')})${errno === EACCES ? hint : ''}`,
   );
 }
 

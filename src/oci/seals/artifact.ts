@@ -19,7 +19,7 @@ import { checked, Descriptor, parse } from '../documents.ts';
 
 export const ARTIFACT_TYPE = 'application/vnd.composefs.metadata.v1';
 export const SIGNATURE_TYPE = 'application/vnd.composefs.signature.v1+pkcs7';
-const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
+export const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 const EMPTY_TYPE = 'application/vnd.oci.empty.v1+json';
 
 /** The configuration of an artifact, and its digest. */
@@ -42,6 +42,22 @@ export interface SealEntry {
   readonly digest: string;
   readonly signature: Descriptor;
 }
+
+/** An artifact with its signatures. Sizes and digests are right; who has signed is another question. */
+export interface Seal {
+  /** The digest of the artifact. */
+  readonly digest: string;
+  readonly bytes: Uint8Array;
+  readonly entries: readonly SealEntry[];
+  /** Those of the entries, in order. */
+  readonly signatures: readonly Uint8Array[];
+}
+
+/** The blobs that an artifact leads to, by their digests. */
+export const sealBlobs = ({ entries, signatures }: Seal): readonly (readonly [digest: string, bytes: Uint8Array])[] => [
+  ...entries.map(({ signature }, i) => [signature.digest, signatures[i] as Uint8Array] as const),
+  [EMPTY_DIGEST, EMPTY_CONFIG],
+];
 
 /** The annotation that has the digest. Digests are without salt, of blocks of 4 KiB. */
 function annotationOf(role: Role, algorithm: Algorithm): string {
@@ -80,11 +96,20 @@ export function writeArtifact(subject: Descriptor, config: Descriptor, entries: 
   );
 }
 
-/** What leads to an artifact in an index. */
-export const artifactDescriptor = (digest: string, size: number): object => ({
-  ...{ mediaType: MANIFEST_TYPE, digest, size },
-  artifactType: ARTIFACT_TYPE,
-});
+/** An index with all that is in it, because it is written again. */
+const WholeIndex = v.looseObject({ manifests: v.array(v.looseObject(Descriptor.entries)) });
+export type WholeIndex = v.InferOutput<typeof WholeIndex>;
+
+/** Reads an index to write it again. Throws ErrnoError EUCLEAN. */
+export const readWholeIndex = (bytes: Uint8Array, what: string): WholeIndex =>
+  checked(WholeIndex, parse(bytes, what), what);
+
+/** The bytes of an index that lists an artifact, too; undefined if it does so already. */
+export function listed(index: WholeIndex, { digest, bytes }: Seal): Uint8Array | undefined {
+  if (index.manifests.some(known => known.digest === digest)) return undefined;
+  const descriptor = { mediaType: MANIFEST_TYPE, digest, size: bytes.length, artifactType: ARTIFACT_TYPE };
+  return Buffer.from(JSON.stringify({ ...index, manifests: [...index.manifests, descriptor] }));
+}
 
 const Artifact = v.object({
   artifactType: v.literal(ARTIFACT_TYPE, `is not ${ARTIFACT_TYPE}`),

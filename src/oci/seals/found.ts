@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { EFBIG, EINVAL, ENOENT, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
 import type { Descriptor } from '../documents.ts';
 import type { OpenImage, Places } from '../image.ts';
-import { ARTIFACT_BYTES_MAX, hasSubject, readArtifact, type SealEntry } from './artifact.ts';
+import { ARTIFACT_BYTES_MAX, hasSubject, readArtifact, type Seal } from './artifact.ts';
 
 /** More artifacts of an image are not looked at. */
 const ARTIFACTS_MAX = 32;
@@ -12,25 +12,15 @@ const TIME_MS = 30_000;
 /** What is wrong with one artifact, and says nothing about the next one. */
 const DAMAGED: readonly number[] = [EFBIG, EINVAL, ENOENT, EUCLEAN];
 
-/** An artifact with its signatures. Sizes and digests have been checked, but not who has signed. */
-export interface FoundSeal {
-  /** The digest of the artifact. */
-  readonly digest: string;
-  readonly bytes: Uint8Array;
-  readonly entries: readonly SealEntry[];
-  /** Those of the entries, in order. */
-  readonly signatures: readonly Uint8Array[];
-}
-
 export interface FoundSeals {
-  readonly seals: readonly FoundSeal[];
+  readonly seals: readonly Seal[];
   /** Why there may be more than those, for messages. */
   readonly faults: readonly string[];
 }
 
 /** Finds the seals of an image. What fails is among the faults; those that are about another manifest are left out. */
 export async function findSeals(image: OpenImage, timeMs = TIME_MS): Promise<FoundSeals> {
-  const found = { seals: [] as FoundSeal[], faults: [] as string[] };
+  const found = { seals: [] as Seal[], faults: [] as string[] };
   const ended = new AbortController();
   const late = sleep(timeMs, true, { signal: ended.signal }).catch(() => false);
   try {
@@ -45,7 +35,7 @@ export async function findSeals(image: OpenImage, timeMs = TIME_MS): Promise<Fou
 /** @returns false */
 async function search(
   { manifest: subject, places, source }: OpenImage,
-  { seals, faults }: { seals: FoundSeal[]; faults: string[] },
+  { seals, faults }: { seals: Seal[]; faults: string[] },
 ): Promise<false> {
   if (subject === undefined || places?.referrers === undefined) return false;
   await collecting(faults, [], async () => {
@@ -85,7 +75,7 @@ async function readSeal(
   subject: string,
   source: OpenImage['source'],
   places: Places,
-): Promise<FoundSeal | undefined> {
+): Promise<Seal | undefined> {
   const { digest, size, artifactType } = descriptor;
   const path = places.manifest(digest);
   const what = `${source.shown}/${path}`;

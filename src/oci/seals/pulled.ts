@@ -3,8 +3,8 @@ import { algorithmOfHex } from '../../verity/algorithms.ts';
 import type { OpenImage } from '../image.ts';
 import { recordSeal } from '../streams/record-seal.ts';
 import type { Streams } from '../streams/stored.ts';
-import type { Role } from './artifact.ts';
-import { type FoundSeal, findSeals } from './found.ts';
+import type { Role, Seal } from './artifact.ts';
+import { findSeals } from './found.ts';
 
 /** A seal that the repository has. Who has signed is not known yet. */
 export interface PulledSeal {
@@ -43,7 +43,7 @@ export async function pullSeals(
   return { seals, faults };
 }
 
-const digestFor = ({ entries }: FoundSeal, role: Role): string | undefined =>
+const digestFor = ({ entries }: Seal, role: Role): string | undefined =>
   entries.find(entry => entry.role === role)?.digest;
 
 function differenceOf(sealed: string | undefined, digest: string, role: Role): string {

@@ -6,8 +6,11 @@ import { type OpenImage, openLocalImage } from '../../../oci/image.ts';
 import { parsePlatform } from '../../../oci/platform.ts';
 import { pull } from '../../../oci/pull.ts';
 import { type LocalReference, parseReference } from '../../../oci/reference.ts';
+import type { RegistryReference } from '../../../oci/registry/reference.ts';
 import { Repository } from '../../../oci/repository.ts';
-import { type Sign, sealInLayout } from '../../../oci/seals/layout.ts';
+import type { Seal } from '../../../oci/seals/artifact.ts';
+import { addToLayout } from '../../../oci/seals/layout.ts';
+import { makeSeal, type Sign } from '../../../oci/seals/make.ts';
 import { digestOfFile } from '../../../seal/image.ts';
 import { readKey, reasonOfTime } from '../../../seal/key.ts';
 import { writeSignature } from '../../../seal/signature.ts';
@@ -21,11 +24,12 @@ import { Output } from '../../../terminal/output-file.ts';
 import { complain, reporting } from '../../../terminal/report.ts';
 import { type Algorithm, algorithmOfHex } from '../../../verity/algorithms.ts';
 import { ALGORITHM_NAMES, checkChoice, newCommand, oneOf, parse } from '../../command.ts';
+import { checkRegistryFlags, openInRegistry, type RegistryFlags, withRegistryOptions } from '../../source-image.ts';
 import { layerProgress } from '../../store.ts';
 
 const FAILED = 1;
 
-interface SealFlags {
+interface SealFlags extends RegistryFlags {
   readonly key?: ByteString;
   readonly cert?: ByteString;
   readonly output?: ByteString;
@@ -34,25 +38,27 @@ interface SealFlags {
   readonly algorithm?: ByteString;
 }
 
-export const define = (): Command =>
+export const define = (): Command => withRegistryOptions(withoutRegistryOptions()).addHelpText('after', HELP);
+
+const withoutRegistryOptions = (): Command =>
   newCommand('lowerdata seal')
     .description(
       'Sign the fs-verity digest of an image: as a detached signature, or with the OCI image that it is made of.',
     )
-    .usage('[options] IMAGE|oci:DIR[:TAG] --key KEY --cert CERT -o FILE|--store DIR')
-    .argument('<image>', 'an image, or an OCI image in a layout')
+    .usage('[options] IMAGE|oci:DIR[:TAG]|docker://REF --key KEY --cert CERT -o FILE|--store DIR')
+    .argument('<image>', 'an image, or an OCI image in a layout or a registry')
     .option('--key <path>', 'the private key, PEM: RSA of 2048 bits or more, P-256 or P-384')
     .option('--cert <path>', 'the certificate of the key, PEM')
     .option('-o, --output <path>', 'the signature to write, `-` for stdout')
-    .option('--store <path>', 'with oci: the repository in which the image is made, as of `lowerdata pull`')
-    .option('--platform <name>', 'with oci: which image of several, OS/ARCH or OS/ARCH/VARIANT (default: this machine)')
-    .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
-    .addHelpText('after', HELP);
+    .option('--store <path>', 'with oci: and docker: the repository in which the image is made, as of `lowerdata pull`')
+    .option('--platform <name>', PLATFORM)
+    .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES));
 
+const PLATFORM = 'with oci: and docker: which image of several, OS/ARCH[/VARIANT] (default: this machine)';
 const ALGORITHM = 'by which an image is digested: sha256 (default) or sha512; a repository that is there has its own';
 const HELP = `
-With oci: the digests of the manifest, the configuration and the composefs image are signed. The signatures are put into the layout
-as an artifact that refers to the manifest; the image itself is not changed.
+With oci: and docker: the digests of the manifest, the configuration and the composefs image are signed. The signatures are put
+into the layout or the registry as an artifact that refers to the manifest; the image itself is not changed.
 
 A signature is PKCS#7 in DER over the digest in the form that the kernel verifies, as of fsverity-sign(1): without the
 certificate and without signed attributes. Its hash function is that of the digest.
@@ -70,11 +76,13 @@ async function seal(image: ByteString, flags: SealFlags): Promise<number> {
   checkChoice('--algorithm', algorithm, ALGORITHM_NAMES);
   if (key === undefined) throw new ErrnoError(EINVAL, '--key is missing: the private key');
   if (cert === undefined) throw new ErrnoError(EINVAL, '--cert is missing: the certificate of the key');
-  return image.startsWith(LAYOUT)
-    ? sealLayout(image, flags, () => signerOf(key, cert))
+  checkRegistryFlags(flags);
+  return SEALED_IN_PLACE.test(image)
+    ? sealInPlace(image, flags, () => signerOf(key, cert))
     : sealFile(image, flags, () => signerOf(key, cert));
 }
-const LAYOUT = 'oci:';
+/** OCI images that have their seals beside them. */
+const SEALED_IN_PLACE = /^(?:oci|docker):/;
 
 async function sealFile(
   image: ByteString,
@@ -83,7 +91,7 @@ async function sealFile(
 ): Promise<number> {
   if (output === undefined) throw new ErrnoError(EINVAL, 'no file to write is named: -o FILE');
   if (store !== undefined || platform !== undefined)
-    throw new ErrnoError(EINVAL, '--store and --platform go with oci:DIR');
+    throw new ErrnoError(EINVAL, '--store and --platform go with oci:DIR and docker://REF');
   const file = new Output(output);
   const sign = signer();
   const digest = digestOfFile(image, algorithm as Algorithm);
@@ -92,25 +100,40 @@ async function sealFile(
   return 0;
 }
 
-async function sealLayout(
-  text: ByteString,
-  { output, store, platform, algorithm }: SealFlags,
-  signer: () => Sign,
-): Promise<number> {
-  if (output !== undefined) throw new ErrnoError(EINVAL, '-o goes with an image; with oci: the layout takes the seal');
+async function sealInPlace(text: ByteString, flags: SealFlags, signer: () => Sign): Promise<number> {
+  const { output, store, algorithm } = flags;
+  if (output !== undefined)
+    throw new ErrnoError(EINVAL, '-o goes with an image; with oci: and docker: the seal goes where the image is');
   if (store === undefined)
     throw new ErrnoError(EINVAL, '--store is missing: the repository in which the image is made');
   const sign = signer();
-  const reference = parseReference(text) as LocalReference;
-  const image = await openLocalImage(reference, platform === undefined ? undefined : parsePlatform(platform));
+  const { image, add } = await openSealable(text, flags);
   try {
     const digest = await digestOfMerged(image, new Repository(store, algorithm as Algorithm | undefined));
-    const artifact = await sealInLayout(reference.path, image, digest, sign);
-    printLines([byteStringFromText(`${labelled(digest)}  ${artifact}`)]);
+    const seal = makeSeal(image, digest, sign);
+    await add(seal);
+    printLines([byteStringFromText(`${labelled(digest)}  ${seal.digest}`)]);
   } finally {
     image.source.close();
   }
   return 0;
+}
+
+/** An open OCI image, and what puts a seal beside it. */
+interface Sealable {
+  readonly image: OpenImage;
+  readonly add: (seal: Seal) => Promise<void>;
+}
+
+async function openSealable(text: ByteString, flags: SealFlags): Promise<Sealable> {
+  const reference = parseReference(text) as LocalReference | RegistryReference;
+  const platform = flags.platform === undefined ? undefined : parsePlatform(flags.platform);
+  if (reference.transport === 'docker') {
+    const image = await openInRegistry(reference, platform, flags, true);
+    return { image, add: image.addSeal };
+  }
+  const image = await openLocalImage(reference, platform);
+  return { image, add: seal => addToLayout(reference.path, image, seal) };
 }
 
 /** The digest of the composefs image of an OCI image, which is made in a repository. The repository is closed. */

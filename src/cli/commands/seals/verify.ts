@@ -1,10 +1,9 @@
 /** `lowerdata verify`: whether a known key has signed the digest of an image. */
 import type { Command } from 'commander';
 import { pathList } from '../../../mount/options.ts';
-import { openLocalImage } from '../../../oci/image.ts';
 import { type Platform, parsePlatform } from '../../../oci/platform.ts';
-import { type LocalReference, parseReference } from '../../../oci/reference.ts';
-import { verifyInLayout } from '../../../oci/seals/layout.ts';
+import { parseReference } from '../../../oci/reference.ts';
+import { verifySealed } from '../../../oci/seals/sealed.ts';
 import { checkStored, verifyStored } from '../../../oci/seals/stored.ts';
 import { findImage } from '../../../oci/stored/images.ts';
 import { verifyImage } from '../../../seal/image.ts';
@@ -14,27 +13,30 @@ import { EINVAL, ErrnoError } from '../../../sys/errno.ts';
 import { printLines } from '../../../terminal/output.ts';
 import { MOUNT_FAILED, reporting, WRONG_CALL } from '../../../terminal/report.ts';
 import { newCommand, parse } from '../../command.ts';
+import { checkRegistryFlags, openImage, type RegistryFlags, withRegistryOptions } from '../../source-image.ts';
 
-interface VerifyFlags {
+interface VerifyFlags extends RegistryFlags {
   readonly signature?: ByteString;
   readonly keys?: ByteString;
   readonly platform?: ByteString;
   readonly store?: ByteString;
 }
 
-export const define = (): Command =>
+export const define = (): Command => withRegistryOptions(withoutRegistryOptions()).addHelpText('after', HELP);
+
+const withoutRegistryOptions = (): Command =>
   newCommand('lowerdata verify')
     .description('Find the key that has signed the digest of an image.')
-    .usage('[options] IMAGE --signature FILE | oci:DIR[:TAG] | NAME --store DIR')
-    .argument('<image>', 'an image, an OCI image in a layout with its seal, or with --store the name of an image')
+    .usage('[options] IMAGE --signature FILE | oci:DIR[:TAG] | docker://REF | NAME --store DIR')
+    .argument('<image>', 'an image, an OCI image in a layout or a registry, or with --store the name of an image')
     .option('--signature <path>', 'the detached signature, as of `lowerdata seal` or fsverity-sign(1)')
     .option('--store <path>', 'the repository that has the image and its seals, as of `lowerdata pull`')
-    .option('--platform <name>', 'with oci: which image of several, OS/ARCH or OS/ARCH/VARIANT (default: this machine)')
-    .option('--keys <list>', 'the directories of keys that count, DIR[:DIR]...')
-    .addHelpText('after', HELP);
+    .option('--platform <name>', PLATFORM)
+    .option('--keys <list>', 'the directories of keys that count, DIR[:DIR]...');
 
+const PLATFORM = 'with oci: and docker: which image of several, OS/ARCH[/VARIANT] (default: this machine)';
 const HELP = `
-With oci: the seal has to be right for the manifest and the configuration, too. The digest that is printed is the one that
+With oci: and docker: the seal has to be right for the manifest and the configuration, too. The digest that is printed is the one that
 \`lowerdata pull --expect\` has to come to.
 
 With --store: one of the seals that \`lowerdata pull\` has taken has to be one of the image's digest, as for a mount with
@@ -71,13 +73,17 @@ function verifierOf(image: ByteString, flags: VerifyFlags): () => Voucher | Prom
       throw new ErrnoError(EINVAL, '--signature and --platform do not go with --store, where the seals are');
     return () => verifyInStore(store, image, directories);
   }
-  const isLayout = image.startsWith('oci:');
-  if (isLayout && signature !== undefined)
-    throw new ErrnoError(EINVAL, '--signature goes with an image; with oci: the layout has the seal');
-  if (!isLayout && platform !== undefined) throw new ErrnoError(EINVAL, '--platform goes with oci:DIR');
-  if (isLayout) {
+  checkRegistryFlags(flags);
+  const hasSeal = /^(?:oci|docker):/.test(image);
+  if (hasSeal && signature !== undefined)
+    throw new ErrnoError(
+      EINVAL,
+      '--signature goes with an image; with oci: and docker: the seal is where the image is',
+    );
+  if (!hasSeal && platform !== undefined) throw new ErrnoError(EINVAL, '--platform goes with oci:DIR and docker://REF');
+  if (hasSeal) {
     const wanted = platform === undefined ? undefined : parsePlatform(platform);
-    return () => verifyLayout(image, wanted, directories);
+    return () => verifyInPlace(image, wanted, flags, directories);
   }
   if (signature === undefined) throw new ErrnoError(EINVAL, '--signature is missing: the file with the signature');
   return () => verifyImage(image, { signature, keys: directories });
@@ -94,14 +100,15 @@ async function verifyInStore(
   return voucher;
 }
 
-async function verifyLayout(
+async function verifyInPlace(
   text: ByteString,
   platform: Platform | undefined,
+  flags: RegistryFlags,
   directories: readonly ByteString[] | undefined,
 ): Promise<Voucher> {
-  const image = await openLocalImage(parseReference(text) as LocalReference, platform);
+  const image = await openImage(parseReference(text), platform, flags);
   try {
-    return await verifyInLayout(image, directories);
+    return await verifySealed(image, directories);
   } finally {
     image.source.close();
   }

@@ -1,9 +1,8 @@
 /** `lowerdata pull`: makes a composefs image of an OCI image. */
 import type { Command } from 'commander';
-import { openStorageImage } from '../../../oci/containers-storage/image.ts';
-import { type OpenImage, openLocalImage } from '../../../oci/image.ts';
+import type { OpenImage } from '../../../oci/image.ts';
 import { WHITEOUTS, type Whiteouts } from '../../../oci/merge/tree.ts';
-import { type Platform, parsePlatform } from '../../../oci/platform.ts';
+import { parsePlatform } from '../../../oci/platform.ts';
 import {
   KEPT_XATTRS,
   type KeptXattrs,
@@ -12,7 +11,7 @@ import {
   type PullOptions,
   pull,
 } from '../../../oci/pull.ts';
-import { parseReference, type Reference, TRANSPORTS } from '../../../oci/reference.ts';
+import { parseReference, TRANSPORTS } from '../../../oci/reference.ts';
 import { checkName, Repository } from '../../../oci/repository.ts';
 import { type ByteString, printable } from '../../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../../sys/errno.ts';
@@ -23,12 +22,13 @@ import { complain, reporting } from '../../../terminal/report.ts';
 import { digestFromText } from '../../../verity/algorithms.ts';
 import type { Algorithm } from '../../../verity/digest.ts';
 import { ALGORITHM_NAMES, checkChoice, newCommand, oneOf, parse } from '../../command.ts';
+import { checkRegistryFlags, openImage, type RegistryFlags, withRegistryOptions } from '../../source-image.ts';
 import { escapedPath, shellWord } from '../../spelled.ts';
 import { layerProgress } from '../../store.ts';
 
 const FAILED = 1;
 
-interface PullFlags {
+interface PullFlags extends RegistryFlags {
   readonly store?: ByteString;
   readonly name?: ByteString;
   readonly platform?: ByteString;
@@ -38,8 +38,6 @@ interface PullFlags {
   readonly whiteouts?: ByteString;
   readonly algorithm?: ByteString;
   readonly expect?: ByteString;
-  readonly authfile?: ByteString;
-  readonly tlsVerify?: ByteString;
   readonly json?: true;
 }
 
@@ -51,7 +49,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
 }
 
 export function define(): Command {
-  return newCommand('lowerdata pull')
+  const command = newCommand('lowerdata pull')
     .description('Make a composefs image of an OCI image, with the data of its files in a store.')
     .usage('[options] REF --store DIR')
     .argument('<ref>', `the image: ${Object.values(TRANSPORTS).join(', ')}`)
@@ -63,11 +61,8 @@ export function define(): Command {
     .addOption(oneOf('--xattrs <which>', XATTRS, KEPT_XATTRS))
     .addOption(oneOf('--whiteouts <rule>', WHITEOUTS_HELP, WHITEOUTS))
     .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
-    .option('--expect <digest>', 'fail unless the image has this fs-verity digest')
-    .option('--authfile <path>', AUTHFILE)
-    .addOption(oneOf('--tls-verify <bool>', TLS_VERIFY, BOOLEANS))
-    .option('--json', 'print JSON')
-    .addHelpText('after', HELP);
+    .option('--expect <digest>', 'fail unless the image has this fs-verity digest');
+  return withRegistryOptions(command).option('--json', 'print JSON').addHelpText('after', HELP);
 }
 
 const WHITEOUTS_HELP =
@@ -76,10 +71,6 @@ const LAYERS = 'make an image of each layer, too, which overlayfs stacks: LAYER2
 const BOOTABLE = 'make an image to boot from: /boot and /sysroot are empty, and there is no policy of SELinux';
 const XATTRS = 'which xattrs are kept: capability (default), security.capability alone; user, those of users, too';
 const ALGORITHM = 'sha256 or sha512, for a new repository (default: sha256)';
-const AUTHFILE =
-  'the only file with credentials for registries, as of podman login (default: where podman and docker have it)';
-const TLS_VERIFY = 'false: take any certificate of a registry, and plain HTTP where it has no HTTPS';
-const BOOLEANS: readonly string[] = ['true', 'false'];
 const HELP = `
 Sizes and digests of all blobs, and the digest of each decompressed layer, are checked while they are read. Seals of the image,
 as of \`lowerdata seal\`, are taken, too; who has signed is checked by \`lowerdata verify\` and by mounts with \`-o signature=auto\`.
@@ -119,25 +110,14 @@ async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
   return 0;
 }
 
-async function openImage(
-  reference: Reference,
-  platform: Platform | undefined,
-  { authfile, tlsVerify }: PullFlags,
-): Promise<OpenImage> {
-  if (reference.transport === 'containers-storage') return openStorageImage(reference, platform);
-  if (reference.transport !== 'docker') return openLocalImage(reference, platform);
-  const { openRegistryImage } = await import('../../../oci/registry/image.ts');
-  return openRegistryImage(reference, platform, { authfile, verifies: tlsVerify !== 'false' });
-}
-
 function checkFlags(flags: PullFlags) {
-  const { store, name, platform, whiteouts, xattrs, algorithm, tlsVerify } = flags;
+  const { store, name, platform, whiteouts, xattrs, algorithm } = flags;
   if (store === undefined)
     throw new ErrnoError(EINVAL, '--store is missing: the repository for the image and its data');
   checkChoice('--whiteouts', whiteouts, WHITEOUTS);
   checkChoice('--xattrs', xattrs, KEPT_XATTRS);
   checkChoice('--algorithm', algorithm, ALGORITHM_NAMES);
-  checkChoice('--tls-verify', tlsVerify, BOOLEANS);
+  checkRegistryFlags(flags);
   if (name !== undefined) checkName(name);
   return { store, name, platform, algorithm: algorithm as Algorithm | undefined };
 }
