@@ -156,7 +156,8 @@ async function findManifest(
   return { digest, bytes, manifest: document };
 }
 
-const TAG = 'org.opencontainers.image.ref.name';
+/** The annotation that has the tag of an image in a layout. */
+export const TAG = 'org.opencontainers.image.ref.name';
 
 /** The images with a tag; without one, all of them if they have one tag or none. */
 function tagged(

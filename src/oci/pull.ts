@@ -10,6 +10,7 @@ import { Merge, type MergeCounts } from './merge/layer.ts';
 import { layerTree } from './merge/layer-image.ts';
 import { LayeredTree, type Whiteouts } from './merge/tree.ts';
 import type { Repository } from './repository.ts';
+import { checkNamed } from './seals/named.ts';
 import { type PulledSeals, pullSeals } from './seals/pulled.ts';
 import type { ImageSource } from './source.ts';
 import { BOOT_IMAGE, IMAGE, layerStream, manifestStream } from './streams/names.ts';
@@ -97,18 +98,21 @@ async function pullInto(streams: Streams, image: OpenImage, options: PullOptions
     throw new ErrnoError(EINVAL, `the image has the digest ${digest}, but ${expected} is expected`);
   const other = otherDigest(merge, digest, output);
   const digests = images?.map(each => each.digest) ?? [];
-  const own = repository.addObject(bytes);
+  const made = { digest, isBootable: bootable, layers: digests };
+  if (options.seals && expected === undefined && xattrs === 'capability')
+    checkNamed(image, made, otherBy(options, other));
+  const object = repository.addObject(bytes);
   repository.objects.finish();
-  for (const each of [...digests, own]) repository.addImage(each);
+  for (const each of [...digests, object]) repository.addImage(each);
   const manifest = await recordImage(streams, image, layers, [imageName(bootable, xattrs), digest]);
-  const seals = options.seals ? await pullSeals(streams, image, digest, bootable) : { seals: [], faults: [] };
+  const seals = options.seals ? await pullSeals(streams, image, made) : { seals: [], faults: [] };
   if (name !== undefined) {
     repository.nameLayers(digests, name);
     streams.tag(name, manifestStream(manifest));
     repository.nameImage(digest, name); // of both names, the one made last counts
   }
-  const made = { digest, imageBytes: bytes.length, faults, other };
-  return { ...made, counts: merge.counts, knownLayers, layers: images, seals };
+  const own = { digest, imageBytes: bytes.length, faults, other };
+  return { ...own, counts: merge.counts, knownLayers, layers: images, seals };
 }
 
 /** The most layers of an overlay, without its objects. Source: Linux fs/overlayfs/params.c, OVL_MAX_STACK. */
@@ -215,6 +219,12 @@ async function applyNew(
 /** An error with what it is about in front. */
 const named = (error: unknown, shown: string): unknown =>
   error instanceof ErrnoError ? new ErrnoError(error.errno, `${shown}: ${error.message}`) : error;
+
+/** What the other rule makes, with the option for it. */
+function otherBy({ whiteouts }: PullOptions, other: Pulled['other']): { digest: string; option: string } | undefined {
+  const option = `--whiteouts=${whiteouts === 'spec' ? 'composefs-rs' : 'spec'}`;
+  return other && 'digest' in other ? { digest: other.digest, option } : undefined;
+}
 
 /** What the other rule for whiteouts makes, unless that is the same. */
 function otherDigest({ other, otherFault }: Merge, digest: string, output: Output): Pulled['other'] {

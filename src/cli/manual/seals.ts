@@ -25,6 +25,17 @@ const seal: Manual = {
       needs: 'mounts and openssl',
     },
     {
+      what: 'Put the seal into the manifest, so that all copies of the image have it:',
+      session: [
+        '$ lowerdata seal oci:layout:v1 --store store --key key.pem --cert keys/cert.pem --inline',
+        'sha256:...  sha256:...',
+        '$ cp -r layout copy',
+        '$ lowerdata verify oci:copy:v1 --keys keys',
+        'sha256:...  keys/cert.pem (CN=example)',
+      ],
+      needs: 'openssl',
+    },
+    {
       what: 'Sign an OCI image, and elsewhere mount what was signed, and nothing else:',
       session: [
         '$ lowerdata seal oci:layout:v1 --store store --key key.pem --cert keys/cert.pem',

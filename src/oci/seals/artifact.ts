@@ -60,8 +60,8 @@ export const sealBlobs = ({ entries, signatures }: Seal): readonly (readonly [di
 ];
 
 /** The annotation that has the digest. Digests are without salt, of blocks of 4 KiB. */
-function annotationOf(role: Role, algorithm: Algorithm): string {
-  const format = role.startsWith('merged') ? '.erofs.v1' : '';
+export function annotationOf(role: Role | 'layer', algorithm: Algorithm): string {
+  const format = role === 'manifest' || role === 'config' ? '' : '.erofs.v1';
   return `composefs.${role}${format}.fsverity-${algorithm}-12`;
 }
 
@@ -101,8 +101,11 @@ const WholeIndex = v.looseObject({ manifests: v.array(v.looseObject(Descriptor.e
 export type WholeIndex = v.InferOutput<typeof WholeIndex>;
 
 /** Reads an index to write it again. Throws ErrnoError EUCLEAN. */
-export const readWholeIndex = (bytes: Uint8Array, what: string): WholeIndex =>
-  checked(WholeIndex, parse(bytes, what), what);
+export function readWholeIndex(bytes: Uint8Array, what: string): WholeIndex {
+  const index = parse(bytes, what);
+  checked(WholeIndex, index, what); // what comes of the check has another order
+  return index as WholeIndex;
+}
 
 /** The bytes of an index that lists an artifact, too; undefined if it does so already. */
 export function listed(index: WholeIndex, { digest, bytes }: Seal): Uint8Array | undefined {

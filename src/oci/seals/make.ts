@@ -6,7 +6,8 @@ import { measureBytes } from '../../verity/digest.ts';
 import { sha256Of } from '../blobs.ts';
 import { type Descriptor, parse } from '../documents.ts';
 import type { OpenImage } from '../image.ts';
-import { EMPTY_CONFIG, type Seal, type SealEntry, writeArtifact } from './artifact.ts';
+import { EMPTY_CONFIG, MANIFEST_TYPE, type Seal, type SealEntry, writeArtifact } from './artifact.ts';
+import { writeInline } from './inline.ts';
 
 /** Makes a detached signature of a digest in hex. */
 export type Sign = (digest: string) => Uint8Array;
@@ -47,4 +48,19 @@ export function digestsOf(image: OpenImage, algorithm: Algorithm): { manifest: s
   const measure = (bytes: Uint8Array): string =>
     Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
   return { manifest: measure(manifestOf(image).bytes), config: measure(image.configBytes) };
+}
+
+/** The manifest of an image, sealed by its own annotations. Throws ErrnoError EINVAL for one that cannot have any. @param merged as of makeSeal */
+export function sealManifest(image: OpenImage, merged: string, sign: Sign): Uint8Array {
+  const { shown } = image.source;
+  const { bytes } = manifestOf(image);
+  const { mediaType } = subjectOf(image);
+  if (mediaType !== undefined && mediaType !== MANIFEST_TYPE)
+    throw new ErrnoError(EINVAL, `${shown}: its manifest is ${mediaType}, which has no annotations`);
+  const { config } = digestsOf(image, algorithmOfHex(merged) as Algorithm);
+  const entries = [
+    { role: 'config', digest: config, signature: sign(config) },
+    { role: 'merged', digest: merged, signature: sign(merged) },
+  ] as const;
+  return writeInline(bytes, entries, shown);
 }

@@ -5,11 +5,12 @@ import { recordSeal } from '../streams/record-seal.ts';
 import type { Streams } from '../streams/stored.ts';
 import type { Role, Seal } from './artifact.ts';
 import { findSeals } from './found.ts';
+import { compareNamed, type MadeImage } from './named.ts';
 
 /** A seal that the repository has. Who has signed is not known yet. */
 export interface PulledSeal {
-  /** The digest of the artifact. */
-  readonly artifact: string;
+  /** The digest of the artifact; undefined for the annotations of the image's own manifest. */
+  readonly artifact: string | undefined;
   /** The fs-verity digest that it has for the image that was made, in hex; undefined if it has none for such an image. */
   readonly digest: string | undefined;
 }
@@ -22,25 +23,24 @@ export interface PulledSeals {
 
 /**
  * Records the seals of an image that is recorded. Throws ErrnoError with the path in the store; what fails elsewhere is a fault.
- * @param digest of the composefs image, in hex @param isBootable whether that is one to boot from
+ * @param made the composefs image
  */
-export async function pullSeals(
-  streams: Streams,
-  image: OpenImage,
-  digest: string,
-  isBootable: boolean,
-): Promise<PulledSeals> {
+export async function pullSeals(streams: Streams, image: OpenImage, made: MadeImage): Promise<PulledSeals> {
+  const { digest, isBootable } = made;
   const role = isBootable ? 'merged.bootable' : 'merged';
   const found = await findSeals(image);
-  const faults = found.faults.map(fault => `a seal of the image is missing: ${fault}`);
+  const named = compareNamed(image, made);
+  const faults = [...named.differences, ...named.faults];
+  faults.push(...found.faults.map(fault => `a seal of the image is missing: ${fault}`));
   for (const seal of found.seals) recordSeal(streams, image.manifest as string, seal);
   const seals = found.seals.map(seal => ({ artifact: seal.digest, digest: digestFor(seal, role) }));
-  const isSealed = seals.some(seal => seal.digest === digest);
+  const isSealed = [named.signed, ...seals.map(seal => seal.digest)].includes(digest);
   for (const { artifact, digest: sealed } of seals) {
     const why = sealed === digest ? undefined : differenceOf(sealed, digest, role);
     if (why !== undefined && (!isSealed || sealed?.length === digest.length)) faults.push(`seal ${artifact}: ${why}`);
   }
-  return { seals, faults };
+  const inline = named.signed === undefined ? [] : [{ artifact: undefined, digest: named.signed }];
+  return { seals: [...inline, ...seals], faults };
 }
 
 const digestFor = ({ entries }: Seal, role: Role): string | undefined =>

@@ -7,6 +7,7 @@ import { type Algorithm, algorithmOfHex } from '../../verity/algorithms.ts';
 import type { OpenImage } from '../image.ts';
 import { ARTIFACT_TYPE, type Seal } from './artifact.ts';
 import { findSeals } from './found.ts';
+import { type Inline, type InlineEntry, readInline } from './inline.ts';
 import { digestsOf } from './make.ts';
 
 /**
@@ -18,7 +19,8 @@ export async function verifySealed(image: OpenImage, directories?: readonly Byte
   const { shown } = image.source;
   const keys = readKeys(directories);
   const { seals, faults } = await findSeals(image);
-  const reasons = [...faults];
+  const inline = inlineOf(image);
+  const reasons = [...faults, ...inline.faults];
   for (const seal of seals) {
     try {
       return verifySeal(image, seal, keys, directories);
@@ -26,6 +28,13 @@ export async function verifySealed(image: OpenImage, directories?: readonly Byte
       if (!(error instanceof ErrnoError)) throw error;
       reasons.push(error.message);
     }
+  }
+  try {
+    const voucher = verifyInline(image, inline, keys, directories);
+    if (voucher) return voucher;
+  } catch (error) {
+    if (!(error instanceof ErrnoError)) throw error;
+    reasons.push(error.message);
   }
   const none = `${shown}: no seal: no artifact of type ${ARTIFACT_TYPE} has the manifest ${image.manifest} as its subject`;
   throw new ErrnoError(EACCES, reasons.length > 0 ? reasons.join('\n') : none);
@@ -52,4 +61,35 @@ function verifySeal(
     if (role === 'merged') merged = voucher;
   }
   return merged as Voucher; // readArtifact has found it
+}
+
+const inlineOf = ({ manifestBytes, source }: OpenImage): Inline =>
+  manifestBytes ? readInline(manifestBytes, source.shown) : { entries: [], layers: [], faults: [] };
+
+/** By the annotations of the manifest itself; undefined if they name no merged image. */
+function verifyInline(
+  image: OpenImage,
+  { entries }: Inline,
+  keys: readonly KeyFile[],
+  directories: readonly ByteString[] | undefined,
+): Voucher | undefined {
+  const { shown } = image.source;
+  const refuse = (why: string): never => {
+    throw new ErrnoError(EACCES, `${shown}: its manifest ${why}`);
+  };
+  const merged = entries.filter(({ role }) => role === 'merged');
+  if (merged.length === 0) return undefined;
+  const signed = merged.find(({ signature }) => signature) ?? refuse('names its image, but has no signature of that');
+  const { length } = signed.digest;
+  const config = entries.find(({ role, digest }) => role === 'config' && digest.length === length);
+  if (!config?.signature) return refuse('has a signature of its image, but none of its configuration');
+  const { config: right } = digestsOf(image, algorithmOfHex(signed.digest) as Algorithm);
+  if (config.digest !== right)
+    refuse(`names the digest ${labelled(config.digest)} for the configuration, which has ${labelled(right)}`);
+  const vouch = ({ role, digest, signature }: InlineEntry): Voucher => {
+    const names = { image: `${shown}: its ${role}`, signature: 'the annotation of its manifest', directories };
+    return findVoucher(names, signature as Uint8Array, [digest], keys);
+  };
+  vouch(config);
+  return vouch(signed);
 }

@@ -28,7 +28,7 @@ else {
   let stores = 0;
   const nextStore = (): string => join(home, `store-${stores++}`);
   const pull = (ref: string, store = nextStore()): Promise<Pulled> => pullImage(ref, { store, seals: true });
-  const artifactsOf = ({ seals }: Pulled): string[] => seals.seals.map(({ artifact }) => artifact);
+  const artifactsOf = ({ seals }: Pulled): (string | undefined)[] => seals.seals.map(({ artifact }) => artifact);
   const referrersIn = (store: string): string[] => {
     const directory = join(store, 'streams/refs/oci-referrers', subject.digest);
     return readdirSync(directory).sort();

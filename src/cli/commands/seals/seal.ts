@@ -9,8 +9,8 @@ import { type LocalReference, parseReference } from '../../../oci/reference.ts';
 import type { RegistryReference } from '../../../oci/registry/reference.ts';
 import { Repository } from '../../../oci/repository.ts';
 import type { Seal } from '../../../oci/seals/artifact.ts';
-import { addToLayout } from '../../../oci/seals/layout.ts';
-import { makeSeal, type Sign } from '../../../oci/seals/make.ts';
+import { addToLayout, replaceInLayout } from '../../../oci/seals/layout.ts';
+import { makeSeal, type Sign, sealManifest } from '../../../oci/seals/make.ts';
 import { digestOfFile } from '../../../seal/image.ts';
 import { readKey, reasonOfTime } from '../../../seal/key.ts';
 import { writeSignature } from '../../../seal/signature.ts';
@@ -36,6 +36,7 @@ interface SealFlags extends RegistryFlags {
   readonly store?: ByteString;
   readonly platform?: ByteString;
   readonly algorithm?: ByteString;
+  readonly inline?: true;
 }
 
 export const define = (): Command => withRegistryOptions(withoutRegistryOptions()).addHelpText('after', HELP);
@@ -52,13 +53,16 @@ const withoutRegistryOptions = (): Command =>
     .option('-o, --output <path>', 'the signature to write, `-` for stdout')
     .option('--store <path>', 'with oci: and docker: the repository in which the image is made, as of `lowerdata pull`')
     .option('--platform <name>', PLATFORM)
-    .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES));
+    .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
+    .option('--inline', 'with oci: put the signatures into the manifest itself, which changes its digest');
 
 const PLATFORM = 'with oci: and docker: which image of several, OS/ARCH[/VARIANT] (default: this machine)';
 const ALGORITHM = 'by which an image is digested: sha256 (default) or sha512; a repository that is there has its own';
 const HELP = `
 With oci: and docker: the digests of the manifest, the configuration and the composefs image are signed. The signatures are put
-into the layout or the registry as an artifact that refers to the manifest; the image itself is not changed.
+into the layout or the registry as an artifact that refers to the manifest; the image itself is not changed. With --inline, the
+manifest gets signatures of the configuration and the image as annotations, and the tag leads to the new manifest, whose digest is
+printed.
 
 A signature is PKCS#7 in DER over the digest in the form that the kernel verifies, as of fsverity-sign(1): without the
 certificate and without signed attributes. Its hash function is that of the digest.
@@ -86,12 +90,13 @@ const SEALED_IN_PLACE = /^(?:oci|docker):/;
 
 async function sealFile(
   image: ByteString,
-  { output, store, platform, algorithm = 'sha256' }: SealFlags,
+  { output, store, platform, inline, algorithm = 'sha256' }: SealFlags,
   signer: () => Sign,
 ): Promise<number> {
   if (output === undefined) throw new ErrnoError(EINVAL, 'no file to write is named: -o FILE');
   if (store !== undefined || platform !== undefined)
     throw new ErrnoError(EINVAL, '--store and --platform go with oci:DIR and docker://REF');
+  if (inline) throw new ErrnoError(EINVAL, '--inline goes with oci:DIR');
   const file = new Output(output);
   const sign = signer();
   const digest = digestOfFile(image, algorithm as Algorithm);
@@ -106,23 +111,25 @@ async function sealInPlace(text: ByteString, flags: SealFlags, signer: () => Sig
     throw new ErrnoError(EINVAL, '-o goes with an image; with oci: and docker: the seal goes where the image is');
   if (store === undefined)
     throw new ErrnoError(EINVAL, '--store is missing: the repository in which the image is made');
+  if (flags.inline && !text.startsWith('oci:'))
+    throw new ErrnoError(EINVAL, '--inline goes with oci:DIR; such an image keeps its seal when it is copied');
   const sign = signer();
-  const { image, add } = await openSealable(text, flags);
+  const { image, seal } = await openSealable(text, flags);
   try {
     const digest = await digestOfMerged(image, new Repository(store, algorithm as Algorithm | undefined));
-    const seal = makeSeal(image, digest, sign);
-    await add(seal);
-    printLines([byteStringFromText(`${labelled(digest)}  ${seal.digest}`)]);
+    const document = await seal(digest, sign);
+    printLines([byteStringFromText(`${labelled(digest)}  ${document}`)]);
   } finally {
     image.source.close();
   }
   return 0;
 }
 
-/** An open OCI image, and what puts a seal beside it. */
+/** An open OCI image, and what seals it where it is. */
 interface Sealable {
   readonly image: OpenImage;
-  readonly add: (seal: Seal) => Promise<void>;
+  /** @param digest of the composefs image @returns the digest of the document that has the signatures */
+  readonly seal: (digest: string, sign: Sign) => Promise<string>;
 }
 
 async function openSealable(text: ByteString, flags: SealFlags): Promise<Sealable> {
@@ -130,10 +137,21 @@ async function openSealable(text: ByteString, flags: SealFlags): Promise<Sealabl
   const platform = flags.platform === undefined ? undefined : parsePlatform(flags.platform);
   if (reference.transport === 'docker') {
     const image = await openInRegistry(reference, platform, flags, true);
-    return { image, add: image.addSeal };
+    return { image, seal: (digest, sign) => putting(makeSeal(image, digest, sign), image.addSeal) };
   }
+  const { path, name } = reference;
   const image = await openLocalImage(reference, platform);
-  return { image, add: seal => addToLayout(reference.path, image, seal) };
+  if (flags.inline)
+    return { image, seal: (digest, sign) => replaceInLayout(path, image, name, sealManifest(image, digest, sign)) };
+  return {
+    image,
+    seal: (digest, sign) => putting(makeSeal(image, digest, sign), seal => addToLayout(path, image, seal)),
+  };
+}
+
+async function putting(seal: Seal, put: (seal: Seal) => Promise<void>): Promise<string> {
+  await put(seal);
+  return seal.digest;
 }
 
 /** The digest of the composefs image of an OCI image, which is made in a repository. The repository is closed. */

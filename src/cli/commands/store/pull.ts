@@ -74,6 +74,7 @@ const ALGORITHM = 'sha256 or sha512, for a new repository (default: sha256)';
 const HELP = `
 Sizes and digests of all blobs, and the digest of each decompressed layer, are checked while they are read. Seals of the image,
 as of \`lowerdata seal\`, are taken, too; who has signed is checked by \`lowerdata verify\` and by mounts with \`-o signature=auto\`.
+An image that differs from the digest that its manifest names is refused, unless --expect names it.
 Exit status: 0, or 1 if no image was made.`;
 
 async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
@@ -154,7 +155,7 @@ function mountCall({ path }: Repository, digests: readonly string[]): ByteString
 }
 const imagePath = (store: ByteString, digest: string): ByteString => `${store}/images/${digest}`;
 
-function linesOf({ layers }: OpenImage, repository: Repository, pulled: Pulled): ByteString[] {
+function linesOf({ layers, manifest }: OpenImage, repository: Repository, pulled: Pulled): ByteString[] {
   const { digest, counts, knownLayers } = pulled;
   const { entries, newObjects, knownObjects, replacedObjects } = counts;
   const objects = newObjects + knownObjects + replacedObjects;
@@ -162,7 +163,9 @@ function linesOf({ layers }: OpenImage, repository: Repository, pulled: Pulled):
     `${digest}  ${imagePath(repository.path, digest)}`,
     `${layers.length} layers (${knownLayers} known), ${entries} entries, ${objects} files in objects: ${newObjects} new, ${knownObjects} known, ${replacedObjects} replaced`,
     mountCall(repository, [digest]),
-    ...pulled.seals.seals.flatMap(seal => (seal.digest === digest ? [`seal: ${seal.artifact}`] : [])),
+    ...pulled.seals.seals.flatMap(seal =>
+      seal.digest === digest ? [`seal: ${seal.artifact ?? `annotations of ${manifest}`}`] : [],
+    ),
     ...layerLines(repository, pulled),
   ];
 }
@@ -195,7 +198,7 @@ function jsonOf(
     ...{ bootable, xattrs, whiteouts },
     otherDigest: other && 'digest' in other ? other.digest : null,
     ...{ entries, newObjects, knownObjects, replacedObjects, objectBytes },
-    seals: seals.seals.map(seal => ({ ...seal, digest: seal.digest ?? null })),
+    seals: seals.seals.map(({ artifact = null, digest = null }) => ({ artifact, digest })),
     mount: printable(mountCall(repository, [digest])),
     ...(layers && layersJson(repository, layers)),
   });
