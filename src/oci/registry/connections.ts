@@ -1,8 +1,9 @@
 /** Requests by HTTP to a registry and the hosts it refers to: through proxies, with redirects, and errors in words. */
-import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
+import { Agent, type Dispatcher, ProxyAgent, request } from 'undici';
 import { EACCES, ECONNREFUSED, EIO, EPROTO, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
 import { Passing } from './attempts.ts';
 import { certificatesFor } from './certificates.ts';
+import { proxyFor } from './proxy.ts';
 
 export interface Answer {
   readonly status: number;
@@ -35,7 +36,6 @@ const REDIRECTS_MAX = 10;
 /** So much of a body is read that nobody wants, so that its connection can be used again. */
 const DUMP_BYTES = 1 << 14;
 const CONNECTIONS_MAX = 8;
-const LOOPBACK = /^(localhost|127\.[\d.]+|\[::1\])$/;
 
 /** The hosts of one pull. */
 export class Connections {
@@ -127,16 +127,16 @@ export class Connections {
     return made;
   }
 
-  #newDispatcher({ protocol, hostname, host }: URL): Dispatcher {
-    const isSecure = protocol === 'https:';
+  #newDispatcher(url: URL): Dispatcher {
+    const { host } = url;
+    const isSecure = url.protocol === 'https:';
     const secureContext = isSecure && this.#verifies ? { secureContext: certificatesFor(host) } : {};
     const connect = { ...secureContext, rejectUnauthorized: this.#verifies };
     const options = { connect, connections: CONNECTIONS_MAX };
-    const { env } = process;
-    const proxy = isSecure ? (env.https_proxy ?? env.HTTPS_PROXY) : (env.http_proxy ?? env.HTTP_PROXY);
-    if (!proxy || LOOPBACK.test(hostname)) return new Agent(options);
+    const proxy = proxyFor(url, process.env);
+    if (proxy === undefined) return new Agent(options);
     try {
-      return new EnvHttpProxyAgent({ ...options, requestTls: connect, httpProxy: proxy, httpsProxy: proxy });
+      return new ProxyAgent({ ...options, requestTls: connect, uri: proxy });
     } catch {
       throw new ErrnoError(
         EPROTO,
