@@ -6,22 +6,27 @@ import type { Platform } from '../oci/platform.ts';
 import type { Reference } from '../oci/reference.ts';
 import type { RegistryImage } from '../oci/registry/image.ts';
 import type { RegistryReference } from '../oci/registry/reference.ts';
-import type { ByteString } from '../sys/bytes.ts';
+import { type ByteString, bufferOf } from '../sys/bytes.ts';
 import { checkChoice, oneOf } from './command.ts';
 
 export interface RegistryFlags {
   readonly authfile?: ByteString;
+  readonly certDir?: ByteString;
   readonly tlsVerify?: ByteString;
 }
 
 const AUTHFILE =
   'the only file with credentials for registries, as of podman login (default: where podman and docker have it)';
 const TLS_VERIFY = 'false: take any certificate of a registry, and plain HTTP where it has no HTTPS';
+const CERT_DIR = 'the only directory with certificates for the registry: *.crt, NAME.cert, NAME.key (default: certs.d)';
 const BOOLEANS: readonly string[] = ['true', 'false'];
 
 /** Adds the options for registries to a command. */
 export const withRegistryOptions = (command: Command): Command =>
-  command.option('--authfile <path>', AUTHFILE).addOption(oneOf('--tls-verify <bool>', TLS_VERIFY, BOOLEANS));
+  command
+    .option('--authfile <path>', AUTHFILE)
+    .option('--cert-dir <path>', CERT_DIR)
+    .addOption(oneOf('--tls-verify <bool>', TLS_VERIFY, BOOLEANS));
 
 /** Throws ErrnoError EINVAL for a value that is none. */
 export const checkRegistryFlags = ({ tlsVerify }: RegistryFlags): void =>
@@ -42,9 +47,10 @@ export async function openImage(
 export async function openInRegistry(
   reference: RegistryReference,
   platform: Platform | undefined,
-  { authfile, tlsVerify }: RegistryFlags,
+  { authfile, certDir, tlsVerify }: RegistryFlags,
   writes = false,
 ): Promise<RegistryImage> {
   const { openRegistryImage } = await import('../oci/registry/image.ts');
-  return openRegistryImage(reference, platform, { authfile, verifies: tlsVerify !== 'false', writes });
+  const certDirectory = certDir === undefined ? undefined : bufferOf(certDir).toString('utf8');
+  return openRegistryImage(reference, platform, { authfile, certDirectory, verifies: tlsVerify !== 'false', writes });
 }

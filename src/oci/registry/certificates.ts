@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { createSecureContext, type SecureContext } from 'node:tls';
-import { EINVAL, ErrnoError, systemError } from '../../sys/errno.ts';
+import { EINVAL, ENOENT, ErrnoError, systemError } from '../../sys/errno.ts';
 
 /** Where systems keep the certificates that programs trust; the first one counts. Source: Go's crypto/x509, root_linux.go. */
 const BUNDLES: readonly string[] = [
@@ -22,14 +22,22 @@ const hostDirectories = (): string[] => [
   '/etc/docker/certs.d',
 ];
 
+/** The only directory with certificates of one's own, as an option names it. */
+export interface NamedCertificates {
+  readonly directory: string;
+  /** The registry's host: no other one is shown the certificate of the client. */
+  readonly host: string;
+}
+
 /**
  * The certificates for connections to a host. SSL_CERT_FILE and SSL_CERT_DIR replace those of the system; without any, those that
  * Node.js has are trusted. Throws ErrnoError with the file or the directory.
  * @param host with its port, unless that is 443
+ * @param named is looked at in place of the directories for hosts
  */
-export function certificatesFor(host: string): SecureContext {
+export function certificatesFor(host: string, named: NamedCertificates | undefined): SecureContext {
   const authorities = systemAuthorities();
-  const own = ownFiles(host);
+  const own = named ? namedFiles(host, named) : ownFiles(host);
   authorities.push(...own.filter(path => path.endsWith('.crt')).map(readText));
   const certificate = own.find(path => path.endsWith('.cert'));
   const pair = certificate && { cert: readText(certificate), key: readText(certificate.replace(/cert$/, 'key')) };
@@ -66,6 +74,13 @@ function ownFiles(host: string): string[] {
     if (names) return names.sort().map(name => join(directory, host, name));
   }
   return [];
+}
+
+function namedFiles(host: string, { directory, host: registry }: NamedCertificates): string[] {
+  const names = namesIn(directory);
+  if (names === undefined) throw new ErrnoError(ENOENT, `${directory}: no such directory`);
+  const files = names.sort().map(name => join(directory, name));
+  return host === registry ? files : files.filter(path => path.endsWith('.crt'));
 }
 
 /** The names of the files in a directory; undefined if there is none. */

@@ -2,7 +2,7 @@
 import { Agent, type Dispatcher, ProxyAgent, request } from 'undici';
 import { EACCES, ECONNREFUSED, EIO, EPROTO, ErrnoError, EUCLEAN } from '../../sys/errno.ts';
 import { Passing } from './attempts.ts';
-import { certificatesFor } from './certificates.ts';
+import { certificatesFor, type NamedCertificates } from './certificates.ts';
 import { proxyFor } from './proxy.ts';
 
 export interface Answer {
@@ -40,13 +40,18 @@ const CONNECTIONS_MAX = 8;
 /** The hosts of one pull. */
 export class Connections {
   readonly #verifies: boolean;
+  readonly #certificates: NamedCertificates | undefined;
   readonly #dispatchers = new Map<string, Dispatcher>();
   /** Hosts that have answered. */
   readonly #known = new Set<string>();
 
-  /** @param verifies false allows unknown certificates, and plain HTTP where a redirect leads to it */
-  constructor(verifies: boolean) {
+  /**
+   * @param verifies false allows unknown certificates, and plain HTTP where a redirect leads to it
+   * @param certificates those that an option names
+   */
+  constructor(verifies: boolean, certificates?: NamedCertificates) {
     this.#verifies = verifies;
+    this.#certificates = certificates;
   }
 
   /**
@@ -130,7 +135,8 @@ export class Connections {
   #newDispatcher(url: URL): Dispatcher {
     const { host } = url;
     const isSecure = url.protocol === 'https:';
-    const secureContext = isSecure && this.#verifies ? { secureContext: certificatesFor(host) } : {};
+    const hasOwn = isSecure && (this.#verifies || this.#certificates !== undefined);
+    const secureContext = hasOwn ? { secureContext: certificatesFor(host, this.#certificates) } : {};
     const connect = { ...secureContext, rejectUnauthorized: this.#verifies };
     const options = { connect, connections: CONNECTIONS_MAX };
     const proxy = proxyFor(url, process.env);

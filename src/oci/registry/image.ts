@@ -12,7 +12,7 @@ import { RegistryClient } from './client.ts';
 import { Connections } from './connections.ts';
 import { findCredentials } from './credentials.ts';
 import type { Sized } from './download.ts';
-import type { RegistryReference } from './reference.ts';
+import { hostOf, type RegistryReference } from './reference.ts';
 import { referrersOf } from './referrers.ts';
 import { uploadSeal } from './upload.ts';
 
@@ -21,6 +21,8 @@ export interface RegistryOptions {
   readonly authfile?: ByteString | undefined;
   /** Whether only HTTPS with a trusted certificate will do. */
   readonly verifies: boolean;
+  /** The only directory with certificates of one's own to look in. */
+  readonly certDirectory?: string | undefined;
   readonly timing?: Timing;
   /** Whether something is to be sent to the registry, too. */
   readonly writes?: boolean;
@@ -53,6 +55,9 @@ export async function openRegistryImage(
   return { ...image, addSeal: seal => source.addSeal(image.manifest as string, seal) };
 }
 
+/** The host of a registry as addresses have it: without the port that is usual. */
+const urlHost = (reference: RegistryReference): string => new URL(`https://${hostOf(reference)}`).host;
+
 /** A layer that is fetched, or will be. */
 interface Fetch {
   readonly path: string;
@@ -75,8 +80,13 @@ class RegistrySource implements ImageSource {
   #fetches: Fetch[] = [];
   #makeFile: () => number = () => -1;
 
-  constructor(reference: RegistryReference, { authfile, verifies, timing = TIMING, writes = false }: RegistryOptions) {
-    this.#connections = new Connections(verifies);
+  constructor(
+    reference: RegistryReference,
+    { authfile, verifies, certDirectory, timing = TIMING, writes = false }: RegistryOptions,
+  ) {
+    const certificates =
+      certDirectory === undefined ? undefined : { directory: certDirectory, host: urlHost(reference) };
+    this.#connections = new Connections(verifies, certificates);
     this.#client = new RegistryClient(reference, {
       ...{ connections: this.#connections, verifies, timing, stopped: this.#stopping.signal, writes },
       findCredentials: () => findCredentials(reference, authfile),

@@ -35,8 +35,13 @@ const NOBODY = {
   no_proxy: undefined,
 };
 let stores = 0;
-const pull = (host: string, variables: Record<string, string>, verifies = true): Promise<string> => {
-  const options = { store: join(home, `store-${stores++}`), verifies };
+const pull = (
+  host: string,
+  variables: Record<string, string>,
+  verifies = true,
+  certDirectory?: string,
+): Promise<string> => {
+  const options = { store: join(home, `store-${stores++}`), verifies, ...(certDirectory && { certDirectory }) };
   return withVariables({ ...NOBODY, ...variables }, () => pullFrom(`docker://${host}/team/app:test`, options));
 };
 
@@ -80,6 +85,27 @@ t.test('certificates', { skip }, async t => {
     copyFileSync(client.keyFile, join(own, 'client.key'));
     t.equal(await pull(guarded.host, {}), local, 'an authority, and a certificate of the client');
     t.match(await pull(good.host, {}), 'its certificate is refused', 'for this host alone');
+
+    const named = join(home, 'named');
+    mkdirSync(named);
+    t.match(
+      await pull(guarded.host, {}, true, named),
+      'its certificate is refused',
+      'not those of certs.d beside --cert-dir',
+    );
+    for (const name of ['ca.crt', 'client.cert', 'client.key']) copyFileSync(join(own, name), join(named, name));
+    t.equal(await pull(guarded.host, {}, true, named), local, '--cert-dir');
+    t.equal(await pull(guarded.host, {}, false, named), local, 'the client is known without verification, too');
+    t.equal(await pull(good.host, {}, true, named), local, 'for any registry');
+    const leading = await start(t, mine.sign('leading', 'IP:127.0.0.1'));
+    leading.fault = ({ path }, response) =>
+      path.includes('/blobs/') && !!response.writeHead(302, { location: `${guarded.url}${path}` }).end();
+    t.match(
+      await pull(leading.host, {}, true, named),
+      /: TLS failed \(ERR_SSL_\w+\)|the connection broke/,
+      'the certificate of the client is shown to the registry alone',
+    );
+    t.equal(await pull(good.host, {}, true, join(home, 'none')), `${home}/none: no such directory`);
     copyFileSync(join(home, 'mine', 'good.key'), join(own, 'client.key'));
     t.match(await pull(guarded.host, {}), new RegExp(`^${own}/client.cert: no certificate that fits its key: `));
   });
