@@ -38,6 +38,7 @@ export const AT_EMPTY_PATH = 0x1000;
 export const STATX_BASIC_STATS = 0x7ff;
 export const STATX_BTIME = 0x800;
 const STATX_MNT_ID = 0x1000;
+const AT_STATX_DONT_SYNC = 0x4000;
 const STATX_ATTR_IMMUTABLE = 0x10;
 const STATX_ATTR_APPEND = 0x20;
 const STATX_ATTR_VERITY = 0x100000;
@@ -55,6 +56,14 @@ export function statx(dirfd: number, name: ByteString): number {
   const flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (name === '' ? AT_EMPTY_PATH : 0);
   return native.statx(dirfd, name, flags, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, reply);
 }
+
+/**
+ * The same of an open file, as far as its filesystem has remembered it: a filesystem of another user, who may not answer, is not
+ * asked.
+ * @returns 0 or -errno
+ */
+export const statxRemembered = (fd: number): number =>
+  native.statx(fd, '', AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, reply);
 
 export const statxMode = (): number => view.getUint16(Statx.mode, true);
 export const statxUid = (): number => view.getUint32(Statx.uid, true);

@@ -15,6 +15,9 @@ export interface ServiceLife {
   readonly ready: () => void;
 }
 
+/** Threads that close descriptors of clients: each may wait for a filesystem of its client forever. */
+const CLOSING_THREADS = '64';
+
 /** Every user may connect. */
 const FOR_ALL = 0o666;
 
@@ -24,6 +27,7 @@ const FOR_ALL = 0o666;
  * Throws ErrnoError if the store or the socket cannot be used.
  */
 export async function runService(options: ServiceOptions, path: string, { log, ready }: ServiceLife): Promise<void> {
+  process.env.UV_THREADPOOL_SIZE ??= CLOSING_THREADS; // read by libuv when it first starts one
   const readiness = new Readiness();
   const [passed] = passedSockets()?.values() ?? [];
   const socket = passed ?? listenAt(path, FOR_ALL);

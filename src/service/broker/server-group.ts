@@ -2,8 +2,8 @@
  * The mounts that one server process serves, and what becomes of them when it dies: another process goes on with all of them. If that
  * dies at once, too, the mounts are divided among two processes, and so on, until the one that makes servers die is alone.
  */
+import { close } from 'node:fs';
 import { EIO, ErrnoError } from '../../sys/errno.ts';
-import { native } from '../../sys/native.ts';
 import type { Readiness } from '../../sys/sockets/readiness.ts';
 import type { ConnectionFields, Serve, ServerReport } from '../server/orders.ts';
 import { type Domain, ServerProcess } from './server-process.ts';
@@ -26,6 +26,11 @@ export interface ServedMount {
   readonly onReady: () => void;
   /** Called once, when the mount has ended or was given up. */
   readonly onEnd: (error: ErrnoError | undefined, how: string) => void;
+}
+
+/** Closes descriptors on another thread, one after the other: a client's file may be on a filesystem that does not answer. */
+function closeElsewhere([fd, ...others]: readonly number[]): void {
+  if (fd !== undefined) close(fd, () => closeElsewhere(others));
 }
 
 export class ServerGroup {
@@ -100,7 +105,7 @@ export class ServerGroup {
 
   private end(mount: ServedMount, error: ErrnoError | undefined, how: string): void {
     this.mounts.delete(mount.order.id);
-    for (const fd of mount.fds) native.close(fd);
+    closeElsewhere(mount.fds);
     if (this.mounts.size === 0 && !this.domain.staysWarm) {
       this.process?.stop();
       this.process = undefined;

@@ -2,7 +2,6 @@
  * What the service does for its clients, and for whom. It has the privileges; it reads no image, but names, digests, signatures and
  * descriptors. Every decision is a line in its log.
  */
-import { fstatSync } from 'node:fs';
 import { FUSE_DEVICE } from '../../fuse/handed-connection.ts';
 import { holdImage } from '../../layers/held-image.ts';
 import { verifyStored } from '../../oci/seals/stored.ts';
@@ -13,7 +12,8 @@ import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.
 import { EACCES, ENOENT, ErrnoError, must } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 import type { Readiness } from '../../sys/sockets/readiness.ts';
-import { AT_FDCWD } from '../../sys/statx.ts';
+import { S_IFCHR, S_IFMT } from '../../sys/stat.ts';
+import { AT_FDCWD, statxMode, statxRdev, statxRemembered } from '../../sys/statx.ts';
 import { type ImageToMount, Mounts, type Superblock } from './mounts.ts';
 import { Refusal } from './refusal.ts';
 import { ServerGroup } from './server-group.ts';
@@ -101,9 +101,8 @@ export class MountService {
    */
   async serve(peer: Peer, fuse: number, source: string | OwnImage): Promise<Superblock> {
     this.checkNumber(peer);
-    const stat = fstatSync(fuse);
-    if (!stat.isCharacterDevice() || stat.rdev !== FUSE_DEVICE)
-      throw new Refusal('InvalidParameter', { parameter: 'fuseFileDescriptor' });
+    const isFuse = statxRemembered(fuse) === 0 && (statxMode() & S_IFMT) === S_IFCHR && statxRdev() === FUSE_DEVICE;
+    if (!isFuse) throw new Refusal('InvalidParameter', { parameter: 'fuseFileDescriptor' });
     const image = typeof source === 'string' ? await this.allowed(peer, source) : this.ownImage(peer, source);
     const superblock = await this.mounts.serve(image, peer.uid, copyOf(fuse));
     this.note(peer, `serve ${superblock.id}: ${image.shown}`);
@@ -182,10 +181,9 @@ export class MountService {
     }
   }
 
+  /** Its files are looked at by the server alone: their filesystem may be one that does not answer. */
   private ownImage(peer: Peer, { fd, objects, digest }: OwnImage): ImageToMount {
-    if (!fstatSync(fd).isFile()) throw new Refusal('InvalidParameter', { parameter: 'imageFileDescriptor' });
-    const areDirectories = objects.every(one => fstatSync(one).isDirectory());
-    if (objects.length < 1 || objects.length > OBJECTS_MAX || !areDirectories)
+    if (objects.length < 1 || objects.length > OBJECTS_MAX)
       throw new Refusal('InvalidParameter', { parameter: 'objectDirectoryFileDescriptors' });
     const shown = `image of uid ${peer.uid}`;
     return {
