@@ -312,12 +312,12 @@ t.test('a descriptor whose close waits', async t => {
   await withClient({ userDescriptors: 1 }, async client => {
     for (const on of [0, 1, 2]) await client.do({ do: 'connect', on });
     const start = performance.now();
-    await client.do({ do: 'linger', value: 2 });
+    await client.do({ do: 'linger', value: 6 });
     t.strictSame(await client.do({ do: 'receive' }), given({}), 'its own call is answered');
     t.strictSame(await client.call(`${X}.Echo`, {}, { on: 1 }), given({}), 'others go on');
-    t.ok(performance.now() - start < 1500, 'at once');
+    t.ok(performance.now() - start < 5000, 'before it is closed');
     t.equal(await client.call(`${X}.Echo`, {}, { on: 2, fds: [file] }), CLOSED, 'it counts for its user');
-    await sleep(2200 - (performance.now() - start));
+    await sleep(6500 - (performance.now() - start));
     t.strictSame(await client.call(`${X}.Echo`, {}, { on: 1, fds: [file] }), given({}), 'until it is closed');
   });
 });
@@ -331,7 +331,7 @@ t.test('the process has no descriptor left', async t => {
     const { user, system } = process.cpuUsage();
     await sleep(500);
     const after = process.cpuUsage();
-    t.ok(after.user + after.system - user - system < 250_000, 'it does not try for ever');
+    t.ok(after.user + after.system - user - system < 250_000, 'it does not try forever');
     t.strictSame(await client.call(`${X}.Echo`, {}), given({}), 'a connection that is there goes on');
     t.match(service.doings.log[0], /Too many open files/);
     await client.do({ do: 'limit', value: before });
