@@ -45,3 +45,14 @@ export interface DriverOptions {
   readonly restart?: 'on' | 'off';
   readonly transport: 'dev' | 'uring' | 'fuse-native';
 }
+
+/** The options of a mount that has none. */
+export const DRIVER_DEFAULTS: DriverOptions = {
+  passthrough: 'auto',
+  opens: 'each',
+  acl: true,
+  debug: false,
+  confine: 'auto',
+  latency: 'normal',
+  transport: 'dev',
+};

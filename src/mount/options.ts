@@ -1,5 +1,5 @@
 /** All options except those of overlayfs, which are in overlay/options/table.ts, and the effect of each. */
-import type { DriverOptions } from '../driver/options.ts';
+import { DRIVER_DEFAULTS, type DriverOptions } from '../driver/options.ts';
 import { type MountFlag, mountFlags } from '../fuse/mount.ts';
 import type { StackOptions } from '../overlay/options/rules.ts';
 import { splitAt } from '../overlay/options/split.ts';
@@ -31,15 +31,7 @@ export interface Choices {
 export function defaultChoices(isRoot: boolean): Choices {
   return {
     isRoot,
-    driver: {
-      passthrough: 'auto',
-      opens: 'each',
-      acl: true,
-      debug: false,
-      confine: 'auto',
-      latency: 'normal',
-      transport: 'dev',
-    },
+    driver: { ...DRIVER_DEFAULTS },
     flags: new Set(isRoot ? [] : ['nosuid', 'nodev']),
     undone: new Set(),
     objects: [],

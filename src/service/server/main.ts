@@ -2,7 +2,7 @@
 import { boundPrograms, confinementText, Limits } from '../../driver/confinement.ts';
 import { BackingLedger } from '../../driver/lasting/earlier.ts';
 import { ManyMounts } from '../../driver/many/many-mounts.ts';
-import type { DriverOptions } from '../../driver/options.ts';
+import { DRIVER_DEFAULTS } from '../../driver/options.ts';
 import { IMAGE_DEFAULTS, settleRules } from '../../overlay/options/rules.ts';
 import { EAGAIN, EIO, ErrnoError } from '../../sys/errno.ts';
 import { collectWithoutHelp } from '../../sys/memory.ts';
@@ -12,17 +12,6 @@ import { type Begin, CHANNEL, type Order, receive, type Serve, type ServerReport
 import { SharedLayers } from './shared-layers.ts';
 
 const O_NONBLOCK = 0o4000;
-
-/** How the service serves images; the broker's mounts have nosuid and nodev. */
-const DRIVER: DriverOptions = {
-  passthrough: 'auto',
-  opens: 'each',
-  acl: true,
-  debug: false,
-  confine: 'auto',
-  latency: 'normal',
-  transport: 'dev',
-};
 
 /** Serves until the broker is gone and no mount is left, and ends this process. */
 export function serveMounts(): void {
@@ -96,7 +85,7 @@ class Server {
       this.fds.set(id, fd);
       const earlier = connection && { connection: { ...connection, flags }, holdsMerged: false };
       this.mounts.add({
-        ...{ fd, overlay, options: DRIVER, mayPassThrough: this.mayPassThrough },
+        ...{ fd, overlay, options: DRIVER_DEFAULTS, mayPassThrough: this.mayPassThrough },
         lasting: { ledger: new BackingLedger(ledger), earlier },
         onReady: ({ connection: { minor, flags } }) =>
           this.report({ kind: 'ready', id, digest, connection: { minor, flags: [...flags] } }),
