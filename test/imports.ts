@@ -8,14 +8,15 @@ import { goldenFolder } from './fixtures/images/golden-images.ts';
 const arrows: Readonly<Record<string, readonly string[]>> = {
   cli: [
     ...['inspect', 'bench', 'doctor', 'mount', 'service', 'driver', 'fuse', 'overlay', 'layers'],
-    ...['oci', 'seal', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
+    ...['policy', 'oci', 'seal', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   ],
+  policy: ['overlay', 'oci', 'seal'],
   oci: ['composefs', 'seal', 'store', 'erofs', 'verity'],
   inspect: ['mount', 'oci', 'overlay', 'layers', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   bench: ['mount', 'fuse', 'overlay', 'terminal'],
   doctor: ['fuse'],
   service: ['driver', 'fuse', 'overlay', 'layers', 'oci', 'seal', 'erofs', 'verity', 'terminal'],
-  mount: ['driver', 'fuse', 'overlay', 'oci', 'seal'],
+  mount: ['driver', 'fuse', 'overlay', 'policy', 'oci', 'seal'],
   driver: ['upper', 'fuse', 'overlay', 'layers', 'verity'],
   upper: ['overlay', 'layers', 'verity'],
   overlay: ['layers', 'verity'],

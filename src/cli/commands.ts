@@ -136,6 +136,14 @@ export const commands: ReadonlyMap<ByteString, CommandEntry> = new Map<ByteStrin
     },
   ],
   [
+    'policy',
+    {
+      usage: 'policy check STACK|REF',
+      what: 'show rule by rule whether the policy allows an image',
+      load: () => import('./commands/seals/policy.ts'),
+    },
+  ],
+  [
     'relink',
     {
       usage: 'relink IMAGE -o NEW --to HOW',

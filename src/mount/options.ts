@@ -19,6 +19,7 @@ export interface Choices {
   objects: ByteString[];
   signature?: ByteString;
   keys?: ByteString[];
+  policy?: ByteString;
   verity?: StackOptions['verity'];
   source?: ByteString;
   fsname?: ByteString;
@@ -158,6 +159,8 @@ const SIGNATURE =
   'with `verity=require`, unless `verity=` says otherwise; `auto`, with `store`: one of the seals that the repository has of the image';
 const KEYS =
   'directories with the keys that count for `signature`, in place of /etc/lowerdata/keys.d and /usr/lib/lowerdata/keys.d';
+const POLICY =
+  'the policy that says which images are allowed, in place of /etc/lowerdata/policy.json and /usr/lib/lowerdata/policy.json';
 
 /** The largest number of keys that a JavaScript Map holds. */
 const COUNT_MAX = 2 ** 24;
@@ -197,6 +200,10 @@ const takeSignature = valued('FILE|auto', SIGNATURE, (choices, value) => {
 const takeKeys = valued('DIR[:DIR]', KEYS, (choices, value) => {
   choices.keys = pathList(value);
   if (choices.keys.includes('')) throw new ErrnoError(EINVAL, `option keys=${printable(value)}: an empty path`);
+});
+
+const takePolicy = valued('FILE', POLICY, (choices, value) => {
+  choices.policy = unescaped(value);
 });
 
 const takeBasedir = valued('C[:D]', 'data-only layers, as in mount.composefs', (choices, value) => {
@@ -294,6 +301,7 @@ export const mountOptions: ReadonlyMap<ByteString, MountOption> = new Map<ByteSt
   ['service', optional('SOCKET', SERVICE)],
   ['signature', takeSignature],
   ['keys', takeKeys],
+  ['policy', takePolicy],
   ['source', text('source', 'A:B::C', 'in place of the first argument, as in composefs-fuse')],
   ['verity', { ...(stackOptionWords.get('verity') as OptionWords), take: takeVerity }],
   ['verify', choice('verify', ['open', 'read'], VERIFY)],

@@ -15,6 +15,8 @@ import {
 } from '../overlay/options/rules.ts';
 import { type Option, splitOptions } from '../overlay/options/split.ts';
 import { type OptionWords, stackOptionWords } from '../overlay/options/table.ts';
+import { isDirectory } from '../policy/directories.ts';
+import { readPolicy } from '../policy/file.ts';
 import { type SealChoice, verifyImage } from '../seal/image.ts';
 import type { Voucher } from '../seal/verify.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
@@ -40,6 +42,8 @@ export interface MountPlan {
   readonly fuse: FuseMountOptions;
   /** How the digest of the top image is found; `sealed` does it. The signature may be AUTO. */
   readonly seal?: SealChoice;
+  /** The file with the policy; undefined: that of the system, if there is one. */
+  readonly policy?: ByteString;
   /** Options that change nothing: they were understood, or ignored because the user asked for that. */
   readonly withoutEffect: readonly ByteString[];
 }
@@ -123,7 +127,7 @@ function finish(draft: Draft, input: PlanInput): MountPlan {
   const { source, isImage, defaults = KERNEL_DEFAULTS } = input;
   const { stack, choices, withoutEffect } = draft;
   const { verity, objects, fsname, subtype, allowOther, flags, undone, maxReadBytes, driver } = choices;
-  const { signature, keys } = choices;
+  const { signature, keys, policy } = choices;
   const lifted = RESTRICTION_FLAGS.filter(flag => undone.has(flag));
   if (verity) stack.set('verity', verity);
   if (signature !== undefined)
@@ -151,6 +155,7 @@ function finish(draft: Draft, input: PlanInput): MountPlan {
       ...(maxReadBytes && { maxReadBytes }),
     },
     ...(signature !== undefined && { seal: { signature, keys } }),
+    ...(policy !== undefined && { policy }),
     withoutEffect,
   };
 }
@@ -223,32 +228,60 @@ export function isImage(path: ByteString): boolean {
 }
 
 /**
- * The plan with the digest that the signature vouches for, as if `digest=` had named it: opening the image then checks the bytes that
- * it uses. Throws as `verifyImage` and `verifyStored` do.
+ * The plan with the digest that a signature vouches for, by the options or by the policy, as if `digest=` had named it: opening the
+ * image then checks the bytes that it uses. Throws as `verifyImage`, `verifyStored` and `readPolicy` do, and PolicyDenial.
  */
 export async function sealed(plan: MountPlan): Promise<MountPlan> {
-  const { seal, stack } = plan;
-  if (seal === undefined) return plan;
+  const { seal, policy, ...others } = plan;
+  const signed = seal === undefined ? plan.stack : await sealedStack(plan.stack, seal);
+  return { ...others, stack: await allowedStack(signed, seal, policy) };
+}
+
+async function sealedStack(stack: StackOptions, seal: SealChoice): Promise<StackOptions> {
   const { stored, imageDigest } = stack;
   const top = stack.layers.find(({ dataOnly }) => !dataOnly);
   const { digest } =
     seal.signature === AUTO && stored && imageDigest !== undefined
       ? await verifyByStore({ ...stored, digest: imageDigest }, seal)
       : verifyImage(top?.path ?? '', seal, imageDigest);
-  const { seal: _, ...others } = plan;
-  return {
-    ...others,
-    stack: { ...stack, imageDigest: digest, ...(stored && { stored: { ...stored, givesDigest: false } }) },
-  };
+  return vouched(stack, digest);
 }
+
+/** The stack if the policy allows each of its images. Stacks of directories have none, and no policy is read for them. */
+async function allowedStack(
+  stack: StackOptions,
+  seal: SealChoice | undefined,
+  file: ByteString | undefined,
+): Promise<StackOptions> {
+  if (file === undefined && stack.layers.every(({ path }) => isDirectory(path))) return stack;
+  const policy = await readPolicy(file);
+  if (policy === undefined) return stack;
+  const { decide, enforceAll } = await import('../policy/stack.ts');
+  const digest = enforceAll(policy, await decide(policy, stack, signatureFile(seal)));
+  return digest === undefined ? stack : vouched(stack, digest);
+}
+
+const vouched = ({ stored, ...others }: StackOptions, imageDigest: string): StackOptions => ({
+  ...others,
+  imageDigest,
+  ...(stored && { stored: { ...stored, givesDigest: false } }),
+});
+
+/** The file with the signature, if it is not among the seals of the repository. */
+export const signatureFile = (seal: SealChoice | undefined): ByteString | undefined =>
+  seal?.signature === AUTO ? undefined : seal?.signature;
 
 async function verifyByStore(image: StoredImage, { keys }: SealChoice): Promise<Voucher> {
   const { verifyStored } = await import('../oci/seals/stored.ts');
   return verifyStored(image, keys);
 }
 
-/** The plan for a mount by this user, from a source and the texts of some `-o`. Throws ErrnoError as planMount does. */
-export async function planHere(source: ByteString, texts: readonly ByteString[]): Promise<MountPlan> {
+/** The plan for a mount by this user before signatures and the policy are asked. Throws ErrnoError as planMount does. */
+export async function unsealedPlan(source: ByteString, texts: readonly ByteString[]): Promise<MountPlan> {
   const stored = await storedImage(source, texts);
-  return sealed(planMount({ source, texts, sloppy: false, isRoot: process.geteuid?.() === 0, isImage, stored }));
+  return planMount({ source, texts, sloppy: false, isRoot: process.geteuid?.() === 0, isImage, stored });
 }
+
+/** The plan for a mount by this user, from a source and the texts of some `-o`. Throws ErrnoError as planMount does. */
+export const planHere = async (source: ByteString, texts: readonly ByteString[]): Promise<MountPlan> =>
+  sealed(await unsealedPlan(source, texts));

@@ -42,6 +42,8 @@ export interface PullOptions extends Partial<Purpose> {
   readonly layers?: boolean;
   /** Whether the seals of the image are taken, too. */
   readonly seals?: boolean;
+  /** Is called with the digest of the image once its seals are there, before it gets a name; throws if it may not have one. */
+  readonly admit?: ((digest: string) => Promise<void>) | undefined;
   /** Is called when a layer begins. @returns is called with the number of bytes of its blob that have been read */
   readonly progress: (layer: number) => { update(bytes: number): void; stop(): void };
 }
@@ -106,6 +108,7 @@ async function pullInto(streams: Streams, image: OpenImage, options: PullOptions
   for (const each of [...digests, object]) repository.addImage(each);
   const manifest = await recordImage(streams, image, layers, [imageName(bootable, xattrs), digest]);
   const seals = options.seals ? await pullSeals(streams, image, made) : { seals: [], faults: [] };
+  await options.admit?.(digest);
   if (name !== undefined) {
     repository.nameLayers(digests, name);
     streams.tag(name, manifestStream(manifest));

@@ -5,12 +5,12 @@
 import { closeSync, fstatSync } from 'node:fs';
 import { namesIn, O_DIRECTORY, O_PATH, openForReading, openIn } from '../sys/beneath.ts';
 import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
-import { EACCES, EFBIG, ENOENT, ErrnoError, errnoText, must, systemError } from '../sys/errno.ts';
+import { EACCES, EFBIG, ENOENT, ErrnoError, errnoText, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import { realPath } from '../sys/real-path.ts';
-import { changeableOnTheWay } from '../sys/security/changeable.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
 import { type Key, readKey } from './key.ts';
+import { whyOthersCanChange } from './owners.ts';
 
 /** The directories of the administrator and of the system. */
 export const KEY_DIRECTORIES: readonly ByteString[] = ['/etc/lowerdata/keys.d', '/usr/lib/lowerdata/keys.d'];
@@ -26,8 +26,6 @@ const KEY_BYTES_MAX = 1 << 16;
 const NAMES_MAX = 1000;
 /** Device number of /dev/null. Source: kernel Documentation/admin-guide/devices.txt. */
 const NULL_DEVICE = 0x103;
-/** The owner of what belongs to users that a user namespace has no number for. */
-const OVERFLOW_UID = 65_534;
 
 /**
  * Reads the keys of directories, those of the first one first, in the order of their names.
@@ -45,7 +43,7 @@ export function readKeys(directories?: readonly ByteString[]): KeyFile[] {
     if (fd === -ENOENT && directories === undefined) continue;
     must(fd, what);
     try {
-      const reason = reasonAgainst(absolute);
+      const reason = whyOthersCanChange(absolute);
       if (reason !== undefined) throw new ErrnoError(EACCES, `${what} do not count: ${reason}`);
       for (const name of namesOf(fd, what)) {
         if (seen.has(name)) continue;
@@ -75,7 +73,7 @@ function keyIn(directory: number, name: ByteString, path: ByteString): Key | str
     const stats = fstatSync(found);
     if (stats.isCharacterDevice() && stats.rdev === NULL_DEVICE) return 'is revoked by a link to /dev/null';
     if (!stats.isFile()) return 'is not a regular file';
-    const reason = reasonAgainst(path);
+    const reason = whyOthersCanChange(path);
     if (reason !== undefined) return `does not count: ${reason}`;
     return readOpen(found);
   } finally {
@@ -93,20 +91,5 @@ function readOpen(found: number): Key | string {
     return count > KEY_BYTES_MAX ? `has more than ${KEY_BYTES_MAX} bytes` : readKey(byteStringOf(bytes, 0, count));
   } finally {
     closeSync(fd);
-  }
-}
-
-/**
- * Why users other than root and the caller can change what a path leads to, with the place. For root, that is everybody else. In a
- * user namespace, directories above may belong to a user of the host.
- */
-function reasonAgainst(path: ByteString): string | undefined {
-  const owners = [0, process.geteuid?.() ?? 0];
-  try {
-    return changeableOnTheWay(path, owners, [OVERFLOW_UID]);
-  } catch (error) {
-    const failure = systemError(error);
-    if (failure instanceof ErrnoError) return failure.message;
-    throw error;
   }
 }

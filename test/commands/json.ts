@@ -105,6 +105,7 @@ function fill(): void {
   mkdirSync('objects/aa', { recursive: true });
   mkdirSync('tree/dir', { recursive: true });
   for (const name of ['good', 'damaged']) writeFileSync(`objects/aa/${name}`, 'data');
+  writeFileSync('policy.json', '{"default": [{"type": "insecureAcceptAnything"}]}');
   writeFileSync('tree/file', 'other');
   writeFileSync('tree/large', Buffer.alloc(LARGE_BYTES, 'large'));
   const digest = runCommand(['info', 'measure-file', 'objects/aa/good']).stdout.trim();
@@ -184,6 +185,7 @@ t.test('commands without a mount', async t => {
     ['pull', 'oci:layout', '--store=store', '--name=test'],
     ['pull', 'oci:layout', '--store=store', '--name=test', '--layers'],
     ['pull', 'oci:layout', '--store=store', '--whiteouts=composefs-rs'],
+    ['policy', 'check', 'image', '--policy=policy.json'],
     ['gc', '--dry-run', '--store=store'],
     ['gc', '--store=store'],
     ['doctor', 'tree', 'none'],

@@ -103,7 +103,32 @@ const verify: Manual = {
   see: ['lowerdata-seal(1)', 'lowerdata-mount(8)', 'fsverity(1)', 'openssl-smime(1)', FS_VERITY],
 };
 
+const policy: Manual = {
+  examples: [
+    {
+      what: 'Show by which rule an image is refused:',
+      session: [
+        `$ echo '{"default": [{"type": "reject"}]}' >policy.json`,
+        '$ lowerdata policy check image.cfs --policy policy.json',
+        'policy policy.json',
+        'image image.cfs',
+        '...',
+        '  default: this rule counts',
+        '    reject: does not hold: no image is allowed',
+      ],
+      status: 32,
+    },
+  ],
+  status: '0 if all images of the stack are allowed, 32 if one is not, or 1 for anything else.',
+  files: [
+    ['/etc/lowerdata/policy.json, /usr/lib/lowerdata/policy.json', 'The policy: the first one that is there.'],
+    ...KEY_FILES,
+  ],
+  see: ['lowerdata-verify(1)', 'lowerdata-mount(8)', 'lowerdata-pull(1)', 'containers-policy.json(5)'],
+};
+
 export const manualsOfSeals: ReadonlyMap<string, Manual> = new Map([
   ['seal', seal],
   ['verify', verify],
+  ['policy', policy],
 ]);

@@ -11,14 +11,18 @@ import {
   type PullOptions,
   pull,
 } from '../../../oci/pull.ts';
-import { parseReference, TRANSPORTS } from '../../../oci/reference.ts';
+import { parseReference, type Reference, TRANSPORTS } from '../../../oci/reference.ts';
 import { checkName, Repository } from '../../../oci/repository.ts';
+import { verifyStored } from '../../../oci/seals/stored.ts';
+import { enforce, judge, PolicyDenial, ruleFor, type Verify } from '../../../policy/decide.ts';
+import { readPolicy } from '../../../policy/file.ts';
+import { placeOfReference } from '../../../policy/scopes.ts';
 import { type ByteString, printable } from '../../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../../sys/errno.ts';
 import { cleaningUp } from '../../../terminal/interruption.ts';
 import { documentLines } from '../../../terminal/json-lines.ts';
 import { printLines } from '../../../terminal/output.ts';
-import { complain, reporting } from '../../../terminal/report.ts';
+import { complain, MOUNT_FAILED, report, reporting } from '../../../terminal/report.ts';
 import { digestFromText } from '../../../verity/algorithms.ts';
 import type { Algorithm } from '../../../verity/digest.ts';
 import { ALGORITHM_NAMES, checkChoice, newCommand, oneOf, parse } from '../../command.ts';
@@ -38,6 +42,7 @@ interface PullFlags extends RegistryFlags {
   readonly whiteouts?: ByteString;
   readonly algorithm?: ByteString;
   readonly expect?: ByteString;
+  readonly policy?: ByteString;
   readonly json?: true;
 }
 
@@ -45,7 +50,14 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  return reporting(FAILED, () => pullImage(command.args[0] as ByteString, command.opts<PullFlags>()));
+  return reporting(FAILED, async () => {
+    try {
+      return await pullImage(command.args[0] as ByteString, command.opts<PullFlags>());
+    } catch (error) {
+      if (error instanceof PolicyDenial) return report(error, MOUNT_FAILED);
+      throw error;
+    }
+  });
 }
 
 export function define(): Command {
@@ -61,7 +73,8 @@ export function define(): Command {
     .addOption(oneOf('--xattrs <which>', XATTRS, KEPT_XATTRS))
     .addOption(oneOf('--whiteouts <rule>', WHITEOUTS_HELP, WHITEOUTS))
     .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
-    .option('--expect <digest>', 'fail unless the image has this fs-verity digest');
+    .option('--expect <digest>', 'fail unless the image has this fs-verity digest')
+    .option('--policy <path>', 'the policy that says which images are allowed (default: that of the system)');
   return withRegistryOptions(command).option('--json', 'print JSON').addHelpText('after', HELP);
 }
 
@@ -75,12 +88,14 @@ const HELP = `
 Sizes and digests of all blobs, and the digest of each decompressed layer, are checked while they are read. Seals of the image,
 as of \`lowerdata seal\`, are taken, too; who has signed is checked by \`lowerdata verify\` and by mounts with \`-o signature=auto\`.
 An image that differs from the digest that its manifest names is refused, unless --expect names it.
-Exit status: 0, or 1 if no image was made.`;
+A policy in /etc/lowerdata/policy.json or /usr/lib/lowerdata/policy.json, or that of --policy, says which images are allowed.
+Exit status: 0, or 1 if no image was made, or 32 if the policy does not allow the image, which then gets no name.`;
 
 async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
   const reference = parseReference(ref);
   const { store, name, platform, algorithm } = checkFlags(flags);
   const expected = flags.expect === undefined ? undefined : expectedDigest(flags.expect);
+  const admit = await admission(ref, reference, store, flags.policy);
   const image = await openImage(reference, platform === undefined ? undefined : parsePlatform(platform), flags);
   try {
     const repository = new Repository(store, algorithm);
@@ -90,6 +105,7 @@ async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
       name,
       layers: flags.layers === true,
       seals: true,
+      admit,
       bootable: flags.bootable === true,
       xattrs: (flags.xattrs ?? 'capability') as KeptXattrs,
       progress: layerProgress(image),
@@ -109,6 +125,23 @@ async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
     image.source.close();
   }
   return 0;
+}
+
+/**
+ * What decides about the image when it is made; undefined without a policy. Throws PolicyDenial if no image from there is allowed,
+ * before anything is fetched.
+ */
+async function admission(ref: ByteString, reference: Reference, store: ByteString, file: ByteString | undefined) {
+  const policy = await readPolicy(file);
+  if (policy === undefined) return undefined;
+  const place = placeOfReference(reference);
+  const rule = ruleFor(policy, place);
+  const shown = printable(ref);
+  enforce(shown, policy, place, rule, await judge(rule, undefined));
+  return async (digest: string): Promise<void> => {
+    const verify: Verify = directories => verifyStored({ store, name: digest, digest }, directories);
+    enforce(shown, policy, place, rule, await judge(rule, verify));
+  };
 }
 
 function checkFlags(flags: PullFlags) {
