@@ -6,6 +6,9 @@ import { FUSE_DEVICE } from '../../fuse/handed-connection.ts';
 import { holdImage } from '../../layers/held-image.ts';
 import { verifyStored } from '../../oci/seals/stored.ts';
 import { findImage, type StoredImage } from '../../oci/stored/images.ts';
+import { enforce, judge, ruleFor } from '../../policy/decide.ts';
+import { type Policy, readPolicy } from '../../policy/file.ts';
+import { placeInStore } from '../../policy/scopes.ts';
 import { labelOf } from '../../seal/verify.ts';
 import { O_DIRECTORY, O_PATH, openIn } from '../../sys/beneath.ts';
 import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
@@ -39,6 +42,17 @@ export interface ServiceOptions {
   readonly allowsUnsigned: boolean;
   /** Directories of keys; undefined: those of the system. */
   readonly keys: readonly ByteString[] | undefined;
+  /** The policy, which is read for each request; undefined: that of the system, if it has one. */
+  readonly policyFile: ByteString | undefined;
+}
+
+/** @returns the rule that allows an image of the store. Throws PolicyDenial. */
+async function allowedBy(policy: Policy, image: StoredImage): Promise<string> {
+  const place = placeInStore(image.store, image.name);
+  const rule = ruleFor(policy, place);
+  const verdicts = await judge(rule, directories => verifyStored(image, directories));
+  enforce(printable(image.name), policy, place, rule, verdicts);
+  return verdicts.map(({ reason }) => reason).join(', ');
 }
 
 const copyOf = (fd: number): number => must(native.duplicate(fd, 0), 'a descriptor of a client');
@@ -145,7 +159,7 @@ export class MountService {
   /** An image of the store, if the policy lets the client have it. Throws Refusal. */
   private async allowed(peer: Peer, name: string): Promise<ImageToMount> {
     const found = await this.find(peer, name);
-    const by = this.judge(peer, found);
+    const by = await this.judge(peer, found);
     this.note(peer, `${name} (${found.digest}): ${by}`);
     const path = `${found.store}/images/${found.digest}`;
     return {
@@ -168,11 +182,13 @@ export class MountService {
     }
   }
 
-  /** @returns why the image may be mounted. Throws Refusal. */
-  private judge(peer: Peer, image: StoredImage): string {
-    const { allowsUnsigned, keys } = this.options;
-    if (allowsUnsigned) return 'unsigned images are allowed';
+  /** @returns why the image may be mounted: by the policy, or else by a seal. Throws Refusal. */
+  private async judge(peer: Peer, image: StoredImage): Promise<string> {
+    const { allowsUnsigned, keys, policyFile } = this.options;
     try {
+      const policy = await readPolicy(policyFile);
+      if (policy) return await allowedBy(policy, image);
+      if (allowsUnsigned) return 'unsigned images are allowed';
       return `signed by ${labelOf(verifyStored(image, keys).key)}`;
     } catch (error) {
       if (error instanceof ErrnoError && error.errno === EACCES)

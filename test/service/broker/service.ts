@@ -284,6 +284,28 @@ print(tried(lambda: Client('${home}/socket')))
     t.equal(await end, 0, 'another takes its place');
   });
 
+  const policy = join(home, 'policy.json');
+  writeFileSync(
+    policy,
+    JSON.stringify({
+      default: [{ type: 'reject' }],
+      transports: { 'lowerdata-store': { [`[${home}/store]plain`]: [{ type: 'insecureAcceptAnything' }] } },
+    }),
+  );
+  served(
+    'the policy decides, if there is one',
+    (t, { client }) => {
+      const said = client(`
+client.mount('plain', 'mnt/a')
+print(open('mnt/a/usr/of33').read(5))
+print(tried(lambda: client.mount('signed', 'mnt/b')))
+`);
+      t.match(said, /^plain\nio\.lowerdata\.Mount\.DeniedByPolicy .*policy\.json does not allow it, by its default/);
+    },
+    '--policy',
+    policy,
+  );
+
   served(
     'all images of a store, if the administrator says so',
     (t, { client }) => {

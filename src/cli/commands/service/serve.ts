@@ -16,6 +16,7 @@ interface ServeFlags {
   readonly store: ByteString;
   readonly socket: ByteString;
   readonly keys?: ByteString;
+  readonly policy?: ByteString;
   readonly allowUnsigned?: true;
 }
 
@@ -26,7 +27,8 @@ export const define = (): Command =>
     .requiredOption('--store <path>', 'the repository, as of `lowerdata pull`')
     .option('--socket <path>', 'where clients connect, unless systemd passes a socket', SERVICE_SOCKET)
     .option('--keys <list>', 'the directories of keys that count, DIR[:DIR]...')
-    .option('--allow-unsigned', 'mount images without a seal, too')
+    .option('--policy <file>', 'the policy, in place of /etc/lowerdata/policy.json and /usr/lib/lowerdata/policy.json')
+    .option('--allow-unsigned', 'mount images without a seal, too, if there is no policy')
     .addHelpText('after', HELP);
 
 const HELP = `
@@ -38,11 +40,12 @@ export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  const { store, socket, keys, allowUnsigned = false } = command.opts<ServeFlags>();
+  const { store, socket, keys, policy, allowUnsigned = false } = command.opts<ServeFlags>();
   return reporting(FAILED, async () => {
     if (!hasCapability(CAP_SYS_ADMIN)) throw new ErrnoError(EPERM, 'serve: needs CAP_SYS_ADMIN, to mount for others');
     connectSupervisor();
-    const options = { store, keys: keys === undefined ? undefined : pathList(keys), allowsUnsigned: allowUnsigned };
+    const directories = keys === undefined ? undefined : pathList(keys);
+    const options = { store, keys: directories, policyFile: policy, allowsUnsigned: allowUnsigned };
     await runService(options, socket, {
       log: line => complain(printable(byteStringFromText(line))),
       ready: () => notifySupervisor('READY=1', `STATUS=${printable(store)} is served`),
