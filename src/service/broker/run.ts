@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { packageDirectory } from '../../sys/native.ts';
 import { Readiness } from '../../sys/sockets/readiness.ts';
 import { listenAt, passedSockets } from '../varlink/listen.ts';
+import { limitedLog } from '../varlink/log.ts';
 import { VarlinkServer } from '../varlink/server.ts';
 import { implementationOf } from './handlers.ts';
 import { MountService, type ServiceOptions } from './service.ts';
@@ -18,6 +19,9 @@ export interface ServiceLife {
 /** Threads that close descriptors of clients: each may wait for a filesystem of its client forever. */
 const CLOSING_THREADS = '64';
 
+/** Users could fill the log with decisions about them. */
+const LINES_A_MINUTE = 6000;
+
 /** Every user may connect. */
 const FOR_ALL = 0o666;
 
@@ -31,7 +35,7 @@ export async function runService(options: ServiceOptions, path: string, { log, r
   const readiness = new Readiness();
   const [passed] = passedSockets()?.values() ?? [];
   const socket = passed ?? listenAt(path, FOR_ALL);
-  const service = new MountService(readiness, options, log);
+  const service = new MountService(readiness, options, limitedLog(log, LINES_A_MINUTE));
   const { version } = JSON.parse(readFileSync(join(packageDirectory, 'package.json'), 'utf8')) as { version: string };
   const about = { vendor: 'lowerdata', product: 'lowerdata', version, url: 'https://www.npmjs.com/package/lowerdata' };
   const server = new VarlinkServer(about, [implementationOf(service)], log);

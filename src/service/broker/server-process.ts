@@ -5,10 +5,13 @@ import { EAGAIN, ErrnoError, must } from '../../sys/errno.ts';
 import { native, packageDirectory } from '../../sys/native.ts';
 import { EPOLLIN, type Readiness } from '../../sys/sockets/readiness.ts';
 import { SOCK_SEQPACKET } from '../../sys/sockets/types.ts';
-import { type Begin, type Order, receive, type ServerReport, send } from '../server/orders.ts';
+import { type Begin, type Order, receiveReport, type ServerReport, send } from '../server/orders.ts';
 
 const PROGRAM = join(packageDirectory, 'dist', 'bin', 'lowerdata.cjs');
 const O_NONBLOCK = 0o4000;
+
+/** How many reports of one server are heard before other processes have their turn. */
+const REPORTS_AT_ONCE = 16;
 
 /** Whose images a process serves, and by which rights. */
 export interface Domain {
@@ -83,16 +86,14 @@ export class ServerProcess {
     native.close(this.channel);
   }
 
+  /** Hears some reports; others have their turn then. */
   private hear(): void {
     try {
-      for (;;) {
-        const received = receive<ServerReport>(this.channel);
-        if (received === undefined) break;
-        for (const fd of received.fds) native.close(fd);
-        this.onReport(received.message);
-        if (!this.isAlive) return;
+      for (let count = 0; this.isAlive && count < REPORTS_AT_ONCE; count++) {
+        const report = receiveReport(this.channel);
+        if (report) this.onReport(report);
+        else this.end();
       }
-      this.end();
     } catch (error) {
       if (error instanceof ErrnoError && error.errno === EAGAIN) return;
       this.child.kill('SIGKILL');

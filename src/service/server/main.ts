@@ -8,7 +8,7 @@ import { EAGAIN, EIO, ErrnoError } from '../../sys/errno.ts';
 import { collectWithoutHelp } from '../../sys/memory.ts';
 import { native } from '../../sys/native.ts';
 import { EPOLLIN } from '../../sys/sockets/readiness.ts';
-import { type Begin, CHANNEL, type Order, receive, type Serve, type ServerReport, send } from './orders.ts';
+import { type Begin, CHANNEL, LINE_MAX, receiveOrder, type Serve, type ServerReport, send } from './orders.ts';
 import { SharedLayers } from './shared-layers.ts';
 
 const O_NONBLOCK = 0o4000;
@@ -20,7 +20,7 @@ export function serveMounts(): void {
 
 class Server {
   private readonly layers = new SharedLayers();
-  private readonly mounts = new ManyMounts(line => this.report({ kind: 'log', line }));
+  private readonly mounts = new ManyMounts(line => this.report({ kind: 'log', line: line.slice(0, LINE_MAX) }));
   /** Descriptors of /dev/fuse by the ids of mounts. */
   private readonly fds = new Map<number, number>();
   private mayPassThrough = false;
@@ -51,12 +51,12 @@ class Server {
   private obeyAll(): void {
     try {
       for (;;) {
-        const received = receive<Order>(CHANNEL);
+        const received = receiveOrder(CHANNEL);
         if (received === undefined) break;
-        const { message, fds } = received;
-        if (message.kind === 'begin') this.begin(message, fds);
-        else if (message.kind === 'serve') this.serve(message, fds);
-        else this.mounts.remove(this.fds.get(message.id) ?? -1);
+        const { order, fds } = received;
+        if (order.kind === 'begin') this.begin(order, fds);
+        else if (order.kind === 'serve') this.serve(order, fds);
+        else this.mounts.remove(this.fds.get(order.id) ?? -1);
       }
       this.leaveBroker();
     } catch (error) {
@@ -106,7 +106,7 @@ class Server {
   private ended(id: number, how: string | Error): void {
     this.fds.delete(id);
     const errno = how instanceof ErrnoError ? how.errno : how instanceof Error ? EIO : 0;
-    this.report({ kind: 'ended', id, how: how instanceof Error ? how.message : how, errno });
+    this.report({ kind: 'ended', id, how: (how instanceof Error ? how.message : how).slice(0, LINE_MAX), errno });
     if (!this.hasBroker && this.mounts.size === 0) native.exit(0);
   }
 }

@@ -1,9 +1,9 @@
 /**
  * What the broker asks of a server process, and what the server reports: messages of JSON over a socket of the type SOCK_SEQPACKET, with
- * descriptors. Both ends are this program; the server's is believed by the broker only as far as its own mounts go.
+ * descriptors. A server may be in the hands of the user as whom it runs, so that its reports are checked.
  */
 import { writeSync } from 'node:fs';
-import type { InitFlagName } from '../../fuse/init.ts';
+import { InitFlag, type InitFlagName } from '../../fuse/init.ts';
 import { E2BIG, EPROTO, ErrnoError, must } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 
@@ -56,6 +56,8 @@ export type ServerReport =
 export const CHANNEL = 3;
 const MESSAGE_BYTES = 1 << 16;
 const DESCRIPTORS_MAX = 64;
+/** The length of a line in a report. */
+export const LINE_MAX = 4096;
 
 /** Sends a message with descriptors, which stay open here. Throws an error if the other process is gone or does not read. */
 export function send(channel: number, message: Order | ServerReport, fds: readonly number[] = []): void {
@@ -67,21 +69,57 @@ export function send(channel: number, message: Order | ServerReport, fds: readon
 }
 
 /**
- * Receives a message. @returns the message and its descriptors; undefined at the end
- * Throws ErrnoError, EAGAIN if there is none.
+ * Receives an order of the broker, with its descriptors; undefined at the end. Throws ErrnoError, EAGAIN if there is none.
  */
-export function receive<T extends Order | ServerReport>(
-  channel: number,
-): { readonly message: T; readonly fds: number[] } | undefined {
-  const bytes = Buffer.alloc(MESSAGE_BYTES);
+export function receiveOrder(channel: number): { readonly order: Order; readonly fds: number[] } | undefined {
   const places = new Int32Array(DESCRIPTORS_MAX);
-  const length = must(native.receiveMessage(channel, bytes, places), 'a message between processes of the service');
-  if (length === 0) return undefined;
-  const fds = [...places].filter(fd => fd >= 0);
+  const text = receive(channel, places);
+  return text === undefined ? undefined : { order: JSON.parse(text), fds: [...places].filter(fd => fd >= 0) };
+}
+
+/**
+ * Receives a report of a server; undefined at the end. Descriptors are not taken.
+ * Throws ErrnoError: EAGAIN if there is none; EPROTO if it is no report.
+ */
+export function receiveReport(channel: number): ServerReport | undefined {
+  const text = receive(channel, new Int32Array(0));
+  if (text === undefined) return undefined;
   try {
-    return { message: JSON.parse(bytes.toString('utf8', 0, length)) as T, fds };
-  } catch {
-    for (const fd of fds) native.close(fd);
-    throw new ErrnoError(EPROTO, 'a message between processes of the service is no JSON');
+    const report: unknown = JSON.parse(text);
+    if (isReport(report)) return report;
+  } catch {}
+  throw new ErrnoError(EPROTO, 'a server has sent what is no report');
+}
+
+function receive(channel: number, places: Int32Array): string | undefined {
+  const bytes = Buffer.alloc(MESSAGE_BYTES);
+  const length = must(native.receiveMessage(channel, bytes, places), 'a message between processes of the service');
+  return length === 0 ? undefined : bytes.toString('utf8', 0, length);
+}
+
+const isNumber = (value: unknown): boolean => Number.isSafeInteger(value);
+const isLine = (value: unknown): boolean => typeof value === 'string' && value.length <= LINE_MAX;
+
+/** Whether a value has the fields of a report, with their types. */
+function isReport(value: unknown): value is ServerReport {
+  if (typeof value !== 'object' || value === null) return false;
+  const report = value as Partial<Record<string, unknown>>;
+  switch (report.kind) {
+    case 'begun':
+      return isLine(report.confinement);
+    case 'log':
+      return isLine(report.line);
+    case 'ended':
+      return isNumber(report.id) && isLine(report.how) && isNumber(report.errno);
+    case 'ready':
+      return isNumber(report.id) && /^[0-9a-f]{64,128}$/.test(String(report.digest)) && isConnection(report.connection);
+    default:
+      return false;
   }
+}
+
+function isConnection(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const { minor, flags } = value as Partial<Record<string, unknown>>;
+  return isNumber(minor) && Array.isArray(flags) && flags.every(flag => Object.hasOwn(InitFlag, String(flag)));
 }
