@@ -88,7 +88,7 @@ export function receiveReport(channel: number): ServerReport | undefined {
     const report: unknown = JSON.parse(text);
     if (isReport(report)) return report;
   } catch {}
-  throw new ErrnoError(EPROTO, 'a server has sent what is no report');
+  throw new ErrnoError(EPROTO, 'a server has sent something other than a report');
 }
 
 function receive(channel: number, places: Int32Array): string | undefined {
