@@ -173,7 +173,7 @@ for (const [rule, before, want] of [
   ['as it is', '', 'done done done done done done done done -2 -9 -2'],
   [
     'when it is confined',
-    `new Limits(stack, { passthrough: 'off', opens: 'each' }).enter(0);`,
+    `new Limits(stack).enter(false);`,
     'done done EACCES EACCES EACCES EACCES EPERM EPERM -1 -1 -1',
   ],
 ] as const) {

@@ -111,7 +111,7 @@ const SHORT_SETXATTR = changes.SetxattrIn.setxattr_flags;
 
 t.test('opcodes and flags', { skip: noCompiler }, t => {
   const [minor] = ask('linux/fuse.h', ['FUSE_KERNEL_MINOR_VERSION']) as [number];
-  const since: Record<string, number> = { STATX: 39, COPY_FILE_RANGE_64: 45, PASSTHROUGH: 40 };
+  const since: Record<string, number> = { STATX: 39, COPY_FILE_RANGE_64: 45, PASSTHROUGH: 40, RESEND: 40 };
   const flagsSince = (bit: number): number => (bit === 34 || bit > 35 ? 40 + Math.max(0, bit - 39) : 0);
   const questions: [expression: string, ours: number][] = [
     ['FUSE_KERNEL_VERSION', abi.MAJOR],
@@ -123,7 +123,8 @@ t.test('opcodes and flags', { skip: noCompiler }, t => {
     if (minor >= (since[name] ?? 0)) questions.push([`FOPEN_${name}`, bit]);
   for (const [name, bit] of Object.entries(changes.SetattrValid)) questions.push([`FATTR_${name}`, bit]);
   for (const [name, bit] of Object.entries(changes.WriteFlag)) questions.push([`FUSE_WRITE_${name}`, bit]);
-  for (const [name, code] of Object.entries(abi.Notify)) questions.push([`FUSE_NOTIFY_${name}`, code]);
+  for (const [name, code] of Object.entries(abi.Notify))
+    if (minor >= (since[name] ?? 0)) questions.push([`FUSE_NOTIFY_${name}`, code]);
   questions.push(
     ['FUSE_OPEN_KILL_SUIDGID', changes.OPEN_KILL_SUIDGID],
     ['FUSE_COMPAT_SETXATTR_IN_SIZE', SHORT_SETXATTR],
