@@ -132,11 +132,13 @@ const installHelper: Manual = {
       ],
     },
     {
-      what: 'The same for the unit of systemd:',
+      what: 'The same for the units of systemd:',
       session: [
         '$ mkdir units',
         '$ lowerdata install-helper --systemd --force --to units',
         '$ ls units',
+        'lowerdata.service',
+        'lowerdata.socket',
         'lowerdata@.service',
       ],
     },
