@@ -100,8 +100,12 @@ export class TarParser {
     return true;
   }
 
-  /** Ends the archive. Throws ErrnoError EUCLEAN if it is cut off. */
+  /**
+   * Ends the archive. Throws ErrnoError EUCLEAN if it is cut off. The padding of the last entry may be missing: `umoci insert` leaves
+   * it out, and engines take such layers.
+   */
   finish(): void {
+    if (this.#state === 'data' && this.#dataLeft === 0) this.#endEntry();
     const isBetween = this.#state === 'header' && this.#blockBytes === 0 && this.#extensionBytes === 0;
     if (this.#state !== 'end' && !isBetween) this.#place(() => refuse('the archive is cut off'));
   }

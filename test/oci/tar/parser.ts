@@ -9,6 +9,7 @@ import {
   linkSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   symlinkSync,
   truncateSync,
@@ -17,6 +18,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import t, { type Test } from 'tap';
 import { bufferOf } from '../../../src/sys/bytes.ts';
 import { attempt, ErrnoError } from '../../../src/sys/errno.ts';
@@ -187,6 +189,31 @@ function signedSum(fields: Fields): string {
 t.test('archives by hand', async t => {
   for (const [rule, archive, want] of READ)
     for (const piece of [100, 1 << 16]) t.match(listArchive(Buffer.concat(archive), piece), want, rule);
+});
+
+t.test('the last entry without its padding', async t => {
+  const files = Buffer.concat([member({ name: 'a' }, 'first'), member({ name: 'b' }, 'last')]);
+  const padding = 512 - 'last'.length;
+  for (const left of [0, 1, padding - 1])
+    for (const piece of [100, 1 << 16]) {
+      const cut = files.subarray(0, files.length - padding + left);
+      t.strictSame(listArchive(cut, piece), listArchive(files), `${left} bytes of padding`);
+    }
+  const short = files.subarray(0, files.length - padding - 1);
+  t.throws(() => listArchive(short), { message: 'entry b at byte 1024: the archive is cut off' }, 'data is missing');
+});
+
+t.test('a layer that umoci inserts', { skip: without('umoci') }, async t => {
+  const home = t.testdir({ tree: { file: 'x'.repeat(700) } });
+  const layout = join(home, 'layout');
+  const umoci = (...words: string[]): Buffer => execFileSync('umoci', words, { stdio: 'pipe' });
+  umoci('init', '--layout', layout);
+  umoci('new', '--image', `${layout}:v1`);
+  umoci('insert', '--image', `${layout}:v1`, join(home, 'tree'), '/tree');
+  const blobs = readdirSync(join(layout, 'blobs', 'sha256')).map(name => join(layout, 'blobs', 'sha256', name));
+  const layers = blobs.map(path => readFileSync(path)).filter(bytes => bytes[0] === 0x1f && bytes[1] === 0x8b);
+  const [layer = Buffer.alloc(0)] = layers.map(bytes => gunzipSync(bytes));
+  t.match(listArchive(layer).at(-1), { name: 'tree/file' }, `of ${layer.length} bytes`);
 });
 
 const gnuSparse = (sp: string, realsize: string, more: Fields = {}): Buffer =>
