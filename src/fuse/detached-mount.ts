@@ -121,8 +121,7 @@ export class DetachedMount implements Connection {
   async place(point: MountPoint): Promise<void> {
     const placement = new Placement(point, this.options);
     const mount = this.part < 0 ? this.whole : this.part;
-    const flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS;
-    const result = native.moveMount(mount, '', AT_FDCWD, point.target, flags);
+    const result = attachMount(mount, point);
     if (result < 0) throw mountFailed(point, result);
     await placement.check(this.by);
   }
@@ -132,6 +131,11 @@ export class DetachedMount implements Connection {
     native.close(this.whole);
     if (this.part >= 0) native.close(this.part);
   }
+}
+
+/** Attaches a mount that is attached nowhere. @returns 0 or -errno */
+export function attachMount(mount: number, { target }: MountPoint): number {
+  return native.moveMount(mount, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS);
 }
 
 function mapIds(mount: number, namespace: number, shown: string): void {

@@ -8,6 +8,7 @@ import { native } from '../sys/native.ts';
 import type { Dispatcher } from './dispatch.ts';
 import { REQUEST_BYTES } from './dispatch.ts';
 import type { Nodeid } from './filesystem.ts';
+import type { InitResult } from './init.ts';
 import { Pause } from './pause.ts';
 import { Notify, NotifyInvalInodeOut, OutHeader } from './wire/abi.ts';
 
@@ -55,6 +56,12 @@ export class Device {
       if (end !== undefined && end !== 'idle') return end;
     }
     return undefined;
+  }
+
+  /** Goes on with a connection whose INIT another process has answered, which did not answer all that it had read. */
+  resume(connection: InitResult): void {
+    this.dispatcher.resume(connection);
+    must(resendRequests(this.fd), '/dev/fuse');
   }
 
   /** Answers all pending requests and never sleeps. @returns how the connection ended; undefined if it goes on */
@@ -166,7 +173,7 @@ const POLLIN = 1;
  * @param fd /dev/fuse of the mount
  * @returns 0 or a negative errno
  */
-export function resendRequests(fd: number): number {
+function resendRequests(fd: number): number {
   const header = new Uint8Array(OutHeader.SIZE);
   const fields = new DataView(header.buffer);
   fields.setUint32(OutHeader.len, header.length, true);

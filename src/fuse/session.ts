@@ -1,7 +1,6 @@
 /** Serves a connection over /dev/fuse or io_uring, whichever INIT agreed on. */
-import { must } from '../sys/errno.ts';
 import { betweenEvents } from '../sys/event-loop.ts';
-import { Device, type End, resendRequests, type SessionOptions } from './device.ts';
+import { Device, type End, type SessionOptions } from './device.ts';
 import type { Dispatcher } from './dispatch.ts';
 import type { InitResult } from './init.ts';
 import { type FuseRing, UringSession } from './uring.ts';
@@ -42,10 +41,9 @@ export class Session {
     return end ?? (this.dispatcher.connection as InitResult);
   }
 
-  /** Goes on with a connection whose INIT another process has answered, which did not answer all that it had read. */
+  /** Goes on with the connection of another process, in place of `begin`; see Device. */
   resume(connection: InitResult): void {
-    this.dispatcher.resume(connection);
-    must(resendRequests(this.fd), '/dev/fuse');
+    this.device.resume(connection);
   }
 
   /** Serves until the connection ends, then destroys the filesystem. Rejects with ErrnoError if it cannot be served. */

@@ -1,20 +1,19 @@
 /** Serves the mounts of many images on one thread. They share room for messages, threads that measure, and the time. */
-import { Device, type End, resendRequests, TURN_MS } from '../../fuse/device.ts';
+import { Device, type End, TURN_MS } from '../../fuse/device.ts';
 import { Dispatcher, ReplyBuffers } from '../../fuse/dispatch.ts';
 import type { InitResult } from '../../fuse/init.ts';
 import { Pause } from '../../fuse/pause.ts';
 import type { Overlay } from '../../overlay/overlay.ts';
-import { ENOTCONN, ErrnoError, must } from '../../sys/errno.ts';
+import { ENOTCONN, ErrnoError } from '../../sys/errno.ts';
 import { sleeperOn } from '../../sys/event-loop.ts';
 import { native } from '../../sys/native.ts';
 import { EPOLLIN, Readiness } from '../../sys/sockets/readiness.ts';
 import { MeasurePool } from '../../verity/measure-pool.ts';
-import type { ActivityCounters } from '../activity.ts';
 import { Backing } from '../backing.ts';
 import { cachePolicy } from '../cache.ts';
 import { Files, type OpenReply } from '../files.ts';
 import { OverlayFilesystem } from '../filesystem.ts';
-import type { Earlier, Lasting } from '../lasting/earlier.ts';
+import type { Lasting } from '../lasting/earlier.ts';
 import { Measurer } from '../measurer.ts';
 import type { DriverOptions } from '../options.ts';
 
@@ -32,7 +31,7 @@ export interface MountToServe {
   readonly mayPassThrough: boolean;
   readonly lasting: Lasting;
   /** Called once, when the kernel can send requests. */
-  readonly onReady: (left: Earlier) => void;
+  readonly onReady: (connection: InitResult) => void;
   /** Called once, after all is closed. */
   readonly onEnd: (how: End | ErrnoError) => void;
 }
@@ -41,8 +40,6 @@ export interface MountToServe {
 class Session {
   readonly device: Device;
   private readonly dispatcher: Dispatcher;
-  private readonly filesystem: OverlayFilesystem;
-  private readonly files: Files;
   readonly mount: MountToServe;
   private isReady = false;
 
@@ -50,45 +47,34 @@ class Session {
     this.mount = mount;
     const { fd, overlay, options, lasting } = mount;
     const backing = new Backing(fd, mount.mayPassThrough, log, lasting.ledger);
-    this.files = new Files(overlay, backing, {
+    const files = new Files(overlay, backing, {
       idleMax: IDLE_FILES_MAX,
       verify: options.verify,
       firstHandle: lasting.ledger.firstHandle,
       measurer: new Measurer<OpenReply | number>(shared.pool),
     });
     const visible = { acl: options.acl, trusted: false, statfs: options.statfs };
-    this.filesystem = new OverlayFilesystem(overlay, this.files, cachePolicy(overlay, options), visible);
+    const filesystem = new OverlayFilesystem(overlay, files, cachePolicy(overlay, options), visible);
     const wanted = {
       passthroughDepth: mount.mayPassThrough ? 1 : 0,
       posixAcl: options.acl && overlay.hasAcl,
       outlives: true,
       mapsIds: true,
     } as const;
-    this.dispatcher = new Dispatcher(this.filesystem, { wanted, log, buffers: shared.buffers });
+    this.dispatcher = new Dispatcher(filesystem, { wanted, log, buffers: shared.buffers });
     this.device = new Device(fd, this.dispatcher, { log });
   }
 
   /** Goes on with the connection of an earlier process; otherwise INIT is the first request. */
   begin(): void {
-    const { fd, lasting } = this.mount;
-    if (lasting.earlier === undefined) return;
-    this.dispatcher.resume(lasting.earlier.connection);
-    must(resendRequests(fd), '/dev/fuse');
-    this.reportReady(lasting.earlier.connection);
+    const { earlier } = this.mount.lasting;
+    if (earlier === undefined) return;
+    this.device.resume(earlier.connection);
+    this.reportReady(earlier.connection);
   }
 
   get isAwaited(): boolean {
     return this.dispatcher.isAwaited;
-  }
-
-  get counters(): ActivityCounters {
-    const { dispatcher, files, filesystem } = this;
-    return {
-      requests: dispatcher.counts.counters,
-      files: files.counters,
-      names: filesystem.counters,
-      caches: filesystem.caches,
-    };
   }
 
   /** Answers requests for a moment. @returns how the connection ended; undefined if it goes on. Throws ErrnoError. */
@@ -103,7 +89,7 @@ class Session {
 
   private reportReady(connection: InitResult): void {
     this.isReady = true;
-    this.mount.onReady({ connection, holdsMerged: false });
+    this.mount.onReady(connection);
   }
 
   end(): void {
@@ -136,11 +122,6 @@ export class ManyMounts {
   /** The number of mounts. */
   get size(): number {
     return this.sessions.size;
-  }
-
-  /** The counters of a mount, by its descriptor; undefined if there is none. */
-  countersOf(fd: number): ActivityCounters | undefined {
-    return this.sessions.get(fd)?.counters;
   }
 
   /** Serves a mount from now on. A failure, too, is reported by `onEnd`. */

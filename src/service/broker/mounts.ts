@@ -1,8 +1,8 @@
 /** The mounts of the service: one superblock for an image, of which each client gets a mount of its own. */
-import { fstatSync } from 'node:fs';
 import { DetachedMount } from '../../fuse/detached-mount.ts';
 import { EINVAL, EPERM, ErrnoError, ETIMEDOUT, must } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
+import { versionOf } from '../file-version.ts';
 import type { ServedMount, ServerGroup } from './server-group.ts';
 
 /** How long a superblock stays for another client after the last one has asked for it. */
@@ -19,8 +19,6 @@ export interface ImageToMount {
   /** The fs-verity digest that it must have; undefined: any. */
   readonly digest: string | undefined;
   readonly verity: 'off' | 'on' | 'require';
-  /** Descriptors of directories of objects for this image alone, which belong to the mount from now on. */
-  readonly objects: readonly number[];
   readonly group: ServerGroup;
 }
 
@@ -49,6 +47,8 @@ class Held implements Superblock {
   /** Keeps the superblock for other clients; undefined if no other can have it. */
   detached: DetachedMount | undefined;
   timer: NodeJS.Timeout | undefined;
+  /** Called when it has ended. */
+  forget: () => void = () => {};
 
   constructor(served: ServedMount, group: ServerGroup, detached: DetachedMount | undefined) {
     this.id = served.order.id;
@@ -124,10 +124,10 @@ export class Mounts {
     uid: number,
     namespace: number | undefined,
   ): Promise<{ readonly fd: number; readonly superblock: Superblock }> {
-    const key = `${keyOf(image)} ${uidOf(image, uid)}`;
+    const key = keyOf(image);
     const known = await this.byKey.get(key)?.catch(() => undefined);
     const isKnown = known?.detached !== undefined;
-    if (isKnown) closeAll([image.fd, ...image.objects]);
+    if (isKnown) native.close(image.fd);
     const held = isKnown ? known : await this.make(key, image);
     held.users.add(uid);
     held.hold();
@@ -135,9 +135,13 @@ export class Mounts {
     return { fd: held.detached.copy(namespace), superblock: held };
   }
 
-  /** Serves a connection that a client has mounted. @param fuse its descriptor, which belongs to the mount from now on */
-  async serve(image: ImageToMount, uid: number, fuse: number): Promise<Superblock> {
-    const held = await this.begin(image, fuse, undefined);
+  /**
+   * Serves a connection that a client has mounted.
+   * @param fuse its descriptor, which belongs to the mount from now on
+   * @param objects descriptors of directories of objects for this image alone, which belong to the mount, too
+   */
+  async serve(image: ImageToMount, uid: number, fuse: number, objects: readonly number[] = []): Promise<Superblock> {
+    const held = await this.begin(image, fuse, objects, undefined);
     held.users.add(uid);
     return held;
   }
@@ -156,28 +160,33 @@ export class Mounts {
         ...{ fsname: image.shown.slice(0, 200), subtype: 'lowerdata', allowOther: true },
         flags: ['nosuid', 'nodev'],
       });
-      if (detached) return this.begin(image, detached.fd, detached);
-      closeAll([image.fd, ...image.objects]);
+      if (detached) return this.begin(image, detached.fd, [], detached);
+      native.close(image.fd);
       throw new ErrnoError(EPERM, 'the service may not mount: it needs CAP_SYS_ADMIN and fsopen(2)');
     })();
     this.byKey.set(key, made);
     const forget = (): void => {
       if (this.byKey.get(key) === made) this.byKey.delete(key);
     };
-    made.then(({ served }) => this.whenEnded.set(served.order.id, forget), forget);
+    made.then(held => {
+      held.forget = forget;
+    }, forget);
     return made;
   }
 
-  private readonly whenEnded = new Map<number, () => void>();
-
-  private begin(image: ImageToMount, fuse: number, detached: DetachedMount | undefined): Promise<Held> {
+  private begin(
+    image: ImageToMount,
+    fuse: number,
+    objects: readonly number[],
+    detached: DetachedMount | undefined,
+  ): Promise<Held> {
     const id = this.next++;
     const { shown, digest, verity, group } = image;
     return new Promise<Held>((resolve, reject) => {
       const late = setTimeout(() => group.abandon(served, new ErrnoError(ETIMEDOUT, `${shown}: no answer`)), READY_MS);
       const served: ServedMount = {
         order: { kind: 'serve', id, image: shown, digest, verity },
-        fds: [fuse, must(native.memoryFile('lowerdata-backing'), 'memfd_create'), image.fd, ...image.objects],
+        fds: [fuse, must(native.memoryFile('lowerdata-backing'), 'memfd_create'), image.fd, ...objects],
         onReady: () => {
           clearTimeout(late);
           resolve(held);
@@ -197,23 +206,10 @@ export class Mounts {
   private ended(held: Held, how: string): void {
     held.release();
     this.held.delete(held.id);
-    this.whenEnded.get(held.id)?.();
-    this.whenEnded.delete(held.id);
+    held.forget();
     this.log(`mount ${held.id}: ${held.shown}: ${how}`);
   }
 }
 
-const closeAll = (fds: readonly number[]): void => fds.forEach(fd => void native.close(fd));
-
 /** Images with the same key are served by one superblock. */
-function keyOf({ fd, digest, verity, objects }: ImageToMount): string {
-  const { dev, ino, size, mtimeNs, ctimeNs } = fstatSync(fd, { bigint: true });
-  const directories = objects.map(directory => {
-    const { dev, ino } = fstatSync(directory, { bigint: true });
-    return `${dev}:${ino}`;
-  });
-  return [dev, ino, size, mtimeNs, ctimeNs, digest ?? '', verity, ...directories].join(' ');
-}
-
-/** Superblocks with directories of a client are for that client alone. */
-const uidOf = ({ objects }: ImageToMount, uid: number): number | '' => (objects.length > 0 ? uid : '');
+const keyOf = ({ fd, digest, verity }: ImageToMount): string => [versionOf(fd), digest ?? '', verity].join(' ');

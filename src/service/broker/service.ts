@@ -17,16 +17,10 @@ import { native } from '../../sys/native.ts';
 import type { Readiness } from '../../sys/sockets/readiness.ts';
 import { S_IFCHR, S_IFMT } from '../../sys/stat.ts';
 import { AT_FDCWD, statxMode, statxRdev, statxRemembered } from '../../sys/statx.ts';
+import type { Peer } from '../varlink/implementation.ts';
 import { type ImageToMount, Mounts, type Superblock } from './mounts.ts';
 import { Refusal } from './refusal.ts';
 import { ServerGroup } from './server-group.ts';
-
-/** A client, as the kernel knows it. */
-export interface Peer {
-  readonly pid: number;
-  readonly uid: number;
-  readonly gid: number;
-}
 
 /** Descriptors of a client's image and of the directories with its objects. */
 export interface OwnImage {
@@ -84,7 +78,7 @@ export class MountService {
       readiness,
       {
         ...{ name: 'store', uid: 0, gid: 0, staysWarm: true, objects: [objects] },
-        begin: { kind: 'begin', objects: [printable(path)], mayPassThrough: true },
+        begin: { kind: 'begin', mayPassThrough: true },
       },
       log,
     );
@@ -117,8 +111,10 @@ export class MountService {
     this.checkNumber(peer);
     const isFuse = statxRemembered(fuse) === 0 && (statxMode() & S_IFMT) === S_IFCHR && statxRdev() === FUSE_DEVICE;
     if (!isFuse) throw new Refusal('InvalidParameter', { parameter: 'fuseFileDescriptor' });
-    const image = typeof source === 'string' ? await this.allowed(peer, source) : this.ownImage(peer, source);
-    const superblock = await this.mounts.serve(image, peer.uid, copyOf(fuse));
+    const isOwn = typeof source !== 'string';
+    const image = isOwn ? this.ownImage(peer, source) : await this.allowed(peer, source);
+    const objects = isOwn ? source.objects.map(copyOf) : [];
+    const superblock = await this.mounts.serve(image, peer.uid, copyOf(fuse), objects);
     this.note(peer, `serve ${superblock.id}: ${image.shown}`);
     return superblock;
   }
@@ -167,7 +163,6 @@ export class MountService {
       shown: printable(path),
       digest: found.digest,
       verity: 'require',
-      objects: [],
       group: this.stored,
     };
   }
@@ -203,7 +198,7 @@ export class MountService {
       throw new Refusal('InvalidParameter', { parameter: 'objectDirectoryFileDescriptors' });
     const shown = `image of uid ${peer.uid}`;
     return {
-      ...{ fd: copyOf(fd), shown, digest, objects: objects.map(copyOf) },
+      ...{ fd: copyOf(fd), shown, digest },
       ...{ verity: digest === undefined ? 'on' : 'require', group: this.groupOf(peer) },
     };
   }
@@ -213,7 +208,7 @@ export class MountService {
     if (known !== undefined) return known;
     const domain = {
       ...{ name: `uid ${uid}`, uid, gid, staysWarm: false, objects: [] },
-      begin: { kind: 'begin', objects: [], mayPassThrough: false },
+      begin: { kind: 'begin', mayPassThrough: false },
     } as const;
     const group = new ServerGroup(this.readiness, domain, this.log);
     this.own.set(uid, group);

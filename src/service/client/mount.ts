@@ -1,11 +1,11 @@
 /** A mount that the service makes, or serves, for this user. */
+import { attachMount } from '../../fuse/detached-mount.ts';
 import { mountFuse, unmountFuse } from '../../fuse/mount.ts';
 import { MountPoint } from '../../fuse/mount-point.ts';
 import { mountAt, readMounts } from '../../fuse/mountinfo.ts';
 import { openIn } from '../../sys/beneath.ts';
 import { type ByteString, bufferOf, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { EACCES, EINVAL, EIO, ENOENT, ErrnoError, must } from '../../sys/errno.ts';
-import { native } from '../../sys/native.ts';
 import { CAP_SYS_ADMIN, hasCapability, inInitialUserNamespace } from '../../sys/security/privileges.ts';
 import { AT_FDCWD } from '../../sys/statx.ts';
 import { mountInterface } from '../broker/interface.ts';
@@ -13,8 +13,6 @@ import { CallError, VarlinkClient } from '../varlink/client.ts';
 
 /** How long the service may take. */
 const PATIENCE_MS = 30_000;
-const MOVE_MOUNT_F_EMPTY_PATH = 4;
-const MOVE_MOUNT_T_SYMLINKS = 0x10;
 
 export interface ServiceMount {
   /** The name or the digest of an image of the service's store. */
@@ -47,9 +45,7 @@ function attach(client: VarlinkClient, order: ServiceMount, point: MountPoint): 
   const namespace = own === undefined ? {} : { userNamespaceFileDescriptor: own };
   const reply = client.call(mountInterface, 'Mount', { image: textOf(order.image), ...namespace });
   if (reply instanceof CallError) throw refusal(order, reply);
-  const flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS;
-  const result = native.moveMount(reply.mountFileDescriptor.fd, '', AT_FDCWD, point.target, flags);
-  must(result, `mount point ${printable(order.target)}`);
+  must(attachMount(reply.mountFileDescriptor.fd, point), `mount point ${printable(order.target)}`);
 }
 
 async function haveServed(client: VarlinkClient, order: ServiceMount, point: MountPoint): Promise<void> {

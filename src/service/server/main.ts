@@ -87,7 +87,7 @@ class Server {
       this.mounts.add({
         ...{ fd, overlay, options: DRIVER_DEFAULTS, mayPassThrough: this.mayPassThrough },
         lasting: { ledger: new BackingLedger(ledger), earlier },
-        onReady: ({ connection: { minor, flags } }) =>
+        onReady: ({ minor, flags }) =>
           this.report({ kind: 'ready', id, digest, connection: { minor, flags: [...flags] } }),
         onEnd: how => {
           release();

@@ -10,8 +10,6 @@ import { native } from '../../sys/native.ts';
 /** Comes first. Descriptors: the directories of objects. */
 export interface Begin {
   readonly kind: 'begin';
-  /** The paths of these directories, for messages. */
-  readonly objects: readonly string[];
   /** Whether files may be registered for passthrough. */
   readonly mayPassThrough: boolean;
 }

@@ -1,5 +1,4 @@
 /** The layers of all mounts of a process: images are read once, and directories of objects opened once. */
-import { fstatSync } from 'node:fs';
 import { readImageFile } from '../../erofs/image.ts';
 import { LayerContext } from '../../layers/context.ts';
 import { DirLayer } from '../../layers/dir.ts';
@@ -9,9 +8,10 @@ import { IMAGE_DEFAULTS, settleRules } from '../../overlay/options/rules.ts';
 import { Overlay } from '../../overlay/overlay.ts';
 import { step } from '../../overlay/step.ts';
 import { EINVAL, ErrnoError } from '../../sys/errno.ts';
-import { algorithmOfHex, parametersOf } from '../../verity/algorithms.ts';
-import { measureBytes } from '../../verity/digest.ts';
+import { algorithmOfHex } from '../../verity/algorithms.ts';
+import { measureHex } from '../../verity/digest.ts';
 import { VerityError } from '../../verity/error.ts';
+import { versionOf } from '../file-version.ts';
 
 /** An image in memory, which several mounts may use. */
 interface SharedImage {
@@ -44,7 +44,7 @@ export class SharedLayers {
     own: readonly number[],
     { image: shown, digest, verity }: { image: string; digest?: string | undefined; verity: 'off' | 'on' | 'require' },
   ): { readonly overlay: Overlay; readonly digest: string; readonly release: () => void } {
-    const key = keyOf(fd);
+    const key = versionOf(fd);
     const image = this.images.get(key) ?? read(fd, shown, key);
     const found = digestOf(image, digest, shown);
     const layer = new ErofsLayer(shown, image.bytes, fd);
@@ -65,20 +65,14 @@ export class SharedLayers {
 
 function read(fd: number, shown: string, key: string): SharedImage {
   const image = { bytes: readImageFile(fd, shown), digests: new Map<string, string>(), users: 0 };
-  if (keyOf(fd) === key) return image;
+  if (versionOf(fd) === key) return image;
   throw new ErrnoError(EINVAL, `${shown}: was changed while it was read`);
-}
-
-/** Identifies the contents of an open file, as far as its filesystem notes changes. */
-function keyOf(fd: number): string {
-  const { dev, ino, size, mtimeNs, ctimeNs } = fstatSync(fd, { bigint: true });
-  return [dev, ino, size, mtimeNs, ctimeNs].join(':');
 }
 
 function digestOf({ bytes, digests }: SharedImage, wanted: string | undefined, shown: string): string {
   const algorithm = wanted === undefined ? 'sha256' : algorithmOfHex(wanted);
   if (algorithm === undefined) throw new ErrnoError(EINVAL, `${shown}: ${wanted} is not an fs-verity digest`);
-  const found = digests.get(algorithm) ?? Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
+  const found = digests.get(algorithm) ?? measureHex(bytes, algorithm);
   digests.set(algorithm, found);
   if (wanted === undefined || wanted === found) return found;
   throw new VerityError('EWRONGVERITY', `${shown}: the digest of the image is ${found}, not ${wanted}`);

@@ -44,7 +44,7 @@ function placed(rule: string, use: (t: Test, place: Place) => Promise<void>): vo
       const lines: string[] = [];
       const log = (line: string): void => void lines.push(line);
       const objects = openOrThrow(join(home, 'objects'), O_PATH);
-      const begin = { kind: 'begin', objects: ['objects'], mayPassThrough: true } as const;
+      const begin = { kind: 'begin', mayPassThrough: true } as const;
       const domain = { name: 'test', uid: 0, gid: 0, staysWarm: false, begin, objects: [objects] };
       const group = new ServerGroup(readiness, domain, log);
       const mounts = new Mounts(log);
@@ -55,7 +55,7 @@ function placed(rule: string, use: (t: Test, place: Place) => Promise<void>): vo
         writeFileSync(join(home, name, 'tree', 'file'), contents);
         const made = join(home, name, 'image');
         execFileSync(launcher, ['mkfs', `--digest-store=${home}/objects`, join(home, name, 'tree'), made]);
-        const own = { digest: undefined, verity: 'require', objects: [], group } as const;
+        const own = { digest: undefined, verity: 'require', group } as const;
         return { fd: openOrThrow(made), shown: name, ...own };
       };
       const mount: Place['mount'] = async (of, name, uid = 0) => {
