@@ -15,6 +15,11 @@ export interface RegistryFlags {
   readonly tlsVerify?: ByteString;
 }
 
+/** OCI images that have their seals beside them, and the help of `--platform` for these. */
+export const SEALED_IN_PLACE = /^(?:oci|docker):/;
+export const SEALED_PLATFORM =
+  'with oci: and docker: which image of several, OS/ARCH[/VARIANT] (default: this machine)';
+
 const AUTHFILE =
   'the only file with credentials for registries, as of podman login (default: where podman and docker have it)';
 const TLS_VERIFY = 'false: take any certificate of a registry, and plain HTTP where it has no HTTPS';

@@ -10,12 +10,12 @@
  *
  * The unmount is left to the watcher, another process. If the kernel lacks one part, the others still apply.
  */
-import { statSync } from 'node:fs';
 import type { LayerSpec } from '../overlay/options/lowerdir.ts';
 import type { StackOptions } from '../overlay/options/rules.ts';
-import { type ByteString, bufferOf, byteStringFromText } from '../sys/bytes.ts';
+import { type ByteString, byteStringFromText } from '../sys/bytes.ts';
 import { ESRCH } from '../sys/errno.ts';
 import { moduleDirectories, native } from '../sys/native.ts';
+import { leadsToDirectory } from '../sys/real-path.ts';
 import { knowsHandles, landlockVersion, Ruleset } from '../sys/security/landlock.ts';
 import {
   boundCapabilities,
@@ -87,7 +87,7 @@ export class Limits {
     const { upper } = stack;
     const writing = upper ? Object.values(WRITING_CAPABILITIES) : [];
     this.held = [CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, ...writing].filter(hasCapability);
-    this.directories = stack.layers.filter(({ path }) => isDirectory(path));
+    this.directories = stack.layers.filter(({ path }) => leadsToDirectory(path));
     const byHandle = opensHandles(stack) && this.held.includes(CAP_DAC_READ_SEARCH);
     this.reading = !opensOthers && (!byHandle || knowsHandles());
     const others = ['/proc', ...moduleDirectories(hashPackages)].map(byteStringFromText);
@@ -157,9 +157,6 @@ function refusedCalls(stack: StackOptions): Refused {
   const others: string[] = [...allowed, ...missing, ...unless.map(({ call }) => call)];
   return { calls: (Object.keys(systemCalls) as SystemCall[]).filter(name => !others.includes(name)), missing, unless };
 }
-
-const isDirectory = (path: ByteString): boolean =>
-  statSync(bufferOf(path), { throwIfNoEntry: false })?.isDirectory() === true;
 
 /** Since this version, a file can be renamed from one directory to another. */
 const VERSION_OF_RENAMES = 2;

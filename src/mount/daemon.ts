@@ -61,16 +61,16 @@ export async function serveMount(
   const mount = await LiveMount.make(order, server, watcher, state, handover);
   const { protection, confinement } = mount.safety;
   process.on('SIGUSR1', () => logNumbers(mount, log));
+  const startedAt = resumed?.record.startedAt ?? Date.now();
   const shown = printable(mount.seen?.path ?? order.mountpoint.shown);
   if (mount.seen) {
     const { transport } = plan.driver;
-    const startedAt = resumed?.record.startedAt ?? Date.now();
-    const place = { ...placeOf(mount.seen), startedAt };
-    state.write({ ...place, ...layers, transport, protection, confinement, finding: finding ?? null });
+    const place = placeOf(mount.seen);
+    state.write({ ...place, startedAt, ...layers, transport, protection, confinement, finding: finding ?? null });
     if (!resumed) await watcher.look();
   }
   requests.attend(mount);
-  if (handover) leaveTo(watcher, handover, mount, { order, layers, overlay: server.overlay });
+  if (handover) leaveTo(watcher, handover, mount, { order, layers, startedAt, overlay: server.overlay });
   prepareV8();
   ready({ safety: `${protectionText(protection)}; ${confinementText(confinement)}`, finding });
   notifySupervisor('READY=1', `MAINPID=${process.pid}`, `STATUS=${shown} is mounted`);

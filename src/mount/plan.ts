@@ -15,12 +15,12 @@ import {
 } from '../overlay/options/rules.ts';
 import { type Option, splitOptions } from '../overlay/options/split.ts';
 import { type OptionWords, stackOptionWords } from '../overlay/options/table.ts';
-import { isDirectory } from '../policy/directories.ts';
 import { readPolicy } from '../policy/file.ts';
 import { type SealChoice, verifyImage } from '../seal/image.ts';
 import type { Voucher } from '../seal/verify.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
+import { leadsToDirectory } from '../sys/real-path.ts';
 import { type Choices, defaultChoices, isComment, mountOptions, unescaped } from './options.ts';
 
 /** The help text of each option, by name, in the order of the tables. */
@@ -253,7 +253,7 @@ async function allowedStack(
   seal: SealChoice | undefined,
   file: ByteString | undefined,
 ): Promise<StackOptions> {
-  if (file === undefined && stack.layers.every(({ path }) => isDirectory(path))) return stack;
+  if (file === undefined && stack.layers.every(({ path }) => leadsToDirectory(path))) return stack;
   const policy = await readPolicy(file);
   if (policy === undefined) return stack;
   const { decide, enforceAll } = await import('../policy/stack.ts');

@@ -3,7 +3,7 @@ import { type StageOptions, stageTree } from '../composefs/stage.ts';
 import { writeStaged } from '../composefs/write.ts';
 import type { ByteString } from '../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../sys/errno.ts';
-import { measureBytes, parametersOf } from '../verity/digest.ts';
+import { measureHex } from '../verity/digest.ts';
 import { type ImageLayer, type OpenImage, readLayer } from './image.ts';
 import { finishTree, type Purpose } from './merge/finish.ts';
 import { Merge, type MergeCounts } from './merge/layer.ts';
@@ -147,8 +147,7 @@ interface Output {
   readonly purpose: Purpose;
 }
 
-const hexDigest = (bytes: Uint8Array, { algorithm }: Repository): string =>
-  Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
+const hexDigest = (bytes: Uint8Array, { algorithm }: Repository): string => measureHex(bytes, algorithm);
 
 /** Applies all layers, and calls `endLayer` after each. @returns what the repository has of each, and of how many layers it had that before */
 async function applyLayers(

@@ -10,8 +10,8 @@ import { UpperLayer } from '../layers/upper.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
 import { EINVAL, ELOOP, ErrnoError, systemError } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
-import { algorithmOfHex, digestFromText, parametersOf } from '../verity/algorithms.ts';
-import { measureBytes } from '../verity/digest.ts';
+import { algorithmOfHex, digestFromText } from '../verity/algorithms.ts';
+import { measureHex } from '../verity/digest.ts';
 import { VerityError } from '../verity/error.ts';
 import { DEFAULT_MEMORY, type Memory } from './cache.ts';
 import { readIndex } from './hard-links/read-index.ts';
@@ -147,7 +147,7 @@ function openImageLayer(path: ByteString, digest: string | undefined): Layer {
   if (algorithm === undefined)
     throw new ErrnoError(EINVAL, `layer ${printable(path)}: ${printable(digest)} is not an fs-verity digest`);
   return openErofsLayer(path, bytes => {
-    const found = Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
+    const found = measureHex(bytes, algorithm);
     if (found === wanted) return;
     throw new VerityError(
       'EWRONGVERITY',

@@ -4,8 +4,8 @@ import type { StackOptions } from '../overlay/options/rules.ts';
 import { type SealChoice, verifyImage } from '../seal/image.ts';
 import { type ByteString, printable } from '../sys/bytes.ts';
 import { EACCES, ErrnoError } from '../sys/errno.ts';
+import { leadsToDirectory } from '../sys/real-path.ts';
 import { enforce, judge, type Rule, ruleFor, type Verdict, type Verify } from './decide.ts';
-import { isDirectory } from './directories.ts';
 import type { Policy } from './file.ts';
 import { type Place, placeInStore, placeOfFile } from './scopes.ts';
 
@@ -25,7 +25,7 @@ export async function decide(
 ): Promise<Decision[]> {
   const decisions: Decision[] = [];
   for (const [position, { path }] of stack.layers.entries()) {
-    if (isDirectory(path)) continue;
+    if (leadsToDirectory(path)) continue;
     const { stored } = stack;
     const isStored = position === 0 && stored !== undefined;
     const place = isStored ? placeInStore(stored.store, stored.name) : placeOfFile(path);

@@ -12,7 +12,7 @@
 import { putU64 } from '../sys/bytes.ts';
 import { EINVAL, EIO, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
-import { ALGORITHMS, DEFAULTS, type Parameters } from './algorithms.ts';
+import { ALGORITHMS, type Algorithm, DEFAULTS, type Parameters, parametersOf } from './algorithms.ts';
 import { type BlockHasher, blockHasher } from './hash.ts';
 
 export { ALGORITHMS, type Algorithm, algorithmOfHex, DEFAULTS, type Parameters, parametersOf } from './algorithms.ts';
@@ -44,6 +44,10 @@ export function measureBytes(bytes: Uint8Array, parameters: Parameters = DEFAULT
   measurement.update(bytes);
   return measurement.digest();
 }
+
+/** The same with the usual parameters of an algorithm, in hexadecimal. */
+export const measureHex = (bytes: Uint8Array, algorithm: Algorithm = 'sha256'): string =>
+  Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
 
 /**
  * The digest of the first `sizeBytes` bytes of a source, which is read once from start to end.

@@ -14,7 +14,7 @@ import { print } from '../../terminal/output.ts';
 import { Output } from '../../terminal/output-file.ts';
 import { showProgress } from '../../terminal/progress.ts';
 import { reporting } from '../../terminal/report.ts';
-import { measureBytes } from '../../verity/digest.ts';
+import { measureHex } from '../../verity/digest.ts';
 import { collect, newCommand, parse } from '../command.ts';
 
 const FAILED = 1;
@@ -68,7 +68,7 @@ async function commit(source: ByteString, image: ByteString, flags: CommitFlags)
     const root = await cleaningUp(abandon, async () => (diff ? readUpper : readMerged)(overlay, options));
     const bytes = writeStaged(stageTree(root, diff ? { asLayer: true } : { minVersion: 0, maxVersion: 1 }));
     await output.write(bytes);
-    if (printDigest) print(`${Buffer.from(measureBytes(bytes)).toString('hex')}\n`);
+    if (printDigest) print(`${measureHex(bytes)}\n`);
   } finally {
     endStore(store);
     bar.stop();

@@ -9,7 +9,7 @@ import { deviceNumbers, fileType, octal, secondsText } from '../../terminal/attr
 import { listDocumentLines, valueLines } from '../../terminal/json-lines.ts';
 import { printLines } from '../../terminal/output.ts';
 import { reporting } from '../../terminal/report.ts';
-import { type Algorithm, algorithmOfHex, measureBytes, parametersOf } from '../../verity/digest.ts';
+import { type Algorithm, algorithmOfHex, measureHex } from '../../verity/digest.ts';
 import { collect, newCommand, parse } from '../command.ts';
 
 /** Exit statuses, as of cmp(1) and diff(1). */
@@ -174,7 +174,6 @@ function* compareData(place: Place, a: TreeInode, b: TreeInode): Generator<Diffe
 /** The digest of a file's data, or the name of the errno that reading it gave; undefined if neither is known. */
 function dataOf({ mode, sizeBytes, content, digest }: TreeInode, algorithm: Algorithm): string | undefined {
   if (!isRegular(mode)) return undefined;
-  if (content !== undefined || sizeBytes === 0)
-    return Buffer.from(measureBytes(bufferOf(content ?? ''), parametersOf(algorithm))).toString('hex');
+  if (content !== undefined || sizeBytes === 0) return measureHex(bufferOf(content ?? ''), algorithm);
   return digest;
 }

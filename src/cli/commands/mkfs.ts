@@ -18,7 +18,7 @@ import { print } from '../../terminal/output.ts';
 import { Output } from '../../terminal/output-file.ts';
 import { showBytes, showProgress } from '../../terminal/progress.ts';
 import { complain, naming, reporting } from '../../terminal/report.ts';
-import { type Algorithm, measureBytes, parametersOf } from '../../verity/digest.ts';
+import { type Algorithm, measureHex } from '../../verity/digest.ts';
 import { ALGORITHM_NAMES, newCommand, oneOf, parse, spelledOut, threadsOf } from '../command.ts';
 
 const FAILED = 1;
@@ -95,12 +95,9 @@ async function build(source: ByteString, image: ByteString | undefined, flags: M
   const bytes = writeStaged(inodes);
   await output?.write(bytes);
   if (flags.printDigest || flags.printDigestOnly)
-    print(`${hexDigest(bytes, flags.algorithm as Algorithm | undefined)}\n`);
+    print(`${measureHex(bytes, flags.algorithm as Algorithm | undefined)}\n`);
   return 0;
 }
-
-const hexDigest = (bytes: Uint8Array, algorithm: Algorithm = 'sha256'): string =>
-  Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
 
 function checkFlags(flags: MkfsFlags, image: ByteString | undefined): void {
   const { printDigestOnly, external, digests, fromFile, digestStore, redirects, algorithm } = flags;

@@ -7,7 +7,7 @@ import { O_DIRECTORY, O_PATH, openIn } from '../../sys/beneath.ts';
 import { type ByteString, bufferOf, printable } from '../../sys/bytes.ts';
 import { must } from '../../sys/errno.ts';
 import { AT_FDCWD } from '../../sys/statx.ts';
-import { measureBytes } from '../../verity/digest.ts';
+import { measureHex } from '../../verity/digest.ts';
 
 /**
  * Opens a layer: an image with its lock, as `holdImage` does, or a directory by O_PATH. @returns the descriptor
@@ -20,5 +20,5 @@ export function holdLayer(path: ByteString): number {
 
 /** The fs-verity digest, by SHA-256, of the bytes of the top layer; undefined if it is no image. */
 export function digestOfTop({ layers: [top] }: Overlay): string | undefined {
-  return top instanceof ErofsLayer ? Buffer.from(measureBytes(top.image.bytes)).toString('hex') : undefined;
+  return top instanceof ErofsLayer ? measureHex(top.image.bytes) : undefined;
 }

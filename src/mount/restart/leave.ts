@@ -33,16 +33,20 @@ export function leaveTo(
   watcher: Watcher,
   handover: Handover,
   { seen: mount, left }: Pick<LiveMount, 'seen' | 'left'>,
-  { order, layers, overlay }: { order: MountOrder; layers: MountRecord['layers']; overlay: Overlay },
+  {
+    order,
+    layers,
+    startedAt,
+    overlay,
+  }: Pick<MountRecord, 'layers' | 'startedAt'> & { order: MountOrder; overlay: Overlay },
 ): void {
   const { plan, resumed } = order;
   if (left === undefined) return;
   const { connection, holdsMerged } = left;
   handover.leave({
     plan: resumed?.record.plan ?? plan,
-    ...{ layers, digest: digestOfTop(overlay), holdsMerged, mount },
+    ...{ layers, digest: resumed?.record.digest ?? digestOfTop(overlay), holdsMerged, mount, startedAt },
     connection: { minor: connection.minor, flags: [...connection.flags] },
-    startedAt: resumed?.record.startedAt ?? Date.now(),
   });
   watcher.restart(resumed?.deaths ?? 0, process.execPath, program);
 }

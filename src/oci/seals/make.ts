@@ -1,8 +1,8 @@
 /** Makes the seal of an image: signatures of its manifest, its configuration and its composefs image. */
 import * as v from 'valibot';
 import { EINVAL, ErrnoError } from '../../sys/errno.ts';
-import { type Algorithm, algorithmOfHex, parametersOf } from '../../verity/algorithms.ts';
-import { measureBytes } from '../../verity/digest.ts';
+import { type Algorithm, algorithmOfHex } from '../../verity/algorithms.ts';
+import { measureHex } from '../../verity/digest.ts';
 import { sha256Of } from '../blobs.ts';
 import { type Descriptor, parse } from '../documents.ts';
 import type { OpenImage } from '../image.ts';
@@ -45,8 +45,7 @@ function manifestOf({ manifest: digest, manifestBytes: bytes, source }: OpenImag
 
 /** The fs-verity digests of an image's documents, in hex. */
 export function digestsOf(image: OpenImage, algorithm: Algorithm): { manifest: string; config: string } {
-  const measure = (bytes: Uint8Array): string =>
-    Buffer.from(measureBytes(bytes, parametersOf(algorithm))).toString('hex');
+  const measure = (bytes: Uint8Array): string => measureHex(bytes, algorithm);
   return { manifest: measure(manifestOf(image).bytes), config: measure(image.configBytes) };
 }
 

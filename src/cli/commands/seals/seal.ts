@@ -24,7 +24,14 @@ import { Output } from '../../../terminal/output-file.ts';
 import { complain, reporting } from '../../../terminal/report.ts';
 import { type Algorithm, algorithmOfHex } from '../../../verity/algorithms.ts';
 import { ALGORITHM_NAMES, checkChoice, newCommand, oneOf, parse } from '../../command.ts';
-import { checkRegistryFlags, openInRegistry, type RegistryFlags, withRegistryOptions } from '../../source-image.ts';
+import {
+  checkRegistryFlags,
+  openInRegistry,
+  type RegistryFlags,
+  SEALED_IN_PLACE,
+  SEALED_PLATFORM,
+  withRegistryOptions,
+} from '../../source-image.ts';
 import { layerProgress } from '../../store.ts';
 
 const FAILED = 1;
@@ -52,11 +59,10 @@ const withoutRegistryOptions = (): Command =>
     .option('--cert <path>', 'the certificate of the key, PEM')
     .option('-o, --output <path>', 'the signature to write, `-` for stdout')
     .option('--store <path>', 'with oci: and docker: the repository in which the image is made, as of `lowerdata pull`')
-    .option('--platform <name>', PLATFORM)
+    .option('--platform <name>', SEALED_PLATFORM)
     .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
     .option('--inline', 'with oci: put the signatures into the manifest itself, which changes its digest');
 
-const PLATFORM = 'with oci: and docker: which image of several, OS/ARCH[/VARIANT] (default: this machine)';
 const ALGORITHM = 'by which an image is digested: sha256 (default) or sha512; a repository that is there has its own';
 const HELP = `
 With oci: and docker: the digests of the manifest, the configuration and the composefs image are signed. The signatures are put
@@ -85,8 +91,6 @@ async function seal(image: ByteString, flags: SealFlags): Promise<number> {
     ? sealInPlace(image, flags, () => signerOf(key, cert))
     : sealFile(image, flags, () => signerOf(key, cert));
 }
-/** OCI images that have their seals beside them. */
-const SEALED_IN_PLACE = /^(?:oci|docker):/;
 
 async function sealFile(
   image: ByteString,

@@ -13,7 +13,14 @@ import { EINVAL, ErrnoError } from '../../../sys/errno.ts';
 import { printLines } from '../../../terminal/output.ts';
 import { MOUNT_FAILED, reporting, WRONG_CALL } from '../../../terminal/report.ts';
 import { newCommand, parse } from '../../command.ts';
-import { checkRegistryFlags, openImage, type RegistryFlags, withRegistryOptions } from '../../source-image.ts';
+import {
+  checkRegistryFlags,
+  openImage,
+  type RegistryFlags,
+  SEALED_IN_PLACE,
+  SEALED_PLATFORM,
+  withRegistryOptions,
+} from '../../source-image.ts';
 
 interface VerifyFlags extends RegistryFlags {
   readonly signature?: ByteString;
@@ -31,10 +38,9 @@ const withoutRegistryOptions = (): Command =>
     .argument('<image>', 'an image, an OCI image in a layout or a registry, or with --store the name of an image')
     .option('--signature <path>', 'the detached signature, as of `lowerdata seal` or fsverity-sign(1)')
     .option('--store <path>', 'the repository that has the image and its seals, as of `lowerdata pull`')
-    .option('--platform <name>', PLATFORM)
+    .option('--platform <name>', SEALED_PLATFORM)
     .option('--keys <list>', 'the directories of keys that count, DIR[:DIR]...');
 
-const PLATFORM = 'with oci: and docker: which image of several, OS/ARCH[/VARIANT] (default: this machine)';
 const HELP = `
 With oci: and docker: the seal has to be right for the manifest and the configuration, too. The digest that is printed is the one that
 \`lowerdata pull --expect\` has to come to.
@@ -74,7 +80,7 @@ function verifierOf(image: ByteString, flags: VerifyFlags): () => Voucher | Prom
     return () => verifyInStore(store, image, directories);
   }
   checkRegistryFlags(flags);
-  const hasSeal = /^(?:oci|docker):/.test(image);
+  const hasSeal = SEALED_IN_PLACE.test(image);
   if (hasSeal && signature !== undefined)
     throw new ErrnoError(
       EINVAL,
