@@ -12,6 +12,8 @@ import { LayeredTree, type Whiteouts } from './merge/tree.ts';
 import type { Repository } from './repository.ts';
 import { checkNamed } from './seals/named.ts';
 import { type PulledSeals, pullSeals } from './seals/pulled.ts';
+import { labelTree } from './selinux/labels.ts';
+import { readPolicy } from './selinux/policy.ts';
 import type { ImageSource } from './source.ts';
 import { BOOT_IMAGE, IMAGE, layerStream, manifestStream } from './streams/names.ts';
 import { recordImage } from './streams/record-image.ts';
@@ -87,18 +89,19 @@ async function pullInto(streams: Streams, image: OpenImage, options: PullOptions
   const { repository } = streams;
   const { expected, name, bootable = false, xattrs = 'capability' } = options;
   const merge = new Merge(new LayeredTree(options.whiteouts), repository.objects, KEPT[xattrs]);
-  const output = { repository, staging: { minVersion: repository.imageVersion }, purpose: { bootable } };
-  const images = options.layers ? beginLayers(image, merge) : undefined;
+  const { layers: isLayered = false } = options;
+  const output = { repository, staging: { minVersion: repository.imageVersion }, purpose: { bootable }, isLayered };
+  const images = isLayered ? beginLayers(image, merge) : undefined;
   const { layers, knownLayers } = await applyLayers(streams, merge, image, options, () =>
     images?.push(addLayer(merge, output)),
   );
   repository.objects.finish();
-  const faults = finishTree(merge.tree, output.purpose);
+  const faults = await finish(merge.tree, output, streams);
   const bytes = writeStaged(stageTree(merge.tree.root, output.staging));
   const digest = hexDigest(bytes, repository);
   if (expected !== undefined && digest !== expected)
     throw new ErrnoError(EINVAL, `the image has the digest ${digest}, but ${expected} is expected`);
-  const other = otherDigest(merge, digest, output);
+  const other = await otherDigest(merge, digest, output, streams);
   const digests = images?.map(each => each.digest) ?? [];
   const made = { digest, isBootable: bootable, layers: digests };
   if (options.seals && expected === undefined && xattrs === 'capability')
@@ -145,6 +148,21 @@ interface Output {
   readonly repository: Repository;
   readonly staging: StageOptions;
   readonly purpose: Purpose;
+  /** Whether each layer becomes an image, too. */
+  readonly isLayered: boolean;
+}
+
+/** Finishes a tree, and labels it. @returns why its image has no canonical digest. Throws ErrnoError. */
+async function finish(tree: LayeredTree, { purpose, isLayered }: Output, streams: Streams): Promise<string[]> {
+  const faults = finishTree(tree, purpose);
+  const policy = purpose.bootable ? await readPolicy(tree.root, streams) : undefined;
+  if (policy && isLayered)
+    throw new ErrnoError(
+      EINVAL,
+      'images of layers cannot have the labels of SELinux that an image to boot from has: the policy is of all layers together',
+    );
+  if (policy) await labelTree(tree.root, policy);
+  return faults;
 }
 
 const hexDigest = (bytes: Uint8Array, { algorithm }: Repository): string => measureHex(bytes, algorithm);
@@ -229,11 +247,16 @@ function otherBy({ whiteouts }: PullOptions, other: Pulled['other']): { digest: 
 }
 
 /** What the other rule for whiteouts makes, unless that is the same. */
-function otherDigest({ other, otherFault }: Merge, digest: string, output: Output): Pulled['other'] {
+async function otherDigest(
+  { other, otherFault }: Merge,
+  digest: string,
+  output: Output,
+  streams: Streams,
+): Promise<Pulled['other']> {
   if (otherFault !== undefined) return { fault: otherFault };
   if (other === undefined) return undefined;
   try {
-    finishTree(other, output.purpose);
+    await finish(other, output, streams);
   } catch (error) {
     if (error instanceof ErrnoError) return { fault: error.message };
     throw error;

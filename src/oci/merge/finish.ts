@@ -13,7 +13,10 @@ const ROOT_MODE = S_IFDIR | 0o755;
 
 /** What an image of the tree is for. */
 export interface Purpose {
-  /** Whether a machine boots from it: what /boot and /sysroot have is for the boot loader, and not for the running system. */
+  /**
+   * Whether a machine boots from it: what /boot and /sysroot have is for the boot loader, and not for the running system; and labels of
+   * SELinux are set by the policy in the tree (oci/selinux).
+   */
   readonly bootable: boolean;
 }
 const BOOT: readonly ByteString[] = ['boot', 'sysroot'];
@@ -52,20 +55,11 @@ export function finishRoot(root: TreeInode, merged: TreeInode, { bootable }: Pur
 const putEmpty = ({ entries }: TreeInode, name: ByteString, inode: TreeInode): void =>
   void entries.set(name, { inode: { ...inode, entries: new Map() }, link: false });
 
-/**
- * Refuses what composefs-rs refuses, and a tree whose files need labels of SELinux: composefs-rs gives each the label that the policy in
- * the image has for its path, and an image without them does not boot where the policy is enforced.
- */
+/** Refuses what composefs-rs refuses. */
 function checkBootable(root: TreeInode): void {
   for (const name of BOOT)
     if (!directoryIn(root, name))
       throw new ErrnoError(EINVAL, `the image is not bootable: it has no directory /${name}`);
-  const etc = directoryIn(root, 'etc');
-  if (etc && directoryIn(etc, 'selinux')?.entries.has('config'))
-    throw new ErrnoError(
-      EINVAL,
-      'the image has a policy of SELinux (/etc/selinux/config), whose labels a bootable image needs; lowerdata cannot set them',
-    );
 }
 
 function directoryIn({ entries }: TreeInode, name: ByteString): TreeInode | undefined {

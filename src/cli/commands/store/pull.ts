@@ -81,7 +81,8 @@ export function define(): Command {
 const WHITEOUTS_HELP =
   'what a whiteout hides: spec (default), what lower layers have; composefs-rs, what its own layer has before it, too';
 const LAYERS = 'make an image of each layer, too, which overlayfs stacks: LAYER2:LAYER1::OBJECTS';
-const BOOTABLE = 'make an image to boot from: /boot and /sysroot are empty, and there is no policy of SELinux';
+const BOOTABLE =
+  'make an image to boot from: /boot and /sysroot are empty, and files have the labels of its SELinux policy';
 const XATTRS = 'which xattrs are kept: capability (default), security.capability alone; user, those of users, too';
 const ALGORITHM = 'sha256 or sha512, for a new repository (default: sha256)';
 const HELP = `
