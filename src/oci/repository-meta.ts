@@ -1,6 +1,6 @@
 /** The file meta.json of a repository. Source: composefs-rs, crates/composefs/src/repository.rs, RepoMetadata. */
 import * as v from 'valibot';
-import { openIn } from '../sys/beneath.ts';
+import { O_PATH, openIn, readSmallFile } from '../sys/beneath.ts';
 import { EINVAL, ENOENT, EOPNOTSUPP, ErrnoError, must } from '../sys/errno.ts';
 import { native } from '../sys/native.ts';
 import type { Algorithm } from '../verity/digest.ts';
@@ -50,15 +50,13 @@ export const newMeta = (algorithm: Algorithm): string =>
  */
 export function metaIn(repository: number, shown: string): RepositoryMeta | undefined {
   const what = `${shown}/${META}`;
-  const fd = openIn(repository, META, 0, 0);
-  if (fd === -ENOENT) return undefined;
-  must(fd, what);
+  const found = openIn(repository, META, O_PATH, 0);
+  if (found === -ENOENT) return undefined;
+  must(found, what);
   try {
-    const bytes = new Uint8Array(META_BYTES_MAX);
-    const count = must(native.pread(fd, bytes, 0, bytes.length, 0), what);
-    return readMeta(bytes.subarray(0, count), what);
+    return readMeta(readSmallFile(found, META_BYTES_MAX, what), what);
   } finally {
-    native.close(fd);
+    native.close(found);
   }
 }
 

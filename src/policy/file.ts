@@ -1,10 +1,9 @@
 /** Where the policy for images is. */
-import { closeSync, fstatSync, lstatSync } from 'node:fs';
+import { closeSync, lstatSync } from 'node:fs';
 import { whyOthersCanChange } from '../seal/owners.ts';
-import { O_PATH, openForReading, openIn } from '../sys/beneath.ts';
+import { O_PATH, openIn, readSmallFile } from '../sys/beneath.ts';
 import { type ByteString, bufferOf, printable } from '../sys/bytes.ts';
-import { EACCES, EFBIG, EINVAL, ENOENT, ErrnoError, must } from '../sys/errno.ts';
-import { native } from '../sys/native.ts';
+import { EACCES, ENOENT, ErrnoError, must } from '../sys/errno.ts';
 import { realPath } from '../sys/real-path.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
 import type { PolicyRules } from './grammar.ts';
@@ -47,16 +46,8 @@ export async function readPolicy(file?: ByteString): Promise<Policy | undefined>
 const isThere = (path: ByteString): boolean => lstatSync(bufferOf(path), { throwIfNoEntry: false }) !== undefined;
 
 function contentOf(found: number, path: ByteString, what: string): Uint8Array {
-  if (!fstatSync(found).isFile()) throw new ErrnoError(EINVAL, `${what}: not a regular file`);
+  const bytes = readSmallFile(found, POLICY_BYTES_MAX, what);
   const reason = whyOthersCanChange(path.startsWith('/') ? path : `${realPath('.')}/${path}`);
   if (reason !== undefined) throw new ErrnoError(EACCES, `${what} does not count: ${reason}`);
-  const fd = must(openForReading(found), what);
-  try {
-    const bytes = new Uint8Array(POLICY_BYTES_MAX + 1);
-    const count = must(native.pread(fd, bytes, 0, bytes.length, 0), what);
-    if (count > POLICY_BYTES_MAX) throw new ErrnoError(EFBIG, `${what}: more than ${POLICY_BYTES_MAX} bytes`);
-    return bytes.subarray(0, count);
-  } finally {
-    closeSync(fd);
-  }
+  return bytes;
 }

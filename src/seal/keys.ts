@@ -3,10 +3,9 @@
  * to /dev/null there revokes it.
  */
 import { closeSync, fstatSync } from 'node:fs';
-import { namesIn, O_DIRECTORY, O_PATH, openForReading, openIn } from '../sys/beneath.ts';
+import { namesIn, O_DIRECTORY, O_PATH, openIn, readFound } from '../sys/beneath.ts';
 import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
 import { EACCES, EFBIG, ENOENT, ErrnoError, errnoText, must } from '../sys/errno.ts';
-import { native } from '../sys/native.ts';
 import { realPath } from '../sys/real-path.ts';
 import { AT_FDCWD } from '../sys/statx.ts';
 import { type Key, readKey } from './key.ts';
@@ -75,21 +74,10 @@ function keyIn(directory: number, name: ByteString, path: ByteString): Key | str
     if (!stats.isFile()) return 'is not a regular file';
     const reason = whyOthersCanChange(path);
     if (reason !== undefined) return `does not count: ${reason}`;
-    return readOpen(found);
+    const bytes = readFound(found, KEY_BYTES_MAX);
+    if (typeof bytes === 'number') return `cannot be read: ${errnoText(bytes)}`;
+    return bytes.length > KEY_BYTES_MAX ? `has more than ${KEY_BYTES_MAX} bytes` : readKey(byteStringOf(bytes));
   } finally {
     closeSync(found);
-  }
-}
-
-function readOpen(found: number): Key | string {
-  const fd = openForReading(found);
-  if (fd < 0) return `cannot be read: ${errnoText(fd)}`;
-  try {
-    const bytes = new Uint8Array(KEY_BYTES_MAX + 1);
-    const count = native.pread(fd, bytes, 0, bytes.length, 0);
-    if (count < 0) return `cannot be read: ${errnoText(count)}`;
-    return count > KEY_BYTES_MAX ? `has more than ${KEY_BYTES_MAX} bytes` : readKey(byteStringOf(bytes, 0, count));
-  } finally {
-    closeSync(fd);
   }
 }

@@ -1,9 +1,11 @@
 /** Opens objects below a directory by its descriptor, so that renames and symlinks cannot lead elsewhere. */
 import { type ByteString, byteStringOf } from './bytes.ts';
 import { openSparing } from './descriptors.ts';
+import { EFBIG, EINVAL, ErrnoError, errnoText, must } from './errno.ts';
 import { reopen } from './found.ts';
 import { native } from './native.ts';
-import { AT_FDCWD } from './statx.ts';
+import { isRegular } from './stat.ts';
+import { AT_FDCWD, statx, statxMode } from './statx.ts';
 
 // Source: linux/fcntl.h, linux/openat2.h
 export const O_NONBLOCK = 0o4000;
@@ -69,6 +71,28 @@ export const openParent = (directory: number): number =>
  * device can have effects.
  */
 export const openForReading = (found: number): number => openSparing(() => reopen(found, O_NONBLOCK));
+
+/**
+ * Reads the regular file of a findBeneath descriptor: at most `bytesMax` bytes and one more, by which a larger file is known. Or -errno.
+ */
+export function readFound(found: number, bytesMax: number): Uint8Array | number {
+  const fd = openForReading(found);
+  if (fd < 0) return fd;
+  const bytes = new Uint8Array(bytesMax + 1);
+  const count = native.pread(fd, bytes, 0, bytes.length, 0);
+  native.close(fd);
+  return count < 0 ? count : bytes.subarray(0, count);
+}
+
+/** Like `readFound`, for any descriptor. Throws ErrnoError with `what`: EINVAL for what is not a regular file, EFBIG for a larger one. */
+export function readSmallFile(found: number, bytesMax: number, what: string): Uint8Array {
+  must(statx(found, ''), what);
+  if (!isRegular(statxMode())) throw new ErrnoError(EINVAL, `${what}: not a regular file`);
+  const bytes = readFound(found, bytesMax);
+  if (typeof bytes === 'number') throw new ErrnoError(-bytes, `${what}: ${errnoText(bytes)}`);
+  if (bytes.length > bytesMax) throw new ErrnoError(EFBIG, `${what}: more than ${bytesMax} bytes`);
+  return bytes;
+}
 
 /** Opens the directory of a findBeneath descriptor to list it, or returns -errno. */
 export const openFoundDirectory = (found: number): number => openSparing(() => reopen(found, O_DIRECTORY));

@@ -16,14 +16,14 @@ const of = (name: string, type: string, linkname = ''): Buffer => member({ name,
 const label = (type: string): string => `system_u:object_r:${type}_t:s0`;
 
 /** Types as matchpathcon takes them. */
-const TYPES: Readonly<Record<number, string>> = {
-  [0o100000]: 'f',
-  [0o40000]: 'd',
-  [0o120000]: 'l',
-  [0o10000]: 'p',
-  [0o60000]: 'b',
-  [0o20000]: 'c',
-};
+const TYPES = new Map<number, string>([
+  [0o100000, 'f'],
+  [0o40000, 'd'],
+  [0o120000, 'l'],
+  [0o10000, 'p'],
+  [0o60000, 'b'],
+  [0o20000, 'c'],
+]);
 
 const FILES = 'etc/selinux/targeted/contexts/files';
 /** What Debian's policy has, cut down, and rules in which details count. It is longer than what an image has itself. */
@@ -154,7 +154,7 @@ t.test('the labels of libselinux', { skip: without('matchpathcon') }, async t =>
       const bytes = path.replace(/\\(x([0-9a-f]{2})|n)/g, (_, x, hex) =>
         String.fromCharCode(x === 'n' ? 10 : parseInt(hex, 16)),
       );
-      const type = TYPES[Number.parseInt(mode, 8) & 0o170000] as string;
+      const type = TYPES.get(Number.parseInt(mode, 8) & 0o170000) as string;
       if (bytes.includes('\xff')) continue; // an argument of Node.js is UTF-8
       const options = ['-N', '-n', '-m', type, '-f', contexts, Buffer.from(bytes, 'latin1').toString()];
       const want = execFileSync('matchpathcon', options, { encoding: 'utf8' }).trim();

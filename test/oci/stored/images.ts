@@ -1,4 +1,5 @@
 /** Which names lead to an image of a repository, and what is said of all others. */
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t from 'tap';
@@ -124,6 +125,8 @@ t.test('places that are no repository', t =>
     for (let i = 100; i < 125; i++) symlinkSync(`../${A}`, join(store, `images/refs/${i}`));
     t.match(await found(store, 'a'), /: 100, 101, .*, 119 and 5 more$/, 'many names');
     rmSync(join(store, 'meta.json'));
+    execFileSync('mkfifo', [join(store, 'meta.json')]);
+    t.equal(await found(store, 'a'), 'EINVAL S/meta.json: not a regular file', 'nobody waits for who writes to it');
     writeFileSync(join(home, 'file'), '');
     t.equal(await found(join(home, 'file'), 'a'), 'ENOTDIR S: Not a directory');
   }),
