@@ -22,7 +22,8 @@ export const SEALED_PLATFORM =
 
 const AUTHFILE =
   'the only file with credentials for registries, as of podman login (default: where podman and docker have it)';
-const TLS_VERIFY = 'false: take any certificate of a registry, and plain HTTP where it has no HTTPS';
+const TLS_VERIFY =
+  'false: take any certificate of a registry, and plain HTTP where it has no HTTPS (default: as registries.conf says)';
 const CERT_DIR = 'the only directory with certificates for the registry: *.crt, NAME.cert, NAME.key (default: certs.d)';
 const BOOLEANS: readonly string[] = ['true', 'false'];
 
@@ -57,5 +58,6 @@ export async function openInRegistry(
 ): Promise<RegistryImage> {
   const { openRegistryImage } = await import('../oci/registry/image.ts');
   const certDirectory = certDir === undefined ? undefined : bufferOf(certDir).toString('utf8');
-  return openRegistryImage(reference, platform, { authfile, certDirectory, verifies: tlsVerify !== 'false', writes });
+  const verifies = tlsVerify === undefined ? undefined : tlsVerify === 'true';
+  return openRegistryImage(reference, platform, { authfile, certDirectory, verifies, writes });
 }

@@ -108,6 +108,8 @@ const pull: Manual = {
     ['~/.docker/config.json', 'The same, of docker-login(1).'],
     ['/etc/containers/storage.conf', 'Where podman has its storage; see containers-storage.conf(5).'],
     ['/etc/containers/certs.d/HOST', 'Certificates for a registry; see containers-certs.d(5).'],
+    ['/etc/containers/registries.conf', 'Mirrors and other places of registries; see containers-registries.conf(5).'],
+    ['~/.config/containers/registries.conf', 'The same, in place of it.'],
     ['STORE/objects', 'The data of files, and images.'],
     [
       'STORE/images',
@@ -121,7 +123,7 @@ const pull: Manual = {
   ],
   see: [
     ...['lowerdata-mount(8)', 'lowerdata-mkfs(1)', 'skopeo(1)', 'containers-transports(5)'],
-    ...['containers-auth.json(5)', 'containers-certs.d(5)'],
+    ...['containers-auth.json(5)', 'containers-certs.d(5)', 'containers-registries.conf(5)'],
   ],
 };
 

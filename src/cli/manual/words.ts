@@ -45,6 +45,7 @@ export const FS_VERITY = 'Documentation/filesystems/fsverity.rst of Linux';
 export const REGISTRY_VARIABLES: Items = [
   ['REGISTRY_AUTH_FILE', 'The only file with credentials for registries, unless `--authfile` names one.'],
   ['XDG_RUNTIME_DIR, XDG_CONFIG_HOME, DOCKER_CONFIG', 'Where files with credentials are looked for.'],
+  ['CONTAINERS_REGISTRIES_CONF', 'The file `registries.conf`, in place of the usual ones.'],
   ['SSL_CERT_FILE, SSL_CERT_DIR', "Certificates that are trusted, in place of the system's."],
   ['HTTPS_PROXY, HTTP_PROXY, NO_PROXY', 'Proxies to registries, and hosts that need none.'],
 ];

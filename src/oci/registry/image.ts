@@ -1,5 +1,6 @@
 /** An image in a registry. Its layers are fetched some at a time, ahead of those that are read. */
 import type { ByteString } from '../../sys/bytes.ts';
+import { ErrnoError } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 import type { Descriptor } from '../documents.ts';
 import { readAt } from '../files.ts';
@@ -9,6 +10,8 @@ import type { Seal } from '../seals/artifact.ts';
 import type { FetchedLayer, ImageSource } from '../source.ts';
 import { TIMING, type Timing } from './attempts.ts';
 import { RegistryClient } from './client.ts';
+import { type Endpoint, endpointsOf } from './configuration/endpoints.ts';
+import { readRegistriesConf } from './configuration/registries.ts';
 import { Connections } from './connections.ts';
 import { findCredentials } from './credentials.ts';
 import type { Sized } from './download.ts';
@@ -19,8 +22,8 @@ import { uploadSeal } from './upload.ts';
 export interface RegistryOptions {
   /** The only file with credentials to look in. */
   readonly authfile?: ByteString | undefined;
-  /** Whether only HTTPS with a trusted certificate will do. */
-  readonly verifies: boolean;
+  /** Whether only HTTPS with a trusted certificate will do; undefined: as registries.conf says. */
+  readonly verifies: boolean | undefined;
   /** The only directory with certificates of one's own to look in. */
   readonly certDirectory?: string | undefined;
   readonly timing?: Timing;
@@ -34,16 +37,36 @@ export interface RegistryImage extends OpenImage {
 }
 
 /**
- * Opens an image in a registry; its source has to be closed later. Throws ErrnoError with the names of the registry, the repository
- * and what was asked for.
+ * Opens an image in the first registry that has it, of those that registries.conf names for it; its source has to be closed later.
+ * Throws ErrnoError with the names of the registry, the repository and what was asked for.
  */
 export async function openRegistryImage(
   reference: RegistryReference,
   platform: Platform | undefined,
   options: RegistryOptions,
 ): Promise<RegistryImage> {
+  const endpoints = endpointsOf(reference, await readRegistriesConf(), options.writes === true);
+  const failures: ErrnoError[] = [];
+  for (const endpoint of endpoints)
+    try {
+      return await openAt(endpoint, platform, options);
+    } catch (error) {
+      if (!(error instanceof ErrnoError)) throw error;
+      failures.push(error);
+    }
+  const [last, ...mirrors] = failures.reverse() as [ErrnoError];
+  if (mirrors.length === 0) throw last;
+  throw new ErrnoError(last.errno, [last, ...mirrors.reverse()].map(({ message }) => message).join('; and before: '));
+}
+
+/** Opens an image in a registry, as `openRegistryImage` does. */
+async function openAt(
+  { reference, insecure }: Endpoint,
+  platform: Platform | undefined,
+  options: RegistryOptions,
+): Promise<RegistryImage> {
   const { target } = reference;
-  const source = new RegistrySource(reference, options);
+  const source = new RegistrySource(reference, { ...options, verifies: options.verifies ?? !insecure });
   const image = await closingIfFailed(source, async () => {
     await source.connect();
     const manifest = (digest: string): string => `manifests/${digest}`;
@@ -82,7 +105,7 @@ class RegistrySource implements ImageSource {
 
   constructor(
     reference: RegistryReference,
-    { authfile, verifies, certDirectory, timing = TIMING, writes = false }: RegistryOptions,
+    { authfile, verifies, certDirectory, timing = TIMING, writes = false }: RegistryOptions & { verifies: boolean },
   ) {
     const certificates =
       certDirectory === undefined ? undefined : { directory: certDirectory, host: urlHost(reference) };
