@@ -130,15 +130,16 @@ SHIM(sendMessage)
 	return reply(env, n < 0 ? -errno : n);
 }
 
-/* receiveMessage(fd, bytes: Uint8Array, fds: Int32Array) -> bytes received, 0 at the end, or -errno: recvmsg(2). The
+/* receiveMessage(fd, bytes: Uint8Array, fds: Int32Array, flags) -> bytes received, 0 at the end, or -errno: recvmsg(2). The
  * descriptors (close-on-exec) that came by SCM_RIGHTS are written to fds; the rest of fds becomes -1. Those for which
  * there is no room are closed. */
 SHIM(receiveMessage)
 {
-	struct args a = args_open(env, info, 3);
+	struct args a = args_open(env, info, 4);
 	int fd = arg_int(&a);
 	struct span bytes = arg_span(&a);
 	struct span fds = arg_array(&a, napi_int32_array);
+	int flags = arg_int(&a);
 	union control control = { 0 };
 	struct iovec data = { bytes.at, bytes.len };
 	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1 };
@@ -152,7 +153,7 @@ SHIM(receiveMessage)
 		message.msg_controllen = CMSG_LEN(fds.len); /* without the padding, which would have room for one more */
 		memset(fds.at, -1, fds.len);
 	}
-	ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+	ssize_t n = recvmsg(fd, &message, flags | MSG_CMSG_CLOEXEC);
 	if (n < 0)
 		return reply(env, -errno);
 	struct cmsghdr *c = CMSG_FIRSTHDR(&message);

@@ -15,6 +15,7 @@ import type { StackOptions } from '../overlay/options/rules.ts';
 import { type ByteString, byteStringFromText } from '../sys/bytes.ts';
 import { ESRCH } from '../sys/errno.ts';
 import { moduleDirectories, native } from '../sys/native.ts';
+import { onEveryThread, type Thread } from '../sys/processes/threads.ts';
 import { leadsToDirectory } from '../sys/real-path.ts';
 import { knowsHandles, landlockVersion, Ruleset } from '../sys/security/landlock.ts';
 import {
@@ -29,7 +30,6 @@ import {
 } from '../sys/security/privileges.ts';
 import { type ArgumentRule, applyToAllThreads, type Refused, refusal } from '../sys/security/seccomp.ts';
 import { knowsSystemCalls, type SystemCall, systemCalls } from '../sys/security/system-calls.ts';
-import { onEveryThread, type Thread } from '../sys/threads.ts';
 import { hashPackages } from '../verity/hash.ts';
 import type { DriverOptions } from './options.ts';
 

@@ -211,7 +211,7 @@ function mountByHelper(point: MountPoint, options: FuseMountOptions): number {
 /** The descriptor that fusermount3 sends with a byte. */
 function receiveDescriptor(socket: number): number {
   const received = Int32Array.of(-1);
-  must(native.receiveMessage(socket, new Uint8Array(1), received), 'no /dev/fuse from fusermount3');
+  must(native.receiveMessage(socket, new Uint8Array(1), received, 0), 'no /dev/fuse from fusermount3');
   const [fd = -1] = received;
   if (fd >= 0) return fd;
   throw new ErrnoError(EPROTO, 'no /dev/fuse from fusermount3');

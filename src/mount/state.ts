@@ -1,5 +1,5 @@
 /** The state of a mount, for `umount` and `status`: a JSON file in the runtime directory, named by the daemon's process ID. */
-import { closeSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Confinement } from '../driver/confinement.ts';
 import type { DriverOptions } from '../driver/options.ts';
@@ -8,6 +8,7 @@ import { type Identity, isSame } from '../fuse/mountinfo.ts';
 import type { LayerSpec } from '../overlay/options/lowerdir.ts';
 import type { StackOptions, StoredName } from '../overlay/options/rules.ts';
 import type { ByteString } from '../sys/bytes.ts';
+import { isRunning, startOf } from '../sys/processes/process.ts';
 import { realPath } from '../sys/real-path.ts';
 import type { Finding } from './finding.ts';
 import { openRuntimeDirectories, type RuntimeDirectory } from './runtime-directory.ts';
@@ -143,27 +144,3 @@ function isState(value: Partial<MountState> | null): value is MountState {
   const texts = [value?.device, value?.mountpoint, value?.source];
   return texts.every(text => typeof text === 'string') && typeof value?.pid === 'number' && Array.isArray(value.layers);
 }
-
-/** Whether a process runs. A zombie does not count: it has released everything, and may wait for its parent forever. */
-export function isRunning(pid: number): boolean {
-  const [state = 'X'] = fieldsOf(pid);
-  return state !== 'Z' && state !== 'X';
-}
-
-/** When a process started, in clock ticks after the system's boot; undefined if there is no such process. */
-function startOf(pid: number): number | undefined {
-  const started = fieldsOf(pid)[STARTTIME];
-  return started === undefined ? undefined : Number(started);
-}
-
-/** The fields of /proc/PID/stat from the third on; empty if there is no such process. Source: proc_pid_stat(5). */
-function fieldsOf(pid: number): string[] {
-  try {
-    return readFileSync(`/proc/${pid}/stat`, 'latin1')
-      .replace(/^.*\) /s, '')
-      .split(' ');
-  } catch {
-    return [];
-  }
-}
-const STARTTIME = 22 - 3;

@@ -229,9 +229,9 @@ export interface Native {
   sendMessage(fd: number, bytes: Uint8Array, fds: Int32Array): number;
   /**
    * recvmsg(2): writes the descriptors that came (SCM_RIGHTS, close-on-exec) to `fds`, and -1 to the rest of it. Descriptors for which
-   * there is no room are closed. Returns the number of bytes; 0 at the end.
+   * there is no room are closed. Returns the number of bytes; 0 at the end. Flags are MSG_* bits.
    */
-  receiveMessage(fd: number, bytes: Uint8Array, fds: Int32Array): number;
+  receiveMessage(fd: number, bytes: Uint8Array, fds: Int32Array, flags: number): number;
   /** epoll_create1(2). */
   epollCreate(): number;
   /** epoll_ctl(2): 1 adds, 2 removes, 3 changes; the events of `fd` come with its number. */

@@ -17,9 +17,10 @@ import {
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { mountAt, readMounts } from '../../src/fuse/mountinfo.ts';
-import { isRunning, readStates } from '../../src/mount/state.ts';
+import { readStates } from '../../src/mount/state.ts';
 import { byteStringFromText } from '../../src/sys/bytes.ts';
 import { native } from '../../src/sys/native.ts';
+import { isRunning } from '../../src/sys/processes/process.ts';
 import { soon } from '../fixtures/mounts/foreground.ts';
 import { packageFolder } from '../fixtures/mounts/mounted.ts';
 import { withScratchAsync } from '../fixtures/scratch.ts';

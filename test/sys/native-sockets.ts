@@ -37,7 +37,7 @@ socket.send_fds(socket.socket(fileno=3), [b'xyz'], fds)`;
     python(program, [...args], theirs);
     native.close(theirs);
     const fds = new Int32Array(room);
-    t.equal(native.receiveMessage(mine, new Uint8Array(16), fds), received, rule);
+    t.equal(native.receiveMessage(mine, new Uint8Array(16), fds, 0), received, rule);
     const found = [...fds].filter(fd => fd >= 0);
     t.same(
       found.map(fd => fs.readFileSync(fd, 'latin1')),
@@ -70,7 +70,7 @@ t.test('connections, and who makes them', async t => {
   const client = native.connectSocket(path, SOCK_STREAM);
   const server = native.accept(listening);
   t.ok(closesOnExec(server));
-  t.equal(native.receiveMessage(server, new Uint8Array(1), new Int32Array(1)), -EAGAIN, 'it does not block');
+  t.equal(native.receiveMessage(server, new Uint8Array(1), new Int32Array(1), 0), -EAGAIN, 'it does not block');
   const who = new Int32Array(3);
   t.equal(native.peerCredentials(server, who), 0);
   t.same([...who], [process.pid, process.getuid?.(), process.getgid?.()]);

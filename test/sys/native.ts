@@ -112,7 +112,7 @@ const failing: Record<Exclude<keyof Native, (typeof NEVER_FAIL)[number]>, [args:
   accept: [[-1], -EBADF],
   peerCredentials: [[-1, new Int32Array(3)], -EBADF],
   sendMessage: [[-1, bytes, new Int32Array(0)], -EBADF],
-  receiveMessage: [[-1, bytes, new Int32Array(0)], -EBADF],
+  receiveMessage: [[-1, bytes, new Int32Array(0), 0], -EBADF],
   epollControl: [[-1, 1, -1, 1], -EBADF],
   epollWait: [[-1, new Int32Array(2), 0], -EBADF],
   callOnThread: [[2 ** 30, 0, 0, 0, 0], -ESRCH],

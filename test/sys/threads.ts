@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import t from 'tap';
 import { ENOSYS, ESRCH } from '../../src/sys/errno.ts';
-import { onEveryThread, onThread } from '../../src/sys/threads.ts';
+import { onEveryThread, onThread } from '../../src/sys/processes/threads.ts';
 
 /** A process with a thread that waits, one that is busy, and those of Node.js, which does something to all of them. */
 const script = (act: string): string => `

@@ -4,9 +4,10 @@ import type { Command } from 'commander';
 import { mounter, type UnmountChoices, unmountFuse } from '../../fuse/mount.ts';
 import { isSame, type Mount, readMounts } from '../../fuse/mountinfo.ts';
 import { findMount } from '../../mount/find-mount.ts';
-import { isRunning, type MountState, readState } from '../../mount/state.ts';
+import { type MountState, readState } from '../../mount/state.ts';
 import { type ByteString, printable } from '../../sys/bytes.ts';
 import { EPERM, ErrnoError } from '../../sys/errno.ts';
+import { isRunning } from '../../sys/processes/process.ts';
 import { complain, MOUNT_FAILED, reporting, WRONG_CALL } from '../../terminal/report.ts';
 import { newCommand, parse } from '../command.ts';
 

@@ -3,10 +3,14 @@ import { DetachedMount } from '../../fuse/detached-mount.ts';
 import { EINVAL, EPERM, ErrnoError, ETIMEDOUT, must } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 import { versionOf } from '../file-version.ts';
+import { forgetful, type Keeper } from './kept/keeper.ts';
+import { type KeptMount, type KeptNumbers, mountName, mountRecord, numbersRecord } from './kept/records.ts';
 import type { ServedMount, ServerGroup } from './server-group.ts';
 
 /** How long a superblock stays for another client after the last one has asked for it. */
 const HELD_MS = 60_000;
+/** So many numbers of mounts are reserved at once: a server may have a mount that its broker has not lived to keep. */
+const RESERVED = 1_000_000;
 /** How long a server may take until it answers. */
 const READY_MS = 10_000;
 
@@ -40,7 +44,8 @@ export interface Superblock {
 /** A superblock under construction or in use. */
 class Held implements Superblock {
   readonly id: number;
-  readonly startedAt = Date.now();
+  readonly startedAt: number;
+  readonly isOfClient: boolean;
   readonly users = new Set<number>();
   readonly group: ServerGroup;
   readonly served: ServedMount;
@@ -50,15 +55,13 @@ class Held implements Superblock {
   /** Called when it has ended. */
   forget: () => void = () => {};
 
-  constructor(served: ServedMount, group: ServerGroup, detached: DetachedMount | undefined) {
+  constructor(served: ServedMount, group: ServerGroup, made: Pick<Superblock, 'startedAt' | 'isOfClient'>) {
     this.id = served.order.id;
     this.served = served;
     this.group = group;
-    this.detached = detached;
-    this.isOfClient = detached === undefined;
+    this.startedAt = made.startedAt;
+    this.isOfClient = made.isOfClient;
   }
-
-  readonly isOfClient: boolean;
 
   get shown(): string {
     return this.served.order.image;
@@ -92,10 +95,42 @@ export class Mounts {
   /** Superblocks that other clients can have, by what they show. */
   private readonly byKey = new Map<string, Promise<Held>>();
   private readonly log: (line: string) => void;
+  private readonly keeper: Keeper;
   private next = 1;
+  /** Another broker begins with this number. */
+  private reserved = 1;
 
-  constructor(log: (line: string) => void) {
+  /** @param keeper keeps what another broker needs to go on with mounts */
+  constructor(log: (line: string) => void, keeper: Keeper = forgetful) {
     this.log = log;
+    this.keeper = keeper;
+  }
+
+  /** Goes on with a mount of an earlier broker. @param fds those of `ServedMount`, which belong to the mount from now on */
+  adopt({ order, connection, digest, users, ...made }: KeptMount, fds: readonly number[], group: ServerGroup): void {
+    const served: ServedMount = {
+      ...{ order, fds, connection, digest },
+      onReady: () => {},
+      onMove: () => this.keep(held),
+      onEnd: (_, how) => this.ended(held, how),
+    };
+    const held = new Held(served, group, made);
+    for (const uid of users) held.users.add(uid);
+    this.held.set(order.id, held);
+    group.take(served);
+  }
+
+  /** Leaves out the numbers that an earlier broker has reserved. */
+  reserve({ before }: KeptNumbers): void {
+    [this.next, this.reserved] = [before, before];
+  }
+
+  private number(): number {
+    if (this.next >= this.reserved) {
+      this.reserved += RESERVED;
+      this.keeper.keep(...numbersRecord(this.reserved));
+    }
+    return this.next++;
   }
 
   /** All superblocks that are served. */
@@ -129,7 +164,7 @@ export class Mounts {
     const isKnown = known?.detached !== undefined;
     if (isKnown) native.close(image.fd);
     const held = isKnown ? known : await this.make(key, image);
-    held.users.add(uid);
+    this.use(held, uid);
     held.hold();
     if (held.detached === undefined) throw new ErrnoError(ETIMEDOUT, `${image.shown}: ended while it was mounted`);
     return { fd: held.detached.copy(namespace), superblock: held };
@@ -142,7 +177,7 @@ export class Mounts {
    */
   async serve(image: ImageToMount, uid: number, fuse: number, objects: readonly number[] = []): Promise<Superblock> {
     const held = await this.begin(image, fuse, objects, undefined);
-    held.users.add(uid);
+    this.use(held, uid);
     return held;
   }
 
@@ -150,8 +185,24 @@ export class Mounts {
   release(id: number, uid: number): void {
     const held = this.held.get(id);
     if (held === undefined) return;
-    held.users.delete(uid);
+    if (held.users.delete(uid)) this.keep(held);
     if (held.users.size === 0) held.release();
+  }
+
+  private use(held: Held, uid: number): void {
+    if (held.users.has(uid)) return;
+    held.users.add(uid);
+    this.keep(held);
+  }
+
+  /** Keeps a mount for another broker, from its first user on. */
+  private keep({ id, served, group, users, startedAt, isOfClient }: Held): void {
+    const { order, connection, digest = '', fds } = served;
+    const at = group.groupOf(id);
+    if (connection === undefined || at === undefined) return; // it has just ended
+    const { number, domain } = at;
+    const own = { order, connection, digest, users: [...users], startedAt, isOfClient };
+    this.keeper.keep(...mountRecord({ group: number, domain, ...own }, fds));
   }
 
   private make(key: string, image: ImageToMount): Promise<Held> {
@@ -180,7 +231,7 @@ export class Mounts {
     objects: readonly number[],
     detached: DetachedMount | undefined,
   ): Promise<Held> {
-    const id = this.next++;
+    const id = this.number();
     const { shown, digest, verity, group } = image;
     return new Promise<Held>((resolve, reject) => {
       const late = setTimeout(() => group.abandon(served, new ErrnoError(ETIMEDOUT, `${shown}: no answer`)), READY_MS);
@@ -191,13 +242,15 @@ export class Mounts {
           clearTimeout(late);
           resolve(held);
         },
+        onMove: () => this.keep(held),
         onEnd: (error, how) => {
           clearTimeout(late);
           this.ended(held, how);
           reject(error ?? new ErrnoError(EINVAL, `${shown}: ${how} before it answered`));
         },
       };
-      const held = new Held(served, group, detached);
+      const held = new Held(served, group, { startedAt: Date.now(), isOfClient: detached === undefined });
+      held.detached = detached;
       this.held.set(id, held);
       group.serve(served);
     });
@@ -206,6 +259,7 @@ export class Mounts {
   private ended(held: Held, how: string): void {
     held.release();
     this.held.delete(held.id);
+    this.keeper.drop(mountName(held.id));
     held.forget();
     this.log(`mount ${held.id}: ${held.shown}: ${how}`);
   }

@@ -7,6 +7,7 @@ import { listenAt, passedSockets } from '../varlink/listen.ts';
 import { limitedLog } from '../varlink/log.ts';
 import { VarlinkServer } from '../varlink/server.ts';
 import { implementationOf } from './handlers.ts';
+import { isKept, takeKept } from './kept/keeper.ts';
 import { MountService, type ServiceOptions } from './service.ts';
 
 export interface ServiceLife {
@@ -33,13 +34,15 @@ const FOR_ALL = 0o666;
 export async function runService(options: ServiceOptions, path: string, { log, ready }: ServiceLife): Promise<void> {
   process.env.UV_THREADPOOL_SIZE ??= CLOSING_THREADS; // read by libuv when it first starts one
   const readiness = new Readiness();
-  const [passed] = passedSockets()?.values() ?? [];
-  const socket = passed ?? listenAt(path, FOR_ALL);
-  const service = new MountService(readiness, options, limitedLog(log, LINES_A_MINUTE));
+  const passed = passedSockets() ?? new Map<string, number>();
+  const [socket] = [...passed].filter(([name]) => !isKept(name)).map(([, fd]) => fd);
+  const listening = socket ?? listenAt(path, FOR_ALL);
+  const kept = takeKept(passed, log);
+  const service = new MountService(readiness, options, limitedLog(log, LINES_A_MINUTE), kept);
   const { version } = JSON.parse(readFileSync(join(packageDirectory, 'package.json'), 'utf8')) as { version: string };
   const about = { vendor: 'lowerdata', product: 'lowerdata', version, url: 'https://www.npmjs.com/package/lowerdata' };
   const server = new VarlinkServer(about, [implementationOf(service)], log);
-  server.listen(socket, readiness);
+  server.listen(listening, readiness);
   readiness.run();
   ready();
   await new Promise<void>(ended => {

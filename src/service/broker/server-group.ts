@@ -2,11 +2,14 @@
  * The mounts that one server process serves, and what becomes of them when it dies: another process goes on with all of them. If that
  * dies at once, too, the mounts are divided among two processes, and so on, until the one that makes servers die is alone.
  */
+import { randomInt } from 'node:crypto';
 import { close } from 'node:fs';
 import { EIO, ErrnoError } from '../../sys/errno.ts';
 import type { Readiness } from '../../sys/sockets/readiness.ts';
 import type { ConnectionFields, Serve, ServerReport } from '../server/orders.ts';
-import { type Domain, ServerProcess } from './server-process.ts';
+import { forgetful, type Keeper } from './kept/keeper.ts';
+import { serverName, serverRecord } from './kept/records.ts';
+import { type Domain, type RunningServer, type ServerEvents, ServerProcess } from './server-process.ts';
 
 /** A process that lived for less than this has died at once. */
 const SOON_MS = 2000;
@@ -24,6 +27,8 @@ export interface ServedMount {
   digest?: string;
   /** Called once, when requests can be answered. */
   readonly onReady: () => void;
+  /** Called when another group has it. */
+  readonly onMove: () => void;
   /** Called once, when the mount has ended or was given up. */
   readonly onEnd: (error: ErrnoError | undefined, how: string) => void;
 }
@@ -33,20 +38,61 @@ function closeElsewhere([fd, ...others]: readonly number[]): void {
   if (fd !== undefined) close(fd, () => closeElsewhere(others));
 }
 
+/** The largest number that randomInt of node:crypto gives. */
+const NUMBER_MAX = 2 ** 48 - 1;
+
 export class ServerGroup {
+  /** Distinguishes the group from all others, of earlier brokers, too. */
+  number: number = randomInt(NUMBER_MAX);
   private readonly readiness: Readiness;
-  private readonly domain: Domain;
+  readonly domain: Domain;
   private readonly log: (line: string) => void;
+  private readonly keeper: Keeper;
+  /** Whether it is one of an earlier broker. */
+  private isKept = false;
   private readonly mounts = new Map<number, ServedMount>();
   private process: ServerProcess | undefined;
   private deaths = 0;
   /** Groups that were divided from this one. */
-  private readonly others: ServerGroup[] = [];
+  private others: ServerGroup[] = [];
+  private onEmpty = (): void => {};
 
-  constructor(readiness: Readiness, domain: Domain, log: (line: string) => void) {
+  /** @param keeper keeps what another broker needs to go on with the server */
+  constructor(readiness: Readiness, domain: Domain, log: (line: string) => void, keeper: Keeper = forgetful) {
     this.readiness = readiness;
     this.domain = domain;
     this.log = log;
+    this.keeper = keeper;
+  }
+
+  /** The group of an earlier broker that had a number: this one, or one that was divided from it. */
+  kept(number: number): ServerGroup {
+    if (!this.isKept) this.number = number;
+    this.isKept = true;
+    if (this.number === number) return this;
+    const known = this.others.find(other => other.number === number);
+    return known ?? this.another().kept(number);
+  }
+
+  /** Goes on with a process of an earlier broker. */
+  adopt(running: RunningServer): void {
+    this.process = new ServerProcess(this.readiness, running, this.events);
+  }
+
+  /** Goes on with a mount of an earlier broker, which its process serves. */
+  take(mount: ServedMount): void {
+    this.mounts.set(mount.order.id, mount);
+  }
+
+  /** Has a process serve what no process does, in groups that were divided, too. */
+  resume(): void {
+    for (const group of [this, ...this.others])
+      if (group.process === undefined && group.mounts.size > 0) group.restart();
+  }
+
+  /** The group that a mount is in at present; undefined if it has ended. */
+  groupOf(id: number): ServerGroup | undefined {
+    return this.mounts.has(id) ? this : this.others.find(other => other.groupOf(id))?.groupOf(id);
   }
 
   /** The number of mounts, with those of divided groups. */
@@ -56,12 +102,7 @@ export class ServerGroup {
 
   /** The process ID of the server of a mount; undefined if it has none. */
   pidOf(id: number): number | undefined {
-    if (this.mounts.has(id)) return this.process?.pid;
-    for (const other of this.others) {
-      const pid = other.pidOf(id);
-      if (pid !== undefined) return pid;
-    }
-    return undefined;
+    return this.groupOf(id)?.process?.pid;
   }
 
   /** Starts the process before the first mount needs it. */
@@ -75,13 +116,29 @@ export class ServerGroup {
     this.order(mount);
   }
 
+  private get events(): ServerEvents {
+    return { onReport: report => this.hear(report), onDeath: () => this.survive() };
+  }
+
   private start(): ServerProcess {
-    return new ServerProcess(
-      this.readiness,
-      this.domain,
-      report => this.hear(report),
-      () => this.survive(),
-    );
+    const started = ServerProcess.start(this.readiness, this.domain, this.events);
+    this.keeper.keep(...serverRecord(this.number, this.domain, started.running));
+    return started;
+  }
+
+  /** A group that is divided from this one, until its last mount ends. */
+  private another(): ServerGroup {
+    const other = new ServerGroup(this.readiness, { ...this.domain, staysWarm: false }, this.log, this.keeper);
+    this.add(other);
+    return other;
+  }
+
+  private add(other: ServerGroup): void {
+    this.others.push(other);
+    other.onEmpty = () => {
+      this.others = this.others.filter(each => each !== other);
+      for (const each of other.others) this.add(each);
+    };
   }
 
   private order({ order, fds, connection }: ServedMount): void {
@@ -108,7 +165,8 @@ export class ServerGroup {
     closeElsewhere(mount.fds);
     if (this.mounts.size === 0 && !this.domain.staysWarm) {
       this.process?.stop();
-      this.process = undefined;
+      this.forget();
+      this.onEmpty();
     }
     mount.onEnd(error, how);
   }
@@ -125,9 +183,9 @@ export class ServerGroup {
   /** Goes on after the process has died. */
   private survive(): void {
     const { process, mounts, domain } = this;
-    this.process = undefined;
+    this.forget();
     if (process === undefined || mounts.size === 0) return;
-    this.deaths = performance.now() - process.startedAt < SOON_MS ? this.deaths + 1 : 0;
+    this.deaths = process.ageMs < SOON_MS ? this.deaths + 1 : 0;
     const count = `${mounts.size} ${mounts.size === 1 ? 'mount' : 'mounts'}`;
     if (this.deaths <= DEATHS_MAX) {
       this.log(`${domain.name}: process ${process.pid} has died; another goes on with ${count}`);
@@ -142,20 +200,29 @@ export class ServerGroup {
       }
       return;
     }
+    this.restart();
+  }
+
+  private restart(): void {
     this.warm();
     for (const mount of this.mounts.values()) this.order(mount);
+  }
+
+  private forget(): void {
+    this.process = undefined;
+    this.keeper.drop(serverName(this.number));
   }
 
   /** Gives half of the mounts to a new group. Both are divided again if their next process dies at once. */
   private divide(): void {
     const all = [...this.mounts.values()];
-    const other = new ServerGroup(this.readiness, this.domain, this.log);
+    const other = this.another();
     other.deaths = DEATHS_MAX;
     this.deaths = DEATHS_MAX;
-    this.others.push(other);
     for (const mount of all.slice(Math.ceil(all.length / 2))) {
       this.mounts.delete(mount.order.id);
       other.serve(mount);
+      mount.onMove();
     }
   }
 }

@@ -18,6 +18,8 @@ import type { Readiness } from '../../sys/sockets/readiness.ts';
 import { S_IFCHR, S_IFMT } from '../../sys/stat.ts';
 import { AT_FDCWD, statxMode, statxRdev, statxRemembered } from '../../sys/statx.ts';
 import type { Peer } from '../varlink/implementation.ts';
+import type { Keeper, Kept } from './kept/keeper.ts';
+import { type KeptDomain, readRecord } from './kept/records.ts';
 import { type ImageToMount, Mounts, type Superblock } from './mounts.ts';
 import { Refusal } from './refusal.ts';
 import { ServerGroup } from './server-group.ts';
@@ -61,17 +63,22 @@ export class MountService {
   private readonly options: ServiceOptions;
   private readonly readiness: Readiness;
   private readonly log: (line: string) => void;
+  private readonly keeper: Keeper;
   private readonly mounts: Mounts;
   private readonly stored: ServerGroup;
   /** Servers of images of clients, each with the rights of its client. */
   private readonly own = new Map<number, ServerGroup>();
 
-  /** Starts a server for the images of the store. Throws ErrnoError if there is no such store. */
-  constructor(readiness: Readiness, options: ServiceOptions, log: (line: string) => void) {
+  /**
+   * Goes on with what an earlier broker has left, and starts a server for the images of the store. Throws ErrnoError if there is no
+   * such store.
+   */
+  constructor(readiness: Readiness, options: ServiceOptions, log: (line: string) => void, kept: Kept) {
     this.readiness = readiness;
     this.options = options;
     this.log = log;
-    this.mounts = new Mounts(log);
+    this.keeper = kept.keeper;
+    this.mounts = new Mounts(log, kept.keeper);
     const path = `${options.store}/objects`;
     const objects = must(openIn(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0), printable(path));
     this.stored = new ServerGroup(
@@ -81,8 +88,32 @@ export class MountService {
         begin: { kind: 'begin', mayPassThrough: true },
       },
       log,
+      kept.keeper,
     );
+    this.adopt(kept);
     this.stored.warm();
+  }
+
+  private adopt({ capsules, keeper }: Kept): void {
+    for (const [name, { record, fds }] of capsules) {
+      const kept = readRecord(record);
+      if (kept === undefined) {
+        for (const fd of fds) native.close(fd);
+        keeper.drop(name);
+        continue;
+      }
+      if (kept.kind === 'numbers') {
+        this.mounts.reserve(kept);
+        continue;
+      }
+      const group = this.groupOf(kept.domain).kept(kept.group);
+      const [channel = -1] = fds;
+      if (kept.kind === 'server') group.adopt({ ...kept, channel });
+      else this.mounts.adopt(kept, fds, group);
+    }
+    for (const group of [this.stored, ...this.own.values()]) group.resume();
+    const count = this.mounts.list().length;
+    if (count > 0) this.log(`goes on with ${count} ${count === 1 ? 'mount' : 'mounts'} of an earlier process`);
   }
 
   /**
@@ -199,18 +230,19 @@ export class MountService {
     const shown = `image of uid ${peer.uid}`;
     return {
       ...{ fd: copyOf(fd), shown, digest },
-      ...{ verity: digest === undefined ? 'on' : 'require', group: this.groupOf(peer) },
+      ...{ verity: digest === undefined ? 'on' : 'require', group: this.groupOf({ name: `uid ${peer.uid}`, ...peer }) },
     };
   }
 
-  private groupOf({ uid, gid }: Peer): ServerGroup {
-    const known = this.own.get(uid);
+  /** The servers for images of the store, or for those of a user. */
+  private groupOf({ name, uid, gid }: KeptDomain): ServerGroup {
+    const known = name === this.stored.domain.name ? this.stored : this.own.get(uid);
     if (known !== undefined) return known;
     const domain = {
-      ...{ name: `uid ${uid}`, uid, gid, staysWarm: false, objects: [] },
+      ...{ name, uid, gid, staysWarm: false, objects: [] },
       begin: { kind: 'begin', mayPassThrough: false },
     } as const;
-    const group = new ServerGroup(this.readiness, domain, this.log);
+    const group = new ServerGroup(this.readiness, domain, this.log, this.keeper);
     this.own.set(uid, group);
     return group;
   }

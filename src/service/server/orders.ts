@@ -91,7 +91,7 @@ export function receiveReport(channel: number): ServerReport | undefined {
 
 function receive(channel: number, places: Int32Array): string | undefined {
   const bytes = Buffer.alloc(MESSAGE_BYTES);
-  const length = must(native.receiveMessage(channel, bytes, places), 'a message between processes of the service');
+  const length = must(native.receiveMessage(channel, bytes, places, 0), 'a message between processes of the service');
   return length === 0 ? undefined : bytes.toString('utf8', 0, length);
 }
 

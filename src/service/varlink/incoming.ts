@@ -73,7 +73,7 @@ export class Incoming {
    * Throws ErrnoError: EPROTO if the sender breaks the rules.
    */
   read(): 'some' | 'nothing' | 'end' {
-    const length = native.receiveMessage(this.fd, room, this.places);
+    const length = native.receiveMessage(this.fd, room, this.places, 0);
     if (length === -EAGAIN || length === -EINTR) return 'nothing';
     if (must(length, 'a connection') === 0) return 'end';
     const fds = [...this.places].filter(fd => fd >= 0);

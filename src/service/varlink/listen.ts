@@ -81,7 +81,7 @@ export function passedSockets(environment: NodeJS.ProcessEnv = process.env): Rea
   const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES } = environment;
   for (const name of ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']) delete environment[name];
   if (LISTEN_FDS === undefined || LISTEN_PID !== `${process.pid}`) return undefined;
-  if (!/^[1-9][0-9]{0,2}$/.test(LISTEN_FDS)) throw new ErrnoError(EINVAL, `LISTEN_FDS=${LISTEN_FDS}`);
+  if (!/^[1-9][0-9]{0,4}$/.test(LISTEN_FDS)) throw new ErrnoError(EINVAL, `LISTEN_FDS=${LISTEN_FDS}`);
   const fds = Array.from({ length: Number(LISTEN_FDS) }, (_, i) => FIRST + i);
   for (const fd of fds) if (!isSocket(fd)) throw new ErrnoError(EINVAL, `LISTEN_FDS: descriptor ${fd} is no socket`);
   const names = LISTEN_FDNAMES?.split(':') ?? [];

@@ -2,7 +2,7 @@
 import { type ByteString, printable } from '../bytes.ts';
 import { must } from '../errno.ts';
 import { native } from '../native.ts';
-import { onThread, type Thread } from '../threads.ts';
+import { onThread, type Thread } from '../processes/threads.ts';
 
 /** struct landlock_ruleset_attr, u64 each; older kernels take only its first fields. */
 const Attributes = { handled_access_fs: 0, handled_access_net: 8, scoped: 16, SIZE: 24 } as const;

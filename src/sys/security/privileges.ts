@@ -1,7 +1,7 @@
 /** The privileges of a process and its threads, and how to drop them. Source: capabilities(7), user_namespaces(7). */
 import { readFileSync } from 'node:fs';
 import { native } from '../native.ts';
-import { onThread, THIS_THREAD, type Thread } from '../threads.ts';
+import { onThread, THIS_THREAD, type Thread } from '../processes/threads.ts';
 
 export const CAP_DAC_READ_SEARCH = 2;
 export const CAP_SYS_ADMIN = 21;

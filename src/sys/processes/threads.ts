@@ -1,8 +1,8 @@
 /** System calls that affect a single thread, made on other threads: capabilities and Landlock do not apply to whole processes. */
 import { readdirSync } from 'node:fs';
-import { ENOSYS, ESRCH } from './errno.ts';
-import { native } from './native.ts';
-import { machineOf, type SystemCall, systemCalls } from './security/system-calls.ts';
+import { ENOSYS, ESRCH } from '../errno.ts';
+import { native } from '../native.ts';
+import { machineOf, type SystemCall, systemCalls } from '../security/system-calls.ts';
 
 /** The ID of a thread of this process, as in /proc/self/task. */
 export type Thread = number;
