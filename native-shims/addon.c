@@ -4,7 +4,8 @@
 #define EACH_SHIM(X)                                                                                                  \
 	X(fuseReceive) X(fuseReply) X(fuseReplyReceive) X(fuseBackingOpen) X(fuseBackingClose)                        \
 	X(mount) X(umount) X(openTree) X(mountSetattr) X(fsopen) X(fsconfig) X(fsmount) X(namespaceOwner) X(moveMount) \
-	X(close) X(closeRange) X(flock) X(duplicate) X(memoryFile) X(growTable) X(replace) X(setStatusFlags) X(poll)  \
+	X(close) X(closeRange) X(flock) X(duplicate) X(memoryFile) X(addSeals) X(growTable) X(replace)             \
+	X(setStatusFlags) X(poll)                                                                                     \
 	X(openat2) X(statx) X(getdents) X(readlinkat) X(pread) X(lseek) X(fstatfs)                                    \
 	X(nameToHandleAt) X(openByHandleAt) X(fileFlags) X(fileXattr) X(filesystemUuid) X(btrfsUuid)                  \
 	X(openat) X(mkdirat) X(mknodat) X(symlinkat) X(linkat) X(unlinkat) X(renameat2)                               \
@@ -16,7 +17,8 @@
 	X(uringSetup) X(uringEnter) X(map) X(advise) X(addressOf)                                                     \
 	X(loopDescriptor) X(loopTimeout) X(prepareStreams)                                                            \
 	X(execute) X(spawn) X(setsid) X(exit)                                                                         \
-	X(socketPair) X(connectSocket) X(listenStream) X(accept) X(peerCredentials) X(sendMessage) X(receiveMessage)  \
+	X(socketPair) X(connectSocket) X(listenStream) X(accept) X(peerCredentials) X(peerGroups)                     \
+	X(sendMessage) X(receiveMessage)                                                                              \
 	X(epollCreate) X(epollControl) X(epollWait)                                                                   \
 	X(callOnThread) X(landlockCreateRuleset) X(landlockAddRule) X(seccomp)                                        \
 	X(benchPaths) X(benchReads) X(benchWrites) X(benchTouches) X(benchRuns) X(benchUser)

@@ -100,7 +100,8 @@ SHIM(duplicate)
 	return reply(env, copy < 0 ? -errno : copy);
 }
 
-/* memoryFile(name) -> descriptor (close-on-exec) of an empty file in memory, or -errno: memfd_create(2). */
+/* memoryFile(name) -> descriptor (close-on-exec) of an empty file in memory, which may be sealed, or -errno:
+ * memfd_create(2). */
 SHIM(memoryFile)
 {
 	char name[NAME_MAX];
@@ -109,8 +110,20 @@ SHIM(memoryFile)
 	arg_bytes_z(&a, name, sizeof name);
 	if (a.failed)
 		return reply(env, -a.failed);
-	int fd = memfd_create(name, MFD_CLOEXEC);
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	return reply(env, fd < 0 ? -errno : fd);
+}
+
+/* addSeals(fd, seals) -> 0 or -errno: fcntl(2) F_ADD_SEALS, with F_SEAL_* bits. */
+SHIM(addSeals)
+{
+	struct args a = args_open(env, info, 2);
+	int fd = arg_int(&a);
+	int seals = arg_int(&a);
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	return reply(env, fcntl(fd, F_ADD_SEALS, seals) < 0 ? -errno : 0);
 }
 
 struct growth {

@@ -98,6 +98,21 @@ SHIM(peerCredentials)
 	return reply(env, getsockopt(fd, SOL_SOCKET, SO_PEERCRED, out.at, &length) < 0 ? -errno : 0);
 }
 
+/* peerGroups(fd, out: Int32Array) -> their number, or -errno: SO_PEERGROUPS of the kernel. Writes the supplementary groups
+ * that the peer had when it connected to out. ERANGE: there are more than fit. */
+SHIM(peerGroups)
+{
+	struct args a = args_open(env, info, 2);
+	int fd = arg_int(&a);
+	struct span out = arg_array(&a, napi_int32_array);
+	socklen_t length = out.len;
+
+	if (a.failed)
+		return reply(env, -a.failed);
+	int result = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, out.at, &length);
+	return reply(env, result < 0 ? -errno : (int)(length / sizeof(gid_t)));
+}
+
 union control {
 	struct cmsghdr header;
 	char bytes[CMSG_SPACE(DESCRIPTORS_MAX * sizeof(int))];

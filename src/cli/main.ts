@@ -70,8 +70,9 @@ function help(): string {
 const FOOTER = '`lowerdata COMMAND --help` shows the options of a command.';
 
 /** Runs the command. The exit status goes to the parent process, or from a daemon to the process that started it. */
-async function start({ called, args, channel, deaths, isServer }: Call): Promise<void> {
+async function start({ called, args, channel, deaths, isServer, isHelper }: Call): Promise<void> {
   if (isServer) return (await import('../service/server/main.ts')).serveMounts();
+  if (isHelper) return (await import('../service/helper/main.ts')).help();
   if (deaths !== undefined) return (await import('../mount/restart/resume.ts')).resume(deaths);
   if (channel !== undefined) (await import('../mount/launch.ts')).detach();
   const status = await main(called, args);

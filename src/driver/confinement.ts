@@ -13,10 +13,9 @@
 import type { LayerSpec } from '../overlay/options/lowerdir.ts';
 import type { StackOptions } from '../overlay/options/rules.ts';
 import { type ByteString, byteStringFromText } from '../sys/bytes.ts';
-import { ESRCH } from '../sys/errno.ts';
 import { moduleDirectories, native } from '../sys/native.ts';
-import { onEveryThread, type Thread } from '../sys/processes/threads.ts';
 import { leadsToDirectory } from '../sys/real-path.ts';
+import { confineProcess } from '../sys/security/confine.ts';
 import { knowsHandles, landlockVersion, Ruleset } from '../sys/security/landlock.ts';
 import {
   boundCapabilities,
@@ -24,12 +23,9 @@ import {
   CAP_SYS_ADMIN,
   hasCapability,
   inInitialUserNamespace,
-  refuseNewPrivileges,
-  setCapabilities,
   WRITING_CAPABILITIES,
 } from '../sys/security/privileges.ts';
-import { type ArgumentRule, applyToAllThreads, type Refused, refusal } from '../sys/security/seccomp.ts';
-import { knowsSystemCalls, type SystemCall, systemCalls } from '../sys/security/system-calls.ts';
+import { knowsSystemCalls, type SystemCall } from '../sys/security/system-calls.ts';
 import { hashPackages } from '../verity/hash.ts';
 import type { DriverOptions } from './options.ts';
 
@@ -52,8 +48,8 @@ const WRITING_CALLS: readonly SystemCall[] = [
   ...(['ftruncate', 'fallocate', 'copy_file_range', 'fchmodat', 'fchownat', 'utimensat'] as const),
   ...(['setxattr', 'setxattrat', 'removexattr', 'removexattrat'] as const),
 ];
-/** Calls that are in the table for this process's own use, so they are not refused. */
-const OWN_CALLS: readonly SystemCall[] = ['capset', 'prctl', 'landlock_restrict_self'];
+/** Whether files are opened by handle: data by its origin, or what a copy in the upper layer was made from. */
+const opensHandles = ({ followOrigin, upper }: StackOptions): boolean => followOrigin || upper !== undefined;
 
 /** The reason why this process cannot be confined; undefined if it can. */
 export const confinementObstacle = (): string | undefined =>
@@ -76,7 +72,6 @@ export class Limits {
   private readonly rules: Ruleset | undefined;
   private readonly held: readonly number[];
   private readonly isInitial = inInitialUserNamespace();
-  private isRestricted = false;
 
   /**
    * Relative paths of layers are resolved in the current directory.
@@ -114,48 +109,17 @@ export class Limits {
    */
   enter(passthrough: boolean): Confinement {
     const kept = this.capabilities(passthrough);
-    this.isRestricted = this.rules !== undefined;
-    onEveryThread(thread => this.confine(thread, kept));
-    if (this.rules) native.close(this.rules.fd);
-    const program = refusal(refusedCalls(this.stack));
+    const { rules, stack } = this;
+    const allowed: SystemCall[] = opensHandles(stack) ? ['open_by_handle_at'] : [];
+    if (stack.upper) allowed.push(...WRITING_CALLS);
+    const { isRestricted, systemCalls } = confineProcess({ rules, capabilities: kept, allowed });
+    if (rules) native.close(rules.fd);
     return {
       capabilities: kept.map(one => NAMES[one] as string),
-      files: !this.isRestricted ? 'any' : this.reading ? 'layers' : 'reading',
-      systemCalls: program !== undefined && applyToAllThreads(program) === 0,
+      files: !isRestricted ? 'any' : this.reading ? 'layers' : 'reading',
+      systemCalls,
     };
   }
-
-  private confine(thread: Thread, kept: readonly number[]): number {
-    const result = refuseNewPrivileges(thread);
-    if (result < 0) return result; // the thread has ended
-    const restricted = this.rules?.restrict(thread) ?? 0;
-    if (restricted < 0 && restricted !== -ESRCH) this.isRestricted = false;
-    return setCapabilities(thread, kept);
-  }
-}
-
-/** New threads are allowed; new processes and namespaces are not. Source: linux/sched.h. */
-const CLONE_THREAD = 0x10000;
-const CLONE_NEW = 0x7e020080;
-/** Ioctls that insert input into a terminal as if it had been typed. Source: asm-generic/ioctls.h, linux/tiocl.h. */
-const TIOCSTI = 0x5412;
-const TIOCLINUX = 0x541c;
-
-/** Whether files are opened by handle: data by its origin, or what a copy in the upper layer was made from. */
-const opensHandles = ({ followOrigin, upper }: StackOptions): boolean => followOrigin || upper !== undefined;
-
-function refusedCalls(stack: StackOptions): Refused {
-  const unless: ArgumentRule[] = [
-    { call: 'tgkill', argument: 0, equal: [process.pid] },
-    { call: 'prlimit64', argument: 0, equal: [0] },
-    { call: 'clone', argument: 0, withBits: CLONE_THREAD, withoutBits: CLONE_NEW },
-    { call: 'ioctl', argument: 1, notEqual: [TIOCSTI, TIOCLINUX] },
-  ];
-  const missing: SystemCall[] = ['clone3']; // a filter cannot see its flags
-  const handles = opensHandles(stack) ? ['open_by_handle_at'] : [];
-  const allowed = [...OWN_CALLS, ...handles, ...(stack.upper ? WRITING_CALLS : [])];
-  const others: string[] = [...allowed, ...missing, ...unless.map(({ call }) => call)];
-  return { calls: (Object.keys(systemCalls) as SystemCall[]).filter(name => !others.includes(name)), missing, unless };
 }
 
 /** Since this version, a file can be renamed from one directory to another. */

@@ -12,17 +12,20 @@ export interface Call {
   readonly deaths: number | undefined;
   /** Whether this process serves mounts for the service. */
   readonly isServer: boolean;
+  /** Whether this process does one task for the service. */
+  readonly isHelper: boolean;
   readonly args: readonly ByteString[];
 }
 
-/** Parses the arguments of this process: `[--called NAME] [--server | --resume DEATHS | [--daemon DESCRIPTOR] ARGUMENT...]`. */
+/** Parses the arguments of this process: `[--called NAME] [--server | --helper | --resume DEATHS | [--daemon DESCRIPTOR] ARGUMENT...]`. */
 export function readCall(): Call {
   const args = argumentBytes();
   const [, name = process.argv[1] ?? ''] = args[0] === '--called' ? args.splice(0, 2) : [];
   const isServer = args[0] === '--server';
+  const isHelper = args[0] === '--helper';
   const [, deaths] = args[0] === '--resume' ? args.splice(0, 2) : [];
   const [, channel] = args[0] === '--daemon' ? args.splice(0, 2) : [];
-  return { called: basename(name), channel: numberIn(channel), deaths: numberIn(deaths), isServer, args };
+  return { called: basename(name), channel: numberIn(channel), deaths: numberIn(deaths), isServer, isHelper, args };
 }
 
 const numberIn = (word: ByteString | undefined): number | undefined => (word === undefined ? undefined : Number(word));

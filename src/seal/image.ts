@@ -51,7 +51,7 @@ function digestOf(fd: number, label: string, algorithm: Algorithm): string {
 }
 
 /** An image is in memory when it is mounted. A sparse file of any size is made in no time, and takes days to digest. */
-const IMAGE_BYTES_MAX = 2 ** 33;
+export const IMAGE_BYTES_MAX = 2 ** 33;
 
 /** The first bytes of a signature: one too many if it is too large. */
 function readBounded(fd: number): Uint8Array {

@@ -54,8 +54,10 @@ export interface Native {
   flock(fd: number, operation: number): number;
   /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file, the lowest free one from `least` on. */
   duplicate(fd: number, least: number): number;
-  /** memfd_create(2): an empty file in memory, which ends with its last descriptor. */
+  /** memfd_create(2): an empty file in memory, which ends with its last descriptor, and may be sealed. */
   memoryFile(name: ByteString): number;
+  /** fcntl(2) F_ADD_SEALS: F_SEAL_* bits, for a file of `memoryFile`. */
+  addSeals(fd: number, seals: number): number;
   /** Gives the kernel's table of this process's descriptors `count` places, later and on another thread. */
   growTable(fd: number, count: number): number;
   /** dup3(2): `target` becomes another descriptor of the open file `fd`, which child processes inherit. */
@@ -225,6 +227,8 @@ export interface Native {
   accept(fd: number): number;
   /** SO_PEERCRED of unix(7): writes the process ID, user and group of the peer at its connect(2) to `out`. */
   peerCredentials(fd: number, out: Int32Array): number;
+  /** SO_PEERGROUPS: writes the supplementary groups of the peer at its connect(2) to `out`. Returns their number; -ERANGE if they are more. */
+  peerGroups(fd: number, out: Int32Array): number;
   /** sendmsg(2), with at most 253 descriptors (SCM_RIGHTS). Returns the number of bytes sent. */
   sendMessage(fd: number, bytes: Uint8Array, fds: Int32Array): number;
   /**

@@ -1,4 +1,5 @@
 /** The methods of io.lowerdata.Mount, for clients over varlink. */
+import type { Makers } from '../maker/makers.ts';
 import type { Descriptor } from '../varlink/descriptors.ts';
 import { type CallContext, type Failure, type Implementation, implement } from '../varlink/implementation.ts';
 import { mountInterface } from './interface.ts';
@@ -8,7 +9,7 @@ import type { MountService } from './service.ts';
 
 type Errors = (typeof mountInterface)['errors'];
 
-export const implementationOf = (service: MountService): Implementation =>
+export const implementationOf = (service: MountService, { signer }: Makers): Implementation =>
   implement(mountInterface, {
     Mount: ({ image, userNamespaceFileDescriptor }, call) =>
       answering(call, async () => {
@@ -34,6 +35,8 @@ export const implementationOf = (service: MountService): Implementation =>
         service.release(call.peer, numberOf(mountId));
         return {};
       }),
+    Sign: ({ imageFileDescriptor, algorithm = 'sha256' }, call) =>
+      answering(call, () => signer.sign(call, imageFileDescriptor.fd, algorithm)),
   });
 
 /** Makes a refusal the error that the client gets. */

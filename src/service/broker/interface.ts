@@ -1,6 +1,6 @@
 /** The interface of the service, io.lowerdata.Mount. Its text is in the documentation as docs/service.md shows it. */
 import { defineInterface } from '../varlink/interface.ts';
-import { array, bool, fd, int, maybe, named, string, struct } from '../varlink/types.ts';
+import { array, bool, choice, fd, int, maybe, named, string, struct } from '../varlink/types.ts';
 
 const mountInfo = named(
   'MountInfo',
@@ -54,6 +54,12 @@ export const mountInterface = defineInterface(
         takes: { mountId: string },
         gives: {},
       },
+      Sign: {
+        about:
+          'Sign the fs-verity digest of an image, a file that is open for reading and does not change. The\nsignature is PKCS#7 in DER, detached, in base64, as the kernel verifies it for fs-verity.',
+        takes: { imageFileDescriptor: fd, algorithm: maybe(choice('sha256', 'sha512')) },
+        gives: { signature: string, digest: string },
+      },
     },
     errors: {
       NoSuchImage: { about: 'The store has no image of this name or digest.', holds: { image: string } },
@@ -63,6 +69,12 @@ export const mountInterface = defineInterface(
         holds: { reason: string },
       },
       NotOwner: { about: 'The mount, or the user namespace, belongs to another user.', holds: { reason: string } },
+      NotAllowed: { about: 'The service does not do that for this user.', holds: { reason: string } },
+      Busy: {
+        about: 'So many calls of this kind are under way, of the client or of all clients together.',
+        holds: { limit: int(0) },
+      },
+      Failed: { about: 'It was tried, and failed.', holds: { reason: string } },
       TooManyMounts: { about: 'The client, or all clients together, have as many mounts.', holds: { limit: int(0) } },
     },
   },

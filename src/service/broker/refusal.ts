@@ -7,6 +7,9 @@ export type RefusalName =
   | 'DeniedByPolicy'
   | 'NotOwner'
   | 'TooManyMounts'
+  | 'NotAllowed'
+  | 'Busy'
+  | 'Failed'
   | 'InvalidParameter';
 
 export class Refusal extends Error {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageDirectory } from '../../sys/native.ts';
 import { Readiness } from '../../sys/sockets/readiness.ts';
+import { type MakersOptions, startMakers } from '../maker/makers.ts';
 import { listenAt, passedSockets } from '../varlink/listen.ts';
 import { limitedLog } from '../varlink/log.ts';
 import { VarlinkServer } from '../varlink/server.ts';
@@ -29,21 +30,30 @@ const FOR_ALL = 0o666;
 /**
  * Serves until SIGTERM or SIGINT. What is mounted goes on.
  * @param path of the socket, unless systemd has passed one
- * Throws ErrnoError if the store or the socket cannot be used.
+ * Throws ErrnoError if the store, the socket or the key cannot be used.
  */
-export async function runService(options: ServiceOptions, path: string, { log, ready }: ServiceLife): Promise<void> {
+export async function runService(
+  options: ServiceOptions & MakersOptions,
+  path: string,
+  { log, ready }: ServiceLife,
+): Promise<void> {
   process.env.UV_THREADPOOL_SIZE ??= CLOSING_THREADS; // read by libuv when it first starts one
   const readiness = new Readiness();
   const passed = passedSockets() ?? new Map<string, number>();
   const [socket] = [...passed].filter(([name]) => !isKept(name)).map(([, fd]) => fd);
   const listening = socket ?? listenAt(path, FOR_ALL);
   const kept = takeKept(passed, log);
-  const service = new MountService(readiness, options, limitedLog(log, LINES_A_MINUTE), kept);
+  const limited = limitedLog(log, LINES_A_MINUTE);
+  const service = new MountService(readiness, options, limited, kept);
   const { version } = JSON.parse(readFileSync(join(packageDirectory, 'package.json'), 'utf8')) as { version: string };
   const about = { vendor: 'lowerdata', product: 'lowerdata', version, url: 'https://www.npmjs.com/package/lowerdata' };
-  const server = new VarlinkServer(about, [implementationOf(service)], log);
-  server.listen(listening, readiness);
   readiness.run();
+  const makers = await startMakers(readiness, options, limited).catch(error => {
+    readiness.stop();
+    throw error;
+  });
+  const server = new VarlinkServer(about, [implementationOf(service, makers)], log);
+  server.listen(listening, readiness);
   ready();
   await new Promise<void>(ended => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => ended());

@@ -58,7 +58,7 @@ const DESCRIPTORS_MAX = 64;
 export const LINE_MAX = 4096;
 
 /** Sends a message with descriptors, which stay open here. Throws an error if the other process is gone or does not read. */
-export function send(channel: number, message: Order | ServerReport, fds: readonly number[] = []): void {
+export function send(channel: number, message: object, fds: readonly number[] = []): void {
   const bytes = Buffer.from(JSON.stringify(message));
   if (bytes.length > MESSAGE_BYTES) throw new ErrnoError(E2BIG, `a message of ${bytes.length} bytes`);
   if (fds.length === 0)
@@ -69,10 +69,18 @@ export function send(channel: number, message: Order | ServerReport, fds: readon
 /**
  * Receives an order of the broker, with its descriptors; undefined at the end. Throws ErrnoError, EAGAIN if there is none.
  */
-export function receiveOrder(channel: number): { readonly order: Order; readonly fds: number[] } | undefined {
+export function receiveOrder(channel: number): { readonly order: Order; readonly fds: readonly number[] } | undefined {
+  const received = receiveWithDescriptors(channel);
+  return received && { order: JSON.parse(received.text), fds: received.fds };
+}
+
+/** Receives a message with its descriptors; undefined at the end. Throws ErrnoError, EAGAIN if there is none. */
+export function receiveWithDescriptors(
+  channel: number,
+): { readonly text: string; readonly fds: readonly number[] } | undefined {
   const places = new Int32Array(DESCRIPTORS_MAX);
   const text = receive(channel, places);
-  return text === undefined ? undefined : { order: JSON.parse(text), fds: [...places].filter(fd => fd >= 0) };
+  return text === undefined ? undefined : { text, fds: [...places].filter(fd => fd >= 0) };
 }
 
 /**
@@ -80,13 +88,18 @@ export function receiveOrder(channel: number): { readonly order: Order; readonly
  * Throws ErrnoError: EAGAIN if there is none; EPROTO if it is no report.
  */
 export function receiveReport(channel: number): ServerReport | undefined {
+  return receiveChecked(channel, isReport);
+}
+
+/** Receives a message that has to be of a type, as `receiveReport` does. */
+export function receiveChecked<T>(channel: number, isOfType: (value: unknown) => value is T): T | undefined {
   const text = receive(channel, new Int32Array(0));
   if (text === undefined) return undefined;
   try {
-    const report: unknown = JSON.parse(text);
-    if (isReport(report)) return report;
+    const value: unknown = JSON.parse(text);
+    if (isOfType(value)) return value;
   } catch {}
-  throw new ErrnoError(EPROTO, 'a server has sent something other than a report');
+  throw new ErrnoError(EPROTO, 'a process of the service has sent something other than a report');
 }
 
 function receive(channel: number, places: Int32Array): string | undefined {
@@ -95,8 +108,8 @@ function receive(channel: number, places: Int32Array): string | undefined {
   return length === 0 ? undefined : bytes.toString('utf8', 0, length);
 }
 
-const isNumber = (value: unknown): boolean => Number.isSafeInteger(value);
-const isLine = (value: unknown): boolean => typeof value === 'string' && value.length <= LINE_MAX;
+export const isNumber = (value: unknown): boolean => Number.isSafeInteger(value);
+export const isLine = (value: unknown): boolean => typeof value === 'string' && value.length <= LINE_MAX;
 
 /** Whether a value has the fields of a report, with their types. */
 function isReport(value: unknown): value is ServerReport {

@@ -3,11 +3,13 @@ import type { ErrorTypes, Interface, Method, Methods } from './interface.ts';
 import type { varlinkService } from './service.ts';
 import type { Received, Sent } from './types.ts';
 
-/** Who has connected. Source: unix(7), SO_PEERCRED. */
+/** Who has connected. Source: unix(7), SO_PEERCRED; linux/net/core/sock.c, SO_PEERGROUPS. */
 export interface Peer {
   readonly pid: number;
   readonly uid: number;
   readonly gid: number;
+  /** Supplementary groups. */
+  readonly groups: readonly number[];
 }
 
 /** The reply that a call failed. */

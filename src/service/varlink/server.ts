@@ -1,7 +1,7 @@
 /** A varlink service at a Unix stream socket. Each client may be hostile: see `limits.ts`. */
 
 import { openSparing } from '../../sys/descriptors.ts';
-import { attempt, EAGAIN, ECONNABORTED, EINTR, ErrnoError, errnoText, must } from '../../sys/errno.ts';
+import { attempt, EAGAIN, ECONNABORTED, EINTR, ERANGE, ErrnoError, errnoText, must } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 import { EPOLLIN, type Readiness } from '../../sys/sockets/readiness.ts';
 import { Connection } from './connection.ts';
@@ -124,5 +124,18 @@ function peerOf(fd: number): Peer {
   const credentials = new Uint32Array(3);
   must(native.peerCredentials(fd, new Int32Array(credentials.buffer)), 'SO_PEERCRED');
   const [pid = 0, uid = 0, gid = 0] = credentials;
-  return { pid, uid, gid };
+  return { pid, uid, gid, groups: groupsOf(fd) };
+}
+
+/** Most users have fewer groups; the kernel allows 65,536. */
+const GROUPS_FIRST = 32;
+const GROUPS_MAX = 1 << 16;
+
+function groupsOf(fd: number): number[] {
+  for (const size of [GROUPS_FIRST, GROUPS_MAX]) {
+    const groups = new Uint32Array(size);
+    const count = native.peerGroups(fd, new Int32Array(groups.buffer));
+    if (count !== -ERANGE) return [...groups.subarray(0, must(count, 'SO_PEERGROUPS'))];
+  }
+  throw new ErrnoError(ERANGE, 'SO_PEERGROUPS');
 }

@@ -35,6 +35,13 @@ export function hasCapability(capability: number): boolean {
   return ((BigInt(`0x${effective}`) >> BigInt(capability)) & 1n) === 1n;
 }
 
+/** Whether the calling thread has any capability, or could have one again. */
+export function hasAnyCapability(): boolean {
+  const status = contentsOf('/proc/thread-self/status');
+  const sets = [...status.matchAll(/^Cap(?:Eff|Prm):\s*([0-9a-f]+)$/gm)];
+  return sets.length === 0 || sets.some(([, bits]) => /[^0]/.test(bits as string));
+}
+
 /** Whether the process is in the initial user namespace, where capabilities apply to the whole system. */
 export function inInitialUserNamespace(): boolean {
   return /^\s*0\s+0\s+4294967295\s*$/.test(contentsOf('/proc/self/uid_map'));

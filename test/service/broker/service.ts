@@ -1,5 +1,5 @@
 /** The service as its clients see it: users in namespaces of their own, who speak with it in Python. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
@@ -13,22 +13,19 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { CallError, VarlinkClient } from '../../../src/service/varlink/client.ts';
-import { varlinkService } from '../../../src/service/varlink/service.ts';
 import { soon } from '../../fixtures/mounts/foreground.ts';
 import { command, packageFolder } from '../../fixtures/mounts/mounted.ts';
 import { member } from '../../fixtures/oci/archives.ts';
 import { archiveOf, TAG, writeImage, writeIndex } from '../../fixtures/oci/layout.ts';
 import { KEY_KINDS, makeSignatory } from '../../fixtures/seals.ts';
+import { ended, type Service, startService, USER } from '../../fixtures/service/served.ts';
 import { without, withoutFuse, withoutUserMounts, withoutUserNamespaces } from '../../fixtures/skips.ts';
 
 t.setTimeout(240_000);
 const missing =
   withoutFuse || withoutUserNamespaces || ['openssl', 'setpriv', 'unshare'].map(without).find(reason => reason);
 const launcher = join(packageFolder, 'bin', 'lowerdata');
-const clientProgram = join(packageFolder, 'test', 'fixtures', 'service', 'client.py');
 const LARGE = 'large '.repeat(100_000);
-const USER = 1000;
 
 /** A store that nobody but root may enter, with the image `signed` and the image `plain`, which has no seal. */
 function makeStore(home: string): void {
@@ -55,62 +52,9 @@ function makeStore(home: string): void {
   chmodSync(at('store'), 0o700);
 }
 
-interface Service {
-  readonly home: string;
-  readonly process: ChildProcess;
-  /** What it has said. */
-  readonly log: () => string;
-  /**
-   * Runs a program of `client.py` as a user who is root of a namespace. @param beside a line of sh that root runs meanwhile
-   * @returns what it prints
-   */
-  client(program: string, beside?: string): string;
-}
-
-/** Whether a service answers at a socket. */
-function answers(socket: string): boolean {
-  try {
-    const client = new VarlinkClient(socket, 10_000);
-    try {
-      return !(client.call(varlinkService, 'GetInfo', {}) instanceof CallError);
-    } finally {
-      client.close();
-    }
-  } catch {
-    return false;
-  }
-}
-
-async function start(home: string, ...words: string[]): Promise<Service> {
-  const at = (name: string): string => join(home, name);
-  const socket = at('socket');
-  const args = ['serve', '--store', at('store'), '--socket', socket, '--keys', at('keys'), ...words];
-  const child = spawn(launcher, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-  let text = '';
-  child.stderr.setEncoding('utf8').on('data', piece => {
-    text += piece;
-  });
-  if (!(await soon(() => answers(socket)))) throw new Error(`no service: ${text}`);
-  const client: Service['client'] = (program, beside = ':') => {
-    const as = ['--reuid', String(USER), '--regid', String(USER), '--clear-groups'];
-    const inside = ['unshare', '-Urm'];
-    spawn('sh', ['-c', beside], { cwd: join(home, 'upper'), stdio: 'ignore' });
-    const lines = ['python3', clientProgram, `client = Client('${socket}')\n${program}`];
-    const { stdout, stderr } = spawnSync('setpriv', [...as, ...inside, ...lines], {
-      cwd: home,
-      encoding: 'utf8',
-      timeout: 60_000,
-    });
-    return `${stdout}${stderr}`;
-  };
-  return { home, process: child, log: () => text, client };
-}
-
-const ended = (child: ChildProcess): Promise<number | null> => new Promise(done => child.once('exit', done));
-
 function served(rule: string, use: (t: Test, service: Service) => void | Promise<void>, ...words: string[]): void {
   t.test(rule, async t => {
-    const service = await start(home, ...words);
+    const service = await startService(home, ...words);
     try {
       await use(t, service);
     } finally {
@@ -262,7 +206,7 @@ print(held.read() == 'large ' * 99999, open('mnt/a/usr/of33').read(6), os.listdi
   });
 
   t.test('what is mounted goes on when the service is killed', async t => {
-    const service = await start(home);
+    const service = await startService(home);
     const said = service.client(
       `
 import time
@@ -277,7 +221,7 @@ print(tried(lambda: Client('${home}/socket')))
       `until [ -e mounted ]; do sleep 0.05; done; kill -9 ${service.process.pid}; sleep 0.3; : >gone`,
     );
     t.equal(said, 'large \nTrue signed\nConnection refused\n');
-    const again = await start(home);
+    const again = await startService(home);
     t.equal(again.client("client.mount('signed', 'mnt/a')\nprint(open('mnt/a/usr/of33').read(6))"), 'signed\n');
     const end = ended(again.process);
     again.process.kill('SIGTERM');

@@ -1,5 +1,4 @@
 /** `lowerdata seal`: signs the digest of an image. */
-import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { type OpenImage, openLocalImage } from '../../../oci/image.ts';
@@ -12,9 +11,7 @@ import type { Seal } from '../../../oci/seals/artifact.ts';
 import { addToLayout, replaceInLayout } from '../../../oci/seals/layout.ts';
 import { makeSeal, type Sign, sealManifest } from '../../../oci/seals/make.ts';
 import { digestOfFile } from '../../../seal/image.ts';
-import { readKey, reasonOfTime } from '../../../seal/key.ts';
-import { writeSignature } from '../../../seal/signature.ts';
-import { signedBytes } from '../../../seal/signed-bytes.ts';
+import { type PemFile, readSigner } from '../../../seal/signer.ts';
 import { labelled } from '../../../seal/verify.ts';
 import { type ByteString, bufferOf, byteStringFromText, printable } from '../../../sys/bytes.ts';
 import { EINVAL, ErrnoError, systemError } from '../../../sys/errno.ts';
@@ -22,7 +19,7 @@ import { cleaningUp } from '../../../terminal/interruption.ts';
 import { printLines } from '../../../terminal/output.ts';
 import { Output } from '../../../terminal/output-file.ts';
 import { complain, reporting } from '../../../terminal/report.ts';
-import { type Algorithm, algorithmOfHex } from '../../../verity/algorithms.ts';
+import type { Algorithm } from '../../../verity/algorithms.ts';
 import { ALGORITHM_NAMES, checkChoice, newCommand, oneOf, parse } from '../../command.ts';
 import {
   checkRegistryFlags,
@@ -173,38 +170,10 @@ async function digestOfMerged(image: OpenImage, repository: Repository): Promise
   }
 }
 
-/** What signs digests with a key. */
-function signerOf(keyPath: ByteString, certPath: ByteString): Sign {
-  const { key, certificate } = readSigner(keyPath, certPath);
-  return digest => writeSignature(signedBytes(digest), algorithmOfHex(digest) as Algorithm, key, certificate.raw);
-}
-
-/** Reads a key and its certificate. Throws ErrnoError EINVAL, naming the file, if they do not go together or would not count. */
-function readSigner(keyPath: ByteString, certPath: ByteString): { key: KeyObject; certificate: X509Certificate } {
-  const pem = textOf(certPath);
-  const known = readKey(pem);
-  const [certName, keyName] = [certPath, keyPath].map(printable);
-  if (typeof known === 'string') throw new ErrnoError(EINVAL, `${certName} ${known}`);
-  if (known.subject === undefined) throw new ErrnoError(EINVAL, `${certName} holds a public key, not a certificate`);
-  const reason = reasonOfTime(known, new Date());
-  if (reason !== undefined) throw new ErrnoError(EINVAL, `${certName}: ${reason}: nobody would take the seal`);
-  const certificate = new X509Certificate(pem);
-  const key = privateKey(keyPath);
-  if (!certificate.checkPrivateKey(key))
-    throw new ErrnoError(EINVAL, `${keyName} is not the key of the certificate ${certName}`);
-  return { key, certificate };
-}
-
-function privateKey(path: ByteString): KeyObject {
-  const pem = textOf(path);
-  try {
-    return createPrivateKey(pem);
-  } catch {
-    const why = /ENCRYPTED/.test(pem)
-      ? 'is encrypted: decrypt it first, as by `openssl pkey`'
-      : 'holds no private key in PEM';
-    throw new ErrnoError(EINVAL, `${printable(path)} ${why}`);
-  }
+/** What signs digests with a key. Throws ErrnoError if it cannot be used. */
+function signerOf(key: ByteString, cert: ByteString): Sign {
+  const [keyFile, certFile] = [key, cert].map(path => ({ pem: textOf(path), name: printable(path) }));
+  return readSigner(keyFile as PemFile, certFile as PemFile).sign;
 }
 
 function textOf(path: ByteString): string {

@@ -1,11 +1,14 @@
 /** `lowerdata serve`: the service that mounts signed images for clients without privileges. */
 import type { Command } from 'commander';
+import { inheritedDescriptors } from '../../../mount/inherited.ts';
 import { pathList } from '../../../mount/options.ts';
 import { connectSupervisor, notifySupervisor } from '../../../mount/supervisor.ts';
 import { runService } from '../../../service/broker/run.ts';
+import type { SigningOptions } from '../../../service/maker/makers.ts';
+import { NOBODY_ELSE, parsePrincipals } from '../../../service/maker/principals.ts';
 import { SERVICE_SOCKET } from '../../../service/socket.ts';
 import { type ByteString, byteStringFromText, printable } from '../../../sys/bytes.ts';
-import { EPERM, ErrnoError } from '../../../sys/errno.ts';
+import { EINVAL, EPERM, ErrnoError } from '../../../sys/errno.ts';
 import { CAP_SYS_ADMIN, hasCapability } from '../../../sys/security/privileges.ts';
 import { complain, reporting } from '../../../terminal/report.ts';
 import { newCommand, parse } from '../../command.ts';
@@ -18,6 +21,9 @@ interface ServeFlags {
   readonly keys?: ByteString;
   readonly policy?: ByteString;
   readonly allowUnsigned?: true;
+  readonly signKey?: ByteString;
+  readonly signCert?: ByteString;
+  readonly signFor?: ByteString;
 }
 
 export const define = (): Command =>
@@ -29,6 +35,9 @@ export const define = (): Command =>
     .option('--keys <list>', 'the directories of keys that count, DIR[:DIR]...')
     .option('--policy <file>', 'the policy, in place of /etc/lowerdata/policy.json and /usr/lib/lowerdata/policy.json')
     .option('--allow-unsigned', 'mount images without a seal, too, if there is no policy')
+    .option('--sign-key <path>', 'the private key that signs for clients, PEM; a process of its own reads it')
+    .option('--sign-cert <path>', 'the certificate of the key, PEM')
+    .option('--sign-for <list>', 'the users for whom images are signed, besides root: USER,@GROUP,...')
     .addHelpText('after', HELP);
 
 const HELP = `
@@ -37,15 +46,18 @@ what it has mounted goes on until it is unmounted.
 Exit status: 0 after SIGTERM, or 1 after an error.`;
 
 export async function run(args: readonly ByteString[]): Promise<number> {
+  inheritedDescriptors(undefined); // so that processes with the rights of clients do not inherit them
   const command = define();
   const ended = parse(command, args);
   if (ended !== undefined) return ended;
-  const { store, socket, keys, policy, allowUnsigned = false } = command.opts<ServeFlags>();
+  const flags = command.opts<ServeFlags>();
+  const { store, socket, keys, policy, allowUnsigned = false } = flags;
   return reporting(FAILED, async () => {
     if (!hasCapability(CAP_SYS_ADMIN)) throw new ErrnoError(EPERM, 'serve: needs CAP_SYS_ADMIN, to mount for others');
     connectSupervisor();
     const directories = keys === undefined ? undefined : pathList(keys);
-    const options = { store, keys: directories, policyFile: policy, allowsUnsigned: allowUnsigned };
+    const own = { store, keys: directories, policyFile: policy, allowsUnsigned: allowUnsigned };
+    const options = { ...own, signing: signingOf(flags) };
     await runService(options, socket, {
       log: line => complain(printable(byteStringFromText(line))),
       ready: () => notifySupervisor('READY=1', `STATUS=${printable(store)} is served`),
@@ -53,4 +65,12 @@ export async function run(args: readonly ByteString[]): Promise<number> {
     notifySupervisor('STOPPING=1');
     return 0;
   });
+}
+
+/** The options of the key. Throws ErrnoError EINVAL. */
+function signingOf({ signKey, signCert, signFor }: ServeFlags): SigningOptions | undefined {
+  const users = signFor === undefined ? NOBODY_ELSE : parsePrincipals(signFor, '--sign-for');
+  if (signKey !== undefined && signCert !== undefined) return { key: signKey, certificate: signCert, users };
+  if (signKey === undefined && signCert === undefined && signFor === undefined) return undefined;
+  throw new ErrnoError(EINVAL, '--sign-key and --sign-cert go together, and --sign-for goes with them');
 }

@@ -1,0 +1,39 @@
+/** A helper of the service: a process that does one task, reports, and ends. It knows no clients, and no other task. */
+import { EIO, ErrnoError, systemError } from '../../sys/errno.ts';
+import { native } from '../../sys/native.ts';
+import { CHANNEL, LINE_MAX, receiveWithDescriptors, send } from '../server/orders.ts';
+import { holdKey } from './hold-key.ts';
+import { measureImage } from './measure.ts';
+import type { HelperReport, Task } from './orders.ts';
+import { become, confineToReading } from './rights.ts';
+
+/** Does what the broker orders, and ends this process. */
+export async function help(): Promise<void> {
+  try {
+    const received = receiveWithDescriptors(CHANNEL);
+    if (received !== undefined) {
+      const report = await perform(JSON.parse(received.text), received.fds);
+      if (report) send(CHANNEL, report);
+    }
+  } catch (error) {
+    const failure = systemError(error);
+    const errno = failure instanceof ErrnoError ? failure.errno : EIO;
+    send(CHANNEL, { kind: 'failed', errno, message: (failure as Error).message.slice(0, LINE_MAX) });
+  }
+  native.exit(0); // at once: a descriptor of a client may be one that nobody can close
+}
+
+async function perform(task: Task, fds: readonly number[]): Promise<HelperReport | undefined> {
+  const [fd = -1] = fds;
+  become(task.as);
+  switch (task.kind) {
+    case 'measure': {
+      confineToReading();
+      const digest = measureImage(fd, task.algorithm);
+      return digest === undefined ? { kind: 'unfit' } : { kind: 'done', digest };
+    }
+    case 'hold-key':
+      holdKey(task, fds);
+      return undefined;
+  }
+}

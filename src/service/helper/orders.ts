@@ -1,0 +1,81 @@
+/**
+ * What the broker asks of a helper, and what the helper reports: a process for one task, which it does with the rights that the task
+ * names and no others. Messages are sent as those of servers are. A helper may be in the hands of the user as whom it runs, so that
+ * its reports are checked.
+ */
+import type { Algorithm } from '../../verity/algorithms.ts';
+import { isLine, isNumber, receiveChecked } from '../server/orders.ts';
+
+/** As whom a helper runs. It has no capabilities. */
+export interface Identity {
+  readonly uid: number;
+  readonly gid: number;
+  /** Supplementary groups. */
+  readonly groups: readonly number[];
+}
+
+/** A user that owns nothing. Source: systemd, "Users, Groups, UIDs and GIDs on systemd Systems". */
+export const NOBODY: Identity = { uid: 65_534, gid: 65_534, groups: [] };
+
+/** Measures a file. Descriptor: the file. */
+export interface Measure {
+  readonly kind: 'measure';
+  readonly as: Identity;
+  readonly algorithm: Algorithm;
+}
+
+/** Holds a key, and signs digests with it until the broker is gone. Descriptors: the private key, and its certificate. */
+export interface HoldKey {
+  readonly kind: 'hold-key';
+  readonly as: Identity;
+  /** The names of the files, for messages. */
+  readonly key: string;
+  readonly certificate: string;
+}
+
+export type Task = Measure | HoldKey;
+
+/** For a helper that holds a key. */
+export interface SignDigest {
+  readonly kind: 'sign';
+  /** In hexadecimal. */
+  readonly digest: string;
+}
+
+export type HelperReport =
+  /** The task is done. */
+  | { readonly kind: 'done'; readonly digest: string }
+  /** A descriptor is not one of what the task is about. */
+  | { readonly kind: 'unfit' }
+  | { readonly kind: 'failed'; readonly errno: number; readonly message: string }
+  /** The key can be used. */
+  | { readonly kind: 'holds'; readonly subject: string }
+  /** The signature in base64. */
+  | { readonly kind: 'signed'; readonly signature: string };
+
+/** The largest signature: one of RSA of 16,384 bits has less, with the names of its certificate. */
+const SIGNATURE_TEXT_MAX = 1 << 15;
+const isText = (value: unknown, pattern: RegExp): boolean => typeof value === 'string' && pattern.test(value);
+
+function isHelperReport(value: unknown): value is HelperReport {
+  if (typeof value !== 'object' || value === null) return false;
+  const report = value as Partial<Record<string, unknown>>;
+  switch (report.kind) {
+    case 'done':
+      return isText(report.digest, /^(?:[0-9a-f]{64}|[0-9a-f]{128})$/);
+    case 'unfit':
+      return true;
+    case 'failed':
+      return isNumber(report.errno) && isLine(report.message);
+    case 'holds':
+      return isLine(report.subject);
+    case 'signed':
+      return isText(report.signature, /^[A-Za-z0-9+/]+=*$/) && String(report.signature).length <= SIGNATURE_TEXT_MAX;
+    default:
+      return false;
+  }
+}
+
+/** Receives a report of a helper; undefined at the end. Throws ErrnoError: EAGAIN if there is none; EPROTO if it is no report. */
+export const receiveHelperReport = (channel: number): HelperReport | undefined =>
+  receiveChecked(channel, isHelperReport);
