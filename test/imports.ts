@@ -15,7 +15,10 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   inspect: ['mount', 'oci', 'overlay', 'layers', 'composefs', 'store', 'erofs', 'verity', 'terminal'],
   bench: ['mount', 'fuse', 'overlay', 'terminal'],
   doctor: ['fuse'],
-  service: ['policy', 'driver', 'fuse', 'overlay', 'layers', 'oci', 'seal', 'erofs', 'verity', 'terminal'],
+  service: [
+    ...['policy', 'driver', 'fuse', 'overlay', 'layers', 'oci', 'seal', 'composefs', 'store'],
+    ...['erofs', 'verity', 'terminal'],
+  ],
   mount: ['driver', 'fuse', 'overlay', 'policy', 'oci', 'seal'],
   driver: ['upper', 'fuse', 'overlay', 'layers', 'verity'],
   upper: ['overlay', 'layers', 'verity'],

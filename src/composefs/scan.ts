@@ -5,7 +5,7 @@
 
 import { openSource, readContent, readFound, type SourceFile, type SourceTree } from '../store/source.ts';
 import { type ByteString, byteStringOf, printable } from '../sys/bytes.ts';
-import { ENODATA, EOPNOTSUPP, ErrnoError, errnoText } from '../sys/errno.ts';
+import { EFBIG, ENODATA, EOPNOTSUPP, ErrnoError, errnoText } from '../sys/errno.ts';
 import { getXattr, listXattrs } from '../sys/found.ts';
 import { native } from '../sys/native.ts';
 import { isDirectory, isRegular, isSymlink, S_IFBLK, S_IFCHR, S_IFMT } from '../sys/stat.ts';
@@ -30,6 +30,8 @@ export interface ScanOptions {
   hardLinks?: boolean;
   /** Opens no file: even small files are left out of the image. */
   metadataOnly?: boolean;
+  /** The most objects below the directory; by default any number. */
+  entriesMax?: number;
 }
 
 /** The result of a scan. */
@@ -53,8 +55,8 @@ const XATTR_BYTES_MAX = 65536;
 /**
  * Reads a directory and everything below it. Each object is opened relative to the descriptor of its directory, so a directory
  * that its owner replaces meanwhile cannot redirect the scan. Only regular files are opened for reading, to read small ones.
- * Throws ErrnoError with the object's path: errors of the system, EIO for a file that changes while it is read, and E2BIG for
- * xattrs that no image can hold.
+ * Throws ErrnoError with the object's path: errors of the system, EIO for a file that changes while it is read, E2BIG for
+ * xattrs that no image can hold, and EFBIG for too many objects.
  * @example
  * const { root, files } = scanTree('tree');
  * assert.deepEqual([...root.entries.keys()].sort(), ['link', 'poem']);
@@ -76,6 +78,7 @@ class Scan {
   /** Inodes with several names, keyed by device and inode number. */
   readonly #known = new Map<string, TreeInode>();
   readonly #files: ScannedFile[] = [];
+  #entries = 0;
 
   constructor(tree: SourceTree, options: ScanOptions) {
     this.#tree = tree;
@@ -92,6 +95,9 @@ class Scan {
   /** Adds an object to its directory. @returns the inode if the object is a directory; else undefined */
   #see(found: WalkEntry, directory: TreeInode): TreeInode | undefined {
     const { mode, nlink, rdev } = statxAttr(0);
+    const { entriesMax = Number.POSITIVE_INFINITY } = this.#options;
+    if (++this.#entries > entriesMax)
+      throw new ErrnoError(EFBIG, `${this.#shown(found.path)}: more than ${entriesMax} objects`);
     const type = mode & S_IFMT;
     const isWhiteout = type === S_IFCHR && rdev === 0; // overlayfs hard-links whiteouts at will
     if (this.#options.skipDevices && (type === S_IFBLK || type === S_IFCHR)) return undefined;

@@ -18,8 +18,8 @@ export interface PoolFile extends SourceFile {
 /** The number of threads, the store and algorithm, and callbacks. */
 export interface PoolOptions {
   /**
-   * The most worker threads. Little data is digested on this thread alone; otherwise workers do it, and this thread can handle
-   * signals meanwhile.
+   * The most worker threads; 0: this thread does all. Little data is digested on this thread alone; otherwise workers do it, and this
+   * thread can handle signals meanwhile.
    */
   threads: number;
   /** The store that receives the data; without one the data is only digested. */
@@ -53,7 +53,7 @@ export async function digestFiles(files: readonly PoolFile[], options: PoolOptio
     for (const { tree } of files) if (!roots.has(tree)) roots.set(tree, reopenSource(tree));
     const work = new PoolWork(files, roots, options);
     const useful = Math.ceil(work.totalBytes / ALONE_BYTES);
-    if (useful > 1) await digestOnThreads(work, Math.min(options.threads, useful), options);
+    if (useful > 1 && options.threads > 0) await digestOnThreads(work, Math.min(options.threads, useful), options);
     else digestHere(work, options);
   } finally {
     for (const fd of roots.values()) native.close(fd);

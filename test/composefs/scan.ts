@@ -101,6 +101,7 @@ t.test('a directory becomes a tree', { skip: withoutRoot }, async t =>
       ],
     ] as const)
       t.same(sortXattrs(await dump(root, options)), want, rule);
+    t.throws(() => scanTree(root, { entriesMax: 3 }), { name: 'EFBIG', message: /more than 3 objects$/ });
   }),
 );
 

@@ -9,7 +9,7 @@ import type { MountService } from './service.ts';
 
 type Errors = (typeof mountInterface)['errors'];
 
-export const implementationOf = (service: MountService, { signer }: Makers): Implementation =>
+export const implementationOf = (service: MountService, { maker, signer }: Makers): Implementation =>
   implement(mountInterface, {
     Mount: ({ image, userNamespaceFileDescriptor }, call) =>
       answering(call, async () => {
@@ -34,6 +34,11 @@ export const implementationOf = (service: MountService, { signer }: Makers): Imp
       answering(call, () => {
         service.release(call.peer, numberOf(mountId));
         return {};
+      }),
+    MakeImage: ({ treeFileDescriptor, options = {} }, call) =>
+      answering(call, async () => {
+        const { fd, digest } = await maker.makeTree(call, treeFileDescriptor.fd, options);
+        return { imageFileDescriptor: fd, digest };
       }),
     Sign: ({ imageFileDescriptor, algorithm = 'sha256' }, call) =>
       answering(call, () => signer.sign(call, imageFileDescriptor.fd, algorithm)),

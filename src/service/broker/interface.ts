@@ -15,6 +15,16 @@ const mountInfo = named(
   }),
 );
 
+const algorithm = choice('sha256', 'sha512');
+
+const treeOptions = named(
+  'TreeOptions',
+  struct({
+    ...{ useEpoch: maybe(bool), skipDevices: maybe(bool), skipXattrs: maybe(bool), userXattrs: maybe(bool) },
+    ...{ hardLinks: maybe(bool), algorithm: maybe(algorithm) },
+  }),
+);
+
 export const mountInterface = defineInterface(
   'io.lowerdata.Mount',
   'Mounts composefs images of a store for clients without privileges.\nA digest is the fs-verity digest of an image, in hexadecimal.',
@@ -54,10 +64,16 @@ export const mountInterface = defineInterface(
         takes: { mountId: string },
         gives: {},
       },
+      MakeImage: {
+        about:
+          "Make a composefs image of a directory, which is read with the client's rights. The image is a\nsealed file in memory. Data is read for its digest, and is copied nowhere.",
+        takes: { treeFileDescriptor: fd, options: maybe(treeOptions) },
+        gives: { imageFileDescriptor: fd, digest: string },
+      },
       Sign: {
         about:
           'Sign the fs-verity digest of an image, a file that is open for reading and does not change. The\nsignature is PKCS#7 in DER, detached, in base64, as the kernel verifies it for fs-verity.',
-        takes: { imageFileDescriptor: fd, algorithm: maybe(choice('sha256', 'sha512')) },
+        takes: { imageFileDescriptor: fd, algorithm: maybe(algorithm) },
         gives: { signature: string, digest: string },
       },
     },

@@ -3,6 +3,7 @@ import { EIO, ErrnoError, systemError } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 import { CHANNEL, LINE_MAX, receiveWithDescriptors, send } from '../server/orders.ts';
 import { holdKey } from './hold-key.ts';
+import { makeTree } from './make-tree.ts';
 import { measureImage } from './measure.ts';
 import type { HelperReport, Task } from './orders.ts';
 import { become, confineToReading } from './rights.ts';
@@ -30,6 +31,10 @@ async function perform(task: Task, fds: readonly number[]): Promise<HelperReport
     case 'measure': {
       confineToReading();
       const digest = measureImage(fd, task.algorithm);
+      return digest === undefined ? { kind: 'unfit' } : { kind: 'done', digest };
+    }
+    case 'make': {
+      const digest = await makeTree(task.options, fds);
       return digest === undefined ? { kind: 'unfit' } : { kind: 'done', digest };
     }
     case 'hold-key':

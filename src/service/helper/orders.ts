@@ -3,6 +3,7 @@
  * names and no others. Messages are sent as those of servers are. A helper may be in the hands of the user as whom it runs, so that
  * its reports are checked.
  */
+import type { ScanOptions } from '../../composefs/scan.ts';
 import type { Algorithm } from '../../verity/algorithms.ts';
 import { isLine, isNumber, receiveChecked } from '../server/orders.ts';
 
@@ -24,6 +25,20 @@ export interface Measure {
   readonly algorithm: Algorithm;
 }
 
+/** Makes an image of a tree. Descriptors: the directory, and an empty file for the image. */
+export interface MakeTree {
+  readonly kind: 'make';
+  /** The client. */
+  readonly as: Identity;
+  readonly options: TreeOptions;
+}
+
+/** How an image is made of a tree; see ScanOptions. */
+export interface TreeOptions
+  extends Pick<ScanOptions, 'useEpoch' | 'skipDevices' | 'skipXattrs' | 'userXattrs' | 'hardLinks'> {
+  readonly algorithm?: Algorithm | undefined;
+}
+
 /** Holds a key, and signs digests with it until the broker is gone. Descriptors: the private key, and its certificate. */
 export interface HoldKey {
   readonly kind: 'hold-key';
@@ -33,7 +48,7 @@ export interface HoldKey {
   readonly certificate: string;
 }
 
-export type Task = Measure | HoldKey;
+export type Task = Measure | MakeTree | HoldKey;
 
 /** For a helper that holds a key. */
 export interface SignDigest {

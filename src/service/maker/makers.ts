@@ -3,6 +3,7 @@ import type { ByteString } from '../../sys/bytes.ts';
 import type { Readiness } from '../../sys/sockets/readiness.ts';
 import { Audit } from './audit.ts';
 import { KeyHolder } from './key-holder.ts';
+import { Maker } from './maker.ts';
 import type { Principals } from './principals.ts';
 import { Signer } from './signer.ts';
 
@@ -19,6 +20,7 @@ export interface SigningOptions {
 }
 
 export interface Makers {
+  readonly maker: Maker;
   readonly signer: Signer;
 }
 
@@ -29,8 +31,9 @@ export async function startMakers(
   log: (line: string) => void,
 ): Promise<Makers> {
   const audit = new Audit(log);
-  if (signing === undefined) return { signer: new Signer(readiness, undefined, audit) };
+  const maker = new Maker(readiness, audit);
+  if (signing === undefined) return { maker, signer: new Signer(readiness, undefined, audit) };
   const holder = new KeyHolder(readiness, signing.key, signing.certificate);
   const subject = await holder.start();
-  return { signer: new Signer(readiness, { holder, subject, users: signing.users }, audit) };
+  return { maker, signer: new Signer(readiness, { holder, subject, users: signing.users }, audit) };
 }
