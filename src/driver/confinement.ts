@@ -16,7 +16,7 @@ import { type ByteString, byteStringFromText } from '../sys/bytes.ts';
 import { moduleDirectories, native } from '../sys/native.ts';
 import { leadsToDirectory } from '../sys/real-path.ts';
 import { confineProcess } from '../sys/security/confine.ts';
-import { knowsHandles, landlockVersion, Ruleset } from '../sys/security/landlock.ts';
+import { knowsHandles, landlockVersion, Ruleset, VERSION_OF_RENAMES } from '../sys/security/landlock.ts';
 import {
   boundCapabilities,
   CAP_DAC_READ_SEARCH,
@@ -121,9 +121,6 @@ export class Limits {
     };
   }
 }
-
-/** Since this version, a file can be renamed from one directory to another. */
-const VERSION_OF_RENAMES = 2;
 
 /** Rules that allow reading the directories, and changing those that are written to; undefined without Landlock, or if it refuses one of them. */
 function rulesFor(

@@ -20,8 +20,8 @@ const serve: Manual = {
   files: [
     ['/run/lowerdata/io.lowerdata.Mount', 'The socket for clients.'],
     ['/etc/lowerdata/keys.d/NAME.pem', 'Keys that count; see lowerdata-verify(1).'],
-    ['/etc/passwd', 'The numbers of users that --sign-for names; those of groups are in /etc/group.'],
-    ['/etc/lowerdata/serve.conf', 'STORE=DIR, for the unit of systemd.'],
+    ['/etc/passwd', 'The numbers of users that --sign-for and --pull-for name; those of groups are in /etc/group.'],
+    ['/etc/lowerdata/serve.conf', 'STORE=DIR and OPTIONS=..., for the unit of systemd.'],
   ],
   see: ['lowerdata-pull(1)', 'lowerdata-seal(1)', 'lowerdata-mount(8)', 'lowerdata-install-helper(8)'],
 };

@@ -9,7 +9,7 @@ import type { MountService } from './service.ts';
 
 type Errors = (typeof mountInterface)['errors'];
 
-export const implementationOf = (service: MountService, { maker, signer }: Makers): Implementation =>
+export const implementationOf = (service: MountService, { maker, puller, signer }: Makers): Implementation =>
   implement(mountInterface, {
     Mount: ({ image, userNamespaceFileDescriptor }, call) =>
       answering(call, async () => {
@@ -35,9 +35,14 @@ export const implementationOf = (service: MountService, { maker, signer }: Maker
         service.release(call.peer, numberOf(mountId));
         return {};
       }),
-    MakeImage: ({ treeFileDescriptor, options = {} }, call) =>
+    MakeImage: ({ treeFileDescriptor: tree, options, reference, name }, call) =>
       answering(call, async () => {
-        const { fd, digest } = await maker.makeTree(call, treeFileDescriptor.fd, options);
+        if ((tree === undefined) === (reference === undefined))
+          throw new Refusal('InvalidParameter', { parameter: 'treeFileDescriptor' });
+        if ((name === undefined) !== (reference === undefined))
+          throw new Refusal('InvalidParameter', { parameter: 'name' });
+        if (tree === undefined) return { digest: await puller.pull(call, reference as string, name as string) };
+        const { fd, digest } = await maker.makeTree(call, tree.fd, options ?? {});
         return { imageFileDescriptor: fd, digest };
       }),
     Sign: ({ imageFileDescriptor, algorithm = 'sha256' }, call) =>

@@ -66,9 +66,12 @@ export const mountInterface = defineInterface(
       },
       MakeImage: {
         about:
-          "Make a composefs image of a directory, which is read with the client's rights. The image is a\nsealed file in memory. Data is read for its digest, and is copied nowhere.",
-        takes: { treeFileDescriptor: fd, options: maybe(treeOptions) },
-        gives: { imageFileDescriptor: fd, digest: string },
+          "Make a composefs image. Of a directory, which is read with the client's rights: the image is a\nsealed file in memory, and data is read for its digest, and copied nowhere. Or of an image in a\nregistry, docker://HOST/NAME[:TAG|@DIGEST], for users whom the service allows that: it is pulled\ninto the store, and gets the name. Exactly one of treeFileDescriptor and reference is given.",
+        takes: {
+          ...{ treeFileDescriptor: maybe(fd), options: maybe(treeOptions) },
+          ...{ reference: maybe(string), name: maybe(string) },
+        },
+        gives: { imageFileDescriptor: maybe(fd), digest: string },
       },
       Sign: {
         about:

@@ -1,4 +1,5 @@
 /** A helper of the service: a process that does one task, reports, and ends. It knows no clients, and no other task. */
+import { PolicyDenial } from '../../policy/decide.ts';
 import { EIO, ErrnoError, systemError } from '../../sys/errno.ts';
 import { native } from '../../sys/native.ts';
 import { CHANNEL, LINE_MAX, receiveWithDescriptors, send } from '../server/orders.ts';
@@ -6,6 +7,7 @@ import { holdKey } from './hold-key.ts';
 import { makeTree } from './make-tree.ts';
 import { measureImage } from './measure.ts';
 import type { HelperReport, Task } from './orders.ts';
+import { pullImage } from './pull.ts';
 import { become, confineToReading } from './rights.ts';
 
 /** Does what the broker orders, and ends this process. */
@@ -17,11 +19,15 @@ export async function help(): Promise<void> {
       if (report) send(CHANNEL, report);
     }
   } catch (error) {
-    const failure = systemError(error);
-    const errno = failure instanceof ErrnoError ? failure.errno : EIO;
-    send(CHANNEL, { kind: 'failed', errno, message: (failure as Error).message.slice(0, LINE_MAX) });
+    send(CHANNEL, failureOf(systemError(error) as Error));
   }
   native.exit(0); // at once: a descriptor of a client may be one that nobody can close
+}
+
+function failureOf(error: Error): HelperReport {
+  const message = error.message.slice(0, LINE_MAX);
+  if (error instanceof PolicyDenial) return { kind: 'denied', message };
+  return { kind: 'failed', errno: error instanceof ErrnoError ? error.errno : EIO, message };
 }
 
 async function perform(task: Task, fds: readonly number[]): Promise<HelperReport | undefined> {
@@ -37,6 +43,8 @@ async function perform(task: Task, fds: readonly number[]): Promise<HelperReport
       const digest = await makeTree(task.options, fds);
       return digest === undefined ? { kind: 'unfit' } : { kind: 'done', digest };
     }
+    case 'pull':
+      return { kind: 'done', digest: await pullImage(task) };
     case 'hold-key':
       holdKey(task, fds);
       return undefined;

@@ -4,6 +4,7 @@
  * its reports are checked.
  */
 import type { ScanOptions } from '../../composefs/scan.ts';
+import type { ByteString } from '../../sys/bytes.ts';
 import type { Algorithm } from '../../verity/algorithms.ts';
 import { isLine, isNumber, receiveChecked } from '../server/orders.ts';
 
@@ -39,6 +40,30 @@ export interface TreeOptions
   readonly algorithm?: Algorithm | undefined;
 }
 
+/** Pulls an image of a registry into a repository. No descriptors. */
+export interface Pull {
+  readonly kind: 'pull';
+  /** The owner of the repository. */
+  readonly as: Identity;
+  /** Absolute. */
+  readonly store: ByteString;
+  readonly reference: ByteString;
+  readonly name: ByteString;
+  /** The digest of the image that has the name, and keeps it; undefined if none has it, or if it may be replaced. */
+  readonly named: string | undefined;
+  readonly sources: PullSources;
+}
+
+/** What counts for images of registries; paths are absolute. */
+export interface PullSources {
+  /** undefined: that of the system, if it has one. */
+  readonly policyFile: ByteString | undefined;
+  readonly authfile: ByteString | undefined;
+  readonly certDirectory: ByteString | undefined;
+  /** undefined: as registries.conf says. */
+  readonly verifies: boolean | undefined;
+}
+
 /** Holds a key, and signs digests with it until the broker is gone. Descriptors: the private key, and its certificate. */
 export interface HoldKey {
   readonly kind: 'hold-key';
@@ -48,7 +73,7 @@ export interface HoldKey {
   readonly certificate: string;
 }
 
-export type Task = Measure | MakeTree | HoldKey;
+export type Task = Measure | MakeTree | Pull | HoldKey;
 
 /** For a helper that holds a key. */
 export interface SignDigest {
@@ -60,6 +85,8 @@ export interface SignDigest {
 export type HelperReport =
   /** The task is done. */
   | { readonly kind: 'done'; readonly digest: string }
+  /** A policy does not allow it. */
+  | { readonly kind: 'denied'; readonly message: string }
   /** A descriptor is not one of what the task is about. */
   | { readonly kind: 'unfit' }
   | { readonly kind: 'failed'; readonly errno: number; readonly message: string }
@@ -80,6 +107,8 @@ function isHelperReport(value: unknown): value is HelperReport {
       return isText(report.digest, /^(?:[0-9a-f]{64}|[0-9a-f]{128})$/);
     case 'unfit':
       return true;
+    case 'denied':
+      return isLine(report.message);
     case 'failed':
       return isNumber(report.errno) && isLine(report.message);
     case 'holds':

@@ -13,8 +13,13 @@ const O_NONBLOCK = 0o4000;
 /** How much V8 may allocate: a tree of a million files fits. A process that wants more is ended by V8. */
 const HEAP_MIB = 1024;
 
-/** Variables that the helper gets. */
+/** Variables that helpers get, and those that one gets which uses the network. */
 const VARIABLES: readonly string[] = ['PATH'];
+const PROXIES = ['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY'];
+const NETWORK_VARIABLES: readonly string[] = [
+  ...[...PROXIES, ...PROXIES.map(name => name.toLowerCase())],
+  ...['SSL_CERT_FILE', 'SSL_CERT_DIR', 'REGISTRY_AUTH_FILE', 'CONTAINERS_REGISTRIES_CONF'],
+];
 
 export class HelperProcess {
   private readonly readiness: Readiness;
@@ -45,10 +50,11 @@ export class HelperProcess {
     const [ours = -1, theirs = -1] = pair;
     this.channel = ours;
     native.setStatusFlags(ours, O_NONBLOCK);
-    const variables = VARIABLES.map(name => [name, process.env[name]]);
+    const names = task.kind === 'pull' ? [...VARIABLES, ...NETWORK_VARIABLES] : VARIABLES;
+    const variables = names.map(name => [name, process.env[name]]);
     const words = [`--max-old-space-size=${HEAP_MIB}`, PROGRAM, '--called', 'lowerdata', '--helper'];
     this.child = spawn(process.execPath, words, {
-      ...{ cwd: '/', env: Object.fromEntries(variables) },
+      ...{ cwd: '/', env: { ...Object.fromEntries(variables), HOME: '/nonexistent' } }, // nobody's configuration counts
       stdio: ['ignore', 'ignore', 'ignore', theirs], // V8 has many words for the end of memory, which a client can cause
     });
     native.close(theirs);

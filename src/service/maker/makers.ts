@@ -5,11 +5,13 @@ import { Audit } from './audit.ts';
 import { KeyHolder } from './key-holder.ts';
 import { Maker } from './maker.ts';
 import type { Principals } from './principals.ts';
+import { Puller, type PullingOptions } from './puller.ts';
 import { Signer } from './signer.ts';
 
 export interface MakersOptions {
   /** The key that signs; undefined: nothing is signed. */
   readonly signing: SigningOptions | undefined;
+  readonly pulling: PullingOptions;
 }
 
 export interface SigningOptions {
@@ -21,19 +23,20 @@ export interface SigningOptions {
 
 export interface Makers {
   readonly maker: Maker;
+  readonly puller: Puller;
   readonly signer: Signer;
 }
 
 /** Starts what has to be there before the first client. Throws ErrnoError if the key cannot be used. */
 export async function startMakers(
   readiness: Readiness,
-  { signing }: MakersOptions,
+  { signing, pulling }: MakersOptions,
   log: (line: string) => void,
 ): Promise<Makers> {
   const audit = new Audit(log);
-  const maker = new Maker(readiness, audit);
-  if (signing === undefined) return { maker, signer: new Signer(readiness, undefined, audit) };
+  const others = { maker: new Maker(readiness, audit), puller: new Puller(readiness, pulling, audit) };
+  if (signing === undefined) return { ...others, signer: new Signer(readiness, undefined, audit) };
   const holder = new KeyHolder(readiness, signing.key, signing.certificate);
   const subject = await holder.start();
-  return { maker, signer: new Signer(readiness, { holder, subject, users: signing.users }, audit) };
+  return { ...others, signer: new Signer(readiness, { holder, subject, users: signing.users }, audit) };
 }

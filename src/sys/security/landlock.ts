@@ -23,6 +23,9 @@ const READING = EXECUTE | READ_FILE | READ_DIR;
 const FS_BITS = [0, 13, 14, 15, 15, 16] as const;
 const SCOPES = 2; // ABSTRACT_UNIX_SOCKET and SIGNAL, since version 6
 
+/** Since this version, a file can be renamed from one directory to another. */
+export const VERSION_OF_RENAMES = 2;
+
 const O_PATH = 0o10000000;
 const AT_FDCWD = -100;
 

@@ -6,27 +6,33 @@ import { connectSupervisor, notifySupervisor } from '../../../mount/supervisor.t
 import { runService } from '../../../service/broker/run.ts';
 import type { SigningOptions } from '../../../service/maker/makers.ts';
 import { NOBODY_ELSE, parsePrincipals } from '../../../service/maker/principals.ts';
+import type { PullingOptions } from '../../../service/maker/puller.ts';
 import { SERVICE_SOCKET } from '../../../service/socket.ts';
 import { type ByteString, byteStringFromText, printable } from '../../../sys/bytes.ts';
 import { EINVAL, EPERM, ErrnoError } from '../../../sys/errno.ts';
+import { realPath } from '../../../sys/real-path.ts';
 import { CAP_SYS_ADMIN, hasCapability } from '../../../sys/security/privileges.ts';
 import { complain, reporting } from '../../../terminal/report.ts';
 import { newCommand, parse } from '../../command.ts';
+import { checkRegistryFlags, type RegistryFlags, withRegistryOptions } from '../../source-image.ts';
 
 const FAILED = 1;
 
-interface ServeFlags {
+interface ServeFlags extends RegistryFlags {
   readonly store: ByteString;
   readonly socket: ByteString;
   readonly keys?: ByteString;
   readonly policy?: ByteString;
   readonly allowUnsigned?: true;
+  readonly pullFor?: ByteString;
   readonly signKey?: ByteString;
   readonly signCert?: ByteString;
   readonly signFor?: ByteString;
 }
 
-export const define = (): Command =>
+export const define = (): Command => withRegistryOptions(withoutRegistryOptions()).addHelpText('after', HELP);
+
+const withoutRegistryOptions = (): Command =>
   newCommand('lowerdata serve')
     .description('Mount signed images of a repository for clients that may not mount themselves.')
     .usage('[options] --store DIR')
@@ -38,7 +44,7 @@ export const define = (): Command =>
     .option('--sign-key <path>', 'the private key that signs for clients, PEM; a process of its own reads it')
     .option('--sign-cert <path>', 'the certificate of the key, PEM')
     .option('--sign-for <list>', 'the users for whom images are signed, besides root: USER,@GROUP,...')
-    .addHelpText('after', HELP);
+    .option('--pull-for <list>', 'the users for whom images are pulled into the repository, besides root');
 
 const HELP = `
 Clients speak varlink (io.lowerdata.Mount), as \`varlinkctl call\` does. Each decision is a line on stderr. SIGTERM ends the service;
@@ -57,7 +63,7 @@ export async function run(args: readonly ByteString[]): Promise<number> {
     connectSupervisor();
     const directories = keys === undefined ? undefined : pathList(keys);
     const own = { store, keys: directories, policyFile: policy, allowsUnsigned: allowUnsigned };
-    const options = { ...own, signing: signingOf(flags) };
+    const options = { ...own, signing: signingOf(flags), pulling: pullingOf(flags) };
     await runService(options, socket, {
       log: line => complain(printable(byteStringFromText(line))),
       ready: () => notifySupervisor('READY=1', `STATUS=${printable(store)} is served`),
@@ -65,6 +71,21 @@ export async function run(args: readonly ByteString[]): Promise<number> {
     notifySupervisor('STOPPING=1');
     return 0;
   });
+}
+
+/** The options of registries, with absolute paths. Throws ErrnoError. */
+function pullingOf(flags: ServeFlags): PullingOptions {
+  checkRegistryFlags(flags);
+  const { store, policy, authfile, certDir, tlsVerify, pullFor } = flags;
+  const absolute = (path: ByteString | undefined) => (path === undefined ? undefined : realPath(path));
+  return {
+    store: realPath(store),
+    sources: {
+      ...{ policyFile: absolute(policy), authfile: absolute(authfile), certDirectory: absolute(certDir) },
+      verifies: tlsVerify === undefined ? undefined : tlsVerify === 'true',
+    },
+    users: pullFor === undefined ? NOBODY_ELSE : parsePrincipals(pullFor, '--pull-for'),
+  };
 }
 
 /** The options of the key. Throws ErrnoError EINVAL. */

@@ -11,12 +11,10 @@ import {
   type PullOptions,
   pull,
 } from '../../../oci/pull.ts';
-import { parseReference, type Reference, TRANSPORTS } from '../../../oci/reference.ts';
+import { parseReference, TRANSPORTS } from '../../../oci/reference.ts';
 import { checkName, Repository } from '../../../oci/repository.ts';
-import { verifyStored } from '../../../oci/seals/stored.ts';
-import { enforce, judge, PolicyDenial, ruleFor, type Verify } from '../../../policy/decide.ts';
-import { readPolicy } from '../../../policy/file.ts';
-import { placeOfReference } from '../../../policy/scopes.ts';
+import { admission } from '../../../policy/admission.ts';
+import { PolicyDenial } from '../../../policy/decide.ts';
 import { type ByteString, printable } from '../../../sys/bytes.ts';
 import { EINVAL, ErrnoError } from '../../../sys/errno.ts';
 import { cleaningUp } from '../../../terminal/interruption.ts';
@@ -96,7 +94,7 @@ async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
   const reference = parseReference(ref);
   const { store, name, platform, algorithm } = checkFlags(flags);
   const expected = flags.expect === undefined ? undefined : expectedDigest(flags.expect);
-  const admit = await admission(ref, reference, store, flags.policy);
+  const admit = await admission(printable(ref), reference, store, flags.policy);
   const image = await openImage(reference, platform === undefined ? undefined : parsePlatform(platform), flags);
   try {
     const repository = new Repository(store, algorithm);
@@ -126,23 +124,6 @@ async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
     image.source.close();
   }
   return 0;
-}
-
-/**
- * What decides about the image when it is made; undefined without a policy. Throws PolicyDenial if no image from there is allowed,
- * before anything is fetched.
- */
-async function admission(ref: ByteString, reference: Reference, store: ByteString, file: ByteString | undefined) {
-  const policy = await readPolicy(file);
-  if (policy === undefined) return undefined;
-  const place = placeOfReference(reference);
-  const rule = ruleFor(policy, place);
-  const shown = printable(ref);
-  enforce(shown, policy, place, rule, await judge(rule, undefined));
-  return async (digest: string): Promise<void> => {
-    const verify: Verify = directories => verifyStored({ store, name: digest, digest }, directories);
-    enforce(shown, policy, place, rule, await judge(rule, verify));
-  };
 }
 
 function checkFlags(flags: PullFlags) {
