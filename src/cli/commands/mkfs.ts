@@ -20,6 +20,7 @@ import { showBytes, showProgress } from '../../terminal/progress.ts';
 import { complain, naming, reporting } from '../../terminal/report.ts';
 import { type Algorithm, measureHex } from '../../verity/digest.ts';
 import { ALGORITHM_NAMES, newCommand, oneOf, parse, spelledOut, threadsOf } from '../command.ts';
+import { checkServiceFlags, withServiceOption, withSocket } from '../service-option.ts';
 
 const FAILED = 1;
 const THREADS_MAX = 9999;
@@ -42,12 +43,13 @@ interface MkfsFlags {
   readonly hardlinks?: true;
   readonly redirects?: StageOptions['redirects'];
   readonly algorithm?: ByteString;
+  readonly service?: ByteString;
 }
 
 /** @param asTool called as mkcomposefs, which has fewer options */
 export async function run(args: readonly ByteString[], asTool = false): Promise<number> {
   const command = define(asTool);
-  const ended = parse(command, asTool ? spelledOut(command, args) : args);
+  const ended = parse(command, asTool ? spelledOut(command, args) : withSocket(args));
   if (ended !== undefined) return ended;
   const [source, image] = command.args as [ByteString, ByteString?];
   return reporting(FAILED, () => build(source, image, command.opts<MkfsFlags>()));
@@ -72,7 +74,7 @@ export function define(asTool = false): Command {
     .option('--max-version <n>', 'the format to write for trees with whiteouts (default 1)')
     .option('--threads <n>', 'how many threads digest and copy (default: one for each CPU)');
   if (asTool) return command.option('--hardlinks', HARDLINKS);
-  return command
+  return withServiceOption(command, 'have `lowerdata serve` read the directory, with the rights of this user')
     .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
     .option('--external', 'copy no data: redirect each file to its path below the source, as a data-only layer')
     .option('--digests', "with --external: read all files, and record their data's digests")
@@ -88,15 +90,39 @@ async function build(source: ByteString, image: ByteString | undefined, flags: M
   const versions = versionsOf(flags);
   const threads = threadsOf(flags.threads, THREADS_MAX) ?? availableParallelism();
   const output = image === undefined ? undefined : new Output(image);
-  const options: StageOptions = { ...versions, ...(flags.redirects && { redirects: flags.redirects }) };
-  const inodes = flags.fromFile
-    ? readDump(source, options)
-    : stageTree(await readDirectory(source, flags, threads), options);
-  const bytes = writeStaged(inodes);
+  const bytes = await imageOf(source, flags, versions, threads);
   await output?.write(bytes);
   if (flags.printDigest || flags.printDigestOnly)
     print(`${measureHex(bytes, flags.algorithm as Algorithm | undefined)}\n`);
   return 0;
+}
+
+async function imageOf(
+  source: ByteString,
+  flags: MkfsFlags,
+  versions: ReturnType<typeof versionsOf>,
+  threads: number,
+): Promise<Uint8Array> {
+  if (flags.service !== undefined) return imageByService(source, flags, flags.service);
+  const options: StageOptions = { ...versions, ...(flags.redirects && { redirects: flags.redirects }) };
+  const inodes = flags.fromFile
+    ? readDump(source, options)
+    : stageTree(await readDirectory(source, flags, threads), options);
+  return writeStaged(inodes);
+}
+
+/** Options that the service has, too, or that say what this command does with the image. */
+const SERVICE_FLAGS: readonly string[] = [
+  ...['useEpoch', 'skipDevices', 'skipXattrs', 'userXattrs', 'hardlinks', 'algorithm'],
+  ...['printDigest', 'printDigestOnly'],
+];
+
+async function imageByService(source: ByteString, flags: MkfsFlags, socket: ByteString): Promise<Uint8Array> {
+  checkServiceFlags(flags, SERVICE_FLAGS);
+  const { useEpoch, skipDevices, skipXattrs, userXattrs, hardlinks: hardLinks, algorithm } = flags;
+  const options = { useEpoch, skipDevices, skipXattrs, userXattrs, hardLinks, algorithm: algorithm as Algorithm };
+  const { makeByService } = await import('../../service/client/make.ts');
+  return makeByService(socket, source, options);
 }
 
 function checkFlags(flags: MkfsFlags, image: ByteString | undefined): void {

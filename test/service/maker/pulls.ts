@@ -71,7 +71,7 @@ t.test('images of registries', { skip: missing }, async t => {
   t.teardown(() => registry.stop());
   const reference = (tag: string): string => `docker://${registry.host}/team/app:${tag}`;
 
-  await withService(async ({ user, log }) => {
+  await withService(async ({ user, log, ask }) => {
     const own = user(USER, `${PULL}\nprint(pull('${reference('second')}'))`);
     t.equal(await own.said, `${wanted}\n`, 'the digest is that of the same image in a layout');
     t.equal(basename(readlinkSync(at('store/images/refs/app'))), wanted, 'it has the name');
@@ -107,6 +107,11 @@ print(tried(lambda: client.call('MakeImage', reference='${reference('second')}')
     t.match(lines[3], /^org\.varlink\.service\.InvalidParameter .*reference/, 'files of the service');
     for (const line of lines.slice(4, 7))
       t.match(line, /^org\.varlink\.service\.InvalidParameter .*name/, 'a digest as a name, a path, no name');
+    const byCommand = ask(USER, 'pull', reference('second'), '--name', 'by/command');
+    t.equal(await byCommand.said, `${wanted}  by/command\n`, 'the command has it pulled');
+    const refused = ask(STRANGER, 'pull', reference('second'), '--name', 'x');
+    t.match(await refused.said, /^lowerdata: docker:.*: the service does not do that: pull: uid 1001 is not among/);
+    t.match(await ask(USER, 'pull', reference('second')).said, /^lowerdata: --name is missing/);
   });
 
   await withService(async service => {

@@ -104,6 +104,11 @@ os.kill(writer, 9)
     t.match(lines[2], /^io\.lowerdata\.Mount\.Failed .*Bad file descriptor/, 'a file that is not open for reading');
     t.match(lines[3], /^io\.lowerdata\.Mount\.Failed .*changed while it was read/, 'a file that grows');
 
+    const bySeal = await service.ask(USER, 'seal', 'image', '-o', '-').said;
+    t.match(bySeal, 'signer', 'the command has it signed');
+    const refusedSeal = await service.ask(STRANGER, 'seal', 'image', '-o', '-').said;
+    t.match(refusedSeal, /^lowerdata: image: the service does not do that: sign: uid 1001 is not among/);
+
     const slow = service.user(USER, `${SIGN}\nsign('long')`);
     t.ok(await soon(() => helpers().length === 2), 'a large file takes its time');
     const second = service.user(USER, `${SIGN}\nprint(tried(lambda: sign('image')))`);

@@ -1,6 +1,6 @@
 /** `MakeImage` of the service from a tree: it is read with the client's rights, whatever the client hands over. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { soon } from '../../fixtures/mounts/foreground.ts';
@@ -82,6 +82,19 @@ print(tried(lambda: os.pwrite(image, b'x', 0)), tried(lambda: os.pwrite(os.open(
   t.equal(await said.said, 'True\n', 'a deep tree, twice');
 }
 
+async function checkCommand(t: Test, { ask }: Service, at: (name: string) => string): Promise<void> {
+  command('mkfs', '--use-epoch', '--algorithm=sha512', at('deep'), at('wanted'));
+  const options = ['--use-epoch', '--algorithm=sha512', '--print-digest'];
+  const said = await ask(USER, 'mkfs', ...options, 'deep', 'upper/by-service').said;
+  t.match(said, /^[0-9a-f]{128}\n$/);
+  t.ok(readFileSync(at('upper/by-service')).equals(readFileSync(at('wanted'))), 'the command asks the service');
+  const refused = await ask(USER, 'mkfs', 'tree', 'upper/none').said;
+  t.match(refused, /^lowerdata: tree: the service says: \.\/hidden: Permission denied\n$/);
+  t.notOk(existsSync(at('upper/none')), 'and writes nothing if that fails');
+  const other = await ask(USER, 'mkfs', '--digest-store=upper/objects', 'deep', 'upper/none').said;
+  t.match(other, /--digest-store: not with --service/);
+}
+
 async function checkRefusals(t: Test, { user, log }: Service): Promise<void> {
   const said = user(
     USER,
@@ -102,6 +115,7 @@ t.test('images of trees', { skip: missing }, t =>
   withService(async (service, at) => {
     await checkImages(t, service, at);
     await checkRefusals(t, service);
+    await checkCommand(t, service, at);
   }),
 );
 

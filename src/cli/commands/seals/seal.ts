@@ -21,6 +21,7 @@ import { Output } from '../../../terminal/output-file.ts';
 import { complain, reporting } from '../../../terminal/report.ts';
 import type { Algorithm } from '../../../verity/algorithms.ts';
 import { ALGORITHM_NAMES, checkChoice, newCommand, oneOf, parse } from '../../command.ts';
+import { checkServiceFlags, withServiceOption, withSocket } from '../../service-option.ts';
 import {
   checkRegistryFlags,
   openInRegistry,
@@ -41,9 +42,13 @@ interface SealFlags extends RegistryFlags {
   readonly platform?: ByteString;
   readonly algorithm?: ByteString;
   readonly inline?: true;
+  readonly service?: ByteString;
 }
 
-export const define = (): Command => withRegistryOptions(withoutRegistryOptions()).addHelpText('after', HELP);
+export const define = (): Command =>
+  withServiceOption(withRegistryOptions(withoutRegistryOptions()), SERVICE).addHelpText('after', HELP);
+
+const SERVICE = 'with an image: have `lowerdata serve` sign its digest, in place of --key and --cert';
 
 const withoutRegistryOptions = (): Command =>
   newCommand('lowerdata seal')
@@ -73,14 +78,15 @@ Exit status: 0, or 1 if nothing was signed.`;
 
 export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
-  const ended = parse(command, args);
+  const ended = parse(command, withSocket(args));
   if (ended !== undefined) return ended;
   return reporting(FAILED, () => seal(command.args[0] as ByteString, command.opts<SealFlags>()));
 }
 
 async function seal(image: ByteString, flags: SealFlags): Promise<number> {
-  const { key, cert, algorithm } = flags;
+  const { key, cert, algorithm, service } = flags;
   checkChoice('--algorithm', algorithm, ALGORITHM_NAMES);
+  if (service !== undefined) return sealByService(image, flags, service);
   if (key === undefined) throw new ErrnoError(EINVAL, '--key is missing: the private key');
   if (cert === undefined) throw new ErrnoError(EINVAL, '--cert is missing: the certificate of the key');
   checkRegistryFlags(flags);
@@ -104,6 +110,16 @@ async function sealFile(
   await file.write(sign(digest));
   if (output !== '-') printLines([`${byteStringFromText(labelled(digest))}  ${output}`]);
   return 0;
+}
+
+/** The service signs files alone; --key and --cert are its own. */
+async function sealByService(image: ByteString, flags: SealFlags, socket: ByteString): Promise<number> {
+  checkServiceFlags(flags, ['output', 'algorithm']);
+  if (SEALED_IN_PLACE.test(image))
+    throw new ErrnoError(EINVAL, '--service goes with an image, not with oci: and docker:');
+  const { signByService } = await import('../../../service/client/make.ts');
+  const { algorithm = 'sha256' } = flags;
+  return sealFile(image, flags, () => digest => signByService(socket, image, algorithm as Algorithm, digest));
 }
 
 async function sealInPlace(text: ByteString, flags: SealFlags, signer: () => Sign): Promise<number> {

@@ -24,6 +24,7 @@ import { complain, MOUNT_FAILED, report, reporting } from '../../../terminal/rep
 import { digestFromText } from '../../../verity/algorithms.ts';
 import type { Algorithm } from '../../../verity/digest.ts';
 import { ALGORITHM_NAMES, checkChoice, newCommand, oneOf, parse } from '../../command.ts';
+import { checkServiceFlags, withServiceOption, withSocket } from '../../service-option.ts';
 import { checkRegistryFlags, openImage, type RegistryFlags, withRegistryOptions } from '../../source-image.ts';
 import { escapedPath, shellWord } from '../../spelled.ts';
 import { layerProgress } from '../../store.ts';
@@ -42,15 +43,17 @@ interface PullFlags extends RegistryFlags {
   readonly expect?: ByteString;
   readonly policy?: ByteString;
   readonly json?: true;
+  readonly service?: ByteString;
 }
 
 export async function run(args: readonly ByteString[]): Promise<number> {
   const command = define();
-  const ended = parse(command, args);
+  const ended = parse(command, withSocket(args));
   if (ended !== undefined) return ended;
   return reporting(FAILED, async () => {
     try {
-      return await pullImage(command.args[0] as ByteString, command.opts<PullFlags>());
+      const [ref, flags] = [command.args[0] as ByteString, command.opts<PullFlags>()];
+      return flags.service === undefined ? await pullImage(ref, flags) : await askService(ref, flags, flags.service);
     } catch (error) {
       if (error instanceof PolicyDenial) return report(error, MOUNT_FAILED);
       throw error;
@@ -73,6 +76,7 @@ export function define(): Command {
     .addOption(oneOf('--algorithm <name>', ALGORITHM, ALGORITHM_NAMES))
     .option('--expect <digest>', 'fail unless the image has this fs-verity digest')
     .option('--policy <path>', 'the policy that says which images are allowed (default: that of the system)');
+  withServiceOption(command, 'have `lowerdata serve` pull it into its repository; needs --name');
   return withRegistryOptions(command).option('--json', 'print JSON').addHelpText('after', HELP);
 }
 
@@ -123,6 +127,15 @@ async function pullImage(ref: ByteString, flags: PullFlags): Promise<number> {
   } finally {
     image.source.close();
   }
+  return 0;
+}
+
+async function askService(ref: ByteString, flags: PullFlags, socket: ByteString): Promise<number> {
+  checkServiceFlags(flags, ['name']);
+  const { name } = flags;
+  if (name === undefined) throw new ErrnoError(EINVAL, '--name is missing: the name of the image in the repository');
+  const { pullByService } = await import('../../../service/client/make.ts');
+  printLines([`${pullByService(socket, ref, name)}  ${name}`]);
   return 0;
 }
 
