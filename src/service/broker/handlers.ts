@@ -5,28 +5,23 @@ import { type CallContext, type Failure, type Implementation, implement } from '
 import { mountInterface } from './interface.ts';
 import type { Superblock } from './mounts.ts';
 import { Refusal } from './refusal.ts';
-import type { MountService } from './service.ts';
+import type { MountService, OwnImage } from './service.ts';
 
 type Errors = (typeof mountInterface)['errors'];
 
 export const implementationOf = (service: MountService, { maker, puller, signer }: Makers): Implementation =>
   implement(mountInterface, {
-    Mount: ({ image, userNamespaceFileDescriptor }, call) =>
+    Mount: ({ userNamespaceFileDescriptor, signature, ...named }, call) =>
       answering(call, async () => {
-        const { fd, superblock } = await service.mount(call.peer, image, userNamespaceFileDescriptor?.fd);
+        const source = sourceOf(named);
+        const namespace = userNamespaceFileDescriptor?.fd;
+        const { fd, superblock } = await (typeof source === 'string'
+          ? service.mount(call.peer, source, namespace)
+          : service.mountOwn(call.peer, source, signature, namespace));
         return { mountFileDescriptor: fd, ...idOf(superblock) };
       }),
-    Serve: ({ fuseFileDescriptor, image, imageFileDescriptor, objectDirectoryFileDescriptors, digest }, call) =>
-      answering(call, async () => {
-        if ((image === undefined) === (imageFileDescriptor === undefined))
-          throw new Refusal('InvalidParameter', { parameter: 'image' });
-        const own = imageFileDescriptor && {
-          fd: imageFileDescriptor.fd,
-          objects: (objectDirectoryFileDescriptors ?? []).map((one: Descriptor) => one.fd),
-          digest,
-        };
-        return idOf(await service.serve(call.peer, fuseFileDescriptor.fd, own ?? (image as string)));
-      }),
+    Serve: ({ fuseFileDescriptor, ...named }, call) =>
+      answering(call, async () => idOf(await service.serve(call.peer, fuseFileDescriptor.fd, sourceOf(named)))),
     List: (_, call) => ({ mounts: service.list(call.peer).map(infoOf) }),
     Describe: ({ mountId }, call) =>
       answering(call, () => ({ mount: infoOf(service.describe(call.peer, numberOf(mountId))) })),
@@ -48,6 +43,27 @@ export const implementationOf = (service: MountService, { maker, puller, signer 
     Sign: ({ imageFileDescriptor, algorithm = 'sha256' }, call) =>
       answering(call, () => signer.sign(call, imageFileDescriptor.fd, algorithm)),
   });
+
+/** How clients name an image. */
+interface Named {
+  readonly image?: string | undefined;
+  readonly imageFileDescriptor?: Descriptor | undefined;
+  readonly objectDirectoryFileDescriptors?: readonly Descriptor[] | undefined;
+  readonly digest?: string | undefined;
+}
+
+/** The name of an image of the store, or a client's own image. Throws Refusal unless it is one of the two. */
+function sourceOf({
+  image,
+  imageFileDescriptor,
+  objectDirectoryFileDescriptors = [],
+  digest,
+}: Named): string | OwnImage {
+  if ((image === undefined) === (imageFileDescriptor === undefined))
+    throw new Refusal('InvalidParameter', { parameter: 'image' });
+  if (imageFileDescriptor === undefined) return image as string;
+  return { fd: imageFileDescriptor.fd, objects: objectDirectoryFileDescriptors.map(({ fd }) => fd), digest };
+}
 
 /** Makes a refusal the error that the client gets. */
 async function answering<T>(

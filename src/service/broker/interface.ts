@@ -32,8 +32,12 @@ export const mountInterface = defineInterface(
     methods: {
       Mount: {
         about:
-          'Mount an image of the store, by its name or digest. The mount is read-only, nosuid and\nnodev, and attached nowhere: the client attaches it by move_mount(2). It shows owners by\nthe mapping of the user namespace, which must belong to the client.',
-        takes: { image: string, userNamespaceFileDescriptor: maybe(fd) },
+          "Mount an image of the store, by its name or digest; or one of the client's own, of the digest,\nwith a signature in base64 and the directories of its objects, which are read with the client's\nrights. Exactly one of image and imageFileDescriptor is given. The mount is read-only, nosuid\nand nodev, and attached nowhere: the client attaches it by move_mount(2). It shows owners by\nthe mapping of the user namespace, which must belong to the client.",
+        takes: {
+          ...{ image: maybe(string), userNamespaceFileDescriptor: maybe(fd) },
+          ...{ imageFileDescriptor: maybe(fd), objectDirectoryFileDescriptors: maybe(array(fd)) },
+          ...{ digest: maybe(string), signature: maybe(string) },
+        },
         gives: { mountFileDescriptor: fd, digest: string, mountId: string },
       },
       Serve: {

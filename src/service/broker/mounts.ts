@@ -171,6 +171,26 @@ export class Mounts {
   }
 
   /**
+   * Mounts an image that no other client can have, as `mount` does. @param objects descriptors of directories of objects for this image
+   * alone, which belong to the mount
+   */
+  async mountAlone(
+    image: ImageToMount,
+    uid: number,
+    namespace: number | undefined,
+    objects: readonly number[],
+  ): Promise<{ readonly fd: number; readonly superblock: Superblock }> {
+    const detached = this.detach(image, objects);
+    const held = await this.begin(image, detached.fd, objects, detached);
+    try {
+      this.use(held, uid);
+      return { fd: detached.copy(namespace), superblock: held };
+    } finally {
+      held.release();
+    }
+  }
+
+  /**
    * Serves a connection that a client has mounted.
    * @param fuse its descriptor, which belongs to the mount from now on
    * @param objects descriptors of directories of objects for this image alone, which belong to the mount, too
@@ -207,13 +227,8 @@ export class Mounts {
 
   private make(key: string, image: ImageToMount): Promise<Held> {
     const made = (async (): Promise<Held> => {
-      const detached = DetachedMount.make({
-        ...{ fsname: image.shown.slice(0, 200), subtype: 'lowerdata', allowOther: true },
-        flags: ['nosuid', 'nodev'],
-      });
-      if (detached) return this.begin(image, detached.fd, [], detached);
-      native.close(image.fd);
-      throw new ErrnoError(EPERM, 'the service may not mount: it needs CAP_SYS_ADMIN and fsopen(2)');
+      const detached = this.detach(image, []);
+      return this.begin(image, detached.fd, [], detached);
     })();
     this.byKey.set(key, made);
     const forget = (): void => {
@@ -223,6 +238,17 @@ export class Mounts {
       held.forget = forget;
     }, forget);
     return made;
+  }
+
+  /** Makes a mount that is attached nowhere. Throws ErrnoError; then all descriptors are closed. */
+  private detach({ fd, shown }: ImageToMount, objects: readonly number[]): DetachedMount {
+    const detached = DetachedMount.make({
+      ...{ fsname: shown.slice(0, 200), subtype: 'lowerdata', allowOther: true },
+      flags: ['nosuid', 'nodev'],
+    });
+    if (detached) return detached;
+    for (const each of [fd, ...objects]) native.close(each);
+    throw new ErrnoError(EPERM, 'the service may not mount: it needs CAP_SYS_ADMIN and fsopen(2)');
   }
 
   private begin(

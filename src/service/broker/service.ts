@@ -8,8 +8,9 @@ import { verifyStored } from '../../oci/seals/stored.ts';
 import { findImage, type StoredImage } from '../../oci/stored/images.ts';
 import { enforce, judge, ruleFor } from '../../policy/decide.ts';
 import { type Policy, readPolicy } from '../../policy/file.ts';
-import { placeInStore } from '../../policy/scopes.ts';
-import { labelOf } from '../../seal/verify.ts';
+import { type Place, placeInStore } from '../../policy/scopes.ts';
+import { readKeys } from '../../seal/keys.ts';
+import { findVoucher, labelOf, type Voucher } from '../../seal/verify.ts';
 import { O_DIRECTORY, O_PATH, openIn } from '../../sys/beneath.ts';
 import { type ByteString, byteStringFromText, printable } from '../../sys/bytes.ts';
 import { EACCES, ENOENT, ErrnoError, must } from '../../sys/errno.ts';
@@ -17,6 +18,7 @@ import { native } from '../../sys/native.ts';
 import type { Readiness } from '../../sys/sockets/readiness.ts';
 import { S_IFCHR, S_IFMT } from '../../sys/stat.ts';
 import { AT_FDCWD, statxMode, statxRdev, statxRemembered } from '../../sys/statx.ts';
+import { algorithmOfHex } from '../../verity/algorithms.ts';
 import type { Peer } from '../varlink/implementation.ts';
 import type { Keeper, Kept } from './kept/keeper.ts';
 import { type KeptDomain, readRecord } from './kept/records.ts';
@@ -48,6 +50,33 @@ async function allowedBy(policy: Policy, image: StoredImage): Promise<string> {
   const rule = ruleFor(policy, place);
   const verdicts = await judge(rule, directories => verifyStored(image, directories));
   enforce(printable(image.name), policy, place, rule, verdicts);
+  return verdicts.map(({ reason }) => reason).join(', ');
+}
+
+/** Of images that clients have; no path leads to them. */
+const OWN_PLACE: Place = { transport: 'lowerdata-image', scopes: [] };
+
+/** @returns why a client's own image of a digest may be mounted. Throws ErrnoError EACCES. */
+async function judgeOwn(
+  digest: string,
+  signature: string | undefined,
+  policy: Policy | undefined,
+  keys: readonly ByteString[] | undefined,
+): Promise<string> {
+  const image = "the client's image";
+  const verify = (directories: readonly ByteString[] | undefined): Voucher => {
+    if (signature === undefined) throw new ErrnoError(EACCES, `${image}: no signature is given`);
+    const names = { image, signature: 'the signature', directories };
+    try {
+      return findVoucher(names, Buffer.from(signature, 'base64'), [digest], readKeys(directories));
+    } catch (error) {
+      throw error instanceof ErrnoError ? new ErrnoError(EACCES, error.message) : error; // one that is malformed, too
+    }
+  };
+  if (policy === undefined) return `signed by ${labelOf(verify(keys).key)}`;
+  const rule = ruleFor(policy, OWN_PLACE);
+  const verdicts = await judge(rule, verify);
+  enforce(image, policy, OWN_PLACE, rule, verdicts);
   return verdicts.map(({ reason }) => reason).join(', ');
 }
 
@@ -135,6 +164,28 @@ export class MountService {
   }
 
   /**
+   * Mounts a client's own image, as `mount` does, if a key has signed its digest, or the policy allows it. The caller keeps its
+   * descriptors. @param signature in base64
+   */
+  async mountOwn(
+    peer: Peer,
+    own: OwnImage,
+    signature: string | undefined,
+    namespace: number | undefined,
+  ): Promise<{ readonly fd: number; readonly superblock: Superblock }> {
+    if (namespace !== undefined) this.checkNamespace(peer, namespace);
+    this.checkNumber(peer);
+    const { digest = '' } = own;
+    if (algorithmOfHex(digest) === undefined) throw new Refusal('InvalidParameter', { parameter: 'digest' });
+    const by = await this.deciding(peer, policy => judgeOwn(digest, signature, policy, this.options.keys));
+    this.note(peer, `an image of its own (${digest}): ${by}`);
+    const image = this.ownImage(peer, own);
+    const { fd, superblock } = await this.mounts.mountAlone(image, peer.uid, namespace, own.objects.map(copyOf));
+    this.note(peer, `mount ${superblock.id}: ${image.shown}`);
+    return { fd, superblock };
+  }
+
+  /**
    * Serves a connection that a client has mounted itself, with an image of the store or an image of its own, which is read with the
    * client's rights. The caller keeps its descriptors. @param fuse that of the connection
    */
@@ -210,12 +261,21 @@ export class MountService {
 
   /** @returns why the image may be mounted: by the policy, or else by a seal. Throws Refusal. */
   private async judge(peer: Peer, image: StoredImage): Promise<string> {
-    const { allowsUnsigned, keys, policyFile } = this.options;
-    try {
-      const policy = await readPolicy(policyFile);
-      if (policy) return await allowedBy(policy, image);
+    const { allowsUnsigned, keys } = this.options;
+    return this.deciding(peer, policy => {
+      if (policy) return allowedBy(policy, image);
       if (allowsUnsigned) return 'unsigned images are allowed';
       return `signed by ${labelOf(verifyStored(image, keys).key)}`;
+    });
+  }
+
+  /** @returns why something may be done. Throws Refusal. */
+  private async deciding(
+    peer: Peer,
+    decide: (policy: Policy | undefined) => string | Promise<string>,
+  ): Promise<string> {
+    try {
+      return await decide(await readPolicy(this.options.policyFile));
     } catch (error) {
       if (error instanceof ErrnoError && error.errno === EACCES)
         return this.refuse(peer, 'DeniedByPolicy', error.message);

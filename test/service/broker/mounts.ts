@@ -79,7 +79,8 @@ function placed(rule: string, use: (t: Test, place: Place) => Promise<void>): vo
         for (const at of places)
           while (mountAt(readMounts(), byteStringFromText(at))) native.umount(byteStringFromText(at), MNT_DETACH);
         for (const { id, users } of mounts.list()) for (const uid of users) mounts.release(id, uid);
-        for (let waited = 0; waited < 5000 && mounts.list().length > 0; waited += 10) await sleep(10);
+        // a mount namespace that another test makes meanwhile has copies of them
+        for (let waited = 0; waited < 30_000 && mounts.list().length > 0; waited += 10) await sleep(10);
         t.same(mounts.list(), [], 'no mount is left');
         readiness.stop();
       }

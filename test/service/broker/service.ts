@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { fsverityDigest } from '../../fixtures/images/verity.ts';
 import { soon } from '../../fixtures/mounts/foreground.ts';
 import { command, packageFolder } from '../../fixtures/mounts/mounted.ts';
 import { member } from '../../fixtures/oci/archives.ts';
@@ -28,7 +29,7 @@ const launcher = join(packageFolder, 'bin', 'lowerdata');
 const LARGE = 'large '.repeat(100_000);
 
 /** A store that nobody but root may enter, with the image `signed` and the image `plain`, which has no seal. */
-function makeStore(home: string): void {
+function makeStore(home: string): { keyFile: string; certFile: string } {
   const at = (name: string): string => join(home, name);
   const layer = (text: string): Buffer =>
     archiveOf(
@@ -50,6 +51,7 @@ function makeStore(home: string): void {
   for (const entry of readdirSync(at('store/objects'), { recursive: true, withFileTypes: true }))
     if (entry.isFile()) chmodSync(join(entry.parentPath, entry.name), 0o600);
   chmodSync(at('store'), 0o700);
+  return { keyFile, certFile };
 }
 
 function served(rule: string, use: (t: Test, service: Service) => void | Promise<void>, ...words: string[]): void {
@@ -71,7 +73,7 @@ if (missing) t.plan(0, missing);
 else {
   t.teardown(() => rmSync(home, { recursive: true }));
   chmodSync(home, 0o755);
-  makeStore(home);
+  const { keyFile, certFile } = makeStore(home);
   for (const name of ['mnt', 'mnt/a', 'mnt/b', 'upper']) {
     mkdirSync(join(home, name));
     chmodSync(join(home, name), 0o777);
@@ -163,6 +165,47 @@ client.serve('mnt/b', own, imageFileDescriptor=1, objectDirectoryFileDescriptors
 print(tried(lambda: open('mnt/b/usr/of33').read()))
 `);
     t.equal(denied, 'Permission denied\n', 'objects are read with the rights of the client');
+  });
+
+  served('a user mounts an image of its own that is signed', async (t, { client, home, log }) => {
+    const at = (name: string): string => join(home, name);
+    for (const name of ['mine', 'mine-objects']) mkdirSync(at(name));
+    writeFileSync(at('mine/file'), LARGE);
+    for (const [name, mode] of [
+      ['mine', 0o600],
+      ['other', 0o644],
+    ] as const) {
+      chmodSync(at('mine/file'), mode);
+      command('mkfs', `--digest-store=${at('mine-objects')}`, at('mine'), at(`${name}-image`));
+    }
+    command('seal', at('mine-image'), '--key', keyFile, '--cert', certFile, '-o', at('mine-signature'));
+    const signature = readFileSync(at('mine-signature')).toString('base64');
+    const [digest, other] = ['mine', 'other'].map(name => fsverityDigest(at(`${name}-image`)));
+    const said = client(`
+def mount(at, file='mine-image', **given):
+    names = [file, 'mine-objects', '/proc/self/ns/user']
+    fds = [os.open(name, os.O_RDONLY) for name in names]
+    given = {'imageFileDescriptor': 0, 'objectDirectoryFileDescriptors': [1], 'userNamespaceFileDescriptor': 2, **given}
+    return client.attach(at, *client.call('Mount', fds, **given))
+signed = {'digest': '${digest}', 'signature': '${signature}'}
+first, second = mount('mnt/a', **signed), mount('mnt/b', **signed)
+print(open('mnt/a/file').read() == 'large ' * 100000, os.stat('mnt/a/file').st_uid, first['mountId'] != second['mountId'])
+print([(one['isOfClient'], one['users']) for one in client.call('List')[0]['mounts']])
+for given in [{'digest': '${digest}'}, {**signed, 'digest': '${other}'}, {**signed, 'signature': 'AAAA'}, {**signed, 'image': 'signed'}, {'signature': '${signature}'}]:
+    print(tried(lambda: mount('upper', **given)))
+print(tried(lambda: mount('upper', 'other-image', **signed)))
+print(os.listdir('upper'))
+`).split('\n');
+    t.same(said.slice(0, 2), ['True 0 True', `[(False, [${USER}]), (False, [${USER}])]`]);
+    t.match(said[2], /DeniedByPolicy .*no signature is given/);
+    t.match(said[3], /DeniedByPolicy .*is no signature of its digest/);
+    t.match(said[4], /DeniedByPolicy .*the signature: /, 'one that is malformed');
+    t.match(said[5], /InvalidParameter .*image/);
+    t.match(said[6], /InvalidParameter .*digest/);
+    t.match(said[7], /System .*E/, 'another image than was signed');
+    t.equal(said[8], '[]', 'nothing is mounted');
+    await soon(() => log().includes('signed by'));
+    t.match(log(), new RegExp(`an image of its own \\(${digest}\\): signed by .*signer.pem`));
   });
 
   served('the command asks the service', (t, { home }) => {
