@@ -84,6 +84,15 @@ export function checked<T extends v.GenericSchema>(schema: T, value: unknown, wh
   const { success, output, issues } = v.safeParse(schema, value, { abortEarly: true });
   if (success) return output;
   const [issue] = issues;
+  throw new ErrnoError(EUCLEAN, `${what}: ${faultText(issue)}`);
+}
+
+/** The place of a fault, and what is wrong with it. */
+export function faultText(issue: v.BaseIssue<unknown>): string {
+  const { message, expected, received } = issue;
+  const isKey = message.startsWith('Invalid key');
+  const why =
+    isKey && received === 'undefined' ? 'is missing' : isKey && expected === 'never' ? 'is not known' : message;
   const place = v.getDotPath(issue);
-  throw new ErrnoError(EUCLEAN, `${what}: ${place === null ? '' : `${place}: `}${issue.message}`);
+  return place === null ? why : `${place}: ${why}`;
 }

@@ -192,10 +192,7 @@ t.test('what is refused', async t => {
     [table('insecure = true'), `${path}: a [[registry]] without prefix and location`],
     [table('location = 1'), `${path}: registry.0.location: Invalid type: Expected string but received 1`],
     [table('location = "https://a.example"'), `${path}: registry.0.location: is not HOST[:PORT][/PATH]`],
-    [
-      table('location = "a"', 'insecure = true'),
-      `${path}: registry.0.mirror.0.location: Invalid key: Expected "location" but received undefined`,
-    ],
+    [table('location = "a"', 'insecure = true'), `${path}: registry.0.mirror.0.location: is missing`],
     [
       table('location = "a"\nmirror-by-digest-only = true', mirror('b', 'pull-from-mirror = "all"')),
       `${path}: a: mirror-by-digest-only and pull-from-mirror at once`,

@@ -7,6 +7,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { EINVAL, ErrnoError, systemError } from '../../../sys/errno.ts';
+import { faultText } from '../../documents.ts';
 
 /** The system's file and its drop-in directory; a user's are below the home directory. */
 const SYSTEM = '/etc/containers';
@@ -132,7 +133,7 @@ async function rulesOf(text: string, from: string): Promise<RegistryRules[]> {
     return refuse(`line ${error.line}: ${error.message.split('\n')[0]}`);
   }
   const { success, output, issues } = v.safeParse(File, tables);
-  if (!success) return refuse(`${v.getDotPath(issues[0]) ?? ''}: ${issues[0].message}`);
+  if (!success) return refuse(faultText(issues[0]));
   const { registry, registries } = output;
   if (registries && registry.length > 0) refuse('has both versions of the format, [registries] and [[registry]]');
   return registries ? ofVersion1(registries, from) : registry.map(each => ofRegistry(each, from, refuse));
