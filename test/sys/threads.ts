@@ -9,7 +9,7 @@ const script = (act: string): string => `
   import { Worker } from 'node:worker_threads';
   import { native } from '${new URL('../../src/sys/native.js', import.meta.url)}';
   import { setCapabilities, refuseNewPrivileges } from '${new URL('../../src/sys/security/privileges.js', import.meta.url)}';
-  import { onEveryThread } from '${new URL('../../src/sys/threads.js', import.meta.url)}';
+  import { onEveryThread } from '${new URL('../../src/sys/processes/threads.js', import.meta.url)}';
   const ready = new Int32Array(new SharedArrayBuffer(8));
   const begin = 'const { workerData: ready } = require("worker_threads"); Atomics.add(ready, 0, 1); ';
   for (const rest of ['Atomics.wait(ready, 1, 0)', 'for (;;);'])
